@@ -25,12 +25,13 @@ import harness
 from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
-from comity.node.context import NodeContext
+from comity.node.home import OpenedHome
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import OfferController
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.offers import OfferRpcService
 from comity.node.supervisor import Supervisor
+from comity.node.uploads import Uploads
 from comity.trust.encoding import Digest
 from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import HybridSigner, Signer, VerifyingKey
@@ -203,16 +204,17 @@ def fill(config: NodeConfig, writer: Writer, origin: str, offers: int, grants: i
 
 
 async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, object]:
-    core = NodeContext.open(config, time.time)
+    node = OpenedHome.open(config, time.time)
     try:
-        supervisor = Supervisor(core.metrics)
-        controller = OfferController(core, ReplicationTasks(core, supervisor).own_log, supervisor)
-        controller.index = Books(core)
+        supervisor = Supervisor(node.metrics)
+        uploads = Uploads(node.ledger, node.store, node.pools, node.metrics)
+        controller = OfferController(node, ReplicationTasks(node, uploads, supervisor).own_log, supervisor)
+        controller.index = Books(node.ledger, node.pools, node.membership, config.limits.offer_lines_per_origin)
         began, behind = time.process_time(), True
         while behind:
             behind = await controller.index.read()
         read = time.process_time() - began
-        service = OfferRpcService(core, controller)
+        service = OfferRpcService(node.ledger, controller)
         found = [chain for _, chain in controller.index.chains()]
         assert not controller.index.take_new_faults()
         assert len(found) == offers
@@ -233,7 +235,7 @@ async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, obje
         harness.show(rows)
         return {"read_seconds": round(read, 1), "peak_rss_mib": rss, "searches_ms": rows}
     finally:
-        core.close()
+        node.close()
 
 
 async def _all(items) -> int:  # type: ignore[no-untyped-def]

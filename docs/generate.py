@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.node.config import PREFIX, S3, NodeConfig
-from comity.node.context import Metrics
+from comity.node.metrics import Metrics
 from comity_cli.explanations import explanations
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.node.context import NodeContext
+from comity.node.home import OpenedHome
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
@@ -44,15 +44,15 @@ async def died(node: NodeProcess) -> None:
 def everything_cosigned_is_held(home: NodeHome) -> None:
     """Open what the dead node left, as nobody's process: each cosignature of its own is over entries that are here,
     and every side object that they name is here too."""
-    core = NodeContext.open(home.config(), lambda: 0)
+    node = OpenedHome.open(home.config(), lambda: 0)
     try:
-        for log in core.ledger.logs.all():
-            core.ledger.history.verify_all(log.origin)
-            for line in core.ledger.history.entries(log.origin, 0, log.size):
-                assert all(core.store.has(item.digest) for item in parse_entry(line).statement.objects)
-            assert cosigned_size(core.ledger, log.origin, home) <= log.size
+        for log in node.ledger.tables.logs.all():
+            node.ledger.tables.history.verify_all(log.origin)
+            for line in node.ledger.tables.history.entries(log.origin, 0, log.size):
+                assert all(node.store.has(item.digest) for item in parse_entry(line).statement.objects)
+            assert cosigned_size(node.ledger.tables, log.origin, home) <= log.size
     finally:
-        core.close()
+        node.close()
 
 
 def cosigned_size(ledger: Ledger, origin: str, home: NodeHome) -> int:

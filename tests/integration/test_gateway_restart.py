@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from comity.gateway.app import serve_gateway
-from comity.node.context import NodeContext
+from comity.node.home import OpenedHome
 from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest
 from support.federation import NodeHome, found, serving, until
@@ -29,11 +29,11 @@ SIZE = 6 * PIECE_SIZE + 12_345
 class Reader:
     """A client of a running node, and what the node has hashed for it."""
 
-    core: NodeContext
+    node: OpenedHome
     url: str
 
     def hashed(self, what: str) -> float:
-        return self.core.metrics.registry.get_sample_value("comity_hashed_bytes_total", {"what": what}) or 0.0
+        return self.node.metrics.registry.get_sample_value("comity_hashed_bytes_total", {"what": what}) or 0.0
 
     async def get(self, *, first: bool = False) -> tuple[int, bytes]:
         """Status and bytes of the weights, or only of their first part; until the end, or the cut."""
@@ -58,14 +58,14 @@ class Shop:
 
     @contextlib.asynccontextmanager
     async def started(self) -> AsyncIterator[Reader]:
-        cores: list[NodeContext] = []
+        opened: list[OpenedHome] = []
 
-        def watched(core: NodeContext, *parts: Any) -> AbstractAsyncContextManager[str]:
-            cores.append(core)
-            return serve_gateway(core, *parts)
+        def watched(node: OpenedHome, *parts: Any) -> AbstractAsyncContextManager[str]:
+            opened.append(node)
+            return serve_gateway(node, *parts)
 
         async with serving(self.home, companion=watched) as (listening,):
-            yield Reader(cores[0], listening.http)
+            yield Reader(opened[0], listening.http)
 
     def flip(self, at: int) -> None:
         path = self.home.config().storage.blobs / "blobs" / self.weights[:2] / self.weights
@@ -117,7 +117,7 @@ async def test_a_file_whose_records_are_damaged_is_right_all_the_same(shop: Shop
     shop.ledger("UPDATE piece_records SET records = CAST(substr(records, 1, 71) || x'00' AS BLOB) WHERE blob = :blob")
     async with shop.started() as reader:
         assert await reader.get() == (200, shop.data)
-        assert reader.core.store.quarantined() == 0
+        assert reader.node.store.quarantined() == 0
     async with shop.started() as reader:
         assert await reader.get() == (200, shop.data)
         assert reader.hashed("whole") == 0
@@ -129,7 +129,7 @@ async def test_a_byte_that_changed_while_the_node_was_down_does_not_leave(shop: 
         status, got = await reader.get()
         assert status == 200
         assert shop.data.startswith(got) and len(got) <= PIECE_SIZE
-        assert reader.core.store.quarantined() == 1
+        assert reader.node.store.quarantined() == 1
         assert (await reader.get())[0] == 503
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from comity.node.context import NodeContext
+from comity.node.home import OpenedHome
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey
@@ -58,7 +58,7 @@ async def test_a_node_that_ended_leaves_no_task_and_no_lock(tmp_path: Path) -> N
     async with serving(home):
         await introduced(home)
     assert asyncio.all_tasks() == before
-    NodeContext.open(home.config(), lambda: 0).close()
+    OpenedHome.open(home.config(), lambda: 0).close()
 
 
 async def test_a_member_node_hands_out_its_charter(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ async def test_metrics_are_read_where_the_operator_asked_for_them(tmp_path: Path
 
 async def test_a_proof_kept_by_an_earlier_run_is_still_told_to_prometheus(tmp_path: Path) -> None:
     (home,) = found(tmp_path, 1).homes
-    core = NodeContext.open(home.config(), lambda: 0)
-    core.ledger.misbehaviour.add(ROOTS, "evil.example/log", "evil.example/log+00000000+AAAA", (b"one", b"two"))
-    core.close()
+    node = OpenedHome.open(home.config(), lambda: 0)
+    node.ledger.tables.misbehaviour.add(ROOTS, "evil.example/log", "evil.example/log+00000000+AAAA", (b"one", b"two"))
+    node.close()
     address = f"127.0.0.1:{free_port()}"
     home.set("listen", metrics=address)
     async with serving(home):
@@ -176,7 +176,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     (home.directory / "keys" / "log.pem").chmod(0o640)
     with pytest.raises(Refused) as refused:
-        NodeContext.open(home.config(), lambda: 0)
+        OpenedHome.open(home.config(), lambda: 0)
     assert refused.value.code == "KEY-PERMISSIONS"
 
 
@@ -184,14 +184,14 @@ def test_a_log_key_file_of_two_keys_is_refused(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     shutil.copy(home.directory / "keys" / "cosigner.pem", home.directory / "keys" / "log.pem")
     with pytest.raises(Malformed):
-        NodeContext.open(home.config(), lambda: 0)
+        OpenedHome.open(home.config(), lambda: 0)
 
 
 def test_keys_that_the_record_does_not_bind_are_refused(tmp_path: Path) -> None:
     home, other = make_home(tmp_path / "one", 0), make_home(tmp_path / "two", 1)
     shutil.copy(other.directory / "keys" / "log.pem", home.directory / "keys" / "log.pem")
     with pytest.raises(Untrusted) as refused:
-        NodeContext.open(home.config(), lambda: 0)
+        OpenedHome.open(home.config(), lambda: 0)
     assert refused.value.code == "KEY-MISMATCH"
 
 
@@ -208,5 +208,5 @@ async def test_two_nodes_do_not_run_on_one_home(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     async with serving(home):
         with pytest.raises(ComityError) as refused:
-            NodeContext.open(home.config(), lambda: 0)
+            OpenedHome.open(home.config(), lambda: 0)
         assert refused.value.code == "LEDGER-LOCKED"

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from comity.node.context import LEDGER_MARK
+from comity.node.own_log import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.node.replication.link import PeerLink
 from comity.node.replication.mirror import LogMirror, ShownHead

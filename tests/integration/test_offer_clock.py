@@ -109,12 +109,12 @@ def test_what_a_provider_says_by_a_new_key_counts_once_that_is_known(house: Coun
     rotated = replace(NODE.record, online=STRANGER.public)
     withdrawn = house.read().chains[chain].state.link(Withdrawn(to(chain)), house.now)
     line = sign_statement(record_statement(withdrawn, rotated.node), STRANGER).line
-    house.core.ledger.logs.append(house.core.log, [line])
+    house.ledger.logs.append(house.log, [line])
     house.tick()
     found = house.index.find(chain)
     assert found is not None
     assert (found[1].doubtful, found[1].fault, found[1].state.withdrawn) == (True, None, False)
-    house.core.membership._records[rotated.node] = rotated  # as if a node record that binds it had been proven
+    house.membership._records[rotated.node] = rotated  # as if a node record that binds it had been proven
     house.tick()
     found = house.index.find(chain)
     assert found is not None

@@ -15,7 +15,7 @@ import pytest
 from comity.content.secrets import write_keys
 from comity.gateway.app import serve_gateway
 from comity.ledger.ledger import Ledger
-from comity.node.context import OUTSIDE_MARK, LedgerMark
+from comity.node.own_log import OUTSIDE_MARK, LedgerMark
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey

@@ -146,6 +146,5 @@ def test_honest_votes_come_out_the_same_at_every_honest_node(drawn: Random) -> N
             epochs.append(bench.follower.epoch_store.newest.digest)
             assert len(kept.entries) <= 4 * (SMALL["HOME_LOG"] + 3 * SMALL["OTHER_LOG"]) + 20
             assert not bench.follower.findings.stopped
-            bench.core.pools.close()
-            bench.ledger.close()
+            bench.close()
         assert epochs == [told.body.digest] * 3

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import EntryQuery
 from comity.node.charter.follower import CharterFollower
-from comity.node.context import Metrics, NodeContext, Pools
 from comity.node.epochs import EpochStore
 from comity.node.intake import LineProver
+from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Seat
+from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.document import Body
 from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.charter.votes import consent
@@ -48,26 +49,29 @@ class Bench:
         self.ledger = Ledger.open(folder, lambda: 1000.0)
         self.store = FolderStore(folder / "blobs")
         epoch_store = EpochStore(self.ledger.epochs, federation, branch)
-        record = self.me.record
         members = Membership(Seat.parse(own.entry.line, self.me.entry.line), federation, epoch_store.bodies())
-        parts: Any = SimpleNamespace(
-            ledger=self.ledger,
-            pools=Pools(),
-            store=self.store,
-            membership=members,
-            metrics=Metrics(),
-            seat=members.seat,
-            log=str(record.log),
-            keys=SimpleNamespace(online=self.me.online),
-        )
-        self.core = cast(NodeContext, parts)
+        self.async_ledger, self._pools = AsyncLedger(self.ledger), Pools()
         self.members = members
         self.changes = 0
-        self.follower = CharterFollower(self.core, epoch_store, cast(OwnLog, self), self._changed)
+        self.follower = CharterFollower(
+            self.async_ledger,
+            self.store,
+            self._pools,
+            members,
+            Metrics(),
+            NodeSigner(self.me.record, self.me.online),
+            epoch_store,
+            cast(OwnLog, self),
+            self._changed,
+        )
         self.log(own, [])
         seats = members.chains
         self._prover = LineProver(self.ledger, lambda who: [chain.start for chain in seats(who)])
         self.follower.open()
+
+    def close(self) -> None:
+        self._pools.close()
+        self.async_ledger.close()
 
     async def _changed(self) -> None:
         self.changes += 1

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from comity.node.context import NodeKeys
+from comity.node.keys import NodeKeys
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash

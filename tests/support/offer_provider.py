@@ -7,16 +7,17 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from comity.content import fault
 from comity.ledger.ledger import Ledger
-from comity.node.context import Pools
 from comity.node.intake import LineProver
+from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Seat
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import GrantReconciler, OfferProvider, RecordWriter
+from comity.node.own_log import OwnLog
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.keys import Signer
 from comity.trust.offers.chain import OfferLogReader
@@ -46,31 +47,26 @@ class CountingHouse:
         self.deadly = ""
         self._point, fault.point = fault.point, self._at
         self.open()
-        self.core.ledger.logs.create(NODE.origin, self.core.log, own=True)
-        self.core.ledger.logs.append(
-            self.core.log, [NODE.seat.entry.line, NODE.entry.line, HOLDER.entry.line, OTHER.entry.line]
-        )
+        self.ledger.logs.create(NODE.origin, self.log, own=True)
+        self.ledger.logs.append(self.log, [NODE.seat.entry.line, NODE.entry.line, HOLDER.entry.line, OTHER.entry.line])
 
     def open(self) -> None:
         membership = Membership(Seat.parse(NODE.seat.entry.line, NODE.entry.line), FEDERATION)
-        self.core: Any = SimpleNamespace(
-            ledger=Ledger.open(self.folder, lambda: self.now),
-            membership=membership,
-            seat=membership.seat,
-            origin=NODE.origin,
-            log=str(NODE.record.log),
-            keys=SimpleNamespace(online=NODE.online),
-            pools=Pools(),
-            clock=lambda: float(self.now),
-            config=SimpleNamespace(limits=SimpleNamespace(offer_lines_per_origin=1)),  # of others' logs
-        )
-        self.index = OfferIndex(self.core)
-        self.provider = OfferProvider(self.core, RecordWriter(self.core, self), self.index)  # type: ignore[arg-type]
-        self.clock = GrantReconciler(self.core, self.provider, self.index)
+        self.membership = membership
+        self.async_ledger, self._pools = AsyncLedger(Ledger.open(self.folder, lambda: self.now)), Pools()
+        self.ledger, self.log = self.async_ledger.tables, membership.seat.log
+        signer = NodeSigner(NODE.record, NODE.online)
+        self.index = OfferIndex(self.async_ledger, self._pools, membership, 1)  # of others' logs
+        writer = RecordWriter(self.async_ledger, membership, signer, self._clock, cast(OwnLog, self))
+        self.provider = OfferProvider(membership, writer, self.index)
+        self.clock = GrantReconciler(self._clock, self.provider, self.index)
+
+    def _clock(self) -> float:
+        return float(self.now)
 
     def close(self) -> None:
-        self.core.pools.close()
-        self.core.ledger.close()
+        self._pools.close()
+        self.async_ledger.close()
 
     def reopen(self) -> None:
         """Everything that was in memory is lost."""
@@ -84,22 +80,22 @@ class CountingHouse:
 
     async def compose(self, make: Any) -> list[tuple[int, bytes]]:
         """In place of the node's sequencer."""
-        first, lines = await asyncio.to_thread(self.core.ledger.logs.compose, self.core.log, make)
+        first, lines = await asyncio.to_thread(self.ledger.logs.compose, self.log, make)
         return list(enumerate(lines, first))
 
     def offer(self, **more: Any) -> Offer:
-        return an_offer(provider=NODE.seat.id, log=self.core.log, **more)
+        return an_offer(provider=NODE.seat.id, log=self.log, **more)
 
     def say(self, said: PartyStatement, by: Identity = HOLDER) -> Entry:
         """Log a statement of the borrower, or of somebody else."""
         entry = sign_statement(party_statement(said), by.signer)
-        self.core.ledger.logs.append(self.core.log, [entry.line])
+        self.ledger.logs.append(self.log, [entry.line])
         return entry
 
     def forge(self, said: PartyStatement, by: Signer) -> Entry:
         """Log a statement in a peer's log, in the borrower's name, signed by `by`."""
         entry = sign_statement(party_statement(said), by)
-        logs, origin, vkey = self.core.ledger.logs, PEER.origin, str(PEER.record.log)
+        logs, origin, vkey = self.ledger.logs, PEER.origin, str(PEER.record.log)
         start = logs.create(origin, vkey, own=False).size
         root = logs.stage(vkey, start, [entry.line])
         logs.advance(vkey, start + 1, [], Checkpoint(origin, start + 1, root).signed(PEER.log))
@@ -128,14 +124,14 @@ class CountingHouse:
 
     def _prove(self) -> None:
         """What the intake of a node does when its log has grown."""
-        seats = self.core.membership.chains
-        LineProver(self.core.ledger, lambda who: [chain.start for chain in seats(who)]).finish_all()
+        seats = self.membership.chains
+        LineProver(self.ledger, lambda who: [chain.start for chain in seats(who)]).finish_all()
 
     def read(self) -> OfferLogReader:
         """What a stranger makes of the log."""
-        log = OfferLogReader(self.core.log)
-        size = self.core.ledger.logs.get(self.core.log).size
-        for index, line in enumerate(self.core.ledger.history.entries(self.core.log, 0, size)):
+        log = OfferLogReader(self.log)
+        size = self.ledger.logs.get(self.log).size
+        for index, line in enumerate(self.ledger.history.entries(self.log, 0, size)):
             entry = parse_entry(line)
             by = entry.statement.by
             log.read(index, entry, by != NODE.record.node or entry.envelope.verified_by(NODE.online.public))

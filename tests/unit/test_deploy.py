@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from comity.node.config import NodeConfig
-from comity.node.context import Metrics
+from comity.node.metrics import Metrics
 from comity.trust.charter.federation import Federation
 from support.tools import needs
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from comity.content.blobs import BlobLock, FolderStore
-from comity.node.context import Pools
 from comity.node.replication.files import FileDownload, FileDownloads
 from comity.node.replication.on_demand import trim
+from comity.node.threads import Pools
 from comity.trust.artifact import FIXED_LAYOUT, PieceLayout
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 
 import pytest
 from comity.gateway.hub import judge
 from comity.gateway.hub.judge import AnswerCache, Generations
-from comity.node.context import Pools
+from comity.ledger.ledger import Ledger
+from comity.node.intake import LineProver
+from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
+from support.case import case
+from support.logs import LogKeys
 
 
 class Counting:
@@ -92,20 +95,16 @@ async def test_closing_ends_what_is_still_being_made(counting: Counting) -> None
 
 
 async def test_a_statement_that_is_proven_after_its_log_was_mirrored_makes_answers_anew(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judge, "CHECK_INTERVAL", 0)
-    state = {"proven": 0, "size": 0}
-    ledger = SimpleNamespace(
-        proven=SimpleNamespace(last_number=lambda: state["proven"]),
-        logs=SimpleNamespace(all=lambda: [SimpleNamespace(vkey="log", size=state["size"])]),
-    )
-    core: Any = SimpleNamespace(ledger=ledger, pools=Pools())
-    generations = Generations(core)
+    ledger, log = AsyncLedger(Ledger.open(tmp_path, lambda: 1_000)), LogKeys.generate("one.example/log")
+    ledger.tables.logs.create(log.origin, log.vkey, own=True)
+    generations = Generations(ledger)
     begun = await generations.now()
     assert await generations.now() == begun
-    state["size"] = 1
+    ledger.tables.logs.append(log.vkey, case().claims)
     mirrored = await generations.now()
-    state["proven"] = 1
+    LineProver(ledger.tables, lambda who: []).finish_all()
     assert begun < mirrored < await generations.now()
-    core.pools.close()
+    ledger.close()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from comity.gateway.hub.judge import DAY, STALE_DAYS, PolicyJudge
+from comity.node.members import Membership, Seat
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Unavailable, Untrusted
-from support.case import Case, advisory, case
+from support.case import Case, advisory, case, nodes
 from support.world import NOW, identity
 
 GOOD = case()
@@ -19,12 +18,9 @@ TITLE = "swiss-ai/tiny@v1"
 
 
 def judge(what: Case = GOOD, *, policy: Path | None = None, now: int = NOW + DAY) -> PolicyJudge:
-    core: Any = SimpleNamespace(
-        config=SimpleNamespace(gateway=SimpleNamespace(policy=policy)),
-        membership=SimpleNamespace(body=what.federation.body),
-        clock=lambda: float(now),
-    )
-    return PolicyJudge(core)
+    (node,) = nodes(1)
+    membership = Membership(Seat.parse(node.seat.entry.line, node.entry.line), what.federation)
+    return PolicyJudge(policy, membership, lambda: float(now))
 
 
 def without_proofs(what: Case) -> Case:

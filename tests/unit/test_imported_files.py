@@ -9,9 +9,9 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from comity.node.context import Pools
 from comity.node.importing.read_through import ImportedFile
 from comity.node.replication.files import SLICE
+from comity.node.threads import Pools
 from comity.trust.errors import Unavailable, Untrusted
 
 DATA = random.Random(4).randbytes(3 * SLICE + 1000)

@@ -17,7 +17,7 @@ from comity.ledger.database import Database, migrate
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import EntryQuery
 from comity.ledger.postgres import KEY, PostgresDatabase
-from comity.node.context import LedgerMark
+from comity.node.own_log import LedgerMark
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
 from sqlalchemy import text
 from support.logs import LogKeys, statement_line, statement_lines

@@ -22,11 +22,11 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     opened = Bench(tmp_path, Assembly.of(4))
     await opened.settle()
     yield opened
-    opened.ledger.close()
+    opened.close()
 
 
 def open_admission(bench: Bench) -> CharterAdmission:
-    return CharterAdmission(bench.core, bench.follower, lambda: 0.0)
+    return CharterAdmission(bench.async_ledger, bench.members, bench.follower, lambda: 0.0)
 
 
 def drafting(bench: Bench, who: Identity, number: int) -> Entry:

@@ -35,7 +35,7 @@ def certified(council: Assembly, body: Body, voters: Sequence[Identity], at_roun
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     opened = Bench(tmp_path, Assembly.of(4))
     yield opened
-    opened.ledger.close()
+    opened.close()
 
 
 async def test_what_is_certified_is_taken_up_and_said_once(bench: Bench) -> None:
@@ -72,12 +72,12 @@ async def test_after_a_start_nothing_is_said_twice(tmp_path: Path) -> None:
     before = Bench(tmp_path, council)
     before.log(council.seats[1], certified(council, body, council.seats[:3]))
     await before.settle()
-    before.ledger.close()
+    before.close()
     after = Bench(tmp_path, council)
     assert after.follower.epoch_store.newest == body == after.members.body
     await after.settle()
     assert len(after.said("adopted")) == 1
-    after.ledger.close()
+    after.close()
 
 
 async def test_a_lie_is_told_once_with_both_lines(bench: Bench) -> None:
@@ -120,7 +120,7 @@ async def test_the_operators_branch_decides_a_fork_that_is_seen_at_once(tmp_path
     await bench.settle()
     assert bench.follower.epoch_store.newest == other
     assert not bench.follower.findings.stopped
-    bench.ledger.close()
+    bench.close()
 
 
 async def test_a_rival_that_turns_up_later_stops_what_follows(bench: Bench) -> None:
@@ -150,11 +150,11 @@ async def test_a_fork_is_remembered_over_a_start(tmp_path: Path) -> None:
     await before.settle()
     before.log(fourth, certified(council, other, [first, second, fourth]))
     await before.settle()
-    before.ledger.close()
+    before.close()
     after = Bench(tmp_path, council)
     await after.follower.step()
     assert after.follower.findings.stopped and after.follower.epoch_store.newest == one
-    after.ledger.close()
+    after.close()
 
 
 async def test_a_rival_made_with_retired_keys_is_an_alert_only(bench: Bench) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.app import RECORD_RETENTION, Housekeeping
-from comity.node.context import NodeContext
+from comity.node.metrics import Metrics
+from comity.node.threads import AsyncLedger, Pools
+from comity.node.uploads import Uploads
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import Digest, sha256
+from comity.trust.tlog.note import VerifierKey
+from support.logs import LogKeys
 
+LOG = VerifierKey.parse(LogKeys.generate("own.example/log").vkey)
 HERE, THERE = b"a blob that is here", b"one that was"
 
 
@@ -52,7 +56,9 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
 
 @pytest.fixture
 def housekeeping(parts: Parts) -> Housekeeping:
-    return Housekeeping(cast(NodeContext, cast(Any, parts)))
+    ledger, pools, metrics = AsyncLedger(parts.ledger), Pools(), Metrics()
+    uploads = Uploads(ledger, parts.store, pools, metrics)
+    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, LOG)
 
 
 @pytest.mark.parametrize("how", ["removed", "put aside"])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.charter.admission import JoinRequests, check_card
-from comity.node.context import NodeContext, Pools
 from comity.node.members import Membership, Seat
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Conflict, Refused
 from comity.trust.identity import KeySet
 from comity.trust.rotation import KeyState, Rotation, rotate
@@ -84,12 +82,16 @@ def test_a_card_that_does_not_prove_itself_is_refused(card: list[bytes]) -> None
 
 
 @pytest.fixture
-def asks(tmp_path: Path) -> Iterator[JoinRequests]:
-    ledger = Ledger.open(tmp_path, lambda: 1000.0)
+def ledger(tmp_path: Path) -> Iterator[AsyncLedger]:
+    opened = AsyncLedger(Ledger.open(tmp_path, lambda: 1000.0))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def asks(ledger: AsyncLedger) -> JoinRequests:
     members = Membership(Seat.parse(CH.entry.line, at(CH).entry.line), found([at(CH), at(SG)]))
-    parts: Any = SimpleNamespace(ledger=ledger, pools=Pools(), membership=members)
-    yield JoinRequests(cast(NodeContext, parts), lambda: 0.0)
-    ledger.close()
+    return JoinRequests(ledger, Pools(), members, lambda: 0.0)
 
 
 async def test_a_request_waits_once_however_often_it_is_made(asks: JoinRequests) -> None:
@@ -116,22 +118,21 @@ async def test_who_has_a_seat_need_not_ask(asks: JoinRequests) -> None:
     assert caught.value.code == "MEMBER-ALREADY"
 
 
-async def test_requests_are_counted_by_who_brings_them(asks: JoinRequests) -> None:
-    ledger = asks._core.ledger
+async def test_requests_are_counted_by_who_brings_them(asks: JoinRequests, ledger: AsyncLedger) -> None:
     for caller, block in (
         (Caller("198.51.100.7"), "198.51.100.0/24"),
         (Caller("operator", operator=True), "operator"),
     ):
         await asks.put(caller, CARD)
-        kept = ledger.join_requests.get(BR.id)
+        kept = ledger.tables.join_requests.get(BR.id)
         assert kept is not None and kept.block == block
-        ledger.join_requests.drop(BR.id)
+        ledger.tables.join_requests.drop(BR.id)
 
 
-async def test_an_operator_keeps_a_request_or_lets_it_go(asks: JoinRequests) -> None:
+async def test_an_operator_keeps_a_request_or_lets_it_go(asks: JoinRequests, ledger: AsyncLedger) -> None:
     await asks.put(Caller("192.0.2.1"), CARD)
     await asks.decide(BR.id, keep=True)
-    kept = asks._core.ledger.join_requests.get(BR.id)
+    kept = ledger.tables.join_requests.get(BR.id)
     assert kept is not None and kept.kept
     await asks.decide(BR.id, keep=False)
     assert [ask async for ask in asks.all()] == []

@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from comity.node.context import NodeContext, Pools
-from comity.node.own_log import LedgerCache
+from comity.ledger.ledger import Ledger
+from comity.node.threads import AsyncLedger, LedgerCache
 from comity.trust.errors import NotFound
 
-
-@pytest.fixture(name="core")
-def _core() -> Any:
-    core = SimpleNamespace(ledger=SimpleNamespace(version=0), pools=Pools())
-    yield core
-    core.pools.close()
+LOG = "one.example/log"
 
 
-async def test_an_answer_stands_until_something_is_written(core: Any) -> None:
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[AsyncLedger]:
+    opened = AsyncLedger(Ledger.open(tmp_path, lambda: 1_000))
+    opened.tables.logs.create(LOG, LOG, own=True)
+    yield opened
+    opened.close()
+
+
+def write(ledger: AsyncLedger) -> None:
+    ledger.tables.logs.append(LOG, [b"a line"])
+
+
+async def test_an_answer_stands_until_something_is_written(ledger: AsyncLedger) -> None:
     reads: list[int] = []
 
     def read() -> int:
-        reads.append(core.ledger.version)
+        reads.append(ledger.version)
         return len(reads)
 
-    standing = LedgerCache(cast(NodeContext, core), read)
+    standing = LedgerCache(ledger, read)
     assert [await standing.get(), await standing.get()] == [1, 1]
-    core.ledger.version = 1
+    write(ledger)
     assert [await standing.get(), await standing.get()] == [2, 2]
 
 
-async def test_what_is_written_while_it_is_read_makes_it_old(core: Any) -> None:
+async def test_what_is_written_while_it_is_read_makes_it_old(ledger: AsyncLedger) -> None:
     answers = iter(("as it was", "as it is"))
 
     def read() -> str:
         answer = next(answers)
-        core.ledger.version = 1
+        write(ledger)
         return answer
 
-    standing = LedgerCache(cast(NodeContext, core), read)
+    standing = LedgerCache(ledger, read)
     assert [await standing.get(), await standing.get()] == ["as it was", "as it is"]
 
 
-async def test_a_failure_is_no_answer(core: Any) -> None:
+async def test_a_failure_is_no_answer(ledger: AsyncLedger) -> None:
     answers = iter((NotFound("not yet"), "here"))
 
     def read() -> str:
@@ -52,7 +59,7 @@ async def test_a_failure_is_no_answer(core: Any) -> None:
             raise answer
         return answer
 
-    standing = LedgerCache(cast(NodeContext, core), read)
+    standing = LedgerCache(ledger, read)
     with pytest.raises(NotFound):
         await standing.get()
     assert await standing.get() == "here"

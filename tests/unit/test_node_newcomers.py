@@ -31,8 +31,7 @@ WHO = seat(NEWCOMER, CLASSICAL)
 def bench(tmp_path: Path) -> Iterator[Bench]:
     opened = Bench(tmp_path, Assembly.of(4))
     yield opened
-    opened.core.pools.close()
-    opened.ledger.close()
+    opened.close()
 
 
 def rotation(who: Identity) -> Entry:

@@ -5,28 +5,23 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from comity.content.blobs import FolderStore
 from comity.node.config import Storage
-from comity.node.context import Metrics, NodeContext
+from comity.node.metrics import Metrics
 from comity.node.scrub import PASS_SECONDS, Scrub, ScrubProgress
+from comity.node.threads import Pools
 from comity.trust.encoding import Digest, sha256
 
 MIB = 1 << 20
 
 
 @dataclass
-class Config:
-    storage: Storage
-
-
-@dataclass
 class Parts:
     """The parts of a node that the scrub uses."""
 
-    config: Config
+    settings: Storage
     store: FolderStore
     metrics: Metrics = field(default_factory=Metrics)
     now: float = 1000.0
@@ -39,7 +34,7 @@ class Parts:
         def damaged() -> None:
             self.lost += 1
 
-        return Scrub(cast(NodeContext, cast(Any, self)), damaged)
+        return Scrub(self.settings, self.store, Pools(), self.clock, self.metrics, damaged)
 
     def failures(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("comity_verify_failures_total", {"reason": reason}) or 0.0
@@ -48,7 +43,7 @@ class Parts:
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
     storage = Storage(blobs=tmp_path / "blobs", ledger=tmp_path / "ledger.sqlite")
-    return Parts(Config(storage), FolderStore(storage.blobs))
+    return Parts(storage, FolderStore(storage.blobs))
 
 
 def add(parts: Parts, *sizes: int) -> list[Digest]:
@@ -69,7 +64,7 @@ def rot(parts: Parts, digest: Digest) -> None:
 
 
 def kept(parts: Parts) -> ScrubProgress:
-    return ScrubProgress.load(parts.config.storage.ledger.with_name("scrub.json"), -1.0)
+    return ScrubProgress.load(parts.settings.ledger.with_name("scrub.json"), -1.0)
 
 
 def test_a_blob_that_rotted_is_put_aside_and_the_others_stay(parts: Parts) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from comity.ledger.ledger import Ledger
-from comity.node.context import LEDGER_MARK, LedgerMark
+from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.replication.link import StartBarrier
 
 

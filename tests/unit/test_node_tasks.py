@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from comity.node.context import Metrics
-from comity.node.own_log import NameLocks
+from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import NameLocks
 from comity.trust.errors import Unavailable
 
 SOON = LoopTiming(interval=0.001, deadline=5, max_delay=0.002)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.charter import inbox as hearing
 from comity.node.charter.inbox import WINDOW, SignatureCache, VoteInbox, VoteReader, prev_of
-from comity.node.context import NodeContext, Pools
 from comity.node.members import Membership, Seat
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.equivocation import find_equivocations, misbehaviour_statement
 from comity.trust.charter.votes import Intent
 from comity.trust.encoding import sha256
@@ -157,10 +155,8 @@ def reading(ledger: Ledger, council: Assembly, tmp_path: Path) -> tuple[VoteRead
     own = council.seats[0]
     record = node(own, "", CLASSICAL)
     members = Membership(Seat.parse(own.entry.line, record.entry.line), None, [council.body])
-    parts: Any = SimpleNamespace(
-        ledger=ledger, pools=Pools(), store=FolderStore(tmp_path / "blobs"), membership=members
-    )
-    read = VoteReader(cast(NodeContext, parts), SignatureCache().signed)
+    store = FolderStore(tmp_path / "blobs")
+    read = VoteReader(AsyncLedger(ledger), store, Pools(), members, SignatureCache().signed)
     read.open(council.body.digest)
     return read, members
 

@@ -61,25 +61,25 @@ def heard(house: CountingHouse, at: OfferAdmission, entries: Sequence[Entry]) ->
     except ComityError as error:
         return error.code
     assert granted == {entry.digest for entry in entries}
-    house.core.ledger.logs.append(house.core.log, [entry.line for entry in entries])
+    house.ledger.logs.append(house.log, [entry.line for entry in entries])
     return ""
 
 
 def test_strangers_that_wait_keep_no_member_from_asking(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter, "MAX_REQUESTS_WITHOUT_SEAT", 3)
-    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
     crowd = [asking(offer, number, OTHER) for number in range(3)]
     assert heard(house, at, crowd) == ""
     assert heard(house, at, [asking(offer, 0)]) == "OFFER-QUOTA"
     member = SimpleNamespace(jurisdiction="CH")
-    monkeypatch.setattr(house.core.membership, "member", lambda who: member if who == HOLDER.id else None)
+    monkeypatch.setattr(house.membership, "member", lambda who: member if who == HOLDER.id else None)
     assert heard(house, at, [asking(offer, 0)]) == ""
     assert heard(house, at, crowd) == ""
 
 
 def test_one_identity_has_a_few_requests_waiting(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter, "MAX_REQUESTS_PER_IDENTITY", 2)
-    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
     assert heard(house, at, [asking(offer, number) for number in range(3)]) == "OFFER-QUOTA"
     assert heard(house, at, [asking(offer, number) for number in range(2)]) == ""
     assert heard(house, at, [asking(offer, 2)]) == "OFFER-QUOTA"
@@ -90,7 +90,7 @@ def test_who_brings_identities_by_the_dozen_is_charged_for_it(
     house: CountingHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counter, "REQUEST_RATE", Allowance(calls_per_second=1 / 60, burst=2))
-    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
     assert heard(house, at, [asking(offer, number) for number in range(3)]) == "RATE"
 
 
@@ -99,7 +99,7 @@ def test_what_a_grantee_says_has_room_that_no_request_uses_up(
 ) -> None:
     for name in ("MAX_REQUESTS_PER_IDENTITY", "MAX_REQUESTS_WITHOUT_SEAT", "MAX_STATEMENTS_PER_GRANT"):
         monkeypatch.setattr(counter, name, 2)
-    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
     first = asking(offer, 0)
     assert heard(house, at, [first, asking(offer, 1)]) == ""
 

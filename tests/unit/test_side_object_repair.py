@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.context import NodeContext, Pools
 from comity.node.replication import side_object_repair as custody
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.supervisor import Supervisor
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.statement import SideObject
@@ -30,14 +30,8 @@ class Bench:
         self.ledger, self.store = Ledger.open(folder, lambda: 1_000), FolderStore(folder / "blobs")
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.looked_at: list[tuple[int, int]] = []
-        parts: Any = SimpleNamespace(
-            ledger=self.ledger,
-            pools=Pools(),
-            store=self.store,
-            config=SimpleNamespace(replication=SimpleNamespace(interval_seconds=1)),
-        )
         monkeypatch.setattr(custody, "_named", self._named)
-        self.custody = SideObjectRepair(cast(NodeContext, parts), cast(FileFetcher, self))
+        self.custody = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, cast(FileFetcher, self))
         self.loops: Any = SimpleNamespace(loop=lambda *rest: None, wake=lambda name: None)
 
     def _named(self, ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:

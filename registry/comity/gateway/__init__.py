@@ -1,6 +1,5 @@
 """The HTTP gateway of a node: read routes for unmodified clients. Runs in the process and event loop of the node.
 
-context       the parts of a node that routes use
 app           the ASGI application, and the start and end of the gateway
 http          listening socket, connection limits, access tokens, errors, headers, bounds
 hub/          the read routes of the Hugging Face Hub

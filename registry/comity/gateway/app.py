@@ -15,34 +15,52 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from comity.gateway.context import GatewayContext
-from comity.gateway.fileserver.server import serve_files
-from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
-from comity.gateway.hub import routes as hub
-from comity.gateway.hub.catalogue import Catalogue, open_catalogue
+from comity.content.secrets import TOKENS_FILE
+from comity.gateway.fileserver.server import FileRoutes, serve_files
+from comity.gateway.http import (
+    ConnectionSlots,
+    GatewayAccess,
+    RequestBounds,
+    error_response,
+    listen_http,
+    on_error,
+)
+from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
+from comity.gateway.hub.files import BODIES, FileResponses
+from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.routes import BODIES
-from comity.gateway.ollama import ollama_routes
+from comity.gateway.hub.routes import HubRoutes, hub_routes
+from comity.gateway.ollama import OllamaRoutes, ollama_routes
 from comity.gateway.tlog import tlog_routes
-from comity.node.context import NodeContext
+from comity.node.home import OpenedHome
 from comity.node.importing.read_through import ReadThroughImports
-from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.supervisor import Supervisor
 from comity.trust.errors import ComityError, Malformed, NotFound
 
 
-def make_app(context: GatewayContext, catalogue: Catalogue) -> Starlette:
+def make_app(
+    home: OpenedHome,
+    replication: ReplicationTasks,
+    imports: ReadThroughImports,
+    file_routes: FileRoutes,
+    catalogue: Catalogue,
+) -> Starlette:
     """Return the application for a running node."""
-    access, read_through = GatewayAccess(context.core), ReadThroughRoutes(context, catalogue)
+    settings, pools = home.config.gateway, home.pools
+    access = GatewayAccess(home.config.path(TOKENS_FILE), pools, public=settings.public)
+    read_through = ReadThroughRoutes(pools, imports, catalogue)
+    slots = ConnectionSlots(BODIES, "readers")
+    files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots)
+    hub = HubRoutes(settings, pools, RepositoryList(home.ledger), read_through, access, files)
+    bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
     return Starlette(
         routes=[
             Route("/healthz", healthz),
-            *tlog_routes(context),
-            *ollama_routes(context, read_through, access),
-            *hub.hub_routes(context, read_through, access),
+            *tlog_routes(home, replication),
+            *ollama_routes(OllamaRoutes(read_through, access, files)),
+            *hub_routes(hub),
         ],
-        middleware=[Middleware(RequestBounds, core=context.core)],
+        middleware=[bounds],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )
 
@@ -65,23 +83,33 @@ async def on_routing(request: Request, error: Exception) -> JSONResponse:
 
 @asynccontextmanager
 async def serve_gateway(
-    core: NodeContext,
-    submissions: Submissions,
-    replication: ReplicationTasks,
-    read_through: ReadThroughImports,
-    supervisor: Supervisor,
+    home: OpenedHome, replication: ReplicationTasks, imports: ReadThroughImports
 ) -> AsyncIterator[str]:
     """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address.
 
-    Raises Unavailable (LISTEN) if the address is in use; NotFound, Malformed for certificate and key files.
+    Raises Unavailable (LISTEN) if the address is in use; NotFound, Malformed for certificate and key files, and
+    NotFound, Malformed and Untrusted for the policy file.
     """
-    settings = core.config.gateway
-    async with serve_files(core, replication.blob_lost) as blobs:
+    ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
+    settings = home.config.gateway
+    async with serve_files(
+        settings,
+        home.config.advertise.open,
+        store,
+        ledger.tables.pieces,
+        home.keys.tls,
+        home.clock,
+        home.metrics,
+        home.served,
+        home.locations,
+        replication.blob_lost,
+    ) as file_routes:
         if not settings.http:
             yield ""
             return
-        bodies = ConnectionSlots(BODIES, "readers")
-        context = GatewayContext(core, submissions, replication, read_through, supervisor, blobs, bodies)
-        async with open_catalogue(core) as catalogue, listen_http(make_app(context, catalogue), settings) as url:
-            structlog.get_logger("comity.gateway").info("gateway", url=url)
-            yield url
+        judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
+        async with open_catalogue(ledger, store, pools, membership, judge) as catalogue:
+            app = make_app(home, replication, imports, file_routes, catalogue)
+            async with listen_http(app, settings) as url:
+                structlog.get_logger("comity.gateway").info("gateway", url=url)
+                yield url

@@ -36,10 +36,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from comity.content.secrets import TOKENS_FILE, Token, TokenFile, looks_like_token, token_hash
+from comity.content.secrets import Token, TokenFile, looks_like_token, token_hash
 from comity.node.config import Gateway
-from comity.node.context import NodeContext
 from comity.node.listeners import connection_limits
+from comity.node.metrics import Metrics
+from comity.node.threads import Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import (
     ComityError,
@@ -336,9 +337,10 @@ def _url(settings: Gateway, listener: socket.socket) -> str:
 class GatewayAccess:
     """Checks tokens; reloads the token file when it changes."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        self._file = TokenFile(core.config.path(TOKENS_FILE))
+    def __init__(self, file: Path, pools: Pools, *, public: bool) -> None:
+        self._pools = pools
+        self._public = public
+        self._file = TokenFile(file)
         self._version: tuple[int, ...] | None = None
         self._tokens: dict[Digest, Token] = {}
 
@@ -347,12 +349,12 @@ class GatewayAccess:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not looks_like_token(secret.strip()):
             return None
-        await self._core.pools.files(self._refresh)
+        await self._pools.files(self._refresh)
         return self._tokens.get(token_hash(secret.strip()))
 
     async def require(self, request: Request, repository: str) -> None:
         """Raise Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`."""
-        if self._core.config.gateway.public:
+        if self._public:
             return
         token = await self.token(request)
         if token is None:
@@ -362,7 +364,7 @@ class GatewayAccess:
 
     async def readable_names(self, request: Request) -> Callable[[str], bool]:
         """Return a predicate of the repository names that the request may read, for lists."""
-        if self._core.config.gateway.public:
+        if self._public:
             return lambda name: True
         token = await self.token(request)
         return token.allows if token is not None else lambda name: False
@@ -463,10 +465,10 @@ class ResponseTimeout(Exception):
 class RequestBounds:
     """ASGI middleware that applies the bounds to all requests."""
 
-    def __init__(self, app: ASGIApp, *, core: NodeContext) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, calls_per_second: float) -> None:
         self._app = app
-        self._metrics = core.metrics
-        rate = core.config.gateway.calls_per_second
+        self._metrics = metrics
+        rate = calls_per_second
         allowance = Allowance(calls_per_second=rate, burst=int(10 * rate) + 1, at_once=640, all_at_once=1024)
         self._throttle = Throttle(allowance, time.monotonic)
 

@@ -17,10 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from comity.gateway.context import GatewayContext
 from comity.gateway.http import GatewayAccess
+from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.routes import content_response
 from comity.gateway.hub.views import MAIN, Claim
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
@@ -119,8 +118,7 @@ def _layer(kind: str, entry: FileEntry) -> dict[str, Any]:
     return {"mediaType": kind, "digest": f"sha256:{entry.sha256}", "size": entry.size}
 
 
-def ollama_routes(context: GatewayContext, read_through: ReadThroughRoutes, access: GatewayAccess) -> list[Route]:
-    registry = OllamaRoutes(context, read_through, access)
+def ollama_routes(registry: OllamaRoutes) -> list[Route]:
     return [
         Route("/v2/", version),
         Route("/v2/{namespace}/{name}/manifests/{tag}", registry.manifest),
@@ -134,8 +132,8 @@ async def version(request: Request) -> Response:
 
 
 class OllamaRoutes:
-    def __init__(self, context: GatewayContext, read_through: ReadThroughRoutes, access: GatewayAccess) -> None:
-        self._context = context
+    def __init__(self, read_through: ReadThroughRoutes, access: GatewayAccess, files: FileResponses) -> None:
+        self._files = files
         self._read_through = read_through
         self._catalogue = read_through.catalogue
         self._access = access
@@ -153,7 +151,7 @@ class OllamaRoutes:
     async def blob(self, request: Request) -> Response:
         claim, found = await self._find(await self._repository(request), request.path_params["digest"])
         if isinstance(found, FileEntry):
-            return await content_response(self._context, request, claim, found)
+            return await self._files.response(request, claim, found)
         return Response(found, media_type="application/octet-stream")
 
     async def _find(self, repository: str, digest: str) -> tuple[Claim, FileEntry | bytes]:

@@ -55,18 +55,27 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from comity.content.blobs import BlobStore
 from comity.content.secrets import read_keys
-from comity.gateway.context import GatewayContext
 from comity.gateway.http import ConnectionSlots, read_body
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.ledger.records import WitnessedHead
-from comity.node.context import OUTSIDE_MARK, NodeContext
-from comity.node.replication.mirror import statement_of
+from comity.node.config import Tlog
+from comity.node.home import OpenedHome
+from comity.node.keys import NodeKeys
+from comity.node.members import Membership
+from comity.node.own_log import OUTSIDE_MARK, LedgerMark
+from comity.node.replication.cosigner import CheckpointCosigner
+from comity.node.replication.mirror import Quotas, statement_of
+from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.replication.setup import ReplicationTasks
 from comity.node.replication.side_objects import missing_side_objects
+from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
+from comity.trust.statements import NodeRecord
 from comity.trust.tlog.merkle import ENTRIES, HASH_SIZE, WIDTH, parse_tile_path, verify_consistency
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, cosign, cosigner_key, verify_note
 from comity.trust.tlog.proof import ROOTS
@@ -172,30 +181,31 @@ _log: Final = structlog.get_logger("comity.gateway")
 class KnownLogs:
     """Logs by origin and by prefix. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext) -> None:
-        """Blocking."""
-        self._core = core
-        self._pushed = tuple(map(VerifierKey.parse, core.config.tlog.mirror))
-        self.witnessed = frozenset(map(VerifierKey.parse, core.config.tlog.witness))
+    def __init__(self, ledger: AsyncLedger, membership: Membership, settings: Tlog, mark: LedgerMark) -> None:
+        """Blocking. `mark` is the mark of what was signed for outside logs."""
+        self._ledger = ledger
+        self._membership = membership
+        self._pushed = tuple(map(VerifierKey.parse, settings.mirror))
+        self.witnessed = frozenset(map(VerifierKey.parse, settings.witness))
         """Logs that the plain witness signs."""
-        self._ledger_copy_error = _ledger_copy_error(core, (*self._pushed, *self.witnessed))
+        self._ledger_copy_error = _ledger_copy_error(ledger.tables, mark, (*self._pushed, *self.witnessed))
         self._prefixes: dict[str, VerifierKey] = {}
 
     def require_original_ledger(self, key: VerifierKey) -> None:
         """Raise Unavailable (LEDGER-COPY) for an outside log if this ledger may be older than the last signature for
         outside logs."""
-        if self._ledger_copy_error is not None and key not in self._core.membership.log_keys(key.name):
+        if self._ledger_copy_error is not None and key not in self._membership.log_keys(key.name):
             raise self._ledger_copy_error
 
     async def stored_logs(self) -> list[VerifierKey]:
         """Return the logs whose entries are stored; of one origin, the first log comes first."""
-        return await self._core.pools.ledger(self._core.ledger.logs.keys)
+        return await self._ledger.run(self._ledger.tables.logs.keys)
 
     async def mirrored(self, origin: str) -> tuple[VerifierKey, ...]:
         """Return the logs of `origin` that accept uploads: of members and outside ones, never the own log."""
-        bound = self._core.membership.log_keys(origin)
+        bound = self._membership.log_keys(origin)
         keys = [*await self.stored_logs(), *bound, *self._pushed]
-        own = self._core.seat.record.log
+        own = self._membership.seat.record.log
         return tuple(dict.fromkeys(key for key in keys if key.name == origin and key != own))
 
     async def submitted(self, origin: str) -> tuple[VerifierKey, ...]:
@@ -229,13 +239,13 @@ class KnownLogs:
         raise NotFound("no such log", why="no witnessed log has this prefix", code="NO-SUCH-LOG")
 
 
-def _ledger_copy_error(core: NodeContext, outside: Iterable[VerifierKey]) -> Unavailable | None:
+def _ledger_copy_error(ledger: Ledger, mark: LedgerMark, outside: Iterable[VerifierKey]) -> Unavailable | None:
     """Return the error that blocks signatures for outside logs: a copied ledger may miss signatures, and no peer has a
     record of them. None if the ledger is not a copy."""
-    logs, mark = list(outside), core.mark(OUTSIDE_MARK)
+    logs = list(outside)
     if not logs:
         return None
-    begun = any(core.ledger.witnessed.submitted(log) for log in logs)
+    begun = any(ledger.witnessed.submitted(log) for log in logs)
     if not mark.mismatches(begun=begun):
         mark.write()
         return None
@@ -253,13 +263,12 @@ class WitnessKey:
     pairs: tuple[PrivateKey, ...]
 
     @classmethod
-    def load(cls, core: NodeContext) -> Self | None:
+    def load(cls, settings: Tlog, keys: NodeKeys) -> Self | None:
         """Return None if the operator configured no witness. Blocking.
 
         Raises as `read_keys` does, and Malformed (CONFIG) for a name or key that the node uses otherwise, because an
         Ed25519 cosignature does not state its role.
         """
-        settings, keys = core.config.tlog, core.keys
         if not settings.witness_name:
             return None
         pairs = read_keys(settings.witness_key)
@@ -293,9 +302,17 @@ MAX_PENDING: Final = 8
 class WitnessRoutes:
     """Handlers for checkpoints. Not thread-safe: call from the event loop."""
 
-    def __init__(self, context: GatewayContext, known: KnownLogs, witness: WitnessKey | None) -> None:
-        self._core = context.core
-        self._misbehaviour = context.replication.misbehaviour
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        clock: Clock,
+        misbehaviour: MisbehaviourProofs,
+        known: KnownLogs,
+        witness: WitnessKey | None,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._misbehaviour = misbehaviour
         self._known = known
         self._witness = witness
         self._recent: dict[VerifierKey, OrderedDict[int, SignedNote]] = {}
@@ -325,7 +342,7 @@ class WitnessRoutes:
     async def witness_checkpoint(self, request: Request) -> Response:
         """`GET <prefix>/checkpoint` of the plain witness: the newest checkpoint that it signed."""
         key = self._known.witnessed_log(request.path_params["log"])
-        note = await self._core.pools.ledger(self._core.ledger.witnessed.submitted, key)
+        note = await self._ledger.run(self._ledger.tables.witnessed.submitted, key)
         if note is None or self._witness is None or not self._witness.signed(note):
             raise NotFound("no checkpoint", why=f"the witness has signed none of {key.name} yet", code="NO-CHECKPOINT")
         headers = {"Cache-Control": "public, max-age=1"}
@@ -355,11 +372,11 @@ class WitnessRoutes:
     async def _seen(self, key: VerifierKey) -> WitnessedHead:
         """Raises Untrusted (SPLIT-VIEW), with the proof stored, if the submitted checkpoint contradicts the
         stored log."""
-        witnessed = self._core.ledger.witnessed
+        witnessed = self._ledger.tables.witnessed
         try:
-            return await self._core.pools.ledger(witnessed.latest, key)
+            return await self._ledger.run(witnessed.latest, key)
         except Untrusted:
-            note = await self._core.pools.ledger(witnessed.submitted, key)
+            note = await self._ledger.run(witnessed.submitted, key)
             if note is not None:
                 await self._misbehaviour.contradicts(key, note)
             raise
@@ -375,9 +392,9 @@ class WitnessRoutes:
     async def _advance(self, key: VerifierKey, seen: WitnessedHead, note: SignedNote) -> tuple[NoteSignature, ...]:
         checkpoint = Checkpoint.parse(note.text)
         signs = self._witness if key in self._known.witnessed else None
-        lines = signs.cosign(checkpoint, self._core.clock) if signs else ()
+        lines = signs.cosign(checkpoint, self._clock) if signs else ()
         own = SignedNote(note.text, tuple(line for line in note.signatures if line.by(key)))
-        await self._core.pools.ledger(self._core.ledger.witnessed.move, key, seen, own.with_signatures(*lines))
+        await self._ledger.run(self._ledger.tables.witnessed.move, key, seen, own.with_signatures(*lines))
         recent = self._recent.setdefault(key, OrderedDict())
         recent[checkpoint.size] = own
         while len(recent) > MAX_PENDING:
@@ -407,10 +424,25 @@ T = TypeVar("T")
 class MirrorRoutes:
     """Handlers for uploads of entries. Not thread-safe: call from the event loop."""
 
-    def __init__(self, context: GatewayContext, known: KnownLogs, submissions: WitnessRoutes) -> None:
-        self._core = context.core
-        self._ledger = context.core.ledger
-        self._replication = context.replication
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        quotas: Quotas,
+        misbehaviour: MisbehaviourProofs,
+        cosigner: CheckpointCosigner,
+        on_advance: Callable[[str], Awaitable[None]],
+        known: KnownLogs,
+        submissions: WitnessRoutes,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._quotas = quotas
+        self._misbehaviour = misbehaviour
+        self._cosigner = cosigner
+        self._on_advance = on_advance
         self._known = known
         self._submissions = submissions
         self._slots = ConnectionSlots(AT_ONCE, "uploads")
@@ -453,7 +485,7 @@ class MirrorRoutes:
         return chosen, pending[chosen].get(upload.end)
 
     async def _state(self, key: VerifierKey) -> LogState:
-        return await self._core.pools.ledger(_get_or_create, self._ledger, key)
+        return await self._ledger.run(_get_or_create, self._ledger.tables, key)
 
     @staticmethod
     def _fits(upload: MirrorUpload, state: LogState) -> bool:
@@ -485,21 +517,21 @@ class MirrorRoutes:
     async def _stage(
         self, key: VerifierKey, target: Checkpoint, package: Package, lines: Sequence[bytes], proof: Sequence[bytes]
     ) -> None:
-        logs, ledger = self._ledger.logs, self._core.pools.ledger
+        logs, ledger = self._ledger.tables.logs, self._ledger.run
         before = await ledger(logs.staged_leaves, str(key), package.first, package.start)
-        await self._core.pools.hashing(package.verify, before, lines, proof, target.size, target.root)  # (4)
-        await self._core.pools.files(self._require_objects, lines)  # (5)
+        await self._pools.hashing(package.verify, before, lines, proof, target.size, target.root)  # (4)
+        await self._pools.files(self._require_objects, lines)  # (5)
         async with self._locks[key]:
             fresh = max(0, (await self._state(key)).staged - package.start)
             if fresh < len(lines):
-                await self._replication.quotas.require(key, target.size, lines[fresh:])
+                await self._quotas.require(key, target.size, lines[fresh:])
                 await ledger(logs.stage, str(key), package.start + fresh, lines[fresh:])  # (6)
 
     def _require_objects(self, lines: Sequence[bytes]) -> None:
         """Blocking. Raises Unavailable (SIDE-OBJECT) if an object that a line names is missing."""
         statements = [statement_of(line) for line in lines]
         named = [item for statement in statements if statement for item in statement.objects]
-        if missing := missing_side_objects(self._core.store, named):
+        if missing := missing_side_objects(self._store, named):
             why = f"{len(missing)} objects that these entries name are missing, first {missing[0].digest}"
             raise Unavailable("side objects are missing", why=why, code="SIDE-OBJECT")
 
@@ -511,14 +543,14 @@ class MirrorRoutes:
             if state.size > target.size:
                 raise Conflict("the log is larger already", why=f"it has {state.size} entries", code="LOG-MOVED")
             try:
-                await self._core.pools.ledger(self._ledger.logs.advance, str(key), target.size, [], note)
+                await self._ledger.run(self._ledger.tables.logs.advance, str(key), target.size, [], note)
             except Equivocation as error:
-                await self._replication.misbehaviour.keep(ROOTS, key, error.proof)
+                await self._misbehaviour.keep(ROOTS, key, error.proof)
                 raise
-        await self._replication.advanced(str(key))
-        await self._replication.cosigner.cosign_if_due(key)
-        cosigned = await self._core.pools.ledger(self._ledger.cosignatures.cosigned, str(key), target.size)
-        cosigners = self._core.seat.record.cosigners
+        await self._on_advance(str(key))
+        await self._cosigner.cosign_if_due(key)
+        cosigned = await self._ledger.run(self._ledger.tables.cosignatures.cosigned, str(key), target.size)
+        cosigners = self._cosigner.cosigners
         lines = tuple(line for line in cosigned.signatures if any(line.by(own) for own in cosigners))
         if not lines:
             why = "the node has just started, or the log has grown"
@@ -549,21 +581,32 @@ IMMUTABLE_CACHE: Final = {"Cache-Control": "public, max-age=31536000, immutable"
 
 
 class TileRoutes:
-    def __init__(self, context: GatewayContext, known: KnownLogs, witness: WitnessKey | None) -> None:
-        self._core = context.core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        record: NodeRecord,
+        url: str,
+        known: KnownLogs,
+        witness: WitnessKey | None,
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._record = record
+        self._url = url
         self._known = known
         self._witness = witness
 
     async def index(self, request: Request) -> JSONResponse:
         """List the served logs, and the keys that sign for them."""
-        base = f"{self._core.config.gateway.url}/tlog"
+        base = f"{self._url}/tlog"
         logs = []
         for key in await self._known.stored_logs():
             size = Checkpoint.parse(note.text).size if (note := await self._served_checkpoint_or_none(key)) else None
             prefix = f"{base}/{await self._known.prefix(key)}"
-            own = key == self._core.seat.record.log
+            own = key == self._record.log
             logs.append({"origin": key.name, "vkey": str(key), "prefix": prefix, "size": size, "own": own})
-        record = self._core.seat.record
+        record = self._record
         mirror = {"vkeys": list(map(str, record.cosigners)), "submission": base, "monitoring": base}
         witness = None
         if self._witness is not None:
@@ -587,21 +630,21 @@ class TileRoutes:
         if (tile.index * WIDTH + tile.width) << 8 * max(tile.level, 0) > size:
             why = f"the served checkpoint covers {size} entries"
             raise NotFound("no such tile yet", why=why, code="NO-SUCH-TILE")
-        data = await self._core.pools.ledger(self._core.ledger.history.tile, str(key), tile)
+        data = await self._ledger.run(self._ledger.tables.history.tile, str(key), tile)
         headers = dict(IMMUTABLE_CACHE)
         if tile.level == ENTRIES:
             headers["Vary"] = "Accept-Encoding"
             if _takes_gzip(request):
-                data = await self._core.pools.hashing(gzip.compress, data, 6, mtime=0)
+                data = await self._pools.hashing(gzip.compress, data, 6, mtime=0)
                 headers["Content-Encoding"] = "gzip"
         return Response(data, media_type="application/octet-stream", headers=headers)
 
     async def _served_checkpoint(self, key: VerifierKey) -> SignedNote:
         """Return the checkpoint that bounds what is served of a log. Raises NotFound (NO-CHECKPOINT)."""
-        record, cosignatures = self._core.seat.record, self._core.ledger.cosignatures
+        record, cosignatures = self._record, self._ledger.tables.cosignatures
         if key == record.log:
-            return await self._core.pools.ledger(cosignatures.cosigned, str(key))
-        return await self._core.pools.ledger(cosignatures.newest_by, str(key), record.cosigners)
+            return await self._ledger.run(cosignatures.cosigned, str(key))
+        return await self._ledger.run(cosignatures.newest_by, str(key), record.cosigners)
 
     async def _served_checkpoint_or_none(self, key: VerifierKey) -> SignedNote | None:
         try:
@@ -615,13 +658,24 @@ def _takes_gzip(request: Request) -> bool:
     return "gzip" in request.headers.get("accept-encoding", "").lower().replace(" ", "").split(",")
 
 
-def tlog_routes(context: GatewayContext) -> list[Route]:
+def tlog_routes(home: OpenedHome, replication: ReplicationTasks) -> list[Route]:
     """Blocking. Raises as `WitnessKey.load` does."""
-    known = KnownLogs(context.core)
-    witness = WitnessKey.load(context.core)
-    tiles = TileRoutes(context, known, witness)
-    submissions = WitnessRoutes(context, known, witness)
-    uploads = MirrorRoutes(context, known, submissions)
+    ledger, settings = home.ledger, home.config.tlog
+    known = KnownLogs(ledger, home.membership, settings, home.mark(OUTSIDE_MARK))
+    witness = WitnessKey.load(settings, home.keys)
+    tiles = TileRoutes(ledger, home.pools, home.keys.record, home.config.gateway.url, known, witness)
+    submissions = WitnessRoutes(ledger, home.clock, replication.misbehaviour, known, witness)
+    uploads = MirrorRoutes(
+        ledger,
+        home.store,
+        home.pools,
+        replication.quotas,
+        replication.misbehaviour,
+        replication.cosigner,
+        replication.advanced,
+        known,
+        submissions,
+    )
     return [
         Route("/tlog", tiles.index),
         Route("/tlog/add-checkpoint", submissions.add_checkpoint, methods=["POST"]),

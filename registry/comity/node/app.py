@@ -22,15 +22,17 @@ from typing import Any, Final
 
 import structlog
 
-from comity.content.blobs import lock_if_free
+from comity.content.blobs import BlobStore, lock_if_free
 from comity.content.heap import limit_arenas
 from comity.ledger.ledger import Ledger
+from comity.node.charter.admission import JoinRequests
 from comity.node.config import NodeConfig
-from comity.node.context import Clock, MetricsListener, NodeContext
+from comity.node.home import OpenedHome
 from comity.node.importing.importer import Importer
 from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
+from comity.node.metrics import Metrics, MetricsListener
 from comity.node.offers.provider import OfferController
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
@@ -43,6 +45,7 @@ from comity.node.services.logs import LogService
 from comity.node.services.node import NodeFactsService, OperatorService, StatusReport
 from comity.node.services.offers import OfferRpcService
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
@@ -59,38 +62,55 @@ an hour must not cause rehashing of all its files."""
 
 
 class Housekeeping:
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    """Removes what was abandoned, and measures the store."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        metrics: Metrics,
+        clock: Clock,
+        uploads: Uploads,
+        log: VerifierKey,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._metrics = metrics
+        self._clock = clock
+        self._uploads = uploads
+        self._log = log
         self._missing_since: dict[Digest, float] = {}
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
 
     async def _step(self) -> None:
-        await self._core.pools.files(self._core.store.sweep)
+        await self._pools.files(self._store.sweep)
         # File times use the system clock, not the node's clock.
-        await self._core.pools.files(Uploads(self._core).remove_stale, time.time() - STALE_SECONDS)
-        await self._core.pools.files(remove_stale_imports, self._core.store, time.time() - STALE_SECONDS)
-        blobs = await self._core.pools.files(lambda: dict(self._core.store.sizes()))
-        self._core.metrics.store_bytes.set(sum(blobs.values()))
-        await self._core.pools.files(self.forget_records, blobs)
-        newest = await self._core.pools.ledger(newest_cosignature, self._core.ledger, self._core.seat.record.log)
+        await self._pools.files(self._uploads.remove_stale, time.time() - STALE_SECONDS)
+        await self._pools.files(remove_stale_imports, self._store, time.time() - STALE_SECONDS)
+        blobs = await self._pools.files(lambda: dict(self._store.sizes()))
+        self._metrics.store_bytes.set(sum(blobs.values()))
+        await self._pools.files(self.forget_records, blobs)
+        newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
         if newest is not None:
-            self._core.metrics.checkpoint_age.set(self._core.clock() - newest)
+            self._metrics.checkpoint_age.set(self._clock() - newest)
 
     def forget_records(self, here: Container[Digest]) -> None:
         """Remove the piece records of blobs that were missing at every check of one day. Blocking.
 
         A writer of a blob holds its lock from before its records are stored until the blob is stored.
         """
-        core, now = self._core, self._core.clock()
-        missing = (blob for blob in core.ledger.pieces.blobs() if blob not in here)
+        store, pieces, now = self._store, self._ledger.tables.pieces, self._clock()
+        missing = (blob for blob in pieces.blobs() if blob not in here)
         self._missing_since = {blob: self._missing_since.get(blob, now) for blob in missing}
-        locks = core.store.partial_path(sha256(b"")).parent
+        locks = store.partial_path(sha256(b"")).parent
         for blob in [blob for blob, since in self._missing_since.items() if now - since >= RECORD_RETENTION]:
             with lock_if_free(locks, blob) as free:
-                if free and not core.store.has(blob):
-                    core.ledger.pieces.delete_records(blob)
+                if free and not store.has(blob):
+                    pieces.delete_records(blob)
 
 
 def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
@@ -145,20 +165,14 @@ def configure_logging(*, level: int = logging.INFO) -> None:
 
 
 Ready = Callable[[ListenAddresses], None]
-Companion = Callable[
-    [NodeContext, Submissions, ReplicationTasks, ReadThroughImports, Supervisor], AbstractAsyncContextManager[str]
-]
+Companion = Callable[[OpenedHome, ReplicationTasks, ReadThroughImports], AbstractAsyncContextManager[str]]
 """What else runs in the node's process: entered after the listeners are open, left before they close. Returns the URL
 at which it listens, if any."""
 
 
 @contextlib.asynccontextmanager
 async def no_companion(
-    core: NodeContext,
-    submissions: Submissions,
-    replication: ReplicationTasks,
-    read_through: ReadThroughImports,
-    supervisor: Supervisor,
+    home: OpenedHome, replication: ReplicationTasks, read_through: ReadThroughImports
 ) -> AsyncIterator[str]:
     """Runs nothing beside the node."""
     yield ""
@@ -180,16 +194,16 @@ async def serve(
         ready: called when every listener is open.
         companion: what runs in this process with the node, such as its gateway.
 
-    Raises what `NodeContext.open` and `Listeners.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a
+    Raises what `OpenedHome.open` and `Listeners.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a
     damaged ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) if another process may write it.
     """
-    core = await asyncio.to_thread(NodeContext.open, config, clock)
+    home = await asyncio.to_thread(OpenedHome.open, config, clock)
     try:
         async with contextlib.AsyncExitStack() as ending:
-            await _run(core, ready, companion, ending)
+            await _run(home, ready, companion, ending)
     finally:
-        await asyncio.to_thread(core.close)
-        _log.info("stopped", node=core.seat.record.name)
+        await asyncio.to_thread(home.close)
+        _log.info("stopped", node=home.membership.seat.record.name)
 
 
 def run(file: Path, companion: Companion = no_companion) -> None:
@@ -212,38 +226,55 @@ async def _until_signalled(config: NodeConfig, clock: Clock, companion: Companio
     await serve(config, clock=clock, companion=companion)
 
 
-async def _run(core: NodeContext, ready: Ready, companion: Companion, ending: contextlib.AsyncExitStack) -> None:
-    supervisor = Supervisor(core.metrics)
-    replication = ReplicationTasks(core, supervisor)
-    own_log = replication.own_log
-    offers = OfferController(core, own_log, supervisor)
-    submissions = Submissions(core, own_log, replication.charter_follower, offers.admission)
-    importer = Importer(core, submissions, own_log)
-    read_through = ReadThroughImports(core, importer)
-    governance = CharterService(core, replication.charter_follower)
+async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: contextlib.AsyncExitStack) -> None:
+    ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
+    config, signer = home.config, home.keys.signer
+    supervisor = Supervisor(home.metrics)
+    uploads = Uploads(ledger, store, pools, home.metrics)
+    replication = ReplicationTasks(home, uploads, supervisor)
+    own_log, follower = replication.own_log, replication.charter_follower
+    offers = OfferController(home, own_log, supervisor)
+    submissions = Submissions(
+        ledger,
+        store,
+        pools,
+        membership,
+        config.publishing,
+        config.limits,
+        uploads,
+        own_log,
+        follower,
+        offers.admission,
+    )
+    importer = Importer(ledger, store, pools, home.clock, signer, uploads, submissions, own_log)
+    read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")
+    governance = CharterService(ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic))
+    status = StatusReport(
+        ledger, store, pools, membership, home.served, home.clock, submissions, replication, offers.index
+    )
     services = Services(
-        node=NodeFactsService(core),
-        logs=LogService(core),
-        artifacts=ArtifactService(core),
-        blobs=BlobService(core),
+        node=NodeFactsService(ledger, membership.seat, home.epochs, config.gateway.advertised_url()),
+        logs=LogService(ledger),
+        artifacts=ArtifactService(ledger, membership),
+        blobs=BlobService(ledger, store, pools, membership, home.served, home.locations),
         publishing=submissions,
         governance=governance,
-        offers=OfferRpcService(core, offers),
-        operating=OperatorService(submissions, StatusReport(core, submissions, replication, offers.index), governance),
+        offers=OfferRpcService(ledger, offers),
+        operating=OperatorService(submissions, status, governance),
         importing=importer,
     )
-    listeners = Listeners(core, services)
+    listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, services)
     ending.push_async_callback(listeners.close)
     listening = await listeners.open()
     ending.push_async_callback(replication.close)
     ending.push_async_callback(read_through.close)
     ending.push_async_callback(supervisor.stop)
     await replication.misbehaviour.load()  # before any submission
-    http = await ending.enter_async_context(companion(core, submissions, replication, read_through, supervisor))
+    http = await ending.enter_async_context(companion(home, replication, read_through))
     listening = replace(listening, http=http)
     _log.info(
         "listening",
-        node=core.seat.record.name,
+        node=membership.seat.record.name,
         mutual=listening.mutual,
         open=listening.open,
         operator=str(listening.operator),
@@ -252,22 +283,23 @@ async def _run(core: NodeContext, ready: Ready, companion: Companion, ending: co
     ready(listening)
     await replication.begin()
     offers.begin()
-    if core.config.listen.metrics:  # only after the misbehaviour proofs are loaded
-        ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
-    Housekeeping(core).begin(supervisor)
-    Scrub(core, replication.blob_lost).begin(supervisor)
-    OutsideWitnesses(core).begin(supervisor)
+    if config.listen.metrics:  # only after the misbehaviour proofs are loaded
+        ending.callback(MetricsListener(home.metrics, config.listen.metrics).close)
+    log = membership.seat.record.log
+    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, log).begin(supervisor)
+    Scrub(config.storage, store, pools, home.clock, home.metrics, replication.blob_lost).begin(supervisor)
+    OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:
-        await _run_until_first_ends(own_log.run(), _watch_lock(core))
+        await _run_until_first_ends(own_log.run(), _watch_lock(ledger.tables))
     except ComityError as error:
         _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
         raise
 
 
-async def _watch_lock(core: NodeContext) -> None:
+async def _watch_lock(ledger: Ledger) -> None:
     """Raises Unavailable (LEDGER-LOCK-LOST) when the ledger's lock is lost."""
     while True:
-        core.ledger.require_lock()
+        ledger.require_lock()
         await asyncio.sleep(LOCK_CHECK_SECONDS)
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from comity.ledger.ledger import Ledger
 from comity.node.charter.inbox import CHARTER_PREDICATES
-from comity.node.context import NodeContext
 from comity.node.intake import PARSERS, already_verified
+from comity.node.members import Membership
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import Inception, KeySet, check_inception
@@ -35,8 +36,9 @@ class AuthorVerifier:
         submitted: entries of the submission.
     """
 
-    def __init__(self, core: NodeContext, submitted: Iterable[Entry] = ()) -> None:
-        self._core = core
+    def __init__(self, ledger: Ledger, membership: Membership, submitted: Iterable[Entry] = ()) -> None:
+        self._ledger = ledger
+        self._membership = membership
         entries = list(submitted)
         self._inceptions = [entry for entry in entries if entry.statement.predicate == "inception"]
         self._rotations = [entry for entry in entries if entry.statement.predicate == "rotated"]
@@ -68,7 +70,7 @@ class AuthorVerifier:
             inception = _inception(entry)
             if inception is not None and inception.id == identity:
                 return inception
-        line = self._core.ledger.proven.inception(identity)
+        line = self._ledger.proven.inception(identity)
         if line is not None:
             return check_inception(parse_entry(line), signed=already_verified)
         raise NotFound(
@@ -83,7 +85,7 @@ class AuthorVerifier:
 
         Raises NotFound (UNKNOWN-IDENTITY) if no charter lists the identity and no inception of it is known.
         """
-        proven = [parse_entry(line) for line in self._core.ledger.proven.rotations(identity)]
+        proven = [parse_entry(line) for line in self._ledger.proven.rotations(identity)]
         proven_envelopes = {entry.envelope for entry in proven}
 
         def signed(keys: KeySet, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
@@ -93,7 +95,7 @@ class AuthorVerifier:
         return AuthorKeys(tuple(follow(start, rotations, signed=signed) for start in self._initial_states(identity)))
 
     def _initial_states(self, identity: Digest) -> list[KeyState]:
-        chains = self._core.membership.chains(identity)
+        chains = self._membership.chains(identity)
         return [chain.start for chain in chains] or [KeyState.of_inception(self.inception(identity))]
 
     def _verify_rotation(self, entry: Entry, identity: Digest) -> None:
@@ -108,8 +110,8 @@ class AuthorVerifier:
 
     def _signature_error(self, entry: Entry, identity: Digest) -> Untrusted:
         what = f"{entry.statement.predicate} refused"
-        nodes = [peer.record for peer in self._core.membership.nodes_of(identity)]
-        for record in (self._core.seat.record, *nodes):
+        nodes = [peer.record for peer in self._membership.nodes_of(identity)]
+        for record in (self._membership.seat.record, *nodes):
             if record.member == identity and entry.envelope.verified_by(record.online):
                 return Untrusted(
                     what,
@@ -128,7 +130,7 @@ class AuthorVerifier:
                 hint="sign it with the member's governance key, which no node holds",
                 code="ONLINE-KEY",
             )
-        record = self._core.membership.node(author) if author else None
+        record = self._membership.node(author) if author else None
         if record is None:
             why = "no valid node record binds its key"
             raise NotFound("unknown node", why=why, code="UNKNOWN-IDENTITY")

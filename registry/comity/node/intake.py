@@ -21,8 +21,9 @@ from typing import Final
 from comity.ledger.intake import IntakeResult, Revisit, StatementFacts, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.node.charter.inbox import CHARTER_PREDICATES
-from comity.node.context import NodeContext
+from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.votes import CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, parse_body_statement, parse_vote
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
@@ -377,17 +378,27 @@ class Intake:
         proven: called after a step that proved new statements.
     """
 
-    def __init__(self, core: NodeContext, proven: Callable[[], Awaitable[None]]) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        interval: float,
+        proven: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._interval = interval
         self._proven = proven
-        self._prover = LineProver(core.ledger, self._listed_states)
+        self._prover = LineProver(ledger.tables, self._listed_states)
         self._step_lock = asyncio.Lock()
         self._supervisor: Supervisor | None = None
 
     async def begin(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         await self.members_changed()
-        timing = LoopTiming(max(0.05, self._core.config.replication.interval_seconds), STEP_DEADLINE)
+        timing = LoopTiming(max(0.05, self._interval), STEP_DEADLINE)
         supervisor.loop(INTAKE, self._process_all, timing)
 
     def notify(self) -> None:
@@ -397,8 +408,8 @@ class Intake:
 
     async def members_changed(self) -> None:
         """Charters may list new keys: recheck the waiting entries of all members."""
-        known = self._core.membership.known
-        await self._core.pools.ledger(self._core.ledger.intake.revisit, self._core.log, known)
+        known = self._membership.known
+        await self._ledger.run(self._ledger.tables.intake.revisit, self._membership.seat.log, known)
         self.notify()
 
     async def finish(self, log: str) -> None:
@@ -409,7 +420,7 @@ class Intake:
     async def _process_all(self) -> None:
         """Run a step for each log that is behind, in turn, until none is. A failing log does not delay the others."""
         failures: dict[str, ComityError] = {}
-        while behind := await self._core.pools.ledger(self._core.ledger.intake.pending_logs):
+        while behind := await self._ledger.run(self._ledger.tables.intake.pending_logs):
             if failures.keys() >= set(behind):
                 raise failures[behind[0]]
             for log in behind:
@@ -422,13 +433,13 @@ class Intake:
     async def _step(self, log: str) -> bool:
         """Returns whether more work is left."""
         async with self._step_lock:
-            step = await self._core.pools.hashing(self._prover.step, log)
+            step = await self._pools.hashing(self._prover.step, log)
         if step.new:
             await self._proven()
         return step.behind
 
     def _listed_states(self, identity: Digest) -> Iterable[KeyState]:
-        return [chain.start for chain in self._core.membership.chains(identity)]
+        return [chain.start for chain in self._membership.chains(identity)]
 
 
 def _entry(line: bytes) -> Entry | None:

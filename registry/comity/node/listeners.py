@@ -20,7 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from comity.node.config import Limits, Listen
-from comity.node.context import NodeContext
+from comity.node.members import Membership
 from comity.trust.errors import Malformed
 from comity.v1 import (
     artifact_pb2,
@@ -37,6 +37,7 @@ from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
 from comity.wire.limits import Allowance, Throttle
 from comity.wire.server import AdmitHook, Services, ignore_admitted, make_server
+from comity.wire.tls import TlsIdentity
 
 RESERVED_FILES: Final = 96
 """Open files for the ledger, blobs, logs, thread pipes, the operator socket, and connections to peers."""
@@ -118,8 +119,13 @@ class ListenAddresses:
 class Listeners:
     """The servers of a node. `open` starts them; `close` lets running calls finish."""
 
-    def __init__(self, core: NodeContext, services: Services) -> None:
-        self._core = core
+    def __init__(
+        self, listen: Listen, limits: Limits, tls: TlsIdentity, membership: Membership, services: Services
+    ) -> None:
+        self._listen = listen
+        self._limits = limits
+        self._tls = tls
+        self._membership = membership
         self._mutual: MutualPort | None = None
         self._guard: ConnectionGuard | None = None
         self._servers: list[grpc.aio.Server] = []
@@ -129,11 +135,11 @@ class Listeners:
 
     async def open(self) -> ListenAddresses:
         """Raises Unavailable (LISTEN) if an address is not available, Malformed if the socket path is too long."""
-        listen, limits = self._core.config.listen, connection_limits()
-        allowance = _open_allowance(self._core.config.limits)
+        listen, limits = self._listen, connection_limits()
+        allowance = _open_allowance(self._limits)
         peers, others = _port_shares(limits.mutual), _port_shares(limits.open)
         mutual = await self._serve_peers(listen.mutual, limits.mutual, peers)
-        access = OpenAccess(self._core.keys.tls)
+        access = OpenAccess(self._tls)
         open_ = await self._serve(access, self._public, allowance, listen.open, limits.open, others.admitted)
         await self._serve_operators(listen)
         self._guard = ConnectionGuard({mutual: peers, open_: others})
@@ -149,9 +155,9 @@ class Listeners:
             await asyncio.to_thread(self._guard.stop)
 
     async def _serve_peers(self, address: str, connections: int, shares: PortShares) -> int:
-        members = self._core.membership
-        access = MutualAccess(self._core.keys.tls, members.pins, members.operators)
-        services = self._all if self._core.seat.record.operators else self._public
+        members = self._membership
+        access = MutualAccess(self._tls, members.pins, members.operators)
+        services = self._all if self._membership.seat.record.operators else self._public
         throttle = Throttle(_PEER)
 
         async def make() -> grpc.aio.Server:

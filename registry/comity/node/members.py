@@ -58,6 +58,11 @@ class Seat:
             )
         return cls(inception, record, inception_line, record_line, rotation_lines)
 
+    @property
+    def log(self) -> str:
+        """The verifier key of the log that this node writes: its name in the ledger."""
+        return str(self.record.log)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class PeerKey:

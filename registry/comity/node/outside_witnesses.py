@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 import structlog
 
-from comity.node.context import NodeContext
+from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import parse_decimal
 from comity.trust.errors import Unavailable, Untrusted
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
@@ -51,8 +53,12 @@ class WitnessAnswer:
 class OutsideWitnesses:
     """Submits the own log to every configured witness, one loop for each."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._witnesses = [WitnessSubmitter(core, OutsideWitness.parse(text)) for text in core.config.tlog.submit]
+    def __init__(
+        self, ledger: AsyncLedger, pools: Pools, log: str, clock: Clock, metrics: Metrics, witnesses: Iterable[str]
+    ) -> None:
+        self._witnesses = [
+            WitnessSubmitter(ledger, pools, log, clock, metrics, OutsideWitness.parse(text)) for text in witnesses
+        ]
 
     def begin(self, supervisor: Supervisor) -> None:
         for witness in self._witnesses:
@@ -62,8 +68,14 @@ class OutsideWitnesses:
 class WitnessSubmitter:
     """Submits checkpoints to one witness. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, witness: OutsideWitness) -> None:
-        self._core = core
+    def __init__(
+        self, ledger: AsyncLedger, pools: Pools, log: str, clock: Clock, metrics: Metrics, witness: OutsideWitness
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._log = log
+        self._clock = clock
+        self._metrics = metrics
         self._witness = witness
         self._witnessed_size = 0
         self._submitted: Checkpoint | None = None
@@ -83,7 +95,7 @@ class WitnessSubmitter:
         checkpoint = Checkpoint.parse(note.text) if note else None
         if note is None or checkpoint is None or checkpoint.size == 0:
             return
-        if checkpoint == self._submitted and self._core.clock() < self._resubmit_at:
+        if checkpoint == self._submitted and self._clock() < self._resubmit_at:
             return
         answer = await self._submit(note, checkpoint)
         if answer.status == 409:
@@ -96,20 +108,20 @@ class WitnessSubmitter:
         self._witnessed_size, self._submitted, self._resubmit_at = (
             checkpoint.size,
             checkpoint,
-            self._core.clock() + HEARTBEAT,
+            self._clock() + HEARTBEAT,
         )
 
     async def _newest(self) -> SignedNote | None:
         """The newest checkpoint with only the log's signature: witnesses limit the size of a request."""
-        state = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)
+        state = await self._ledger.run(self._ledger.tables.logs.get, self._log)
         return SignedNote.parse(state.note) if state.note else None
 
     async def _submit(self, note: SignedNote, checkpoint: Checkpoint) -> WitnessAnswer:
         witnessed = min(self._witnessed_size, checkpoint.size)
-        history = self._core.ledger.history
-        proof = await self._core.pools.ledger(history.consistency, self._core.log, witnessed, checkpoint.size)
+        history = self._ledger.tables.history
+        proof = await self._ledger.run(history.consistency, self._log, witnessed, checkpoint.size)
         body = AddCheckpoint(witnessed, proof, note).encode()
-        return await self._core.pools.files(post, f"{self._witness.url}/add-checkpoint", body)
+        return await self._pools.files(post, f"{self._witness.url}/add-checkpoint", body)
 
     def _size_of_witness(self, answer: WitnessAnswer, checkpoint: Checkpoint) -> int:
         size = parse_decimal(answer.body.decode("ascii", "replace").removesuffix("\n"))
@@ -124,9 +136,9 @@ class WitnessSubmitter:
         lines = [line for line in parse_signatures(answer.body) if self._signed(line, checkpoint)]
         if not lines:
             raise Unavailable(f"the witness {self.name} did not sign", why="no signature by its key", code="WITNESS")
-        add = self._core.ledger.cosignatures.add
-        await self._core.pools.ledger(add, self._core.log, checkpoint.size, checkpoint.root, lines)
-        self._core.metrics.witnessed_size.labels(self.name).set(checkpoint.size)
+        add = self._ledger.tables.cosignatures.add
+        await self._ledger.run(add, self._log, checkpoint.size, checkpoint.root, lines)
+        self._metrics.witnessed_size.labels(self.name).set(checkpoint.size)
         _log.info("witnessed", witness=self.name, size=checkpoint.size)
 
     def _signed(self, line: NoteSignature, checkpoint: Checkpoint) -> bool:

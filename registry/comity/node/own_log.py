@@ -1,24 +1,34 @@
-"""The log that this node writes, and shared helpers to read the ledger.
+"""The log that this node writes, the mark of its ledger, and shared helpers to read the ledger.
 
 `OwnLog` opens once the node knows that its ledger holds everything that it signed; then it logs the node's own identity
-lines and appends statements. `iterate_entries` reads the ledger's index page by page. `NameLocks` are exclusive locks
-by name; `LedgerCache` keeps a result until the ledger is written to.
+lines and appends statements. `iterate_entries` reads the ledger's index page by page.
+
+A mark file beside the ledger identifies the database: the file, or in PostgreSQL the cluster, timeline, database and
+table. A copy has another identity or no mark; then nothing is signed before a peer has shown what was signed. A disk
+that was rolled back, or a backup written over the same file, is not detected this way: therefore peers are asked at
+every start, for a limited time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Final, Generic, TypeVar
+import shlex
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import structlog
 
+from comity.content.durable import disk_errors, write_file
 from comity.ledger.intake import ADDRESSES
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import EntryQuery, IndexedEntry
 from comity.ledger.sequencer import Make, Sequencer
-from comity.node.context import NodeContext
+from comity.node.config import Advertise
+from comity.node.keys import NodeKeys
+from comity.node.members import Seat
+from comity.node.threads import AsyncLedger
 from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
 from comity.trust.statements import NodeRecord, parse_addresses, sign_addresses
@@ -45,6 +55,39 @@ def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
     return ledger.proven.last_by(record.node.id, ADDRESSES, str(record.log))
 
 
+LEDGER_MARK: Final = "ledger.inode"
+OUTSIDE_MARK: Final = "outside.inode"
+"""The mark for what was signed for outside logs. Peers cannot restore it: only the operator can reset it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerMark:
+    """The mark in `file`, beside a ledger with a known `identity`."""
+
+    file: Path
+    identity: str
+
+    def mismatches(self, *, begun: bool) -> bool:
+        """Whether this node last wrote to another database.
+
+        Args:
+            begun: whether the ledger holds entries of the own log, or signatures for outside logs. The mark is written
+                before the first of these, so a ledger that holds some and has no mark is a copy.
+
+        Raises Unavailable.
+        """
+        with disk_errors("the ledger's mark was not read"):
+            return self.file.read_text("utf-8", "replace").strip() != self.identity if self.file.exists() else begun
+
+    def write(self) -> None:
+        """Mark this ledger as the current one. Durable when it returns. Raises OutOfSpace, Unavailable."""
+        write_file(self.file, f"{self.identity}\n".encode(), point="continuity")
+
+    def reset_command(self) -> str:
+        """The command with which an operator accepts a copy, if no peer is left to ask."""
+        return f"echo {shlex.quote(self.identity)} > {shlex.quote(str(self.file))}"
+
+
 OPEN_TIMEOUT: Final = 10.0
 """Seconds that an append waits for the log to open."""
 
@@ -57,12 +100,15 @@ _log: Final = structlog.get_logger("comity.node")
 class OwnLog:
     """Writes the node's own log. `run` does the work; `append` waits until the log is open."""
 
-    def __init__(self, core: NodeContext, recover: Recover) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, seat: Seat, keys: NodeKeys, advertise: Advertise, recover: Recover) -> None:
+        self._ledger = ledger
+        self._seat = seat
+        self._online = keys.online
+        self._advertise = advertise
         self._recover = recover
         self.refusal: ComityError | None = None
         """Why the log is closed; None while it may be written."""
-        self._sequencer = Sequencer(core.ledger, core.seat.record.log, core.keys.sign_checkpoint)
+        self._sequencer = Sequencer(ledger.tables, seat.record.log, keys.sign_checkpoint)
         self._open = asyncio.Event()
 
     async def append(self, line: bytes) -> int:
@@ -124,58 +170,15 @@ class OwnLog:
 
     async def _log_own_records(self) -> None:
         """Log the inception, rotations and node record of this node, and its addresses if they changed."""
-        seat, advertise = self._core.seat, self._core.config.advertise
+        seat, advertise = self._seat, self._advertise
         await self._sequencer.append_all((seat.inception_line, *seat.rotation_lines, seat.record_line))
-        newest = await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record)
+        newest = await self._ledger.run(newest_addresses, self._ledger.tables, seat.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _listed_addresses(newest) != wanted):
-            entry = sign_addresses(seat.record, advertise.mutual, advertise.open, self._core.keys.online)
+            entry = sign_addresses(seat.record, advertise.mutual, advertise.open, self._online)
             await self._sequencer.append_all((entry.line,))
 
 
 def _listed_addresses(line: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     addresses = parse_addresses(parse_entry(line).statement)
     return addresses.mutual, addresses.open
-
-
-class NameLocks:
-    """Exclusive locks by name, on one event loop. All names of a call are locked together, so calls cannot deadlock."""
-
-    def __init__(self) -> None:
-        self._locked: set[Hashable] = set()
-        self._changed = asyncio.Condition()
-
-    @asynccontextmanager
-    async def acquire(self, names: Iterable[Hashable]) -> AsyncIterator[None]:
-        wanted = set(names)
-        async with self._changed:
-            await self._changed.wait_for(lambda: not wanted & self._locked)
-            self._locked |= wanted
-        try:
-            yield
-        finally:
-            self._locked -= wanted
-            async with self._changed:
-                self._changed.notify_all()
-
-
-T = TypeVar("T")
-
-
-class LedgerCache(Generic[T]):
-    """Caches the result of `read`, which blocks, until the ledger is written to. Not thread-safe: call from the event
-    loop."""
-
-    def __init__(self, core: NodeContext, read: Callable[[], T]) -> None:
-        self._core = core
-        self._read = read
-        self._cached: tuple[int, T] | None = None
-
-    async def get(self) -> T:
-        """The result for the current version of the ledger. Raises what `read` raises."""
-        version = self._core.ledger.version  # read first: a later write makes the cached result stale
-        if self._cached is None or self._cached[0] != version:
-            answer = await self._core.pools.ledger(self._read)
-            self._cached = version, answer
-            return answer
-        return self._cached[1]

@@ -30,20 +30,21 @@ from typing import Final
 
 import structlog
 
+from comity.content.blobs import BlobStore
 from comity.ledger.quotas import ALL, AUTHOR, CALLER, OutsideAmount, OutsideQuota
 from comity.node.authors import AuthorVerifier
 from comity.node.charter.admission import CharterAdmission
 from comity.node.charter.follower import CharterFollower
-from comity.node.config import Publishing
-from comity.node.context import NodeContext
+from comity.node.config import Accepted, Limits, Publishing
+from comity.node.members import Membership
 from comity.node.offers.provider import OfferAdmission
-from comity.node.own_log import NameLocks, OwnLog
+from comity.node.own_log import OwnLog
+from comity.node.threads import AsyncLedger, NameLocks, Pools
 from comity.node.uploads import (
     PendingSubmission,
     PendingSubmissions,
     Uploads,
     Want,
-    check_pieces,
     missing_files,
     missing_objects,
     read_artifact,
@@ -110,9 +111,10 @@ class Charge:
 class OutsideQuotas:
     """The quotas for outsiders in this node's log."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        limits = core.config.limits
+    def __init__(self, ledger: AsyncLedger, membership: Membership, limits: Limits, accepted: Accepted) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._accepted = accepted
         self._outside_limit = OutsideAmount(limits.entries_per_origin, limits.bytes_per_origin).part(2)
 
     @asynccontextmanager
@@ -129,15 +131,15 @@ class OutsideQuotas:
         charge, charged_amounts = Charge(), list[tuple[tuple[OutsideQuota, ...], OutsideAmount]]()
         try:
             for shares, lines in self._by_shares(caller, entries, granted):
-                amount = await self._core.pools.ledger(
-                    self._core.ledger.outside_usage.charge, self._core.log, lines, shares
+                amount = await self._ledger.run(
+                    self._ledger.tables.outside_usage.charge, self._membership.seat.log, lines, shares
                 )
                 charged_amounts.append((shares, amount))
             yield charge
         finally:
             if not charge.logged:
                 for shares, amount in charged_amounts:
-                    await self._core.pools.ledger(self._core.ledger.outside_usage.release, shares, amount)
+                    await self._ledger.run(self._ledger.tables.outside_usage.release, shares, amount)
 
     def _by_shares(
         self, caller: Caller, entries: Iterable[Entry], granted: Collection[Digest]
@@ -151,7 +153,7 @@ class OutsideQuotas:
 
     def _shares(self, caller: Caller, author: Author | None, *, permitted: bool) -> tuple[OutsideQuota, ...]:
         part = self._outside_limit.part(SHARES)
-        seat, members = self._core.seat, self._core.membership
+        seat, members = self._membership.seat, self._membership
         if author is None:
             return (OutsideQuota(ALL, "", self._outside_limit), OutsideQuota(CALLER, caller.name, part))
         if author.id == seat.inception.id or author == seat.record.node:
@@ -159,8 +161,7 @@ class OutsideQuotas:
         own = OutsideQuota(AUTHOR, author.id, part)
         if permitted and (members.member(author.id) is not None or members.node(author) is not None):
             return (own,)
-        accepted = self._core.config.publishing.accept
-        if not isinstance(accepted, str) and author.id in accepted:
+        if not isinstance(self._accepted, str) and author.id in self._accepted:
             return (own, OutsideQuota(ALL, "", self._outside_limit))
         return (own, OutsideQuota(ALL, "", self._outside_limit), OutsideQuota(CALLER, caller.name, part))
 
@@ -173,19 +174,30 @@ class Submissions:
 
     def __init__(
         self,
-        core: NodeContext,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        rule: Publishing,
+        limits: Limits,
+        uploads: Uploads,
         own_log: OwnLog,
         follower: CharterFollower | None = None,
         offer_admission: OfferAdmission | None = None,
     ) -> None:
-        self._core = core
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self._rule = rule
+        self._max_entries = limits.entries_per_origin
         self._offer_admission = offer_admission
-        self._charter_admission = CharterAdmission(core, follower)
+        self._charter_admission = CharterAdmission(ledger, membership, follower)
         self._own_log = own_log
-        self._outside_quota = OutsideQuotas(core)
+        self._outside_quota = OutsideQuotas(ledger, membership, limits, rule.accept)
         self._locks = NameLocks()
-        self._uploads = Uploads(core)
-        self.pending = PendingSubmissions(core.config.limits.upload_bytes)
+        self._uploads = uploads
+        self.pending = PendingSubmissions(limits.upload_bytes)
 
     async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
         submitted = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
@@ -196,7 +208,7 @@ class Submissions:
         self, caller: Caller, lines: Sequence[bytes], submitted: Sequence[Entry], objects: Sequence[InlineObject]
     ) -> Submitted:
         """Runs under the locks of these statements: otherwise a concurrent resubmission would be charged twice."""
-        known = await self._core.pools.ledger(self._logged_indexes, submitted)
+        known = await self._ledger.run(self._logged_indexes, submitted)
         entries = list(
             {digest: entry for entry in submitted if (digest := entry.statement_digest) not in known}.values()
         )
@@ -204,17 +216,17 @@ class Submissions:
             return Submitted(submission_id(lines), receipts=await self._receipts(lines, submitted))
         granted = await self._require_permitted(caller, entries)  # (2)
         await self._require_quota(caller)
-        await self._core.pools.ledger(self._verify, entries)  # (3)
+        await self._ledger.run(self._verify, entries)  # (3)
         async with self._outside_quota.charged(caller, entries, granted) as charge:
             await self._store_objects(entries, submitted, objects)
             name = submission_id(lines)
-            missing = await self._core.pools.files(self._missing, entries)  # (4) (5)
+            missing = await self._pools.files(self._missing, entries)  # (4) (5)
             if missing:
                 self.pending.put(PendingSubmission(name, caller.name, {want.digest: want for want in missing}))
-                waiting = await self._core.pools.files(self._received, missing[: limits.MISSING])
+                waiting = await self._pools.files(self._received, missing[: limits.MISSING])
                 return Submitted(name, missing=tuple(waiting))
             for published in _publications(entries):
-                await self._core.pools.hashing(check_pieces, self._core, self._uploads, published)  # (6)
+                await self._pools.hashing(self._uploads.check_pieces, published)  # (6)
             with charge.logging():
                 await self._log_all(entries)  # (7)
         self._charter_admission.logged(entries)
@@ -239,38 +251,39 @@ class Submissions:
         if not caller.operator:
             granted = await self._charter_admission.granted(entries)
             granted |= await self._offer_admission.granted(entries) if self._offer_admission else frozenset()
-        require_permitted(self._core.config.publishing, caller, entries, granted)
+        require_permitted(self._rule, caller, entries, granted)
         return granted
 
     async def _require_quota(self, caller: Caller) -> None:
         """Outsiders may not fill this log up to the size at which other nodes stop following it."""
-        most = self._core.config.limits.entries_per_origin
-        log = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)
+        most = self._max_entries
+        log = await self._ledger.run(self._ledger.tables.logs.get, self._membership.seat.log)
         if log.size >= most and not caller.operator:
             raise OutOfSpace("this node's log is full", why=f"it holds {most} entries", code="LOG-QUOTA")
 
     def _verify(self, entries: Sequence[Entry]) -> None:
-        verifier = AuthorVerifier(self._core, entries)
+        verifier = AuthorVerifier(self._ledger.tables, self._membership, entries)
         for entry in entries:
             verifier.verify(entry)
 
     def _logged_indexes(self, entries: Sequence[Entry]) -> dict[Digest, int]:
         """The first index of each statement that is already in this log, with any signatures. Blocking."""
         found = {entry.statement_digest: entry for entry in entries}
-        first = self._core.ledger.index.first_index
-        return {digest: at for digest in found if (at := first(self._core.log, digest)) is not None}
+        first = self._ledger.tables.index.first_index
+        return {digest: at for digest in found if (at := first(self._membership.seat.log, digest)) is not None}
 
     async def _receipts(self, lines: Sequence[bytes], entries: Sequence[Entry]) -> tuple[SubmitReceipt, ...]:
         """A receipt for each line. If an equal statement was logged before, the receipt is for that line."""
-        return await self._core.pools.ledger(self._receipted, lines, entries)
+        return await self._ledger.run(self._receipted, lines, entries)
 
     def _receipted(self, lines: Sequence[bytes], entries: Sequence[Entry]) -> tuple[SubmitReceipt, ...]:
         digests = {entry.line: entry.statement_digest for entry in entries}
         first = self._logged_indexes(entries)
         indexes = [first[digests[line]] for line in lines]
-        logged = self._core.ledger.history.entries_at([(self._core.log, index) for index in indexes])
+        logged = self._ledger.tables.history.entries_at([(self._membership.seat.log, index) for index in indexes])
         return tuple(
-            SubmitReceipt(self._core.origin, *place) for place in zip(indexes, map(sha256, logged), strict=True)
+            SubmitReceipt(self._membership.seat.record.origin, *place)
+            for place in zip(indexes, map(sha256, logged), strict=True)
         )
 
     async def _store_objects(
@@ -286,12 +299,12 @@ class Submissions:
                 await self._uploads.put(inline.digest, inline.data)
 
     def _missing(self, entries: Sequence[Entry]) -> list[Want]:
-        missing = missing_objects(self._core.store, (entry.statement for entry in entries))
+        missing = missing_objects(self._store, (entry.statement for entry in entries))
         if missing:
             return missing
         for published in _publications(entries):
-            manifest, _ = read_artifact(self._core.store, published.manifest, published.pieces)
-            missing.extend(missing_files(self._core.store, manifest))
+            manifest, _ = read_artifact(self._store, published.manifest, published.pieces)
+            missing.extend(missing_files(self._store, manifest))
         return missing
 
     def _received(self, wants: Sequence[Want]) -> list[MissingObject]:

@@ -20,9 +20,11 @@ from typing import Final
 import structlog
 
 from comity.content import durable
-from comity.content.blobs import CHUNK, FolderStore
-from comity.node.context import NodeContext
+from comity.content.blobs import CHUNK, BlobStore, FolderStore
+from comity.node.config import Storage
+from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound, Unavailable
 
@@ -67,28 +69,41 @@ class ScrubProgress:
 
 
 class Scrub:
-    """Rereads the store of `core`. `on_damaged` is called on the event loop after a blob was quarantined."""
+    """Rereads `store`, and keeps its position beside the ledger. `on_damaged` is called on the event loop after a blob
+    was quarantined."""
 
-    def __init__(self, core: NodeContext, on_damaged: Callable[[], None]) -> None:
-        self._core = core
+    def __init__(
+        self,
+        settings: Storage,
+        store: BlobStore,
+        pools: Pools,
+        clock: Clock,
+        metrics: Metrics,
+        on_damaged: Callable[[], None],
+    ) -> None:
+        self._rate = settings.scrub_bytes_per_second
+        self._store = store
+        self._pools = pools
+        self._clock = clock
+        self._metrics = metrics
         self._on_damaged = on_damaged
-        self._file = core.config.storage.ledger.with_name("scrub.json")
-        self._progress = ScrubProgress.load(self._file, core.clock())
+        self._file = settings.ledger.with_name("scrub.json")
+        self._progress = ScrubProgress.load(self._file, clock())
         self._remaining: deque[Digest] | None = None
         self._reading: Iterator[int] | None = None
         self._quarantined = 0
 
     def begin(self, supervisor: Supervisor) -> None:
-        if self._core.config.storage.scrub_bytes_per_second:
+        if self._rate:
             supervisor.loop("scrub", self._step, TIMING)
 
     async def _step(self) -> None:
         before = self._quarantined
-        await self._core.pools.hashing(self.read, int(STEP_SECONDS * self._core.config.storage.scrub_bytes_per_second))
+        await self._pools.hashing(self.read, int(STEP_SECONDS * self._rate))
         if self._quarantined > before:
             self._on_damaged()
         since = self._progress.begun if self._progress.whole is None else self._progress.whole
-        self._core.metrics.scrub_age.set(self._core.clock() - since)
+        self._metrics.scrub_age.set(self._clock() - since)
 
     def read(self, budget: int) -> None:
         """Read about `budget` bytes, or to the end of a pass. Blocking. Raises Unavailable, OutOfSpace."""
@@ -108,11 +123,11 @@ class Scrub:
         """Start the next blob; None if there is nothing to read now."""
         progress = self._progress
         if progress.over:
-            if self._core.clock() - progress.begun < PASS_SECONDS:
+            if self._clock() - progress.begun < PASS_SECONDS:
                 return None
-            self._progress = progress = ScrubProgress(self._core.clock(), whole=progress.whole)
+            self._progress = progress = ScrubProgress(self._clock(), whole=progress.whole)
         if self._remaining is None:
-            digests = sorted(digest for digest, _ in self._core.store.sizes())
+            digests = sorted(digest for digest, _ in self._store.sizes())
             self._remaining = deque(digest for digest in digests if digest > progress.after)
         if self._remaining:
             return self._reread(self._remaining.popleft())
@@ -123,8 +138,8 @@ class Scrub:
         """Read one blob and yield the number of bytes of each part; verify the hash at the end."""
         hasher = hashlib.sha256()
         try:
-            _drop_page_cache(self._core, digest)
-            for data in self._core.store.iterate(digest, 0, self._core.store.size(digest), CHUNK):
+            _drop_page_cache(self._store, digest)
+            for data in self._store.iterate(digest, 0, self._store.size(digest), CHUNK):
                 hasher.update(data)
                 yield len(data)
             if hasher.hexdigest() != digest:
@@ -132,22 +147,22 @@ class Scrub:
         except NotFound:
             pass  # removed or quarantined concurrently
         except Unavailable as error:
-            self._core.metrics.verify_failures.labels("unreadable").inc()
+            self._metrics.verify_failures.labels("unreadable").inc()
             _log.error("blob cannot be read", blob=digest, why=str(error))
         self._progress = replace(self._progress, after=digest)
 
     def _quarantine(self, digest: Digest, why: str) -> None:
-        self._core.store.quarantine(digest, why)
-        self._core.metrics.verify_failures.labels("blob").inc()
+        self._store.quarantine(digest, why)
+        self._metrics.verify_failures.labels("blob").inc()
         self._quarantined += 1
         _log.error("blob is damaged and was quarantined", blob=digest, why=why)
 
 
-def _drop_page_cache(core: NodeContext, digest: Digest) -> None:
+def _drop_page_cache(store: BlobStore, digest: Digest) -> None:
     """Drop the file from the page cache, so that its bytes are read from the disk."""
-    if isinstance(core.store, FolderStore):
+    if isinstance(store, FolderStore):
         with contextlib.suppress(OSError):
-            descriptor = os.open(core.store.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(store.path(digest), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from comity.node.context import Metrics
+from comity.node.metrics import Metrics
 from comity.trust.errors import ComityError
 
 Step = Callable[[], Awaitable[None]]

@@ -22,7 +22,8 @@ from typing import Any, Final
 from comity.content.blobs import MAX_READ, BlobStore, lock_if_free, piece_lengths
 from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
-from comity.node.context import NodeContext
+from comity.node.metrics import Metrics
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import MAX_MANIFEST, Manifest, PieceIndex, PieceLayout, check_records, encode_records
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_INDEX
 from comity.trust.encoding import Digest, sha256, short
@@ -72,7 +73,7 @@ class PendingSubmissions:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._waiting: OrderedDict[Digest, PendingSubmission] = OrderedDict()
 
     @property
@@ -82,8 +83,8 @@ class PendingSubmissions:
     def put(self, submission: PendingSubmission) -> None:
         """Add a submission. Raises OutOfSpace (UPLOAD-QUOTA) if it alone exceeds a limit."""
         self._waiting.pop(submission.id, None)
-        if submission.size > self._max_bytes or len(submission.wants) > MAX_WANTED:
-            why = f"{submission.size} bytes in {len(submission.wants)} objects; this node takes {self._max_bytes}"
+        if submission.size > self.max_bytes or len(submission.wants) > MAX_WANTED:
+            why = f"{submission.size} bytes in {len(submission.wants)} objects; this node takes {self.max_bytes}"
             raise OutOfSpace("submission too large", why=why, code="UPLOAD-QUOTA")
         same = [other.id for other in self._waiting.values() if other.caller == submission.caller]
         for old in same[: max(0, len(same) + 1 - MAX_PER_CALLER)]:
@@ -121,7 +122,7 @@ class PendingSubmissions:
         return (
             len(self._waiting) < MAX_PENDING
             and sum(len(other.wants) for other in others) + len(submission.wants) <= MAX_WANTED
-            and self.bytes + submission.size <= self._max_bytes
+            and self.bytes + submission.size <= self.max_bytes
         )
 
 
@@ -133,9 +134,11 @@ _SUFFIX: Final = ".upload"
 class Uploads:
     """Receives files. One writer for each blob at a time, across processes."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        self._store = core.store
+    def __init__(self, ledger: AsyncLedger, store: BlobStore, pools: Pools, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._metrics = metrics
 
     def received(self, digest: Digest) -> int:
         """Bytes of an object received so far. Blocking."""
@@ -150,16 +153,16 @@ class Uploads:
         Raises Conflict (OFFSET, BLOB-BUSY), OutOfSpace, and Untrusted (DIGEST) if the complete file has another hash;
         then it is deleted.
         """
-        if await self._core.pools.files(self._store.has, want.digest):
+        if await self._pools.files(self._store.has, want.digest):
             return want.size
         with self._locked(want.digest):
-            await self._core.pools.files(self._require_space, want.size - offset)
-            received = await self._core.pools.files(self._begin, want.digest, offset)
+            await self._pools.files(self._require_space, want.size - offset)
+            received = await self._pools.files(self._begin, want.digest, offset)
             async for chunk in chunks:
-                await self._core.pools.files(self._append, want.digest, received, chunk)
+                await self._pools.files(self._append, want.digest, received, chunk)
                 received += len(chunk)
             if received == want.size:
-                await self._core.pools.hashing(self._admit, want)
+                await self._pools.hashing(self._admit, want)
             return received
 
     async def adopt(self, path: Path, want: Want) -> bool:
@@ -167,16 +170,16 @@ class Uploads:
 
         Raises NotFound, Malformed if it is not a regular file, Untrusted (DIGEST), Conflict (CHANGED, BLOB-BUSY).
         """
-        if await self._core.pools.files(self._store.has, want.digest):
+        if await self._pools.files(self._store.has, want.digest):
             return True
         with self._locked(want.digest):
-            await self._core.pools.hashing(self._adopt, path, want)
+            await self._pools.hashing(self._adopt, path, want)
         return False
 
     async def put(self, digest: Digest, data: bytes) -> None:
         """Store a small object. Raises Untrusted if `data` has another hash, and OutOfSpace."""
-        await self._core.pools.files(self._require_space, len(data))
-        await self._core.pools.files(self._store.put, digest, data)
+        await self._pools.files(self._require_space, len(data))
+        await self._pools.files(self._store.put, digest, data)
 
     def records(self, want: Want) -> None:
         """Compute and store the piece records of a stored blob, cut as `want.path` requires. Blocking.
@@ -189,6 +192,22 @@ class Uploads:
             except Untrusted:
                 self._store.quarantine(want.digest, "its bytes no longer have its hash")
                 raise
+
+    def check_pieces(self, published: Published | Observed) -> None:
+        """Compare the piece index with the files, and store the piece records that others fetch by. Blocking.
+
+        Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) if the index does not match the files.
+        """
+        manifest, index = read_artifact(self._store, published.manifest, published.pieces)
+        for want, layout in _files_with_layouts(manifest, index):
+            records = self._ledger.tables.pieces.records(want.digest, layout.layout)
+            if records is None:
+                self.records(want)
+                records = self._ledger.tables.pieces.records(want.digest, layout.layout)
+            if records is None:
+                why = f"the pieces of {want.path} do not have layout {layout.layout}"
+                raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
+            check_records(records, size=want.size, expected=layout)
 
     def remove_stale(self, before: float) -> None:
         """Remove partial uploads last written before a time (POSIX seconds). Blocking."""
@@ -263,10 +282,10 @@ class Uploads:
         except EOFError as error:
             raise Untrusted("fewer bytes than announced", why=short(want.digest), code="DIGEST") from error
         if found != want.digest:
-            self._core.metrics.verify_failures.labels("upload").inc()
+            self._metrics.verify_failures.labels("upload").inc()
             raise Untrusted("digest does not match", why=f"the bytes hash to {found}", code="DIGEST")
         if want.path:
-            self._core.ledger.pieces.store_records(want.digest, want.size, layout, encode_records(records))
+            self._ledger.tables.pieces.store_records(want.digest, want.size, layout, encode_records(records))
 
 
 class _StoredFile(io.RawIOBase):
@@ -324,23 +343,6 @@ def missing_files(store: BlobStore, manifest: Manifest) -> list[Want]:
     if (empty := wants.get(sha256(b""))) is not None and empty.size == 0:
         store.put(empty.digest, b"")
     return [want for want in wants.values() if not _has(store, want.digest, want.size)]
-
-
-def check_pieces(core: NodeContext, uploads: Uploads, published: Published | Observed) -> None:
-    """Compare the piece index with the files, and store the piece records that others fetch by. Blocking.
-
-    Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) if the index does not match the files.
-    """
-    manifest, index = read_artifact(core.store, published.manifest, published.pieces)
-    for want, layout in _files_with_layouts(manifest, index):
-        records = core.ledger.pieces.records(want.digest, layout.layout)
-        if records is None:
-            uploads.records(want)
-            records = core.ledger.pieces.records(want.digest, layout.layout)
-        if records is None:
-            why = f"the pieces of {want.path} do not have layout {layout.layout}"
-            raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
-        check_records(records, size=want.size, expected=layout)
 
 
 def _files_with_layouts(manifest: Manifest, index: PieceIndex) -> Iterator[tuple[Want, PieceLayout]]:

@@ -18,7 +18,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from comity.content.blobs import BlobStore
 from comity.gateway.fileserver.http1 import (
     HEADERS_END,
     MAX_HEAD,
@@ -44,14 +45,17 @@ from comity.gateway.fileserver.http1 import (
 from comity.gateway.fileserver.verified import FilePart, PieceRecords, VerifiedBlobs
 from comity.gateway.http import tls_context
 from comity.ledger.records import PieceRecordTable
-from comity.node.context import LOCATION_SECONDS, NodeContext
+from comity.node.config import Gateway
 from comity.node.listeners import connection_limits
+from comity.node.metrics import Metrics
+from comity.node.served import LOCATION_SECONDS, LocationProviders, ServedBytes
+from comity.node.threads import Clock
 from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.wire.limits import FairShares
 from comity.wire.messages import BlobLocation
-from comity.wire.tls import address_block, server_context
+from comity.wire.tls import TlsIdentity, address_block, server_context
 
 HEAD_SECONDS: Final = 10.0
 """Seconds from the first byte of a request to the end of its head."""
@@ -354,34 +358,45 @@ class FileRoutes:
 
 
 @asynccontextmanager
-async def serve_files(core: NodeContext, lost: Callable[[], None]) -> AsyncIterator[FileRoutes]:
+async def serve_files(
+    settings: Gateway,
+    advertised: Sequence[str],
+    store: BlobStore,
+    pieces: PieceRecordTable,
+    tls_identity: TlsIdentity,
+    clock: Clock,
+    metrics: Metrics,
+    served: ServedBytes,
+    locations: LocationProviders,
+    lost: Callable[[], None],
+) -> AsyncIterator[FileRoutes]:
     """Serve the blobs of the node at the configured addresses, while the block lasts.
 
-    `lost` is called on this event loop when a corrupt blob was quarantined.
+    `advertised` are the addresses of the open listener for others. `lost` is called on this event loop when a corrupt
+    blob was quarantined.
 
     Raises Unavailable (LISTEN); NotFound and Malformed for the certificate and key of the gateway.
     """
-    settings = core.config.gateway
     loop = asyncio.get_running_loop()
 
     def damaged(digest: Digest, why: str) -> None:
-        core.metrics.verify_failures.labels("blob").inc()
+        metrics.verify_failures.labels("blob").inc()
         _log.error("corrupt blob quarantined", blob=digest, why=why)
         with suppress(RuntimeError):  # the event loop has ended
             loop.call_soon_threadsafe(lost)
 
     def hashed(what: Literal["piece", "whole"], count: int) -> None:
-        core.metrics.hashed_bytes.labels(what).inc(count)
+        metrics.hashed_bytes.labels(what).inc(count)
 
-    verified = VerifiedBlobs(core.store, LedgerRecords(core.ledger.pieces), damaged, hashed)
-    urls = SignedUrls(secrets.token_bytes(32), core.clock)
+    verified = VerifiedBlobs(store, LedgerRecords(pieces), damaged, hashed)
+    urls = SignedUrls(secrets.token_bytes(32), clock)
     async with AsyncExitStack() as stack:
 
         def begin(address: str, listener: str, tls: ssl.SSLContext | None) -> str:
             """Start a server and return its authority."""
             host, _, port = address.rpartition(":")
             server = BlobServer(
-                FileSite(urls, verified, partial(_record_request, core, loop, listener)),
+                FileSite(urls, verified, partial(_record_request, metrics, served, loop, listener)),
                 (host.strip("[]"), int(port)),
                 tls=tls,
                 connections=connection_limits().blobs,
@@ -395,10 +410,10 @@ async def serve_files(core: NodeContext, lost: Callable[[], None]) -> AsyncItera
             port = begin(settings.files, "files", tls).rpartition(":")[2]
             files = settings.files_url or f"{'https' if tls else 'http'}://:{port}"
         if settings.ranges:
-            listening_at = begin(settings.ranges, "ranges", server_context(core.keys.tls))
-            base = settings.ranges_url or f"https://{_advertised(core, listening_at)}"
+            listening_at = begin(settings.ranges, "ranges", server_context(tls_identity))
+            base = settings.ranges_url or f"https://{_authority(advertised, listening_at)}"
             stack.enter_context(
-                core.locations.registered(
+                locations.registered(
                     lambda digest, peer: BlobLocation(
                         "https-range", base + urls.sign(digest, seconds=LOCATION_SECONDS, peer=peer)
                     )
@@ -407,10 +422,10 @@ async def serve_files(core: NodeContext, lost: Callable[[], None]) -> AsyncItera
         yield FileRoutes(verified, urls, files)
 
 
-def _advertised(core: NodeContext, listening_at: str) -> str:
+def _authority(advertised: Sequence[str], listening_at: str) -> str:
     """Return the authority for other machines of a server at `listening_at`: its port, and the advertised host of the
     node."""
-    host = next((address.rpartition(":")[0] for address in core.config.advertise.open), listening_at.rpartition(":")[0])
+    host = next((address.rpartition(":")[0] for address in advertised), listening_at.rpartition(":")[0])
     return f"{host}:{listening_at.rpartition(':')[2]}"
 
 
@@ -432,12 +447,14 @@ class LedgerRecords(PieceRecords):
             _log.warning("piece records were not stored", blob=digest, why=str(error))
 
 
-def _record_request(core: NodeContext, loop: asyncio.AbstractEventLoop, listener: str, record: RequestRecord) -> None:
+def _record_request(
+    metrics: Metrics, served: ServedBytes, loop: asyncio.AbstractEventLoop, listener: str, record: RequestRecord
+) -> None:
     """Log one request and update counters. Thread-safe. Neither the URL nor the full digest is logged."""
-    core.metrics.served_bytes.labels(record.peer or listener).inc(record.sent)
+    metrics.served_bytes.labels(record.peer or listener).inc(record.sent)
     if record.blob and record.sent:
         with suppress(RuntimeError):  # the event loop has ended
-            loop.call_soon_threadsafe(core.served.count, record.peer or record.host, record.blob, record.sent)
+            loop.call_soon_threadsafe(served.count, record.peer or record.host, record.blob, record.sent)
     _log.info(
         "blob served",
         listener=listener,

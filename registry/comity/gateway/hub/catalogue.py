@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from comity.content.blobs import BlobStore
 from comity.gateway.hub.judge import AnswerCache, Generations, PolicyDecision, PolicyJudge
 from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories
 from comity.gateway.hub.views import MAIN, Snapshot
@@ -29,8 +30,10 @@ from comity.ledger.intake import fold_name
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER
 from comity.ledger.proven import ProvenPublication as Published
-from comity.node.context import NodeContext
+from comity.node.members import Membership
 from comity.node.services.artifacts import ArtifactService, first_claimants
+from comity.node.services.logs import LogService
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import Manifest, commit_id, tree_ids
 from comity.trust.claims import Publication, proven_advisories, read_claims
 from comity.trust.encoding import Digest
@@ -109,9 +112,11 @@ class Repository:
 
 
 @contextlib.asynccontextmanager
-async def open_catalogue(core: NodeContext) -> AsyncIterator[Catalogue]:
-    """Open the catalogue of a running node. Raises NotFound, Malformed and Untrusted for its policy file."""
-    catalogue = Catalogue(core, await core.pools.files(PolicyJudge, core))
+async def open_catalogue(
+    ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, judge: PolicyJudge
+) -> AsyncIterator[Catalogue]:
+    """Open the catalogue of a running node."""
+    catalogue = Catalogue(ledger, store, pools, membership, judge)
     try:
         yield catalogue
     finally:
@@ -139,12 +144,22 @@ class Catalogue:
         local_artifacts: local evidence and manifests.
     """
 
-    def __init__(self, core: NodeContext, judge: PolicyJudge) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        judge: PolicyJudge,
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
         self.judge = judge
-        self._artifacts, self.local_artifacts = ArtifactService(core), LocalArtifacts(core, judge)
-        now = Generations(core).now
-        self._mirrors = MirroredRepositories(core, judge, self.local_artifacts, now)
+        self._artifacts = ArtifactService(ledger, membership)
+        self.local_artifacts = LocalArtifacts(store, pools, self._artifacts, LogService(ledger), judge)
+        now = Generations(ledger).now
+        self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)
         self._repositories: AnswerCache[str, Repository] = AnswerCache(now, 4_096, lambda found: len(found.candidates))
         self._proven: AnswerCache[Digest, _Proven] = AnswerCache(now, 4_096, lambda found: 1 + len(found.publications))
         self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
@@ -236,11 +251,13 @@ class Catalogue:
     async def _find(self, name: str) -> Repository:
         decision = bound_claimant(self.judge.policy, name)
         bound = decision.claimant.publisher if decision else None
-        first = await self._core.pools.ledger(first_claimants, self._core, name, MAX_RIVALS + 1)
+        first = await self._ledger.run(
+            first_claimants, self._ledger.tables.proven, self._membership.node_ids, name, MAX_RIVALS + 1
+        )
         publisher = bound or next((found.identity for found in first if found.identity is not None), None)
         if publisher is None:
             raise _no_repository(name)
-        positions = await self._core.pools.ledger(self._claims, name, publisher)
+        positions = await self._ledger.run(self._claims, name, publisher)
         candidates = await self._candidates(name, positions)
         if not candidates:
             raise _no_repository(name)
@@ -265,7 +282,7 @@ class Catalogue:
 
     async def _others(self, name: str, artifact: Digest | None) -> tuple[Candidate, ...]:
         """Return publications of any publisher under the name: of the given artifact, or up to a limit."""
-        positions = await self._core.pools.ledger(self._claims, name, None, artifact, MAX_OTHERS)
+        positions = await self._ledger.run(self._claims, name, None, artifact, MAX_OTHERS)
         return await self._candidates(name, positions)
 
     async def _candidate(self, repository: Repository, revision: str) -> Candidate:
@@ -291,7 +308,7 @@ class Catalogue:
         judgement = await self._judged(candidate, manifest)
         if judgement.refusal is not None:
             raise judgement.refusal
-        trees = await self._core.pools.hashing(tree_ids, manifest)
+        trees = await self._pools.hashing(tree_ids, manifest)
         publication = candidate.publication
         return Snapshot(
             repository=repository.name,
@@ -309,13 +326,13 @@ class Catalogue:
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> PolicyDecision:
         evidence = await self.local_artifacts.evidence(manifest, candidate.publication.entry.digest)
         title = str(candidate.publication.published.name)
-        return await self._core.pools.hashing(self.judge.judge, evidence, title)
+        return await self._pools.hashing(self.judge.judge, evidence, title)
 
     async def _manifest_of(self, candidate: Candidate) -> tuple[Manifest, str]:
-        manifest = await self._core.pools.files(self.local_artifacts.manifest, candidate.publication.published.manifest)
+        manifest = await self._pools.files(self.local_artifacts.manifest, candidate.publication.published.manifest)
         commit = self._commits.get(candidate.artifact)
         if commit is None:
-            commit = await self._core.pools.hashing(commit_id, manifest)
+            commit = await self._pools.hashing(commit_id, manifest)
             if len(self._commits) >= MAX_COMMITS:
                 self._commits.clear()
             self._commits[candidate.artifact] = commit
@@ -323,7 +340,7 @@ class Catalogue:
 
     async def _prove(self, artifact: Digest) -> _Proven:
         lines = [located.line async for located in self._artifacts.claims(artifact)]
-        readings = await self._core.pools.hashing(read_claims, lines, artifact)
+        readings = await self._pools.hashing(read_claims, lines, artifact)
         setting = (a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING)
         return _Proven(readings.publications, frozenset(setting))
 
@@ -339,7 +356,7 @@ class Catalogue:
     def _published(
         self, name: str, publisher: Digest | None, artifact: Digest | None, most: int
     ) -> Iterator[Published]:
-        proven = self._core.ledger.proven
+        proven = self._ledger.tables.proven
         if artifact is not None:
             publications = proven.publications_of(artifact, most).found
             yield from (found for found in publications if fold_name(found.repository) == fold_name(name))
@@ -377,8 +394,8 @@ SCANNED: Final = 20_000
 class RepositoryList:
     """Repository names in order, without case."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger) -> None:
+        self._ledger = ledger
 
     async def names(
         self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
@@ -388,14 +405,14 @@ class RepositoryList:
 
         Only `readable` names are returned or used as a cursor, which the reader sees.
         """
-        return await self._core.pools.ledger(self._find, words, author, after, most, readable)
+        return await self._ledger.run(self._find, words, author, after, most, readable)
 
     def _find(
         self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
     ) -> tuple[list[str], str]:
         wanted, prefix = fold_name(words).split(), f"{fold_name(author)}/" if author else ""
         found: list[str] = []
-        for scanned, name in enumerate(_all(self._core.ledger, fold_name(after), prefix), 1):
+        for scanned, name in enumerate(_all(self._ledger.tables, fold_name(after), prefix), 1):
             if not readable(name):
                 continue
             if all(word in name for word in wanted):

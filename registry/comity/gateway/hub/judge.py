@@ -11,9 +11,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from comity.node.context import NodeContext
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger, Clock
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
@@ -42,9 +44,9 @@ class PolicyJudge:
     The constructor raises NotFound, Malformed and Untrusted for the policy file.
     """
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        file = core.config.gateway.policy
+    def __init__(self, file: Path | None, membership: Membership, clock: Clock) -> None:
+        self._membership = membership
+        self._clock = clock
         self._own: Policy | None = None
         if file is not None:
             self._own = parse_policy(
@@ -64,12 +66,12 @@ class PolicyJudge:
     @property
     def policy(self) -> Policy:
         """The current policy: the newest charter body defines members, and the clock of the node the age limit."""
-        body = self._core.membership.body
+        body = self._membership.body
         pins = (body,) if body else ()
         if self._own is not None:
             return replace(self._own, pins=self._own.pins or pins)
         promised = body.policy.cosigner_quorum if body else 0
-        fresh = Freshness(int(self._core.clock()), STALE_DAYS * DAY)
+        fresh = Freshness(int(self._clock()), STALE_DAYS * DAY)
         return Policy(pins=pins, cosigners=CosignerRule(at_least=promised), freshness=fresh, require=_SERVED)
 
     def judge_mirrored(self, evidence: Evidence, title: str, observed: Digest) -> PolicyDecision:
@@ -141,8 +143,8 @@ class Generations:
     Proofs depend on the sizes of the logs. Everything else depends on the proven tables, which follow the logs later.
     """
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger) -> None:
+        self._ledger = ledger
         self._state: tuple[int, dict[str, int]] = 0, {}
         self._number = 0
         self._checked = self._started = float("-inf")
@@ -152,7 +154,7 @@ class Generations:
         if clock() - self._checked < CHECK_INTERVAL:
             return self._number
         self._checked = clock()
-        state = await self._core.pools.ledger(self._read)
+        state = await self._ledger.run(self._read)
         if state != self._state or clock() - self._started > MAX_AGE:
             self._state, self._started = state, clock()
             self._number += 1
@@ -160,7 +162,7 @@ class Generations:
 
     def _read(self) -> tuple[int, dict[str, int]]:
         """Blocking. The number of the last proven statement, and the size of each log."""
-        ledger = self._core.ledger
+        ledger = self._ledger.tables
         return ledger.proven.last_number(), {log.vkey: log.size for log in ledger.logs.all()}
 
 

@@ -19,12 +19,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from comity.content.blobs import inspect_blob
+from comity.content.blobs import BlobStore, inspect_blob
 from comity.gateway.hub.judge import AnswerCache, PolicyJudge
 from comity.gateway.hub.views import MAIN, Snapshot
-from comity.node.context import NodeContext
+from comity.node.members import Membership
 from comity.node.services.artifacts import ArtifactService
 from comity.node.services.logs import LogService
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import MAX_MANIFEST, FileEntry, Manifest, tree_ids
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, NotFound, Unavailable
@@ -37,10 +38,19 @@ from comity.trust.upstream import Observed, is_commit
 class LocalArtifacts:
     """Reads manifests, files and evidence of this node. Blocking, except `evidence`."""
 
-    def __init__(self, core: NodeContext, judge: PolicyJudge) -> None:
-        self._core = core
+    def __init__(
+        self,
+        store: BlobStore,
+        pools: Pools,
+        artifacts: ArtifactService,
+        logs: LogService,
+        judge: PolicyJudge,
+    ) -> None:
+        self._store = store
+        self._pools = pools
+        self._artifacts = artifacts
+        self._logs = logs
         self._judge = judge
-        self._artifacts, self._logs = ArtifactService(core), LogService(core)
 
     async def evidence(self, manifest: Manifest, line: Digest | None) -> Evidence:
         """Return all statements here about an artifact, the proofs of `line` if given, and the files that are here."""
@@ -49,14 +59,14 @@ class LocalArtifacts:
         if line is not None:
             with contextlib.suppress(NotFound):  # not under a checkpoint yet; the policy decides whether that matters
                 proofs += [InclusionEvidence(line, located.proof) async for located in self._logs.proofs(line, None)]
-        files = await self._core.pools.files(self._stored_files, manifest)
+        files = await self._pools.files(self._stored_files, manifest)
         return Evidence(manifest.encode(), files, tuple(lines), tuple(proofs), partial=True)
 
     def manifest(self, item: SideObject) -> Manifest:
         """Raises NotFound, Malformed, and Unavailable (BLOB-DAMAGED) if its hash does not match."""
         if item.size > MAX_MANIFEST:
             raise Malformed("document too large", why=f"{item.size} bytes, at most {MAX_MANIFEST} are read")
-        manifest = Manifest.parse(b"".join(self._core.store.iterate(item.digest, 0, item.size)))
+        manifest = Manifest.parse(b"".join(self._store.iterate(item.digest, 0, item.size)))
         if manifest.digest != item.digest:
             why = f"the object stored as {short(item.digest)} has another hash"
             raise Unavailable("a stored manifest is corrupt", why=why, code="BLOB-DAMAGED")
@@ -64,14 +74,14 @@ class LocalArtifacts:
 
     def _stored_files(self, manifest: Manifest) -> tuple[FoundFile, ...]:
         """Return the files that are stored here; the store verified them on receipt."""
-        store = self._core.store
+        store = self._store
         return tuple(self._found(entry) for entry in manifest.files if entry.size == 0 or store.has(entry.sha256))
 
     def _found(self, entry: FileEntry) -> FoundFile:
         """Return the file; it is inspected only if the policy of this node needs that."""
         seen = None
         if self._judge.inspects_files:
-            seen = inspect_blob(self._core.store, entry.sha256, entry.path, entry.size)
+            seen = inspect_blob(self._store, entry.sha256, entry.path, entry.size)
         return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)
 
 
@@ -141,9 +151,17 @@ class MirroredRepositories:
     """The mirrored repositories of this node. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, core: NodeContext, judge: PolicyJudge, local_artifacts: LocalArtifacts, now: Callable[[], Awaitable[int]]
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        judge: PolicyJudge,
+        local_artifacts: LocalArtifacts,
+        now: Callable[[], Awaitable[int]],
     ) -> None:
-        self._core = core
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
         self._judge = judge
         self._local_artifacts = local_artifacts
         self._repositories: AnswerCache[str, MirroredRepository | None] = AnswerCache(now, 4_096)
@@ -153,7 +171,7 @@ class MirroredRepositories:
 
     async def repository(self, name: str) -> MirroredRepository | None:
         """Return None if no node mirrored a repository of that name."""
-        work = functools.partial(self._core.pools.ledger, self._find, name)
+        work = functools.partial(self._ledger.run, self._find, name)
         return await self._repositories.get(name.lower(), work)
 
     async def snapshot(self, name: str, revision: str) -> Snapshot | None:
@@ -172,10 +190,10 @@ class MirroredRepositories:
         await self._snapshots.close()
 
     async def _open(self, repository: MirroredRepository, entry: Entry, observed: Observed) -> Snapshot:
-        manifest = await self._core.pools.files(self._local_artifacts.manifest, observed.manifest)
+        manifest = await self._pools.files(self._local_artifacts.manifest, observed.manifest)
         evidence = await self._local_artifacts.evidence(manifest, entry.digest)
         title = observed.upstream.name
-        judgement = await self._core.pools.hashing(self._judge.judge_mirrored, evidence, title, entry.digest)
+        judgement = await self._pools.hashing(self._judge.judge_mirrored, evidence, title, entry.digest)
         if judgement.refusal is not None:
             raise judgement.refusal
         return Snapshot(
@@ -187,17 +205,17 @@ class MirroredRepositories:
             author=repository.name.partition("/")[0],
             manifest=manifest,
             commit=observed.upstream.commit,
-            trees=await self._core.pools.hashing(tree_ids, manifest),
+            trees=await self._pools.hashing(tree_ids, manifest),
             notices=(*repository.notices(observed.upstream.commit, observed.artifact), *judgement.notices),
         )
 
     def _find(self, name: str) -> MirroredRepository | None:
         """Blocking."""
-        canonical_name, nodes = "", self._core.membership.node_ids
+        canonical_name, nodes = "", self._membership.node_ids
         commits: dict[str, dict[Digest, ObservedArtifact]] = {}
         refs: dict[str, str] = {}
         share = max(16, MAX_CLAIMS // len(nodes))
-        answer = self._core.ledger.proven.observations(f"{UPSTREAM}{name}", nodes, None, share)
+        answer = self._ledger.tables.proven.observations(f"{UPSTREAM}{name}", nodes, None, share)
         for found in sorted(answer.found, key=lambda found: found.number):
             entry = parse_entry(found.line)
             observed = Observed.parse(entry.statement)
@@ -206,14 +224,14 @@ class MirroredRepositories:
             seen = self._seen(entry, observed)
             under = commits.setdefault(upstream.commit, {})
             under[observed.artifact] = under[observed.artifact].merged(seen) if observed.artifact in under else seen
-            if found.vkey == self._core.log and not is_commit(upstream.requested):
+            if found.vkey == self._membership.seat.log and not is_commit(upstream.requested):
                 refs[upstream.requested] = upstream.commit
         return MirroredRepository(canonical_name, commits, refs) if commits else None
 
     def _seen(self, entry: Entry, observed: Observed) -> ObservedArtifact:
-        record = self._core.membership.node(Author("node", observed.by))
-        seat = self._core.membership.member(record.member) if record and observed.fetched else None
+        record = self._membership.node(Author("node", observed.by))
+        seat = self._membership.member(record.member) if record and observed.fetched else None
         members = frozenset({seat.lineage}) if seat is not None and seat.active else frozenset[Digest]()
         return ObservedArtifact(
-            entry, observed, members, observed.fetched and observed.by == self._core.seat.record.node.id
+            entry, observed, members, observed.fetched and observed.by == self._membership.seat.record.node.id
         )

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
-from comity.gateway.context import GatewayContext
 from comity.gateway.hub.catalogue import Catalogue, branch_or_tag
 from comity.gateway.hub.views import MAIN, Snapshot
-from comity.node.importing.read_through import ReadThroughImport
+from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
+from comity.node.threads import Pools
 from comity.trust.artifact import Manifest, tree_ids
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.upstream.hub_api import RevisionInfo
@@ -35,10 +35,10 @@ key.
 class ReadThroughRoutes:
     """The catalogue with read-through. Not thread-safe: call from the event loop."""
 
-    def __init__(self, context: GatewayContext, catalogue: Catalogue) -> None:
+    def __init__(self, pools: Pools, imports: ReadThroughImports, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._core = context.core
-        self._imports = context.read_through
+        self._pools = pools
+        self._imports = imports
         self._details: WeakKeyDictionary[ReadThroughImport, SnapshotDetails] = WeakKeyDictionary()
 
     async def snapshot(self, name: str, revision: str) -> Snapshot:
@@ -150,7 +150,7 @@ class ReadThroughRoutes:
     async def _make_details(self, pending_import: ReadThroughImport, manifest: Manifest) -> SnapshotDetails:
         source = pending_import.revision.upstream.endpoint.partition("://")[2]
         notice = f"being mirrored from {source}; no publisher signed it, and no node has all of it yet"
-        trees = await self._core.pools.hashing(tree_ids, manifest)
+        trees = await self._pools.hashing(tree_ids, manifest)
         return trees, (("mirrored", notice), *await self._advisories(manifest))
 
     async def _advisories(self, manifest: Manifest) -> tuple[tuple[str, str], ...]:
@@ -159,7 +159,7 @@ class ReadThroughRoutes:
             evidence = await self.catalogue.local_artifacts.evidence(manifest, None)
         except NotFound:  # no statements
             return ()
-        return await self._core.pools.hashing(self.catalogue.judge.advisories, evidence)
+        return await self._pools.hashing(self.catalogue.judge.advisories, evidence)
 
 
 def _import_pending(name: str, why: str) -> Unavailable:

@@ -1,240 +1,35 @@
-"""HTTP routes of the Hub API, and the bodies of files.
-
-A large file is served by redirect to the file server if there is one, else streamed here. Only bytes that were read and
-verified just before are sent; a failure is a 503 before the first byte, and an aborted connection after it. A file that
-is not here is fetched while it is sent, if the settings allow that.
-"""
+"""HTTP routes of the Hub API."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import Scope, Send
 
-from comity.gateway.context import GatewayContext
-from comity.gateway.fileserver.http1 import ByteRange, parse_range
-from comity.gateway.http import ConnectionSlots, GatewayAccess, ResponseTimeout, error_response, read_body
+from comity.gateway.http import GatewayAccess, error_response, read_body
 from comity.gateway.hub import views
 from comity.gateway.hub.catalogue import RepositoryList
+from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.views import KINDS, Claim, HubAddress, Snapshot, read_api, read_resolve
-from comity.node.importing.read_through import ReadThroughImport
-from comity.trust.artifact import FileEntry
-from comity.trust.encoding import Digest, parse_json
-from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable
-from comity.trust.upstream import Observed
+from comity.gateway.hub.views import KINDS, HubAddress, Snapshot, read_api, read_resolve
+from comity.node.config import Gateway
+from comity.node.threads import Pools
+from comity.trust.encoding import parse_json
+from comity.trust.errors import ComityError, Malformed, NotFound, Refused
 from comity.wire.errors import clean
-
-AHEAD: Final = 2
-"""Parts of at most 256 KiB that a thread reads while earlier parts are sent."""
-BODIES: Final = 64
-"""Maximum concurrent file bodies; each has up to two times `AHEAD` parts in memory, 1 MiB."""
-FIRST: Final = 8.0
-"""Seconds to the first byte of a file that is fetched from elsewhere; stock clients wait for ten."""
-
-
-class Stream(StreamingResponse):
-    """A body whose first part is read already. A later failure aborts the connection and closes `parts`."""
-
-    def __init__(
-        self, first: bytes, parts: AsyncGenerator[bytes, None], status: int, headers: dict[str, str], media: str
-    ) -> None:
-        self._parts = parts
-        super().__init__(_remaining(first, parts), status, headers, media)
-
-    async def stream_response(self, send: Send) -> None:
-        async with aclosing(self._parts):
-            await super().stream_response(send)
-
-
-async def with_slot(
-    slots: ConnectionSlots, scope: Scope, parts: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    """Yield `parts` while holding a slot. Raises Unavailable (NODE-BUSY) before the first one."""
-    async with aclosing(parts), slots.slot(scope) as progress:
-        async for part in parts:
-            yield part
-            progress()
-
-
-async def stored_range(
-    context: GatewayContext, digest: Digest, offset: int, length: int
-) -> AsyncGenerator[bytes, None]:
-    """Yield a range of a stored blob; one window is sent while the next is read and verified."""
-    parts = context.blobs.verified.read(digest, offset, length)
-    ready = await context.core.pools.files(_window, parts)
-    ahead = asyncio.ensure_future(context.core.pools.files(_window, parts))
-    try:
-        while ready:
-            for part in ready:
-                yield part
-            ready = await ahead
-            ahead = asyncio.ensure_future(context.core.pools.files(_window, parts))
-    finally:
-        ahead.add_done_callback(_discard_error)  # retrieves the exception; `parts` is closed with its last reader
-
-
-async def incoming_range(
-    context: GatewayContext, claim: Claim, entry: FileEntry, span: ByteRange
-) -> AsyncGenerator[bytes, None]:
-    """Yield a range of a file while it is fetched, and from the store once it is complete. Raises Unavailable."""
-    sent = 0
-    try:
-        async with aclosing(_fetched_range(context, claim, entry, span)) as parts:
-            async with asyncio.timeout(FIRST):
-                part = await anext(parts, b"")
-            while part:
-                yield part
-                sent += len(part)
-                part = await anext(parts, b"")
-    except TimeoutError as error:
-        why = f"no verified byte arrived within {FIRST:g} s"
-        raise Unavailable(f"{entry.path[:200]} is being fetched", why=why, code="ON-ITS-WAY") from error
-    except ComityError as error:  # a transient server-side error for the client
-        if type(error) is Unavailable:
-            raise
-        raise Unavailable(f"{entry.path[:200]} is not available now", why=str(error), code="NOT-HERE") from error
-    if sent < span.length:
-        async with aclosing(stored_range(context, entry.sha256, span.offset + sent, span.length - sent)) as rest:
-            async for part in rest:
-                yield part
-
-
-async def _fetched_range(
-    context: GatewayContext, claim: Claim, entry: FileEntry, span: ByteRange
-) -> AsyncGenerator[bytes, None]:
-    """Yield a range from peers, else from a pending or new import of the upstream."""
-    if isinstance(claim, ReadThroughImport):
-        pending_import = claim
-    else:
-        try:
-            async with aclosing(context.replication.on_demand.read(claim, entry, span.offset, span.length)) as parts:
-                async for part in parts:
-                    yield part
-            return
-        except NotFound:  # before the first byte: no peer has it
-            if not isinstance(claim, Observed) or not context.read_through.allows(claim.upstream.repository):
-                raise
-            pending_import = await context.read_through.import_observed(claim)
-    async with aclosing(pending_import.read(entry, span.offset, span.length, context.core.pools)) as parts:
-        async for part in parts:
-            yield part
-
-
-async def _remaining(first: bytes, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    yield first
-    try:
-        async for part in parts:
-            yield part
-    except ComityError as error:
-        raise ResponseTimeout(str(error)) from error
-
-
-def _window(parts: Iterator[bytes]) -> list[bytes]:
-    return list(itertools.islice(parts, AHEAD))
-
-
-def _discard_error(ahead: asyncio.Future[list[bytes]]) -> None:
-    """Mark the error of the last window as retrieved: the client has disconnected or got an error."""
-    if not ahead.cancelled():
-        ahead.exception()
-
-
-INLINE: Final = 256 * 1024
-"""Bytes up to which a file is sent here although a file server runs, because a redirect costs a round trip."""
-
-
-def content_headers(entry: FileEntry) -> dict[str, str]:
-    """Return the headers of every response about a file. None mention Xet; nothing is compressed."""
-    etag = f'"{entry.sha256}"'
-    return {
-        "ETag": etag,
-        "X-Linked-ETag": etag,
-        "X-Linked-Size": str(entry.size),
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "no-transform",
-    }
-
-
-async def content_response(context: GatewayContext, request: Request, claim: Claim, entry: FileEntry) -> Response:
-    """HEAD or GET of a file. Raises Unavailable if it is not available or corrupt; Malformed (RANGE)."""
-    headers = content_headers(entry)
-    here = not entry.size or (
-        _may_serve_stored(context, claim) and await context.core.pools.files(context.core.store.has, entry.sha256)
-    )
-    if not here and context.settings.cold == "off":
-        why = "this node does not have the complete artifact yet, or quarantined the file"
-        raise Unavailable(f"{entry.path[:200]} is not available now", why=why, code="NOT-HERE")
-    if headers["ETag"] in _etags(request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    tainted = context.read_through.is_tainted(entry.sha256)
-    wanted = None if tainted else request.headers.get("range")
-    span = parse_range(entry.size, wanted, request.headers.get("if-range"), headers["ETag"])
-    if span is None:
-        raise Malformed("no such range", why=f"the file has {entry.size} bytes", code="RANGE")
-    if request.method == "HEAD":
-        headers["Content-Length"] = str(entry.size)
-        return Response(headers=headers, media_type="application/octet-stream")
-    if not here:
-        return await _stream(
-            with_slot(context.bodies, request.scope, incoming_range(context, claim, entry, span)), entry, span, headers
-        )
-    if context.blobs.address and entry.size > INLINE and not tainted:  # the file server supports ranges
-        name = entry.path.rpartition("/")[2]
-        to = context.blobs.location(entry.sha256, host=_host(request, context.settings.url), name=name)
-        return RedirectResponse(to, 302, headers=headers)
-    parts = stored_range(context, entry.sha256, span.offset, span.length)
-    return await _stream(with_slot(context.bodies, request.scope, parts), entry, span, headers)
-
-
-def _may_serve_stored(context: GatewayContext, claim: Claim) -> bool:
-    """Return whether stored blobs may be served for a claim. If tokens cover only some repositories, a repository that
-    merely lists a blob of another one must deliver the bytes first."""
-    return context.settings.public or not isinstance(claim, ReadThroughImport) or claim.proven
-
-
-async def _stream(
-    parts: AsyncGenerator[bytes, None], entry: FileEntry, span: ByteRange, headers: dict[str, str]
-) -> Response:
-    headers["Content-Length"] = str(span.length)
-    if span.partial:
-        headers["Content-Range"] = f"bytes {span.offset}-{span.offset + span.length - 1}/{entry.size}"
-    status = 206 if span.partial else 200
-    media = "application/octet-stream"
-    if not span.length:
-        return Response(b"", status, headers, media)
-    first = await anext(parts)  # a corrupt first piece is an error response, not an abort
-    return Stream(first, parts, status, headers, media)
-
-
-def _etags(header: str | None) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in (header or "").split(",")}
-
-
-def _host(request: Request, url: str) -> str:
-    """Return the host of the request URL, in URL syntax."""
-    host = urlsplit(url).hostname if url else request.url.hostname
-    host = host or "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
-
 
 LIST_PAGE: Final = 100
 MAX_FORM: Final = 1024 * 1024
 MAX_NOTICE: Final = 500
 
 
-def hub_routes(context: GatewayContext, read_through: ReadThroughRoutes, access: GatewayAccess) -> list[Route]:
+def hub_routes(hub: HubRoutes) -> list[Route]:
     """Return the routes; the last one matches every remaining path, so mount them after all others."""
-    hub = HubRoutes(context, read_through, access)
     return [
         Route("/api/whoami-v2", hub.whoami),
         *(Route(f"/api/{kind}", hub.repositories) for kind in KINDS),
@@ -246,12 +41,22 @@ def hub_routes(context: GatewayContext, read_through: ReadThroughRoutes, access:
 class HubRoutes:
     """Handlers of the Hub API."""
 
-    def __init__(self, context: GatewayContext, read_through: ReadThroughRoutes, access: GatewayAccess) -> None:
-        self._context = context
+    def __init__(
+        self,
+        settings: Gateway,
+        pools: Pools,
+        repository_list: RepositoryList,
+        read_through: ReadThroughRoutes,
+        access: GatewayAccess,
+        files: FileResponses,
+    ) -> None:
+        self._url = settings.url
+        self._pools = pools
+        self._files = files
         self._read_through = read_through
         self._access = access
-        self._repository_list = RepositoryList(context.core)
-        self._aliases = context.settings.alias_targets()
+        self._repository_list = repository_list
+        self._aliases = settings.alias_targets()
 
     async def whoami(self, request: Request) -> Response:
         token = await self._access.token(request)
@@ -306,7 +111,7 @@ class HubRoutes:
         try:
             if entry is None:
                 raise NotFound(f"no file {address.path[:200]!r} in {snapshot.repository}", code="NO-SUCH-FILE")
-            response = await content_response(self._context, request, snapshot.claim, entry)
+            response = await self._files.response(request, snapshot.claim, entry)
         except ComityError as error:
             response = error_response(error)
             if error.code == "RANGE" and entry is not None:
@@ -321,7 +126,7 @@ class HubRoutes:
         if canonical_name == address.repository:
             return None
         query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(self._context.settings.url + address.renamed(canonical_name) + query, 307)
+        return RedirectResponse(self._url + address.renamed(canonical_name) + query, 307)
 
     async def _canonical_name(self, name: str, address: HubAddress) -> str:
         if address.model:
@@ -362,7 +167,7 @@ class HubRoutes:
 
     async def _json(self, snapshot: Snapshot, view: Callable[[], object]) -> Response:
         """Return `view()` as JSON; runs in a thread, because an artifact may have 100,000 files."""
-        body = await self._context.core.pools.hashing(lambda: json.dumps(view(), ensure_ascii=False).encode())
+        body = await self._pools.hashing(lambda: json.dumps(view(), ensure_ascii=False).encode())
         return _with_notices(Response(body, media_type="application/json"), snapshot)
 
     async def _refs(self, address: HubAddress) -> Response:
@@ -378,7 +183,7 @@ class HubRoutes:
             return None
 
     def _link(self, request: Request, cursor: str) -> dict[str, str]:
-        base = self._context.settings.url or f"{request.url.scheme}://{request.url.netloc}"
+        base = self._url or f"{request.url.scheme}://{request.url.netloc}"
         query = urlencode(
             [*((k, v) for k, v in request.query_params.multi_items() if k != "cursor"), ("cursor", cursor)]
         )

@@ -29,7 +29,8 @@ import structlog
 from comity.ledger.log_store import EntryQuery
 from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import CHARTER_PREDICATES, find_inception, prev_of
-from comity.node.context import NodeContext
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.votes import CONSENTED, INTENT, RATIFIED
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Refused, Untrusted
@@ -65,9 +66,14 @@ class CharterAdmission:
     """Decides which entries are charter statements that may be logged. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, core: NodeContext, follower: CharterFollower | None, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: AsyncLedger,
+        membership: Membership,
+        follower: CharterFollower | None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._core = core
+        self._ledger = ledger
+        self._membership = membership
         self._follower = follower
         self._rotation_throttle = Throttle(ROTATION_RATE, clock)
         self._newest_seen: Digest | None = None
@@ -107,8 +113,8 @@ class CharterAdmission:
         if by is None or predicate not in (*CHARTER_PREDICATES, *INTRODUCTIONS, "addresses"):
             return False
         if predicate == "addresses":
-            return self._core.membership.node(by) is not None
-        seated = self._core.membership.member(by.id) is not None
+            return self._membership.node(by) is not None
+        seated = self._membership.member(by.id) is not None
         if predicate in (INTENT, RATIFIED):
             return seated and await self._check_home(entry)
         if predicate in CHARTER_PREDICATES:
@@ -128,18 +134,18 @@ class CharterAdmission:
         return self._follower.epoch_store.newest.digest if self._follower else None
 
     async def _is_known(self, identity: Digest) -> bool:
-        return await self._core.pools.ledger(find_inception, self._core.ledger, identity) is not None
+        return await self._ledger.run(find_inception, self._ledger.tables, identity) is not None
 
     async def _check_home(self, entry: Entry) -> bool:
         """Return True for a vote that this log may take: this is the member's home log, which gives its votes their
         order, or the vote is in a log already. Raises Refused (NOT-HOME) otherwise."""
         member = entry.statement.by
         assert member is not None
-        if member.id == self._core.seat.inception.id:
+        if member.id == self._membership.seat.inception.id:
             return True
-        if await self._core.pools.ledger(self._core.ledger.index.positions, entry.digest):
+        if await self._ledger.run(self._ledger.tables.index.positions, entry.digest):
             return True
-        homes = sorted(peer.name for peer in self._core.membership.nodes_of(member.id))
+        homes = sorted(peer.name for peer in self._membership.nodes_of(member.id))
         raise Refused(
             "this node is not the home of this vote",
             why="a vote is logged first by its own member's node",
@@ -151,7 +157,7 @@ class CharterAdmission:
         """Raises OutOfSpace (CHARTER-QUOTA), Refused (RATE). `more`: statements of the same submission so far."""
         by = entry.statement.by
         assert by is not None
-        if by.id == self._core.seat.inception.id:
+        if by.id == self._membership.seat.inception.id:
             return
         counted = self._class_of(entry, by.id)
         added = more.setdefault(counted, set())
@@ -168,7 +174,7 @@ class CharterAdmission:
         added.add(entry.statement_digest)
 
     def _class_of(self, entry: Entry, author: Digest) -> _StatementClass:
-        seated = self._core.membership.chains(author) or entry.statement.predicate == "addresses"
+        seated = self._membership.chains(author) or entry.statement.predicate == "addresses"
         if not seated:
             newcomer = author in self._newcomers
             return _StatementClass(
@@ -182,12 +188,14 @@ class CharterAdmission:
         """Digests of the statements of a class in the own log; at most a few more than its limit."""
         if counted.limit == MAX_NEWEST:
             return self._newest_statements(counted.author)
-        return await self._core.pools.ledger(self._find, counted)
+        return await self._ledger.run(self._find, counted)
 
     def _newest_statements(self, author: Digest) -> set[Digest]:
         assert self._follower is not None
         newest = self._newest
-        usage = self._follower.vote_reader.inbox(newest).usage.get((self._core.log, author)) if newest else None
+        usage = (
+            self._follower.vote_reader.inbox(newest).usage.get((self._membership.seat.log, author)) if newest else None
+        )
         logged = self._logged.get(author, set()) if self._newest_seen == newest else set()
         return logged | set(usage.counted if usage else ())
 
@@ -195,8 +203,8 @@ class CharterAdmission:
         """Blocking."""
         found = set[Digest]()
         for kind in (counted.kind,) if counted.kind else (*INTRODUCTIONS, CONSENTED):
-            query = EntryQuery(predicate=kind, by=counted.author, origin=self._core.log)
-            lines = self._core.ledger.index.find(query, limit=counted.limit)
+            query = EntryQuery(predicate=kind, by=counted.author, origin=self._membership.seat.log)
+            lines = self._ledger.tables.index.find(query, limit=counted.limit)
             found |= {parse_entry(item.line).statement_digest for item in lines}
         return found
 
@@ -210,8 +218,10 @@ _log: Final = structlog.get_logger("comity.node.charter")
 class JoinRequests:
     """The queue of join requests. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, clock: Callable[[], float]) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, pools: Pools, membership: Membership, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
         self._throttle = Throttle(ALLOWANCE, clock)
 
     async def put(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
@@ -224,26 +234,26 @@ class JoinRequests:
 
     async def all(self) -> AsyncGenerator[JoinRequest, None]:
         """All waiting requests, with one card in memory at a time."""
-        for member in await self._core.pools.ledger(self._core.ledger.join_requests.waiting):
-            request = await self._core.pools.ledger(self._core.ledger.join_requests.get, member)
+        for member in await self._ledger.run(self._ledger.tables.join_requests.waiting):
+            request = await self._ledger.run(self._ledger.tables.join_requests.get, member)
             if request is not None:
                 yield JoinRequest(request.member, request.since, request.lines)
 
     async def decide(self, member: Digest, *, keep: bool) -> None:
         """Keep a request permanently, or dismiss it. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT)."""
-        requests = self._core.ledger.join_requests
-        await self._core.pools.ledger(requests.keep if keep else requests.dismiss, member)
+        requests = self._ledger.tables.join_requests
+        await self._ledger.run(requests.keep if keep else requests.dismiss, member)
         _log.info("join request kept" if keep else "join request dismissed", member=member)
 
     async def _put(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
-        member = await self._core.pools.hashing(check_card, lines)
-        if self._core.membership.member(member) is not None:
+        member = await self._pools.hashing(check_card, lines)
+        if self._membership.member(member) is not None:
             hint = "wait for the next checkpoint of this log; no request is needed"
             raise Conflict("this identity already has a seat", why=member, hint=hint, code="MEMBER-ALREADY")
-        kept, dropped = await self._core.pools.ledger(
-            self._core.ledger.join_requests.put, member, lines, self._block(caller)
+        kept, dropped = await self._ledger.run(
+            self._ledger.tables.join_requests.put, member, lines, self._block(caller)
         )
-        waiting = await self._core.pools.ledger(self._core.ledger.join_requests.count)
+        waiting = await self._ledger.run(self._ledger.tables.join_requests.count)
         _log.info("join request received", member=member, block=kept.block, waiting=waiting)
         if dropped is not None:
             _log.warning(
@@ -258,7 +268,7 @@ class JoinRequests:
         """The block to which a caller's requests are charged."""
         if caller.operator:
             return "operator"
-        peer = self._core.membership.by_certificate(caller.certificate) if caller.certificate else None
+        peer = self._membership.by_certificate(caller.certificate) if caller.certificate else None
         return f"member {peer.member.id}" if peer else address_block(caller.name.partition("/")[0])
 
 

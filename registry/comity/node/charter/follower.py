@@ -17,12 +17,15 @@ from typing import Final
 
 import structlog
 
+from comity.content.blobs import BlobStore
 from comity.ledger.log_store import EntryQuery
 from comity.node.charter.inbox import ReadStep, SignatureCache, StoredBodies, VoteReader, newcomer_entries
-from comity.node.context import NodeContext
 from comity.node.epochs import EpochStore
-from comity.node.members import Peer
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership, Peer
+from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.equivocation import MISBEHAVIOUR, EquivocationProof, misbehaviour_statement
@@ -44,29 +47,34 @@ _log: Final = structlog.get_logger("comity.node.charter")
 class CharterPublisher:
     """Logs each statement once, also across restarts: it looks in the own log first."""
 
-    def __init__(self, core: NodeContext, own_log: OwnLog) -> None:
-        self._core = core
+    def __init__(
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, signer: NodeSigner, own_log: OwnLog
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._signer = signer
         self._own_log = own_log
         self._published: set[EquivocationProof] = set()
         """Proofs that were logged, a few of each member."""
 
     async def publish_adopted(self, body: Body) -> None:
         """Log that this node acts under `body`. Not for a genesis: all its members consented."""
-        if body.epoch == 0 or await self._core.pools.ledger(self._has_adopted, body.digest):
+        if body.epoch == 0 or await self._ledger.run(self._has_adopted, body.digest):
             return
-        await self._core.pools.files(self._core.store.put, body.digest, body.data)
-        statement = adopted_statement(body, self._core.seat.record.node.id)
-        await self._own_log.append(sign_statement(statement, self._core.keys.online).line)
+        await self._pools.files(self._store.put, body.digest, body.data)
+        statement = adopted_statement(body, self._signer.record.node.id)
+        await self._own_log.append(sign_statement(statement, self._signer.online).line)
         _log.info("adopted statement logged", epoch=body.epoch, body=body.digest)
 
     async def publish_cards(self, members: Iterable[Member]) -> None:
         """Log the cards of join requests whose identity has a seat now, and remove the requests."""
         seats = {seat.id for seat in members}
-        for member in seats.intersection(await self._core.pools.ledger(self._core.ledger.join_requests.waiting)):
-            ask = await self._core.pools.ledger(self._core.ledger.join_requests.get, member)
+        for member in seats.intersection(await self._ledger.run(self._ledger.tables.join_requests.waiting)):
+            ask = await self._ledger.run(self._ledger.tables.join_requests.get, member)
             if ask is not None:
                 await self._own_log.append_all(list(dict.fromkeys(ask.lines)))
-                await self._core.pools.ledger(self._core.ledger.join_requests.drop, ask.member)
+                await self._ledger.run(self._ledger.tables.join_requests.drop, ask.member)
                 _log.info("newcomer introduced", member=ask.member)
 
     async def report_equivocations(self, equivocations: Iterable[EquivocationProof]) -> None:
@@ -78,25 +86,25 @@ class CharterPublisher:
         for proof in equivocations:
             if proof in self._published:
                 continue
-            statement = misbehaviour_statement(proof, self._core.seat.record.node)
-            if not await self._core.pools.ledger(self._has_reported, proof.member, statement.objects):
+            statement = misbehaviour_statement(proof, self._signer.record.node)
+            if not await self._ledger.run(self._has_reported, proof.member, statement.objects):
                 for item, line in zip(statement.objects, (proof.first, proof.second), strict=True):
-                    await self._core.pools.files(self._core.store.put, item.digest, line)
-                await self._own_log.append(sign_statement(statement, self._core.keys.online).line)
+                    await self._pools.files(self._store.put, item.digest, line)
+                await self._own_log.append(sign_statement(statement, self._signer.online).line)
             self._published.add(proof)
 
     def _has_adopted(self, body: Digest) -> bool:
         """Blocking."""
-        return bool(self._core.ledger.index.find(self._mine(body, ADOPTED), limit=1))
+        return bool(self._ledger.tables.index.find(self._mine(body, ADOPTED), limit=1))
 
     def _has_reported(self, member: Digest, shown: tuple[SideObject, ...]) -> bool:
         """Blocking. Whether the own log has this report of a member already, or the maximum of reports."""
-        known = self._core.ledger.index.find(self._mine(member, MISBEHAVIOUR), limit=MAX_REPORTS)
+        known = self._ledger.tables.index.find(self._mine(member, MISBEHAVIOUR), limit=MAX_REPORTS)
         return len(known) >= MAX_REPORTS or shown in [parse_entry(item.line).statement.objects for item in known]
 
     def _mine(self, subject: Digest, predicate: str) -> EntryQuery:
         return EntryQuery(
-            subject=subject, predicate=predicate, by=self._core.seat.record.node.id, origin=self._core.log
+            subject=subject, predicate=predicate, by=self._signer.record.node.id, origin=str(self._signer.record.log)
         )
 
 
@@ -121,14 +129,26 @@ class CharterFollower:
     """
 
     def __init__(
-        self, core: NodeContext, epoch_store: EpochStore, own_log: OwnLog, changed: Callable[[], Awaitable[None]]
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        metrics: Metrics,
+        signer: NodeSigner,
+        epoch_store: EpochStore,
+        own_log: OwnLog,
+        changed: Callable[[], Awaitable[None]],
     ) -> None:
-        self._core = core
-        self._publisher = CharterPublisher(core, own_log)
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._metrics = metrics
+        self._publisher = CharterPublisher(ledger, store, pools, signer, own_log)
         self._changed = changed
         self.epoch_store = epoch_store
         self.signatures = SignatureCache()
-        self.vote_reader = VoteReader(core, self.signatures.signed)
+        self.vote_reader = VoteReader(ledger, store, pools, membership, self.signatures.signed)
         self.findings = CharterFindings()
         self.adopted: dict[str, Digest] = {}
         """By a node's log, the body that the node stated last in `adopted`."""
@@ -140,25 +160,25 @@ class CharterFollower:
         """Incremented by new statements of newcomers: a lookup started before is not cached."""
         self._checked: dict[str, Digest] = {}
         """By a node's log, the last rival body for which its certificates were fetched."""
-        self._bodies = StoredBodies(core.store)
+        self._bodies = StoredBodies(store)
 
     def open(self) -> None:
         """Start reading statements about every epoch."""
         for body, successor in zip(self.epoch_store.digests, self.epoch_store.digests[1:], strict=False):
             self.vote_reader.open(body, successor)
         self.vote_reader.open(self.epoch_store.newest.digest)
-        self._core.metrics.charter_epoch.set(self.epoch_store.newest.epoch)
+        self._metrics.charter_epoch.set(self.epoch_store.newest.epoch)
 
     async def entries(self, body: Digest) -> list[Entry]:
         """All known statements about the successor of `body`, with rotations and the statements of newcomers."""
-        inbox, members = self.vote_reader.inbox(body), self._core.membership
+        inbox, members = self.vote_reader.inbox(body), self._membership
         named = tuple(inbox.named_bodies())
         self._bodies.digests = frozenset((*self._bodies.digests, *named))
         found = dict(inbox.entries)
         for identity in members.known:
             steps = (step.entry for chain in members.chains(identity) for step in chain.steps)
             found |= {entry.digest: entry for entry in steps}
-        newcomers = await self._core.pools.files(self._newcomers, named)
+        newcomers = await self._pools.files(self._newcomers, named)
         if body == self.epoch_store.newest.digest:
             self.vote_reader.newcomers = newcomers
             self._newcomer_entries = {
@@ -172,7 +192,7 @@ class CharterFollower:
         known, before = self._newcomer_entries.get((identity, body)), self._newcomer_generation
         if known is not None:
             return known
-        entries = await self._core.pools.ledger(newcomer_entries, self._core.ledger, identity, body, self.signatures)
+        entries = await self._ledger.run(newcomer_entries, self._ledger.tables, identity, body, self.signatures)
         if before == self._newcomer_generation and identity in self.vote_reader.newcomers:
             self._newcomer_entries[identity, body] = entries
         return entries
@@ -209,7 +229,7 @@ class CharterFollower:
             if body.prev == self.epoch_store.digests[epoch - 1]:
                 previous = (await self._certificate(epoch - 1)).body
                 rival = await self._certify(previous, body, charter.certificate)
-                await self._core.pools.ledger(self.epoch_store.keep, rival)
+                await self._ledger.run(self.epoch_store.keep, rival)
                 await self._find_rivals(body.prev, [rival])
         self._checked[log] = adopted
 
@@ -221,7 +241,7 @@ class CharterFollower:
         rotated = await self._rotated(result.rotated)
         self._record_adopted(result)
         if first:
-            for _, rival in await self._core.pools.ledger(self.epoch_store.rivals):
+            for _, rival in await self._ledger.run(self.epoch_store.rivals):
                 await self._find_rivals(rival.body.prev, [rival])
         for body in result.updated - {self.epoch_store.newest.digest}:
             await self._find_rivals(body)
@@ -233,7 +253,7 @@ class CharterFollower:
             await self._adopt_certified()
         await self._publisher.report_equivocations(self.findings.equivocations)
         await self._publisher.publish_adopted(self.epoch_store.newest)
-        await self._publisher.publish_cards(self._core.membership.others)
+        await self._publisher.publish_cards(self._membership.others)
         return result.behind or rotated or self.epoch_store.newest != newest
 
     async def _rotated(self, entries: Iterable[Entry]) -> bool:
@@ -242,7 +262,7 @@ class CharterFollower:
         for entry in entries:
             if entry.statement.by is not None:
                 by_member.setdefault(entry.statement.by.id, []).append(entry)
-        rotate = self._core.membership.rotate
+        rotate = self._membership.rotate
         changed = [who for who, rotations in by_member.items() if rotate(who, rotations, signed=self.signatures.signed)]
         if changed:
             self.vote_reader.reread()
@@ -251,7 +271,7 @@ class CharterFollower:
 
     def _record_adopted(self, result: ReadStep) -> None:
         for log, entry in result.adopted.items():
-            record = self._core.membership.node(entry.statement.by) if entry.statement.by else None
+            record = self._membership.node(entry.statement.by) if entry.statement.by else None
             if record is not None and str(record.log) == log and signed_by_node(entry, record):
                 self.adopted[log] = entry.statement.subject
 
@@ -279,7 +299,7 @@ class CharterFollower:
         previous = (await self._certificate(epoch)).body
         tally = await self._compute_tally(previous, adopted=adopted, rivals=rivals)
         for fork in tally.forks:
-            await self._core.pools.ledger(self.epoch_store.keep, fork.second)
+            await self._ledger.run(self.epoch_store.keep, fork.second)
         self._record_findings(tally)
 
     async def _compute_tally(
@@ -289,7 +309,7 @@ class CharterFollower:
         entries += [parse_entry(line) for certificate in (*adopted[:1], *rivals) for line in certificate.lines]
         bodies = self._bodies.with_bodies(certificate.body for certificate in rivals)
         work = partial(compute_tally, signed=self.signatures.signed, parse=self._bodies.parse)
-        return await self._core.pools.hashing(work, previous, entries, bodies, adopted=adopted)
+        return await self._pools.hashing(work, previous, entries, bodies, adopted=adopted)
 
     def _record_findings(self, tally: Tally) -> None:
         """Update the findings. Forks and equivocations are kept permanently, except forks that the operator decided."""
@@ -311,7 +331,7 @@ class CharterFollower:
             )
             first, second = fork.first.body, fork.second.body
             _log.error(what, epoch=first.epoch, first=first.digest, second=second.digest)
-        metrics = self._core.metrics
+        metrics = self._metrics
         metrics.charter_forks.set(sum(not fork.retired for fork in self.findings.forks))
         metrics.charter_equivocators.set(len({proof.member for proof in equivocations}))
         metrics.charter_drafts.set(len(newest.drafts) if newest else 0)
@@ -319,25 +339,25 @@ class CharterFollower:
     async def _adopt(self, certificate: Certificate) -> None:
         async with self._lock:
             body, previous = certificate.body, self.epoch_store.newest
-            if self.findings.stopped or not await self._core.pools.ledger(self.epoch_store.keep, certificate):
+            if self.findings.stopped or not await self._ledger.run(self.epoch_store.keep, certificate):
                 return
-            self._core.membership.adopt(body)
+            self._membership.adopt(body)
             self.vote_reader.open(previous.digest, body.digest)
             self.vote_reader.open(body.digest)
-            self._core.metrics.charter_epoch.set(body.epoch)
+            self._metrics.charter_epoch.set(body.epoch)
         _log.info("epoch adopted", epoch=body.epoch, body=body.digest, members=len(body.members))
         await self._changed()
 
     async def _certify(self, previous: Body, body: Body, lines: Sequence[bytes]) -> Certificate:
-        return await self._core.pools.hashing(certify, previous, body, lines, signed=self.signatures.signed)
+        return await self._pools.hashing(certify, previous, body, lines, signed=self.signatures.signed)
 
     async def _certificate(self, epoch: int) -> Certificate:
-        return await self._core.pools.ledger(self.epoch_store.certificate, epoch)
+        return await self._ledger.run(self.epoch_store.certificate, epoch)
 
     def _newcomers(self, named: Iterable[Digest]) -> frozenset[Digest]:
         """Blocking. The ids of seats in the `named` bodies that are not members."""
         return frozenset(seat for digest in named for seat in self._bodies.seat_ids(digest)) - set(
-            self._core.membership.known
+            self._membership.known
         )
 
 
@@ -363,7 +383,7 @@ STALE: Final = 24 * 3600
 
 
 def governance_report(
-    core: NodeContext, follower: CharterFollower, logs: Mapping[str, LogStatus], join_requests: int
+    membership: Membership, follower: CharterFollower, logs: Mapping[str, LogStatus], join_requests: int
 ) -> GovernanceStatus:
     """The governance status. `logs`: the status of each log held here, by origin."""
     body, findings = follower.epoch_store.newest, follower.findings
@@ -375,14 +395,14 @@ def governance_report(
         stopped=findings.stopped,
         round=tally.round if tally else 1,
         drafts=tuple(_draft(body, draft) for draft in tally.drafts) if tally else (),
-        duties=tuple(_duties(core, body, tally)) if tally else (),
+        duties=tuple(_duties(membership.seat.inception.id, body, tally)) if tally else (),
         forks=tuple(
             ForkStatus(fork.first.body.epoch, fork.first.body.digest, fork.second.body.digest, fork.retired)
             for fork in findings.forks
         ),
         liars=tuple(dict.fromkeys(_name(body, proof.member) for proof in findings.equivocations)),
         asks=join_requests,
-        members=tuple(_members(core, follower, logs)),
+        members=tuple(_members(membership, follower, logs)),
         crowded=tuple(log.partition("+")[0] for log in follower.vote_reader.full(body.digest)),
     )
 
@@ -426,19 +446,21 @@ def _draft(body: Body, draft: DraftState) -> DraftStatus:
     )
 
 
-def _duties(core: NodeContext, body: Body, tally: Tally) -> Iterator[DutyStatus]:
+def _duties(member: Digest, body: Body, tally: Tally) -> Iterator[DutyStatus]:
     for duty in tally.duties:
         draft = tally.draft(duty.body)
         seat = body.member(duty.member) or (draft.body.member(duty.member) if draft else None)
-        own = duty.member == core.seat.inception.id
+        own = duty.member == member
         name = seat.name if seat else duty.member[:12]
         yield DutyStatus(name, duty.action, duty.body, duty.round, duty.why, own)
 
 
-def _members(core: NodeContext, follower: CharterFollower, logs: Mapping[str, LogStatus]) -> Iterator[MemberStatus]:
+def _members(
+    membership: Membership, follower: CharterFollower, logs: Mapping[str, LogStatus]
+) -> Iterator[MemberStatus]:
     epochs = {digest: epoch for epoch, digest in enumerate(follower.epoch_store.digests)}
-    for seat in core.membership.others:
-        nodes = core.membership.nodes_of(seat.id)
+    for seat in membership.others:
+        nodes = membership.nodes_of(seat.id)
         adopted = [follower.adopted.get(str(node.record.log)) for node in nodes]
         times = [logs[node.origin].checkpoint_time for node in nodes if node.origin in logs]
         known = [epochs[body] for body in adopted if body in epochs]

@@ -33,7 +33,8 @@ from typing import Final, TypeAlias
 from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
-from comity.node.context import NodeContext
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.document import MAX_BYTES, Body
 from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.tally import MAX_BODIES
@@ -274,8 +275,13 @@ class _Writer:
 class VoteReader:
     """Reads the logs into one `VoteInbox` for each body. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, signed: Signed) -> None:
-        self._core = core
+    def __init__(
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, signed: Signed
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
         self._signed = signed
         self._read: dict[str, int] = {}
         """By log, the number of the last verified statement that was read."""
@@ -313,24 +319,24 @@ class VoteReader:
 
     async def read(self) -> ReadStep:
         """One step: at most one window of each log with new verified statements."""
-        step, generation, members = ReadStep(), self._generation, self._core.membership
-        proven = self._core.ledger.proven
-        last = await self._core.pools.ledger(proven.last_number)
-        for state in await self._core.pools.ledger(self._core.ledger.logs.all):
+        step, generation, members = ReadStep(), self._generation, self._membership
+        proven = self._ledger.tables.proven
+        last = await self._ledger.run(proven.last_number)
+        for state in await self._ledger.run(self._ledger.tables.logs.all):
             log = state.vkey
             if (read := self._read.get(log, 0)) >= last:
                 continue
-            page = await self._core.pools.ledger(proven.since, read, READ_PREDICATES, WINDOW, log)
+            page = await self._ledger.run(proven.since, read, READ_PREDICATES, WINDOW, log)
             if generation != self._generation:
                 step.behind = True
                 break
             whole = len(page) < WINDOW
             self._read[log] = max(last, page[-1].number if page else 0) if whole else page[-1].number
             step.behind = step.behind or not whole
-            entries = await self._core.pools.files(_page_entries, self._core.store, page)
+            entries = await self._pools.files(_page_entries, self._store, page)
             writer = _Writer(log, members.writers(log), members.owner(log))
             wanted = [entry for entry in entries if self._classify(step, writer, entry)]
-            for entry in await self._core.pools.hashing(self._verified, wanted, self._keys()):
+            for entry in await self._pools.hashing(self._verified, wanted, self._keys()):
                 if (body := self.put(entry)) is not None:
                     step.updated.add(body)
         if not step.behind and (self._reread_pending or self._is_stale()):
@@ -384,7 +390,7 @@ class VoteReader:
         elif by.id in self.newcomers:
             if predicate in NEWCOMER_PREDICATES and self._within_limit(writer.log, entry, MAX_NEWCOMER_STATEMENTS):
                 step.newcomers.add(by.id)
-        elif self._core.membership.chains(by.id):
+        elif self._membership.chains(by.id):
             if predicate != "rotated":
                 return self._admits(writer, entry, by.id)
             if self._within_limit(writer.log, entry, MAX_ROTATIONS_A_LOG):
@@ -407,7 +413,7 @@ class VoteReader:
         return seen[statement] <= MAX_ENVELOPES
 
     def _keys(self) -> Mapping[Digest, Sequence[KeySet]]:
-        members = self._core.membership
+        members = self._membership
         return {identity: members.reached(identity) for identity in members.known}
 
     def _verified(self, wanted: Iterable[Entry], keys: Mapping[Digest, Sequence[KeySet]]) -> list[Entry]:

@@ -18,7 +18,7 @@ import contextlib
 import re
 import shutil
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,16 +29,20 @@ import structlog
 import comity
 from comity.content.blobs import BlobStore, piece_lengths
 from comity.content.durable import disk_errors, make_folders
+from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import EntryQuery
 from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication
-from comity.node.context import NodeContext
-from comity.node.own_log import NameLocks, OwnLog, iterate_entries
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership
+from comity.node.own_log import OwnLog, iterate_entries
 from comity.node.publishing import Submissions
+from comity.node.threads import AsyncLedger, Clock, NameLocks, Pools
 from comity.node.uploads import Uploads, Want, missing_files, read_artifact
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout, parse_records, records_root
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Unavailable
 from comity.trust.statement import Author, Entry, SideObject, Statement, parse_entry
+from comity.trust.statements import NodeRecord
 from comity.trust.upstream import (
     CHANGED,
     FETCHED,
@@ -178,20 +182,19 @@ class RecordedObservation:
     index: int
 
 
-def own_observations(core: NodeContext, name: str) -> list[RecordedObservation]:
+def own_observations(ledger: Ledger, record: NodeRecord, name: str) -> list[RecordedObservation]:
     """This node's observations of a commit in its own log, oldest first. Blocking."""
     repository, _, commit = name.rpartition("@")
-    answer = core.ledger.proven.observations(repository, (core.seat.record.node.id,), commit, MAX_ANSWER)
-    found = (_read(item) for item in answer.found if item.vkey == core.log)
+    answer = ledger.proven.observations(repository, (record.node.id,), commit, MAX_ANSWER)
+    found = (_read(item) for item in answer.found if item.vkey == str(record.log))
     return sorted((item for item in found if item.observed.upstream.name == name), key=lambda item: item.index)
 
 
-def federation_observations(core: NodeContext) -> Iterator[RecordedObservation]:
+def federation_observations(ledger: Ledger, nodes: Collection[Digest]) -> Iterator[RecordedObservation]:
     """Observations of this federation's nodes: an equal share of each, oldest first. Blocking."""
-    nodes = core.membership.node_ids
     share = min(MAX_ANSWER, max(16, MAX_OBSERVATIONS // len(nodes)))
     for node in nodes:
-        yield from (_read(item) for item in core.ledger.proven.by(node, OBSERVED, share).found)
+        yield from (_read(item) for item in ledger.proven.by(node, OBSERVED, share).found)
 
 
 def _read(found: ProvenLine | ProvenPublication) -> RecordedObservation:
@@ -287,19 +290,22 @@ _log: Final = structlog.get_logger("comity.node.importing")
 class UpstreamWatch:
     """Compares upstreams with earlier imports."""
 
-    def __init__(self, core: NodeContext, own_log: OwnLog) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, pools: Pools, clock: Clock, signer: NodeSigner, own_log: OwnLog) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._clock = clock
+        self._signer = signer
         self._own_log = own_log
 
     async def check(self, name: str, token: str) -> UpstreamCheck:
         """Log a change of the upstream, once. Raises NotFound (NOT-OBSERVED), and what the request raises if it gives
         no result."""
-        observed = await self._core.pools.ledger(self._observed, name)
-        found = await self._core.pools.imports(_compare, observed, token, int(self._core.clock()))
+        observed = await self._ledger.run(self._observed, name)
+        found = await self._pools.imports(_compare, observed, token, int(self._clock()))
         if found is None:
             return UpstreamCheck("same")
         state = "changed" if isinstance(found, Changed) else "gone"
-        known = await self._core.pools.ledger(self._logged, found)
+        known = await self._ledger.run(self._logged, found)
         if known is not None:
             return UpstreamCheck(state, known[0], known[1])
         entry = self._sign(found)
@@ -308,7 +314,11 @@ class UpstreamWatch:
         return UpstreamCheck(state, entry.line, index)
 
     def _observed(self, name: str) -> Observed:
-        fetched = [found.observed for found in own_observations(self._core, name) if found.observed.fetched]
+        fetched = [
+            found.observed
+            for found in own_observations(self._ledger.tables, self._signer.record, name)
+            if found.observed.fetched
+        ]
         if not fetched:
             why = "this node did not fetch that commit"
             hint = "comity import hf:org/name"
@@ -318,12 +328,14 @@ class UpstreamWatch:
     def _logged(self, change: UpstreamChange) -> tuple[bytes, int] | None:
         """This node's newest statement with the same content about the upstream, with its index."""
         predicate = CHANGED if isinstance(change, Changed) else GONE
-        query = EntryQuery(subject=change.artifact, predicate=predicate, by=change.by, origin=self._core.log)
-        lines = [(located.line, located.index) for located in iterate_entries(self._core.ledger, query)]
+        query = EntryQuery(
+            subject=change.artifact, predicate=predicate, by=change.by, origin=str(self._signer.record.log)
+        )
+        lines = [(located.line, located.index) for located in iterate_entries(self._ledger.tables, query)]
         return next((found for found in reversed(lines) if _same(parse_entry(found[0]).statement, change)), None)
 
     def _sign(self, change: UpstreamChange) -> Entry:
-        online = self._core.keys.online
+        online = self._signer.online
         return sign_changed(change, online) if isinstance(change, Changed) else sign_gone(change, online)
 
 
@@ -379,11 +391,25 @@ BUSY_PAUSE: Final = 0.5
 class Importer:
     """Imports for operators and for readers (`read_through`), one at a time for each commit."""
 
-    def __init__(self, core: NodeContext, submissions: Submissions, own_log: OwnLog) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        clock: Clock,
+        signer: NodeSigner,
+        uploads: Uploads,
+        submissions: Submissions,
+        own_log: OwnLog,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._clock = clock
+        self._signer = signer
+        self._uploads = uploads
         self._submissions = submissions
-        self._uploads = Uploads(core)
-        self._watch = UpstreamWatch(core, own_log)
+        self._watch = UpstreamWatch(ledger, pools, clock, signer, own_log)
         self._locks = NameLocks()
 
     async def check(self, name: str, token: str) -> UpstreamCheck:
@@ -409,7 +435,7 @@ class Importer:
 
     async def pin(self, order: MirrorOrder, counter: ImportCounter) -> RevisionInfo:
         """Step (1). Raises as `mirror.pin_revision` does."""
-        return await self._core.pools.imports(mirror.pin_revision, order, counter)
+        return await self._pools.imports(mirror.pin_revision, order, counter)
 
     async def mirror(
         self, order: MirrorOrder, revision_info: RevisionInfo, counter: ImportCounter, observer: ImportObserver
@@ -418,9 +444,9 @@ class Importer:
         async with self._locked_folder(revision_info.upstream) as folder:
             if (before := await self._previous(revision_info.upstream, folder)) is not None:
                 return before
-            listing = await self._core.pools.imports(mirror.list_repository, order, revision_info, counter)
-            begun = int(self._core.clock())
-            result = await self._core.pools.imports(
+            listing = await self._pools.imports(mirror.list_repository, order, revision_info, counter)
+            begun = int(self._clock())
+            result = await self._pools.imports(
                 mirror.fetch_repository, order, listing, folder, counter, observer
             )  # (2)
             return await self._store_and_log(result, ImportDetails(FETCHED, begun, order.terms), folder)
@@ -440,19 +466,19 @@ class Importer:
     ) -> ImportDone:
         """The same for a folder: steps (1) and (2) read it and contact no upstream."""
         named = UpstreamRequest.parse(order.name) if order.name else None
-        found = await self._core.pools.imports(recognise_folder, Path(order.folder), named)
+        found = await self._pools.imports(recognise_folder, Path(order.folder), named)
         upstream = found.listing.revision_info.upstream
         async with self._locked_folder(upstream) as folder:
             started.put_nowait(ImportStarted(upstream.name, len(found.files), found.listing.size))
-            begun = int(self._core.clock())
-            result = await self._core.pools.imports(copy_folder, found, folder, counter)
+            begun = int(self._clock())
+            result = await self._pools.imports(copy_folder, found, folder, counter)
             return await self._store_and_log(result, ImportDetails(found.how, begun, order.terms), folder)
 
     async def _previous(self, upstream: Upstream, folder: Path) -> ImportDone | None:
         """This node's observation of a commit that it fetched, if all files are still stored."""
-        for found in await self._core.pools.ledger(own_observations, self._core, upstream.name):
-            if found.observed.fetched and not await self._core.pools.files(self._gaps, found.observed):
-                await self._core.pools.files(remove_folder, folder)
+        for found in await self._ledger.run(own_observations, self._ledger.tables, self._signer.record, upstream.name):
+            if found.observed.fetched and not await self._pools.files(self._gaps, found.observed):
+                await self._pools.files(remove_folder, folder)
                 return ImportDone(found.line, found.origin, found.index, before=True)
         return None
 
@@ -465,18 +491,18 @@ class Importer:
                 return await self._adopt(result.observations[number].entry, result.paths[number])
 
         layouts = await asyncio.gather(*(adopt(number) for number in range(len(result.paths))))
-        node, now = self._core.seat.record.node.id, int(self._core.clock())
-        observed, objects = await self._core.pools.files(describe, node, result, layouts, details, now)  # (4)
+        node, now = self._signer.record.node.id, int(self._clock())
+        observed, objects = await self._pools.files(describe, node, result, layouts, details, now)  # (4)
         for digest, data in objects.items():
             await self._uploads.put(digest, data)
-        entry = sign_observed(observed, self._core.keys.online)
+        entry = sign_observed(observed, self._signer.online)
         submitted = await self._submissions.submit(OPERATOR, [entry.line], [])  # (5)
         if not submitted.receipts:
             why = f"{len(submitted.missing)} objects were removed concurrently"
             raise Unavailable("nothing was logged", why=why, hint="import it again", code="IMPORT-INCOMPLETE")
         receipt = submitted.receipts[0]
         _log.info("observed", name=observed.upstream.name, artifact=observed.artifact, index=receipt.index)
-        await self._core.pools.files(remove_folder, folder)  # (6)
+        await self._pools.files(remove_folder, folder)  # (6)
         return ImportDone(entry.line, receipt.origin, receipt.index, before=False)
 
     async def _adopt(self, entry: FileEntry, path: Path) -> PieceLayout:
@@ -490,21 +516,21 @@ class Importer:
                 if error.code != "BLOB-BUSY":
                     raise
                 await asyncio.sleep(BUSY_PAUSE)
-        return await self._core.pools.hashing(self._layout, want, path)
+        return await self._pools.hashing(self._layout, want, path)
 
     def _layout(self, want: Want, path: Path) -> PieceLayout:
         with path.open("rb") as file:
             layout, lengths = piece_lengths(want.path, file, want.size)
-        known = self._core.ledger.pieces.records(want.digest, layout)
+        known = self._ledger.tables.pieces.records(want.digest, layout)
         if known is None:  # the blob was stored before with another layout
             self._uploads.records(want)
-            known = self._core.ledger.pieces.records(want.digest, layout) or b""
+            known = self._ledger.tables.pieces.records(want.digest, layout) or b""
         return PieceLayout(layout, len(lengths), records_root(parse_records(known, size=want.size)))
 
     def _gaps(self, observed: Observed) -> bool:
         try:
-            manifest, _ = read_artifact(self._core.store, observed.manifest, observed.pieces)
-            return bool(missing_files(self._core.store, manifest))
+            manifest, _ = read_artifact(self._store, observed.manifest, observed.pieces)
+            return bool(missing_files(self._store, manifest))
         except ComityError:
             return True
 
@@ -512,7 +538,7 @@ class Importer:
     async def _locked_folder(self, upstream: Upstream) -> AsyncIterator[Path]:
         """The folder in which a commit is collected, locked for one import."""
         async with self._locks.acquire([(upstream.endpoint, upstream.name)]):
-            yield await self._core.pools.files(import_folder, self._core.store, upstream)
+            yield await self._pools.files(import_folder, self._store, upstream)
 
 
 class _StartAnnouncer(NoImportObserver):
@@ -531,19 +557,19 @@ MAX_DISPUTES = 16
 """Commits listed at a time."""
 
 
-def disputes(core: NodeContext) -> list[str]:
+def disputes(ledger: Ledger, membership: Membership) -> list[str]:
     """A sentence for each commit for which nodes of this federation observed different bytes. Blocking."""
     by_name: dict[str, dict[Digest, list[RecordedObservation]]] = {}
-    for found in federation_observations(core):
+    for found in federation_observations(ledger, membership.node_ids):
         by_name.setdefault(found.observed.upstream.name, {}).setdefault(found.observed.artifact, []).append(found)
-    disputed = ((name, _observers(core, claims)) for name, claims in by_name.items() if len(claims) > 1)
+    disputed = ((name, _observers(membership, claims)) for name, claims in by_name.items() if len(claims) > 1)
     sentences = (_sentence(name, claims) for name, claims in disputed)
     return [sentence for sentence, _ in zip(sentences, range(MAX_DISPUTES), strict=False)]
 
 
-def _observers(core: NodeContext, claims: dict[Digest, list[RecordedObservation]]) -> dict[Digest, list[str]]:
+def _observers(membership: Membership, claims: dict[Digest, list[RecordedObservation]]) -> dict[Digest, list[str]]:
     """The names of the observing nodes, by artifact."""
-    records = {a: [core.membership.node(Author("node", item.observed.by)) for item in f] for a, f in claims.items()}
+    records = {a: [membership.node(Author("node", item.observed.by)) for item in f] for a, f in claims.items()}
     return {a: list(dict.fromkeys(record.name for record in found if record)) for a, found in records.items()}
 
 

@@ -27,9 +27,10 @@ from typing import Any, Final
 
 import structlog
 
-from comity.node.context import NodeContext, Pools
+from comity.node.config import ReadThrough
 from comity.node.importing.importer import ImportCounter, Importer
 from comity.node.replication.files import SLICE, GrowingFile, changed_error, open_partial
+from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
@@ -254,11 +255,10 @@ class ReadThroughImports:
         enabled: whether readers may start imports.
     """
 
-    def __init__(self, core: NodeContext, importer: Importer) -> None:
-        self._core = core
+    def __init__(self, settings: ReadThrough, importer: Importer, *, enabled: bool) -> None:
         self._importer = importer
-        self._settings = core.config.upstream
-        self.enabled = core.config.gateway.cold == "upstream"
+        self._settings = settings
+        self.enabled = enabled
         self._import_slots, self._pin_slots = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
         self._pins: dict[tuple[str, str], asyncio.Task[RevisionInfo]] = {}
         self._imports: dict[tuple[str, str], ReadThroughImport] = {}

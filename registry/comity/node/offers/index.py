@@ -15,8 +15,11 @@ from typing import Final
 import structlog
 
 from comity.ledger.log_store import EntryQuery
-from comity.node.context import NodeContext
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership
+from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.offers.chain import PREDICATES, GrantState, LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.fault_proof import OFFER_FAULT, OfferFault, offer_fault_statement
@@ -50,8 +53,11 @@ class FaultyChain:
 class OfferIndex:
     """Chains of every log. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, pools: Pools, membership: Membership, max_lines: int) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._max_lines = max_lines
         self._locks: dict[str, asyncio.Lock] = {}
         self._logs: dict[str, OfferLogReader] = {}
         self._new_faults: list[FaultyChain] = []
@@ -74,7 +80,7 @@ class OfferIndex:
     @property
     def own(self) -> OfferLogReader:
         """The node's own log, as far as it is read."""
-        return self._log(self._core.log)
+        return self._log(self._membership.seat.log)
 
     def chains(self) -> Iterator[tuple[str, OfferChain]]:
         """Every chain, with its log."""
@@ -115,20 +121,20 @@ class OfferIndex:
     async def read(self) -> bool:
         """Read one batch of each log that has grown. Returns whether some log has more to read."""
         behind = False
-        for log in await self._core.pools.ledger(self._core.ledger.logs.all):
+        for log in await self._ledger.run(self._ledger.tables.logs.all):
             behind = await self._read_batch(log.vkey, log.size) or behind
         return behind
 
     async def read_own(self) -> None:
         """Read the next batch of the node's own log, to include entries that were appended just now."""
-        log = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)
+        log = await self._ledger.run(self._ledger.tables.logs.get, self._membership.seat.log)
         await self._read_batch(log.vkey, log.size)
 
     async def _read_batch(self, log: str, size: int) -> bool:
         """Returns whether there is more."""
         async with self._locks.setdefault(log, asyncio.Lock()):
-            writers, intake = self._core.membership.writers(log), self._core.ledger.intake
-            size, unparked = min(size, await self._core.pools.ledger(intake.position, log)), intake.unparked(log)
+            writers, intake = self._membership.writers(log), self._ledger.tables.intake
+            size, unparked = min(size, await self._ledger.run(intake.position, log)), intake.unparked(log)
             doubtful = any(chain.doubtful for chain in self._log(log).chains.values())
             if unparked != self._unparked.get(log, unparked) or (writers != self._writers.get(log) and doubtful):
                 for per_log in (self._logs, self._positions, self._line_counts):
@@ -139,7 +145,7 @@ class OfferIndex:
                 return False
             self._writers[log] = writers
             end = min(size, start + BATCH)
-            entries = await self._core.pools.hashing(self._load, log, start, end)
+            entries = await self._pools.hashing(self._load, log, start, end)
             if not self._within_quota(log, len(entries)):
                 return False
             for index, entry, genuine in entries:
@@ -150,7 +156,7 @@ class OfferIndex:
     def _within_quota(self, log: str, lines: int) -> bool:
         """Count `lines` more lines of a log; False if it is over its quota. The own log has no quota."""
         self._line_counts[log] = self._line_counts.get(log, 0) + lines
-        if log == self._core.log or self._line_counts[log] <= self._core.config.limits.offer_lines_per_origin:
+        if log == self._membership.seat.log or self._line_counts[log] <= self._max_lines:
             return True
         self.over_quota.add(log)
         for chain in self._log(log).chains.values():
@@ -182,7 +188,7 @@ class OfferIndex:
 
     def _load(self, log: str, start: int, end: int) -> list[tuple[int, Entry, bool | None]]:
         """Entries about offers from `start` up to `end`, and whether each is signed by its author. Blocking."""
-        found = self._core.ledger.index.entries_with(log, PREDICATES, start, end)
+        found = self._ledger.tables.index.entries_with(log, PREDICATES, start, end)
         entries = ((index, parse_entry(line)) for index, line in found)
         return [(index, entry, self._genuine(log, entry)) for index, entry in entries]
 
@@ -192,7 +198,7 @@ class OfferIndex:
         if by is None:
             return False
         if by.kind == "node":
-            record = self._core.membership.node(by)
+            record = self._membership.node(by)
             return None if record is None else _by_writer(log, entry, record)
         return True
 
@@ -305,8 +311,10 @@ _log: Final = structlog.get_logger("comity.node.offers")
 class FaultPublisher:
     """Publishes each faulty chain once in the own log, also after a restart: it first searches the log."""
 
-    def __init__(self, core: NodeContext, own_log: OwnLog) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, metrics: Metrics, signer: NodeSigner, own_log: OwnLog) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+        self._signer = signer
         self._own_log = own_log
         self._published: dict[str, int] = {}
 
@@ -316,18 +324,21 @@ class FaultPublisher:
         assert fault is not None  # only faulty chains are passed
         offer_fault = OfferFault(faulty.chain.state.chain, faulty.log, fault.index, fault.line, fault.kind)
         origin = VerifierKey.parse(faulty.log).name
-        self._core.metrics.offers_at_fault.labels(origin).inc()
+        self._metrics.offers_at_fault.labels(origin).inc()
         _log.error("offer chain has a fault", origin=origin, kind=fault.kind, why=fault.why)
         self._published[faulty.log] = self._published.get(faulty.log, 0) + 1
-        if self._published[faulty.log] > MAX_PUBLISHED_FAULTS or faulty.log == self._core.log:
+        if self._published[faulty.log] > MAX_PUBLISHED_FAULTS or faulty.log == str(self._signer.record.log):
             return
-        if not await self._core.pools.ledger(self._is_published, offer_fault):
-            statement = offer_fault_statement(offer_fault, self._core.seat.record.node)
-            await self._own_log.append(sign_statement(statement, self._core.keys.online).line)
+        if not await self._ledger.run(self._is_published, offer_fault):
+            statement = offer_fault_statement(offer_fault, self._signer.record.node)
+            await self._own_log.append(sign_statement(statement, self._signer.online).line)
 
     def _is_published(self, fault: OfferFault) -> bool:
         """Blocking."""
         query = EntryQuery(
-            subject=fault.chain, predicate=OFFER_FAULT, by=self._core.seat.record.node.id, origin=self._core.log
+            subject=fault.chain,
+            predicate=OFFER_FAULT,
+            by=self._signer.record.node.id,
+            origin=str(self._signer.record.log),
         )
-        return bool(self._core.ledger.index.find(query, limit=1))
+        return bool(self._ledger.tables.index.find(query, limit=1))

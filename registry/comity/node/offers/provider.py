@@ -32,13 +32,17 @@ from typing import Final, TypeAlias, TypeVar
 
 import structlog
 
+from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import MAX_LINES, EntryQuery, OwnLogTransaction
 from comity.node.authors import AuthorVerifier
 from comity.node.charter.inbox import find_inception
-from comity.node.context import NodeContext
+from comity.node.home import OpenedHome
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership
 from comity.node.offers.index import FaultPublisher, FaultyChain, OfferIndex
 from comity.node.own_log import OwnLog
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
@@ -86,12 +90,14 @@ from comity.wire.offer import AnswerDefault, Approve, OfferAction, Post, Redeem,
 class OwnChains:
     """The chains of this node's own offers. Thread-safe."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        self._node: Final[Author] = core.seat.record.node
+    def __init__(self, ledger: AsyncLedger, membership: Membership, signer: NodeSigner) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._signer = signer
+        self._node: Final[Author] = signer.record.node
         self._position = 0
         self._lock = Lock()
-        self.log = OfferLogReader(core.log)
+        self.log = OfferLogReader(membership.seat.log)
 
     def refresh(self, transaction: OwnLogTransaction) -> OwnChains:
         """Read the entries that were appended since the last call. Entries of this log were verified when they were
@@ -106,7 +112,7 @@ class OwnChains:
 
     def catch_up(self) -> None:
         """Read the log outside of a transaction, so that a long log does not block other writers at a start."""
-        ledger, log = self._core.ledger, self._core.log
+        ledger, log = self._ledger.tables, self._membership.seat.log
         self.refresh(OwnLogTransaction(ledger.logs.get(log).size, partial(ledger.index.entries_with, log)))
 
     def chain(self, offer: Digest) -> OfferChain:
@@ -122,7 +128,7 @@ class OwnChains:
 
     def sign(self, statement: Statement) -> bytes:
         """The line of a statement, signed with this node's online key."""
-        return sign_statement(statement, self._core.keys.online).line
+        return sign_statement(statement, self._signer.online).line
 
     @property
     def node(self) -> Author:
@@ -137,8 +143,8 @@ class OwnChains:
         self.log.read(index, entry, by is not None and (by.kind == "identity" or self._is_this_node(by)))
 
     def _is_this_node(self, by: Author) -> bool:
-        record = self._core.membership.node(by)
-        return record is not None and str(record.log) == self._core.log
+        record = self._membership.node(by)
+        return record is not None and str(record.log) == self._membership.seat.log
 
 
 def no_offer(offer: Digest) -> NotFound:
@@ -160,38 +166,38 @@ class ProvenStatement:
     introduction: tuple[bytes, ...]
 
 
-def load_statement(core: NodeContext, line: Digest) -> ProvenStatement:
+def load_statement(ledger: Ledger, membership: Membership, line: Digest) -> ProvenStatement:
     """The statement with this line digest, from any log, in the envelope of the node's own log if it has one. Blocking.
 
     Raises NotFound (NO-STATEMENT, UNKNOWN-IDENTITY), Malformed, and Untrusted if its author did not sign it.
     """
-    entry = _own_envelope(core, _find(core, line))
+    entry = _own_envelope(ledger, membership.seat.log, _find(ledger, line))
     if not is_party_statement(entry.statement):
         raise _no_statement(f"{line} is not a statement of an identity about an offer")
     content = read_party_statement(entry.statement)
-    AuthorVerifier(core).verify(entry)
-    return ProvenStatement(entry, content, _introduction(core, content.by))
+    AuthorVerifier(ledger, membership).verify(entry)
+    return ProvenStatement(entry, content, _introduction(ledger, membership, content.by))
 
 
-def _find(core: NodeContext, line: Digest) -> Entry:
-    for place in core.ledger.index.positions(line):
-        return parse_entry(core.ledger.history.entry(place.vkey, place.index))
+def _find(ledger: Ledger, line: Digest) -> Entry:
+    for place in ledger.index.positions(line):
+        return parse_entry(ledger.history.entry(place.vkey, place.index))
     raise _no_statement(f"no log at this node contains the line {line}")
 
 
-def _own_envelope(core: NodeContext, entry: Entry) -> Entry:
+def _own_envelope(ledger: Ledger, own_log: str, entry: Entry) -> Entry:
     """The entry of the own log with the same statement. An author can sign one statement in several envelopes. A record
     must name the line that the log contains, because readers of the log find no other."""
-    index = core.ledger.index.first_index(core.log, entry.statement_digest)
-    return entry if index is None else parse_entry(core.ledger.history.entry(core.log, index))
+    index = ledger.index.first_index(own_log, entry.statement_digest)
+    return entry if index is None else parse_entry(ledger.history.entry(own_log, index))
 
 
-def _introduction(core: NodeContext, identity: Digest) -> tuple[bytes, ...]:
+def _introduction(ledger: Ledger, membership: Membership, identity: Digest) -> tuple[bytes, ...]:
     """The inception of an identity without a seat; the charter proves the keys of members."""
-    if core.membership.chains(identity):
+    if membership.chains(identity):
         return ()
-    found = find_inception(core.ledger, identity)
-    if found is None or core.ledger.index.first_index(core.log, found[1].statement_digest) is not None:
+    found = find_inception(ledger, identity)
+    if found is None or ledger.index.first_index(membership.seat.log, found[1].statement_digest) is not None:
         return ()
     return (found[1].line,)
 
@@ -215,10 +221,14 @@ _log: Final = structlog.get_logger("comity.node.offers")
 class RecordWriter:
     """Writes records of this node's own chains, one record a transaction."""
 
-    def __init__(self, core: NodeContext, own_log: OwnLog) -> None:
-        self._core = core
+    def __init__(
+        self, ledger: AsyncLedger, membership: Membership, signer: NodeSigner, clock: Clock, own_log: OwnLog
+    ) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._clock = clock
         self._own_log = own_log
-        self._own = OwnChains(core)
+        self._own = OwnChains(ledger, membership, signer)
 
     async def write(self, make: Callable[[OwnChains], Made]) -> tuple[LocatedEntry, ...]:
         """Append the lines that `make` returns; returns the entries. If `make` raises, nothing is written."""
@@ -231,16 +241,16 @@ class RecordWriter:
                 return []
             return made
 
-        await self._core.pools.ledger(self._own.catch_up)
+        await self._ledger.run(self._own.catch_up)
         written = await self._own_log.compose(lines)
         for index in existing:
             written.append(
-                (index, await self._core.pools.ledger(self._core.ledger.history.entry, self._core.log, index))
+                (index, await self._ledger.run(self._ledger.tables.history.entry, self._membership.seat.log, index))
             )
         if not existing:
             for index, line in written:
                 _log.info("offer record logged", index=index, line=sha256(line))
-        return tuple(LocatedEntry(self._core.origin, index, line) for index, line in written)
+        return tuple(LocatedEntry(self._membership.seat.record.origin, index, line) for index, line in written)
 
     async def answer(
         self, statement: ProvenStatement, grant: Digest, make: MakeRecord, *others: ProvenStatement
@@ -272,15 +282,15 @@ class RecordWriter:
 
     async def load_statement(self, line: Digest) -> ProvenStatement:
         """As the function `load_statement`, in a thread."""
-        return await self._core.pools.ledger(load_statement, self._core, line)
+        return await self._ledger.run(load_statement, self._ledger.tables, self._membership, line)
 
     def linked(self, state: ChainState, record: Record) -> Record:
         """The record, linked as the next one of its chain. Raises Refused."""
-        return state.link(record, int(self._core.clock()))
+        return state.link(record, int(self._clock()))
 
     def now(self, state: ChainState) -> int:
         """The time of the next record of a chain, POSIX seconds."""
-        return max(int(self._core.clock()), state.at)
+        return max(int(self._clock()), state.at)
 
 
 def missing_lines(own: OwnChains, *statements: ProvenStatement) -> list[bytes]:
@@ -318,8 +328,8 @@ _S = TypeVar("_S")
 class OfferProvider:
     """Performs actions on this node's offers and grants. The only writer of its chains."""
 
-    def __init__(self, core: NodeContext, writer: RecordWriter, index: OfferIndex) -> None:
-        self._core = core
+    def __init__(self, membership: Membership, writer: RecordWriter, index: OfferIndex) -> None:
+        self._membership = membership
         self._writer = writer
         self._index = index
 
@@ -346,11 +356,11 @@ class OfferProvider:
 
     async def post(self, offer: Offer) -> tuple[LocatedEntry, ...]:
         """Log an offer. Raises Refused (OFFER-ELSEWHERE) if it names another provider or log."""
-        if (offer.provider, offer.log) != (self._core.seat.inception.id, self._core.log):
+        if (offer.provider, offer.log) != (self._membership.seat.inception.id, self._membership.seat.log):
             raise Refused(
                 "the offer is not for this node",
                 why="the offer names another provider or another log",
-                hint=f"its provider is {self._core.seat.inception.id}, its log {self._core.log}",
+                hint=f"its provider is {self._membership.seat.inception.id}, its log {self._membership.seat.log}",
                 code="OFFER-ELSEWHERE",
             )
 
@@ -379,7 +389,7 @@ class OfferProvider:
         (OFFER-ANSWERED) if it was rejected."""
         statement = await self._writer.load_statement(action.request)
         request = _expect(statement, GrantRequest)
-        seat = self._core.membership.member(request.by)
+        seat = self._membership.member(request.by)
 
         def make(own: OwnChains) -> Made:
             chain = own.chain(request.offer)
@@ -555,8 +565,8 @@ MAX_RETRIES: Final = 10_000
 class GrantReconciler:
     """Records what is due for open grants of this node. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, provider: OfferProvider, index: OfferIndex) -> None:
-        self._core = core
+    def __init__(self, clock: Clock, provider: OfferProvider, index: OfferIndex) -> None:
+        self._clock = clock
         self._provider = provider
         self._index = index
         self._retry_at: dict[Digest, float] = {}
@@ -585,7 +595,7 @@ class GrantReconciler:
 
     def _due(self) -> list[tuple[GrantState, Digest | None]]:
         """Open grants that need a record, each with the grantee's statement if there is one."""
-        now = int(self._core.clock())
+        now = int(self._clock())
         due: list[tuple[GrantState, Digest | None]] = []
         for chain in self._index.own.chains.values():
             for grant_state in (chain.state.grants[digest] for digest in chain.state.open):
@@ -598,7 +608,7 @@ class GrantReconciler:
 
     def _find_statement(self, grant_state: GrantState, kind: type[PartyStatement]) -> Digest | None:
         """The grantee's statement of this kind about a grant, from any log."""
-        now = self._core.clock()
+        now = self._clock()
         found = [
             item.located
             for item in self._index.grant_statements(grant_state.digest)
@@ -612,7 +622,7 @@ class GrantReconciler:
         """Try the statement again later: its author's new keys may be known then."""
         if len(self._retry_at) >= MAX_RETRIES:
             self._retry_at.clear()
-        self._retry_at[statement] = self._core.clock() + RETRY_SECONDS
+        self._retry_at[statement] = self._clock() + RETRY_SECONDS
 
 
 MAX_REQUESTS_PER_IDENTITY: Final = 16
@@ -627,8 +637,15 @@ REQUEST_RATE: Final = Allowance(calls_per_second=1 / 60, burst=32)
 class OfferAdmission:
     """Decides which entries about this node's offers may be logged. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, index: OfferIndex, clock: Callable[[], float] = time.monotonic) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        membership: Membership,
+        index: OfferIndex,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._membership = membership
         self._index = index
         self._asking = Throttle(REQUEST_RATE, clock)
 
@@ -638,8 +655,8 @@ class OfferAdmission:
             by = entry.statement.by
             if by is None or by.kind != "node" or entry.statement.predicate not in PREDICATES:
                 continue
-            record = self._core.membership.node(by)
-            if record is not None and str(record.log) == self._core.log:
+            record = self._membership.node(by)
+            if record is not None and str(record.log) == self._membership.seat.log:
                 raise Refused(
                     "records of this node's offers cannot be submitted",
                     why="the node itself writes each record, after a check against all its grants",
@@ -673,7 +690,7 @@ class OfferAdmission:
             chain = self._index.own.chain_of(statement.offer)
             if chain is None or chain.state.withdrawn:
                 return False
-            seat = self._core.membership.member(statement.by)
+            seat = self._membership.member(statement.by)
             return chain.state.offer.eligibility.admits(statement.by, seat.jurisdiction if seat else None)
         chain = self._index.own.chain_of_grant(statement.grant)
         return chain is not None and chain.state.grants[statement.grant].grant.grantee == statement.by
@@ -719,9 +736,9 @@ class OfferAdmission:
     def _require_request_quota(self, request: GrantRequest, waiting: set[GrantRequest]) -> None:
         if sum(other.by == request.by for other in waiting) >= MAX_REQUESTS_PER_IDENTITY:
             raise _over_quota(f"{MAX_REQUESTS_PER_IDENTITY} requests of this identity for this offer are unanswered")
-        if self._core.membership.member(request.by) is not None:
+        if self._membership.member(request.by) is not None:
             return
-        if sum(self._core.membership.member(other.by) is None for other in waiting) >= MAX_REQUESTS_WITHOUT_SEAT:
+        if sum(self._membership.member(other.by) is None for other in waiting) >= MAX_REQUESTS_WITHOUT_SEAT:
             raise _over_quota(f"{MAX_REQUESTS_WITHOUT_SEAT} requests for this offer are unanswered")
         with self._asking.call(CALLER.get(Caller("elsewhere")).name):
             pass
@@ -740,10 +757,10 @@ class OfferAdmission:
     async def _require_introduction_quota(self, entry: Entry, more: Counts[tuple[Digest, str]]) -> None:
         by = entry.statement.by
         assert by is not None
-        if self._core.membership.member(by.id) is not None:
+        if self._membership.member(by.id) is not None:
             return
         key = by.id, entry.statement.predicate
-        logged = await self._core.pools.ledger(self._introduced, *key)
+        logged = await self._ledger.run(self._introduced, *key)
         if entry.statement_digest not in logged:
             if len(logged) + more[key] >= MAX_INTRODUCTIONS:
                 raise _over_quota(
@@ -753,8 +770,8 @@ class OfferAdmission:
 
     def _introduced(self, identity: Digest, predicate: str) -> set[Digest]:
         """Digests of the inceptions or rotations of an identity in this log. Blocking."""
-        query = EntryQuery(predicate=predicate, by=identity, origin=self._core.log)
-        found = self._core.ledger.index.find(query, limit=MAX_INTRODUCTIONS)
+        query = EntryQuery(predicate=predicate, by=identity, origin=self._membership.seat.log)
+        found = self._ledger.tables.index.find(query, limit=MAX_INTRODUCTIONS)
         return {parse_entry(item.line).statement_digest for item in found}
 
 
@@ -785,18 +802,20 @@ DEADLINE = 600.0
 class OfferController:
     """The components for offers at this node, and the loop that keeps them up to date."""
 
-    def __init__(self, core: NodeContext, own_log: OwnLog, supervisor: Supervisor) -> None:
-        self._core = core
+    def __init__(self, home: OpenedHome, own_log: OwnLog, supervisor: Supervisor) -> None:
+        ledger, membership, signer = home.ledger, home.membership, home.keys.signer
         self._supervisor = supervisor
-        self.index = OfferIndex(core)
-        self.provider = OfferProvider(core, RecordWriter(core, own_log), self.index)
-        self.admission = OfferAdmission(core, self.index)
-        self._reconciler = GrantReconciler(core, self.provider, self.index)
-        self._fault_publisher = FaultPublisher(core, own_log)
+        self._interval = home.config.replication.interval_seconds
+        self.index = OfferIndex(ledger, home.pools, membership, home.config.limits.offer_lines_per_origin)
+        writer = RecordWriter(ledger, membership, signer, home.clock, own_log)
+        self.provider = OfferProvider(membership, writer, self.index)
+        self.admission = OfferAdmission(ledger, membership, self.index)
+        self._reconciler = GrantReconciler(home.clock, self.provider, self.index)
+        self._fault_publisher = FaultPublisher(ledger, home.metrics, signer, own_log)
         self._to_publish: list[FaultyChain] = []
 
     def begin(self) -> None:
-        timing = LoopTiming(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
+        timing = LoopTiming(max(1.0, self._interval), DEADLINE)
         self._supervisor.loop(OFFERS, self._step, timing)
 
     def wake(self) -> None:

@@ -38,14 +38,19 @@ from typing import Final
 
 import structlog
 
+from comity.content.blobs import BlobStore
 from comity.ledger.intake import HOLD
 from comity.ledger.log_store import EntryQuery
 from comity.ledger.proven import ProvenLine
-from comity.node.context import NodeContext
+from comity.node.config import Replication
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership
+from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog, iterate_entries
 from comity.node.replication.fair_queue import FairQueue, Path
 from comity.node.replication.files import FileFetcher
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.encoding import Digest, short
@@ -332,8 +337,26 @@ class Replicas:
         on_lost: called when a part of a complete artifact is missing.
     """
 
-    def __init__(self, core: NodeContext, own_log: OwnLog, files: FileFetcher, on_lost: Callable[[], None]) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        metrics: Metrics,
+        signer: NodeSigner,
+        settings: Replication,
+        own_log: OwnLog,
+        files: FileFetcher,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self._metrics = metrics
+        self._signer = signer
+        self._settings = settings
         self._own_log = own_log
         self._files = files
         self._on_lost = on_lost
@@ -345,8 +368,8 @@ class Replicas:
         self.holds: set[Digest] = set()
 
     async def begin(self, supervisor: Supervisor) -> None:
-        self.holds = await self._core.pools.ledger(self._read_holds)
-        timing = LoopTiming(max(1.0, self._core.config.replication.interval_seconds), STEP_DEADLINE)
+        self.holds = await self._ledger.run(self._read_holds)
+        timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)
         for worker in range(WORKERS):
             supervisor.loop(f"copy {worker}", self._work, timing)
 
@@ -365,7 +388,7 @@ class Replicas:
         await self._scan()
         while (job := self._copies.next(self._now())) is not None:
             await self._run_job(job)
-            self._core.metrics.replica_short.set(len(self._copies))
+            self._metrics.replica_short.set(len(self._copies))
             await self._scan()
 
     async def _run_job(self, job: Job) -> None:
@@ -413,13 +436,13 @@ class Replicas:
             self._reread_left_out()
             while True:
                 read = self._read
-                page = await self._core.pools.ledger(self._core.ledger.proven.since, read, PREDICATES)
+                page = await self._ledger.run(self._ledger.tables.proven.since, read, PREDICATES)
                 for line in page:
                     await self._queue_if_wanted(line)
                 if not page or self._read != read:  # restarted concurrently
                     break
                 self._read = page[-1].number
-            self._core.metrics.replica_short.set(len(self._copies))
+            self._metrics.replica_short.set(len(self._copies))
 
     def _reread_left_out(self) -> None:
         """Read all publications again for members whose claims did not fit, when their queue is empty."""
@@ -432,27 +455,27 @@ class Replicas:
 
     def _member_of(self, log: str) -> Digest | str:
         """The member whose log it is; the log itself if no member writes it."""
-        membership = self._core.membership
-        if log == self._core.log:
+        membership = self._membership
+        if log == self._membership.seat.log:
             return membership.seat.inception.id
         return next((peer.member.id for peer in membership.peers if str(peer.record.log) == log), log)
 
     async def _queue_if_wanted(self, line: ProvenLine) -> None:
         published = _parse_publication(parse_entry(line.line))
-        if isinstance(published, Observed) and published.by not in self._core.membership.node_ids:
+        if isinstance(published, Observed) and published.by not in self._membership.node_ids:
             return  # no charter lists this node
-        ours = line.vkey == self._core.log
-        if not (ours or self._core.config.replication.wants(_repository(published))):  # (2)
+        ours = line.vkey == self._membership.seat.log
+        if not (ours or self._settings.wants(_repository(published))):  # (2)
             return
         if published.artifact in self.holds:
-            if not await self._core.pools.files(self._gaps, published):
+            if not await self._pools.files(self._gaps, published):
                 return
             self._on_lost()
         path = self._member_of(line.vkey), published.by
         self._copies.add(published.artifact, str(published.name), published.manifest, published.pieces, path)
 
     async def _copy(self, wanted: Copy) -> None:
-        indexes = (*wanted.indexes, *await self._core.pools.ledger(self._indexes_in_holds, wanted.artifact))
+        indexes = (*wanted.indexes, *await self._ledger.run(self._indexes_in_holds, wanted.artifact))
         failure: ComityError = Unavailable("no piece index", why=short(wanted.artifact))
         for pieces in dict.fromkeys(indexes):
             try:
@@ -467,8 +490,8 @@ class Replicas:
     async def _copy_by(self, wanted: Copy, pieces: SideObject) -> None:
         """Fetch what is missing, by one piece index. Raises Untrusted if the index does not match the files."""
         await self._files.require_objects((wanted.manifest, pieces))
-        manifest, index = await self._core.pools.files(read_artifact, self._core.store, wanted.manifest, pieces)  # (3)
-        missing = await self._core.pools.files(missing_files, self._core.store, manifest)
+        manifest, index = await self._pools.files(read_artifact, self._store, wanted.manifest, pieces)  # (3)
+        missing = await self._pools.files(missing_files, self._store, manifest)
         layouts = dict(index.files)
         await self._files.fetch([(want, layouts[want.path]) for want in missing], name=wanted.name)  # (4)
         await self._remember_pieces(manifest, index)
@@ -481,7 +504,7 @@ class Replicas:
     async def _log_hold(self, wanted: Copy, pieces: SideObject) -> None:
         artifact = wanted.artifact
         if artifact not in self.holds:
-            entry = sign_hold(self._core.seat.record, artifact, wanted.manifest, pieces, self._core.keys.online)
+            entry = sign_hold(self._signer.record, artifact, wanted.manifest, pieces, self._signer.online)
             index = await self._own_log.append(entry.line)  # (5)
             self.holds.add(artifact)
             _log.info("hold logged", name=wanted.name, artifact=artifact, index=index)
@@ -489,20 +512,20 @@ class Replicas:
     def _gaps(self, published: Published | Observed) -> bool:
         """Whether a file of an artifact with a logged hold is missing."""
         try:
-            manifest, _ = read_artifact(self._core.store, published.manifest, published.pieces)
-            return bool(missing_files(self._core.store, manifest))
+            manifest, _ = read_artifact(self._store, published.manifest, published.pieces)
+            return bool(missing_files(self._store, manifest))
         except ComityError:
             return True  # the manifest or piece index is missing or damaged
 
     def _read_holds(self) -> set[Digest]:
         """Artifacts for which this node has logged a hold."""
-        query = EntryQuery(predicate="hold", by=self._core.seat.record.node.id, origin=self._core.log)
-        return {parse_entry(found.line).statement.subject for found in iterate_entries(self._core.ledger, query)}
+        query = EntryQuery(predicate="hold", by=self._signer.record.node.id, origin=self._membership.seat.log)
+        return {parse_entry(found.line).statement.subject for found in iterate_entries(self._ledger.tables, query)}
 
     def _indexes_in_holds(self, artifact: Digest) -> list[SideObject]:
         """Piece indexes in the holds of other nodes, alternating between logs."""
         named: list[SideObject] = []
-        for found in self._core.ledger.proven.about(artifact, (HOLD,), MAX_HOLDS).found:
+        for found in self._ledger.tables.proven.about(artifact, (HOLD,), MAX_HOLDS).found:
             statement = parse_entry(found.line).statement
             hold = parse_hold(statement)
             named.extend(item for item in statement.objects if item.digest == hold.pieces)

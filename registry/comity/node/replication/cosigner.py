@@ -12,9 +12,12 @@ from typing import Final
 
 import structlog
 
-from comity.node.context import NodeContext
+from comity.node.keys import NodeKeys
+from comity.node.members import Membership
+from comity.node.metrics import Metrics
 from comity.node.replication.link import StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.threads import AsyncLedger, Clock
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
 
@@ -35,25 +38,40 @@ class _ForgottenCheckpoint:
 class CheckpointCosigner:
     """Cosigns mirrored logs and collects the cosignatures of others."""
 
-    def __init__(self, core: NodeContext, start: StartBarrier, misbehaviour: MisbehaviourProofs) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        membership: Membership,
+        keys: NodeKeys,
+        clock: Clock,
+        metrics: Metrics,
+        start: StartBarrier,
+        misbehaviour: MisbehaviourProofs,
+    ) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._keys = keys
+        self.cosigners = keys.record.cosigners
+        """The keys with which this node cosigns."""
+        self._clock = clock
+        self._metrics = metrics
         self._start = start
         self._misbehaviour = misbehaviour
         self._forgotten: dict[VerifierKey, _ForgottenCheckpoint] = {}
 
     async def collect(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Store a checkpoint that the stored log reaches, with its valid cosignatures."""
-        known = await self._core.pools.ledger(self._known_signatures, log, checkpoint, note)
+        known = await self._ledger.run(self._known_signatures, log, checkpoint, note)
         fresh = [line for line in note.signatures if line not in known]
         good = [line for line in fresh if self._is_valid(line, checkpoint)]
         if good:
-            await self._core.pools.ledger(
-                self._core.ledger.cosignatures.add, str(log), checkpoint.size, checkpoint.root, good
+            await self._ledger.run(
+                self._ledger.tables.cosignatures.add, str(log), checkpoint.size, checkpoint.root, good
             )
 
     def note_own_cosignature(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Remember a checkpoint larger than the stored log if it has this node's own cosignature."""
-        for key in self._core.seat.record.cosigners:
+        for key in self._keys.record.cosigners:
             for line in note.signatures:
                 if line.by(key) and self._is_valid(line, checkpoint):
                     forgotten = self._forgotten.get(log)
@@ -65,13 +83,13 @@ class CheckpointCosigner:
         """Cosign the newest checkpoint of a mirrored log if it is due and allowed."""
         if not self._start.settled or self._misbehaviour.frozen(key):
             return
-        signed = await self._core.pools.ledger(self._cosign, key)
+        signed = await self._ledger.run(self._cosign, key)
         if signed:
             _log.info("cosigned", origin=key.name, size=signed.size)
 
     def _cosign(self, log: VerifierKey) -> Checkpoint | None:
         """Sign if the newest checkpoint covers all stored entries and was not signed recently. Blocking."""
-        ledger, name = self._core.ledger, str(log)
+        ledger, name = self._ledger.tables, str(log)
         try:
             note = ledger.cosignatures.cosigned(name)
         except NotFound:
@@ -85,31 +103,31 @@ class CheckpointCosigner:
             return None
         if self._signed_lately(note):
             return None
-        signed = self._core.keys.cosign(checkpoint, self._core.clock)
+        signed = self._keys.cosign(checkpoint, self._clock)
         ledger.cosignatures.add(name, checkpoint.size, checkpoint.root, signed)
         return checkpoint
 
     def _signed_lately(self, note: SignedNote) -> bool:
-        keys = self._core.seat.record.cosigners
+        keys = self._keys.record.cosigners
         times = [int.from_bytes(line.signature[:8], "big") for key in keys for line in note.signatures if line.by(key)]
-        return len(times) == len(keys) and min(times) > self._core.clock() - HEARTBEAT
+        return len(times) == len(keys) and min(times) > self._clock() - HEARTBEAT
 
     def _known_signatures(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> frozenset[NoteSignature]:
         """Store the checkpoint if it is new. Returns its known signatures. Blocking."""
         try:
-            kept = self._core.ledger.cosignatures.cosigned(str(log), checkpoint.size)
+            kept = self._ledger.tables.cosignatures.cosigned(str(log), checkpoint.size)
         except NotFound:
-            self._core.ledger.logs.set_note(str(log), note)
+            self._ledger.tables.logs.set_note(str(log), note)
             return frozenset()
         return frozenset(kept.signatures)
 
     def _is_valid(self, line: NoteSignature, checkpoint: Checkpoint) -> bool:
-        key = next((key for key in self._core.membership.cosigner_keys() if line.by(key)), None)
+        key = next((key for key in self._membership.cosigner_keys() if line.by(key)), None)
         if key is None:
             return False
         try:
             verify_cosignature(line, key, checkpoint)
         except Untrusted:
-            self._core.metrics.verify_failures.labels("cosignature").inc()
+            self._metrics.verify_failures.labels("cosignature").inc()
             return False
         return True

@@ -19,11 +19,12 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from comity.content.blobs import FolderStore, lock_if_free
+from comity.content.blobs import BlobStore, FolderStore, lock_if_free
 from comity.content.durable import disk_errors
-from comity.node.context import NodeContext, Pools
+from comity.node.metrics import Metrics
 from comity.node.replication.link import PeerLink
 from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects
+from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
@@ -291,12 +292,22 @@ class FileFetcher:
     """
 
     def __init__(
-        self, core: NodeContext, links: Callable[[], Iterable[PeerLink]], side_objects: SideObjectFetcher
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        metrics: Metrics,
+        uploads: Uploads,
+        links: Callable[[], Iterable[PeerLink]],
+        side_objects: SideObjectFetcher,
     ) -> None:
-        self._core = core
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._metrics = metrics
+        self._uploads = uploads
         self._side_objects = side_objects
         self._links = links
-        self._uploads = Uploads(core)
         self.downloads = FileDownloads()
 
     async def fetch(
@@ -322,7 +333,7 @@ class FileFetcher:
             for want, layout in files:
                 async with self._lock(want.digest):
                     with self.downloads.running((want.digest, layout)) as download:
-                        if not await self._core.pools.files(self._core.store.has, want.digest):
+                        if not await self._pools.files(self._store.has, want.digest):
                             fetched = await self._fetch(
                                 want, layout, holders[want.digest], source_set, download, limits
                             )
@@ -330,7 +341,7 @@ class FileFetcher:
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
         """Fetch missing side objects, each from any peer. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
-        for item in await self._core.pools.files(missing_side_objects, self._core.store, objects):
+        for item in await self._pools.files(missing_side_objects, self._store, objects):
             await self._require_object(item)
 
     async def _require_object(self, item: SideObject) -> None:
@@ -348,7 +359,7 @@ class FileFetcher:
         """Make sure that the piece records of a stored blob are stored. Raises Untrusted if `layout` does not match the
         blob."""
         if await self._known(want, layout) is None:
-            await self._core.pools.hashing(self._uploads.records, want)
+            await self._pools.hashing(self._uploads.records, want)
             if await self._known(want, layout) is None:
                 why = f"the pieces of {want.path} do not have layout {layout.layout}"
                 raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
@@ -366,7 +377,7 @@ class FileFetcher:
             why = f"no reachable peer has a complete copy ({short(want.digest)})"
             raise NotFound(f"{want.path} not found", why=why, code="NO-HOLDER")
         records = await self._records(want, layout, holders)
-        partial = await self._core.pools.files(self._core.store.partial_path, want.digest)
+        partial = await self._pools.files(self._store.partial_path, want.digest)
         wanted = WantedFile(want.digest, want.size, records)
         download.start(wanted, partial)
         fetched = await fetch_file(
@@ -377,19 +388,19 @@ class FileFetcher:
             limits=limits,
             observer=download,
             health=source_set.health,
-            executor=self._core.pools.hashing_threads,
+            executor=self._pools.hashing_threads,
         )
         # Records first: after a crash in between there may be records without a blob, never a blob without records.
-        remember = self._core.ledger.pieces.store_records
-        await self._core.pools.ledger(remember, want.digest, want.size, layout.layout, encode_records(records))
-        await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
+        remember = self._ledger.tables.pieces.store_records
+        await self._ledger.run(remember, want.digest, want.size, layout.layout, encode_records(records))
+        await self._pools.files(self._store.admit, partial, want.digest, want.size)
         return fetched
 
     def _record_transfer(self, want: Want, fetched: FetchResult, name: str, names: Mapping[SourceKey, str]) -> None:
         for peer, count in fetched.bytes_by_host.items():
-            self._core.metrics.pull_bytes.labels(names[peer]).inc(count)
+            self._metrics.pull_bytes.labels(names[peer]).inc(count)
         for source in fetched.dropped:
-            self._core.metrics.verify_failures.labels("piece").inc()
+            self._metrics.verify_failures.labels("piece").inc()
             _log.warning("source dropped", peer=names[source], blob=want.digest, why=fetched.dropped[source])
         for source, faults in fetched.faults.items():
             if source not in fetched.dropped:
@@ -443,12 +454,12 @@ class FileFetcher:
         raise failure
 
     async def _known(self, want: Want, layout: PieceLayout) -> list[PieceRecord] | None:
-        data = await self._core.pools.ledger(self._core.ledger.pieces.records, want.digest, layout.layout)
+        data = await self._ledger.run(self._ledger.tables.pieces.records, want.digest, layout.layout)
         return None if data is None else check_records(data, size=want.size, expected=layout)
 
     def _local_source(self) -> LocalSource | None:
         """Pieces of files that are stored already; their bytes are verified as a peer's are."""
-        store, pieces = self._core.store, self._core.ledger.pieces
+        store, pieces = self._store, self._ledger.tables.pieces
         if not isinstance(store, FolderStore):
             return None
 
@@ -462,7 +473,7 @@ class FileFetcher:
     async def _lock(self, digest: Digest) -> AsyncIterator[None]:
         """Lock the partial file of a blob; waits for other processes and tasks."""
         while True:
-            with lock_if_free(self._core.store.partial_path(digest).parent, digest) as free:
+            with lock_if_free(self._store.partial_path(digest).parent, digest) as free:
                 if free:
                     yield
                     return

@@ -15,13 +15,13 @@ from typing import Final
 
 import structlog
 
-from comity.node.context import NodeContext
-from comity.node.members import Peer, PeerKey
+from comity.node.members import Membership, Peer, PeerKey
+from comity.node.threads import Clock
 from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import Address, CertificatePin, TlsIdentity
 
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that a peer may take for an answer, or for the next message of a stream."""
@@ -57,8 +57,10 @@ class _Endpoint:
 class PeerLink:
     """Calls to one peer. Used only by that peer's loop, except as a file source."""
 
-    def __init__(self, core: NodeContext, peer: PeerKey) -> None:
-        self._core = core
+    def __init__(self, membership: Membership, tls: TlsIdentity, clock: Clock, peer: PeerKey) -> None:
+        self._membership = membership
+        self._tls = tls
+        self._clock = clock
         self.peer_key = peer
         self.key = SourceKey("node", f"{peer.member} {peer.origin}")
         self._clients: dict[_Endpoint, NodeClient] = {}
@@ -69,14 +71,14 @@ class PeerLink:
     @property
     def peer(self) -> Peer:
         """The current record of the peer; its address may have changed."""
-        peer = self._core.membership.peer(self.peer_key)
+        peer = self._membership.peer(self.peer_key)
         assert peer is not None, "a link is made for a known peer, and peers are never forgotten"
         return peer
 
     @property
     def name(self) -> str:
         """A display name that is unique among the known nodes."""
-        return self._core.membership.shown_name(self.peer)
+        return self._membership.shown_name(self.peer)
 
     @property
     def host(self) -> SourceKey:
@@ -97,7 +99,7 @@ class PeerLink:
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
         endpoint = endpoints[self._endpoint_index % len(endpoints)]
         if endpoint not in self._clients:
-            identity = self._core.keys.tls if endpoint.mutual else None
+            identity = self._tls if endpoint.mutual else None
             client = NodeClient.connect(
                 Address.parse(endpoint.address), CertificatePin.of(endpoint.certificate), identity
             )
@@ -119,11 +121,9 @@ class PeerLink:
     def seen(self) -> None:
         """The peer has answered, with the certificate that the last call pinned."""
         endpoints = self._endpoints()
-        self._core.membership.certificate_seen(
-            self.peer_key, endpoints[self._endpoint_index % len(endpoints)].certificate
-        )
+        self._membership.certificate_seen(self.peer_key, endpoints[self._endpoint_index % len(endpoints)].certificate)
         self.state.reachable = True
-        self.state.last_seen = int(self._core.clock())
+        self.state.last_seen = int(self._clock())
         self.state.last_error = ""
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:

@@ -27,13 +27,14 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.node.config import Limits
-from comity.node.context import LEDGER_MARK, NodeContext
-from comity.node.members import PeerKey
+from comity.node.members import Membership, PeerKey
+from comity.node.metrics import Metrics
 from comity.node.replication.artifacts import LogTurn, LogTurns
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.link import PeerLink, StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.side_objects import SideObjectFetcher
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
@@ -46,14 +47,14 @@ class Quotas:
     """Compares each mirrored log with its quota: entries, and bytes of entries and side objects, each object counted
     once. The ledger keeps the sums. Not thread-safe: call from the event loop, except `used`."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        self._limits: Limits = core.config.limits
+    def __init__(self, ledger: AsyncLedger, limits: Limits) -> None:
+        self._ledger = ledger
+        self._limits = limits
         self._full: dict[VerifierKey, str] = {}
 
     async def require(self, log: VerifierKey, size: int, lines: Sequence[bytes] = ()) -> None:
         """Raises OutOfSpace (QUOTA) if the log, at `size` entries and with `lines` added, is above its quota."""
-        used = await self._core.pools.ledger(self._bytes_with, str(log), lines)
+        used = await self._ledger.run(self._bytes_with, str(log), lines)
         if size > self._limits.entries_per_origin:
             self._full[log] = f"{size} entries, {self._limits.entries_per_origin} are mirrored"
         elif used > self._limits.bytes_per_origin:
@@ -71,11 +72,11 @@ class Quotas:
     def used(self) -> tuple[Quota, ...]:
         """Bytes used by each mirrored log. Blocking."""
         most = self._limits.bytes_per_origin
-        mirrored = (log for log in self._core.ledger.logs.all() if not log.own)
+        mirrored = (log for log in self._ledger.tables.logs.all() if not log.own)
         return tuple(Quota(f"bytes of {log.origin}", log.weight, most) for log in mirrored)
 
     def _bytes_with(self, log: str, lines: Sequence[bytes]) -> int:
-        logs = self._core.ledger.logs
+        logs = self._ledger.tables.logs
         return logs.weight(log) + (logs.added_weight(log, lines) if lines else 0)
 
 
@@ -124,28 +125,35 @@ class LogMirror:
 
     def __init__(
         self,
-        core: NodeContext,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        metrics: Metrics,
+        interval: float,
         cosigner: CheckpointCosigner,
         misbehaviour: MisbehaviourProofs,
         quotas: Quotas,
         side_objects: SideObjectFetcher,
         on_advance: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._core = core
-        self._ledger = core.ledger
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._metrics = metrics
+        self._interval = interval
         self._cosigner = cosigner
         self._misbehaviour = misbehaviour
         self._quotas = quotas
         self._side_objects = side_objects
         self._on_advance = on_advance
         self._mirrored_before: set[str] = set()
-        self._turns = LogTurns(core.config.replication.interval_seconds)
+        self._turns = LogTurns(interval)
         self._behind_since: dict[str, float] = {}
         """When each log was first shown larger than the stored copy."""
 
     async def load(self) -> None:
         """Continue every log that was ever mirrored, also those of former members."""
-        logs = await self._core.pools.ledger(self._ledger.logs.all)
+        logs = await self._ledger.run(self._ledger.tables.logs.all)
         self._mirrored_before = {log.vkey for log in logs if not log.own}
 
     def parse_head(self, shown: LogHead) -> ShownHead | None:
@@ -153,7 +161,7 @@ class LogMirror:
 
         Raises Malformed, and Untrusted if the log did not sign it.
         """
-        bound = map(str, self._core.membership.log_keys(shown.origin))
+        bound = map(str, self._membership.log_keys(shown.origin))
         if not shown.note or (shown.vkey not in bound and shown.vkey not in self._mirrored_before):
             return None
         key = VerifierKey.parse(shown.vkey)
@@ -165,7 +173,7 @@ class LogMirror:
         (QUOTA)."""
         if self._misbehaviour.frozen(head.key):
             return True
-        local_size = (await self._core.pools.ledger(_get_or_create, self._ledger, head)).size
+        local_size = (await self._ledger.run(_get_or_create, self._ledger.tables, head)).size
         if head.checkpoint.size > local_size:
             self._cosigner.note_own_cosignature(head.key, head.checkpoint, head.note)
             if self._leave_to_own_node(head, from_own_node, own_node_reachable):
@@ -178,7 +186,7 @@ class LogMirror:
     async def agree(self, head: ShownHead) -> bool:
         """Check a head that the stored log reaches, and store its cosignatures. Returns whether the stored log reaches
         it."""
-        state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
+        state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
         if state.size < head.checkpoint.size:
             return False
         known = (state.size, state.root) == (head.checkpoint.size, head.checkpoint.root)
@@ -191,7 +199,7 @@ class LogMirror:
         since = self._behind_since.setdefault(head.log, now)
         if from_own_node or not own_node_reachable:
             return False
-        return now - since < OWN_NODE_ROUNDS * self._core.config.replication.interval_seconds
+        return now - since < OWN_NODE_ROUNDS * self._interval
 
     async def _catch_up(self, link: PeerLink, head: ShownHead) -> None:
         clock = asyncio.get_running_loop().time
@@ -217,7 +225,7 @@ class LogMirror:
     async def _step(self, link: PeerLink, head: ShownHead, turn: LogTurn) -> bool:
         """Fetch, verify and store the next entries. Returns whether the log has reached the head."""
         client = link.client
-        state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
+        state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
         start, target = state.staged, head.checkpoint
         if start > target.size:  # staged for a larger head, which no peer shows any more
             start = state.size
@@ -227,13 +235,13 @@ class LogMirror:
             if start == state.size:
                 await self._verify_continuation(client, head, start, state.root)  # (3)
             lines = await fetch_entries(client, head.log, start, target.size, seconds=STEP_SECONDS)
-        statements = await self._core.pools.hashing(_read_lines, lines)
+        statements = await self._pools.hashing(_read_lines, lines)
         turn.received += sum(map(len, lines))
         await self._quotas.require(head.key, target.size, lines)
         turn.received += await self._side_objects.fetch(client, statements, link.peer_key)
         end = start + len(lines)
         if end == target.size:
-            await self._core.pools.ledger(self._ledger.logs.advance, head.log, start, lines, head.note)  # (5)
+            await self._ledger.run(self._ledger.tables.logs.advance, head.log, start, lines, head.note)  # (5)
             await self._advanced(head)
         else:
             await self._stage(client, head, start, lines)  # (4)
@@ -243,12 +251,12 @@ class LogMirror:
     async def _stage(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
         end = start + len(lines)
         proof = await client.consistency(head.log, end, head.checkpoint.size)
-        root = await self._core.pools.ledger(self._ledger.logs.stage, head.log, start, lines)
+        root = await self._ledger.run(self._ledger.tables.logs.stage, head.log, start, lines)
         try:
             verify_consistency(end, root, head.checkpoint.size, head.checkpoint.root, proof)
         except ComityError:
-            state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
-            await self._core.pools.ledger(self._ledger.logs.stage, head.log, state.size, [])
+            state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
+            await self._ledger.run(self._ledger.tables.logs.stage, head.log, state.size, [])
             raise
 
     async def _verify_continuation(self, client: NodeClient, head: ShownHead, size: int, root: bytes) -> None:
@@ -262,7 +270,7 @@ class LogMirror:
 
     async def _advanced(self, head: ShownHead) -> None:
         self._behind_since.pop(head.log, None)
-        self._core.metrics.log_size.labels(head.origin).set(head.checkpoint.size)
+        self._metrics.log_size.labels(head.origin).set(head.checkpoint.size)
         _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
         await self._on_advance(head.log)
 
@@ -302,8 +310,19 @@ def _get_or_create(ledger: Ledger, head: ShownHead) -> LogState:
 class OwnLogRecovery:
     """Compares the own log with the peers' copies. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, start: StartBarrier, side_objects: SideObjectFetcher) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        log: str,
+        mark: Callable[[], Awaitable[None]],
+        interval: float,
+        start: StartBarrier,
+        side_objects: SideObjectFetcher,
+    ) -> None:
+        self._ledger = ledger
+        self._log = log
+        self._mark = mark
+        self._interval = interval
         self._side_objects = side_objects
         self._start = start
         self._heads: dict[PeerKey, tuple[PeerLink, ShownHead]] = {}
@@ -329,20 +348,20 @@ class OwnLogRecovery:
                 except (ComityError, TimeoutError) as error:
                     _log.warning("own log not restored yet", peer=link.name, size=missing, why=str(error))
             else:
-                await asyncio.sleep(self._core.config.replication.interval_seconds)
+                await asyncio.sleep(self._interval)
         if self._newest is not None:
             await self._check(self._newest)
-        await self._core.pools.files(self._core.mark(LEDGER_MARK).write)
+        await self._mark()
 
     async def _missing(self) -> int | None:
         """The size of the log at peers, if that is larger than the stored log; else None."""
-        size = (await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)).size
+        size = (await self._ledger.run(self._ledger.tables.logs.get, self._log)).size
         newest = self._newest.checkpoint.size if self._newest else 0
         return newest if newest > size else None
 
     async def _check(self, head: ShownHead) -> None:
         size, root = head.checkpoint.size, head.checkpoint.root
-        if await self._core.pools.ledger(self._core.ledger.history.root, self._core.log, size) != root:
+        if await self._ledger.run(self._ledger.tables.history.root, self._log, size) != root:
             raise Untrusted(
                 "this node's log differs from what it signed",
                 why=f"at size {size} peers hold another root, with this log's signature",
@@ -352,8 +371,8 @@ class OwnLogRecovery:
 
     async def _restore(self, link: PeerLink, head: ShownHead) -> None:
         """Append the missing entries; each batch is proven to lead to the signed head."""
-        log, target = self._core.log, head.checkpoint
-        frontier = await self._core.pools.ledger(_frontier, self._core.ledger, log)
+        log, target = self._log, head.checkpoint
+        frontier = await self._ledger.run(_frontier, self._ledger.tables, log)
         while frontier.size < target.size:
             lines = await fetch_entries(link.client, log, frontier.size, target.size)
             extended = frontier.extend(map(leaf_hash, lines))
@@ -362,9 +381,9 @@ class OwnLogRecovery:
             verify_consistency(extended.size, extended.root(), target.size, target.root, proof)
             statements = [statement for line in lines if (statement := statement_of(line))]
             await self._side_objects.fetch(link.client, statements, link.peer_key)
-            await self._core.pools.ledger(self._core.ledger.logs.append, log, lines)
+            await self._ledger.run(self._ledger.tables.logs.append, log, lines)
             frontier = extended
-        await self._core.pools.ledger(self._core.ledger.logs.set_note, log, head.note)
+        await self._ledger.run(self._ledger.tables.logs.set_note, log, head.note)
         _log.warning("own log restored from a peer", peer=link.name, size=target.size)
 
 

@@ -12,7 +12,9 @@ from typing import Final
 import structlog
 
 from comity.ledger.ledger import Ledger
-from comity.node.context import NodeContext
+from comity.node.members import Membership
+from comity.node.metrics import Metrics
+from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.merkle import leaf_hash
@@ -28,17 +30,19 @@ _log: Final = structlog.get_logger("comity.node")
 class MisbehaviourProofs:
     """Stores proofs of misbehaviour, and knows which logs are frozen."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, membership: Membership, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._metrics = metrics
         self._frozen: set[str] = set()
         self._checked: set[Digest] = set()
 
     async def load(self) -> None:
         """Load the stored proofs."""
-        kept = await self._core.pools.ledger(self._core.ledger.misbehaviour.all)
+        kept = await self._ledger.run(self._ledger.tables.misbehaviour.all)
         self._frozen = {proof.vkey for proof in kept}
         for origin, count in Counter(proof.origin for proof in kept).items():
-            self._core.metrics.misbehaviour.labels(origin).set(count)
+            self._metrics.misbehaviour.labels(origin).set(count)
 
     def frozen(self, key: VerifierKey) -> bool:
         return str(key) in self._frozen
@@ -46,16 +50,16 @@ class MisbehaviourProofs:
     async def keep(self, kind: str, key: VerifierKey, parts: Sequence[bytes]) -> None:
         """Store a proof and freeze the log. Raises Malformed and Untrusted if the parts prove nothing."""
         verify_misbehaviour(kind, parts, key)
-        new = await self._core.pools.ledger(self._core.ledger.misbehaviour.add, kind, key.name, str(key), list(parts))
+        new = await self._ledger.run(self._ledger.tables.misbehaviour.add, kind, key.name, str(key), list(parts))
         self._frozen.add(str(key))
         if new:
-            self._core.metrics.misbehaviour.labels(key.name).inc()
+            self._metrics.misbehaviour.labels(key.name).inc()
             _log.error("log has shown two histories", origin=key.name, kind=kind)
 
     async def contradicts(self, key: VerifierKey, rival: SignedNote) -> bool:
         """Whether `rival`, signed by the log and not larger than the stored log, is another history; if so, the proof
         is stored."""
-        found = await self._core.pools.ledger(_contradiction, self._core.ledger, str(key), rival)
+        found = await self._ledger.run(_contradiction, self._ledger.tables, str(key), rival)
         if found is None:
             return False
         kind, parts = found
@@ -73,12 +77,12 @@ class MisbehaviourProofs:
         async with aclosing(client.entries(str(key), 0, local_size)) as batches:
             async for batch in batches:
                 end = at + len(batch.lines)
-                ours = await self._core.pools.ledger(self._core.ledger.history.entries, str(key), at, end)
+                ours = await self._ledger.run(self._ledger.tables.history.entries, str(key), at, end)
                 for index, (own_line, peer_line) in enumerate(zip(ours, batch.lines, strict=False), at):
                     if own_line != peer_line:
                         hashes = await client.inclusion(str(key), index, size)
                         part = leaf_part(leaf_hash(peer_line), TlogProof(index, hashes, rival))
-                        own = await self._core.pools.ledger(_own_leaf, self._core.ledger, str(key), index)
+                        own = await self._ledger.run(_own_leaf, self._ledger.tables, str(key), index)
                         await self.keep(LEAVES, key, (own, part))
                         return True
                 at = end
@@ -88,7 +92,7 @@ class MisbehaviourProofs:
         """Fetch a peer's proofs and store the valid ones."""
         for shown in await client.misbehaviour():
             name = sha256(b"\n".join((shown.kind.encode(), shown.origin.encode(), *shown.parts)))
-            keys = self._core.membership.log_keys(shown.origin)
+            keys = self._membership.log_keys(shown.origin)
             if not keys or name in self._checked:
                 continue
             if len(self._checked) >= MAX_CHECKED:

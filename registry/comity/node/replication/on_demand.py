@@ -11,7 +11,7 @@ bound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Final
@@ -20,8 +20,8 @@ import structlog
 
 from comity.content.blobs import BlobStore, lock_if_free
 from comity.content.durable import disk_errors
-from comity.node.context import NodeContext
 from comity.node.replication.files import FileDownload, FileFetcher, Key, abandoned_error
+from comity.node.threads import Pools
 from comity.node.uploads import Want, read_artifact
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, PieceLayout
@@ -76,8 +76,10 @@ _log: Final = structlog.get_logger("comity.node.artifacts")
 class OnDemandFetch:
     """Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, files: FileFetcher) -> None:
-        self._core = core
+    def __init__(self, store: BlobStore, pools: Pools, wants: Callable[[str], bool], files: FileFetcher) -> None:
+        self._store = store
+        self._pools = pools
+        self._wants = wants
         self._files = files
         self._downloads = files.downloads
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
@@ -97,7 +99,7 @@ class OnDemandFetch:
         """
         key = entry.sha256, await self._layout(published, entry)
         with self._reading(key, published, entry) as download:
-            async with aclosing(download.read(offset, length, self._core.pools)) as parts:
+            async with aclosing(download.read(offset, length, self._pools)) as parts:
                 async for part in parts:
                     yield part
 
@@ -113,9 +115,7 @@ class OnDemandFetch:
         known = published.pieces.digest, entry.path
         if known not in self._layouts:
             await self._files.require_objects((published.manifest, published.pieces))
-            _, index = await self._core.pools.files(
-                read_artifact, self._core.store, published.manifest, published.pieces
-            )
+            _, index = await self._pools.files(read_artifact, self._store, published.manifest, published.pieces)
             layout = dict(index.files).get(entry.path)
             if layout is None:
                 raise NotFound("no piece index", why=short(entry.sha256), code="NO-RECORDS")
@@ -135,7 +135,7 @@ class OnDemandFetch:
             yield download
         finally:
             download.readers -= 1
-            if not download.readers and not self._core.config.replication.wants(str(published.name).rpartition("@")[0]):
+            if not download.readers and not self._wants(str(published.name).rpartition("@")[0]):
                 asyncio.get_running_loop().call_later(LINGER, self._cancel_if_unread, key, download)
 
     def _begin(self, key: Key, published: Published | Observed, entry: FileEntry) -> None:
@@ -180,10 +180,10 @@ class OnDemandFetch:
     async def _fetch(self, want: Want, layout: PieceLayout, name: str) -> None:
         self._partial.pop(want.digest, None)
         newest_first = tuple(reversed(self._partial))
-        kept = set(await self._core.pools.files(trim, self._core.store, newest_first))
+        kept = set(await self._pools.files(trim, self._store, newest_first))
         for digest in set(newest_first) - kept:
             self._partial.pop(digest, None)
-        with self._space(want, await self._core.pools.files(self._core.store.free_bytes)):
+        with self._space(want, await self._pools.files(self._store.free_bytes)):
             self._partial[want.digest] = None
             await self._files.fetch([(want, layout)], name=name, limits=LIMITS, answer=ANSWER_TIMEOUT)
             self._partial.pop(want.digest, None)

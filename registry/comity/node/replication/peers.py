@@ -18,13 +18,14 @@ import structlog
 from comity.ledger.intake import ADDRESSES, NODE_RECORD
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
-from comity.node.context import NodeContext
-from comity.node.members import OUTSIDE_LOG, FoundRecord, Peer, PeerKey
+from comity.node.members import OUTSIDE_LOG, FoundRecord, Membership, Peer, PeerKey
+from comity.node.metrics import Metrics
 from comity.node.own_log import newest_addresses
 from comity.node.replication.link import PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, OwnLogRecovery, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Entry, parse_entry
@@ -69,15 +70,16 @@ PAGE: Final = 32
 class PeerDiscovery:
     """Reads each proven node record once; `forget` reads all again. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, membership: Membership) -> None:
+        self._ledger = ledger
+        self._membership = membership
         self._last_record = self._last_addresses = 0
         """Numbers of the last node record and the last addresses that were read."""
         self._reading = asyncio.Lock()
 
     async def read(self) -> tuple[Peer, ...]:
         """Read new records and addresses. Returns the new peers."""
-        members, new = self._core.membership, list[Peer]()
+        members, new = self._membership, list[Peer]()
         async with self._reading:
             while page := await self._since(self._last_record, NODE_RECORD):
                 self._last_record = page[-1].number
@@ -89,7 +91,7 @@ class PeerDiscovery:
                 moved |= {by.id for item in page if (by := parse_entry(item.line).statement.by)}
             for peer in members.peers:
                 if peer.record.node.id in moved:
-                    addresses = await self._core.pools.ledger(_newest_addresses, self._core.ledger, peer.record)
+                    addresses = await self._ledger.run(_newest_addresses, self._ledger.tables, peer.record)
                     if addresses is not None:
                         members.relocate(PeerKey.of(peer.record), addresses.mutual, addresses.open)
         return tuple(new)
@@ -99,7 +101,7 @@ class PeerDiscovery:
         self._last_record = self._last_addresses = 0
 
     async def _since(self, number: int, predicate: str) -> list[ProvenLine]:
-        return await self._core.pools.ledger(self._core.ledger.proven.since, number, (predicate,), PAGE)
+        return await self._ledger.run(self._ledger.tables.proven.since, number, (predicate,), PAGE)
 
 
 def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
@@ -143,7 +145,12 @@ class Peers:
 
     def __init__(
         self,
-        core: NodeContext,
+        ledger: AsyncLedger,
+        membership: Membership,
+        metrics: Metrics,
+        clock: Clock,
+        interval: float,
+        connect: Callable[[PeerKey], PeerLink],
         supervisor: Supervisor,
         start: StartBarrier,
         mirror: LogMirror,
@@ -151,7 +158,12 @@ class Peers:
         recovery: OwnLogRecovery,
         sync_charter: Callable[[Peer, NodeClient], Awaitable[None]],
     ) -> None:
-        self._core = core
+        self._ledger = ledger
+        self._membership = membership
+        self._metrics = metrics
+        self._clock = clock
+        self._interval = interval
+        self._connect = connect
         self._supervisor = supervisor
         self._start = start
         self._mirror = mirror
@@ -160,7 +172,7 @@ class Peers:
         self._sync = sync_charter
         self._charter_retry_at: dict[PeerKey, float] = {}
         self._finished_rounds: dict[PeerKey, PeerRound] = {}
-        self._discovery = PeerDiscovery(core)
+        self._discovery = PeerDiscovery(ledger, membership)
         self.links: dict[PeerKey, PeerLink] = {}
 
     async def begin(self) -> None:
@@ -175,17 +187,17 @@ class Peers:
         """The membership has changed: read all records again."""
         self._discovery.forget()
         await self._discovery.read()
-        self._start_loops(self._core.membership.peers)
+        self._start_loops(self._membership.peers)
 
     async def close(self) -> None:
         for link in self.links.values():
             await link.close()
 
     def _start_loops(self, peers: Iterable[Peer]) -> None:
-        interval = self._core.config.replication.interval_seconds
+        interval = self._interval
         timing = LoopTiming(interval, ROUND_DEADLINE, max_delay=4 * interval)
         for key in [peer.key for peer in peers if peer.key not in self.links]:
-            link = self.links[key] = PeerLink(self._core, key)
+            link = self.links[key] = self._connect(key)
             _log.info("node known", node=link.name, member=link.peer.member.name)
             self._supervisor.loop(f"peer {key}", partial(self._round_with_retry, link), timing)
 
@@ -206,19 +218,19 @@ class Peers:
             shown = await link.client.logs()
         except ComityError as error:
             link.failed(error)
-            self._core.metrics.peer_up.labels(link.name).set(0)
+            self._metrics.peer_up.labels(link.name).set(0)
             self._start.attempted(link.peer_key, answered=False)
             raise
         link.seen()
-        self._core.metrics.peer_up.labels(link.name).set(1)
-        round_state = PeerRound.of(shown, self._core.ledger.version, self._core.clock())
+        self._metrics.peer_up.labels(link.name).set(1)
+        round_state = PeerRound.of(shown, self._ledger.version, self._clock())
         nothing_new = round_state.unchanged_since(self._finished_rounds.get(link.peer_key))
         heads = [] if nothing_new else self._valid_heads(link, shown)
         self._start.attempted(link.peer_key, answered=True)
         await self._misbehaviour.fetch(link.client)
         if nothing_new:
-            link.state.level_since = self._core.clock()
-        elif await self._follow_all(link, heads) and round_state.version == self._core.ledger.version:
+            link.state.level_since = self._clock()
+        elif await self._follow_all(link, heads) and round_state.version == self._ledger.version:
             self._finished_rounds[link.peer_key] = round_state
         await self._sync_charter(link)
 
@@ -226,7 +238,7 @@ class Peers:
         """The valid heads, the peer's own log first. Heads of this node's own log are passed to the recovery."""
         heads = [head for item in shown if (head := self._parse_head(link, item)) is not None]
         for head in heads:
-            if head.log == self._core.log:
+            if head.log == self._membership.seat.log:
                 self._recovery.add_head(link, head)
         return sorted(heads, key=lambda head: head.key != link.peer.record.log)
 
@@ -256,7 +268,7 @@ class Peers:
         writers = [other for other in self.links.values() if other.peer.record.log == head.key]
         settled = False
         try:
-            if head.log == self._core.log:
+            if head.log == self._membership.seat.log:
                 settled = await self._mirror.agree(head)
             else:
                 settled = await self._mirror.follow(
@@ -277,19 +289,19 @@ class Peers:
         return settled
 
     async def _update_lag(self, link: PeerLink, head: ShownHead) -> None:
-        logs = await self._core.pools.ledger(self._core.ledger.logs.all)
+        logs = await self._ledger.run(self._ledger.tables.logs.all)
         local_size = next((log.size for log in logs if log.vkey == head.log), 0)
-        state, now = link.state, self._core.clock()
+        state, now = link.state, self._clock()
         state.lag = max(0, head.checkpoint.size - local_size)
         if state.lag == 0 or state.level_since is None:
             state.level_since = now
-        self._core.metrics.peer_lag.labels(link.name).set(now - state.level_since)
+        self._metrics.peer_lag.labels(link.name).set(now - state.level_since)
 
     def _parse_head(self, link: PeerLink, shown: LogHead) -> ShownHead | None:
         try:
             return self._mirror.parse_head(shown)
         except ComityError as error:
             link.state.last_error = f"{shown.origin}: {error}"
-            self._core.metrics.verify_failures.labels("head").inc()
+            self._metrics.verify_failures.labels("head").inc()
             _log.warning("head not signed by its log", peer=link.name, origin=shown.origin, why=str(error))
             return None

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import structlog
 
 from comity.node.charter.follower import CharterFollower
-from comity.node.context import LEDGER_MARK, NodeContext
+from comity.node.home import OpenedHome
 from comity.node.intake import Intake
 from comity.node.members import Peer
 from comity.node.offers.provider import OFFERS
-from comity.node.own_log import OwnLog
+from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.artifacts import Replicas
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
-from comity.node.replication.link import StartBarrier
+from comity.node.replication.link import PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, OwnLogRecovery, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
@@ -23,6 +24,7 @@ from comity.node.replication.peers import Peers
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.uploads import Uploads
 from comity.wire.client import NodeClient
 
 CHARTER: Final = "charter"
@@ -35,33 +37,79 @@ _log: Final = structlog.get_logger("comity.node")
 class ReplicationTasks:
     """All replication from other nodes."""
 
-    def __init__(self, core: NodeContext, supervisor: Supervisor) -> None:
-        mark = core.mark(LEDGER_MARK)
-        self._is_copy = is_copy = mark.mismatches(begun=core.ledger.logs.get(core.log).size > 0)
-        if is_copy:
+    def __init__(self, home: OpenedHome, uploads: Uploads, supervisor: Supervisor) -> None:
+        ledger, store, pools = home.ledger, home.store, home.pools
+        membership, metrics, signer = home.membership, home.metrics, home.keys.signer
+        settings, interval = home.config.replication, home.config.replication.interval_seconds
+        mark = home.mark(LEDGER_MARK)
+        self._is_copy = mark.mismatches(begun=ledger.tables.logs.get(membership.seat.log).size > 0)
+        if self._is_copy:
             hint = f"make a peer reachable; if none is left: {mark.reset_command()}"
             _log.warning("this ledger is a copy: the node signs nothing before a peer answered", hint=hint)
-        timeout = None if is_copy else core.config.replication.first_answer_seconds
-        self._core = core
+        self._own = membership.seat.log
+        self._interval = interval
         self._supervisor = supervisor
-        self.start = StartBarrier((peer.key for peer in core.membership.peers), timeout)
-        side_objects = SideObjectFetcher(core)
-        self.recovery = OwnLogRecovery(core, self.start, side_objects)
-        self.misbehaviour = MisbehaviourProofs(core)
-        self.quotas = Quotas(core)
-        self.cosigner = CheckpointCosigner(core, self.start, self.misbehaviour)
-        self._mirror = LogMirror(core, self.cosigner, self.misbehaviour, self.quotas, side_objects, self.advanced)
-        self.intake = Intake(core, self.proven)
-        self.own_log = OwnLog(core, self._recover)
-        self.charter_follower = (
-            CharterFollower(core, core.epochs, self.own_log, self._members_changed) if core.epochs else None
+        timeout = None if self._is_copy else settings.first_answer_seconds
+        self.start = StartBarrier((peer.key for peer in membership.peers), timeout)
+        side_objects = SideObjectFetcher(store, pools)
+        self.recovery = OwnLogRecovery(
+            ledger, self._own, partial(pools.files, mark.write), interval, self.start, side_objects
         )
-        sync_charter = self.charter_follower.fetch_epochs if self.charter_follower else _no_charter
-        self.peers = Peers(core, supervisor, self.start, self._mirror, self.misbehaviour, self.recovery, sync_charter)
-        files = FileFetcher(core, self.peers.links.values, side_objects)
-        self.side_object_repair = SideObjectRepair(core, files)
-        self.replicas = Replicas(core, self.own_log, files, self._side_objects_lost)
-        self.on_demand = OnDemandFetch(core, files)
+        self.misbehaviour = MisbehaviourProofs(ledger, membership, metrics)
+        self.quotas = Quotas(ledger, home.config.limits)
+        self.cosigner = CheckpointCosigner(
+            ledger, membership, home.keys, home.clock, metrics, self.start, self.misbehaviour
+        )
+        self._mirror = LogMirror(
+            ledger,
+            pools,
+            membership,
+            metrics,
+            interval,
+            self.cosigner,
+            self.misbehaviour,
+            self.quotas,
+            side_objects,
+            self.advanced,
+        )
+        self.intake = Intake(ledger, pools, membership, interval, self.proven)
+        self.own_log = OwnLog(ledger, membership.seat, home.keys, home.config.advertise, self._recover)
+        self.charter_follower = self._charter_follower(home)
+        self.peers = Peers(
+            ledger,
+            membership,
+            metrics,
+            home.clock,
+            interval,
+            partial(PeerLink, membership, home.keys.tls, home.clock),
+            supervisor,
+            self.start,
+            self._mirror,
+            self.misbehaviour,
+            self.recovery,
+            self.charter_follower.fetch_epochs if self.charter_follower else _no_charter,
+        )
+        files = FileFetcher(ledger, store, pools, metrics, uploads, self.peers.links.values, side_objects)
+        self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files)
+        self.replicas = Replicas(
+            ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
+        )
+        self.on_demand = OnDemandFetch(store, pools, settings.wants, files)
+
+    def _charter_follower(self, home: OpenedHome) -> CharterFollower | None:
+        if home.epochs is None:
+            return None
+        return CharterFollower(
+            home.ledger,
+            home.store,
+            home.pools,
+            home.membership,
+            home.metrics,
+            home.keys.signer,
+            home.epochs,
+            self.own_log,
+            self._members_changed,
+        )
 
     async def begin(self) -> None:
         await self._mirror.load()
@@ -71,7 +119,7 @@ class ReplicationTasks:
         await self.replicas.begin(self._supervisor)
         if self.charter_follower:
             self.charter_follower.open()
-            timing = LoopTiming(max(1.0, self._core.config.replication.interval_seconds), STEP_DEADLINE)
+            timing = LoopTiming(max(1.0, self._interval), STEP_DEADLINE)
             self._supervisor.loop(CHARTER, self._charter_step, timing)
 
     def blob_lost(self) -> None:
@@ -106,7 +154,7 @@ class ReplicationTasks:
     async def _recover(self) -> None:
         """Restore the own log from peers, and run the intake on it: later steps depend on its entries."""
         await self.recovery.run()
-        await self.intake.finish(self._core.log)
+        await self.intake.finish(self._own)
 
     async def _charter_step(self) -> None:
         """One step of the charter follower; lines logged by it or by an operator may name new nodes."""

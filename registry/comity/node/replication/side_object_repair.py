@@ -14,12 +14,13 @@ from typing import Final
 
 import structlog
 
+from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
-from comity.node.context import NodeContext
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.mirror import statement_of
 from comity.node.replication.side_objects import missing_side_objects
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.statement import SideObject
 
@@ -35,8 +36,13 @@ _log: Final = structlog.get_logger("comity.node")
 class SideObjectRepair:
     """Tracks the missing side objects of logged entries. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, files: FileFetcher) -> None:
-        self._core = core
+    def __init__(
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, interval: float, files: FileFetcher
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._interval = interval
         self._files = files
         self._checked: dict[str, int] = {}
         self._saved: dict[str, int] = {}
@@ -45,10 +51,10 @@ class SideObjectRepair:
     async def begin(self, supervisor: Supervisor, *, recheck: bool) -> None:
         """Start the loop. With `recheck`, check all entries: the ledger is a copy and may be older or newer than the
         store."""
-        self._saved = await self._core.pools.ledger(self._core.ledger.side_object_positions.positions)
+        self._saved = await self._ledger.run(self._ledger.tables.side_object_positions.positions)
         if not recheck:
             self._checked = dict(self._saved)
-        timing = LoopTiming(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
+        timing = LoopTiming(max(1.0, self._interval), DEADLINE)
         supervisor.loop("side objects", self._step, timing)
 
     def recheck_all(self, supervisor: Supervisor) -> None:
@@ -78,18 +84,16 @@ class SideObjectRepair:
         """Save the position up to which nothing is missing."""
         if self._checked != self._saved:
             saved = dict(self._checked)
-            await self._core.pools.ledger(self._core.ledger.side_object_positions.replace, saved)
+            await self._ledger.run(self._ledger.tables.side_object_positions.replace, saved)
             self._saved = saved
 
     async def _check(self) -> None:
-        for log in await self._core.pools.ledger(self._core.ledger.logs.all):
+        for log in await self._ledger.run(self._ledger.tables.logs.all):
             at = self._checked.get(log.vkey, 0)
             while at < log.size and len(self.missing) < MAX_MISSING:
                 end = min(at + WINDOW, log.size)
-                named = await self._core.pools.ledger(_named, self._core.ledger, log.vkey, at, end)
-                self.missing |= dict.fromkeys(
-                    await self._core.pools.files(missing_side_objects, self._core.store, named)
-                )
+                named = await self._ledger.run(_named, self._ledger.tables, log.vkey, at, end)
+                self.missing |= dict.fromkeys(await self._pools.files(missing_side_objects, self._store, named))
                 self._checked[log.vkey] = at = end
                 await asyncio.sleep(0)
 

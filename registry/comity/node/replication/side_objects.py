@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from comity.content.blobs import BlobStore
-from comity.node.context import NodeContext
 from comity.node.members import PeerKey
 from comity.node.replication.fair_queue import FairSlots
+from comity.node.threads import Pools
 from comity.trust.errors import Untrusted
 from comity.trust.statement import SideObject, Statement
 from comity.wire import limits
@@ -27,8 +27,9 @@ TIMEOUT: Final = 30.0
 class SideObjectFetcher:
     """Fetches side objects. Received objects are kept, so that the next try continues."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(self, store: BlobStore, pools: Pools) -> None:
+        self._store = store
+        self._pools = pools
         self._slots = FairSlots(MAX_CONCURRENT, per_key=MAX_PER_MEMBER, max_per_key=MAX_WAITING)
 
     async def fetch(self, client: NodeClient, statements: Iterable[Statement], peer: PeerKey) -> int:
@@ -42,13 +43,13 @@ class SideObjectFetcher:
         TimeoutError, and Unavailable (BUSY) if too many calls wait for this peer's member.
         """
         received = 0
-        for item in await self._core.pools.files(missing_side_objects, self._core.store, list(dict.fromkeys(objects))):
+        for item in await self._pools.files(missing_side_objects, self._store, list(dict.fromkeys(objects))):
             async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + item.size / limits.SLOWEST):
                 data = await client.object(item.digest)
                 if len(data) != item.size:
                     why = f"{item.digest} has {len(data)} bytes, not {item.size}"
                     raise Untrusted("size does not match", why=why, code="SIZE")
-                await self._core.pools.files(self._core.store.put, item.digest, data)
+                await self._pools.files(self._store.put, item.digest, data)
                 received += item.size
         return received
 

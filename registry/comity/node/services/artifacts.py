@@ -9,13 +9,14 @@ limit applies, the parts left out are taken evenly: of names from every claimant
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from comity.ledger.intake import ADVISORY, NODE_RECORD, fold_name
-from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication
-from comity.node.context import NodeContext
+from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication, ProvenTables
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
@@ -34,14 +35,15 @@ class FirstClaim:
     number: int
 
 
-def first_claimants(core: NodeContext, name: str, most: int) -> list[FirstClaim]:
-    """The first `most` claimants of the repository `name`, which is not an upstream name. Blocking."""
-    proven, upstream = core.ledger.proven, f"{UPSTREAM}{name}"
+def first_claimants(proven: ProvenTables, nodes: Iterable[Digest], name: str, most: int) -> list[FirstClaim]:
+    """The first `most` claimants of the repository `name`, which is not an upstream name; `nodes` are the ids of nodes
+    whose observations count. Blocking."""
+    upstream = f"{UPSTREAM}{name}"
     first = proven.claimants(name, most).found
     known = proven.identities([claimant.publisher for claimant in first])
     labels = {identity: found.display for identity, found in known.items()}
     found = [FirstClaim(claimant.publisher, labels.get(claimant.publisher, ""), claimant.number) for claimant in first]
-    observed = [proven.first_claim(upstream, node) for node in core.membership.node_ids]
+    observed = [proven.first_claim(upstream, node) for node in nodes]
     numbers = [number for number in observed if number is not None]
     if numbers:
         found.append(FirstClaim(None, "", min(numbers)))
@@ -63,9 +65,10 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 class ArtifactService:
     """Implements `ArtifactReads`."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        self._proven = core.ledger.proven
+    def __init__(self, ledger: AsyncLedger, membership: Membership) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._proven = ledger.tables.proven
 
     async def resolve(
         self, name: str, version: str | None, publisher: Digest | None
@@ -80,43 +83,43 @@ class ArtifactService:
         if not artifacts:
             raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
         for author in authors:
-            for line in await self._core.pools.ledger(self._proven.keys_of, author):
+            for line in await self._ledger.run(self._proven.keys_of, author):
                 if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
                     yield located
         share = max(1, (limits.RESOLVED - len(sent)) // len(artifacts))
         for artifact in artifacts:
-            about = await self._core.pools.ledger(self._proven.about, artifact, (ADVISORY,), min(share, PAGE))
+            about = await self._ledger.run(self._proven.about, artifact, (ADVISORY,), min(share, PAGE))
             for line in about.found:
                 if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
                     yield located
 
     async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
-        positions = await self._core.pools.ledger(self._proven.positions_about, artifact, limits.CLAIMS // 2)
+        positions = await self._ledger.run(self._proven.positions_about, artifact, limits.CLAIMS // 2)
         if not positions.found:
             raise NotFound("no statement about this artifact", why=f"{artifact} is not known here", code="NO-CLAIMS")
         sent, authors = _Sent(), dict[Digest, None]()
         for start in range(0, len(positions.found), PAGE):
-            lines = await self._core.pools.ledger(self._proven.lines, positions.found[start : start + PAGE])
+            lines = await self._ledger.run(self._proven.lines, positions.found[start : start + PAGE])
             for line in lines:
                 if (by := parse_entry(line.line).statement.by) is not None:
                     authors.setdefault(by.id)
                 if (located := sent.new(line)) is not None:
                     yield located
-        members = self._core.membership.known
+        members = self._membership.known
         authors |= dict.fromkeys(members)
         async for line in self._of_nodes(members):
             if (located := sent.new(line)) is not None:
                 yield located
         for author in authors:
-            for line in await self._core.pools.ledger(self._proven.keys_of, author):
+            for line in await self._ledger.run(self._proven.keys_of, author):
                 if len(sent) < limits.CLAIMS and (located := sent.new(line)) is not None:
                     yield located
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
         words, after = fold_name(query).split(), _after(cursor)
-        page = await self._core.pools.ledger(self._proven.listed, after, SCANNED)
+        page = await self._ledger.run(self._proven.listed, after, SCANNED)
         wanted = [item for item in page if all(word in item.name for word in words)][:limit]
-        lines = await self._core.pools.ledger(self._proven.lines, [item.position for item in wanted])
+        lines = await self._ledger.run(self._proven.lines, [item.position for item in wanted])
         found = tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
         if len(wanted) < limit and len(page) < SCANNED:
             return SearchPage(found)
@@ -127,7 +130,7 @@ class ArtifactService:
         """The repository itself, or those in a namespace."""
         if not name.endswith("/"):
             return (name,)
-        return await self._core.pools.ledger(self._proven.repositories, "", name, limits.RESOLVED)
+        return await self._ledger.run(self._proven.repositories, "", name, limits.RESOLVED)
 
     async def _claims_of_name(
         self, name: str, version: str | None, publisher: Digest | None, most: int
@@ -154,29 +157,29 @@ class ArtifactService:
             return (publisher,)
         if name.startswith(UPSTREAM):
             return (None,)
-        first = await self._core.pools.ledger(first_claimants, self._core, name, CLAIMANTS)
+        first = await self._ledger.run(first_claimants, self._proven, self._membership.node_ids, name, CLAIMANTS)
         return [claimant.identity for claimant in first]
 
     async def _of_claimant(
         self, name: str, claimant: Digest | None, version: str | None, most: int
     ) -> Sequence[ProvenPublication]:
         if claimant is not None:
-            answer = await self._core.pools.ledger(self._proven.publications, name, claimant, version, most)
+            answer = await self._ledger.run(self._proven.publications, name, claimant, version, most)
             return answer.found
-        upstream, nodes = f"{UPSTREAM}{name.removeprefix(UPSTREAM)}", self._core.membership.node_ids
+        upstream, nodes = f"{UPSTREAM}{name.removeprefix(UPSTREAM)}", self._membership.node_ids
         share = max(1, most // max(1, len(nodes)))
-        answer = await self._core.pools.ledger(self._proven.observations, upstream, nodes, version, share)
+        answer = await self._ledger.run(self._proven.observations, upstream, nodes, version, share)
         return sorted(answer.found, key=lambda found: found.number)
 
     async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[ProvenLine, None]:
         """Node records of members: the followed ones, and a share for each member."""
-        followed = [*(peer.line for peer in self._core.membership.peers), self._core.seat.record_line]
+        followed = [*(peer.line for peer in self._membership.peers), self._membership.seat.record_line]
         for line in followed:
-            for found in await self._core.pools.ledger(self._proven.with_line, line):
+            for found in await self._ledger.run(self._proven.with_line, line):
                 yield found
         share = max(4, RECORDS // max(1, len(members)))
         for member in members:
-            answer = await self._core.pools.ledger(self._proven.by, member, NODE_RECORD, share)
+            answer = await self._ledger.run(self._proven.by, member, NODE_RECORD, share)
             for found in answer.found:
                 yield found
 

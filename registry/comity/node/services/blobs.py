@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from comity.node.context import NodeContext, ReadRecord
+from comity.content.blobs import BlobStore
+from comity.node.members import Membership
+from comity.node.served import LocationProviders, ReadRecord, ServedBytes
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
 from comity.wire import limits
@@ -21,14 +24,27 @@ listeners bound the number of streams."""
 class BlobService:
     """Implements `BlobReads`."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        served: ServedBytes,
+        locations: LocationProviders,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self._served = served
+        self._locations = locations
 
     async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
-        return await self._core.pools.files(lambda: [self._stat(digest) for digest in digests])
+        return await self._pools.files(lambda: [self._stat(digest) for digest in digests])
 
     async def records(self, digest: Digest, layout: str) -> bytes:
-        records = await self._core.pools.ledger(self._core.ledger.pieces.records, digest, layout)
+        records = await self._ledger.run(self._ledger.tables.pieces.records, digest, layout)
         if records is None:
             why = f"{short(digest)} in layout {layout}"
             raise NotFound("no piece records here", why=why, code="NO-RECORDS")
@@ -36,11 +52,11 @@ class BlobService:
 
     async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
         """Other locations of a blob; gRPC always suffices. They are never logged."""
-        await self._core.pools.files(self._core.store.size, digest)
-        return await self._core.pools.files(self._core.locations.of, digest, self._peer(CALLER.get()) or "")
+        await self._pools.files(self._store.size, digest)
+        return await self._pools.files(self._locations.of, digest, self._peer(CALLER.get()) or "")
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        end = min(offset + length, await self._core.pools.files(self._core.store.size, digest))
+        end = min(offset + length, await self._pools.files(self._store.size, digest))
         sent = 0
         ahead = self._window(digest, offset, end)
         try:
@@ -59,20 +75,20 @@ class BlobService:
 
         def read() -> list[bytes]:
             length = min(READ_AHEAD, end - offset)
-            return list(self._core.store.iterate(digest, offset, length, limits.CHUNK)) if length else []
+            return list(self._store.iterate(digest, offset, length, limits.CHUNK)) if length else []
 
-        return asyncio.ensure_future(self._core.pools.files(read))
+        return asyncio.ensure_future(self._pools.files(read))
 
     def _stat(self, digest: Digest) -> BlobStat:
         try:
-            return BlobStat(digest, True, self._core.store.size(digest))
+            return BlobStat(digest, True, self._store.size(digest))
         except NotFound:
             return BlobStat(digest, False, 0)
 
     def _peer(self, caller: Caller) -> str | None:
-        peer = self._core.membership.by_certificate(caller.certificate) if caller.certificate else None
-        return self._core.membership.shown_name(peer) if peer else None
+        peer = self._membership.by_certificate(caller.certificate) if caller.certificate else None
+        return self._membership.shown_name(peer) if peer else None
 
     def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
         port = "operator" if caller.operator else "mutual" if caller.certificate else "open"
-        self._core.served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), port=port)
+        self._served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), port=port)

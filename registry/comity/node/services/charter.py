@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
@@ -10,7 +9,8 @@ from comity.ledger.log_store import EntryQuery
 from comity.node.charter.admission import JoinRequests
 from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import first_locations
-from comity.node.context import NodeContext
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger
 from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.votes import ADOPTED
 from comity.trust.encoding import Digest
@@ -29,19 +29,22 @@ MAX_MISBEHAVIOUR: Final = 64
 class CharterService:
     """Implements the charter calls of the wire protocol."""
 
-    def __init__(self, core: NodeContext, follower: CharterFollower | None) -> None:
-        self._core = core
+    def __init__(
+        self, ledger: AsyncLedger, membership: Membership, follower: CharterFollower | None, requests: JoinRequests
+    ) -> None:
+        self._ledger = ledger
+        self._membership = membership
         self._follower = follower
-        self._asks = JoinRequests(core, time.monotonic)
+        self._asks = requests
 
     async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
         epoch_store = self._require_follower().epoch_store
-        certificate = await self._core.pools.ledger(epoch_store.certificate, start)
+        certificate = await self._ledger.run(epoch_store.certificate, start)
         while True:
             yield Charter(certificate.body.epoch, certificate.body.data, certificate.lines)
             if certificate.body.epoch + 1 >= len(epoch_store.digests):
                 return
-            certificate = await self._core.pools.ledger(epoch_store.certificate, certificate.body.epoch + 1)
+            certificate = await self._ledger.run(epoch_store.certificate, certificate.body.epoch + 1)
 
     async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
         follower = self._require_follower()
@@ -50,9 +53,9 @@ class CharterService:
             raise NotFound("no such charter", why=f"this node does not hold the body {body}", code="NO-CHARTER")
         entries = await follower.entries(body)
         for start in range(0, len(entries), BATCH):
-            for located in await self._core.pools.ledger(self._located, entries[start : start + BATCH]):
+            for located in await self._ledger.run(self._located, entries[start : start + BATCH]):
                 yield located
-        for located in await self._core.pools.ledger(self._adopted_and_misbehaviour, body):
+        for located in await self._ledger.run(self._adopted_and_misbehaviour, body):
             yield located
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
@@ -76,18 +79,18 @@ class CharterService:
         """Blocking."""
         return [
             LocatedEntry(origin, index, entry.line)
-            for entry, origin, index in first_locations(self._core.ledger, entries)
+            for entry, origin, index in first_locations(self._ledger.tables, entries)
         ]
 
     def _adopted_and_misbehaviour(self, body: Digest) -> list[LocatedEntry]:
         """Blocking. `adopted` statements about a body, and `misbehaviour` statements; unverified, a few of each log."""
         found = list[LocatedEntry]()
-        for log in self._core.ledger.logs.all():
+        for log in self._ledger.tables.logs.all():
             misbehaviour = EntryQuery(predicate=MISBEHAVIOUR, origin=log.vkey)
             wanted = [(misbehaviour, MAX_MISBEHAVIOUR)]
-            for node in self._core.membership.writers(log.vkey):
+            for node in self._membership.writers(log.vkey):
                 wanted.append((EntryQuery(subject=body, predicate=ADOPTED, by=node.id, origin=log.vkey), MAX_ADOPTED))
             for query, most in wanted:
-                items = self._core.ledger.index.find(query, limit=most)
+                items = self._ledger.tables.index.find(query, limit=most)
                 found += [LocatedEntry(item.origin, item.index, item.line) for item in items]
         return found

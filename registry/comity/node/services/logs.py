@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from comity.ledger.log_store import EntryPosition
-from comity.node.context import NodeContext
-from comity.node.own_log import LedgerCache
+from comity.node.threads import AsyncLedger, LedgerCache
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import Checkpoint
@@ -21,44 +20,43 @@ WINDOW: Final = 256
 class LogService:
     """Implements `LogReads`."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
-        self._ledger = core.ledger
-        self._heads = LedgerCache(core, self._read_heads)
-        self._proofs = LedgerCache(core, core.ledger.misbehaviour.all)
+    def __init__(self, ledger: AsyncLedger) -> None:
+        self._ledger = ledger
+        self._heads = LedgerCache(ledger, self._read_heads)
+        self._proofs = LedgerCache(ledger, ledger.tables.misbehaviour.all)
 
     async def logs(self) -> AsyncGenerator[LogHead, None]:
         for head in await self._heads.get():
             yield head
 
     async def checkpoint(self, origin: str, index: int | None) -> bytes:
-        cosignatures = self._ledger.cosignatures
+        cosignatures = self._ledger.tables.cosignatures
         if index is None:
-            return (await self._core.pools.ledger(cosignatures.cosigned, origin)).encode()
-        return (await self._core.pools.ledger(cosignatures.best_note, origin, index)).encode()
+            return (await self._ledger.run(cosignatures.cosigned, origin)).encode()
+        return (await self._ledger.run(cosignatures.best_note, origin, index)).encode()
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
-        size = (await self._core.pools.ledger(self._ledger.logs.get, origin)).size
+        size = (await self._ledger.run(self._ledger.tables.logs.get, origin)).size
         if start > size:
             raise NotFound("not in the log", why=f"{origin} has {size} entries here", code="BEYOND-LOG")
         stop = min(end, size, start + WINDOW)
-        return await self._core.pools.ledger(self._ledger.history.entries, origin, start, stop)
+        return await self._ledger.run(self._ledger.tables.history.entries, origin, start, stop)
 
     async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
-        return await self._core.pools.ledger(self._ledger.history.inclusion, origin, index, size)
+        return await self._ledger.run(self._ledger.tables.history.inclusion, origin, index, size)
 
     async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
-        return await self._core.pools.ledger(self._ledger.history.consistency, origin, old_size, new_size)
+        return await self._ledger.run(self._ledger.tables.history.consistency, origin, old_size, new_size)
 
     async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
-        places = await self._core.pools.ledger(self._ledger.index.positions, line_digest)
+        places = await self._ledger.run(self._ledger.tables.index.positions, line_digest)
         first: dict[str, EntryPosition] = {}
         for place in places:
             if origin in (None, place.origin, place.vkey):
                 first.setdefault(place.vkey, place)
         found = 0
         for place in first.values():
-            proof = await self._core.pools.ledger(self._proof, place)
+            proof = await self._ledger.run(self._proof, place)
             if proof is not None:
                 found += 1
                 yield LocatedProof(place.origin, proof)
@@ -71,20 +69,20 @@ class LogService:
             yield ShownMisbehaviour(proof.kind, proof.origin, proof.parts)
 
     def _read_heads(self) -> list[LogHead]:
-        states = sorted(self._ledger.logs.all(), key=lambda state: not state.own)
+        states = sorted(self._ledger.tables.logs.all(), key=lambda state: not state.own)
         return [LogHead(state.origin, state.vkey, self._newest_note(state.vkey)) for state in states]
 
     def _newest_note(self, log: str) -> bytes:
         try:
-            return self._ledger.cosignatures.cosigned(log).encode()
+            return self._ledger.tables.cosignatures.cosigned(log).encode()
         except NotFound:
             return b""
 
     def _proof(self, place: EntryPosition) -> bytes | None:
         try:
-            note = self._ledger.cosignatures.best_note(place.vkey, place.index)
+            note = self._ledger.tables.cosignatures.best_note(place.vkey, place.index)
         except NotFound:
             return None
         size = Checkpoint.parse(note.text).size
-        hashes = self._ledger.history.inclusion(place.vkey, place.index, size)
+        hashes = self._ledger.tables.history.inclusion(place.vkey, place.index, size)
         return TlogProof(place.index, hashes, note).encode()

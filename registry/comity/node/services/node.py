@@ -8,21 +8,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from comity.content.blobs import BlobStore
 from comity.ledger.log_store import LogState
 from comity.node.charter.follower import governance_report, governance_warnings
-from comity.node.context import NodeContext
+from comity.node.epochs import EpochStore
 from comity.node.importing.importer import disputes
+from comity.node.members import Membership, Seat
 from comity.node.offers.index import OfferIndex
 from comity.node.own_log import newest_addresses
 from comity.node.publishing import Submissions
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
+from comity.node.served import ServedBytes
 from comity.node.services.charter import CharterService
+from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import MAX_TIMESTAMP, VerifierKey
 from comity.wire.messages import (
     Charter,
+    GatewayUrl,
     GovernanceStatus,
     LogStatus,
     NodeFacts,
@@ -39,26 +44,29 @@ SOFTWARE = f"comity {version('comity')}"
 class NodeFactsService:
     """Implements `NodeReads`."""
 
-    def __init__(self, core: NodeContext) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, seat: Seat, epochs: EpochStore | None, gateway: GatewayUrl | None) -> None:
+        self._ledger = ledger
+        self._seat = seat
+        self._epochs = epochs
+        self._gateway = gateway
 
     async def node(self) -> NodeFacts:
-        seat = self._core.seat
+        seat = self._seat
         return NodeFacts(
             software=SOFTWARE,
-            origin=self._core.origin,
+            origin=seat.record.origin,
             node_record=seat.record_line,
             identity=(seat.inception_line, *seat.rotation_lines),
-            addresses=await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record),
-            gateway=self._core.config.gateway.advertised_url(),
+            addresses=await self._ledger.run(newest_addresses, self._ledger.tables, seat.record),
+            gateway=self._gateway,
         )
 
     async def charter(self, epoch: int | None) -> Charter:
-        epochs = self._core.epochs
+        epochs = self._epochs
         if epochs is None:
             raise NotFound("no such charter", why="this node has no charter", code="NO-CHARTER")
         wanted = epochs.newest.epoch if epoch is None else epoch
-        certificate = await self._core.pools.ledger(epochs.certificate, wanted)
+        certificate = await self._ledger.run(epochs.certificate, wanted)
         return Charter(wanted, certificate.body.data, certificate.lines)
 
 
@@ -70,30 +78,47 @@ class StatusReport:
     """Collects the status of all parts."""
 
     def __init__(
-        self, core: NodeContext, submissions: Submissions, replication: ReplicationTasks, offers: OfferIndex
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        served: ServedBytes,
+        clock: Clock,
+        submissions: Submissions,
+        replication: ReplicationTasks,
+        offers: OfferIndex,
     ) -> None:
-        self._core = core
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self._served = served
+        self._clock = clock
         self._offers = offers
         self._submissions = submissions
         self._replication = replication
-        self._started = int(core.clock())
+        self._started = int(clock())
 
     async def now(self) -> NodeStatus:
-        logs = await self._core.pools.ledger(self._logs)
+        logs = await self._ledger.run(self._logs)
         governance = await self._governance(logs)
-        uploads = Quota("uploads", self._submissions.pending.bytes, self._core.config.limits.upload_bytes)
+        uploads = Quota("uploads", self._submissions.pending.bytes, self._submissions.pending.max_bytes)
         return NodeStatus(
             software=SOFTWARE,
-            origin=self._core.origin,
+            origin=self._membership.seat.record.origin,
             started=self._started,
             peers=tuple(map(_peer, self._replication.peers.links.values())),
             logs=tuple(logs),
-            store=await self._core.pools.files(self._store),
+            store=await self._pools.files(self._store_status),
             holds=len(self._replication.replicas.holds),
-            misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
-            quotas=(uploads, *await self._core.pools.ledger(self._replication.quotas.used)),
-            warnings=(*self._warnings(logs, governance), *await self._core.pools.ledger(disputes, self._core)),
-            served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._core.served.sums.items()),
+            misbehaviour=len(await self._ledger.run(self._ledger.tables.misbehaviour.all)),
+            quotas=(uploads, *await self._ledger.run(self._replication.quotas.used)),
+            warnings=(
+                *self._warnings(logs, governance),
+                *await self._ledger.run(disputes, self._ledger.tables, self._membership),
+            ),
+            served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
             governance=governance,
         )
 
@@ -101,8 +126,8 @@ class StatusReport:
         follower = self._replication.charter_follower
         if follower is None:
             return None
-        asks = await self._core.pools.ledger(self._core.ledger.join_requests.count)
-        return governance_report(self._core, follower, {log.origin: log for log in logs}, asks)
+        asks = await self._ledger.run(self._ledger.tables.join_requests.count)
+        return governance_report(self._membership, follower, {log.origin: log for log in logs}, asks)
 
     def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
         """Warnings for the operator, most urgent first."""
@@ -116,7 +141,7 @@ class StatusReport:
             origin, title = VerifierKey.parse(name).name, chain.state.offer.title
             yield f"{origin} is at fault in its offer {title!r}: {fault}"
         if governance is not None:
-            yield from governance_warnings(governance, self._core.clock())
+            yield from governance_warnings(governance, self._clock())
         for log_key, why in self._replication.quotas.full.items():
             yield f"{log_key.name} is above its quota and does not advance: {why}"
         for name in sorted(self._offers.over_quota):
@@ -125,9 +150,9 @@ class StatusReport:
             yield f"unanswered requests for this node's offers: {waiting}; see comity grant ls"
         if missing := len(self._replication.side_object_repair.missing):
             yield f"{missing} side objects of logged entries are missing; the node asks its peers for them"
-        if self._core.membership.federation is None:
+        if self._membership.federation is None:
             yield "this node belongs to no federation yet"
-        elif not self._core.membership.seated:
+        elif not self._membership.seated:
             yield "the newest charter does not list this node's member"
         if self._replication.start.no_peer_answered:
             yield "no peer answered when this node started"
@@ -136,7 +161,7 @@ class StatusReport:
                 yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
 
     def _logs(self) -> list[LogStatus]:
-        states = sorted(self._core.ledger.logs.all(), key=lambda state: not state.own)
+        states = sorted(self._ledger.tables.logs.all(), key=lambda state: not state.own)
         return [self._log(state) for state in states]
 
     def _log(self, state: LogState) -> LogStatus:
@@ -155,7 +180,7 @@ class StatusReport:
     def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
         """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""
         try:
-            note = self._core.ledger.cosignatures.cosigned(str(log))
+            note = self._ledger.tables.cosignatures.cosigned(str(log))
         except NotFound:
             return 0, ()
         lines = [line for line in note.signatures if line.name != log.name]
@@ -163,9 +188,9 @@ class StatusReport:
         times = [time for time in made.values() if time <= MAX_TIMESTAMP]
         return max(times, default=0), tuple(sorted(made))
 
-    def _store(self) -> StoreStatus:
-        sizes = [size for _, size in self._core.store.sizes()]
-        return StoreStatus(len(sizes), sum(sizes), self._core.store.free_bytes(), self._core.store.quarantined())
+    def _store_status(self) -> StoreStatus:
+        sizes = [size for _, size in self._store.sizes()]
+        return StoreStatus(len(sizes), sum(sizes), self._store.free_bytes(), self._store.quarantined())
 
 
 def _peer(link: PeerLink) -> PeerStatus:

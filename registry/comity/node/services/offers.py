@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from comity.node.context import NodeContext
 from comity.node.offers.index import ListedRequest, OfferIndex, matching_grants, matching_offers
 from comity.node.offers.provider import OfferController, no_offer
+from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.offers.chain import OfferChain
 from comity.trust.tlog.note import VerifierKey
@@ -23,8 +23,8 @@ _UNKNOWN: Final = "unknown: a record is signed by an unknown key, or the log is 
 class OfferRpcService:
     """Implements `comity.wire.offer.OfferService`."""
 
-    def __init__(self, core: NodeContext, controller: OfferController) -> None:
-        self._core = core
+    def __init__(self, ledger: AsyncLedger, controller: OfferController) -> None:
+        self._ledger = ledger
         self._controller = controller
 
     async def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]:
@@ -99,11 +99,11 @@ class OfferRpcService:
         return tuple(islice(dict.fromkeys((*inside, *outside)), limits.GRANT_STATEMENTS))
 
     async def _lines(self, places: Iterable[tuple[str, int]]) -> list[LocatedEntry]:
-        return await self._core.pools.ledger(self._read, list(places))
+        return await self._ledger.run(self._read, list(places))
 
     def _read(self, places: Sequence[tuple[str, int]]) -> list[LocatedEntry]:
         """Blocking."""
-        lines = self._core.ledger.history.entries_at(places)
+        lines = self._ledger.tables.history.entries_at(places)
         origins = {log: VerifierKey.parse(log).name for log, _ in places}
         return [LocatedEntry(origins[log], index, line) for (log, index), line in zip(places, lines, strict=True)]
 

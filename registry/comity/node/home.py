@@ -1,0 +1,143 @@
+"""A node's home, opened: its settings, keys, membership, ledger and blob store. Only the code that puts a node together
+takes a `OpenedHome`; every part of the node takes what it uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.content.blobs import BlobStore, FolderStore
+from comity.ledger.ledger import Backing, Ledger
+from comity.ledger.sqlite import SqliteFile
+from comity.node.config import NodeConfig
+from comity.node.epochs import EpochStore
+from comity.node.keys import NodeKeys
+from comity.node.members import Membership, Seat
+from comity.node.metrics import Metrics
+from comity.node.own_log import LedgerMark
+from comity.node.served import LOCATION_SECONDS, LocationProvider, LocationProviders, ServedBytes
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.charter.federation import Federation
+from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.statement import MAX_LINE
+from comity.wire.messages import BlobLocation
+
+MAX_OWN_ROTATIONS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedHome:
+    """An opened node home. `open` makes one; `close` releases the ledger's lock."""
+
+    config: NodeConfig
+    keys: NodeKeys
+    membership: Membership
+    epochs: EpochStore | None
+    ledger: AsyncLedger
+    store: BlobStore
+    pools: Pools
+    metrics: Metrics
+    served: ServedBytes
+    locations: LocationProviders
+    clock: Clock
+
+    @classmethod
+    def open(cls, config: NodeConfig, clock: Clock) -> OpenedHome:
+        """Read keys and records, open ledger and blobs, create the own log if it is missing. Blocking.
+
+        `offline/` is never read. Raises NotFound, Refused, Malformed and Untrusted for invalid files in the home, and
+        Conflict (LEDGER-LOCKED) if another process uses it.
+        """
+        rotations = _lines(config.path("rotations.lines"))
+        seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
+        keys = NodeKeys.load(config.keys, seat.record)
+        federation = _federation(config.federation.file)
+        ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
+        try:
+            epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
+            membership = Membership(seat, federation, epochs.bodies() if epochs else ())
+            ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
+            metrics = Metrics()
+            store = _open_store(config)
+            served, locations = ServedBytes(metrics), LocationProviders(*_providers(config, store))
+            threads = AsyncLedger(ledger), store, Pools()
+            return cls(config, keys, membership, epochs, *threads, metrics, served, locations, clock)
+        except BaseException:
+            ledger.close()
+            raise
+
+    def mark(self, name: str) -> LedgerMark:
+        """The mark file `name` beside the ledger, which identifies its database."""
+        return LedgerMark(self.config.storage.ledger.with_name(name), self.ledger.tables.identity)
+
+    def close(self) -> None:
+        self.pools.close()
+        self.ledger.close()
+
+
+def _backing(config: NodeConfig) -> Backing:
+    if not config.storage.database:
+        return SqliteFile(config.storage.ledger)
+    try:
+        from comity.ledger.postgres import PostgresDatabase
+    except ImportError as error:
+        why = f"{error.name or 'libpq'} is missing"
+        raise Unavailable(
+            "PostgreSQL support is not installed", why=why, hint="pip install 'comity[node,postgres]'"
+        ) from error
+    return PostgresDatabase(config.storage.database, config.storage.password_file)
+
+
+def _open_store(config: NodeConfig) -> BlobStore:
+    s3 = config.storage.s3
+    if s3 is None:
+        return FolderStore(config.storage.blobs)
+    try:
+        from comity.content.s3 import S3Store, open_client
+    except ImportError as error:
+        why = f"{error.name} is missing"
+        raise Unavailable("S3 support is not installed", why=why, hint="pip install 'comity[node,s3]'") from error
+    client = open_client(s3.endpoint, s3.region, s3.credentials_file)
+    return S3Store(s3.bucket, client, config.storage.blobs, s3.prefix)
+
+
+def _providers(config: NodeConfig, store: BlobStore) -> tuple[LocationProvider, ...]:
+    """The storage service's own URLs, if the operator enabled them."""
+    if config.storage.s3 is None or not config.storage.s3.presigned:
+        return ()
+    from comity.content.s3 import S3Store
+
+    assert isinstance(store, S3Store)
+    return (lambda digest, peer: BlobLocation("s3-presigned", store.presigned(digest, LOCATION_SECONDS)),)
+
+
+def _line(path: Path) -> bytes:
+    line = _bounded(path, MAX_LINE + 1).removesuffix(b"\n")
+    if not line or b"\n" in line:
+        raise Malformed(f"{path.name} is malformed", why="expected one line")
+    return line
+
+
+def _lines(path: Path) -> tuple[bytes, ...]:
+    """The lines of an optional file."""
+    return tuple(_bounded(path, MAX_OWN_ROTATIONS * (MAX_LINE + 1)).splitlines()) if path.exists() else ()
+
+
+def _federation(file: Path) -> Federation | None:
+    """The pinned federation; None if this node has none yet."""
+    return Federation.parse(_bounded(file, MAX_FEDERATION)) if file.exists() else None
+
+
+def _bounded(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} is missing", hint="comity init --help") from error
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read", why=error.strerror or "") from error
+    if len(data) > limit:
+        raise Malformed(f"{path} is too large", why=f"at most {limit} bytes are read")
+    return data

@@ -1,0 +1,112 @@
+"""The threads for a node's blocking work, and the ledger as the event loop sees it.
+
+`AsyncLedger` runs calls to the ledger in threads of its own; `LedgerCache` keeps the result of one. `Pools` runs other
+blocking work in threads, with one pool for each kind, so that hashing does not delay the ledger. `NameLocks` are
+exclusive locks by name, for work that awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Generic, ParamSpec, TypeVar
+
+from comity.ledger.ledger import Ledger
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Clock = Callable[[], float]
+"""POSIX seconds."""
+
+
+class AsyncLedger:
+    """A ledger for the event loop. `tables` is the ledger itself, for code that runs in a thread."""
+
+    def __init__(self, tables: Ledger) -> None:
+        self.tables = tables
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="ledger")
+
+    @property
+    def version(self) -> int:
+        """A counter of commits. While it does not change, all reads return the same results."""
+        return self.tables.version
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work`, which blocks on the ledger, in a thread. Raises what it raises."""
+        return await _run(self._threads, work, *args, **kwargs)
+
+    def close(self) -> None:
+        """Wait for running work, drop what has not begun, and close the ledger."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.tables.close()
+
+
+class LedgerCache(Generic[T]):
+    """Caches the result of `read`, which blocks, until the ledger is written to. Not thread-safe: call from the event
+    loop."""
+
+    def __init__(self, ledger: AsyncLedger, read: Callable[[], T]) -> None:
+        self._ledger = ledger
+        self._read = read
+        self._cached: tuple[int, T] | None = None
+
+    async def get(self) -> T:
+        """The result for the current version of the ledger. Raises what `read` raises."""
+        version = self._ledger.version  # read first: a later write makes the cached result stale
+        if self._cached is None or self._cached[0] != version:
+            answer = await self._ledger.run(self._read)
+            self._cached = version, answer
+            return answer
+        return self._cached[1]
+
+
+class Pools:
+    """Thread pools: `files` for reads and small writes, `hashing` for whole files, and `imports` for calls to an
+    upstream, which may take hours."""
+
+    def __init__(self) -> None:
+        self._files = ThreadPoolExecutor(8, thread_name_prefix="files")
+        self.hashing_threads = ThreadPoolExecutor(4, thread_name_prefix="hashing")
+        self._imports = ThreadPoolExecutor(8, thread_name_prefix="imports")
+
+    async def files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _run(self._files, work, *args, **kwargs)
+
+    async def hashing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _run(self.hashing_threads, work, *args, **kwargs)
+
+    async def imports(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _run(self._imports, work, *args, **kwargs)
+
+    def close(self) -> None:
+        """Wait for running work and drop what has not begun."""
+        for pool in (self._files, self.hashing_threads, self._imports):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+async def _run(pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
+
+
+class NameLocks:
+    """Exclusive locks by name, on one event loop. All names of a call are locked together, so calls cannot deadlock."""
+
+    def __init__(self) -> None:
+        self._locked: set[Hashable] = set()
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def acquire(self, names: Iterable[Hashable]) -> AsyncIterator[None]:
+        wanted = set(names)
+        async with self._changed:
+            await self._changed.wait_for(lambda: not wanted & self._locked)
+            self._locked |= wanted
+        try:
+            yield
+        finally:
+            self._locked -= wanted
+            async with self._changed:
+                self._changed.notify_all()
