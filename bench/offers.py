@@ -29,7 +29,7 @@ from comity.node.home import OpenedHome
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import OfferController
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.services.offers import OfferRpcService
+from comity.node.services.offer import OfferRpcService
 from comity.node.supervisor import Supervisor
 from comity.node.uploads import Uploads
 from comity.trust.encoding import Digest

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from comity.trust.encoding import short
-from comity.wire.messages import GovernanceStatus, LogStatus, NodeStatus, PeerStatus
+from comity.wire.operator import GovernanceStatus, LogStatus, NodeStatus, PeerStatus
 
 from comity_cli.output import Output, plural, size
 

@@ -26,7 +26,7 @@ from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import Observed, UpstreamRequest, parse_changed, parse_gone
 from comity.verifier import read_bounded
 from comity.wire.limits import LONGEST_CALL
-from comity.wire.messages import SubmitReceipt as Promised
+from comity.wire.publish import SubmitReceipt as Promised
 from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportProgress, ImportStarted, ImportWaiting
 from comity_client.events import Note, OnEvent, Progress, Started
 from comity_client.evidence.gather import gather

@@ -25,7 +25,8 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.statements import NodeRecord
 from comity.wire.client import NodeClient
-from comity.wire.messages import GatewayUrl, NodeStatus
+from comity.wire.messages import GatewayUrl
+from comity.wire.operator import NodeStatus
 from comity.wire.tls import Address, CertificatePin
 from comity_client.founding import read_settings
 

@@ -21,7 +21,7 @@ from comity.trust.statements import NodeRecord, check_node_record
 from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
 from comity.wire.client import NodeClient
-from comity.wire.messages import InlineObject, MissingObject, SubmitReceipt, UploadHeader
+from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
 from comity_client.events import OnEvent, Progress, first_error
 from comity_client.session import RemoteNode, Session
 

@@ -13,7 +13,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import Checkpoint, SignedNote
-from comity.wire.messages import SubmitReceipt
+from comity.wire.publish import SubmitReceipt
 from support.federation import NodeHome, NodeProcess, converged, found, make_home, until
 from support.publisher import Publisher, model, release, send
 

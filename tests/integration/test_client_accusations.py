@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from comity.trust.errors import NotFound
 from comity.trust.tlog.proof import ROOTS
-from comity.wire.messages import ShownMisbehaviour
+from comity.wire.log import ShownMisbehaviour
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home

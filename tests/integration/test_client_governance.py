@@ -12,7 +12,7 @@ from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.statement import sign_statement
-from comity.wire.messages import Charter
+from comity.wire.node import Charter
 from comity_client.charter.joining import admission_drafts
 from comity_client.charter.keys import prepare_resumption
 from comity_client.charter.proposals import (

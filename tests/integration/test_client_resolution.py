@@ -9,7 +9,8 @@ import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.tlog.merkle import inclusion_proof
 from comity.trust.tlog.proof import TlogProof
-from comity.wire.messages import LocatedEntry, LocatedProof
+from comity.wire.log import LocatedProof
+from comity.wire.messages import LocatedEntry
 from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, FakeNode, Release, release

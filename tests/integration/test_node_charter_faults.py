@@ -13,7 +13,7 @@ from comity.trust.errors import NotFound, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.proof import TlogProof
-from comity.wire.messages import SubmitReceipt
+from comity.wire.publish import SubmitReceipt
 from support.federation import Founded, NodeHome, converged, found, serving, until
 from support.governing import Person, changed, decide, digest_of
 from support.publisher import Publisher, model, release, send

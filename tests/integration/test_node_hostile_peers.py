@@ -10,7 +10,7 @@ from comity.trust.errors import NotFound
 from comity.trust.keys import PrivateKey
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
 from comity.trust.tlog.note import Checkpoint, SignedNote
-from comity.wire.messages import LogHead
+from comity.wire.log import LogHead
 from support.federation import Founded, NodeHome, converged, found, serving, until
 from support.impostor import impostor
 from support.publisher import Publisher, model, release, send

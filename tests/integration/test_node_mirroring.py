@@ -16,7 +16,7 @@ from comity.trust.statement import Statement, Subject, sign_statement
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
 from comity.wire.client import NodeClient
-from comity.wire.messages import LogHead
+from comity.wire.log import LogHead
 from support.federation import (
     Founded,
     NodeHome,

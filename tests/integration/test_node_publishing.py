@@ -13,7 +13,7 @@ from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refus
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
 from comity.wire.client import NodeClient
-from comity.wire.messages import InlineObject, UploadHeader
+from comity.wire.publish import InlineObject, UploadHeader
 from support.derivations import derived_line
 from support.federation import NodeHome, introduced, make_home, serving
 from support.publisher import Publisher, Release, chunks, model, release, send

@@ -27,8 +27,8 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
 from comity.trust.keys import PrivateKey
 from comity.verifier import load_policy
+from comity.wire.blob import BlobLocation
 from comity.wire.client import NodeClient
-from comity.wire.messages import BlobLocation
 from comity.wire.tls import Address, CertificatePin, RangeUrl, TlsIdentity, make_certificate
 from comity_client.client import Client
 from comity_client.home import Home

@@ -29,7 +29,7 @@ from comity.wire.access import OpenAccess
 from comity.wire.client import NodeClient
 from comity.wire.errors import from_rpc
 from comity.wire.limits import Allowance, Throttle
-from comity.wire.messages import NodeFacts
+from comity.wire.node import NodeFacts
 from comity.wire.server import make_server
 from comity.wire.tls import Address, to_pem
 from support.wired import GENEROUS, ORIGIN, MemoryNode, identity, listening, pin, visited

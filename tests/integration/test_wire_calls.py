@@ -10,7 +10,11 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable
 from comity.wire import limits
 from comity.wire.access import Caller
-from comity.wire.messages import Charter, InlineObject, JoinRequest, LocatedEntry, ShownMisbehaviour, UploadHeader
+from comity.wire.charter import JoinRequest
+from comity.wire.log import ShownMisbehaviour
+from comity.wire.messages import LocatedEntry
+from comity.wire.node import Charter
+from comity.wire.publish import InlineObject, UploadHeader
 from support.wired import ORIGIN, MemoryNode, met
 
 NOWHERE = Digest("0" * 64)

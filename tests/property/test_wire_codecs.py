@@ -10,67 +10,59 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
 from comity.wire import limits
-from comity.wire.messages import (
+from comity.wire.artifact import SearchPage, decode_page, encode_page
+from comity.wire.blob import BlobLocation, BlobStat, decode_location, decode_stat, encode_location, encode_stat
+from comity.wire.charter import (
     AskReceipt,
-    BlobLocation,
-    BlobStat,
-    Charter,
-    DraftStatus,
-    DutyStatus,
-    EntryBatch,
-    ForkStatus,
-    GatewayUrl,
-    GovernanceStatus,
-    InlineObject,
     JoinRequest,
-    LocatedEntry,
+    decode_ask_receipt,
+    decode_join_request,
+    encode_ask_receipt,
+    encode_join_request,
+)
+from comity.wire.log import (
+    EntryBatch,
     LocatedProof,
     LogHead,
+    ShownMisbehaviour,
+    decode_batch,
+    decode_head,
+    decode_misbehaviour,
+    decode_proof,
+    encode_batch,
+    encode_head,
+    encode_misbehaviour,
+    encode_proof,
+)
+from comity.wire.messages import GatewayUrl, LocatedEntry, decode_located, encode_located
+from comity.wire.node import Charter, NodeFacts, decode_charter, decode_node, encode_charter, encode_node
+from comity.wire.operator import (
+    DraftStatus,
+    DutyStatus,
+    ForkStatus,
+    GovernanceStatus,
     LogStatus,
     MemberStatus,
-    MissingObject,
-    NodeFacts,
     NodeStatus,
     PeerStatus,
     Quota,
-    SearchPage,
-    ShownMisbehaviour,
     StoreStatus,
+    decode_status,
+    encode_status,
+)
+from comity.wire.publish import (
+    InlineObject,
+    MissingObject,
     SubmitReceipt,
     Submitted,
     UploadHeader,
-    decode_ask_receipt,
-    decode_batch,
-    decode_charter,
-    decode_head,
     decode_inline,
-    decode_join_request,
-    decode_located,
-    decode_location,
-    decode_misbehaviour,
-    decode_node,
-    decode_page,
-    decode_proof,
-    decode_stat,
     decode_submitted,
     decode_upload_header,
-    encode_ask_receipt,
-    encode_batch,
-    encode_charter,
-    encode_head,
     encode_inline,
-    encode_join_request,
-    encode_located,
-    encode_location,
-    encode_misbehaviour,
-    encode_node,
-    encode_page,
-    encode_proof,
-    encode_stat,
     encode_submitted,
     encode_upload_header,
 )
-from comity.wire.status import decode_status, encode_status
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st

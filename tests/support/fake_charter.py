@@ -9,7 +9,9 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.statement import parse_entry
 from comity.wire.access import Caller
-from comity.wire.messages import AskReceipt, Charter, JoinRequest, LocatedEntry
+from comity.wire.charter import AskReceipt, JoinRequest
+from comity.wire.messages import LocatedEntry
+from comity.wire.node import Charter
 from support.fakes import FakeNode
 
 ABOUT_CHARTERS = ("draft", "intent", "ratified", "consented", "left", "inception", "rotated", "adopted")

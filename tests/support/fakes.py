@@ -24,28 +24,16 @@ from comity.trust.statements import Licence, Published, sign_hold, sign_publishe
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.access import Caller, OpenAccess, OperatorAccess
+from comity.wire.artifact import SearchPage
+from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.charter import CharterReads
 from comity.wire.limits import Throttle
-from comity.wire.messages import (
-    BlobLocation,
-    BlobStat,
-    Charter,
-    GatewayUrl,
-    InlineObject,
-    LocatedEntry,
-    LocatedProof,
-    LogHead,
-    MissingObject,
-    NodeFacts,
-    NodeStatus,
-    SearchPage,
-    ShownMisbehaviour,
-    StoreStatus,
-    SubmitReceipt,
-    Submitted,
-    UploadHeader,
-)
+from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
+from comity.wire.messages import GatewayUrl, LocatedEntry
+from comity.wire.node import Charter, NodeFacts
+from comity.wire.operator import NodeStatus, StoreStatus
+from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
-from comity.wire.services import CharterReads
 from comity.wire.tls import TlsIdentity
 from support.wired import GENEROUS
 from support.world import Identity, Log, Node, found, identity, node, seat

@@ -13,8 +13,9 @@ from comity.trust.errors import NotFound
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.access import MutualAccess
+from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.limits import Allowance, Throttle
-from comity.wire.messages import BlobLocation, BlobStat, LocatedProof, LogHead, ShownMisbehaviour
+from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.server import Services, make_server
 from comity.wire.tls import CertificatePin
 from support.federation import Founded, NodeHome

@@ -17,7 +17,7 @@ from comity.wire.access import MutualAccess
 from comity.wire.client import NodeClient
 from comity.wire.connections import MutualPort
 from comity.wire.limits import Allowance, Throttle
-from comity.wire.messages import NodeFacts
+from comity.wire.node import NodeFacts
 from comity.wire.server import Services, make_server
 from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
 

@@ -14,7 +14,7 @@ from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statements import Licence, Published, sign_published
 from comity.wire.client import NodeClient
-from comity.wire.messages import InlineObject, Submitted, UploadHeader
+from comity.wire.publish import InlineObject, Submitted, UploadHeader
 
 CHUNK = 1 << 20
 

@@ -12,31 +12,16 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.keys import PrivateKey
 from comity.wire.access import Access, Caller, MutualAccess, OpenAccess
+from comity.wire.artifact import SearchPage
+from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
 from comity.wire.limits import Allowance, Throttle
-from comity.wire.messages import (
-    AskReceipt,
-    BlobLocation,
-    BlobStat,
-    Charter,
-    InlineObject,
-    JoinRequest,
-    LocatedEntry,
-    LocatedProof,
-    LogHead,
-    LogStatus,
-    MissingObject,
-    NodeFacts,
-    NodeStatus,
-    PeerStatus,
-    Quota,
-    SearchPage,
-    ShownMisbehaviour,
-    StoreStatus,
-    SubmitReceipt,
-    Submitted,
-    UploadHeader,
-)
+from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
+from comity.wire.messages import LocatedEntry
+from comity.wire.node import Charter, NodeFacts
+from comity.wire.operator import LogStatus, NodeStatus, PeerStatus, Quota, StoreStatus
+from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
 from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
 

@@ -9,8 +9,10 @@ import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.trust.tlog.note import log_verifier_key
+from comity.wire.artifact import SearchPage
 from comity.wire.client import NodeClient
-from comity.wire.messages import Charter, InlineObject, MissingObject, SearchPage, Submitted, UploadHeader
+from comity.wire.node import Charter
+from comity.wire.publish import InlineObject, MissingObject, Submitted, UploadHeader
 from comity_client import uplink
 from comity_client.charter.state import _epochs
 from comity_client.events import ignore_event

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from comity.node.replication.peers import MAX_UNCHANGED_SECONDS, PeerRound
-from comity.wire.messages import LogHead
+from comity.wire.log import LogHead
 
 HEADS = (LogHead("a.example/log", "a.example/log+1+x", b"one"), LogHead("b.example/log", "b.example/log+2+y", b""))
 BEFORE = PeerRound.of(HEADS, 7, 1000.0)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
-from comity.wire.messages import LocatedEntry, LocatedProof
+from comity.wire.log import LocatedProof
+from comity.wire.messages import LocatedEntry
 from comity_client.offers.bundle import OfferBundle
 from comity_client.offers.offer_client import FoundChain, fetch_chain
 from comity_client.session import Answers

@@ -21,7 +21,7 @@ from comity.trust.identity import check_inception
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
-from comity.wire.messages import AskReceipt, JoinRequest
+from comity.wire.charter import AskReceipt, JoinRequest
 from comity_client.charter.state import CharterState
 from comity_client.evidence.prove import readable
 from comity_client.founding import NodeCard

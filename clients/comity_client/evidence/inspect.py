@@ -42,7 +42,9 @@ from comity.trust.upstream import Observed
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
-from comity.wire.messages import LocatedEntry, LogHead, NodeFacts, ShownMisbehaviour
+from comity.wire.log import LogHead, ShownMisbehaviour
+from comity.wire.messages import LocatedEntry
+from comity.wire.node import NodeFacts
 from comity_client.events import MisbehaviourFound, OnEvent
 from comity_client.evidence.gather import fetch_object, prove_publication, publisher_records, related_lines
 from comity_client.evidence.prove import readable

@@ -27,7 +27,8 @@ from comity.trust.offers.records import (
 from comity.trust.statement import Entry, parse_entry
 from comity.wire import limits
 from comity.wire.client import NodeClient
-from comity.wire.messages import LocatedEntry, LocatedProof
+from comity.wire.log import LocatedProof
+from comity.wire.messages import LocatedEntry
 from comity.wire.offer import (
     AnswerDefault,
     Approve,

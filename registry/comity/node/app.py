@@ -38,12 +38,13 @@ from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import Scrub
-from comity.node.services.artifacts import ArtifactService
-from comity.node.services.blobs import BlobService
+from comity.node.services.artifact import ArtifactService
+from comity.node.services.blob import BlobService
 from comity.node.services.charter import CharterService
-from comity.node.services.logs import LogService
-from comity.node.services.node import NodeFactsService, OperatorService, StatusReport
-from comity.node.services.offers import OfferRpcService
+from comity.node.services.log import LogService
+from comity.node.services.node import NodeFactsService
+from comity.node.services.offer import OfferRpcService
+from comity.node.services.operator import OperatorService, StatusReport
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads

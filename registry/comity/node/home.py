@@ -22,7 +22,7 @@ from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.statement import MAX_LINE
-from comity.wire.messages import BlobLocation
+from comity.wire.blob import BlobLocation
 
 MAX_OWN_ROTATIONS: Final = 64
 

@@ -57,7 +57,7 @@ from comity.trust.statements import Published
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire import limits
 from comity.wire.access import Caller
-from comity.wire.messages import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
+from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 
 
 def require_permitted(

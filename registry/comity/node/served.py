@@ -12,7 +12,7 @@ import structlog
 
 from comity.node.metrics import Metrics
 from comity.trust.encoding import Digest
-from comity.wire.messages import BlobLocation
+from comity.wire.blob import BlobLocation
 
 MAX_PAIRS: Final = 10_000
 """Sums kept, one for each caller and blob; the least recently used one is dropped."""

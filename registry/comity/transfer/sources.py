@@ -20,7 +20,7 @@ from typing import Final, Protocol, TypeAlias
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
-from comity.wire.messages import BlobLocation
+from comity.wire.blob import BlobLocation
 from comity.wire.tls import CertificatePin, RangeClient, RangeUrl
 
 SHOWN: Final = 12

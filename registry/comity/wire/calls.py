@@ -133,3 +133,10 @@ def _parsed(message: R | None) -> R:
 
 def _size(message: object) -> int:
     return message.ByteSize() if isinstance(message, Message) else len(cast(Sized, message))
+
+
+class ServiceCalls:
+    """The calls of one service on a connection. `NodeClient` inherits those of all services."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls

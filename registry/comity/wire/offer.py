@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
-
-import grpc
+from typing import Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -22,10 +20,11 @@ from comity.v1 import offer_pb2, types_pb2
 from comity.v1.offer_pb2_grpc import OfferServiceServicer, OfferServiceStub
 from comity.wire import limits
 from comity.wire.access import require_operator
-from comity.wire.calls import Calls
+from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_log, read_many, read_text
 from comity.wire.messages import LocatedEntry, decode_located, encode_located
+from comity.wire.services import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,11 +382,11 @@ def _amount(value: int) -> int:
     return read_integer(value, "amount")
 
 
-class OfferCalls:
+class OfferCalls(ServiceCalls):
     """Compute offers at a node. Raises also what every call of `NodeClient` raises."""
 
     def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+        super().__init__(calls)
         self._offer = OfferServiceStub(calls.connection.channel)
 
     async def search(self, query: OfferQuery | None = None) -> tuple[OfferStatus, ...]:
@@ -416,9 +415,6 @@ class OfferCalls:
         """
         answer = await self._calls.unary(self._offer.Allocate, encode_action(action))
         return decode_allocated(answer)
-
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class OfferService(Protocol):

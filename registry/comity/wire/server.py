@@ -42,26 +42,17 @@ from comity.v1.publish_pb2_grpc import add_PublishServiceServicer_to_server
 from comity.v1.upstream_pb2_grpc import add_UpstreamServiceServicer_to_server
 from comity.wire import limits
 from comity.wire.access import CALL, CALLER, Access, Caller
+from comity.wire.artifact import ArtifactReads, ArtifactServicer
+from comity.wire.blob import BlobReads, BlobServicer
+from comity.wire.charter import CharterReads, CharterServicer
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
 from comity.wire.limits import AdmittedCall, Throttle
+from comity.wire.log import LogReads, LogServicer
+from comity.wire.node import NodeReads, NodeServicer
 from comity.wire.offer import OfferService, OfferServicer
-from comity.wire.services import (
-    ArtifactReads,
-    ArtifactServicer,
-    BlobReads,
-    BlobServicer,
-    CharterReads,
-    CharterServicer,
-    LogReads,
-    LogServicer,
-    NodeReads,
-    NodeServicer,
-    OperateService,
-    OperatorServicer,
-    PublishService,
-    PublishServicer,
-)
+from comity.wire.operator import OperateService, OperatorServicer
+from comity.wire.publish import PublishService, PublishServicer
 from comity.wire.upstream import ImportService, UpstreamServicer
 
 _log: Final = logging.getLogger(__name__)

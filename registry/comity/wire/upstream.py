@@ -6,18 +6,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Final, Protocol, TypeAlias
-
-import grpc
+from typing import Final, Protocol, TypeAlias
 
 from comity.trust.errors import Malformed
 from comity.v1 import upstream_pb2
 from comity.v1.upstream_pb2_grpc import UpstreamServiceServicer, UpstreamServiceStub
 from comity.wire import limits
 from comity.wire.access import require_operator
-from comity.wire.calls import Calls
+from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
+from comity.wire.services import Context
 
 STATES: Final = ("same", "changed", "gone")
 
@@ -162,11 +161,11 @@ def decode_check(message: upstream_pb2.CheckUpstreamResponse) -> UpstreamCheck:
     return UpstreamCheck(message.state, line, read_integer(message.index, "index"))
 
 
-class UpstreamCalls:
+class UpstreamCalls(ServiceCalls):
     """Client calls. They also raise the errors of every `NodeClient` call."""
 
     def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+        super().__init__(calls)
         self._upstream = UpstreamServiceStub(calls.connection.channel)
 
     async def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
@@ -185,9 +184,6 @@ class UpstreamCalls:
         """Ask the node to check an upstream again. Raises NotFound, Refused."""
         request = upstream_pb2.CheckUpstreamRequest(name=name, token=token)
         return decode_check(await self._calls.unary(self._upstream.CheckUpstream, request))
-
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ImportService(Protocol):

@@ -53,8 +53,8 @@ from comity.node.threads import Clock
 from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.wire.blob import BlobLocation
 from comity.wire.limits import FairShares
-from comity.wire.messages import BlobLocation
 from comity.wire.tls import TlsIdentity, address_block, server_context
 
 HEAD_SECONDS: Final = 10.0

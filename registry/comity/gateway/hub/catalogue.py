@@ -31,8 +31,8 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER
 from comity.ledger.proven import ProvenPublication as Published
 from comity.node.members import Membership
-from comity.node.services.artifacts import ArtifactService, first_claimants
-from comity.node.services.logs import LogService
+from comity.node.services.artifact import ArtifactService, first_claimants
+from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import Manifest, commit_id, tree_ids
 from comity.trust.claims import Publication, proven_advisories, read_claims

@@ -23,8 +23,8 @@ from comity.content.blobs import BlobStore, inspect_blob
 from comity.gateway.hub.judge import AnswerCache, PolicyJudge
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.node.members import Membership
-from comity.node.services.artifacts import ArtifactService
-from comity.node.services.logs import LogService
+from comity.node.services.artifact import ArtifactService
+from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import MAX_MANIFEST, FileEntry, Manifest, tree_ids
 from comity.trust.encoding import Digest, sha256, short

@@ -39,8 +39,8 @@ from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import NodeRecord, check_node_record, parse_addresses, signed_by_node
 from comity.wire.access import CALLER, Caller
+from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.limits import Allowance, Throttle
-from comity.wire.messages import AskReceipt, JoinRequest
 from comity.wire.tls import CertificatePin, address_block
 
 INTRODUCTIONS: Final = ("inception", "rotated", "node-record")

@@ -40,7 +40,8 @@ from comity.trust.statement import Statement, parse_entry
 from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
 from comity.wire.client import NodeClient
-from comity.wire.messages import LogHead, Quota
+from comity.wire.log import LogHead
+from comity.wire.operator import Quota
 
 
 class Quotas:

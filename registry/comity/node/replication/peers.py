@@ -32,7 +32,7 @@ from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
 from comity.trust.tlog.proof import ROOTS
 from comity.wire.client import NodeClient
-from comity.wire.messages import LogHead
+from comity.wire.log import LogHead
 
 MAX_UNCHANGED_SECONDS: Final = 30.0
 """Seconds after which unchanged heads are processed again: some work is due by the clock."""

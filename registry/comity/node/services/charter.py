@@ -17,7 +17,9 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.statement import Entry
 from comity.wire.access import Caller
-from comity.wire.messages import AskReceipt, Charter, JoinRequest, LocatedEntry
+from comity.wire.charter import AskReceipt, JoinRequest
+from comity.wire.messages import LocatedEntry
+from comity.wire.node import Charter
 
 BATCH: Final = 64
 MAX_ADOPTED: Final = 4

@@ -1,42 +1,16 @@
-"""Serves facts about this node, its charter, its status for operators, and calls that only operators may make."""
+"""Serves facts about this node, and its charter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from importlib.metadata import version
-from itertools import islice
-from pathlib import Path
-from typing import Final
 
-from comity.content.blobs import BlobStore
-from comity.ledger.log_store import LogState
-from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.epochs import EpochStore
-from comity.node.importing.importer import disputes
-from comity.node.members import Membership, Seat
-from comity.node.offers.index import OfferIndex
+from comity.node.members import Seat
 from comity.node.own_log import newest_addresses
-from comity.node.publishing import Submissions
-from comity.node.replication.link import PeerLink
-from comity.node.replication.setup import ReplicationTasks
-from comity.node.served import ServedBytes
-from comity.node.services.charter import CharterService
-from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.encoding import Digest
+from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
-from comity.trust.tlog.note import MAX_TIMESTAMP, VerifierKey
-from comity.wire.messages import (
-    Charter,
-    GatewayUrl,
-    GovernanceStatus,
-    LogStatus,
-    NodeFacts,
-    NodeStatus,
-    PeerStatus,
-    Quota,
-    ServedStatus,
-    StoreStatus,
-)
+from comity.wire.messages import GatewayUrl
+from comity.wire.node import Charter, NodeFacts
 
 SOFTWARE = f"comity {version('comity')}"
 
@@ -68,157 +42,3 @@ class NodeFactsService:
         wanted = epochs.newest.epoch if epoch is None else epoch
         certificate = await self._ledger.run(epochs.certificate, wanted)
         return Charter(wanted, certificate.body.data, certificate.lines)
-
-
-MAX_CONVICTED: Final = 8
-"""Offers at fault listed in the status."""
-
-
-class StatusReport:
-    """Collects the status of all parts."""
-
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        membership: Membership,
-        served: ServedBytes,
-        clock: Clock,
-        submissions: Submissions,
-        replication: ReplicationTasks,
-        offers: OfferIndex,
-    ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
-        self._membership = membership
-        self._served = served
-        self._clock = clock
-        self._offers = offers
-        self._submissions = submissions
-        self._replication = replication
-        self._started = int(clock())
-
-    async def now(self) -> NodeStatus:
-        logs = await self._ledger.run(self._logs)
-        governance = await self._governance(logs)
-        uploads = Quota("uploads", self._submissions.pending.bytes, self._submissions.pending.max_bytes)
-        return NodeStatus(
-            software=SOFTWARE,
-            origin=self._membership.seat.record.origin,
-            started=self._started,
-            peers=tuple(map(_peer, self._replication.peers.links.values())),
-            logs=tuple(logs),
-            store=await self._pools.files(self._store_status),
-            holds=len(self._replication.replicas.holds),
-            misbehaviour=len(await self._ledger.run(self._ledger.tables.misbehaviour.all)),
-            quotas=(uploads, *await self._ledger.run(self._replication.quotas.used)),
-            warnings=(
-                *self._warnings(logs, governance),
-                *await self._ledger.run(disputes, self._ledger.tables, self._membership),
-            ),
-            served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
-            governance=governance,
-        )
-
-    async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
-        follower = self._replication.charter_follower
-        if follower is None:
-            return None
-        asks = await self._ledger.run(self._ledger.tables.join_requests.count)
-        return governance_report(self._membership, follower, {log.origin: log for log in logs}, asks)
-
-    def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
-        """Warnings for the operator, most urgent first."""
-        if self._replication.own_log.refusal is not None:
-            yield f"this node signs nothing: {self._replication.own_log.refusal}"
-        for log in logs:
-            if log.frozen:
-                yield f"{log.origin} has shown two histories; it is frozen on this node at size {log.size}"
-        for name, chain in islice(self._offers.faulty(), MAX_CONVICTED):
-            fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
-            origin, title = VerifierKey.parse(name).name, chain.state.offer.title
-            yield f"{origin} is at fault in its offer {title!r}: {fault}"
-        if governance is not None:
-            yield from governance_warnings(governance, self._clock())
-        for log_key, why in self._replication.quotas.full.items():
-            yield f"{log_key.name} is above its quota and does not advance: {why}"
-        for name in sorted(self._offers.over_quota):
-            yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
-        if waiting := self._offers.unanswered_count():
-            yield f"unanswered requests for this node's offers: {waiting}; see comity grant ls"
-        if missing := len(self._replication.side_object_repair.missing):
-            yield f"{missing} side objects of logged entries are missing; the node asks its peers for them"
-        if self._membership.federation is None:
-            yield "this node belongs to no federation yet"
-        elif not self._membership.seated:
-            yield "the newest charter does not list this node's member"
-        if self._replication.start.no_peer_answered:
-            yield "no peer answered when this node started"
-        for link in self._replication.peers.links.values():
-            if not link.state.reachable:
-                yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
-
-    def _logs(self) -> list[LogStatus]:
-        states = sorted(self._ledger.tables.logs.all(), key=lambda state: not state.own)
-        return [self._log(state) for state in states]
-
-    def _log(self, state: LogState) -> LogStatus:
-        key = VerifierKey.parse(state.vkey)
-        time, cosigners = self._cosigned(key)
-        return LogStatus(
-            origin=state.origin,
-            size=state.size,
-            own=state.own,
-            checkpoint_time=time,
-            cosigners=cosigners,
-            frozen=self._replication.misbehaviour.frozen(key),
-            full=key in self._replication.quotas.full,
-        )
-
-    def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
-        """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""
-        try:
-            note = self._ledger.tables.cosignatures.cosigned(str(log))
-        except NotFound:
-            return 0, ()
-        lines = [line for line in note.signatures if line.name != log.name]
-        made = {line.name: int.from_bytes(line.signature[:8], "big") for line in lines}
-        times = [time for time in made.values() if time <= MAX_TIMESTAMP]
-        return max(times, default=0), tuple(sorted(made))
-
-    def _store_status(self) -> StoreStatus:
-        sizes = [size for _, size in self._store.sizes()]
-        return StoreStatus(len(sizes), sum(sizes), self._store.free_bytes(), self._store.quarantined())
-
-
-def _peer(link: PeerLink) -> PeerStatus:
-    peer, state = link.peer, link.state
-    return PeerStatus(
-        name=link.name,
-        jurisdiction=peer.member.jurisdiction,
-        address=link.address,
-        reachable=state.reachable,
-        last_seen=state.last_seen,
-        lag=state.lag,
-        last_error=state.last_error,
-    )
-
-
-class OperatorService:
-    """Implements `Operating`."""
-
-    def __init__(self, submissions: Submissions, status: StatusReport, governance: CharterService) -> None:
-        self._submissions = submissions
-        self._status = status
-        self._governance = governance
-
-    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
-        return await self._submissions.adopt(path, digest, size)
-
-    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
-        await self._governance.decide_ask(member, keep=keep)
-
-    async def status(self) -> NodeStatus:
-        return await self._status.now()

@@ -14,7 +14,7 @@ from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
-from comity.wire.messages import BlobLocation, BlobStat
+from comity.wire.blob import BlobLocation, BlobStat
 
 READ_AHEAD: Final = 2 * limits.CHUNK
 """Bytes that a thread reads at a time while earlier ones are sent: a stalled stream keeps twice this in memory. The

@@ -11,7 +11,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import Checkpoint
 from comity.trust.tlog.proof import TlogProof
-from comity.wire.messages import LocatedProof, LogHead, ShownMisbehaviour
+from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 
 WINDOW: Final = 256
 """Entries read at a time, whatever their size."""

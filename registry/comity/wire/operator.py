@@ -1,27 +1,159 @@
-"""Conversion between GetStatusResponse and NodeStatus, as in `messages`. Only operators use it.
+"""`OperatorService`: the status of a node, and calls that only its operators may make. Values, codec, calls and
+servicer.
 
-Encoding cleans the texts, because they can contain errors of peers and of the operating system.
+Encoding a status cleans its texts, because they can contain errors of peers and of the operating system.
 """
 
 from __future__ import annotations
 
-from comity.v1 import operator_pb2
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.v1 import operator_pb2, types_pb2
+from comity.v1.operator_pb2_grpc import OperatorServiceServicer, OperatorServiceStub
 from comity.wire import limits
+from comity.wire.access import require_operator
+from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
-from comity.wire.messages import (
-    DraftStatus,
-    DutyStatus,
-    ForkStatus,
-    GovernanceStatus,
-    LogStatus,
-    MemberStatus,
-    NodeStatus,
-    PeerStatus,
-    Quota,
-    ServedStatus,
-    StoreStatus,
-)
+from comity.wire.services import Context
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """The state of a peer. `lag` counts entries that this node has not copied yet; `last_seen` is 0 for never."""
+
+    name: str
+    jurisdiction: str
+    address: str
+    reachable: bool
+    last_seen: int
+    lag: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """The state of a log. `frozen`: it showed two histories; `full`: it reached a limit of the node."""
+
+    origin: str
+    size: int
+    own: bool
+    checkpoint_time: int
+    cosigners: tuple[str, ...]
+    frozen: bool = False
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The state of the blob store. `free_bytes` is None if the store does not know."""
+
+    blobs: int
+    bytes: int
+    free_bytes: int | None
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    name: str
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedStatus:
+    """Bytes of one blob that the node sent to one caller since its start."""
+
+    caller: str
+    blob: Digest
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftStatus:
+    """The state of a draft in its newest round with votes; `by` is empty if no member proposed it."""
+
+    body: Digest
+    by: str
+    text: str
+    intents: int
+    ratified: int
+    quorum: int
+    missing: tuple[str, ...] = ()
+    objection: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DutyStatus:
+    """The next action that a member must take; `own` is true for the node's own member."""
+
+    member: str
+    action: str
+    body: Digest
+    round: int
+    why: str
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForkStatus:
+    """Two certified bodies of one epoch; `first` is followed. A `retired` rival has no effect."""
+
+    epoch: int
+    first: Digest
+    second: Digest
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """The last epoch that a member's nodes adopted, or None, and when the member's newest head was last cosigned (0 for
+    never)."""
+
+    name: str
+    epoch: int | None
+    heard: int
+
+
+@dataclass(frozen=True, slots=True)
+class GovernanceStatus:
+    """The charter state of a node. `crowded` are logs above their quota of statements about the next epoch."""
+
+    federation: Digest
+    epoch: int
+    body: Digest
+    stopped: bool
+    round: int
+    drafts: tuple[DraftStatus, ...] = ()
+    duties: tuple[DutyStatus, ...] = ()
+    forks: tuple[ForkStatus, ...] = ()
+    liars: tuple[str, ...] = ()
+    asks: int = 0
+    members: tuple[MemberStatus, ...] = ()
+    crowded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """The status of a node, for its operators. `misbehaviour` counts stored proofs."""
+
+    software: str
+    origin: str
+    started: int
+    peers: tuple[PeerStatus, ...]
+    logs: tuple[LogStatus, ...]
+    store: StoreStatus
+    holds: int
+    misbehaviour: int
+    quotas: tuple[Quota, ...]
+    warnings: tuple[str, ...]
+    served: tuple[ServedStatus, ...] = ()
+    governance: GovernanceStatus | None = None
 
 
 def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
@@ -260,3 +392,62 @@ def _name(value: str) -> str:
 
 def _text(value: str) -> str:
     return read_text(value, "text", limits.STATUS_TEXT)
+
+
+class OperatorCalls(ServiceCalls):
+    """The calls of `OperatorService`."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls)
+        self._operator = OperatorServiceStub(calls.connection.channel)
+
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        """Add a file on the node's machine to its store. Returns whether the node had it already. The node hashes the
+        file first: use a long timeout. Raises NotFound, Untrusted and OutOfSpace."""
+        named = types_pb2.ObjectSize(digest=encode_digest(digest), size=size)
+        request = operator_pb2.AdoptRequest(path=str(path), object=named)
+        return (await self._calls.unary(self._operator.Adopt, request)).already_held
+
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        """Keep or dismiss a request to join. For operators. Raises NotFound, OutOfSpace."""
+        request = operator_pb2.DecideAskRequest(member=encode_digest(member), keep=keep)
+        await self._calls.unary(self._operator.DecideAsk, request)
+
+    async def status(self) -> NodeStatus:
+        return decode_status(await self._calls.unary(self._operator.GetStatus, operator_pb2.GetStatusRequest()))
+
+
+class OperateService(Protocol):
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        """Add the file at `path` (absolute) to the store. Returns whether it was stored already."""
+
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        """Keep or dismiss a request to join. Raises NotFound, OutOfSpace."""
+
+    async def status(self) -> NodeStatus: ...
+
+
+class OperatorServicer(OperatorServiceServicer):
+    def __init__(self, operating: OperateService) -> None:
+        self._operating = operating
+
+    async def Adopt(self, request: operator_pb2.AdoptRequest, context: Context) -> operator_pb2.AdoptResponse:
+        require_operator()
+        path = Path(read_text(request.path, "path", limits.PATH))
+        if not path.is_absolute():
+            raise Malformed("not an absolute path", why="the node has another working directory")
+        digest, size = read_digest(request.object.digest), read_integer(request.object.size, "size")
+        return operator_pb2.AdoptResponse(already_held=await self._operating.adopt(path, digest, size))
+
+    async def DecideAsk(
+        self, request: operator_pb2.DecideAskRequest, context: Context
+    ) -> operator_pb2.DecideAskResponse:
+        require_operator()
+        await self._operating.decide_ask(read_digest(request.member), keep=request.keep)
+        return operator_pb2.DecideAskResponse()
+
+    async def GetStatus(
+        self, request: operator_pb2.GetStatusRequest, context: Context
+    ) -> operator_pb2.GetStatusResponse:
+        require_operator()
+        return encode_status(await self._operating.status())

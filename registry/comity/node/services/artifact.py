@@ -22,7 +22,8 @@ from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.statement import parse_entry
 from comity.wire import limits
-from comity.wire.messages import LocatedEntry, SearchPage
+from comity.wire.artifact import SearchPage
+from comity.wire.messages import LocatedEntry
 
 
 @dataclass(frozen=True, slots=True)

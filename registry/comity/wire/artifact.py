@@ -1,0 +1,97 @@
+"""`ArtifactService`: statements about names and artifacts. Values, codec, calls and servicer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from comity.trust.encoding import Digest
+from comity.v1 import artifact_pb2, types_pb2
+from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer, ArtifactServiceStub
+from comity.wire import limits
+from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
+from comity.wire.messages import LocatedEntry, decode_located, encode_located
+from comity.wire.services import Context, at_most
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """One page of results; `next_cursor` is empty on the last page."""
+
+    found: tuple[LocatedEntry, ...]
+    next_cursor: str = ""
+
+
+def encode_page(page: SearchPage) -> artifact_pb2.SearchResponse:
+    return artifact_pb2.SearchResponse(found=map(encode_located, page.found), next_cursor=page.next_cursor)
+
+
+def decode_page(message: artifact_pb2.SearchResponse) -> SearchPage:
+    return SearchPage(
+        found=read_many(message.found, "results", limits.SEARCH_PAGE, decode_located),
+        next_cursor=read_text(message.next_cursor, "cursor", limits.TOKEN),
+    )
+
+
+class ArtifactCalls(ServiceCalls):
+    """The calls of `ArtifactService`."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls)
+        self._artifact = ArtifactServiceStub(calls.connection.channel)
+
+    async def resolve(
+        self, name: str, version: str | None = None, publisher: Digest | None = None
+    ) -> tuple[LocatedEntry, ...]:
+        """Returns statements that claim a name, in the order in which the node first saw the claimants; only those of
+        `publisher` if given. Raises NotFound."""
+        asked = None if publisher is None else encode_digest(publisher)
+        request = artifact_pb2.ResolveRequest(name=name, version=version, publisher=asked)
+        return await self._calls.all(self._artifact.Resolve, request, decode_located, limits.RESOLVED)
+
+    async def claims(self, digest: Digest) -> tuple[LocatedEntry, ...]:
+        """Returns statements about an artifact, and about the authors of those statements. Raises NotFound."""
+        request = artifact_pb2.GetClaimsRequest(artifact=encode_digest(digest))
+        return await self._calls.all(self._artifact.GetClaims, request, decode_located, limits.CLAIMS)
+
+    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
+        request = artifact_pb2.SearchRequest(query=query, cursor=cursor, limit=limit)
+        return decode_page(await self._calls.unary(self._artifact.Search, request))
+
+
+class ArtifactReads(Protocol):
+    def resolve(
+        self, name: str, version: str | None, publisher: Digest | None
+    ) -> AsyncGenerator[LocatedEntry, None]: ...
+
+    def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]: ...
+
+    async def search(self, query: str, cursor: str, limit: int) -> SearchPage: ...
+
+
+class ArtifactServicer(ArtifactServiceServicer):
+    def __init__(self, artifacts: ArtifactReads) -> None:
+        self._artifacts = artifacts
+
+    async def Resolve(self, request: artifact_pb2.ResolveRequest, context: Context) -> AsyncIterator[types_pb2.Located]:
+        name = read_text(request.name, "name", limits.NAME)
+        version = read_text(request.version, "version", limits.NAME) if request.HasField("version") else None
+        publisher = read_digest(request.publisher) if request.HasField("publisher") else None
+        async for located in at_most(limits.RESOLVED, self._artifacts.resolve(name, version, publisher)):
+            yield encode_located(located)
+
+    async def GetClaims(
+        self, request: artifact_pb2.GetClaimsRequest, context: Context
+    ) -> AsyncIterator[types_pb2.Located]:
+        async for located in at_most(limits.CLAIMS, self._artifacts.claims(read_digest(request.artifact))):
+            yield encode_located(located)
+
+    async def Search(self, request: artifact_pb2.SearchRequest, context: Context) -> artifact_pb2.SearchResponse:
+        page = await self._artifacts.search(
+            read_text(request.query, "query", limits.NAME),
+            read_text(request.cursor, "cursor", limits.TOKEN),
+            read_integer(request.limit, "limit", most=limits.SEARCH_PAGE) or limits.SEARCH_PAGE,
+        )
+        return encode_page(page)

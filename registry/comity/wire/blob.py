@@ -1,0 +1,168 @@
+"""`BlobService`: objects, blobs and their piece records. Values, codec, calls and servicer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.v1 import blob_pb2
+from comity.v1.blob_pb2_grpc import BlobServiceServicer, BlobServiceStub
+from comity.wire import limits
+from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
+from comity.wire.services import Context
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStat:
+    """Whether a node has a blob, complete and verified by the node; `size` is 0 if it does not."""
+
+    digest: Digest
+    have: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobLocation:
+    """Another location of a blob, unverified. The URL is a bearer secret until it expires: never log it."""
+
+    kind: str
+    url: str
+
+    def __repr__(self) -> str:
+        return f"<BlobLocation {self.kind}>"
+
+
+def encode_stat(stat: BlobStat) -> blob_pb2.BlobStat:
+    return blob_pb2.BlobStat(digest=encode_digest(stat.digest), have=stat.have, size=stat.size)
+
+
+def decode_stat(message: blob_pb2.BlobStat) -> BlobStat:
+    return BlobStat(read_digest(message.digest), message.have, read_integer(message.size, "size"))
+
+
+def encode_location(location: BlobLocation) -> blob_pb2.Location:
+    return blob_pb2.Location(kind=location.kind, url=location.url)
+
+
+def decode_location(message: blob_pb2.Location) -> BlobLocation:
+    return BlobLocation(
+        kind=read_text(message.kind, "kind of location", limits.LABEL),
+        url=read_text(message.url, "location", limits.PATH),
+    )
+
+
+class BlobCalls(ServiceCalls):
+    """The calls of `BlobService`."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls)
+        self._blob = BlobServiceStub(calls.connection.channel)
+        self._read: grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes]
+        self._read = calls.connection.channel.unary_stream(
+            "/comity.v1.BlobService/Read",
+            request_serializer=blob_pb2.ReadRequest.SerializeToString,
+            response_deserializer=None,  # the messages are the bytes themselves
+        )
+
+    async def object(self, digest: Digest) -> bytes:
+        """Returns a whole object. Raises NotFound, and Untrusted if its SHA-256 is not `digest`."""
+        data = await self._calls.join(
+            self._blob.GetObject, blob_pb2.GetObjectRequest(digest=encode_digest(digest)), limits.OBJECT
+        )
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Untrusted("not the requested object", why=f"its sha256 is not {digest}", code="DIGEST")
+        return data
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        """Returns the piece records of a blob. Check their root against a piece index. Raises NotFound."""
+        request = blob_pb2.GetRecordsRequest(blob=encode_digest(digest), layout=layout)
+        return await self._calls.join(self._blob.GetRecords, request, limits.RECORDS)
+
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
+        """Returns what the node has of each blob, in the order of `digests`."""
+        request = blob_pb2.StatRequest(digests=map(encode_digest, digests))
+        answer = await self._calls.unary(self._blob.Stat, request)
+        stats = read_many(answer.blobs, "blobs", limits.STAT_DIGESTS, decode_stat)
+        if [stat.digest for stat in stats] != list(digests):
+            raise Malformed("the answer is about other blobs", why="expected the requested digests in their order")
+        return stats
+
+    async def locations(self, digest: Digest) -> tuple[BlobLocation, ...]:
+        """Returns other locations of a blob, unverified; may be none. Raises NotFound."""
+        request = blob_pb2.ListLocationsRequest(digest=encode_digest(digest))
+        answer = await self._calls.unary(self._blob.ListLocations, request)
+        return read_many(answer.locations, "locations", limits.LOCATIONS, decode_location)
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """Yields `length` unverified bytes of a blob from `offset`; fewer only if the node reports its end.
+        Raises NotFound."""
+        request = blob_pb2.ReadRequest(digest=encode_digest(digest), offset=offset, length=length)
+        items = length // limits.MIN_CHUNK + 1
+        async with aclosing(self._calls.stream(self._read, request, items=items, size=length)) as chunks:
+            async for chunk in chunks:
+                length -= len(chunk)
+                if length < 0:
+                    raise Malformed("more bytes than requested", code="UNBOUNDED")
+                yield chunk
+
+
+class BlobReads(Protocol):
+    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+        """Returns one result per digest, in order."""
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        """Raises NotFound."""
+
+    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
+        """Raises NotFound."""
+
+    def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """Yields `length` bytes, fewer only at the end of the blob. Raises NotFound."""
+
+
+class BlobServicer(BlobServiceServicer):
+    def __init__(self, blobs: BlobReads) -> None:
+        self._blobs = blobs
+
+    async def GetObject(self, request: blob_pb2.GetObjectRequest, context: Context) -> AsyncIterator[blob_pb2.Chunk]:
+        digest = read_digest(request.digest)
+        (stat,) = await self._blobs.stat([digest])
+        if not stat.have:
+            raise NotFound("no such object here", why=f"this node does not hold {digest}")
+        if stat.size > limits.OBJECT:
+            raise Malformed("object too large", why=f"it has {stat.size} bytes", hint="use Read", code="OVERSIZED")
+        async with aclosing(self._blobs.read(digest, 0, stat.size)) as chunks:
+            async for chunk in chunks:
+                yield blob_pb2.Chunk(data=chunk)
+
+    async def GetRecords(self, request: blob_pb2.GetRecordsRequest, context: Context) -> AsyncIterator[blob_pb2.Chunk]:
+        layout = read_text(request.layout, "layout", limits.LABEL)
+        records = await self._blobs.records(read_digest(request.blob), layout)
+        for start in range(0, len(records), limits.CHUNK):
+            yield blob_pb2.Chunk(data=records[start : start + limits.CHUNK])
+
+    async def Stat(self, request: blob_pb2.StatRequest, context: Context) -> blob_pb2.StatResponse:
+        digests = read_many(request.digests, "digests", limits.STAT_DIGESTS, read_digest)
+        return blob_pb2.StatResponse(blobs=map(encode_stat, await self._blobs.stat(digests)))
+
+    async def ListLocations(
+        self, request: blob_pb2.ListLocationsRequest, context: Context
+    ) -> blob_pb2.ListLocationsResponse:
+        locations = await self._blobs.locations(read_digest(request.digest))
+        return blob_pb2.ListLocationsResponse(locations=map(encode_location, locations[: limits.LOCATIONS]))
+
+    async def Read(self, request: blob_pb2.ReadRequest, context: Context) -> AsyncIterator[Any]:
+        """Yields the raw bytes; `server` registers this call without a serializer."""
+        offset = read_integer(request.offset, "offset")
+        length = read_integer(request.length, "length", least=1, most=limits.READ)
+        async with aclosing(self._blobs.read(read_digest(request.digest), offset, length)) as chunks:
+            async for chunk in chunks:
+                yield chunk
