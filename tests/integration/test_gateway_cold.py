@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.gateway.app import serve_gateway
-from comity.gateway.hub import routes as streams
+from comity.gateway.hub import files as streams
 from comity.node.replication import on_demand as cold
 from comity.node.replication.files import FileFetcher
 from comity.trust.artifact import PieceRecord

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from comity.content.secrets import TokenFile
 from comity.gateway.app import serve_gateway
-from comity.gateway.hub import routes as streams
+from comity.gateway.hub import files as streams
 from comity.node.importing import read_through as passages
 from comity.node.importing.read_through import ReadThroughImport
 from comity.trust.encoding import sha256

@@ -99,11 +99,12 @@ async def test_a_statement_that_is_proven_after_its_log_was_mirrored_makes_answe
 ) -> None:
     monkeypatch.setattr(judge, "CHECK_INTERVAL", 0)
     ledger, log = AsyncLedger(Ledger.open(tmp_path, lambda: 1_000)), LogKeys.generate("one.example/log")
-    ledger.tables.logs.create(log.origin, log.vkey, own=True)
+    ledger.tables.logs.create(log.origin, log.vkey)
     generations = Generations(ledger)
     begun = await generations.now()
     assert await generations.now() == begun
-    ledger.tables.logs.append(log.vkey, case().claims)
+    lines = case().claims
+    ledger.tables.logs.advance(log.vkey, 0, lines, log.note_over(lines))
     mirrored = await generations.now()
     LineProver(ledger.tables, lambda who: []).finish_all()
     assert begun < mirrored < await generations.now()

@@ -110,9 +110,8 @@ class _Waiting:
 
 
 def mirror(quotas: Any) -> Any:
-    config = SimpleNamespace(replication=SimpleNamespace(interval_seconds=5))
     nothing: Any = None
-    return LogMirror(SimpleNamespace(config=config, ledger=None), nothing, nothing, quotas, nothing, nothing)  # type: ignore[arg-type]
+    return LogMirror(nothing, nothing, nothing, nothing, 5, nothing, nothing, quotas, nothing, nothing)
 
 
 def link(member: Digest) -> Any:

@@ -9,20 +9,21 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.threads import AsyncLedger, LedgerCache
 from comity.trust.errors import NotFound
+from support.logs import LogKeys
 
-LOG = "one.example/log"
+LOG = LogKeys.generate("one.example/log")
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[AsyncLedger]:
     opened = AsyncLedger(Ledger.open(tmp_path, lambda: 1_000))
-    opened.tables.logs.create(LOG, LOG, own=True)
+    opened.tables.logs.create(LOG.origin, LOG.vkey, own=True)
     yield opened
     opened.close()
 
 
 def write(ledger: AsyncLedger) -> None:
-    ledger.tables.logs.append(LOG, [b"a line"])
+    ledger.tables.logs.append(LOG.vkey, [b"a line"])
 
 
 async def test_an_answer_stands_until_something_is_written(ledger: AsyncLedger) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,6 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.replication import side_object_repair as custody
-from comity.node.replication.files import FileFetcher
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -31,14 +31,14 @@ class Bench:
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.looked_at: list[tuple[int, int]] = []
         monkeypatch.setattr(custody, "_named", self._named)
-        self.custody = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, cast(FileFetcher, self))
+        self.custody = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, self.require_objects)
         self.loops: Any = SimpleNamespace(loop=lambda *rest: None, wake=lambda name: None)
 
     def _named(self, ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
         self.looked_at.append((start, end))
         return [SideObject.of(BODY)] if start == 0 else []
 
-    async def require_objects(self, items: tuple[SideObject, ...]) -> None:
+    async def require_objects(self, items: Sequence[SideObject]) -> None:
         raise NotFound("nobody has it")
 
     async def turn(self, *, recheck: bool = False) -> None:

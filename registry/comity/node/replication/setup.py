@@ -90,7 +90,7 @@ class ReplicationTasks:
             self.charter_follower.fetch_epochs if self.charter_follower else _no_charter,
         )
         files = FileFetcher(ledger, store, pools, metrics, uploads, self.peers.links.values, side_objects)
-        self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files)
+        self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
         self.replicas = Replicas(
             ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
         )

@@ -9,14 +9,13 @@ entries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import structlog
 
 from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
-from comity.node.replication.files import FileFetcher
 from comity.node.replication.mirror import statement_of
 from comity.node.replication.side_objects import missing_side_objects
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -33,17 +32,21 @@ DEADLINE: Final = 7 * 86_400.0
 _log: Final = structlog.get_logger("comity.node")
 
 
+RequireObjects = Callable[[Sequence[SideObject]], Awaitable[None]]
+"""Fetches missing side objects. Raises what `FileFetcher.require_objects` raises."""
+
+
 class SideObjectRepair:
     """Tracks the missing side objects of logged entries. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, interval: float, files: FileFetcher
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, interval: float, require_objects: RequireObjects
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._pools = pools
         self._interval = interval
-        self._files = files
+        self._require_objects = require_objects
         self._checked: dict[str, int] = {}
         self._saved: dict[str, int] = {}
         self.missing: dict[SideObject, None] = {}
@@ -69,7 +72,7 @@ class SideObjectRepair:
         failure = ""
         for item in list(self.missing):
             try:
-                await self._files.require_objects((item,))
+                await self._require_objects((item,))
             except (ComityError, TimeoutError) as error:
                 failure = str(error)
                 continue
