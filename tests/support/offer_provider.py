@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from comity.content import fault
 from comity.ledger.ledger import Ledger
@@ -16,7 +16,6 @@ from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Seat
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import GrantReconciler, OfferProvider, RecordWriter
-from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.keys import Signer
@@ -57,7 +56,7 @@ class CountingHouse:
         self.ledger, self.log = self.async_ledger.tables, membership.seat.log
         signer = NodeSigner(NODE.record, NODE.online)
         self.index = OfferIndex(self.async_ledger, self._pools, membership, 1)  # of others' logs
-        writer = RecordWriter(self.async_ledger, membership, signer, self._clock, cast(OwnLog, self))
+        writer = RecordWriter(self.async_ledger, membership, signer, self._clock, self.compose)
         self.provider = OfferProvider(membership, writer, self.index)
         self.clock = GrantReconciler(self._clock, self.provider, self.index)
 

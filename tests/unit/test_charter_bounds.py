@@ -23,7 +23,7 @@ from comity.node.charter.inbox import (
     MAX_ROTATIONS_A_LOG,
     OTHER_LOG,
 )
-from comity.node.offers.provider import (
+from comity.node.offers.admission import (
     MAX_REQUESTS_PER_IDENTITY,
     MAX_REQUESTS_WITHOUT_SEAT,
     MAX_STATEMENTS_PER_GRANT,

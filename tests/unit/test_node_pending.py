@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from comity.node.admission import require_permitted
 from comity.node.config import Publishing
-from comity.node.publishing import require_permitted
 from comity.node.uploads import MAX_PENDING, MAX_PER_CALLER, PendingSubmission, PendingSubmissions, Want, submission_id
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import pytest
-from comity.node.offers import provider as counter
-from comity.node.offers.provider import OfferAdmission
+from comity.node.offers import admission as counter
+from comity.node.offers.admission import OfferAdmission
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.offers.offer import Offer

@@ -25,7 +25,8 @@ import structlog
 from comity.content.blobs import BlobStore, lock_if_free
 from comity.content.heap import limit_arenas
 from comity.ledger.ledger import Ledger
-from comity.node.charter.admission import JoinRequests
+from comity.node.admission import Admission
+from comity.node.charter.admission import CharterAdmission, JoinRequests
 from comity.node.config import NodeConfig
 from comity.node.home import OpenedHome
 from comity.node.importing.importer import Importer
@@ -235,17 +236,10 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     replication = ReplicationTasks(home, uploads, supervisor)
     own_log, follower = replication.own_log, replication.charter_follower
     offers = OfferController(home, own_log, supervisor)
+    charter_admission = CharterAdmission(ledger, membership, follower)
+    admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
-        ledger,
-        store,
-        pools,
-        membership,
-        config.publishing,
-        config.limits,
-        uploads,
-        own_log,
-        follower,
-        offers.admission,
+        ledger, store, pools, membership.seat, uploads, own_log, admission, config.limits.upload_bytes
     )
     importer = Importer(ledger, store, pools, home.clock, signer, uploads, submissions, own_log)
     read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")

@@ -94,6 +94,9 @@ OPEN_TIMEOUT: Final = 10.0
 Recover = Callable[[], Awaitable[None]]
 """Returns when the ledger holds the newest log that this node ever signed. Raises Untrusted if it does not."""
 
+Compose = Callable[[Make], Awaitable[list[tuple[int, bytes]]]]
+"""Logs the lines that a function makes for the current log: `OwnLog.compose`."""
+
 _log: Final = structlog.get_logger("comity.node")
 
 
