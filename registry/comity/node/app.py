@@ -34,7 +34,7 @@ from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.metrics import Metrics, MetricsListener
-from comity.node.offers.provider import OfferController
+from comity.node.offers.controller import OfferController
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks

@@ -11,7 +11,7 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.home import OpenedHome
 from comity.node.intake import Intake
 from comity.node.members import Peer
-from comity.node.offers.provider import OFFERS
+from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.artifacts import Replicas
 from comity.node.replication.cosigner import CheckpointCosigner

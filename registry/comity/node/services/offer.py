@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
+from comity.node.offers.controller import OfferController
 from comity.node.offers.index import ListedRequest, OfferIndex, matching_grants, matching_offers
-from comity.node.offers.provider import OfferController, no_offer
+from comity.node.offers.own_chains import no_offer
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.offers.chain import OfferChain
