@@ -5,7 +5,7 @@ http          listening socket, connection limits, access tokens, errors, header
 hub/          the read routes of the Hugging Face Hub
 ollama        the registry routes of Ollama and of older llama.cpp
 fileserver/   a file server for large files and for peers, with signed URLs
-tlog          the HTTP APIs of transparency logs, witnesses and mirrors
+tlog/         the HTTP APIs of transparency logs, witnesses and mirrors
 
 `comity.trust` makes all trust decisions, and `comity.ledger` stores all state.
 """

@@ -17,21 +17,14 @@ from starlette.routing import Route
 
 from comity.content.secrets import TOKENS_FILE
 from comity.gateway.fileserver.server import FileRoutes, serve_files
-from comity.gateway.http import (
-    ConnectionSlots,
-    GatewayAccess,
-    RequestBounds,
-    error_response,
-    listen_http,
-    on_error,
-)
+from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.routes import HubRoutes, hub_routes
 from comity.gateway.ollama import OllamaRoutes, ollama_routes
-from comity.gateway.tlog import tlog_routes
+from comity.gateway.tlog.routes import tlog_routes
 from comity.node.home import OpenedHome
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.replication.setup import ReplicationTasks
