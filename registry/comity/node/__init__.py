@@ -1,8 +1,10 @@
 """The running node: serves calls, mirrors the logs and artifacts of other nodes, and signs its own log.
 
-    config, context, members    settings; opened keys, ledger and store; members, nodes and their keys
+    config, home, members       settings; opened keys, ledger and store; members, nodes and their keys
     app, listeners, supervisor  start and stop, the three listeners, background loops
+    threads                     the ledger for the event loop, and threads for other blocking work
     services/                   implementations of the RPC services
+    admission                   who may log what in this node's log
     publishing, uploads         statements and files from publishers
     replication/                logs, cosignatures, artifacts and misbehaviour proofs of peers
     own_log, intake             the log that this node writes; verification of the entries of all logs

@@ -1,5 +1,5 @@
 """A node's home, opened: its settings, keys, membership, ledger and blob store. Only the code that puts a node together
-takes a `OpenedHome`; every part of the node takes what it uses."""
+takes an `OpenedHome`; every part of the node takes what it uses."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class OpenedHome:
             metrics = Metrics()
             store = _open_store(config)
             served, locations = ServedBytes(metrics), LocationProviders(*_providers(config, store))
-            threads = AsyncLedger(ledger), store, Pools()
-            return cls(config, keys, membership, epochs, *threads, metrics, served, locations, clock)
+            calls = AsyncLedger(ledger)
+            return cls(config, keys, membership, epochs, calls, store, Pools(), metrics, served, locations, clock)
         except BaseException:
             ledger.close()
             raise
