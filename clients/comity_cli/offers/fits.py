@@ -29,7 +29,7 @@ def show_fits(
     model: Model, work: Workload, own: Sequence[tuple[str, AcceleratorGroup]], found: Sequence[FoundChain]
 ) -> None:
     """Print for each group of accelerators whether the model fits, with how many, and why."""
-    from comity_client.offers.fit import fit, group_of
+    from comity_client.offers.fit import fit, group_of, need_lines
 
     out, listed = output(), list[dict[str, Any]]()
     groups: list[tuple[str, str, str, AcceleratorGroup | str]] = [(text, "", "your own", group) for text, group in own]
@@ -40,14 +40,13 @@ def show_fits(
                 (f"{state.chain[:12]} {part.name}", state.chain, f"{lender}, {seen.view.status}", group_of(part))
             )
     out.say(model.title)
-    for at, (name, chain, lender, group) in enumerate(groups):
+    for what, how in need_lines(model, work):
+        out.fact(what, how)
+    for name, chain, lender, group in groups:
         if isinstance(group, str):
             out.warn(f"{name}: not checked, {group}")
             continue
         answer = fit(model, group, work)
-        if at == 0:
-            for what, how in answer.lines[:-3]:
-                out.fact(what, how)
         out.say(f"{name}  ({lender})")
         for what, how in answer.lines[-3:]:
             out.fact(what, how)

@@ -474,7 +474,7 @@ def fit(model: Model, group: AcceleratorGroup, work: Workload) -> OfferFit:
     shares = [_share(model, work, per_node, nodes) for nodes in _nodes(group) for per_node in _splits(model, group)]
     best = next((share for share in shares if share.total <= usable), None)
     shown = best or min(shares, key=lambda share: share.total)
-    lines = (*_need_lines(model, work), *_offer_lines(group, work, usable), _share_line(shown, usable))
+    lines = (*need_lines(model, work), *_offer_lines(group, work, usable), _share_line(shown, usable))
     if best is None:
         return OfferFit(False, shown.per_node, shown.nodes, _why_not(group, shown, usable), lines)
     where = _describe_share(best, group)
@@ -512,7 +512,8 @@ def _share(model: Model, work: Workload, per_node: int, nodes: int) -> _Share:
     return _Share(per_node, nodes, weights, _up(kept * layers * heads, cache.depth * cache.heads))
 
 
-def _need_lines(model: Model, work: Workload) -> tuple[tuple[str, str], ...]:
+def need_lines(model: Model, work: Workload) -> tuple[tuple[str, str], ...]:
+    """The memory that `model` needs for `work`, on any accelerators, as pairs (name, value with formula)."""
     weights, cache = model.weights, model.cache
     types = ", ".join(f"{name} {gib(weights.by_type[name])}" for name in weights.types)
     kept = ("weights", f"{gib(weights.total)}: {types}; from {weights.source}")
