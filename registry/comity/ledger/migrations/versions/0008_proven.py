@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008"
-down_revision = "0007"
+down_revision = "0006"  # 0007 filled a column of a table that this one drops
 
 
 def upgrade() -> None:
