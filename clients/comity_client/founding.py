@@ -38,7 +38,8 @@ from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest, Fields, Json, parse_json
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
-from comity.trust.identity import Inception, check_inception, check_jurisdiction, sign_inception
+from comity.trust.identity import Inception, check_inception, sign_inception
+from comity.trust.jurisdictions import check_new_jurisdiction
 from comity.trust.keys import HybridSigner, PublicKey
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
@@ -453,7 +454,7 @@ def init_node(
     connected (see `signing.seat_keys`). Raises Conflict if the directory is not empty, Malformed for an invalid name,
     address, number of keys or two listeners with one port, OutOfSpace, Unavailable.
     """
-    check_jurisdiction(jurisdiction)
+    check_new_jurisdiction(jurisdiction)
     check_name(f"{node_name}/cosigner")
     for address in (mutual, open_):
         Address.parse(address)
@@ -511,6 +512,26 @@ def _new_home(directory: Path) -> None:
             durable.make_folders(directory / folder, mode=0o700)
 
 
+def check_newcomer(card: NodeCard, nodes: Iterable[NodeRecord]) -> None:
+    """Return if the member of `card` may get a seat beside the members of `nodes`. Raises Malformed for an unknown
+    jurisdiction, and as `check_node_name`."""
+    check_new_jurisdiction(card.inception.jurisdiction)
+    check_node_name(card, nodes)
+
+
+def check_node_name(card: NodeCard, nodes: Iterable[NodeRecord]) -> None:
+    """Return if no node of another member in `nodes` has the name of the card's node. Raises Conflict
+    (NODE-NAME-TAKEN)."""
+    record = card.record
+    if any(other.name.lower() == record.name.lower() and other.member != record.member for other in nodes):
+        raise Conflict(
+            f"the node of {card.inception.label} cannot be called {record.name}",
+            why="a node of another member has this name",
+            hint="the newcomer makes a new card: comity init --name OTHER-NAME",
+            code="NODE-NAME-TAKEN",
+        )
+
+
 def draft_genesis(
     cards: Iterable[NodeCard],
     policy: CharterPolicy | None = None,
@@ -525,8 +546,11 @@ def draft_genesis(
         predecessor: the last charter of a federation that lost its quorum permanently and is founded again; its
             namespaces keep their publishers.
 
-    The same cards always give the same bytes. Raises Malformed if the charter breaks a rule.
+    The same cards always give the same bytes. Raises Malformed if the charter breaks a rule, and as `check_newcomer`.
     """
+    cards = list(cards)
+    for card in cards:
+        check_newcomer(card, [other.record for other in cards])
     members = list({card.inception.id: card.member for card in cards}.values())
     all_namespaces = {**(namespaces or {}), **(predecessor.namespaces if predecessor else {})}
     before = predecessor.digest if predecessor else None

@@ -9,7 +9,7 @@ import click
 import pytest
 from comity.trust.charter.document import Body, CharterPolicy, genesis, quorum
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed, NotFound
+from comity.trust.errors import Conflict, Malformed, NotFound
 from comity_cli.charter.changes import CHANGES, build_draft
 from comity_client.charter.proposals import (
     draft_admission,
@@ -31,8 +31,9 @@ class Card:
     """As much of a newcomer's node card as a draft needs."""
 
     def __init__(self, who: Identity) -> None:
-        self.member = who.member
-        self.lines = (who.entry.line, node(who).entry.line)
+        made = node(who)
+        self.member, self.inception, self.record = who.member, who.inception, made.record
+        self.lines = (who.entry.line, made.entry.line)
 
 
 NEWCOMER = Card(seat("BR"))
@@ -108,6 +109,24 @@ def test_a_word_too_few_or_too_many_is_not_passed_over(charter_state: CharterSta
 def test_values_that_are_none_are_refused(charter_state: CharterState, text: str) -> None:
     with pytest.raises(click.UsageError):
         meant(charter_state, text)
+
+
+def test_a_newcomer_of_no_jurisdiction_is_not_admitted(charter_state: CharterState) -> None:
+    with pytest.raises(Malformed) as refused:
+        build_draft("admit", ("card",), charter_state, lambda _: Card(seat("UK")))
+    assert refused.value.hint == 'write "GB"'
+
+
+def test_a_newcomer_whose_node_has_the_name_of_anothers_is_not_admitted(charter_state: CharterState) -> None:
+    for kind in (("admit", "card"), ("succeed", seat("KR").id, "card")):
+        with pytest.raises(Conflict) as refused:
+            build_draft(kind[0], kind[1:], charter_state, card_named, [node(seat("ES"), NEWCOMER.record.name).record])
+        assert refused.value.code == "NODE-NAME-TAKEN"
+
+
+def test_a_successor_may_give_its_node_the_name_of_the_lost_one(charter_state: CharterState) -> None:
+    lost = node(seat("ES"), NEWCOMER.record.name).record
+    assert build_draft("succeed", (seat("ES").id, "card"), charter_state, card_named, [lost])
 
 
 def test_what_other_rooms_refuse_stays_refused(charter_state: CharterState) -> None:

@@ -160,6 +160,30 @@ def test_a_bad_name_writes_nothing(tmp_path: Path, field: dict[str, str]) -> Non
     assert not (tmp_path / "node").exists()
 
 
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [("UK", 'write "GB"'), ("Switzerland", 'write "CH"'), ("spain", 'write "ES"'), ("ZZ", "write two capital letters")],
+)
+def test_a_node_is_not_made_for_a_jurisdiction_that_does_not_exist(tmp_path: Path, code: str, hint: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        found(tmp_path, code)
+    assert (refused.value.hint or "").startswith(hint)
+    assert not (tmp_path / code).exists()
+
+
+def test_a_jurisdiction_that_the_charter_names_is_kept(tmp_path: Path) -> None:
+    assert found(tmp_path, "antarctic-treaty").inception.jurisdiction == "antarctic-treaty"
+
+
+def test_two_founders_cannot_give_their_nodes_one_name(tmp_path: Path, cards: list[NodeCard]) -> None:
+    where = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    name = cards[0].record.name.upper()
+    other = init_node(tmp_path / "BR", jurisdiction="BR", org="Institute BR", node_name=name, **where)
+    with pytest.raises(Conflict) as refused:
+        draft_genesis([*cards, other])
+    assert refused.value.code == "NODE-NAME-TAKEN"
+
+
 def test_everybody_who_has_the_cards_drafts_the_same_bytes(cards: list[NodeCard], body: Body) -> None:
     assert draft_genesis(reversed(cards)).data == body.data
 

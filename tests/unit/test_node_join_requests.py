@@ -56,6 +56,8 @@ def test_after_a_rotation_the_record_is_signed_by_the_new_keys() -> None:
 
 
 PUBLISHER = identity("Somebody", algs=CLASSICAL)
+UK = seat("UK", CLASSICAL)
+"""GB is meant."""
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,7 @@ PUBLISHER = identity("Somebody", algs=CLASSICAL)
         lines(BR.entry, rotation(BR), rotation(BR, "another"), at(BR).entry),
         lines(BR.entry, rotation(CH), at(BR).entry),
         lines(PUBLISHER.entry, at(BR).entry),
+        lines(UK.entry, at(UK).entry),
         [b"{}"],
         [],
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -11,6 +11,7 @@ from comity.trust.charter.document import Body, CharterPolicy
 from comity.trust.encoding import parse_digest
 
 if TYPE_CHECKING:
+    from comity.trust.statements import NodeRecord
     from comity_client.charter.state import CharterMaterial, CharterState
     from comity_client.founding import NodeCard
 
@@ -30,30 +31,36 @@ MAX_DIGITS: Final = 9
 
 
 def build_draft(
-    kind: str, arguments: tuple[str, ...], charter_state: CharterState, card_named: Callable[[str], NodeCard]
+    kind: str,
+    arguments: tuple[str, ...],
+    charter_state: CharterState,
+    card_named: Callable[[str], NodeCard],
+    nodes: Collection[NodeRecord] = (),
 ) -> tuple[Body, CharterMaterial]:
     """The new body, and the statements about newcomers that others need to verify it.
 
     Args:
         kind: one of `CHANGES`.
         card_named: finds the card of a newcomer.
+        nodes: the known nodes of the members.
 
-    Raises click.UsageError for invalid arguments, and as `CharterState.member`, `card_named` and
+    Raises click.UsageError for invalid arguments, and as `CharterState.member`, `card_named`, `check_newcomer` and
     `comity_client.charter.proposals` do.
     """
     from comity_client.charter import proposals
     from comity_client.charter.state import CharterMaterial
+    from comity_client.founding import check_newcomer, check_node_name
 
     current = charter_state.current
     match kind, arguments:
         case "admit", [name]:
             card = card_named(name)
+            check_newcomer(card, nodes)
             return proposals.draft_admission(current, card.member), CharterMaterial.of(card.lines)
         case "succeed", [member, name]:
-            card = card_named(name)
-            return proposals.draft_succession(current, charter_state.member(member), card.member), CharterMaterial.of(
-                card.lines
-            )
+            card, old = card_named(name), charter_state.member(member)
+            check_node_name(card, [record for record in nodes if record.member != old.id])
+            return proposals.draft_succession(current, old, card.member), CharterMaterial.of(card.lines)
         case "remove", [member]:
             body = proposals.draft_removal(current, charter_state.member(member).id)
         case "rekey", [member]:

@@ -16,6 +16,7 @@ from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 
 if TYPE_CHECKING:
     from comity.trust.rotation import RotationChain
+    from comity.trust.statements import NodeRecord
     from comity_client.charter.proposals import GovernanceClient
     from comity_client.charter.state import CharterState, Confirmation
     from comity_client.founding import NodeCard
@@ -107,6 +108,14 @@ class CharterContext:
             raise NotFound(f"no node card {name[:80]!r}", why="neither a file nor the id of a join request",
                            hint="comity member asks", code="NO-CARD")  # fmt: skip
         return matching[0]
+
+    @property
+    def nodes(self) -> list[NodeRecord]:
+        """The nodes that the federation file and the charter state prove."""
+        from comity_client.charter.joining import carried_nodes
+
+        known = (*self.governance.federation.nodes, *carried_nodes(self.charter_state))
+        return [node.record for node in known if self.charter_state.current.member(node.record.member) is not None]
 
     @cached_property
     def governance_keys(self) -> Sequence[GovernanceKey]:

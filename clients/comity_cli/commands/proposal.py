@@ -106,7 +106,7 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
     from comity_cli.charter.signing import sign_and_deliver
 
     context = CharterContext(**options)
-    body, more = changes.build_draft(kind, what, context.charter_state, context.card)
+    body, more = changes.build_draft(kind, what, context.charter_state, context.card, context.nodes)
     plan = acts.propose_plan(
         context.charter_state.adding(more), context.governance_keys[0].public, body, text, despite_quorum=despite_quorum
     )

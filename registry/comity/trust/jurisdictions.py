@@ -1,7 +1,7 @@
-"""Country codes of ISO 3166-1, used to check jurisdictions in a policy.
+"""Country codes of ISO 3166-1, used to check jurisdictions in a policy, and those of new members.
 
-Signed statements are not checked against this list: countries change, and a verdict must not depend on the version of
-the software. Use the list only for codes that a user types.
+Signed statements are not checked against this list when they are verified: countries change, and a verdict must not
+depend on the version of the software. Use the list for codes that a user types, and before a new member is accepted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from typing import Final
+
+from comity.trust.errors import Malformed
 
 _ALPHA_2_AND_3: Final = """
 AF AFG AX ALA AL ALB DZ DZA AS ASM AD AND AO AGO AI AIA AQ ATA AG ATG AR ARG AM ARM AW ABW AU AUS AT AUT AZ AZE BS BHS
@@ -37,6 +39,19 @@ _ALIASES: Final = {
     **dict(zip((code.lower() for code in _PAIRS[1::2]), _PAIRS[::2], strict=True)),
     **{code.lower(): code for code in _PAIRS[::2]},
 }  # fmt: skip
+
+
+def check_new_jurisdiction(code: str) -> str:
+    """Return `code` if a new member may have it: a country code, or the lower-case name of another jurisdiction. Raises
+    Malformed, with the code that is probably meant as the hint."""
+    if code in COUNTRIES or (code.islower() and code not in _ALIASES):
+        return code
+    guess = suggest_jurisdiction(code)
+    raise Malformed(
+        f"{code[:40]!r} is not a jurisdiction",
+        why="it is not a country code of ISO 3166-1",
+        hint=f'write "{guess}"' if guess else 'write two capital letters, such as "CH", or a longer lower-case name',
+    )
 
 
 def suggest_jurisdiction(code: str, names: Iterable[str] = ()) -> str | None:

@@ -35,6 +35,7 @@ from comity.trust.charter.votes import CONSENTED, INTENT, RATIFIED
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Refused, Untrusted
 from comity.trust.identity import check_inception
+from comity.trust.jurisdictions import check_new_jurisdiction
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import NodeRecord, check_node_record, parse_addresses, signed_by_node
@@ -287,6 +288,7 @@ def check_card(lines: Sequence[bytes]) -> Digest:
     if inception.kind != "member":
         why = "the identity is a publisher, not a member"
         raise Untrusted("card refused", why=why, hint="make a member identity: comity init --help", code="CARD")
+    check_new_jurisdiction(inception.jurisdiction)
     chain = follow(KeyState.of_inception(inception), by_kind.get("rotated", ()))
     if len(chain.steps) != len(by_kind.get("rotated", ())) or chain.disputes:
         raise Untrusted("card refused", why="its rotations are not one chain from the inception", code="CARD")
