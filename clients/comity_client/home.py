@@ -9,15 +9,13 @@ placed/        index of the pieces of placed files, for reuse by the next pull
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content import durable
-from comity.content.durable import disk_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +60,7 @@ class Home:
         return folder
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> AbstractContextManager[None]:
     """Hold an exclusive lock of `folder`, which must exist, while the block runs; blocks until the lock is free. The
     kernel releases the lock if the process dies."""
-    with disk_errors(f"{folder} was not locked"):
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with disk_errors(f"{folder} was not locked"):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return durable.exclusive(folder / ".lock", f"{folder} was not locked")

@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 from comity.content.blobs import BlobLock
 from comity.trust.encoding import Digest
-BlobLock(Path(sys.argv[1]), Digest(sys.argv[2])).acquire()
+lock = BlobLock(Path(sys.argv[1]), Digest(sys.argv[2]))
+lock.acquire()
 print("held", flush=True)
 sys.stdin.read()
 """

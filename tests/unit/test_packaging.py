@@ -47,6 +47,7 @@ PROVIDERS = {
     "botocore": "boto3",  # boto3's own foundation, released with it
     "click": "click",
     "cryptography": "cryptography",
+    "filelock": "filelock",
     "google.protobuf": "protobuf",
     "google.rpc": "googleapis-common-protos",
     "gguf": "gguf",

@@ -32,6 +32,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, TypeAlias
 
+from filelock import Timeout
+
 from comity.content import durable, fault
 from comity.content.durable import disk_errors
 from comity.formats import TensorLayout
@@ -395,26 +397,25 @@ class _BlobReader(io.RawIOBase):
 
 class BlobLock:
     """An exclusive lock on the partial copy of one blob in `folder`, which must exist. It works across threads and
-    processes. Not re-entrant; one object has one holder. It may be acquired in one thread and released in another."""
+    processes. Not re-entrant; one object has one holder. It may be acquired in one thread and released in another. It
+    is released with its last reference."""
 
     def __init__(self, folder: Path, digest: Digest) -> None:
         self._path = folder / f"{parse_digest(digest)}.lock"
-        self._descriptor: int | None = None
+        self._lock = durable.file_lock(self._path)
 
     def acquire(self) -> None:
         """Wait for the lock. Blocking: on an event loop poll `try_acquire` instead."""
-        while not self._take(fcntl.LOCK_EX):
-            pass
+        self._take(blocking=True)
 
     def try_acquire(self) -> bool:
         """Acquire the lock if it is free; returns whether it was acquired."""
-        return self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self._take(blocking=False)
 
     def release(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
+        if self._lock.is_locked:
             self._path.unlink(missing_ok=True)  # before the release, else another holder's file could be removed
-            os.close(descriptor)
+            self._lock.release()
 
     def __enter__(self) -> BlobLock:
         self.acquire()
@@ -423,23 +424,16 @@ class BlobLock:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.release()
 
-    def _take(self, how: int) -> bool:
-        """Whether the lock was acquired. False if another holder has it, or if its last holder removed the file while
-        we waited: the locked file then has no name, and the next process would not see the lock."""
-        if self._descriptor is not None:
+    def _take(self, *, blocking: bool) -> bool:
+        """Whether the lock was acquired. A file that its last holder has removed meanwhile does not count as locked."""
+        if self._lock.is_locked:
             raise Conflict("this lock is already held", why="a BlobLock has one holder", code="BLOB-LOCKED")
         with disk_errors("the blob was not locked"):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                fcntl.flock(descriptor, how)
-                if os.fstat(descriptor).st_nlink:
-                    self._descriptor = descriptor
-            except BlockingIOError:
-                pass
-            finally:
-                if self._descriptor is None:
-                    os.close(descriptor)
-        return self._descriptor is not None
+                self._lock.acquire(blocking=blocking)
+            except Timeout:
+                return False
+        return True
 
 
 @contextmanager

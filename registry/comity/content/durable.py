@@ -1,4 +1,5 @@
-"""Crash-safe file writes: after any crash a file is the old one or the new one, and on disk when the call returns.
+"""Crash-safe file writes: after any crash a file is the old one or the new one, and on disk when the call returns. And
+the locks for the only writer of a file.
 
 The order is always: write a temporary file, fsync it, rename it, fsync the folder, and fsync the source folder if that
 is another. Before each step is a fault point: `<point>.fsync`, `<point>.rename`, `<point>.folder`, `<point>.source`;
@@ -18,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
+
+from filelock import BaseFileLock, FileLock
 
 from comity.content import fault
 from comity.trust.errors import OutOfSpace, Unavailable
@@ -97,3 +100,20 @@ def make_folders(path: Path, *, mode: int = 0o755) -> None:
     make_folders(path.parent, mode=mode)
     path.mkdir(mode=mode, exist_ok=True)
     sync(path.parent, point="folders.fsync")
+
+
+def file_lock(path: Path) -> BaseFileLock:
+    """An exclusive lock (flock) on the file `path`, which is made if it is missing and stays. It works across threads
+    and processes, and the kernel releases it when its process ends. A file system without flock raises OSError: a lock
+    by the existence of a file would outlive its process."""
+    return FileLock(path, mode=0o600, thread_local=False, poll_interval=0.01, fallback_to_soft=False)
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock on the file `path` while the block runs; waits until it is free. Raises OutOfSpace, Unavailable;
+    `what` names the operation that failed."""
+    with disk_errors(what):
+        held = file_lock(path).acquire()
+    with held:
+        yield

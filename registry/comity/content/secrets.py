@@ -15,15 +15,14 @@ A token is `hf_` and 40 random letters and digits, because Hub clients send no o
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import secrets
 import stat
 import string
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -208,17 +207,9 @@ class TokenFile:
         document = json.dumps({"schema": TOKENS_SCHEMA, "tokens": listed}, indent=1).encode() + b"\n"
         durable.write_file(self._path, document, mode=0o600, point="tokens")
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self) -> AbstractContextManager[None]:
         """Hold the lock for the only writer."""
-        with disk_errors("the tokens were not written"):
-            lock = self._path.with_name(f".{self._path.name}.lock")
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return durable.exclusive(self._path.with_name(f".{self._path.name}.lock"), "the tokens were not written")
 
 
 def token_hash(secret: str) -> Digest:

@@ -15,8 +15,6 @@ used.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -29,11 +27,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from filelock import Timeout
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from comity.content import fault
+from comity.content.durable import file_lock
 from comity.ledger import schema
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.tlog.note import VerifierKey
@@ -107,19 +107,17 @@ class FolderLock:
     """Holds the exclusive lock on a ledger folder. Raises Conflict(code="LEDGER-LOCKED")."""
 
     def __init__(self, folder: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.fdopen(os.open(folder / LOCK_FILE, flags, 0o600), "rb")
+        self._lock = file_lock(folder / LOCK_FILE)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
             raise ledger_locked("stop the node that uses this folder, or wait until that node ends") from error
 
     def require(self) -> None:
         """Never raises: the kernel keeps the lock until the process ends."""
 
     def release(self) -> None:
-        self._file.close()
+        self._lock.release()
 
 
 def ledger_locked(hint: str) -> Conflict:
