@@ -56,6 +56,7 @@ PROVIDERS = {
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
     "huggingface_hub": "huggingface-hub",
+    "jinja2": "jinja2",
     "numpy": "numpy",
     "picklescan": "picklescan",
     "pkcs11": "python-pkcs11",
@@ -196,7 +197,8 @@ def test_wheel_and_sdist_hold_the_sources_and_nothing_else(tmp_path: Path) -> No
     sources = {f"{p.relative_to(ROOT / p.relative_to(ROOT).parts[0]).as_posix()}" for p in _sources()}
     assert sources <= packed
     assert {"comity/py.typed", "comity_client/py.typed", "comity_cli/py.typed"} <= packed
-    assert {"comity/v1/node_pb2.pyi", "comity/ledger/migrations/script.py.mako"} <= packed
+    data = {"comity/v1/node_pb2.pyi", "comity/ledger/migrations/script.py.mako", "comity_client/pages/report.html"}
+    assert data <= packed
     assert {name.partition("/")[0] for name in packed} == {
         "comity",
         "comity_client",
