@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow long lint docs bench
+.PHONY: setup demo test slow long mutation lint docs bench
 
 setup:
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev]'
@@ -14,6 +14,8 @@ slow:
 	$(BIN)/python -m pytest -n 3 -m "slow and not long"
 long:
 	$(BIN)/python -m pytest -m long
+mutation:
+	$(BIN)/python tests/mutation/run.py --jobs 2
 lint:
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 docs:
