@@ -6,12 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter.certificate import MAX_LINES, Certificate, assemble, certify
+from comity.trust.charter.certificate import (
+    MAX_LINES,
+    Certificate,
+    StatementSet,
+    ValidVotes,
+    assemble,
+    certify,
+    consenting,
+    decide,
+)
 from comity.trust.charter.document import Body, CharterPolicy, draft
 from comity.trust.charter.votes import consent, parse_vote
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, sign_inception
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.rotation import Rotation, rotate
+from comity.trust.statement import Entry, Statement, Subject, parse_entry, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import Identity, seat, signer
@@ -327,6 +337,127 @@ def test_a_certificate_is_bounded(room: Assembly, body: Body, monkeypatch: pytes
     with pytest.raises(Malformed, match="too large"):
         certify(room.body, body, lines(room))
     assert assemble(room.body, body, room.lines) is None
+
+
+def test_a_certificate_may_be_as_large_as_the_limit(
+    room: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.lines.clear()
+    vote(room, body, A, B, C)
+    size = sum(map(len, lines(room)))
+    for lines_, bytes_, fits in ((6, size, True), (5, size, False), (6, size - 1, False)):
+        monkeypatch.setattr("comity.trust.charter.certificate.MAX_LINES", lines_)
+        monkeypatch.setattr("comity.trust.charter.certificate.MAX_CERTIFICATE", bytes_)
+        assert (assemble(room.body, body, room.lines) is not None) == fits
+        if fits:
+            certify(room.body, body, lines(room))
+        else:
+            with pytest.raises(Malformed, match="too large"):
+                certify(room.body, body, lines(room))
+
+
+def test_the_earliest_round_that_is_decided_decides(room: Assembly, body: Body) -> None:
+    for at in (4, 2, 5, 3):
+        vote(room, body, A, B, C, at=at)
+    vote(room, body, D, at=1)
+    decision = decide(ValidVotes(room.body, StatementSet.sort(room.lines)), body)
+    assert (decision.round, set(decision.ratified)) == (2, {A.id, B.id, C.id})
+
+
+def test_of_rounds_without_a_quorum_the_fullest_is_named(room: Assembly, body: Body) -> None:
+    vote(room, body, A, at=1)
+    vote(room, body, A, B, at=2)
+    vote(room, body, C, at=3)
+    assert refusal(room, body).startswith("2 of 3 members")
+
+
+def test_the_lines_of_a_certificate_are_in_the_order_of_members_and_name_no_more(room: Assembly, body: Body) -> None:
+    room.lines += [who.entry for who in SEATS]
+    vote(room, body, C, B, A)
+    made = certified(room, body)
+    voters = [parse_vote(parse_entry(line)).member for line in made.lines]
+    assert voters == sorted(voters) and len(made.lines) == 6, "members before need no inception"
+
+
+def test_a_vote_with_the_shortest_path_of_rotations_is_proven_by_it(room: Assembly, body: Body) -> None:
+    """Each rotation may keep a key, so one signature verifies in several states."""
+    begun = seated(C.member, of(C))
+    second, rotation = begun.to("second")
+    back = Rotation(C.id, 2, second.state.digest, begun.state.keys, ())
+    again = rotate(second.state, back, second.recovery, begun.keys)
+    room.lines += [rotation, again]
+    vote(room, body, A, B, C)
+    assert len(certified(room, body).lines) == 6
+
+
+def test_rotations_count_up_to_a_limit(room: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = seated(C.member, of(C))
+    second, first_rotation = begun.to("second")
+    third, second_rotation = second.to("third")
+    room.lines += [first_rotation, second_rotation]
+    vote(room, body, A, B, replace_signer(C, third.keys[0]))
+    assert len(certified(room, body).lines) == 8
+    monkeypatch.setattr("comity.trust.charter.certificate.MAX_ROTATIONS_COUNTED", 1)
+    refusal(room, body)
+    vote(room, body, replace_signer(C, second.keys[0]))
+    assert len(certified(room, body).lines) == 7
+
+
+def test_who_has_a_vote_accepts_by_ratify_and_not_by_consent(room: Assembly) -> None:
+    body = reseated(room.body, [A.member, D.member, NEWCOMER.member])
+    body = draft(body.__class__.parse(room.body.data), members=body.members, policy=CharterPolicy(3, 1, 1, 0))
+    room.consent(NEWCOMER, body)
+    room.consent(D, body)
+    vote(room, body, A, B, C)
+    assert refusal(room, body) == "2 of its own members accepted it, not 3"
+    vote(room, body, D)
+    certified(room, body)
+
+
+def test_consents_of_others_are_passed_over(room: Assembly, body: Body) -> None:
+    vote(room, body, A, B, C)
+    room.consent(NEWCOMER, body)
+    assert NEWCOMER.id not in str(certified(room, body).lines)
+    genesis = found(SEATS)
+    assert consenting(genesis, [consent(genesis, NEWCOMER.id, NEWCOMER.signer).line]) == frozenset()
+
+
+def test_an_observer_consents_with_keys_that_its_seat_lists(room: Assembly) -> None:
+    """Its inception is no way back to keys that it left before the charter."""
+    begun = of(D)
+    second, rotation = begun.to("second")
+    seat_ = replace(D.member, keys=second.state.keys, recovery=second.state.recovery)
+    seats = [seat_ if who is D else who.member for who in SEATS]
+    room.body = reseated(room.body, [replace(each, status="observer") if each is seat_ else each for each in seats])
+    body = draft(room.body, members=seats, policy=CharterPolicy(4, 1, 1, 0))
+    room.lines += [D.entry, rotation]
+    vote(room, body, A, B, C)
+    for key, accepts in ((D.signer, False), (second.keys[0], True)):
+        room.lines.append(consent(body, D.id, key))
+        assert (assemble(room.body, body, room.lines) is not None) == accepts
+
+
+def test_an_observer_of_several_keys_consents_with_its_threshold(room: Assembly) -> None:
+    keys = [signer(f"observer {number}", CLASSICAL) for number in range(3)]
+    seat_ = replace(D.member, keys=KeySet(tuple(key.public for key in keys), 2))
+    seats = [seat_ if who is D else who.member for who in SEATS]
+    room.body = reseated(room.body, [replace(each, status="observer") if each is seat_ else each for each in seats])
+    body = draft(room.body, members=seats, policy=CharterPolicy(4, 1, 1, 0))
+    vote(room, body, A, B, C)
+    for count in (1, 2):
+        room.lines.append(consent(body, D.id, *keys[:count]))
+        assert (assemble(room.body, body, room.lines) is not None) == (count == 2)
+
+
+def test_anything_may_be_sorted_and_nothing_else_is_a_rotation() -> None:
+    by = A.inception.author
+    entries = [
+        sign_statement(Statement(predicate, (Subject("", A.id),), by, {}), A.signer)
+        for predicate in ("inception", "rotated", "advisory")
+    ]
+    statements = StatementSet.sort(entries)
+    assert statements.inceptions == {A.id: [entries[0]]} and statements.rotations == {A.id: [entries[1]]}
+    assert len(StatementSet.read([entries[0].line, b"no statement", b"{}"]).notes) == 2
 
 
 def test_hybrid_keys_certify_and_half_a_signature_does_not() -> None:

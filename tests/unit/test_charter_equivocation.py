@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from comity.trust.charter.equivocation import (
+    KINDS,
     MAX_PROOFS,
     EquivocationProof,
     check_equivocation,
@@ -18,7 +20,7 @@ from comity.trust.charter.votes import Vote, parse_vote
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.rotation import follow
-from comity.trust.statement import Entry, sign_statement
+from comity.trust.statement import Entry, parse_entry, sign_statement
 from support.assembly import Assembly, change, members
 from support.rotations import of, seated
 from support.world import Identity
@@ -97,6 +99,82 @@ def test_an_intent_owns_up_to_what_was_ratified_before(
     said = (last[0], change(room.body, last[1])) if last else None
     room.intent(A, change(room.body, 1), 4, last=said, unlock=3 if last else None)
     assert kinds(room) == (["lock"] if lied else [])
+
+
+def test_the_newest_ratify_before_an_intent_is_the_one_that_it_must_declare(room: Assembly) -> None:
+    for at in (1, 2, 3, 6):
+        room.ratify(A, change(room.body, at), at)
+    room.intent(A, change(room.body, 3), 5, last=(2, change(room.body, 2)), unlock=4)
+    (proof,) = lies(room)
+    assert parse_vote(parse_entry(proof.second)).round == 3
+    room.intent(A, change(room.body, 3), 4, last=(3, change(room.body, 3)))
+    room.intent(A, change(room.body, 1), 1)
+    assert len(lies(room)) == 1, "the intent of round 4 declares it, and before round 1 there is none"
+
+
+def test_of_two_ratifys_in_one_round_an_intent_declares_one_at_most(room: Assembly) -> None:
+    for number in (1, 2):
+        room.ratify(A, change(room.body, number), 2)
+        room.intent(A, change(room.body, number), 2)
+    for number in (1, 2):
+        room.intent(A, change(room.body, number), 3 + number, last=(2, change(room.body, number)))
+    assert sorted(kinds(room)) == ["intents", "lock", "lock", "ratified"]
+
+
+def test_three_votes_of_one_round_are_one_lie(room: Assembly) -> None:
+    for number in (1, 2, 3):
+        room.intent(A, change(room.body, number), 2)
+        room.ratify(A, change(room.body, number), 3)
+    assert kinds(room) == ["intents", "ratified"]
+
+
+def test_votes_of_other_kinds_and_rounds_hide_no_lie(room: Assembly) -> None:
+    body = change(room.body, 9)
+    room.ratify(A, body, 1)
+    room.intent(A, body, 2, last=(1, body))
+    room.intent(A, body, 3, last=(1, body))
+    for number in (1, 2):
+        room.ratify(A, change(room.body, number), 2)
+        room.intent(A, change(room.body, number), 4, last=(2, change(room.body, 2)))
+    assert {"intents", "ratified"} <= set(kinds(room))
+
+
+def test_the_members_and_rounds_of_the_proofs_ascend(room: Assembly) -> None:
+    for who in reversed(SEATS):
+        for at in (3, 1, 2):
+            for number in (1, 2):
+                room.ratify(who, change(room.body, number), at)
+    found = [(lie.member, parse_vote(parse_entry(lie.first)).round) for lie in lies(room)]
+    assert found == [(who.id, at) for who in SEATS for at in (1, 2, 3)]
+
+
+VOTES: dict[str, Callable[[Assembly], Entry]] = {
+    "INTENT 1 a": lambda room: room.intent(A, change(room.body, 1)),
+    "INTENT 1 b": lambda room: room.intent(A, change(room.body, 2)),
+    "INTENT 2 a": lambda room: room.intent(A, change(room.body, 1), 2),
+    "RATIFY 1 a": lambda room: room.ratify(A, change(room.body, 1)),
+    "RATIFY 1 b": lambda room: room.ratify(A, change(room.body, 2)),
+    "RATIFY 2 a": lambda room: room.ratify(A, change(room.body, 1), 2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("second", VOTES)
+@pytest.mark.parametrize("first", VOTES)
+def test_two_lines_prove_one_kind_in_one_order(room: Assembly, first: str, second: str, kind: str) -> None:
+    one, other = VOTES[first](room).line, VOTES[second](room).line
+    (predicate, at, body), (predicate_, at_, body_) = first.split(), second.split()
+    twice = predicate == predicate_ and at == at_ and body != body_
+    proven = {
+        "intents": twice and predicate == "INTENT",
+        "ratified": twice and predicate == "RATIFY",
+        "lock": (predicate, predicate_) == ("INTENT", "RATIFY") and at_ < at,
+    }[kind]
+    if proven:
+        assert check_equivocation(kind, one, other, A.member.keys).member == A.id
+    else:
+        with pytest.raises(Untrusted, match="an honest member may sign both"):
+            check_equivocation(kind, one, other, A.member.keys)
 
 
 def test_an_honest_member_may_intend_one_body_and_ratify_another_in_one_round(room: Assembly) -> None:
@@ -180,6 +258,7 @@ def test_an_accusation_brings_both_lines_and_names_the_liar(room: Assembly) -> N
         (replace(accused, member=B.id), lines),
         (replace(accused, prev=B.id), lines),
         (replace(accused, kind="intents"), lines),
+        (accused, {accused.first: other, accused.second: one}),
     ):
         with pytest.raises((Untrusted, Malformed)):
             check_misbehaviour(wrong, at_hand, A.member.keys)
@@ -188,6 +267,7 @@ def test_an_accusation_brings_both_lines_and_names_the_liar(room: Assembly) -> N
         replace(statement, objects=statement.objects[::-1]),
         replace(statement, body={**statement.body, "kind": "treason"}),
         replace(statement, predicate="advisory"),
+        replace(statement, body={**statement.body, "note": "more"}),
     ):
         with pytest.raises(Malformed):
             parse_misbehaviour(sign_statement(other_statement, B.signer))

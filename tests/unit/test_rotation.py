@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +16,18 @@ from comity.trust.rotation import (
     KeyState,
     LogCut,
     Rotation,
+    RotationChain,
+    RotationStep,
+    SigningStates,
     check_rotation,
     follow,
     parse_rotation,
+    reachable,
     rotate,
     rotation_statement,
 )
-from comity.trust.statement import Entry, Envelope, Subject, parse_entry, sign_statement
+from comity.trust.statement import Author, Entry, Envelope, Subject, parse_entry, sign_statement
+from comity.trust.tlog.merkle import MAX_SIZE
 from support.rotations import CLASSICAL, begun, of, owned
 from support.world import identity, seat, signer
 
@@ -196,6 +201,8 @@ def test_a_malformed_rotation_is_refused(change: dict[str, Any]) -> None:
         pytest.param({"body": {**ENTRY.statement.body, "prev": None}}, id="no state before it"),
         pytest.param({"body": {**ENTRY.statement.body, "cut": [{**CUT.to_json(), "size": 0}]}}, id="a cut at nothing"),
         pytest.param({"body": {**ENTRY.statement.body, "cut": [{**CUT.to_json(), "root": "AA=="}]}}, id="a short root"),
+        pytest.param({"body": {**ENTRY.statement.body, "cut": [{**CUT.to_json(), "note": ""}]}}, id="a cut with more"),
+        pytest.param({"by": Author("node", FIRST.state.identity)}, id="of a node"),
         pytest.param({"body": {}}, id="nothing"),
     ],
 )
@@ -278,6 +285,118 @@ def test_most_new_keys_and_recovery_keys_that_fit_a_line() -> None:
         most.to("four", keys=4)
     classical = begun("classical", keys=MAX_KEYS, recovery=MAX_KEYS)
     assert classical.to("seven", keys=MAX_KEYS, recovery=MAX_KEYS)
+
+
+HYBRID = signer("hybrid", ("ed25519", "ml-dsa-65"))
+SHARED = (HYBRID, *(signer(f"shared {number}", CLASSICAL) for number in range(3)))
+
+
+def shared_states() -> RotationChain:
+    """States that have keys in common, with other thresholds."""
+
+    def state(threshold: int, *places: int) -> KeyState:
+        return replace(FIRST.state, keys=KeySet(tuple(SHARED[at].public for at in places), threshold))
+
+    start, *others = state(2, 0, 1, 2), state(2, 0, 1), state(3, 1, 2, 3), state(4, 0, 1, 2, 3), state(1, 3)
+    return RotationChain(start, tuple(RotationStep(start, ROTATION, after, ENTRY, True) for after in others))
+
+
+@pytest.mark.parametrize("beside", [(), (STRANGER,)])
+@pytest.mark.parametrize("count", range(1, 5))
+def test_the_signers_are_the_states_whose_keys_signed(count: int, beside: tuple[HybridSigner, ...]) -> None:
+    """m of k of one state, each with all its halves, and nobody else."""
+    chain, extra = shared_states(), [key.public.halves[0] for key in beside]
+    for signers in itertools.combinations((*SHARED, STRANGER), count):
+        whole = sign_statement(ENTRY.statement, *signers, *(key for key in beside if key not in signers)).envelope
+        forged = replace(whole.signatures[0], sig=bytes(len(whole.signatures[0].sig)))
+        envelopes = [whole, replace(whole, signatures=(forged, *whole.signatures[1:]))]
+        envelopes += [replace(whole, signatures=whole.signatures[1:])] if len(whole.signatures) > 1 else []
+        for envelope in envelopes:
+            expected = tuple(state for state in chain.reached if state.keys.signed(envelope, extra))
+            assert chain.signers(envelope, extra) == expected
+            found = SigningStates.of(chain, envelope, extra)
+            assert (found.signers, found.signed(envelope, extra)) == (expected, bool(expected))
+            assert not found.signed(replace(envelope), extra) and not found.signed(envelope, [*extra, *extra, HALF])
+
+
+HALF = signer("half", CLASSICAL).public.halves[0]
+
+
+def test_the_threshold_of_each_state_counts() -> None:
+    chain = shared_states()
+    counted = {count: chain.signers(sign_statement(ENTRY.statement, *SHARED[:count]).envelope) for count in range(1, 5)}
+    start, pair, _, all_four, _ = chain.reached
+    assert counted == {1: (), 2: (start, pair), 3: (start,), 4: (all_four,)}
+
+
+def test_states_are_safe_from_quantum_computers_if_every_key_up_to_them_is() -> None:
+    algs = ("ed25519", "ml-dsa-65")
+    first = begun("safe", algs=algs, recovery=3)
+    second, one = first.to("safe second")
+    third, two = second.to("safe third")
+    chain = follow(first.state, [one, two])
+    assert chain.post_quantum == {first.state, second.state, third.state} == reachable([first.state], steps_of(chain))
+    envelope = sign_statement(ENTRY.statement, *second.keys).envelope
+    assert SigningStates.of(chain, envelope).post_quantum
+    weak = follow(FIRST.state, [ENTRY])
+    assert weak.post_quantum == frozenset()
+    assert not SigningStates.of(weak, sign_statement(ENTRY.statement, *SECOND.keys[:2]).envelope).post_quantum
+
+    old = replace(first.state, recovery=tuple(key.public.id for key in FIRST.recovery))
+    by_classical_keys = replace(parse_rotation(one)[0], prev=old.digest)
+    weak_step = rotate(old, by_classical_keys, FIRST.recovery[:2], second.keys)
+    assert follow(old, [weak_step, two]).post_quantum == {old}
+
+
+def steps_of(chain: RotationChain) -> Callable[[KeyState], list[KeyState]]:
+    return lambda state: [step.after for step in chain.steps_from.get(state, ())]
+
+
+def test_one_rotation_is_safe_if_safe_recovery_keys_are_a_majority_of_some_envelope() -> None:
+    safe = [signer(f"safe recovery {number}", ("ed25519", "ml-dsa-65")) for number in range(2)]
+    recovery = (*FIRST.recovery[:1], *safe)
+    old = replace(FIRST.state, recovery=tuple(key.public.id for key in recovery))
+    rotation = replace(ROTATION, prev=old.digest)
+    entries = [rotate(old, rotation, used, SECOND.keys) for used in (recovery[:2], recovery[1:])]
+    for order in (entries, entries[::-1]):
+        (step,) = follow(old, order).steps
+        assert step.post_quantum
+    (step,) = follow(old, entries[:1]).steps
+    assert not step.post_quantum
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({"size": 1}, True),
+        ({"size": 0}, False),
+        ({"size": MAX_SIZE}, True),
+        ({"size": MAX_SIZE + 1}, False),
+        ({"root": bytes(31)}, False),
+        ({"origin": "two words"}, False),
+        ({"origin": "o" * 255}, True),
+        ({"origin": "o" * 256}, False),
+    ],
+)
+def test_a_cut_names_a_log_and_a_tree(change: dict[str, Any], fits: bool) -> None:
+    if fits:
+        cut = replace(CUT, **change)
+        assert cut.size == MAX_SIZE or LogCut.from_json(cut.to_json()) == cut
+    else:
+        with pytest.raises(Malformed):
+            replace(CUT, **change)
+
+
+def test_a_rotation_may_have_as_much_as_the_limits_allow() -> None:
+    most = replace(
+        ROTATION,
+        cut=tuple(replace(CUT, origin=f"log-{at}") for at in range(32)),
+        home="h" * 255,
+    )
+    statement = rotation_statement(most, USED)
+    assert parse_rotation(sign_statement(statement, *SECOND.keys)) == (most, USED)
+    with pytest.raises(Malformed):
+        parse_rotation(sign_statement(replace(statement, body={**statement.body, "home": "h" * 256}), *SECOND.keys))
 
 
 def test_somebody_elses_rotations_are_passed_over() -> None:

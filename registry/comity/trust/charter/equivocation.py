@@ -144,13 +144,10 @@ def _conflicting_pairs(votes: list[Vote]) -> Iterator[tuple[str, Vote, Vote]]:
     rounds = list(ratified)
     for intent in votes:
         if isinstance(intent, Intent):
-            declared = intent.last_ratified.round if intent.last_ratified else 0
-            newest = rounds[max(bisect_left(rounds, intent.round) - 1, 0) :][:1]
-            suspects = [ratify for at in (*newest, declared) for ratify in ratified.get(at, ())[:2]]
-            if (
-                undeclared := next((ratify for ratify in suspects if _conflict(LOCK, intent, ratify)), None)
-            ) is not None:
-                yield LOCK, intent, undeclared
+            earlier = bisect_left(rounds, intent.round)
+            newest = ratified[rounds[earlier - 1]][:2] if earlier else []  # of two, it declares at most one
+            if (hidden := next((ratify for ratify in newest if _conflict(LOCK, intent, ratify)), None)) is not None:
+                yield LOCK, intent, hidden
 
 
 def _conflict(kind: str, first: Vote, second: Vote) -> bool:
