@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.certificate import certify_genesis, consenting
-from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
+from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum, seat_names
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
@@ -58,6 +58,22 @@ def test_a_body_reads_back_and_keeps_its_bytes() -> None:
     assert {found.id for found in again.members} == {owner.id for owner in SEATS}
     assert again.member(FIRST.id) == FIRST.member
     assert again.member(sha256(b"nobody")) is None
+
+
+def test_names_may_be_as_long_as_the_limits() -> None:
+    name, namespace = "n" * 100, "s" * 96
+    assert Body.parse(member(name=name)).members[0].name == name
+    named = document(namespaces=[{"name": namespace, "publisher": FIRST.id}])
+    assert Body.parse(named).namespaces == {namespace: FIRST.id}
+
+
+def test_of_many_seats_the_first_are_named_and_the_others_counted() -> None:
+    assert seat_names([]) == ""
+    names = [FIRST.member.name, *(other.member.name for other in OTHERS)]
+    seats = [FIRST.member, *(other.member for other in OTHERS)]
+    assert seat_names(seats, most=4) == seat_names(seats) == ", ".join(names)
+    assert seat_names(seats, most=3) == f"{', '.join(names[:3])} and 1 more"
+    assert seat_names(seats[:1] * 9) == ", ".join([names[0]] * 8) + " and 1 more"
 
 
 def test_whoever_has_the_same_members_drafts_the_same_bytes() -> None:
@@ -130,6 +146,18 @@ def test_observers_have_no_vote() -> None:
         pytest.param(policy(quorum_change=2), id="a quorum under the floor"),
         pytest.param(policy(quorum_change=5), id="a quorum over all members"),
         pytest.param(policy(min_copies=0), id="no copies"),
+        pytest.param(policy(min_jurisdictions=0), id="no jurisdictions"),
+        pytest.param(policy(schema_floor=0), id="no schema"),
+        pytest.param(member(name="n" * 101), id="a long name"),
+        pytest.param(member(jurisdiction="CH-" + "A" * 29), id="a long jurisdiction"),
+        pytest.param(
+            document(epoch=1, prev=BODY.digest, members=json.loads(BODY.data)["members"]), id="a lost federation"
+        ),
+        pytest.param(
+            document(namespaces=[{"name": name, "publisher": FIRST.id} for name in ("b", "a")]), id="unsorted names"
+        ),
+        pytest.param(document(namespaces=[{"name": "n" * 97, "publisher": FIRST.id}]), id="a long namespace"),
+        pytest.param(document(namespaces=[{"name": "a", "publisher": FIRST.id, "b": 1}]), id="a namespace with more"),
         pytest.param(policy(cosigner_quorum=-1), id="a negative cosigner quorum"),
         pytest.param(policy(veto="CH"), id="an unknown rule"),
         pytest.param(document(namespaces=[{"name": "b", "publisher": FIRST.id}] * 2), id="a namespace twice"),

@@ -10,10 +10,10 @@ from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body
 from comity.trust.charter.equivocation import active_keys, would_lose_quorum
 from comity.trust.charter.tally import MAX_BODIES, MAX_NOTES, Tally, compute_tally
-from comity.trust.charter.votes import adopted_statement, consent, draft_statement, left_statement
+from comity.trust.charter.votes import Intent, adopted_statement, consent, draft_statement, left_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import KeySet
-from comity.trust.statement import Envelope, Statement, Subject, sign_statement
+from comity.trust.statement import Entry, Envelope, SideObject, Statement, Subject, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import Identity, seat, signer
@@ -125,10 +125,21 @@ def test_a_body_is_read_if_it_has_its_digest_and_follows(room: Assembly) -> None
     room.bodies[sha256(junk)] = junk
     statement = draft_statement(body, A.id, "")
     about = {**statement.body, "body": sha256(junk)}
-    named = replace(statement, subjects=(Subject("charter", sha256(junk)),), body=about)
+    side = (SideObject.of(junk),)
+    named = replace(statement, subjects=(Subject("charter", sha256(junk)),), body=about, objects=side)
     room.lines.append(sign_statement(named, A.signer))
     assert len(room.council.drafts) == 1
-    assert any("is ignored" in note for note in room.council.notes)
+    assert any(f"draft {sha256(junk)[:12]} is ignored" in note for note in room.council.notes)
+    room.bodies = {body.digest: change(room.body, 2).data}
+    assert room.council.drafts == ()
+
+
+def test_a_vote_for_a_body_that_follows_another_charter_makes_no_draft(room: Assembly) -> None:
+    elsewhere = change(change(room.body))
+    room.bodies[elsewhere.digest] = elsewhere.data
+    room.say(A, Intent(A.id, room.body.digest, 1, 1, elsewhere.digest))
+    assert room.council.drafts == ()
+    assert room.council.voters_by_round == {1: frozenset({A.id})}
 
 
 def test_one_member_has_few_bodies_read_and_hides_no_other_ones(room: Assembly) -> None:
@@ -148,6 +159,154 @@ def test_one_member_has_little_read_and_two_bodies_always(room: Assembly, monkey
         monkeypatch.setattr(council_of, "MAX_BODY_BYTES_READ", most)
         drafts = {draft.body.digest for draft in room.council.drafts}
         assert len(drafts & {body.digest for body in bodies}) == count and theirs.digest in drafts
+
+
+def test_the_bodies_read_first_are_the_ratified_and_then_the_newest_intents(room: Assembly) -> None:
+    bodies = {at: change(room.body, at) for at in range(1, 2 * MAX_BODIES)}
+    for body in bodies.values():
+        room.put(body, A)
+    for at in (5, 1, *range(2, MAX_BODIES + 3)):
+        room.intent(A, bodies[at], at)
+    room.ratify(A, bodies[1], 1)
+    read = {draft.body.digest for draft in room.council.drafts}
+    newest = range(MAX_BODIES + 2, 3, -1)[: MAX_BODIES - 1]
+    assert read == {bodies[at].digest for at in (1, *newest)}
+
+
+def test_bodies_up_to_exactly_the_limit_are_read(room: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [room.put(change(room.body, number), A) for number in range(5)]
+    size = len(bodies[0].data)
+    assert {len(body.data) for body in bodies} == {size}
+    for most, count in ((3 * size, 3), (3 * size - 1, 2), (4 * size - 1, 3)):
+        monkeypatch.setattr(council_of, "MAX_BODY_BYTES_READ", most)
+        assert len(room.council.drafts) == count
+
+
+def test_a_consent_of_a_member_puts_nothing_forward(room: Assembly) -> None:
+    body = change(room.body)
+    room.bodies[body.digest] = body.data
+    room.lines += [consent(body, who.id, who.signer) for who in SEATS]
+    assert room.council.drafts == ()
+    room.put(body, C, "because")
+    (draft,) = room.council.drafts
+    assert (draft.by, draft.text) == (C.id, "because")
+
+
+def test_of_members_that_put_one_body_forward_the_first_by_id_is_named(room: Assembly) -> None:
+    body = change(room.body)
+    for who in (D, C, B):
+        for text in ("z", "a"):
+            room.put(body, who, text)
+    (draft,) = room.council.drafts
+    assert (draft.by, draft.text) == (B.id, "a")
+
+
+def test_drafts_are_in_the_order_of_their_rank_and_rounds_ascend(room: Assembly) -> None:
+    bodies = [room.put(change(room.body, number), A) for number in range(5)]
+    for at in (9, 2, 7, 4, 8, 3):
+        for who in SEATS[:3]:
+            room.intent(who, bodies[2], at)
+        room.ratify(A, bodies[2], at)
+    for who, body in ((A, bodies[4]), (B, bodies[4]), (C, bodies[3])):
+        room.intent(who, body, 1)
+    council = room.council
+    assert [draft.rank(9) for draft in council.drafts] == sorted(draft.rank(9) for draft in council.drafts)
+    lead = council.drafts[0]
+    assert lead.body == bodies[2] and list(council.voters_by_round) == [1, 2, 3, 4, 7, 8, 9]
+    assert list(lead.intents) == list(lead.ratified) == list(lead.certified_rounds) == [2, 3, 4, 7, 8, 9]
+    assert lead.ready_rounds == lead.certified_rounds
+
+
+def test_the_current_round_is_the_newest_in_which_enough_members_are(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    for at, who in ((1, A), (1, B), (2, A), (2, B), (2, C), (3, D)):
+        room.intent(who, body, at)
+    assert room.council.round == 2
+    assert room.council.latest_rounds == {A.id: 2, B.id: 2, C.id: 2, D.id: 3}
+
+
+def test_a_draft_that_members_may_be_locked_on_leads(room: Assembly) -> None:
+    room.put(change(room.body))
+    (draft,) = room.council.drafts
+    ranked = replace(draft, certified_rounds=(1, 3), intents={3: frozenset({A.id, B.id})})
+    assert [ranked.rank(at)[:2] for at in range(5)] == [(0, 0), (-1, 0), (-1, 0), (-3, -2), (-3, 0)]
+
+
+def test_a_draft_that_no_honest_member_signs_does_not_lead(room: Assembly) -> None:
+    room.put(reseated(room.body, [replace(A.member, jurisdiction="YY"), *(who.member for who in SEATS[1:])]))
+    assert room.council.drafts and room.council.leading(1) is None
+    body = room.put(change(room.body))
+    lead = room.council.leading(1)
+    assert lead is not None and lead.body == body
+
+
+def test_duties_say_what_has_been_signed_and_what_else_is_open(room: Assembly) -> None:
+    body = room.put(change(room.body))
+
+    def said() -> dict[str, str]:
+        names = {who.id: who.inception.label for who in SEATS}
+        return {duty.why.replace(names[duty.member], "X"): duty.action for duty in room.council.duties}
+
+    room.vote(A, body)
+    assert said() == {"1 of 3 INTENT votes in round 1: X has not signed": "intent"}
+    stolen = reseated(room.body, [replace(A.member, jurisdiction="YY"), *(who.member for who in SEATS[1:])])
+    room.put(stolen)
+    assert said() == {"1 of 3 INTENT votes in round 1: X has not signed": "intent"}
+    for number, more in ((2, "1 other draft is"), (3, "2 other drafts are")):
+        room.put(change(room.body, number), B)
+        (why,) = said()
+        assert why.endswith(f"X has not signed; {more} open")
+    leading = room.council.drafts[0].body
+    for who in (B, C, D):
+        room.intent(who, leading)
+    room.ratify(B, leading)
+    assert "it has the INTENT of a quorum in round 1, and 1 of 3 RATIFY votes: X has not signed" in said()
+
+
+def test_a_member_that_is_ahead_is_asked_by_its_own_round(room: Assembly) -> None:
+    """It votes for the draft that led after *its* round was split."""
+    first, second = (room.put(change(room.body, number), SEATS[number]) for number in (1, 2))
+    for who in (A, B):
+        room.intent(who, first)
+    for who in (C, D):
+        room.intent(who, second)
+    for who in (C, D):
+        room.intent(who, second, 2)
+    assert room.council.round == 2
+    asked = {duty.member: duty for duty in room.council.duties}
+    lead = room.council.leading(1)
+    assert lead is not None
+    assert {asked[who.id].body for who in (A, B)} == {lead.body.digest}
+
+
+def test_no_duty_remains_where_nothing_may_be_signed(room: Assembly) -> None:
+    decided(room, change(room.body, 1))
+    decided(room, change(room.body, 2), (B, C, D))
+    newcomers = reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member])
+    room.put(newcomers)
+    room.lines.append(NEWCOMER.entry)
+    assert room.council.stopped and room.council.drafts and room.council.duties == ()
+
+
+def test_as_many_notes_as_fit_are_shown_in_order(room: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(12):
+        said = Statement("intent", (Subject("", room.body.digest),), A.inception.author, {"number": "x" * number})
+        room.lines.append(sign_statement(said, A.signer))
+    monkeypatch.setattr(council_of, "MAX_NOTES", 12)
+    notes = room.council.notes
+    assert len(notes) == 12 and list(notes) == sorted(notes)
+    monkeypatch.setattr(council_of, "MAX_NOTES", 11)
+    assert room.council.notes == (*notes[:11], "and 1 more")
+
+
+def test_a_member_asks_to_leave_the_current_body_and_no_other_one(room: Assembly) -> None:
+    other = found(SEATS, quorum_change=4)
+    statement = left_statement(room.body, A.id)
+    about = {**statement.body, "body": other.digest}
+    side = (SideObject.of(other.data),)
+    wrong = replace(statement, subjects=(Subject("charter", other.digest),), body=about, objects=side)
+    room.lines.append(sign_statement(wrong, A.signer))
+    assert room.council.left == frozenset()
 
 
 def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -> None:
@@ -272,6 +431,28 @@ def test_a_rival_that_one_current_key_ratified_is_a_fork(room: Assembly) -> None
     assert compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).stopped
 
 
+def test_a_rival_that_retired_keys_ratified_is_an_alert_whoever_intended_it(room: Assembly) -> None:
+    mine, new = rotated(room)
+    other = change(room.body, 2)
+    room.bodies[other.digest] = other.data
+    for who in (A, B, D):
+        room.intent(new[who], other)
+        room.ratify(who, other)
+    (fork,) = compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).forks
+    assert fork.retired
+
+
+def test_a_draft_that_is_not_decided_hides_none_that_is(room: Assembly) -> None:
+    bodies = [room.put(change(room.body, number)) for number in range(6)]
+    for body in bodies:
+        assert compute_tally(room.body, [*room.lines, *votes_for(room, body)], room.bodies).current == body
+
+
+def votes_for(room: Assembly, body: Body) -> list[Entry]:
+    apart = Assembly(room.seats)
+    return [entry for who in SEATS[:3] for entry in (apart.intent(who, body), apart.ratify(who, body))]
+
+
 def test_keys_that_came_after_the_newest_body_are_current(room: Assembly) -> None:
     """Members that decide an epoch, rotate, and then decide another one in its place are liars of today."""
     mine = decided(room, change(room.body))
@@ -319,3 +500,7 @@ def test_a_key_is_seen_by_what_it_signed(room: Assembly) -> None:
     entries = [room.intent(A, body), forged, NEWCOMER.entry]
     assert active_keys(room.body, entries) == {A.signer.public.id, C.signer.public.id}
     assert active_keys(room.body, []) == frozenset()
+    name, other = room.intent(D, body), room.intent(B, body)
+    junk = replace(name.envelope.signatures[0], sig=other.envelope.signatures[0].sig)
+    unsigned = replace(name, envelope=replace(name.envelope, signatures=(junk,)))
+    assert active_keys(room.body, [unsigned]) == frozenset()

@@ -171,6 +171,23 @@ def test_a_node_adopts_and_does_nothing_else() -> None:
             parse_body_statement(signed(statement))
 
 
+@pytest.mark.parametrize("objects", [(), (SideObject.of(BODY.data),), (SideObject.of(NEXT.data),) * 2])
+def test_a_draft_brings_its_body_and_nothing_else(objects: tuple[SideObject, ...]) -> None:
+    with pytest.raises(Malformed, match="side object"):
+        parse_body_statement(signed(replace(draft_statement(NEXT, ME.id, ""), objects=objects)))
+
+
+def test_a_statement_of_another_type_is_no_vote_and_no_draft() -> None:
+    for statement, parse in (
+        (replace(RATIFY.statement(), predicate="advisory"), parse_vote),
+        (replace(INTENT.statement(), predicate="advisory"), parse_vote),
+        (replace(draft_statement(NEXT, ME.id, ""), predicate="misbehaviour"), parse_body_statement),
+        (replace(consent_statement(NEXT, ME.id), predicate="misbehaviour"), parse_body_statement),
+    ):
+        with pytest.raises(Malformed, match="not a"):
+            parse(signed(statement))
+
+
 def test_a_draft_is_about_the_body_that_it_names() -> None:
     with pytest.raises(Malformed, match="another body"):
         parse_body_statement(

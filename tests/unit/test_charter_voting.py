@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.trust.charter.document import Body, draft
-from comity.trust.charter.tally import NothingToVote, VoteState, check_vote, next_vote
+from comity.trust.charter.tally import Fork, NothingToVote, Tally, VoteState, check_vote, next_vote
 from comity.trust.charter.votes import Intent, Ratify, RoundBody
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Untrusted
 from support.assembly import CLASSICAL, Assembly, change, members, reseated
 from support.rotations import of, seated
-from support.world import seat
+from support.world import Identity, seat
 
 SEATS = members(4)
 A, B, C, D = SEATS
@@ -308,3 +309,134 @@ def test_what_is_advised_is_never_refused_by_the_guard(room: Assembly) -> None:
         for who, body in zip(SEATS, (first, second, first, second), strict=True):
             room.vote(who, body, stalled=True)
     assert room.council.equivocations == ()
+
+
+def round_of(council: Tally, at: int, *voters: Identity, **latest: int) -> Tally:
+    """The tally as if these members had voted in round `at`, and as if each is in the round that `latest` gives."""
+    rounds = {SEATS["ABCD".index(name)].id: number for name, number in latest.items()}
+    return replace(
+        council,
+        voters_by_round={at: frozenset(who.id for who in voters)},
+        latest_rounds={**dict.fromkeys((who.id for who in voters), at), **rounds},
+    )
+
+
+def with_votes(council: Tally, body: Body, at: int, *, intents: str = "", ratified: str = "", **more: Any) -> Tally:
+    """The tally with these votes for `body` in round `at`, and no others for it."""
+    seats = dict(zip("ABCD", SEATS, strict=True))
+    votes = {
+        "intents": {at: frozenset(seats[name].id for name in intents)},
+        "ratified": {at: frozenset(seats[name].id for name in ratified)},
+    }
+    drafts = [replace(each, **votes, **more) if each.body == body else each for each in council.drafts]
+    return replace(council, drafts=tuple(drafts))
+
+
+def intending(room: Assembly, body: Body, at: int = 1) -> VoteState:
+    return VoteState(room.body.digest, (Intent(A.id, room.body.digest, 1, at, body.digest),))
+
+
+def test_a_member_goes_on_where_a_quorum_voted_and_another_one_went_on(room: Assembly) -> None:
+    first, _ = two(room)
+    state = intending(room, first, 2)
+    for council, goes_on in (
+        (round_of(room.council, 2, A, B, C), False),
+        (round_of(room.council, 2, A, B, C, C=3), True),
+        (round_of(room.council, 2, A, B, C=3), False),
+        (round_of(room.council, 2, A, B, B=3), False),
+        (round_of(room.council, 2, A, B, C, D=3), False),
+    ):
+        answer = next_vote(state, with_votes(council, first, 2, intents="AB"), A.id, first)
+        assert isinstance(answer, Intent) == goes_on
+
+
+def test_a_member_goes_on_where_the_round_can_decide_nothing(room: Assembly) -> None:
+    """Three votes decide. Who went on to a later round, or ratified, does not come back for an INTENT in this one."""
+    first, second = two(room)
+    state = intending(room, first)
+    for ahead, mine, others, goes_on in (
+        ({}, "AB", {}, False),
+        ({}, "AB", {"intents": "C"}, False),
+        ({}, "AB", {"intents": "CD"}, True),
+        ({"D": 2}, "AB", {"intents": "C"}, True),
+        ({"D": 2}, "AB", {}, False),
+        ({"D": 1}, "AB", {}, False),
+        ({}, "ABC", {"ratified": "BC"}, True),
+        ({}, "ABC", {"ratified": "B"}, False),
+        ({}, "A", {"intents": "BC"}, False),
+        ({}, "A", {"intents": "BC", "objection": "no"}, True),
+    ):
+        council = with_votes(round_of(room.council, 1, A, B, **ahead), first, 1, intents=mine)
+        council = with_votes(council, second, 1, **others)
+        answer = next_vote(state, council, A.id, first)
+        assert (isinstance(answer, Intent) or "was split" in waits(answer)) == goes_on, (ahead, mine, others, answer)
+
+
+def test_who_waits_is_told_for_whom(room: Assembly) -> None:
+    first, _ = two(room)
+    names = {who: who.inception.label for who in SEATS}
+    state = intending(room, first)
+
+    def told(council: Tally, *readings: Ratify, **change: Any) -> str:
+        council = with_votes(council, first, 1, intents="AB", **change)
+        return waits(next_vote(replace(state, ratified=readings), council, A.id, first))
+
+    alone = round_of(room.council, 1, A)
+    assert told(alone) == f"round 1 is open: wait for {names[B]}, {names[C]}, {names[D]}"
+    council = round_of(room.council, 1, A, B, C)
+    assert told(council) == f"round 1 is open: wait for {names[D]}, or decide not to wait for them"
+    everybody = round_of(room.council, 1, *SEATS)
+    assert told(everybody) == "round 1 is open: wait for the others, or decide not to wait for them"
+    newcomer = seat("ZZ", CLASSICAL)
+    missing = {"missing": (newcomer.member,)}
+    assert told(council, certified_rounds=(1,), **missing) == f"wait for the consent of {newcomer.inception.label}"
+    assert told(council, **missing).startswith("round 1 is open")
+    assert told(council, certified_rounds=(1,)).startswith("round 1 is open")
+    ready = {"certified_rounds": (1,), "ready_rounds": (1,), "ratified": "AB"}
+    mine = Ratify(A.id, room.body.digest, 1, 1, first.digest)
+    assert told(council, mine, **ready) == f"ratified in round 1: wait for {names[C]}, {names[D]}"
+
+
+def test_a_member_ratifies_in_no_round_before_its_own_and_where_most_others_did(room: Assembly) -> None:
+    first, _ = two(room)
+    (lead, *others) = room.council.drafts
+    ratified = {2: frozenset({B.id}), 3: frozenset({B.id, C.id}), 4: frozenset({B.id})}
+    lead = replace(lead, certified_rounds=(2, 3, 4), ready_rounds=(2, 3, 4), ratified=ratified)
+    council = replace(room.council, drafts=(lead, *others))
+    is_ratify(next_vote(intending(room, first, 1), council, A.id, first), 3)
+    is_ratify(next_vote(intending(room, first, 3), council, A.id, first), 3)
+    is_ratify(next_vote(intending(room, first, 4), council, A.id, first), 4)
+    answer = next_vote(intending(room, first, 5), council, A.id, first)
+    assert not isinstance(answer, Ratify)
+
+
+def test_a_lock_opens_with_a_certificate_that_unlocks_and_no_earlier_one(room: Assembly) -> None:
+    first, second = two(room)
+    ratified = (Ratify(A.id, room.body.digest, 1, 2, first.digest),)
+    drafts = tuple(replace(each, certified_rounds=(1, 2, 4)) for each in room.council.drafts)
+    council = replace(room.council, drafts=drafts)
+    state = VoteState(room.body.digest, (), ratified)
+    for body, unlock in ((first, 2), (second, 4)):
+        voted = replace(state, intents=(Intent(A.id, room.body.digest, 1, 5, body.digest),))
+        answer = next_vote(voted, round_of(council, 5, A, B), A.id, body, stalled=True)
+        assert is_intent(answer, 6).unlock == unlock
+
+
+def test_a_person_may_approve_another_body_than_in_the_round_that_is_open(room: Assembly) -> None:
+    first, second = two(room)
+    before, now = (Intent(A.id, room.body.digest, 1, at, body.digest) for at, body in ((1, first), (2, second)))
+    state = VoteState(room.body.digest, (before, now))
+    council = round_of(room.council, 2, A, B)
+    is_intent(next_vote(state, council, A.id, first), 3)
+    waits(next_vote(state, council, A.id, second))
+
+
+def test_what_is_decided_or_in_doubt_is_not_voted_for(room: Assembly) -> None:
+    body, rival = change(room.body), change(room.body, 2)
+    assert waits(next_vote(VoteState(room.body.digest), room.council, A.id, body)).startswith("no member has proposed")
+    certificate = room.decide(body)
+    current = room.council
+    assert waits(next_vote(VoteState(body.digest), current, A.id, body)) == "this is already the current charter"
+    open_ = room.put(change(body))
+    council = replace(room.council, forks=(Fork(certificate, replace(certificate, body=rival), retired=False),))
+    assert "two certificates" in waits(next_vote(VoteState(body.digest), council, A.id, open_))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import draft as next_body
-from comity.trust.charter.federation import Federation, prove_record
-from comity.trust.errors import ComityError, Untrusted
+from comity.trust.charter.federation import MAX_LINE, Federation, prove_bodies, prove_record
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.policy import parse_policy
 from comity.trust.statement import Entry
 from comity.trust.statements import sign_node_record
@@ -45,6 +45,31 @@ def listed(**change: Any) -> bytes:
 def test_a_federation_file_reads_back() -> None:
     assert Federation.parse(FEDERATION.encode()) == FEDERATION
     assert Federation.parse(FEDERATION.encode()).encode() == FEDERATION.encode()
+
+
+def test_a_file_is_indented_text_that_people_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = Federation.assemble(FEDERATION.chain, [FEDERATION.certificates[0]], FEDERATION.nodes)
+    assert named == FEDERATION
+    assert FEDERATION.encode().startswith(b'{\n "schema"') and FEDERATION.encode().endswith(b"}\n")
+    umlaut = replace(FEDERATION, certificates=(("Zürich".encode(), *FEDERATION.certificates[0]),))
+    assert "Zürich".encode() in umlaut.encode()
+    with pytest.raises(ValueError, match="zip"):
+        replace(FEDERATION, certificates=()).encode()
+
+
+def test_strings_may_be_as_long_as_their_limit() -> None:
+    fits, over = "x" * MAX_LINE, "x" * (MAX_LINE + 1)
+    assert Federation.parse(first_epoch(certificate=[*LINES, fits])).chain == FEDERATION.chain
+    with pytest.raises(Malformed, match="at most"):
+        Federation.parse(first_epoch(certificate=[*LINES, over]))
+
+
+def test_what_the_format_does_not_know_is_refused() -> None:
+    assert prove_bodies(FEDERATION.encode()) == FEDERATION.chain
+    with pytest.raises(Malformed):
+        prove_bodies(document(more=1))
+    with pytest.raises(Malformed):
+        Federation.parse(listed(more=1))
 
 
 def test_people_may_indent_it() -> None:

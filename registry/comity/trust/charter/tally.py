@@ -319,12 +319,9 @@ def _can_decide(tally: Tally, at: int) -> bool:
     intending = {member for draft in tally.drafts for member in draft.intents.get(at, ())}
     ratified = {member for draft in tally.drafts for member in draft.ratified.get(at, ())}
     open_to_intend, open_to_ratify = here - intending - ratified, here - ratified
-    quorum = current.quorum
-    if len(open_to_intend) >= quorum:
-        return True
     return any(
-        len(draft.intents.get(at, frozenset()) | open_to_intend) >= quorum
-        and len(draft.ratified.get(at, frozenset()) | open_to_ratify) >= quorum
+        len(draft.intents.get(at, frozenset()) | open_to_intend) >= current.quorum
+        and len(draft.ratified.get(at, frozenset()) | open_to_ratify) >= current.quorum
         for draft in tally.drafts
         if draft.objection is None
     )
