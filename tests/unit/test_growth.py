@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import pytest
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.proof import MAX_CONSISTENCY_HASHES, MAX_GROWTH_PROOF, GrowthProof, growth_proofs
+from comity.trust.tlog.merkle import MAX_SIZE, MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.proof import (
+    MAX_CONSISTENCY_HASHES,
+    MAX_GROWTH_PROOF,
+    GrowthProof,
+    growth_proofs,
+    is_growth_proof,
+)
 
 TREE = MemoryTree()
 ROOTS = [TREE.root()]
@@ -56,3 +62,21 @@ def test_what_is_no_growth_is_refused_and_passed_over(data: bytes) -> None:
     with pytest.raises(Malformed):
         GrowthProof.parse(data)
     assert growth_proofs([data, b"a licence", GOOD]) == {("node.example/log", 5, 12): [growth(5, 12)]}
+    assert is_growth_proof(GOOD) and not is_growth_proof(data)
+
+
+def test_sizes_and_lengths_up_to_the_limits_are_read() -> None:
+    for old, new, count in ((0, 0, 0), (0, MAX_SIZE, MAX_CONSISTENCY_HASHES), (MAX_SIZE, MAX_SIZE, 0)):
+        most = GrowthProof("node.example/log", old, new, (bytes(32),) * count)
+        assert GrowthProof.parse(most.encode()) == most
+    for old, new, count in ((-1, 0, 0), (0, MAX_SIZE + 1, 0), (5, 4, 0), (0, 1, MAX_CONSISTENCY_HASHES + 1)):
+        with pytest.raises(Malformed):
+            GrowthProof("node.example/log", old, new, (bytes(32),) * count)
+
+
+def test_a_header_alone_does_not_make_a_growth_proof_of_other_objects() -> None:
+    other = b"comity/growth/v2\n" + GOOD.partition(b"\n")[2]
+    assert growth_proofs([other]) == {}
+    assert growth_proofs([GOOD, GOOD])[("node.example/log", 5, 12)] == [growth(5, 12)] * 2
+    with pytest.raises(Malformed):
+        GrowthProof.parse(GOOD[:-1] + b"A")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.errors import ComityError, Untrusted
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, verify_misbehaviour
 from support.logs import LogKeys
@@ -82,3 +82,39 @@ def test_rubbish_convicts_nobody(part: bytes) -> None:
     for kind in (ROOTS, LEAVES, HISTORY, "rumour"):
         with pytest.raises(ComityError):
             verify_misbehaviour(kind, (part, note(ONE, 5)), LOG.verifier)
+
+
+def test_a_leaf_that_its_tree_does_not_hold_convicts_nobody() -> None:
+    """The note is signed, but its tree has another leaf there."""
+    proof = TlogProof(2, inclusion_proof(2, 8, OTHER.node), LOG.note(8, OTHER.root(8)))
+    invented = leaf_part(leaf_hash(b"invented"), proof)
+    for parts in ((leaf(ONE, 2, 7), invented), (invented, leaf(ONE, 2, 7)), (leaf(OTHER, 2, 8), invented)):
+        with pytest.raises(Untrusted):
+            verify_misbehaviour(LEAVES, parts, LOG.verifier)
+
+
+def test_a_proof_has_a_known_kind_and_two_parts() -> None:
+    parts = (note(ONE, 5), history(OTHER, 5, 8))
+    verify_misbehaviour(HISTORY, parts, LOG.verifier)
+    for kind, wrong in (("rumour", parts), (HISTORY, parts[:1]), (HISTORY, (*parts, parts[0])), (HISTORY, ())):
+        with pytest.raises(Malformed):
+            verify_misbehaviour(kind, wrong, LOG.verifier)
+    with pytest.raises(Malformed):
+        verify_misbehaviour(ROOTS, (note(ONE, 5), note(OTHER, 5), note(OTHER, 5)), LOG.verifier)
+
+
+def test_a_history_has_as_many_hashes_as_it_says() -> None:
+    """It is cut short, or counts more hashes than a proof may have, or counts one hash more than there are."""
+    whole = history(OTHER, 5, 8)
+    smaller, count = note(ONE, 5), whole[32]
+    assert count == len(consistency_proof(5, 8, OTHER.node))
+    for changed in (
+        whole[:33],
+        whole[: 33 + 32 * count],
+        whole[: 33 + 32 * count - 1],
+        whole[:32] + bytes([count + 1]) + whole[33:],
+        whole[:32] + bytes([count - 1]) + whole[33:],
+        whole[:32] + bytes([128]) + bytes(32 * 128) + whole[33 + 32 * count :],
+    ):
+        with pytest.raises(ComityError):
+            verify_misbehaviour(HISTORY, (smaller, changed), LOG.verifier)

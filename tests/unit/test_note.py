@@ -193,3 +193,38 @@ def test_the_signature_covers_the_last_line_feed() -> None:
 def test_adding_keeps_each_line_once_and_in_order() -> None:
     other = NoteSignature("other", b"1234", b"x")
     assert NOTE.with_signatures(other, LINE, other).signatures == (LINE, other)
+
+
+def test_a_note_may_be_as_large_as_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = NOTE.encode()
+    monkeypatch.setattr("comity.trust.tlog.note.MAX_NOTE", len(data))
+    assert SignedNote.parse(data) == NOTE
+    monkeypatch.setattr("comity.trust.tlog.note.MAX_NOTE", len(data) - 1)
+    with pytest.raises(Malformed, match="too large"):
+        SignedNote.parse(data)
+
+
+@pytest.mark.parametrize("key_id", [b"", b"123", b"12345"])
+def test_a_key_id_has_four_bytes(key_id: bytes) -> None:
+    with pytest.raises(Malformed):
+        NoteSignature(NAME, key_id, b"signature")
+
+
+def test_keys_of_the_wrong_length_and_of_other_algorithms_are_no_log_keys() -> None:
+    for public in (VKEY.public[:-1], VKEY.public + b"x", b""):
+        with pytest.raises(Malformed):
+            VerifierKey(NAME, VKEY.type, public)
+    with pytest.raises(Malformed, match="ed25519"):
+        log_verifier_key(NAME, private_key("note", "ml-dsa-44").public)
+
+
+@pytest.mark.parametrize("line", ["— onlyname", "— ", "name AAAAAAA="])
+def test_a_signature_line_has_a_dash_a_name_and_a_signature(line: str) -> None:
+    with pytest.raises(Malformed):
+        NoteSignature.parse(line)
+
+
+def test_a_text_without_an_empty_line_is_no_note() -> None:
+    for data in (b"\n", b"text\n", f"{LINE}\n".encode(), b"text\n" + f"{LINE}\n".encode()):
+        with pytest.raises(Malformed, match="an empty line"):
+            SignedNote.parse(data)

@@ -14,7 +14,7 @@ from comity.trust.tlog.note import (
     log_verifier_key,
     sign_note,
 )
-from comity.trust.tlog.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
+from comity.trust.tlog.witness import MAX_POLICY, PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 
 ORIGIN = "node-a.example/log"
 LOG_KEY = PrivateKey.generate("ed25519")
@@ -166,12 +166,41 @@ W1, W2 = f"witness W1 {WITNESSES['x1']}\n", f"witness W2 {WITNESSES['x2']}\n"
         pytest.param(f"Log {LOG}\nquorum none\n", id="upper case"),
         pytest.param("quorum none # comment\n", id="a comment behind a line"),
         pytest.param("quorum none\n\x7f", id="DEL"),
-        pytest.param("#" * 2_000_001, id="too large"),
+        pytest.param("quorum none\n" + "#" * MAX_POLICY, id="too large"),
+        pytest.param("# \x07\nquorum none\n", id="a bell in a comment"),
+        pytest.param(W1.rstrip() + " url more\nquorum none\n", id="a witness of two addresses"),
     ],
 )
 def test_a_policy_that_breaks_a_rule_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         TlogPolicy.parse(text)
+
+
+def test_a_policy_may_be_as_long_as_the_limit() -> None:
+    text = "quorum none\n"
+    assert TlogPolicy.parse(text + "#" * (MAX_POLICY - len(text))).quorum == "none"
+
+
+def test_the_line_that_breaks_a_rule_is_named() -> None:
+    with pytest.raises(Malformed, match="line 3 is not a definition"):
+        TlogPolicy.parse("# comment\n\nnonsense\nquorum none\n")
+    with pytest.raises(Malformed, match="no quorum line"):
+        TlogPolicy.parse(W1)
+
+
+def test_a_policy_that_is_built_has_a_quorum_that_is_defined() -> None:
+    witness = WitnessKeyName("W1", WITNESSES["x1"])
+    assert TlogPolicy((), (witness,), "W1").quorum == "W1"
+    with pytest.raises(Malformed, match="is not defined"):
+        TlogPolicy((), (witness,), "W2")
+
+
+def test_of_two_keys_of_a_log_the_first_that_signed_is_named() -> None:
+    second = PrivateKey.generate("ed25519")
+    both = NOTE.with_signatures(sign_note(NOTE.text, ORIGIN, second))
+    keys = (LOG, log_verifier_key(ORIGIN, second.public))
+    for order in (keys, keys[::-1]):
+        assert TlogPolicy(tuple(PolicyLog(key) for key in order), (), "none").satisfied(both).log == order[0]
 
 
 @pytest.mark.parametrize("word", ["", "a b", "a\nquorum none", "\ud800"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import MAX_SIZE, MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 
@@ -97,3 +97,18 @@ def test_the_sixty_fourth_hash_is_refused() -> None:
 def test_a_proof_that_is_too_large_is_refused_before_it_is_read() -> None:
     with pytest.raises(Malformed, match="too large"):
         TlogProof.parse(b"\xff" * 2_000_000)
+
+
+def test_an_index_and_hashes_are_within_bounds() -> None:
+    for index in (0, MAX_SIZE - 1):
+        proven = TlogProof(index, (), NOTE)
+        assert TlogProof.parse(proven.encode()) == proven
+    for index, hashes in ((-1, ()), (MAX_SIZE, ()), (0, (bytes(31),)), (0, (bytes(32), bytes(33)))):
+        with pytest.raises(Malformed):
+            TlogProof(index, hashes, NOTE)
+
+
+def test_a_proof_without_the_word_index_is_refused() -> None:
+    for line in (b"3\n", b"place 3\n", b"Index 3\n"):
+        with pytest.raises(Malformed, match="expected an index line"):
+            TlogProof.parse(proof(3).encode().replace(b"index 3\n", line, 1))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
-from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash
+from comity.trust.tlog.merkle import EMPTY_ROOT, MAX_SIZE, leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign
-from comity.trust.tlog.witness import AddCheckpoint, encode_signatures, parse_signatures
+from comity.trust.tlog.witness import AddCheckpoint, MirrorUpload, encode_signatures, parse_signatures
 from support.seeded import seeded_key
 
 ORIGIN = "node-a.example/log"
@@ -73,3 +73,25 @@ def test_an_answer_that_is_cut_short_or_not_text_is_refused() -> None:
     for body in (line[:-1], line * 101, b"\xff\n", b"\n", line + b"\n"):
         with pytest.raises(Malformed):
             parse_signatures(body)
+
+
+def test_what_a_request_may_hold_is_bounded() -> None:
+    for old in (0, MAX_SIZE):
+        assert AddCheckpoint.parse(AddCheckpoint(old, (), NOTE).encode()).old == old
+    for old, proof in ((-1, ()), (MAX_SIZE + 1, ()), (0, (HASH[:-1],)), (0, (HASH, HASH + b"x")), (0, (HASH,) * 64)):
+        with pytest.raises(Malformed):
+            AddCheckpoint(old, proof, NOTE)
+
+
+def test_an_answer_has_up_to_a_hundred_lines() -> None:
+    line = cosign(Checkpoint(ORIGIN, 3, leaf_hash(b"")), "w.example", KEY, 1)
+    assert parse_signatures(encode_signatures([line] * 100)) == (line,) * 100
+
+
+def test_an_upload_is_within_the_bounds_of_a_log() -> None:
+    for start, end, ticket in ((0, 0, b""), (0, MAX_SIZE, bytes(65_535)), (MAX_SIZE, MAX_SIZE, b"t")):
+        upload = MirrorUpload(ORIGIN, start, end, ticket)
+        assert (upload.start, upload.end, upload.ticket) == (start, end, ticket)
+    for start, end, ticket in ((-1, 0, b""), (1, 0, b""), (0, MAX_SIZE + 1, b""), (0, 0, bytes(65_536))):
+        with pytest.raises(Malformed):
+            MirrorUpload(ORIGIN, start, end, ticket)
