@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import PolicyNotMet
-from comity.trust.resolution import MIRROR, Preference, PublisherClaim, first_seen, preferred_claimant
+from comity.trust.policy import Policy
+from comity.trust.resolution import (
+    MIRROR,
+    Basis,
+    Preference,
+    PublisherClaim,
+    bound_claimant,
+    claimant_label,
+    first_seen,
+    preferred_claimant,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from support.case import nodes
+from support.world import found, identity
 
 OURS, RIVAL, THIRD = (PublisherClaim(sha256(name)) for name in (b"ours", b"rival", b"third"))
 A, B, C, D = (sha256(name) for name in (b"A", b"B", b"C", b"D"))
@@ -29,6 +46,53 @@ def test_one_member_with_all_its_nodes_has_one_voice_and_changes_nothing() -> No
     for said in (RIVAL, THIRD, MIRROR, None):
         found = first_seen({**honest, D: said})
         assert found is not None and found.claimant == OURS
+
+
+@pytest.mark.parametrize("order", [[OURS, RIVAL], [RIVAL, OURS], [OURS, OURS, MIRROR], [MIRROR, THIRD, OURS]])
+def test_none_of_several_claimants_is_taken_because_it_comes_first(order: list[PublisherClaim]) -> None:
+    with pytest.raises(PolicyNotMet) as caught:
+        preferred_claimant("acme/tiny", order, [], {})
+    assert caught.value.code == "NAME-DISPUTED"
+    for claimant in set(order):
+        assert claimant_label(claimant, "acme/tiny", {}) in caught.value.why
+
+
+@given(st.dictionaries(st.sampled_from([A, B, C, D]), st.sampled_from([OURS, RIVAL, THIRD, MIRROR, None])))
+def test_a_claimant_is_first_seen_if_it_alone_has_the_most_members(seen: dict[Digest, PublisherClaim | None]) -> None:
+    claims = list(seen.values())
+    counts = {claim: claims.count(claim) for claim in claims if claim is not None}
+    leading = [claim for claim, count in counts.items() if count == max(counts.values())]
+    expected = Preference(leading[0], "first seen", counts[leading[0]], len(seen)) if len(leading) == 1 else None
+    assert first_seen(seen) == expected
+
+
+def test_why_a_claimant_is_preferred_is_told() -> None:
+    assert {basis: str(Preference(OURS, basis)) for basis in get_args(Basis)} == {
+        "bound": "your binding of its namespace",
+        "pinned": "the pinned charter's namespaces",
+        "remembered": "resolved here before; claimed, not bound",
+        "first seen": "the only claimant; claimed, not bound",
+    }
+    assert str(Preference(OURS, "first seen", 1, 1)) == "first seen by 1 of 1 member; claimed, not bound"
+    assert [Preference(OURS, basis).decided for basis in get_args(Basis)] == [True, True, False, False]
+
+
+def test_the_owners_binding_or_the_pinned_charter_names_the_claimant() -> None:
+    owner, charter = identity("Swiss AI", "CH"), identity("Rival", "SG")
+    pinned = replace(Policy(), pins=(found(nodes(), {"swiss-ai": charter.id}).chain[-1],))
+    assert bound_claimant(pinned, "swiss-ai/tiny") == Preference(PublisherClaim(charter.id), "pinned")
+    assert bound_claimant(pinned, "tiny/swiss-ai") is None
+    for spelt in ("swiss-ai", "Swiss-AI"):
+        both = replace(pinned, bindings={"other": charter.id, spelt: owner.id})
+        assert bound_claimant(both, "swiss-ai/tiny") == Preference(PublisherClaim(owner.id), "bound")
+
+
+def test_a_claimant_is_labelled_with_its_name_and_id() -> None:
+    ours = OURS.publisher
+    assert ours is not None
+    assert claimant_label(OURS, "acme/tiny", {ours: "Lab"}) == f"Lab [{ours}]"
+    assert claimant_label(OURS, "acme/tiny", {}) == short(ours)
+    assert claimant_label(MIRROR, "acme/tiny", {ours: "Lab"}) == "the mirror of hf:acme/tiny"
 
 
 def test_the_first_preference_decides_however_many_claim_the_name() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.encoding import Digest, sha256, short
+from comity.trust.encoding import Digest, canonical, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, STATES, FoundFile, Row, RowFact, Verdict
 from comity.trust.policy import ROWS
@@ -101,6 +101,69 @@ def test_what_no_report_says_is_refused(old: bytes, new: bytes) -> None:
     assert old in data
     with pytest.raises(Malformed):
         VerdictReport.parse(data.replace(old, new, 1))
+
+
+def changed(**change: object) -> bytes:
+    return canonical({**json.loads(REPORT.encode()), **change})
+
+
+def with_row(**change: object) -> bytes:
+    first, *others = json.loads(REPORT.encode())["rows"]
+    return changed(rows=[{**first, **change}, *others])
+
+
+def with_fact(**change: object) -> bytes:
+    facts = json.loads(REPORT.encode())["rows"][0]["facts"]
+    return with_row(facts=[{**facts[0], **change}, *facts[1:]])
+
+
+TOOL_NAME = json.loads(REPORT.encode())["tool"]["name"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        changed(more=1),
+        changed(tool={"name": TOOL_NAME, "version": "1.0", "host": "laptop"}),
+        changed(tool={"name": TOOL_NAME, "version": "v" * 65}),
+        changed(name=1),
+        changed(required=["artifact", 1]),
+        with_row(more=1),
+        with_row(row="r" * 65),
+        with_row(summary=None),
+        with_row(hint=7),
+        with_fact(more=1),
+        with_fact(text=1),
+        with_fact(by=None),
+    ],
+)
+def test_another_member_or_type_is_refused(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        VerdictReport.parse(data)
+
+
+def test_names_may_be_as_long_as_the_limits() -> None:
+    assert VerdictReport.parse(changed(tool={"name": TOOL_NAME, "version": "v" * 64})).version == "v" * 64
+    assert VerdictReport.parse(with_row(row="r" * 64)).verdict.rows[0].name == "r" * 64
+
+
+def test_a_report_may_be_as_large_as_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = REPORT.encode()
+    monkeypatch.setattr("comity.trust.report.MAX_BYTES", len(data))
+    assert VerdictReport.parse(REPORT.encode()) == REPORT
+    monkeypatch.setattr("comity.trust.report.MAX_BYTES", len(data) - 1)
+    with pytest.raises(Malformed, match="too large"):
+        REPORT.encode()
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_facts_and_texts_over_the_limit_are_counted_and_cut(extra: int) -> None:
+    facts = (RowFact("fact", "verified here"),) * (MAX_FACTS_PER_ROW + extra)
+    row = replace(GOOD.verdict().rows[0], facts=facts, summary="s" * (MAX_TEXT + extra))
+    (kept, *_) = VerdictReport.of(replace(GOOD.verdict(), rows=(row,)), "1.0").verdict.rows
+    told = [f"{extra} more are not listed"] if extra else []
+    assert [fact.text for fact in kept.facts] == ["fact"] * MAX_FACTS_PER_ROW + told
+    assert kept.summary == "s" * MAX_TEXT + "…" * bool(extra)
 
 
 def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from comity.trust.claims import Publication
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
 from comity.trust.names import Name, Reference
 from comity.trust.resolution import Candidate, Preference, PublisherClaim, select_candidate
@@ -113,3 +113,50 @@ def test_a_dispute_lists_every_claimant() -> None:
         select_candidate(Reference.parse(EXACT), [V1, candidate("v1", B, 1, by=RIVAL)], ())
     assert OURS.id in caught.value.why
     assert RIVAL.id in caught.value.why
+    assert caught.value.hint == "comity trust bind swiss-ai IDENTITY"
+
+
+def refused(reference: str, candidates: list[Candidate], preferences: list[Preference]) -> ComityError:
+    with pytest.raises(ComityError) as caught:
+        select_candidate(Reference.parse(reference), candidates, preferences)
+    return caught.value
+
+
+def test_what_only_others_publish_is_told_with_whose_the_name_is() -> None:
+    others = [candidate("v1", B, 1, by=RIVAL)]
+    found = refused(BARE, others, bound(OURS))
+    assert found.why == (
+        f"it is published only by Rival [{RIVAL.id}], and the name belongs to {short(OURS.id)}: "
+        "your binding of its namespace"
+    )
+    assert found.hint == "comity search WORD"
+    remembered = [Preference(PublisherClaim(OURS.id), "remembered")]
+    assert refused(BARE, others, remembered).hint == "comity trust bind swiss-ai IDENTITY"
+    both = [V1, *others]
+    assert f"only by Rival [{RIVAL.id}]," in refused("swiss-ai/tiny@v3", both, bound(OURS)).why
+    for candidates, preferences in (([], bound(OURS)), ([V1], bound(OURS)), ([], []), ([V1], [])):
+        found = refused("swiss-ai/tiny@v3", candidates, preferences)
+        assert (found.why, found.hint) == ("", "comity search WORD")
+
+
+def test_one_publication_of_several_of_the_same_bytes_is_the_newest_that_is_ordered() -> None:
+    for indexes in ((3, 9, None), (None, 9, 0), (9, None, 3), (0, None)):
+        candidates = [candidate("v1", A, index) for index in indexes]
+        newest = max(index for index in indexes if index is not None)
+        for order in (candidates, candidates[::-1]):
+            assert select_candidate(Reference.parse(BARE), order, bound(OURS)).index == newest
+
+
+def test_a_version_at_the_beginning_of_the_log_is_older_than_the_next() -> None:
+    first, second = candidate("v1", A, 0), candidate("v2", B, 1)
+    for order in ([first, second], [second, first]):
+        assert select_candidate(Reference.parse(BARE), order, bound(OURS)).artifact == B
+
+
+def test_versions_without_order_and_withdrawn_ones_are_listed() -> None:
+    unordered = [candidate("v2", B, None), candidate("v1", A, None)]
+    assert refused(BARE, unordered, bound(OURS)).why.startswith("v1, v2 are not in the publisher's home log")
+    withdrawn = [candidate("v2", B, 2, withdrawn=True), candidate("v1", A, 1, withdrawn=True)]
+    assert refused(BARE, withdrawn, bound(OURS)).why == "its publisher withdrew v1, v2"
+    disputed = refused(EXACT, [candidate("v1", B, 1), candidate("v1", A, 2)], bound(OURS))
+    assert f"sha256:{A}, sha256:{B}" in disputed.why

@@ -47,3 +47,24 @@ def test_of_equally_many_what_most_members_saw_first() -> None:
     split = observed([HONEST[0]], [LIAR])
     assert preferred_artifact(split, COMMIT, {HONEST[0].id: TRUE, HONEST[1].id: TRUE, LIAR.id: FALSE}) == TRUE
     assert preferred_artifact(split, COMMIT, {HONEST[0].id: TRUE, LIAR.id: FALSE}) is None
+
+
+def test_of_several_artifacts_that_most_members_fetched_all_are_told() -> None:
+    third = sha256(b"third")
+    found = {**observed(HONEST[:2], [LIAR]), third: cast(MirrorEvidence, FetchResult((HONEST[2], seat("FR").member)))}
+    assert most_corroborated(found, COMMIT) == (TRUE, third)
+    nobody = observed([], [])
+    assert most_corroborated(nobody, COMMIT) == (TRUE, FALSE)
+    assert most_corroborated({}, COMMIT) == ()
+
+
+def test_what_was_observed_for_another_commit_does_not_count() -> None:
+    other = cast(MirrorEvidence, FetchResult(tuple(HONEST), names=(COMMIT.replace("6", "7"),)))
+    assert most_corroborated({TRUE: other, FALSE: observed([], [LIAR])[FALSE]}, COMMIT) == (FALSE,)
+
+
+def test_who_saw_first_what_few_fetched_has_no_say() -> None:
+    third = sha256(b"third")
+    split = {**observed(HONEST[:2], [LIAR, seat("FR").member]), third: cast(MirrorEvidence, FetchResult((HONEST[2],)))}
+    sightings = {HONEST[0].id: third, HONEST[1].id: third, HONEST[2].id: TRUE}
+    assert preferred_artifact(split, COMMIT, sightings) == TRUE
