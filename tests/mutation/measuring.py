@@ -29,6 +29,7 @@ from mutation.mutants import Mutant, Source
 
 MEMORY: Final = 2 << 30
 """Bytes that a mutant may use beyond what its process starts with."""
+MOST_CALLS: Final = 1000
 BROKEN: Final = 3
 """Exit status of a child process that could not run its mutant."""
 
@@ -150,7 +151,6 @@ def _run_traced(items: Sequence[pytest.Item], paths: set[str]) -> Baseline:
     tracer = _Tracer(paths)
     lines, seconds, failed = {}, {}, []
     for item, after in zip(items, [*items[1:], None], strict=True):
-        tracer.reached = {}
         started = time.process_time()
         with tracer:
             passed = _passes(item, after)
@@ -162,14 +162,20 @@ def _run_traced(items: Sequence[pytest.Item], paths: set[str]) -> Baseline:
 
 
 class _Tracer:
-    """Records which lines of the files `paths` run. Costs little for a function of which all lines were seen."""
+    """Records which lines of the files `paths` run in one test after the other.
+
+    A function of which all lines were seen is not traced again, and neither is one after `MOST_CALLS` calls: what an
+    exhaustive test reaches only after that is not known, and costs too much to find.
+    """
 
     def __init__(self, paths: set[str]) -> None:
         self._paths = paths
         self._lines: dict[CodeType, frozenset[int]] = {}
+        self._calls: Counter[CodeType] = Counter()
         self.reached: dict[str, set[int]] = {}
 
     def __enter__(self) -> None:
+        self.reached, self._calls = {}, Counter()
         threading.settrace(self._call)
         sys.settrace(self._call)
 
@@ -179,8 +185,9 @@ class _Tracer:
 
     def _call(self, frame: FrameType, event: str, argument: object) -> Any:
         code = frame.f_code
-        if code.co_filename not in self._paths:
+        if code.co_filename not in self._paths or self._calls[code] >= MOST_CALLS:
             return None
+        self._calls[code] += 1
         reached = self.reached.setdefault(code.co_filename, set())
         if code not in self._lines:
             self._lines[code] = frozenset(line for _, _, line in code.co_lines() if line)

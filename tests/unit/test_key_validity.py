@@ -10,14 +10,14 @@ import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import InclusionEvidence, Verdict
 from comity.trust.identity import Inception, KeySet, sign_inception
-from comity.trust.key_validity import BEFORE, CURRENT, UNKNOWN
+from comity.trust.key_validity import BEFORE, CURRENT, UNKNOWN, KeyValidity, judge_keys
 from comity.trust.keys import PublicKey
 from comity.trust.names import Name
-from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotate
+from comity.trust.rotation import LogCut, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import Entry
 from comity.trust.statements import sign_published
 from comity.trust.tlog.merkle import consistency_proof
-from comity.trust.tlog.proof import GrowthProof
+from comity.trust.tlog.proof import GrowthProof, TlogProof, growth_proofs
 from support.case import Case, case, filled, nodes, release
 from support.rotations import CLASSICAL, begun, of
 from support.world import Log, identity, signer
@@ -103,6 +103,71 @@ def test_a_publication_under_a_retired_key_stays_its_publishers() -> None:
     for good in (under(OLD, ROTATED), under(OLD, ROTATED, SECOND.to("Swiss AI third")[1])):
         assert outcome(good) == ("pass", 0)
         assert said_of_keys(good.verdict()) == {UNKNOWN}
+
+
+def judged(
+    *rotations: Entry,
+    pinned: Digest | None = None,
+    proofs: Iterable[bytes] = (),
+    growths: Iterable[bytes] = (),
+    entry: Entry = SAID,
+) -> KeyValidity:
+    return judge_keys(entry, follow(FIRST.state, rotations), pinned, proofs, growth_proofs(growths))
+
+
+def test_only_a_proof_that_verifies_says_where_a_statement_is() -> None:
+    whole = TlogProof.parse(PROOFS[8].data)
+    assert judged(ROTATED, pinned=NUMBER_ONE, proofs=[whole.encode()]) == KeyValidity(BEFORE, True)
+    wrong = (whole.hashes[0][:-1] + bytes([whole.hashes[0][-1] ^ 1]), *whole.hashes[1:])
+    for forged in (replace(whole, hashes=wrong), replace(whole, index=4), replace(whole, hashes=whole.hashes[1:])):
+        assert judged(ROTATED, pinned=NUMBER_ONE, proofs=[forged.encode(), b"junk"]).accepted is False
+        assert judged(ROTATED, proofs=[forged.encode()]) == KeyValidity(UNKNOWN, True)
+    other = LOG.proof(LOG.lines[0]).data
+    assert judged(ROTATED, pinned=NUMBER_ONE, proofs=[other]).accepted is False, "a proof of another line"
+
+
+def test_only_growth_that_verifies_leads_to_the_cut() -> None:
+    proven = GrowthProof.parse(growth(LOG, 8, 10))
+    changed = (bytes(32), *proven.hashes[1:])
+    forged = replace(proven, hashes=changed).encode()
+    for growths, accepted in (([proven.encode()], True), ([forged], False), ([forged, proven.encode()], True)):
+        found = judged(ROTATED, pinned=NUMBER_ONE, proofs=[PROOFS[10].data], growths=growths)
+        assert found.accepted is accepted
+
+
+def test_one_proof_below_the_cut_is_enough_and_the_last_leaf_below_it_counts() -> None:
+    elsewhere = filled(SG)
+    elsewhere.append(SAID.line)
+    apart = elsewhere.proof(SAID.line).data
+    assert judged(ROTATED, pinned=NUMBER_ONE, proofs=[apart, PROOFS[8].data]) == KeyValidity(BEFORE, True)
+    for size, accepted in ((6, True), (5, False)):
+        _, rotated = FIRST.to("at the edge", cut=[cut(LOG, size)])
+        number = parse_rotation(rotated)[0].digest
+        growths = [growth(LOG, size, 6)]
+        assert judged(rotated, pinned=number, proofs=[PROOFS[6].data], growths=growths).accepted is accepted
+
+
+def test_a_key_that_a_rotation_keeps_is_current() -> None:
+    recovery = signer("kept recovery", CLASSICAL)
+    kept = Rotation(SWISS_AI.id, 1, FIRST.state.digest, FIRST.state.keys, (recovery.public.id,))
+    entry = rotate(FIRST.state, kept, FIRST.recovery, FIRST.keys)
+    assert judged(entry) == KeyValidity(CURRENT, True)
+    assert judged(entry, pinned=kept.digest).accepted is True
+
+
+def test_the_first_of_three_rotations_counts_where_the_last_is_pinned() -> None:
+    third, again = SECOND.to("Swiss AI third")
+    _, last = third.to("Swiss AI fourth")
+    number_three = parse_rotation(last)[0].digest
+    found = judged(ROTATED, again, last, pinned=number_three, proofs=[PROOFS[8].data])
+    assert found == KeyValidity(BEFORE, True)
+
+
+def test_the_cut_of_a_rotation_on_another_branch_does_not_count_under_the_pinned_one() -> None:
+    _, early = FIRST.to("Swiss AI early", cut=[cut(LOG, 3)])
+    found = judged(ROTATED, early, pinned=parse_rotation(early)[0].digest, proofs=[PROOFS[8].data])
+    assert found.accepted is False
+    assert judged(ROTATED, early, pinned=NUMBER_ONE, proofs=[PROOFS[8].data]) == KeyValidity(BEFORE, True)
 
 
 def test_what_stood_in_a_log_at_the_cut_was_said_before() -> None:

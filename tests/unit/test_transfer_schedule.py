@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from comity.transfer.scheduler import TRIALS, WINDOW, RangeRequest, Schedule, SourceHealth, TransferLimits
-from comity.trust.errors import NotFound, Unavailable
+from dataclasses import dataclass
+
+import pytest
+from comity.transfer.scheduler import (
+    MAX_FAULTS,
+    TRIALS,
+    WINDOW,
+    PieceRuns,
+    RangeRequest,
+    Schedule,
+    SourceHealth,
+    TransferLimits,
+    WantedFile,
+)
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
+from comity.trust.encoding import sha256
+from comity.trust.errors import NotFound, Unavailable, Untrusted
+from hypothesis import given
+from hypothesis import strategies as st
 
 MIB = 1 << 20
 SILENT = Unavailable("silent")
@@ -342,3 +359,242 @@ def _beside_a_slow_one(awaited: list[int]) -> list[RangeRequest]:
                 return begun
             deliver(plan, request, second + (request.stop - request.first) / 10)
     return begun
+
+
+def records(*lengths: int) -> list[PieceRecord]:
+    return [PieceRecord(length, b"p" * 32) for length in lengths]
+
+
+def test_a_file_is_cut_where_its_records_say() -> None:
+    wanted = WantedFile(sha256(b"file"), PIECE_SIZE + 8, records(PIECE_SIZE, 7, 1))
+    assert list(wanted.offsets) == [0, PIECE_SIZE, PIECE_SIZE + 7, PIECE_SIZE + 8]
+    places = (0, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 6, PIECE_SIZE + 7)
+    assert [wanted.at(offset) for offset in places] == [0, 0, 1, 1, 2]
+    assert wanted.span(1) == (PIECE_SIZE, 7)
+    assert list(WantedFile(sha256(b""), 0, []).offsets) == [0]
+
+
+@pytest.mark.parametrize(
+    ("size", "lengths"),
+    [(7, (8,)), (9, (8,)), (1, ()), (8, (8, 0)), (8, (0, 8)), (PIECE_SIZE + 1, (PIECE_SIZE + 1,)), (4, (8, -4))],
+)
+def test_records_that_do_not_tile_the_file_are_refused(size: int, lengths: tuple[int, ...]) -> None:
+    with pytest.raises(Untrusted) as caught:
+        WantedFile(sha256(b"file"), size, [Record(length) for length in lengths])  # type: ignore[misc]
+    assert caught.value.code == "PIECE-INDEX"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A piece record of any length: those of the product refuse some of these."""
+
+    length: int
+
+
+@pytest.mark.parametrize(("streams", "buffers", "fits"), [(1, 2, True), (0, 2, False), (2, 2, False), (3, 2, False)])
+def test_streams_are_fewer_than_buffers(streams: int, buffers: int, fits: bool) -> None:
+    if fits:
+        assert TransferLimits(streams=streams, buffers=buffers).streams == streams
+    else:
+        with pytest.raises(ValueError, match="less than buffers"):
+            TransferLimits(streams=streams, buffers=buffers)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12), st.integers(1, 5)), max_size=40))
+def test_runs_of_pieces_are_a_set_of_pieces(steps: list[tuple[bool, int, int]]) -> None:
+    runs, pieces = PieceRuns(), set[int]()
+    for add, piece, most in steps:
+        if add:
+            runs.add(piece)
+            pieces.add(piece)
+        elif piece in pieces:
+            taken = runs.take(most, piece)
+            end = next(at for at in range(piece, piece + most + 1) if at == piece + most or at not in pieces)
+            assert taken == range(piece, end)
+            pieces -= set(taken)
+        assert len(runs) == len(pieces) and [at for at in range(14) if at in runs] == sorted(pieces)
+        assert not pieces or runs.first == min(pieces)
+        neighbours = [(a, b) for a, b in zip(runs._stops, runs._starts[1:], strict=False) if a >= b]
+        assert not neighbours, "runs that touch are one run"
+
+
+def test_a_rate_is_smoothed_and_a_source_that_failed_is_not_untried() -> None:
+    health = SourceHealth()
+    assert health.untried
+    health.learn(10.0)
+    health.learn(20.0)
+    assert health.rate == pytest.approx(13.0) and not health.untried
+    assert not SourceHealth(failures=1).untried
+
+
+def test_only_a_transfer_without_sources_and_requests_is_exhausted() -> None:
+    plan = schedule(2, TransferLimits(streams=2), a=None, b=None)
+    a, b = plan.assign(0.0)
+    plan.refused(a, NotFound("not here"))
+    plan.bad(b, b.first, b"other", 0.0, 1.0)
+    plan._drop("b", SILENT)
+    assert not plan.exhausted, "a request is open"
+    plan.ended(b)
+    assert plan.exhausted
+    done = schedule(1, a=None)
+    [request] = done.assign(0.0)
+    deliver(done, request, 1.0)
+    done._drop("a", SILENT)
+    assert not done.exhausted, "nothing is missing"
+
+
+def test_different_wrong_bytes_beside_the_same_ones_still_cast_doubt_on_the_index() -> None:
+    plan = schedule(1, a=None, b=None, c=None)
+    for got in (b"one", b"other", b"other"):
+        [request] = plan.assign(0.0)
+        plan.bad(request, 0, got, 0.0, 0.0)
+        plan.ended(request)
+    assert plan.index_suspect
+
+
+def test_the_next_wake_is_that_of_the_source_that_rests_least() -> None:
+    plan = schedule(4, a=None, b=None, c=None)
+    for name, until in (("a", 5.0), ("b", 3.0), ("c", 1.0)):
+        plan._sources[name].backoff_until = until
+    assert plan.next_wake(1.0) == 2.0
+    assert plan.next_wake(4.0) == 1.0
+    assert plan.next_wake(5.0) is None
+
+
+def test_a_request_that_was_ended_for_others_goes_on_with_no_piece() -> None:
+    plan = schedule(12, a=FAST)
+    [request] = plan.assign(0.0)
+    assert plan.begin(request, 0) and request.stop == 12
+    plan._drop("a", SILENT)
+    assert not request.active and not plan.begin(request, 1)
+    plan.ended(request)
+    assert not request.active and plan.requests == ()
+
+
+def test_errors_of_a_source_are_kept_each_once_and_not_without_end() -> None:
+    plan = schedule(1, a=None, b=None)
+    now = 0.0
+    for number in range(2 * MAX_FAULTS):
+        for _ in range(2):
+            request = plan.assign(now)[0]
+            plan.failed(request, Unavailable(f"silent {number}"), now, 0.0)
+            now += 1000.0
+    errors = [plan.faults[name] for name in plan.faults]
+    assert all(1 <= len(listed) == len(set(listed)) <= MAX_FAULTS for listed in errors)
+    assert max(map(len, errors)) == MAX_FAULTS
+    refusing = schedule(1, a=None)
+    [request] = refusing.assign(0.0)
+    refusing.refused(request, NotFound("not here"))
+    assert refusing.faults == {"a": ["not here"]}
+    lying = schedule(1, a=None, b=None)
+    [request] = lying.assign(0.0)
+    lying.bad(request, 0, b"other", 0.0, 0.0)
+    assert "piece 0 does not match its hash" in lying.faults["a"][0]
+
+
+def test_a_failure_teaches_the_rate_of_what_arrived_before() -> None:
+    plan = schedule(8, a=None)
+    request = plan.assign(0.0)[0]
+    request.received = 8 * MIB
+    plan.ended(plan.requests[1])
+    plan.failed(request, SILENT, 2.0, 0.0)
+    assert plan._sources["a"].rate == 4.0 * MIB
+    untaught = schedule(8, a=None)
+    untaught.failed(untaught.assign(0.0)[0], SILENT, 2.0, 0.0)
+    assert untaught._sources["a"].rate is None
+
+
+def test_requests_that_fail_together_are_one_failure() -> None:
+    plan = schedule(8, a=None)
+    for request in plan.assign(0.0):
+        plan.failed(request, SILENT, 0.0, 0.0)
+    assert plan._sources["a"].failures == 1
+
+
+def test_the_rate_of_a_source_is_that_of_all_its_requests_together() -> None:
+    plan = schedule(8, a=None)
+    first, _ = plan.assign(0.0)
+    plan.begin(first, 0)
+    first.received = MIB
+    plan.verified(first, 0, 1.0)
+    assert plan._sources["a"].rate == 2.0 * MIB
+
+
+def test_a_copy_that_loses_teaches_its_rate_too() -> None:
+    plan = schedule(1, a=None, b=FAST)
+    plan._sources["b"].backoff_until = 1.0
+    [a] = plan.assign(0.0)
+    [b] = plan.assign(1.0)
+    a.received = MIB // 2
+    deliver(plan, b, 2.0)
+    assert plan._sources["a"].rate == MIB / 4 and not a.active
+
+
+def test_a_second_request_leaves_a_stream_to_each_host_that_has_none() -> None:
+    plan = schedule(1000, TransferLimits(streams=2), a=FAST, b=FAST)
+    plan._sources["b"].backoff_until = 1.0
+    [a] = plan.assign(0.0)
+    plan.begin(a, a.stop - 1)
+    assert plan.assign(0.5) == []
+    assert [request.source for request in plan.assign(1.0)] == ["b"]
+    alone = schedule(1000, TransferLimits(streams=2), a=FAST)
+    [a] = alone.assign(0.0)
+    alone.begin(a, a.stop - 1)
+    assert [request.source for request in alone.assign(0.5)] == ["a"]
+    tight = schedule(1000, TransferLimits(streams=1, buffers=2), a=FAST)
+    [a] = tight.assign(0.0)
+    tight.begin(a, a.stop - 1)
+    assert tight.assign(0.5) == []
+
+
+def test_a_displaced_source_rests_for_two_timeouts() -> None:
+    limits = TransferLimits(streams=1, buffers=2, read_timeout=3.0)
+    plan = schedule(4, limits, slow=None, fast=FAST)
+    [slow] = plan.assign(0.0)
+    slow.received = MIB
+    for now, displaced in ((2.0, False), (3.0, True)):
+        assert plan.assign(now) == []
+        assert slow.active != displaced
+    assert plan._sources["slow"].backoff_until == 9.0
+    assert plan._sources["slow"].rate == MIB / 3
+
+
+@pytest.mark.parametrize(
+    ("rate", "displaced"), [(1.0 * MIB, False), (2.0 * MIB, False), (2.1 * MIB, True), (None, True)]
+)
+def test_a_request_gives_way_to_an_untried_source_or_one_twice_as_fast(rate: float | None, displaced: bool) -> None:
+    plan = schedule(40, TransferLimits(streams=1, buffers=2), slow=FAST, other=rate)
+    plan._sources["other"].backoff_until = 1.0
+    [slow] = plan.assign(0.0)
+    slow.received = 4 * MIB
+    plan._sources["slow"].rate = MIB
+    assert plan.assign(4.0) == []
+    assert slow.active != displaced
+
+
+def test_one_request_gives_way_at_a_time() -> None:
+    plan = schedule(80, TransferLimits(streams=2, buffers=3), a=FAST, b=FAST, c=None, d=None)
+    for name in ("c", "d"):
+        plan._sources[name].backoff_until = 1.0
+    first, second = plan.assign(0.0)
+    first.received, second.received = 2 * MIB, MIB
+    assert plan.assign(5.0) == [] and plan.assign(5.5) == []
+    assert (first.active, second.active) == (True, False), "the slower one"
+
+
+def test_pieces_that_readers_no_longer_need_hold_up_nothing() -> None:
+    offsets = [at * 4 * MIB for at in range(41)]
+    delivered = 0
+    waiting: list[int] = [delivered, 1]
+    plan = Schedule(offsets, range(2, 40), {"a": SourceHealth(rate=1.0)}, TransferLimits(), awaited=lambda: waiting)
+    assert plan._next_piece() == 2, "the pieces that readers wait for are here already"
+    plan = Schedule(offsets, range(40), {"a": SourceHealth(rate=1.0)}, TransferLimits(), awaited=lambda: [0, 30])
+    plan._todo.take(17, 0)
+    plan._holders[0] = []
+    assert plan._next_piece() == 30
+    plan._todo.take(1, 30)
+    plan._holders[30] = []
+    assert plan._next_piece() is None, "more than the window after the first piece that a reader waits for"
+    exact = Schedule(offsets, range(16, 40), {"a": SourceHealth()}, TransferLimits(), awaited=lambda: [0])
+    exact._holders[0] = []
+    assert exact._next_piece() == 16, "exactly the window"
