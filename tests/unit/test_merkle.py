@@ -16,6 +16,7 @@ from comity.trust.tlog.merkle import (
     node_hash,
     root,
     subtree_proof,
+    tiles_between,
     tree_root,
     verify_consistency,
     verify_inclusion,
@@ -233,3 +234,39 @@ def test_leaves_that_are_no_subtree_have_no_proof(start: int, end: int) -> None:
         subtree_proof(start, end, 17, tree.node)
     with pytest.raises(Untrusted):
         verify_subtree(start, end, leaf_hash(b""), 17, tree.root(), ())
+
+
+def test_places_before_and_behind_a_tree_are_refused() -> None:
+    assert not is_subtree(-1, 0) and not is_subtree(-2, 0)
+    for claim in ((LEAVES[0], -1, 2, [LEAVES[1]], TREE.root(2)), (LEAVES[0], -1, 1, [], LEAVES[0])):
+        assert refuses(verify_inclusion, *claim)
+    assert refuses(verify_consistency, -1, LEAVES[0], 1, LEAVES[0], [LEAVES[0]])
+    assert refuses(verify_consistency, -1, LEAVES[0], 1, LEAVES[0], [])
+    for level, index in ((7, 0), (6, 1), (-1, 0), (0, -1), (0, N)):
+        with pytest.raises(Malformed):
+            TREE.node(level, index)
+
+
+def test_hashes_on_a_path_have_thirty_two_bytes() -> None:
+    """A shorter one beside a longer one would give the same root."""
+    left, right = LEAVES[0] + LEAVES[1][:1], LEAVES[1][1:]
+    assert node_hash(left, right) == TREE.root(2)
+    for call in (
+        lambda: verify_inclusion(left, 0, 2, [right], TREE.root(2)),
+        lambda: verify_consistency(1, LEAVES[0], 2, TREE.root(2), [right]),
+        lambda: verify_consistency(3, TREE.root(3), 4, TREE.root(4), [LEAVES[2][:-1], LEAVES[3], TREE.root(2)]),
+        lambda: verify_subtree(0, 1, left, 2, TREE.root(2), [right]),
+    ):
+        with pytest.raises((Malformed, Untrusted), match="32 bytes"):
+            call()
+
+
+def test_a_tree_may_have_as_many_leaves_as_the_limit() -> None:
+    hashes = (OTHER,) * MAX_SIZE.bit_count()
+    assert Frontier(MAX_SIZE, hashes).size == MAX_SIZE
+    with pytest.raises(Malformed):
+        Frontier(MAX_SIZE + 1, (OTHER,))
+    assert tiles_between(MAX_SIZE, MAX_SIZE) == []
+    for old, new in ((-1, 0), (MAX_SIZE, MAX_SIZE + 1)):
+        with pytest.raises(Malformed):
+            tiles_between(old, new)

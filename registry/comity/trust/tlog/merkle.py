@@ -264,7 +264,7 @@ def _siblings_left(index: int, last: int) -> Iterator[bool]:
     """For each sibling from node `index` up to the root: whether it is a left one. `last` is the level's last node."""
     while last:
         left = bool(index & 1) or index == last
-        while left and index and not index & 1:  # a right node without sibling moves up until it has one
+        while left and not index & 1:  # a right node without sibling moves up until it has one
             index, last = index >> 1, last >> 1
         yield left
         index, last = index >> 1, last >> 1
@@ -437,7 +437,7 @@ def decode_entries(data: bytes) -> list[bytes]:
     start = 0
     while start < len(data):
         end = start + 2 + int.from_bytes(data[start : start + 2], "big")
-        if start + 2 > len(data) or end > len(data):
+        if end > len(data):
             raise Malformed("broken entry bundle", why=f"it ends within entry {len(entries)}", code="ENTRIES")
         if len(entries) == WIDTH:
             raise Malformed("broken entry bundle", why=f"more than {WIDTH} entries", code="ENTRIES")
