@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import Manifest
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, parse_digest, sha256
-from comity.trust.errors import Conflict, NotFound
-from comity.trust.evidence import Verdict
+from comity.trust.errors import ComityError, Conflict, NotFound
+from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.keys import PrivateKey
 from comity.trust.names import UPSTREAM, Name, is_segment
 from comity.trust.policy import Policy, SafetyRule
@@ -102,7 +103,7 @@ from comity_client.pull.pull import PullContext, Pulled, pull
 from comity_client.reports import CheckedReport, check_signer, read_signed, sign_report
 from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles
 from comity_client.seen import KnownNames, LogContradiction, SeenLogs
-from comity_client.session import ClaimedGateway, Session, claimed_gateway, open_session
+from comity_client.session import ClaimedGateway, RemoteNode, Session, claimed_gateway, open_session
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin, TrustStore, default_policy, mirrored_policy
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ class _ClientBase:
         Malformed, Untrusted, NotFound."""
         if path is not None:
             return load_policy(path)
-        return default_policy((pin.federation for pin in self._trust_store().pins()), self._trust_store().bindings())
+        return self._default_policy(pin.federation for pin in self._trust_store().pins())
 
     def publishers(self) -> list[Publisher]:
         return list(publishers(self.home.publishers))
@@ -134,8 +135,11 @@ class _ClientBase:
         """Find a publisher by folder, label or beginning of its id. Raises NotFound."""
         return find_publisher(self.publishers(), name)
 
-    def _policy_for(self, reference: str) -> Policy:
-        policy = self.policy()
+    def _default_policy(self, pins: Iterable[Federation]) -> Policy:
+        return default_policy(pins, self._trust_store().bindings())
+
+    def _policy_for(self, reference: str, pins: Iterable[Federation]) -> Policy:
+        policy = self._default_policy(pins)
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
     async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
@@ -144,10 +148,14 @@ class _ClientBase:
         )
 
     def _in_session(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore_event) -> T:
-        pins = [pin.federation for pin in self._trust_store().pins()]
+        reader = EvidenceReader()
+        pins = [pin.federation for pin in self._trust_store().pins(reader)]
+
+        def report(node: RemoteNode, error: ComityError) -> None:
+            on_event(NodeAtFault(node.name, str(error)))
 
         async def run() -> T:
-            async with open_session(pins, lambda node, error: on_event(NodeAtFault(node.name, str(error)))) as session:
+            async with open_session(pins, report, reader) as session:
                 return await work(session)
 
         return asyncio.run(run())
@@ -190,7 +198,7 @@ class _PullMethods(_ClientBase):
         """
 
         async def work(session: Session) -> Pulled:
-            judged_by = policy or self._policy_for(reference)
+            judged_by = policy or self._policy_for(reference, session.pins)
             resolution = await self._resolve(session, reference, judged_by)
             context = PullContext(session, self._seen_logs(), self._placed_pieces(), judged_by, self._limits, on_event)
             return await pull(context, resolution, lambda made: _place(resolution, made, to, hub_cache), include)
@@ -212,9 +220,11 @@ class _PullMethods(_ClientBase):
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
             folder = cached(hub_cache or default_cache(), reference_of(what))
-        evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed)
-        judged_by = policy or self._policy_for(str(what))
-        return verify(evidence, judged_by, keyless=keyless_for(judged_by))
+        reader = EvidenceReader()
+        pins = () if policy else self._trust_store().pins(reader)
+        evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
+        judged_by = policy or self._policy_for(str(what), (pin.federation for pin in pins))
+        return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader)
 
     def import_upstream(
         self,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.derivation.check import Comparison, WeightFiles, compare, read_weights
-from comity.trust.claims import Publication, bind_nodes, read_claims
+from comity.trust.claims import ParsedClaims, Publication, bind_nodes, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound
+from comity.trust.evidence import EvidenceReader
 from comity.trust.lineage import LineageGraph, LocalComparison, lineage_of
 from comity.trust.policy import Policy
 from comity.trust.statement import Author
@@ -105,7 +106,8 @@ async def lineage_of_resolution(session: Session, resolution: Resolution, policy
     """Return the lineage from the statements of all reachable nodes. Invalid statements are skipped, not raised."""
     lines = resolution.gathered.lines
     more = await gather_ancestors(session, resolution.artifact, resolution.publication, lines, policy)
-    return lineage_of_lines(with_ancestor_lines(lines, more), resolution.artifact, resolution.publication, policy)
+    readings = session.read_claims(with_ancestor_lines(lines, more), resolution.artifact)
+    return lineage_of_claims(readings, resolution.artifact, resolution.publication, policy)
 
 
 def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:
@@ -113,20 +115,21 @@ def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:
 
     Raises NotFound if there is no pack, Malformed if it exceeds a bound.
     """
-    evidence = read_pack(folder)
+    reader = EvidenceReader()
+    evidence = read_pack(folder, reader)
     if evidence.manifest is None:
         why = "the folder has no evidence pack"
         raise NotFound(f"no lineage for {folder}", why=why, hint="comity pull REF --to DIR", code="NO-PACK")
-    return lineage_of_lines(evidence.claims, sha256(evidence.manifest), None, policy)
+    artifact = sha256(evidence.manifest)
+    return lineage_of_claims(read_claims(evidence.claims, artifact, reader), artifact, None, policy)
 
 
-def lineage_of_lines(lines: Iterable[bytes], artifact: Digest, chosen: Publication | None, policy: Policy) -> Lineage:
-    """Return the lineage that `lines` prove.
+def lineage_of_claims(readings: ParsedClaims, artifact: Digest, chosen: Publication | None, policy: Policy) -> Lineage:
+    """Return the lineage that the claims prove.
 
     Args:
         chosen: the publication of `artifact` to use; None selects one whose publisher the policy names.
     """
-    readings = read_claims(lines, artifact)
     bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
 
     def named(publication: Publication) -> bool:

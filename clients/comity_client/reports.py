@@ -25,6 +25,7 @@ from comity.trust.evidence import (
     PARTIAL,
     POLICY_NOT_MET,
     VERIFICATION_FAILED,
+    EvidenceReader,
     Row,
     Verdict,
 )
@@ -269,7 +270,7 @@ def check_signer(
 def _check_keys(signed: SignedReport, bindings: Bindings) -> None:
     """Refuse keys that a pinned rotation retired: offline, nothing proves that the signature was logged before."""
     pinned = bindings.rotations.get(signed.signer.id)
-    kept = judge_keys(signed.entry, signed.chain, pinned, (), {})
+    kept = judge_keys(signed.entry, signed.chain, pinned, (), {}, EvidenceReader())
     if not kept.accepted:
         raise _unknown(kept.text)
 

@@ -21,8 +21,11 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.charter.document import Member
 from comity.trust.charter.federation import Federation
+from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.evidence import EvidenceReader
+from comity.trust.statement import Entry
 from comity.trust.statements import NodeRecord
 from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl
@@ -109,18 +112,31 @@ class Answers(Generic[T]):
 
 
 class Session:
-    """The nodes of all pinned federations; a node of several federations is listed once."""
+    """The nodes of all pinned federations; a node of several federations is listed once.
 
-    def __init__(self, pins: Iterable[Federation], on_fault: OnFault = lambda node, error: None) -> None:
+    `reader` parses what the nodes say: each line and proof once in this session, and each signature is checked once.
+    """
+
+    def __init__(
+        self,
+        pins: Iterable[Federation],
+        on_fault: OnFault = lambda node, error: None,
+        reader: EvidenceReader | None = None,
+    ) -> None:
         self.pins = tuple(pins)
+        self.reader = reader or EvidenceReader()
         self._on_fault = on_fault
         nodes = [node for federation in self.pins for node in _nodes(federation)]
         self.nodes = tuple({node.record: node for node in nodes}.values())
         self._slow: set[RemoteNode] = set()
 
-    def records(self) -> tuple[bytes, ...]:
-        """Return the lines of the proven node records."""
-        return tuple(dict.fromkeys(node.line for node in self.nodes))
+    def records(self) -> tuple[Entry, ...]:
+        """Return the entries of the proven node records."""
+        return tuple(self.reader.entry(line) for line in dict.fromkeys(node.line for node in self.nodes))
+
+    def read_claims(self, lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
+        """Read claims with the reader of this session."""
+        return read_claims(lines, artifact, self.reader)
 
     def named(self, name: str) -> RemoteNode:
         """Find a node by its own name, log origin, member name, or address. Raises NotFound."""
@@ -212,10 +228,16 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    pins: Iterable[Federation], on_fault: OnFault = lambda node, error: None
+    pins: Iterable[Federation],
+    on_fault: OnFault = lambda node, error: None,
+    reader: EvidenceReader | None = None,
 ) -> AsyncIterator[Session]:
-    """Open a session; its connections close with the block."""
-    session = Session(pins, on_fault)
+    """Open a session; its connections close with the block.
+
+    Args:
+        reader: the reader with which the pins were parsed; default: a new one.
+    """
+    session = Session(pins, on_fault, reader)
     try:
         yield session
     finally:

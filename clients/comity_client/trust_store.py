@@ -30,6 +30,7 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import MAX_BYTES, Federation, FederationNode
 from comity.trust.encoding import Digest, parse_digest, short
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.evidence import EvidenceReader
 from comity.trust.names import Reference, check_segment
 from comity.trust.policy import CosignerRule, Policy, UpstreamRule
 from comity.verifier import read_bounded
@@ -188,8 +189,13 @@ class TrustStore:
         self._folder = folder
         self._file = folder / "trust.toml"
 
-    def pins(self) -> tuple[TrustPin, ...]:
-        return tuple(self._pin(file, body) for file, body in self._read().pins.items())
+    def pins(self, reader: EvidenceReader | None = None) -> tuple[TrustPin, ...]:
+        """Return the pins, each verified now.
+
+        Args:
+            reader: that of the session in which they are used; default: a new one.
+        """
+        return tuple(self._pin(file, body, reader) for file, body in self._read().pins.items())
 
     def bindings(self) -> Bindings:
         return self._read().bindings
@@ -268,9 +274,9 @@ class TrustStore:
             )
             self._write(_Decisions(decisions.pins, both))
 
-    def _pin(self, file: str, body: Digest) -> TrustPin:
+    def _pin(self, file: str, body: Digest, reader: EvidenceReader | None = None) -> TrustPin:
         path = self._folder / file
-        federation = Federation.parse(read_bounded(path, MAX_BYTES))
+        federation = Federation.parse(read_bounded(path, MAX_BYTES), reader)
         if federation.body.digest != body:
             why = f"{file} has charter body {short(federation.body.digest)}, pinned is {short(body)}"
             raise Untrusted(

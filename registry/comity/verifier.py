@@ -35,13 +35,14 @@ from comity.trust.evidence import (
     MODEL_SIG,
     PACK,
     Evidence,
+    EvidenceReader,
     FoundFile,
     InclusionEvidence,
     Verdict,
 )
 from comity.trust.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from comity.trust.report import VerdictReport
-from comity.trust.statement import MAX_LINE, MAX_OBJECT_BYTES, Entry, parse_entry
+from comity.trust.statement import MAX_LINE, MAX_OBJECT_BYTES, Entry
 from comity.trust.tlog.proof import MAX_GROWTH_PROOF, MAX_PROOF, is_growth_proof
 from comity.trust.verify import verify
 
@@ -55,10 +56,17 @@ _REPOSITORY_PREFIXES: Final = ("models--", "datasets--", "spaces--")
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKN", "not-checked": "----"}
 
 
-def collect_evidence(folder: Path, *, workers: int = 2, on_hashed: Callable[[int], None] | None = None) -> Evidence:
+def collect_evidence(
+    folder: Path,
+    *,
+    workers: int = 2,
+    on_hashed: Callable[[int], None] | None = None,
+    reader: EvidenceReader | None = None,
+) -> Evidence:
     """Read an artifact's folder and its evidence pack, and hash every file with `workers` threads. Blocking.
 
     Args:
+        reader: parses lines; give it to `verify` too, so that it need not parse them again.
         on_hashed: called with the number of bytes hashed since the last call, from several threads.
 
     Raises NotFound if there is no such folder, Unavailable if a part of it cannot be read, Malformed if the pack
@@ -66,7 +74,7 @@ def collect_evidence(folder: Path, *, workers: int = 2, on_hashed: Callable[[int
     """
     report_progress = on_hashed or (lambda _: None)
     files = tuple(_each_file(folder, workers, lambda path, name: hash_and_inspect(path, name, report_progress)))
-    return replace(read_pack(folder), files=files, model_sig=_model_sig(folder, files))
+    return replace(read_pack(folder, reader), files=files, model_sig=_model_sig(folder, files))
 
 
 def inspect_folder(folder: Path, *, workers: int = 2) -> tuple[FoundFile, ...]:
@@ -74,7 +82,7 @@ def inspect_folder(folder: Path, *, workers: int = 2) -> tuple[FoundFile, ...]:
     return tuple(_each_file(folder, workers, _inspect_file))
 
 
-def read_pack(folder: Path) -> Evidence:
+def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
     """Read the evidence pack in an artifact's folder, without the artifact's files.
 
     Data that cannot be evidence is counted and left out, whatever its amount. Raises Malformed if the manifest is too
@@ -82,7 +90,7 @@ def read_pack(folder: Path) -> Evidence:
     """
     pack = folder / PACK
     manifest = pack / "manifest.json"
-    claims, invalid = _read_claims(pack / "claims.jsonl")
+    claims, invalid = _read_claims(pack / "claims.jsonl", reader or EvidenceReader())
     wanted = {item.digest for entry in claims.values() if entry is not None for item in entry.statement.objects}
     proofs, unrelated_proofs = _read_proofs(pack / "proofs", {sha256(line) for line in claims})
     objects, unrelated_objects = _read_objects(pack / "objects", wanted)
@@ -231,7 +239,7 @@ def hub_blob(link: Path, snapshot: Path) -> Path | None:
     return blob
 
 
-def _read_claims(path: Path) -> tuple[dict[bytes, Entry | None], tuple[str, ...]]:
+def _read_claims(path: Path, reader: EvidenceReader) -> tuple[dict[bytes, Entry | None], tuple[str, ...]]:
     """Each distinct line with its entry, and remarks on lines left out. A line that is not a statement has None, and
     `verify` reports its error; if there are more than `MAX_INVALID` such lines, all of them are left out."""
     found: dict[bytes, Entry | None] = {}
@@ -240,7 +248,7 @@ def _read_claims(path: Path) -> tuple[dict[bytes, Entry | None], tuple[str, ...]
         if line in found:
             continue
         try:
-            found[line] = parse_entry(line)
+            found[line] = reader.entry(line)
         except Malformed:
             total += 1
             if len(invalid) <= MAX_INVALID:
@@ -377,7 +385,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ComityError as error:
         return _print_error(error, USAGE if isinstance(error, Malformed) else error.exit_status)
     try:
-        verdict = verify(collect_evidence(options.folder), policy)
+        reader = EvidenceReader()
+        verdict = verify(collect_evidence(options.folder, reader=reader), policy, reader=reader)
         if options.report is not None:
             _write(options.report, VerdictReport.of(verdict, comity.__version__).encode())
     except ComityError as error:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 from comity.trust.charter.document import Body
-from comity.trust.evidence import Evidence, InclusionEvidence
+from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence
 from comity.trust.identity import KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy, UpstreamRule
@@ -268,3 +268,40 @@ def test_the_order_of_evidence_changes_nothing(
     straight = replace(GOOD.evidence, claims=tuple(CLAIMS), proofs=tuple(PROOFS))
     for policy in POLICIES[:3]:
         assert verify(shuffled, policy) == verify(straight, policy)
+
+
+READERS = [EvidenceReader(), EvidenceReader(50_000)]
+"""Readers that keep what all examples read, and that forget most of it."""
+
+
+def changed(data: bytes, at: int, by: int) -> bytes:
+    """`data` with one byte changed, for example in a signature, a key, a size or a digest."""
+    place = at % len(data)
+    return data[:place] + bytes([data[place] ^ by]) + data[place + 1 :]
+
+
+FORGERIES = st.tuples(st.integers(0, 1000), st.integers(0, 100_000), st.sampled_from([1, 2, 4, 8]))
+
+
+@given(
+    claims=some(CORE, CLAIMS),
+    proofs=some(CORE_PROOFS, PROOFS),
+    lines=st.lists(FORGERIES, max_size=4),
+    notes=st.lists(FORGERIES, max_size=4),
+)
+@settings(max_examples=60)
+def test_what_a_session_read_before_changes_no_verdict(
+    claims: list[bytes],
+    proofs: list[InclusionEvidence],
+    lines: list[tuple[int, int, int]],
+    notes: list[tuple[int, int, int]],
+) -> None:
+    claims = [*claims, *(changed(CORE[each % len(CORE)], at, by) for each, at, by in lines)]
+    forged = (
+        replace(CORE_PROOFS[each % 2], data=changed(CORE_PROOFS[each % 2].data, at, by)) for each, at, by in notes
+    )
+    evidence = replace(GOOD.evidence, claims=tuple(claims), proofs=(*proofs, *forged))
+    for policy in POLICIES[:4]:
+        expected = verify(evidence, policy)
+        for reader in READERS:
+            assert verify(evidence, policy, reader=reader) == expected

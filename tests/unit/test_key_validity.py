@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.evidence import InclusionEvidence, Verdict
+from comity.trust.evidence import EvidenceReader, InclusionEvidence, Verdict
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.key_validity import BEFORE, CURRENT, UNKNOWN, KeyValidity, judge_keys
 from comity.trust.keys import PublicKey
@@ -112,7 +112,7 @@ def judged(
     growths: Iterable[bytes] = (),
     entry: Entry = SAID,
 ) -> KeyValidity:
-    return judge_keys(entry, follow(FIRST.state, rotations), pinned, proofs, growth_proofs(growths))
+    return judge_keys(entry, follow(FIRST.state, rotations), pinned, proofs, growth_proofs(growths), EvidenceReader())
 
 
 def test_only_a_proof_that_verifies_says_where_a_statement_is() -> None:

@@ -84,6 +84,6 @@ def test_only_identities_whose_record_hashes_to_their_id_are_known() -> None:
 def test_what_a_node_says_is_proven_by_a_record_that_is_at_hand() -> None:
     claims = case().claims
     holds = [line for line in claims if parse_entry(line).statement.predicate == "hold"]
-    records = [line for line in claims if parse_entry(line).statement.predicate == "node-record"]
+    records = [entry for entry in map(parse_entry, claims) if entry.statement.predicate == "node-record"]
     assert not prove_lines({"a": holds}, BODIES, ()).entries
     assert [entry.line for entry in prove_lines({"a": holds}, BODIES, records).entries] == holds

@@ -23,7 +23,6 @@ from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity_client.charter.state import CharterState
-from comity_client.evidence.prove import readable
 from comity_client.founding import NodeCard
 from comity_client.session import Session
 
@@ -201,7 +200,7 @@ def _home_logs(charter_state: CharterState) -> list[str]:
 async def _about(session: Session, subject: Digest, predicate: str) -> list[Entry]:
     answers = await session.ask(lambda client: client.claims(subject))
     lines = dict.fromkeys(located.line for found in answers.found.values() for located in found)
-    entries = (readable(line) for line in lines)
+    entries = (session.reader.readable(line) for line in lines)
     return [entry for entry in entries if entry is not None and entry.statement.predicate == predicate]
 
 

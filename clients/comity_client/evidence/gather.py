@@ -25,7 +25,6 @@ from comity.trust.claims import (
     ParsedClaims,
     Publication,
     bind_nodes,
-    read_claims,
     verify_vouches,
 )
 from comity.trust.encoding import Digest, sha256, short
@@ -37,6 +36,7 @@ from comity.trust.evidence import (
     PARTIAL,
     POLICY_NOT_MET,
     VERIFICATION_FAILED,
+    EvidenceReader,
     InclusionEvidence,
     Verdict,
 )
@@ -47,11 +47,11 @@ from comity.trust.rotation import LogCut
 from comity.trust.statement import Entry
 from comity.trust.statements import DERIVED, Published, check_published, parse_derived
 from comity.trust.tlog.note import Checkpoint
-from comity.trust.tlog.proof import GrowthProof, TlogProof
+from comity.trust.tlog.proof import GrowthProof
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire.messages import LocatedEntry
 from comity_client.events import MisbehaviourFound, Note, OnEvent
-from comity_client.evidence.prove import ProvenStatements, choose, prove_lines, readable
+from comity_client.evidence.prove import ProvenStatements, choose, prove_lines
 from comity_client.seen import (
     CONTRADICTION_CODES,
     ConsistencyProofs,
@@ -89,7 +89,7 @@ async def gather(session: Session, artifact: Digest, policy: Policy, prefer: Seq
         raise answers.failure(f"no statement about sha256:{short(artifact)}")
     located = [item for found in answers.found.values() for item in found]
     lines, notes = select_lines(session, lines_by_log(answers.found), policy, prefer, {artifact})
-    return GatheredEvidence(artifact, lines, places_of(located), read_claims(lines, artifact), notes)
+    return GatheredEvidence(artifact, lines, places_of(located), session.read_claims(lines, artifact), notes)
 
 
 def select_lines(
@@ -104,15 +104,25 @@ def select_lines(
     Args:
         about: the subjects of wanted statements; None for all.
     """
-    proven = prove_lines(
+    proven = prove_said(
+        session,
         sources,
-        bodies_of(session, policy),
-        session.records(),
+        policy,
         lambda entry: about is None or any(subject.digest in about for subject in entry.statement.subjects),
     )
     lines, left = choose(proven, session.records(), [*prefer, *trusted(policy)])
     beyond = (f"{left} proven statements exceed the limit of a verifier and are left out",) if left else ()
     return lines, (*proven.notes(), *beyond)
+
+
+def prove_said(
+    session: Session,
+    sources: Mapping[str, Iterable[bytes]],
+    policy: Policy,
+    wanted: Callable[[Entry], bool] = lambda entry: True,
+) -> ProvenStatements:
+    """Verify lines by sender as `prove_lines` does, with the bodies, node records and reader of the session."""
+    return prove_lines(sources, bodies_of(session, policy), session.records(), wanted, session.reader)
 
 
 def bodies_of(session: Session, policy: Policy) -> tuple[Body, ...]:
@@ -175,9 +185,9 @@ def author_of(entry: Entry) -> Digest | None:
 async def _records(session: Session, identity: Digest, artifact: Digest) -> ParsedClaims:
     """Return statements about the keys of `identity`, from the claims about one of its artifacts."""
     answers = await session.ask(lambda node: node.claims(artifact))
-    claims = (readable(item.line) for found in answers.found.values() for item in found)
+    claims = (session.reader.readable(item.line) for found in answers.found.values() for item in found)
     own = (entry for entry in claims if entry and author_of(entry) == identity and entry.statement.predicate in _KEYS)
-    return read_claims((entry.line for entry in own), artifact)
+    return session.read_claims((entry.line for entry in own), artifact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +229,7 @@ async def collect_proofs(
     here = tuple(known)
     for entry, proofs in zip(entries, offered, strict=True):
         candidates = (*proofs, *(proof for proof in here if proof.line == entry.digest))
-        for kept in _best_proofs(entry, candidates, bound):
+        for kept in _best_proofs(entry, candidates, bound, session.reader):
             await _check_against_seen(session, seen_logs, kept, bound, collected, on_event)
     return collected
 
@@ -254,12 +264,12 @@ def _node_entries(readings: ParsedClaims, bound: tuple[BoundNode, ...]) -> list[
 
 
 def _best_proofs(
-    entry: Entry, candidates: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...]
+    entry: Entry, candidates: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...], reader: EvidenceReader
 ) -> list[KeptProof]:
     """Return for each log the proof with most cosigning members; of equals, the one of the larger tree."""
     best: dict[str, tuple[tuple[int, int], KeptProof]] = {}
     for proof in candidates:
-        seen, _, _ = prove_entry(entry, (proof,), bound)
+        seen, _, _ = prove_entry(entry, (proof,), bound, reader)
         for witnessed in seen:
             priority = (len({c.member.lineage for c in witnessed.cosigners}), witnessed.size)
             if witnessed.origin not in best or priority > best[witnessed.origin][0]:
@@ -275,7 +285,7 @@ async def _check_against_seen(
     collected: CollectedProofs,
     on_event: OnEvent,
 ) -> None:
-    note = TlogProof.parse(kept.proof.data).checkpoint
+    note = session.reader.proof(kept.proof.data).checkpoint
     for key in dict.fromkeys(node.record.log for node in bound if node.record.origin == kept.origin):
         try:
             await reconcile_checkpoint(seen_logs, key, note, consistency_proofs(session))
@@ -331,7 +341,7 @@ async def claims_of(
     if not answers.found:
         asked = f"{repository}@{version}" if version else repository
         raise answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")
-    proven = prove_lines(lines_by_log(answers.found), bodies_of(session, policy), session.records())
+    proven = prove_said(session, lines_by_log(answers.found), policy)
     publications = [
         proven_publication(e, proven.readings) for e in proven.entries if e.statement.predicate == "published"
     ]
@@ -436,7 +446,7 @@ async def vouched_documents(
 
 async def _key_lines(session: Session, identity: Digest, policy: Policy) -> tuple[bytes, ...]:
     answers = await session.ask(lambda node: node.claims(identity))
-    proven = prove_lines(lines_by_log(answers.found), bodies_of(session, policy), session.records())
+    proven = prove_said(session, lines_by_log(answers.found), policy)
     return tuple(entry.line for entry in proven.entries if author_of(entry) == identity)
 
 
@@ -474,7 +484,8 @@ async def gather_ancestors(
     Args:
         publication: the publication of `artifact` to use, in addition to the derivations in `lines`.
     """
-    own = [entry for line in lines if (entry := readable(line)) and entry.statement.subject == artifact]
+    read = map(session.reader.readable, lines)
+    own = [entry for entry in read if entry is not None and entry.statement.subject == artifact]
     derived = [entry for entry in own if entry.statement.predicate == DERIVED]
     waiting = list(_parents_of([*([publication.entry] if publication else []), *derived]))
     seen = {artifact}
@@ -507,7 +518,7 @@ async def _ancestor_entries(session: Session, artifact: Digest, policy: Policy) 
     """Return the proven, wanted entries of all nodes, up to the limit, the most decisive first."""
     answers = await session.ask(lambda node: node.claims(artifact))
     lines, _ = select_lines(session, lines_by_log(answers.found), policy, about={artifact})
-    entries = [entry for line in lines if (entry := readable(line)) and entry.statement.predicate in _WANTED]
+    entries = [entry for entry in map(session.reader.entry, lines) if entry.statement.predicate in _WANTED]
     return entries[:MAX_LINES]
 
 
@@ -528,27 +539,29 @@ MAX_CUTS: Final = 32
 
 
 async def collect_growths(
-    publications: Iterable[Publication], kept: Iterable[KeptProof], proofs: ConsistencyProofs
+    session: Session, publications: Iterable[Publication], kept: Iterable[KeptProof]
 ) -> Mapping[Digest, bytes]:
     """Fetch consistency proofs between the kept proofs and the cuts of rotations that retired the keys of
     `publications`, if any node has them. Invalid answers are dropped, not raised."""
     found: dict[Digest, bytes] = {}
-    here = tuple(kept)
+    here, proofs = tuple(kept), consistency_proofs(session)
     for publication in publications:
-        for cut, checkpoint in _missing_growths(publication, here):
+        for cut, checkpoint in _missing_growths(publication, here, session.reader):
             growth = await _growth(cut, checkpoint, proofs)
             if growth is not None:
                 found[sha256(growth.encode())] = growth.encode()
     return found
 
 
-def _missing_growths(publication: Publication, kept: Iterable[KeptProof]) -> Iterator[tuple[LogCut, Checkpoint]]:
+def _missing_growths(
+    publication: Publication, kept: Iterable[KeptProof], reader: EvidenceReader
+) -> Iterator[tuple[LogCut, Checkpoint]]:
     """Yield cuts that could prove the publication older than the retirement of its keys, each with a checkpoint of
     another size."""
     chain = publication.chain
     signers = set(chain.signers(publication.entry.envelope))
     cuts = [cut for step in chain.steps if step.before in signers for cut in step.rotation.cut][:MAX_CUTS]
-    for proven in (TlogProof.parse(item.proof.data) for item in kept if item.line == publication.entry.line):
+    for proven in (reader.proof(item.proof.data) for item in kept if item.line == publication.entry.line):
         checkpoint = Checkpoint.parse(proven.checkpoint.text)
         for cut in cuts:
             if cut.origin == checkpoint.origin and proven.index < cut.size != checkpoint.size:

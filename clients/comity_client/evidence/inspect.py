@@ -21,7 +21,6 @@ from comity.trust.claims import (
     RivalPublication,
     Vouch,
     bind_nodes,
-    read_claims,
     rivals,
     verify_checks,
     verify_vouches,
@@ -47,7 +46,6 @@ from comity.wire.messages import LocatedEntry
 from comity.wire.node import NodeFacts
 from comity_client.events import MisbehaviourFound, OnEvent
 from comity_client.evidence.gather import fetch_object, prove_publication, publisher_records, related_lines
-from comity_client.evidence.prove import readable
 from comity_client.evidence.resolve import Resolution, log_keys, versions
 from comity_client.seen import CONTRADICTION_CODES, SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session
@@ -123,7 +121,7 @@ async def search_artifacts(session: Session, text: str, limit: int) -> list[Foun
     if not answers.found:
         raise answers.failure("the search has no answer")
     lines = dict.fromkeys(item.line for found in answers.found.values() for item in found)
-    entries = [e for line in lines if (e := readable(line)) is not None]
+    entries = [entry for line in lines if (entry := session.reader.readable(line)) is not None]
     published = [entry for entry in entries if entry.statement.predicate == "published"][:limit]
     records = await publisher_records(session, published)
     found = [_found(entry, prove_publication(entry, records)) for entry in published]
@@ -141,7 +139,7 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         others = await versions(session, name.repository, publisher, policy)
     gathered, publication = resolution.gathered, resolution.publication
     related, _ = await related_lines(session, publication, policy)
-    readings = read_claims((*gathered.lines, *related), resolution.artifact)
+    readings = session.read_claims((*gathered.lines, *related), resolution.artifact)
     said = tuple(
         ArtifactStatement(
             entry.statement.predicate,
@@ -347,7 +345,7 @@ async def read_entries(session: Session, origin: str, start: int, end: int) -> l
     if not 0 <= start < end or end - start > limits.ENTRIES_PER_CALL:
         raise Malformed("not a range of entries", why=f"0 <= start < end, at most {limits.ENTRIES_PER_CALL} at once")
     lines = await session.first(_entries(origin, start, end), f"no node serves entries of {origin}")
-    return [LogEntry(start + offset, line, readable(line)) for offset, line in enumerate(lines)]
+    return [LogEntry(start + offset, line, session.reader.readable(line)) for offset, line in enumerate(lines)]
 
 
 async def prove_line(session: Session, digest: Digest) -> list[ProvenIn]:
@@ -360,7 +358,7 @@ async def prove_line(session: Session, digest: Digest) -> list[ProvenIn]:
     for located in (item for found in answers.found.values() for item in found):
         for log in log_keys(session, located.origin):
             try:
-                made = await _prove(session, log, digest, TlogProof.parse(located.proof))
+                made = await _prove(session, log, digest, session.reader.proof(located.proof))
             except ComityError:
                 continue
             known = proven.get(made.origin)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from comity.trust.charter.document import Body
 from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, bind_nodes
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Malformed
-from comity.trust.evidence import MAX_CLAIMS, MAX_READ
+from comity.trust.errors import ComityError
+from comity.trust.evidence import MAX_CLAIMS, MAX_READ, EvidenceReader
 from comity.trust.identity import Inception, check_inception
 from comity.trust.rotation import KeyState, RotationChains
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement import Entry
 
 _RANKS = {"published": 0, "hold": 1, "observed": 2, "advisory": 3}
 
@@ -58,8 +58,9 @@ class ProvenStatements:
 def prove_lines(
     sources: Mapping[str, Iterable[bytes]],
     bodies: Sequence[Body],
-    records: Iterable[bytes],
+    records: Sequence[Entry],
     wanted: Callable[[Entry], bool] = lambda entry: True,
+    reader: EvidenceReader | None = None,
 ) -> ProvenStatements:
     """Verify lines. Invalid lines are dropped, not raised.
 
@@ -69,10 +70,11 @@ def prove_lines(
         records: node records that are known already; an answer need not repeat them.
         wanted: selects the statements to verify, in addition to those about keys and nodes; the others are not counted
             as proven.
+        reader: that of the session; default: a new one.
     """
-    read = _read(sources)
-    record_entries = _read({"": records})[""]
-    entries = list({entry.line: entry for said in (record_entries, *read.values()) for entry in said}.values())
+    reader = reader or EvidenceReader()
+    read = {name: _read(lines, reader) for name, lines in sources.items()}
+    entries = list({entry.line: entry for said in (records, *read.values()) for entry in said}.values())
     lines = _inceptions(entries)
     inceptions = {identity: inception for identity, (_, inception) in lines.items()}
     chains = RotationChains(entry for entry in entries if entry.statement.predicate == "rotated")
@@ -89,16 +91,9 @@ def prove_lines(
     return ProvenStatements({who: entry for who, (entry, _) in lines.items()}, readings, bound, kept, unproven)
 
 
-def readable(line: bytes) -> Entry | None:
-    try:
-        return parse_entry(line)
-    except Malformed:
-        return None
-
-
 def choose(
     proven: ProvenStatements,
-    first: Iterable[bytes],
+    first: Iterable[Entry],
     prefer: Sequence[Digest],
     most: int = MAX_CLAIMS,
     size: int = MAX_READ,
@@ -107,13 +102,12 @@ def choose(
     out.
 
     Args:
-        first: lines that come before all others (node records of the pinned federations).
+        first: entries that come before all others (node records of the pinned federations).
         prefer: authors whose lines come first in each turn, for example publishers that the owner trusts.
     """
     chosen: dict[Digest, bytes] = {}
-    for line in first:
-        if (entry := readable(line)) is not None:
-            chosen.setdefault(entry.statement_digest, line)
+    for entry in first:
+        chosen.setdefault(entry.statement_digest, entry.line)
     remaining, left = size - sum(len(line) + 1 for line in chosen.values()), 0
     for bundle in _in_turn(proven, prefer):
         new = {entry.statement_digest: entry.line for entry in bundle if entry.statement_digest not in chosen}
@@ -172,18 +166,9 @@ def _rank(entry: Entry) -> int:
     return _RANKS.get(entry.statement.predicate, len(_RANKS))
 
 
-def _read(sources: Mapping[str, Iterable[bytes]]) -> dict[str, list[Entry]]:
-    """Return the lines that parse, each parsed once."""
-    parsed: dict[bytes, Entry | None] = {}
-    read: dict[str, list[Entry]] = {}
-    for name, lines in sources.items():
-        said = read.setdefault(name, [])
-        for line in dict.fromkeys(lines):
-            if line not in parsed:
-                parsed[line] = readable(line)
-            if (entry := parsed[line]) is not None:
-                said.append(entry)
-    return read
+def _read(lines: Iterable[bytes], reader: EvidenceReader) -> list[Entry]:
+    """Return the distinct lines that parse."""
+    return [entry for line in dict.fromkeys(lines) if (entry := reader.readable(line)) is not None]
 
 
 def _inceptions(entries: Iterable[Entry]) -> dict[Digest, tuple[Entry, Inception]]:

@@ -22,10 +22,10 @@ from comity.trust.claims import (
     bind_nodes,
     collect_mirror_evidence,
     proven_advisories,
-    read_claims,
 )
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
+from comity.trust.evidence import EvidenceReader
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import (
@@ -44,21 +44,20 @@ from comity.trust.rows.signatures import member_names
 from comity.trust.statement import Entry
 from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
 from comity.trust.tlog.note import VerifierKey
-from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import OBSERVED, Observed, Upstream
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.gather import (
     Claims,
     GatheredEvidence,
-    bodies_of,
     claims_of,
     gather,
     lines_by_log,
+    prove_said,
     select_lines,
     sightings,
 )
-from comity_client.evidence.prove import ProvenStatements, prove_lines, readable
+from comity_client.evidence.prove import ProvenStatements
 from comity_client.seen import KnownNames
 from comity_client.session import Answers, RemoteNode, Session
 from comity_client.trust_store import Bindings
@@ -76,7 +75,7 @@ async def decide_mirrored(session: Session, reference: Reference, policy: Policy
     answers = await session.ask(lambda node: node.resolve(reference.repository or "", None))
     if not answers.found:
         raise answers.failure(f"{reference} is not known")
-    proven = prove_lines(lines_by_log(answers.found), bodies_of(session, policy), session.records())
+    proven = prove_said(session, lines_by_log(answers.found), policy)
     found = _evidence_by_artifact(proven)
     wanted = {name for name, mirroring in _by_name(found) if _matches(reference, name, mirroring)}
     if not wanted:
@@ -131,8 +130,8 @@ async def rivals_of(
 ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
     """Return proven statements about the commits that these lines claim to have observed, and notes on dropped
     lines."""
-    entries = (entry for line in lines if (entry := readable(line)) is not None)
-    observed = {e.statement.subjects[0].name for e in entries if e.statement.predicate == OBSERVED}
+    entries = map(session.reader.readable, lines)
+    observed = {e.statement.subjects[0].name for e in entries if e and e.statement.predicate == OBSERVED}
     commits = [Reference.parse(name) for name in sorted(observed)[:MAX_NAMES] if name.startswith(UPSTREAM)]
     asked = await asyncio.gather(*(session.ask(functools.partial(_query_commit, commit)) for commit in commits))
     found: dict[RemoteNode, list[LocatedEntry]] = {}
@@ -375,7 +374,9 @@ async def _gather_all(
     lines = tuple(dict.fromkeys((*gathered.lines, *rival_lines)))
     if lines == gathered.lines:
         return gathered
-    return replace(gathered, lines=lines, readings=read_claims(lines, artifact), notes=(*gathered.notes, *notes))
+    return replace(
+        gathered, lines=lines, readings=session.read_claims(lines, artifact), notes=(*gathered.notes, *notes)
+    )
 
 
 def _mirror_evidence(gathered: GatheredEvidence, policy: Policy) -> MirrorEvidence:
@@ -439,14 +440,14 @@ async def _proven_index(session: Session, candidate: Candidate) -> int | None:
         return None
     answers = await session.ask(lambda node: node.proofs(entry.digest, home))
     proofs = {located.proof for found in answers.found.values() for located in found}
-    indexes = (_index(proof, entry.line, key) for proof in proofs for key in keys)
+    indexes = (_index(session.reader, proof, entry.line, key) for proof in proofs for key in keys)
     return min((index for index in indexes if index is not None), default=None)
 
 
-def _index(proof: bytes, line: bytes, key: VerifierKey) -> int | None:
+def _index(reader: EvidenceReader, proof: bytes, line: bytes, key: VerifierKey) -> int | None:
     """Return the index of the line in the log of `key` by this proof; None if the proof is invalid."""
     try:
-        parsed = TlogProof.parse(proof)
+        parsed = reader.proof(proof)
         parsed.verify(line, key)
     except ComityError:
         return None

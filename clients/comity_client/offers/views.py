@@ -20,7 +20,7 @@ from comity.trust.charter.federation import Federation
 from comity.trust.claims import BoundNode, WitnessedEntry, bind_nodes
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
-from comity.trust.evidence import InclusionEvidence
+from comity.trust.evidence import EvidenceReader, InclusionEvidence
 from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import prove_entry
 from comity.trust.offers.amounts import UNANSWERED, Balance, Unit, Usage, UsageRecord, balances
@@ -223,7 +223,7 @@ def _newest_proofs(
     if newest is None:
         return []
     proofs = tuple(InclusionEvidence(digest, data) for digest, data in bundle.proofs if digest == newest.digest)
-    seen, _, _ = prove_entry(newest, proofs, identities.nodes)
+    seen, _, _ = prove_entry(newest, proofs, identities.nodes, EvidenceReader())
     return [each for each in seen if (each.origin, each.index) == (writer.record.origin, chain.indexes[-1])]
 
 

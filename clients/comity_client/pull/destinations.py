@@ -31,7 +31,7 @@ from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, c
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
-from comity.trust.evidence import PACK, Evidence, FoundFile, proof_name
+from comity.trust.evidence import PACK, Evidence, EvidenceReader, FoundFile, proof_name
 from comity.trust.names import UPSTREAM, Name, Reference
 from comity.verifier import collect_evidence, hash_file, read_bounded
 from comity_client.evidence.gather import KeptProof
@@ -408,12 +408,13 @@ def hash_local_copy(
     """
     folder = folder_of(what, hub_cache)
     versions = _versions(folder)
-    evidence = collect_evidence(folder, workers=workers, on_hashed=on_hashed)
+    reader = EvidenceReader()
+    evidence = collect_evidence(folder, workers=workers, on_hashed=on_hashed, reader=reader)
     found = [file for file in evidence.files or () if not _reserved(file.path)]
     manifest = Manifest.of(_entry(file) for file in found)
     if evidence.manifest is not None:
         _check(folder, Manifest.parse(evidence.manifest), manifest)
-    return LocalCopy(folder, manifest, evidence, read_claims(evidence.claims, manifest.digest), versions)
+    return LocalCopy(folder, manifest, evidence, read_claims(evidence.claims, manifest.digest, reader), versions)
 
 
 def _check(folder: Path, listed: Manifest, found: Manifest) -> None:

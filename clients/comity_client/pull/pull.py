@@ -23,7 +23,6 @@ from comity.content.durable import disk_errors
 from comity.formats.inspect import inspect, inspect_name
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evidence import Evidence, FoundFile, Verdict
@@ -48,7 +47,7 @@ from comity_client.pull.destinations import Destination, Pack, allocated, has_fi
 from comity_client.pull.fetch import BytesBySource, Layouts, PlacedPieces, PullFetch, locked, named_indexes
 from comity_client.pull.keyless import keyless_for
 from comity_client.pull.model_sig import fetched_model_sig, policy_before_fetch
-from comity_client.seen import SeenLogs, consistency_proofs
+from comity_client.seen import SeenLogs
 from comity_client.session import Session, node_sources
 
 
@@ -182,18 +181,18 @@ async def _evidence(
     context: PullContext, resolution: Resolution, destination: Destination, manifest: bytes, pieces: bytes
 ) -> tuple[Pack, list[ComityError]]:
     """Step (1): evidence of the nodes, and of an earlier pull."""
-    before = _existing_pack(destination.folder, context.on_event)
+    before = _existing_pack(destination.folder, context)
     lines = (*resolution.gathered.lines, *before.claims)
     above = await gather_ancestors(context.session, resolution.artifact, resolution.publication, lines, context.policy)
     related, notes = await related_lines(context.session, resolution.publication, context.policy)
     claims = _claims(context, resolution, before.claims, related, notes)
     claims = with_ancestor_lines(claims, above)
-    readings = read_claims(claims, resolution.artifact)
+    readings = context.session.read_claims(claims, resolution.artifact)
     collected = await collect_proofs(
         context.session, context.seen_logs, readings, context.policy, before.proofs, context.on_event
     )
-    proofs = consistency_proofs(context.session)
-    objects = {**before.objects, **await collect_growths(readings.publications, collected.proofs, proofs)}
+    growths = await collect_growths(context.session, readings.publications, collected.proofs)
+    objects = {**before.objects, **growths}
     if resolution.publication is not None:
         published = resolution.publication.published
         objects |= await collect_objects(context.session, published, context.on_event)
@@ -217,11 +216,11 @@ def _claims(
     return claims
 
 
-def _existing_pack(folder: Path, on_event: OnEvent) -> Evidence:
+def _existing_pack(folder: Path, context: PullContext) -> Evidence:
     try:
-        return read_pack(folder)
+        return read_pack(folder, context.session.reader)
     except (Malformed, Unavailable) as error:
-        on_event(Note(f"the existing evidence pack is not used: {error}"))
+        context.on_event(Note(f"the existing evidence pack is not used: {error}"))
         return Evidence(None, None)
 
 
@@ -235,7 +234,8 @@ def _judge(
     final: bool,
 ) -> Verdict:
     """Steps (2) and (5). If a log contradiction caused the refusal, that error is raised."""
-    verdict = verify(pack.evidence(files), context.policy, keyless=keyless_for(context.policy))
+    reader = context.session.reader
+    verdict = verify(pack.evidence(files), context.policy, keyless=keyless_for(context.policy), reader=reader)
     context.on_event(PolicyJudged(verdict, final))
     if (refused := verdict_error(verdict, resolution.title)) is not None:
         raise alarms[0] if alarms else refused

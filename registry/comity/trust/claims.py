@@ -24,11 +24,11 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import prove_record_states
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
-from comity.trust.evidence import Remark
+from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
 from comity.trust.policy import PUBLISHER, CosignerRule
 from comity.trust.rotation import KeyState, RotationChain, RotationChains, SigningStates
-from comity.trust.statement import Author, Entry, Statement, parse_entry
+from comity.trust.statement import Author, Entry, Statement
 from comity.trust.statements import (
     VERIFIED,
     VOUCH_KINDS,
@@ -292,10 +292,15 @@ class ParsedClaims:
         return self.chains.follow(KeyState.of_inception(inception)) if inception else None
 
 
-def read_claims(lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
-    """Parse each line once, verify inceptions and rotations, then verify the publications of `artifact`."""
+def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader | None = None) -> ParsedClaims:
+    """Parse each line once, verify inceptions and rotations, then verify the publications of `artifact`.
+
+    Args:
+        reader: that of the session; default: a new one.
+    """
     notes: list[Remark] = []
-    entries = [entry for line in dict.fromkeys(lines) if (entry := _attempt(parse_entry, line, notes)) is not None]
+    parse = (reader or EvidenceReader()).entry
+    entries = [entry for line in dict.fromkeys(lines) if (entry := _attempt(parse, line, notes)) is not None]
     proven = (_attempt(check_inception, e, notes) for e in entries if e.statement.predicate == "inception")
     inceptions = {inception.id: inception for inception in proven if inception is not None}
     chains = RotationChains(entries)

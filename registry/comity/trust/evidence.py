@@ -14,11 +14,16 @@ Source: protocol, sections 8 and 10.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, get_args
+from typing import Final, Generic, Literal, TypeVar, get_args
 
 from comity.trust.encoding import Digest, Json, sha256
+from comity.trust.errors import Malformed
+from comity.trust.statement import Entry, parse_entry
+from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.proof import TlogProof
 
 PACK: Final = ".comity"
 MODEL_SIG: Final = "model.sig"
@@ -29,6 +34,8 @@ MAX_READ: Final = 256 * 1024 * 1024
 MAX_PACK_NAMES: Final = 1_000_000
 """Maximum number of names in one folder of a pack."""
 MAX_MODEL_SIG: Final = 64 * 1024 * 1024
+MAX_REMEMBERED: Final = 32 * 1024 * 1024
+"""Maximum bytes of lines, of proofs, and of notes (each) that a session remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,65 @@ class Evidence:
     pieces: bytes | None = None
     model_sig: bytes | None = None
     left_out: tuple[str, ...] = ()
+
+
+class EvidenceReader:
+    """Parses each line, tlog-proof and checkpoint note of one session once, and returns the same object again.
+
+    These objects keep the answers of their signature and inclusion checks, so what one step of a session proved costs
+    the next step nothing. An answer depends on the bytes alone; no policy, charter or time is part of it. At most
+    `limit` bytes of each kind are remembered, the newest; what is malformed is not. Thread-safe.
+    """
+
+    def __init__(self, limit: int = MAX_REMEMBERED) -> None:
+        self._entries: _Remembered[Entry] = _Remembered(limit)
+        self._proofs: _Remembered[TlogProof] = _Remembered(limit)
+        self._notes: _Remembered[SignedNote] = _Remembered(limit)
+
+    def entry(self, line: bytes) -> Entry:
+        """Raises Malformed as `parse_entry` does."""
+        return self._entries.get(line) or self._entries.put(line, parse_entry(line))
+
+    def readable(self, line: bytes) -> Entry | None:
+        """Return the entry; None if the line is not a statement."""
+        try:
+            return self.entry(line)
+        except Malformed:
+            return None
+
+    def proof(self, data: bytes) -> TlogProof:
+        """Raises Malformed as `TlogProof.parse` does."""
+        return self._proofs.get(data) or self._proofs.put(data, TlogProof.parse(data, self.note))
+
+    def note(self, data: bytes) -> SignedNote:
+        """Raises Malformed as `SignedNote.parse` does."""
+        return self._notes.get(data) or self._notes.put(data, SignedNote.parse(data))
+
+
+Parsed = TypeVar("Parsed")
+
+
+class _Remembered(Generic[Parsed]):
+    """What was parsed, by its bytes; the oldest is dropped when all bytes together exceed `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._size = limit, 0
+        self._found: dict[bytes, Parsed] = {}
+        self._lock = threading.Lock()
+
+    def get(self, data: bytes) -> Parsed | None:
+        return self._found.get(data)
+
+    def put(self, data: bytes, parsed: Parsed) -> Parsed:
+        with self._lock:
+            if (known := self._found.setdefault(data, parsed)) is not parsed:
+                return known
+            self._size += len(data)
+            while self._size > self._limit:
+                oldest = next(iter(self._found))
+                del self._found[oldest]
+                self._size -= len(oldest)
+        return parsed
 
 
 def proof_name(line: Digest, origin: str) -> str:

@@ -24,14 +24,12 @@ from typing import Final, TypeAlias
 from comity.trust.claims import BoundNode, ParsedClaims, Publication, WitnessedEntry, verify_witnessed
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.evidence import InclusionEvidence, Remark
+from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark
 from comity.trust.policy import Policy
 from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep, reachable
 from comity.trust.statement import Entry
 from comity.trust.statements import parse_advisory
-from comity.trust.tlog.merkle import leaf_hash, verify_inclusion
-from comity.trust.tlog.note import Checkpoint
-from comity.trust.tlog.proof import GrowthProof, TlogProof
+from comity.trust.tlog.proof import GrowthProof
 
 Growths: TypeAlias = Mapping[tuple[str, int, int], Sequence[GrowthProof]]
 
@@ -53,7 +51,12 @@ class KeyValidity:
 
 
 def judge_keys(
-    entry: Entry, chain: RotationChain, pinned: Digest | None, proofs: Iterable[bytes], growth_proofs: Growths
+    entry: Entry,
+    chain: RotationChain,
+    pinned: Digest | None,
+    proofs: Iterable[bytes],
+    growth_proofs: Growths,
+    reader: EvidenceReader,
 ) -> KeyValidity:
     """Judge the keys that signed `entry`.
 
@@ -66,7 +69,7 @@ def judge_keys(
 
     More steps, proofs and growths can only change None to True or False, and False to True (I4).
     """
-    seen = {position for proof in proofs if (position := _position(entry, proof)) is not None}
+    seen = {position for proof in proofs if (position := _position(entry, proof, reader)) is not None}
     signers = frozenset(chain.signers(entry.envelope))
 
     retiring = [step for state in signers for step in chain.steps_from.get(state, ())]
@@ -98,11 +101,10 @@ class _LogPosition:
     root: bytes
 
 
-def _position(entry: Entry, data: bytes) -> _LogPosition | None:
+def _position(entry: Entry, data: bytes, reader: EvidenceReader) -> _LogPosition | None:
     try:
-        proof = TlogProof.parse(data)
-        checkpoint = Checkpoint.parse(proof.checkpoint.text)
-        verify_inclusion(leaf_hash(entry.line), proof.index, checkpoint.size, proof.hashes, checkpoint.root)
+        proof = reader.proof(data)
+        checkpoint = proof.including(entry.line)
     except ComityError:
         return None  # `prove_entry` reports the error
     return _LogPosition(checkpoint.origin, proof.index, checkpoint.size, checkpoint.root)
@@ -226,11 +228,12 @@ def evaluate(
     growth_proofs: Growths,
     bound: tuple[BoundNode, ...],
     policy: Policy,
+    reader: EvidenceReader,
 ) -> Evaluation:
     entry, publisher = publication.entry, publication.publisher
-    seen, broken, unbound = prove_entry(entry, proofs, bound)
+    seen, broken, unbound = prove_entry(entry, proofs, bound, reader)
     own = (proof.data for proof in proofs if proof.line == entry.digest)
-    validity = judge_keys(entry, publication.chain, policy.rotations.get(publisher.id), own, growth_proofs)
+    validity = judge_keys(entry, publication.chain, policy.rotations.get(publisher.id), own, growth_proofs, reader)
     members = (body.member(publisher.id) for body in policy.pins)
     jurisdictions = frozenset({publisher.jurisdiction} | {member.jurisdiction for member in members if member})
     named = _is_named_publisher(publication, policy)
@@ -238,7 +241,7 @@ def evaluate(
 
 
 def prove_entry(
-    entry: Entry, proofs: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...]
+    entry: Entry, proofs: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...], reader: EvidenceReader
 ) -> tuple[tuple[WitnessedEntry, ...], tuple[Remark, ...], tuple[Remark, ...]]:
     """Check each proof that claims to prove `entry`. Returns what is proven, and remarks on proofs that do not verify
     and on proofs of logs that are bound to no member."""
@@ -249,7 +252,7 @@ def prove_entry(
         if proof.line != entry.digest:
             continue
         try:
-            witnessed = verify_witnessed(TlogProof.parse(proof.data), entry.line, bound)
+            witnessed = verify_witnessed(reader.proof(proof.data), entry.line, bound)
             seen += [replace(each, proof=sha256(proof.data)) for each in witnessed]
         except ComityError as error:
             if error.code == "LOG-UNBOUND":

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.encoding import (
@@ -54,11 +54,13 @@ class EnvelopeSignature:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A signed payload. The signatures are not verified until `signed_by` is called."""
+    """A signed payload. The signatures are not verified until `signed_by` is called; then each is verified once, and
+    this object keeps the answer: one for each signature at most, because a key id belongs to one key."""
 
     payload_type: str
     payload: bytes
     signatures: tuple[EnvelopeSignature, ...]
+    _checked: dict[PublicKey, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, line: bytes) -> Envelope:
@@ -102,8 +104,7 @@ class Envelope:
         halves = {half.id: half for half in (*(half for key in complete for half in key.halves), *extra_keys)}
         if len(complete) < threshold or present != halves.keys():
             return False
-        message = pae(self.payload_type, self.payload)
-        return all(_is_valid(halves[signature.keyid], signature.sig, message) for signature in self.signatures)
+        return all(self._is_valid(halves[signature.keyid], signature.sig) for signature in self.signatures)
 
     def verified_by(self, key: VerifyingKey) -> bool:
         """Whether `key`, and no other key, signed this."""
@@ -112,9 +113,14 @@ class Envelope:
     def has_valid_signature(self, key: VerifyingKey) -> bool:
         """Whether every half of `key` has a valid signature, whatever other signatures there are. This alone does not
         prove a statement: use it to collect signatures, or to find uses of a key."""
-        message = pae(self.payload_type, self.payload)
         signatures = {signature.keyid: signature.sig for signature in self.signatures}
-        return all(half.id in signatures and _is_valid(half, signatures[half.id], message) for half in key.halves)
+        return all(half.id in signatures and self._is_valid(half, signatures[half.id]) for half in key.halves)
+
+    def _is_valid(self, key: PublicKey, signature: bytes) -> bool:
+        """Whether `signature`, the one of this envelope with the id of `key`, is valid."""
+        if key not in self._checked:
+            self._checked[key] = _is_valid(key, signature, pae(self.payload_type, self.payload))
+        return self._checked[key]
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:

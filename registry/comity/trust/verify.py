@@ -43,6 +43,7 @@ from comity.trust.evidence import (
     PARTIAL,
     POLICY_NOT_MET,
     Evidence,
+    EvidenceReader,
     Remark,
     Row,
     RowFact,
@@ -84,22 +85,32 @@ from comity.trust.statements import Advisory
 from comity.trust.tlog.proof import growth_proofs
 
 
-def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | None = None) -> Verdict:
+def verify(
+    evidence: Evidence,
+    policy: Policy,
+    *,
+    keyless: KeylessVerifier | None = None,
+    reader: EvidenceReader | None = None,
+) -> Verdict:
     """Judge `evidence` by `policy`. Raises nothing for bad evidence; bad material becomes rows and notes.
 
     The order and repetition of claims and proofs do not change the verdict.
 
     Args:
         keyless: verifies a keyless `model.sig`; without it, a keyless `model.sig` is not checked.
+        reader: that of the session, which has read parts of the evidence before; it changes the cost, never the
+            verdict. Default: a new one.
     """
-    evidence = _ordered(evidence)
+    evidence, reader = _ordered(evidence), reader or EvidenceReader()
     manifest, first = artifact_of_files(evidence) if has_only_model_sig(evidence) else artifact_row(evidence)
     if manifest is None:
         return _conclude(None, None, (first,), policy, otherwise="cannot be checked without a valid manifest")
-    claims = read_claims(evidence.claims, manifest.digest)
+    claims = read_claims(evidence.claims, manifest.digest, reader)
     bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
     consistency = growth_proofs(evidence.objects.values())
-    evaluations = tuple(evaluate(each, evidence.proofs, consistency, bound, policy) for each in claims.publications)
+    evaluations = tuple(
+        evaluate(each, evidence.proofs, consistency, bound, policy, reader) for each in claims.publications
+    )
     chosen = max(evaluations, key=lambda evaluation: evaluation.rank(policy), default=None)
     members = [member for body in policy.pins for member in body.members]
     advisories, unproven_advisories = verify_advisories(claims, manifest.digest, [node.record for node in bound])
@@ -112,6 +123,7 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
     involved |= {chosen.publication.publisher.id} if chosen else set()
     found = Findings(
         evidence=evidence,
+        reader=reader,
         policy=policy,
         manifest=manifest,
         claims=claims,

@@ -19,7 +19,7 @@ from comity.node.threads import AsyncLedger, Clock
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
-from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, Verdict
+from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
 from comity.trust.policy import MAX_POLICY_BYTES, CosignerRule, Freshness, Policy, UpstreamRule, parse_policy
 from comity.trust.verify import verify
 from comity.verifier import read_bounded
@@ -27,6 +27,9 @@ from comity.verifier import read_bounded
 DAY: Final = 86_400
 STALE_DAYS: Final = 30
 MAX_NOTICES: Final = 8
+REMEMBERED: Final = 4 * 1024 * 1024
+"""Bytes of lines, of proofs, and of notes (each) that are kept parsed and checked between judgements; the node records
+and inceptions are the same for most artifacts."""
 _SERVED: Final = ("artifact", "signatures")
 
 
@@ -47,6 +50,7 @@ class PolicyJudge:
     def __init__(self, file: Path | None, membership: Membership, clock: Clock) -> None:
         self._membership = membership
         self._clock = clock
+        self._reader = EvidenceReader(REMEMBERED)
         self._own: Policy | None = None
         if file is not None:
             self._own = parse_policy(
@@ -85,7 +89,7 @@ class PolicyJudge:
         policy = self.policy
         if self._own is None:
             policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
-        verdict = verify(evidence, policy)
+        verdict = verify(evidence, policy, reader=self._reader)
         claim = next((fact for fact in verdict.row("artifact").facts if fact.evidence == observed), None)
         signed = verdict.row("signatures").state == "pass"
         author = "a publisher signed the same bytes under another name" if signed else "no publisher signed it"
@@ -94,12 +98,12 @@ class PolicyJudge:
 
     def advisories(self, evidence: Evidence) -> tuple[tuple[str, str], ...]:
         """Return the advisories about an artifact without a statement yet."""
-        return tuple(_advisories(verify(evidence, self.policy))[:MAX_NOTICES])
+        return tuple(_advisories(verify(evidence, self.policy, reader=self._reader))[:MAX_NOTICES])
 
     def judge(self, evidence: Evidence, title: str) -> PolicyDecision:
         """Apply the policy to `evidence`. Invalid evidence is not raised."""
         policy = self.policy
-        verdict = verify(evidence, policy)
+        verdict = verify(evidence, policy, reader=self._reader)
         return PolicyDecision(_refusal(verdict, title), _notices(verdict, policy))
 
 

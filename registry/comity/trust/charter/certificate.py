@@ -16,7 +16,7 @@ statement that does not verify is ignored; nothing makes a counted statement inv
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -54,12 +54,12 @@ class StatementSet:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, lines: Iterable[bytes]) -> StatementSet:
+    def read(cls, lines: Iterable[bytes], parse: Callable[[bytes], Entry] = parse_entry) -> StatementSet:
         """Parse and sort `lines`. Lines that are not statements become notes."""
         entries, notes = list[Entry](), list[str]()
         for line in lines:
             try:
-                entries.append(parse_entry(line))
+                entries.append(parse(line))
             except ComityError as error:
                 notes.append(_ignored_note(line, error))
         statements = cls.sort(entries)
@@ -285,9 +285,17 @@ class Decision:
 
 
 def certify(
-    previous: Body, body: Body, lines: Iterable[bytes], *, signed: SignatureCheck = KeySet.signed
+    previous: Body,
+    body: Body,
+    lines: Iterable[bytes],
+    *,
+    signed: SignatureCheck = KeySet.signed,
+    parse: Callable[[bytes], Entry] = parse_entry,
 ) -> Certificate:
     """The certificate, if `lines` make `body` the successor of `previous`. Depends on nothing outside `lines`.
+
+    Args:
+        parse: parses a line; the `EvidenceReader.entry` of a session spares work that the session did before.
 
     Raises Malformed above 8,192 lines or 64 MiB, and Untrusted naming the missing members or statements.
     """
@@ -296,7 +304,7 @@ def certify(
         raise Malformed(
             "certificate too large", why=f"at most {MAX_LINES} lines and {MAX_CERTIFICATE} bytes are allowed"
         )
-    decide(ValidVotes(previous, StatementSet.read(kept), signed), body)
+    decide(ValidVotes(previous, StatementSet.read(kept, parse), signed), body)
     return Certificate(body, kept)
 
 
@@ -443,13 +451,13 @@ def _turnout(previous: Body, rounds: Mapping[int, Collection[Digest]]) -> str:
     return f"{len(most)} of {previous.quorum} members (not {seat_names(missing_seats)})"
 
 
-def certify_genesis(body: Body, lines: Iterable[bytes]) -> Body:
+def certify_genesis(body: Body, lines: Iterable[bytes], parse: Callable[[bytes], Entry] = parse_entry) -> Body:
     """Return `body` if it is a genesis, every member consented, and each seat matches its member's own inception and
     rotations. Raises Untrusted naming the missing members.
     """
     if body.epoch != 0:
         raise Untrusted("charter refused", why=f"epoch {body.epoch} is not a genesis", code="CHARTER")
-    statements = StatementSet.read(lines)
+    statements = StatementSet.read(lines, parse)
     agreed = _consenting(body, statements)
     missing = [seat for seat in body.members if seat.id not in agreed]
     if missing:

@@ -8,7 +8,6 @@ body. Source: protocol, section 7.9.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from comity.trust.charter.document import MAX_BYTES as MAX_CHARTER
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, Fields, Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.evidence import EvidenceReader
 from comity.trust.rotation import RotationChains, SigningStates
-from comity.trust.statement import MAX_LINE, Entry, parse_entry
+from comity.trust.statement import MAX_LINE, Entry
 from comity.trust.statements import NodeRecord, parse_node_record, prove_node_record, read_addresses
 
 SCHEMA: Final = "comity/federation/v1"
@@ -69,15 +69,21 @@ class Federation:
         return next((known for known in self.chain if known.digest == body), None)
 
     @classmethod
-    def parse(cls, data: bytes) -> Federation:
+    def parse(cls, data: bytes, reader: EvidenceReader | None = None) -> Federation:
         """Parse and verify a federation file: the genesis by every member's consent, each later body by its
         certificate, each node record by its member's keys.
 
         Raises Malformed/Untrusted. Whether it is the *right* federation is the owner's decision.
+
+        Args:
+            reader: that of the session; default: a new one.
         """
-        fields, chain, certificates = _open(data)
-        chains = RotationChains(_readable(line for lines in certificates for line in lines))
-        nodes = tuple(_node(item, chain, chains) for item in fields.items("nodes", most=MAX_NODES))
+        reader = reader or EvidenceReader()
+        fields, chain, certificates = _open(data, reader)
+        # Lines of a certificate that are not statements are ignored.
+        read = (reader.readable(line) for lines in certificates for line in lines)
+        chains = RotationChains(entry for entry in read if entry is not None)
+        nodes = tuple(_node(item, chain, chains, reader) for item in fields.items("nodes", most=MAX_NODES))
         fields.done()
         return cls(chain, certificates, nodes)
 
@@ -104,7 +110,7 @@ class Federation:
 def prove_bodies(data: bytes) -> tuple[Body, ...]:
     """The charter bodies of a federation file, verified as by `Federation.parse`. Nodes are not verified, because they
     decide nothing. Raises Malformed/Untrusted."""
-    fields, chain, _ = _open(data)
+    fields, chain, _ = _open(data, EvidenceReader())
     fields.items("nodes", most=MAX_NODES)
     fields.done()
     return chain
@@ -133,22 +139,18 @@ def prove_record_states(entry: Entry, body: Body, chains: RotationChains) -> tup
     return prove_node_record(claimed, entry, states), states
 
 
-def _open(data: bytes) -> tuple[Fields, tuple[Body, ...], tuple[tuple[bytes, ...], ...]]:
+def _open(data: bytes, reader: EvidenceReader) -> tuple[Fields, tuple[Body, ...], tuple[tuple[bytes, ...], ...]]:
     """The remaining fields (nodes), the verified bodies, and their certificates."""
     fields = Fields(parse_json(data, limit=MAX_BYTES, what="federation file"), "federation file")
     fields.constant("schema", SCHEMA)
     epochs = [_epoch(item) for item in fields.items("epochs", least=1, most=MAX_EPOCHS)]
     chain, certificates = tuple(body for body, _ in epochs), tuple(lines for _, lines in epochs)
-    _certify(chain, certificates)
+    certify_genesis(chain[0], certificates[0], reader.entry)
+    for previous, body, lines in zip(chain, chain[1:], certificates[1:], strict=False):
+        certify(previous, body, lines, parse=reader.entry)
     if fields.digest("federation") != chain[0].digest:
         raise Untrusted("federation file refused", why="its bodies belong to another federation", code="FEDERATION")
     return fields, chain, certificates
-
-
-def _certify(chain: tuple[Body, ...], certificates: tuple[tuple[bytes, ...], ...]) -> None:
-    certify_genesis(chain[0], certificates[0])
-    for previous, body, lines in zip(chain, chain[1:], certificates[1:], strict=False):
-        certify(previous, body, lines)
 
 
 def _epoch(item: Json) -> tuple[Body, tuple[bytes, ...]]:
@@ -159,19 +161,12 @@ def _epoch(item: Json) -> tuple[Body, tuple[bytes, ...]]:
     return body, lines
 
 
-def _readable(lines: Iterable[bytes]) -> Iterable[Entry]:
-    """The lines that are statements. Other lines of a certificate are ignored."""
-    for line in lines:
-        with contextlib.suppress(Malformed):
-            yield parse_entry(line)
-
-
-def _node(item: Json, chain: tuple[Body, ...], chains: RotationChains) -> FederationNode:
+def _node(item: Json, chain: tuple[Body, ...], chains: RotationChains, reader: EvidenceReader) -> FederationNode:
     fields = Fields(item, "federation node")
     line = _text(fields.take("record"), MAX_LINE)
     mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
     fields.done()
-    return FederationNode(_proven(parse_entry(line), chain, chains), line, mutual, open_)
+    return FederationNode(_proven(reader.entry(line), chain, chains), line, mutual, open_)
 
 
 def _proven(entry: Entry, chain: tuple[Body, ...], chains: RotationChains) -> NodeRecord:

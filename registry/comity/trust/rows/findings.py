@@ -12,7 +12,7 @@ from itertools import chain
 from comity.trust.artifact import Manifest
 from comity.trust.claims import BoundNode, ParsedClaims, ProvenCosigner, Vouch, WitnessedEntry, member_label
 from comity.trust.encoding import Digest
-from comity.trust.evidence import Evidence, Remark, RowFact
+from comity.trust.evidence import Evidence, EvidenceReader, Remark, RowFact
 from comity.trust.identity import Inception
 from comity.trust.key_validity import Evaluation
 from comity.trust.lineage import LineageGraph
@@ -34,6 +34,7 @@ class Findings:
     """
 
     evidence: Evidence
+    reader: EvidenceReader
     policy: Policy
     manifest: Manifest
     claims: ParsedClaims

@@ -114,7 +114,7 @@ def replicas_row(found: Findings) -> Row:
     """Row (7): a hold counts only if it is in the node's own log."""
     holders: dict[str, Digest] = {}
     for entry, node in sorted(found.holds, key=lambda hold: hold[0].digest):
-        if prove_entry(entry, found.evidence.proofs, (node,))[0]:
+        if prove_entry(entry, found.evidence.proofs, (node,), found.reader)[0]:
             holders.setdefault(member_label(node.member), entry.digest)
     if not holders:
         return Row("replicas", "unknown", "no proven claim of a full copy here", 7, "missing")

@@ -22,7 +22,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
@@ -42,6 +42,7 @@ MAX_SIGNATURES: Final = 100
 MAX_NAME: Final = 255
 
 _KEY_ID_SIZE: Final = 4
+_TIMESTAMP_SIZE: Final = 8
 _DASH: Final = "\u2014 "
 _FORBIDDEN_IN_TEXT: Final = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
@@ -108,11 +109,15 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class NoteSignature:
-    """One signature line, `— node-a.example/log uVCkwSLkJFSW…`, of a known or unknown type. Raises Malformed."""
+    """One signature line, `— node-a.example/log uVCkwSLkJFSW…`, of a known or unknown type. Raises Malformed.
+
+    The object keeps the last answer of `verify`, so that one signature over one text is verified once.
+    """
 
     name: str
     key_id: bytes
     signature: bytes
+    _checked: tuple[VerifierKey, bytes, bool] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -136,6 +141,21 @@ class NoteSignature:
     def by(self, key: VerifierKey) -> bool:
         """Whether the line has the name and ID of `key`. Does not verify the signature."""
         return self.name == key.name and self.key_id == key.key_id
+
+    def is_valid(self, key: VerifierKey, message: bytes) -> bool:
+        """Whether `key` signed `message`. In a cosignature, eight bytes of time precede the signature itself."""
+        known = self._checked
+        if known is None or known[:2] != (key, message):
+            known = key, message, self._verifies(key, message)
+            object.__setattr__(self, "_checked", known)
+        return known[2]
+
+    def _verifies(self, key: VerifierKey, message: bytes) -> bool:
+        try:
+            key.public_key.verify(self.signature[_TIMESTAMP_SIZE if key.type in COSIGNER_ALGORITHMS else 0 :], message)
+        except Untrusted:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,20 +226,14 @@ def verify_note(note: SignedNote, keys: Iterable[VerifierKey]) -> tuple[Verifier
     for key in dict.fromkeys(keys):
         own = [signature for signature in note.signatures if key.type == ED25519 and signature.by(key)]
         for signature in own:
-            _verify(note.text, signature, key)
+            if not signature.is_valid(key, note.text.encode("utf-8")):
+                why = f"the signature of {key.name} over this text is not valid"
+                raise Untrusted("bad note signature", why=why, code="NOTE-SIGNATURE")
         if own:
             signers.append(key)
     if not signers:
         raise Untrusted("no signature by a known key", code="NOTE-UNSIGNED")
     return tuple(signers)
-
-
-def _verify(text: str, signature: NoteSignature, key: VerifierKey) -> None:
-    try:
-        key.public_key.verify(signature.signature, text.encode("utf-8"))
-    except Untrusted as error:
-        why = f"the signature of {key.name} over this text is not valid"
-        raise Untrusted("bad note signature", why=why, code="NOTE-SIGNATURE") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +292,6 @@ def open_checkpoint(note: SignedNote, log_key: VerifierKey) -> Checkpoint:
 MAX_TIMESTAMP: Final = 2**63 - 1
 
 _COSIGNATURE_TYPES: Final = {alg: kind for kind, alg in COSIGNER_ALGORITHMS.items()}
-_TIMESTAMP_SIZE: Final = 8
 
 
 def cosigner_key(name: str, public: PublicKey) -> VerifierKey:
@@ -307,11 +320,9 @@ def verify_cosignature(signature: NoteSignature, key: VerifierKey, checkpoint: C
     timestamp = int.from_bytes(signature.signature[:_TIMESTAMP_SIZE], "big")
     if timestamp > MAX_TIMESTAMP:
         raise Untrusted("bad cosignature", why="its time is out of range", code="COSIGNATURE")
-    try:
-        key.public_key.verify(signature.signature[_TIMESTAMP_SIZE:], _message(checkpoint, key, timestamp))
-    except Untrusted as error:
+    if not signature.is_valid(key, _message(checkpoint, key, timestamp)):
         why = f"the signature of {key.name} over this checkpoint is not valid"
-        raise Untrusted("bad cosignature", why=why, code="COSIGNATURE") from error
+        raise Untrusted("bad cosignature", why=why, code="COSIGNATURE")
     return timestamp
 
 

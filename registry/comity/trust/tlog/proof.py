@@ -28,8 +28,8 @@ its source, without time limit. Source: protocol, section 6; `history` is specif
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
@@ -49,13 +49,15 @@ _PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
 class TlogProof:
     """Inclusion of leaf `index` under `checkpoint` through `hashes` (the sibling first); not verified.
 
-    `extra` is unauthenticated data for the application. Raises Malformed.
+    `extra` is unauthenticated data for the application. Raises Malformed. The object keeps the leaf that it proved, so
+    that an inclusion is verified once.
     """
 
     index: int
     hashes: tuple[bytes, ...]
     checkpoint: SignedNote
     extra: bytes | None = None
+    _included: tuple[bytes, Checkpoint] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < MAX_SIZE:
@@ -68,7 +70,7 @@ class TlogProof:
             raise Malformed("not a log proof", why=f"extra has 1 to {MAX_EXTRA} bytes", code="TLOG-PROOF")
 
     @classmethod
-    def parse(cls, data: bytes) -> TlogProof:
+    def parse(cls, data: bytes, parse_note: Callable[[bytes], SignedNote] = SignedNote.parse) -> TlogProof:
         """Inverse of `encode`. Raises Malformed."""
         if len(data) > MAX_PROOF:
             raise Malformed("log proof too large", why=f"{len(data)} bytes, at most {MAX_PROOF} allowed")
@@ -88,7 +90,7 @@ class TlogProof:
                 "not a log proof", why=f"{len(lines)} hashes, at most {MAX_INCLUSION_HASHES}", code="TLOG-PROOF"
             )
         hashes = tuple(b64decode(line, size=HASH_SIZE) for line in lines)
-        return cls(index, hashes, SignedNote.parse(note), extra)
+        return cls(index, hashes, parse_note(note), extra)
 
     def encode(self) -> bytes:
         lines = [_PROOF_HEADER]
@@ -103,9 +105,19 @@ class TlogProof:
 
         Raises Malformed and Untrusted. Cosignatures are not verified.
         """
-        checkpoint = open_checkpoint(self.checkpoint, log_key)
-        verify_inclusion(leaf_hash(leaf_data), self.index, checkpoint.size, self.hashes, checkpoint.root)
-        return checkpoint
+        open_checkpoint(self.checkpoint, log_key)
+        return self.including(leaf_data)
+
+    def including(self, leaf_data: bytes) -> Checkpoint:
+        """Return the checkpoint if entry `index` of its tree is `leaf_data`, whoever signed it. Raises Malformed and
+        Untrusted."""
+        leaf, known = leaf_hash(leaf_data), self._included
+        if known is None or known[0] != leaf:
+            checkpoint = Checkpoint.parse(self.checkpoint.text)
+            verify_inclusion(leaf, self.index, checkpoint.size, self.hashes, checkpoint.root)
+            known = leaf, checkpoint
+            object.__setattr__(self, "_included", known)
+        return known[1]
 
 
 MAX_CONSISTENCY_HASHES: Final = 127

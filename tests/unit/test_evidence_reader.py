@@ -1,0 +1,147 @@
+"""What a session read, it reads and checks no second time, and it confuses no two things."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from comity.trust import evidence as evidence_module
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.evidence import EvidenceReader
+from comity.trust.keys import PublicKey
+from comity.trust.statement import Entry, parse_entry
+from comity.trust.tlog.note import NoteSignature, verify_cosignature, verify_note
+from comity.trust.tlog.proof import TlogProof
+from comity.trust.verify import verify
+from support.case import case, nodes
+from support.world import identity
+
+GOOD = case()
+POLICY = GOOD.policy
+LINE = GOOD.publication.line
+OTHER_LINE = next(line for line in GOOD.claims if line != LINE)
+PROOF = GOOD.proofs_of(LINE)[0].data
+ORIGIN = TlogProof.parse(PROOF).checkpoint.text.partition("\n")[0]
+LOG = next(node.record.log for node in nodes() if node.origin == ORIGIN)
+OTHER_LOG = next(node.record.log for node in nodes() if node.origin != ORIGIN)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[tuple[bytes, bytes, bytes]]]:
+    """Counts the signatures that are verified: (key, signature, message)."""
+    found: Counter[tuple[bytes, bytes, bytes]] = Counter()
+    real = PublicKey.verify
+
+    def counted(key: PublicKey, signature: bytes, message: bytes) -> None:
+        found[key.raw, signature, message] += 1
+        real(key, signature, message)
+
+    monkeypatch.setattr(PublicKey, "verify", counted)
+    yield found
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
+    found: Counter[bytes] = Counter()
+
+    def counted(line: bytes) -> Entry:
+        found[line] += 1
+        return parse_entry(line)
+
+    monkeypatch.setattr(evidence_module, "parse_entry", counted)
+    return found
+
+
+def test_a_verdict_checks_each_signature_once_and_parses_each_line_once(
+    checks: Counter[tuple[bytes, bytes, bytes]], parsed: Counter[bytes]
+) -> None:
+    verdict = verify(GOOD.evidence, POLICY)
+    assert verdict.accepted
+    assert set(checks.values()) == {1}
+    assert parsed == Counter(set(GOOD.claims))
+
+
+def test_the_next_verdict_of_a_session_checks_nothing_again(
+    checks: Counter[tuple[bytes, bytes, bytes]], parsed: Counter[bytes]
+) -> None:
+    reader = EvidenceReader()
+    first = verify(GOOD.evidence, POLICY, reader=reader)
+    before = checks.copy(), parsed.copy()
+    assert verify(GOOD.evidence, POLICY, reader=reader) == first
+    assert (checks, parsed) == before
+
+
+def test_a_line_a_proof_and_a_note_are_the_same_object_again() -> None:
+    reader = EvidenceReader()
+    assert reader.entry(LINE) is reader.entry(bytes(bytearray(LINE)))
+    proof = reader.proof(PROOF)
+    assert reader.proof(PROOF) is proof
+    assert reader.note(proof.checkpoint.encode()) is proof.checkpoint
+
+
+def test_what_is_malformed_is_refused_each_time() -> None:
+    reader = EvidenceReader()
+    for _ in range(2):
+        with pytest.raises(Malformed):
+            reader.entry(b"{}")
+        assert reader.readable(b"{}") is None
+        with pytest.raises(Malformed):
+            reader.proof(b"no proof")
+
+
+def test_the_oldest_is_forgotten_at_the_limit(parsed: Counter[bytes]) -> None:
+    first, second = GOOD.claims[:2]
+    reader = EvidenceReader(len(first) + len(second) - 1)
+    reader.entry(first)
+    reader.entry(second)
+    reader.entry(second)
+    reader.entry(first)
+    assert parsed == {first: 2, second: 1}
+
+
+def test_more_than_the_limit_is_read_and_not_kept(parsed: Counter[bytes]) -> None:
+    reader = EvidenceReader(len(LINE) - 1)
+    assert reader.entry(LINE) == reader.entry(LINE) == parse_entry(LINE)
+    assert parsed[LINE] == 2
+
+
+def test_valid_signatures_prove_no_other_payload(checks: Counter[tuple[bytes, bytes, bytes]]) -> None:
+    envelope, publisher = GOOD.publication.envelope, identity("Swiss AI", "CH").signer.public
+    envelope = replace(envelope)  # what this module checked before is not known to it
+    assert envelope.has_valid_signature(publisher) and envelope.has_valid_signature(publisher)
+    assert set(checks.values()) == {1}
+    assert not replace(envelope, payload=envelope.payload + b" ").has_valid_signature(publisher)
+
+
+def test_a_proven_leaf_proves_no_other_leaf_and_no_other_log() -> None:
+    proof = TlogProof.parse(PROOF)
+    assert proof.verify(LINE, LOG) == proof.verify(LINE, LOG)
+    with pytest.raises(Untrusted):
+        proof.verify(OTHER_LINE, LOG)
+    with pytest.raises(Untrusted):
+        proof.verify(LINE, OTHER_LOG)
+    assert proof.verify(LINE, LOG).origin == LOG.name
+
+
+def test_a_valid_note_signature_signs_no_other_text() -> None:
+    note = TlogProof.parse(PROOF).checkpoint
+    assert verify_note(note, [LOG]) == verify_note(note, [LOG]) == (LOG,)
+    with pytest.raises(Untrusted):
+        verify_note(replace(note, text=note.text.replace("\n", "\n1", 1)), [LOG])
+    assert verify_note(note, [LOG]) == (LOG,)
+
+
+def test_a_cosignature_of_one_checkpoint_is_none_of_another() -> None:
+    proof = TlogProof.parse(PROOF)
+    checkpoint = proof.including(LINE)
+    cosigners = [key for node in nodes() for key in node.record.cosigners]
+    key, line = next((key, line) for line in proof.checkpoint.signatures for key in cosigners if line.by(key))
+    at = verify_cosignature(line, key, checkpoint)
+    with pytest.raises(Untrusted):
+        verify_cosignature(line, key, replace(checkpoint, size=checkpoint.size + 1))
+    later = NoteSignature(line.name, line.key_id, (at + 1).to_bytes(8, "big") + line.signature[8:])
+    with pytest.raises(Untrusted):
+        verify_cosignature(later, key, checkpoint)
+    assert verify_cosignature(line, key, checkpoint) == at
