@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def show_mirroring(out: Output, mirroring: MirrorEvidence) -> None:
     """Print lines for `show`. The signatures of pinned members' nodes are verified; the content is their claim."""
-    from comity.trust.rows.signatures import change_text, dispute_facts, member_names, observed_text
+    from comity.trust.rows.findings import change_text, dispute_facts, member_names, observed_text
 
     for name in mirroring.names:
         members = mirroring.corroborating(name)

@@ -114,6 +114,13 @@ def test_files_that_no_manifest_can_list_make_no_artifact() -> None:
     assert verdict.exit_status == 3
 
 
+def test_files_of_a_size_that_no_manifest_can_state_make_no_artifact() -> None:
+    large = tuple(replace(file, size=2**53 - 1) for file in found({**FILES, MODEL_SIG: signed()}))
+    verdict = verify(Evidence(None, large, model_sig=signed()), ALONE)
+    assert "no manifest can list these files" in verdict.row("artifact").summary
+    assert verdict.exit_status == 3
+
+
 def published(policy: Policy, signature: bytes | None = None) -> Verdict:
     data = PUBLISHED.files[MODEL_SIG] if signature is None else signature
     return verify(replace(PUBLISHED.evidence, model_sig=data), policy)

@@ -31,7 +31,7 @@ from comity.trust.evidence import RowFact
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate
-from comity.trust.rows.signatures import check_facts
+from comity.trust.rows.findings import check_facts
 from comity.trust.statement import Entry
 from comity.trust.statements import Advisory, signed_by_node
 from comity.trust.tlog.merkle import Frontier, leaf_hash

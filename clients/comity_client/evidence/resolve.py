@@ -40,7 +40,7 @@ from comity.trust.resolution import (
     preferred_claimant,
     select_candidate,
 )
-from comity.trust.rows.signatures import member_names
+from comity.trust.rows.findings import member_names
 from comity.trust.statement import Entry
 from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
 from comity.trust.tlog.note import VerifierKey

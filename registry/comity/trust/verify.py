@@ -25,60 +25,63 @@ files except for hashes and inspections.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
+from comity.trust.artifact import Manifest
 from comity.trust.claims import (
+    BoundNode,
     KnownAuthors,
     bind_nodes,
+    collect_mirror_evidence,
+    member_label,
     read_claims,
     verify_advisories,
     verify_checks,
     verify_holds,
     verify_vouches,
 )
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.evidence import (
     EVIDENCE_MISSING,
+    MODEL_SIG,
     OK,
     PARTIAL,
     POLICY_NOT_MET,
     Evidence,
     EvidenceReader,
+    InclusionEvidence,
     Remark,
     Row,
     RowFact,
     Verdict,
     exit_status,
 )
-from comity.trust.key_validity import Evaluation, evaluate
+from comity.trust.key_validity import Evaluation, compromise_notices, evaluate, prove_entry
 from comity.trust.lineage import lineage_of
-from comity.trust.model_signing.judging import KeylessVerifier
+from comity.trust.model_signing.certificates import TrustedTime
+from comity.trust.model_signing.judging import KeylessVerifier, ModelSignatureResult, judge
 from comity.trust.policy import ROWS, Policy
-from comity.trust.rows.conclusion import notes_row, policy_row
-from comity.trust.rows.content import artifact_row, bytes_row, documents_row, licence_row, lineage_row, safety_row
-from comity.trust.rows.findings import Findings
-from comity.trust.rows.logs import (
+from comity.trust.rows.content import (
+    artifact_row,
+    bytes_row,
+    documents_row,
+    identify,
+    licence_row,
+    lineage_row,
+    safety_row,
+)
+from comity.trust.rows.findings import Findings, check_facts, cosigned_times, remark_fact, verified_fact
+from comity.trust.rows.publication import (
     advisories_row,
-    advisories_with_rivals,
     cosigners_row,
     crypto_health_row,
+    key_policy_row,
     replicas_row,
+    signatures_row,
     time_row,
     transparency_row,
-)
-from comity.trust.rows.signatures import (
-    advisories_with_compromise,
-    artifact_of_files,
-    artifact_with_mirrors,
-    bytes_by_model_sig,
-    corroboration_facts,
-    has_only_model_sig,
-    judge_model_sig,
-    key_policy_row,
-    key_policy_with_compromise,
-    signatures_row,
-    signatures_with_model_sig,
-    time_with_compromise,
 )
 from comity.trust.statement import Entry
 from comity.trust.statements import Advisory
@@ -101,40 +104,58 @@ def verify(
         reader: that of the session, which has read parts of the evidence before; it changes the cost, never the
             verdict. Default: a new one.
     """
-    evidence, reader = _ordered(evidence), reader or EvidenceReader()
-    manifest, first = artifact_of_files(evidence) if has_only_model_sig(evidence) else artifact_row(evidence)
-    if manifest is None:
-        return _conclude(None, None, (first,), policy, otherwise="cannot be checked without a valid manifest")
-    claims = read_claims(evidence.claims, manifest.digest, reader)
+    evidence = _ordered(evidence)
+    manifest = identify(evidence)
+    if isinstance(manifest, Row):
+        return _conclude(None, None, (manifest,), policy, otherwise="cannot be checked without a valid manifest")
+    found = _find(evidence, manifest, policy, keyless, reader or EvidenceReader())
+    rows = tuple(row(found) for row in _ROWS)
+    refusals = tuple(advisory for _, advisory in found.advisories if advisory.by.id in policy.refuse_from)
+    corroboration = check_facts(found.checks, found.claims, policy.pins)
+    verdict = _conclude(manifest.digest, found.chosen, rows, policy, refusals, corroboration)
+    return replace(verdict, inputs=_inputs(verdict.rows, found.claims.entries))
+
+
+def _ordered(evidence: Evidence) -> Evidence:
+    proofs = sorted(set(evidence.proofs), key=lambda proof: (proof.line, proof.data))
+    return replace(evidence, claims=tuple(sorted(set(evidence.claims))), proofs=tuple(proofs))
+
+
+def _find(
+    evidence: Evidence, manifest: Manifest, policy: Policy, keyless: KeylessVerifier | None, reader: EvidenceReader
+) -> Findings:
+    """Verify everything that the rows are about, each thing once."""
+    artifact = manifest.digest
+    claims = read_claims(evidence.claims, artifact, reader)
     bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
-    consistency = growth_proofs(evidence.objects.values())
-    evaluations = tuple(
-        evaluate(each, evidence.proofs, consistency, bound, policy, reader) for each in claims.publications
-    )
+    growths = growth_proofs(evidence.objects.values())
+    evaluations = tuple(evaluate(each, evidence.proofs, growths, bound, policy, reader) for each in claims.publications)
     chosen = max(evaluations, key=lambda evaluation: evaluation.rank(policy), default=None)
-    members = [member for body in policy.pins for member in body.members]
-    advisories, unproven_advisories = verify_advisories(claims, manifest.digest, [node.record for node in bound])
-    holds, forged_holds = verify_holds(claims, manifest.digest, bound)
-    checks, unproven_checks = verify_checks(claims, manifest.digest, members)
-    vouches, unproven_vouches = verify_vouches(claims, manifest.digest, KnownAuthors(claims, bound, members))
     publication = chosen.publication if chosen else None
-    lineage, unproven_lineage = lineage_of(claims, manifest.digest, publication, policy, bound)
-    involved = {member.id for member in members}
-    involved |= {chosen.publication.publisher.id} if chosen else set()
-    found = Findings(
+    members = [member for body in policy.pins for member in body.members]
+    advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound])
+    holds, forged_holds = verify_holds(claims, artifact, bound)
+    checks, unproven_checks = verify_checks(claims, artifact, members)
+    vouches, unproven_vouches = verify_vouches(claims, artifact, KnownAuthors(claims, bound, members))
+    lineage, unproven_lineage = lineage_of(claims, artifact, publication, policy, bound)
+    involved = {member.id for member in members} | ({publication.publisher.id} if publication else set())
+    return Findings(
         evidence=evidence,
-        reader=reader,
         policy=policy,
         manifest=manifest,
         claims=claims,
         bound=bound,
         evaluations=evaluations,
         chosen=chosen,
+        best=chosen.best(policy) if chosen else None,
+        compromised=compromise_notices(claims, publication) if publication else (),
+        model_sig=_judge_model_sig(evidence, manifest, policy, evaluations, keyless),
+        mirroring=collect_mirror_evidence(claims.entries, artifact, bound),
         lineage=lineage,
         advisories=advisories,
         checks=checks,
         disputes=tuple(claims.chains.disputes(involved)),
-        holds=holds,
+        holders=_holders(holds, evidence.proofs, reader),
         vouches=vouches,
         unlisted_nodes=unlisted_nodes,
         remarks=(
@@ -148,33 +169,85 @@ def verify(
             *unproven_lineage,
         ),
     )
-    model_sig = judge_model_sig(found, keyless)
-    hashed_bytes = bytes_row(evidence, manifest)
-    judged = (
-        artifact_with_mirrors(first, found),
-        bytes_by_model_sig(model_sig, hashed_bytes) if model_sig and has_only_model_sig(evidence) else hashed_bytes,
-        signatures_with_model_sig(signatures_row(found), model_sig, found),
-        key_policy_with_compromise(key_policy_row(found), found),
-        transparency_row(found),
-        cosigners_row(found),
-        replicas_row(found),
-        lineage_row(found),
-        licence_row(found),
-        safety_row(found),
-        documents_row(found),
-        advisories_with_compromise(advisories_with_rivals(advisories_row(found), found), found),
-        time_with_compromise(time_row(found), found),
-        crypto_health_row(found),
-        notes_row(found),
+
+
+def _holders(
+    holds: tuple[tuple[Entry, BoundNode], ...], proofs: tuple[InclusionEvidence, ...], reader: EvidenceReader
+) -> dict[str, Digest]:
+    """The members whose nodes logged a hold in their own log, each with the digest of the line."""
+    holders: dict[str, Digest] = {}
+    for entry, node in sorted(holds, key=lambda hold: hold[0].digest):
+        if prove_entry(entry, proofs, (node,), reader)[0]:
+            holders.setdefault(member_label(node.member), entry.digest)
+    return holders
+
+
+def _judge_model_sig(
+    evidence: Evidence,
+    manifest: Manifest,
+    policy: Policy,
+    evaluations: tuple[Evaluation, ...],
+    keyless: KeylessVerifier | None,
+) -> ModelSignatureResult | None:
+    """Judge the `model.sig` at the time of the policy and at cosigned times; None if there is none."""
+    if evidence.model_sig is None:
+        return None
+    times = [TrustedTime(policy.freshness.as_of, "as_of of the policy")] if policy.freshness else []
+    entry = manifest.by_path.get(MODEL_SIG)
+    if entry is not None and entry.sha256 == sha256(evidence.model_sig):
+        times += cosigned_times(evaluations, policy.cosigners)
+    return judge(evidence.model_sig, evidence.files, policy.model_signing, times, keyless, partial=evidence.partial)
+
+
+def _notes_row(found: Findings) -> Row:
+    """Row (12): fails for material that did not verify and did not count. It is unknown if there are only nodes of
+    members that no pinned charter lists (`unlisted_nodes`); they do not count either, but are not a failure."""
+    notes = [*found.claims.notes, *found.remarks, *_pieces_notes(found)]
+    for evaluation in found.evaluations:
+        notes += [*evaluation.broken, *evaluation.unbound]
+        notes += [Remark(text, seen.proof) for seen in evaluation.witnessed for text in seen.refused]
+    notes = list(dict.fromkeys(notes))
+    unknown = tuple(
+        verified_fact(f"no pinned charter lists the member of {name!r}") for name in dict.fromkeys(found.unlisted_nodes)
     )
-    refusals = tuple(advisory for _, advisory in advisories if advisory.by.id in policy.refuse_from)
-    verdict = _conclude(manifest.digest, chosen, judged, policy, refusals, corroboration_facts(found))
-    return replace(verdict, inputs=_inputs(verdict.rows, claims.entries))
+    if not notes and unknown:
+        text = f"{unknown[0].text} ({len(unknown)} in all); such nodes do not count"
+        return Row("notes", "unknown", text, 12, "missing", unknown, "comity trust diff")
+    if not notes:
+        return Row("notes", "pass", "all evidence verified", 12)
+    text = f"{notes[0].text} ({len(notes)} in all)"
+    return Row("notes", "fail", text, 12, "short", (*map(remark_fact, notes), *unknown))
 
 
-def _ordered(evidence: Evidence) -> Evidence:
-    proofs = sorted(set(evidence.proofs), key=lambda proof: (proof.line, proof.data))
-    return replace(evidence, claims=tuple(sorted(set(evidence.claims))), proofs=tuple(proofs))
+def _pieces_notes(found: Findings) -> tuple[Remark, ...]:
+    """A note if the piece index is not the published one. It decides nothing, because whole files are hashed here, but
+    a pull with it would fail."""
+    evidence, chosen = found.evidence, found.chosen
+    named = chosen.publication.published.pieces.digest if chosen else None
+    if evidence.pieces is None or named is None or sha256(evidence.pieces) == named:
+        return ()
+    text = f"pieces.json is not the published piece index, {short(named)}, and does not count"
+    return (Remark(text, sha256(evidence.pieces)),)
+
+
+_ROWS: Final[tuple[Callable[[Findings], Row], ...]] = (
+    artifact_row,
+    bytes_row,
+    signatures_row,
+    key_policy_row,
+    transparency_row,
+    cosigners_row,
+    replicas_row,
+    lineage_row,
+    licence_row,
+    safety_row,
+    documents_row,
+    _notes_row,
+    advisories_row,
+    time_row,
+    crypto_health_row,
+)
+"""Steps (1) to (15), in their order."""
 
 
 def _conclude(
@@ -192,9 +265,21 @@ def _conclude(
     status = exit_status(rows, policy.require)
     if refusals and status in (OK, EVIDENCE_MISSING, PARTIAL):
         status = POLICY_NOT_MET
-    rows = (*rows, policy_row(rows, policy, refusals).with_facts(corroboration))
+    rows = (*rows, _policy_row(rows, policy, refusals).with_facts(corroboration))
     name = str(chosen.publication.published.name) if chosen and chosen.accepted is not False else ""
     return Verdict(artifact, name, rows, status, policy.digest, policy.require)
+
+
+def _policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, ...]) -> Row:
+    required = [row for row in rows if row.name in ("artifact", *policy.require)]
+    facts = tuple(verified_fact(f"required: {row.name}: {row.state}", policy.digest) for row in required)
+    short_of = [row.name for row in required if row.state != "pass"]
+    if refusals:
+        text = f"an issuer in refuse_from advises against it: {refusals[0].kind}"
+        return Row("policy", "fail", text, 16, "short", facts)
+    if short_of:
+        return Row("policy", "fail", f"not met: {', '.join(short_of)}", 16, "short", facts)
+    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 16, facts=facts)
 
 
 def _inputs(rows: tuple[Row, ...], entries: tuple[Entry, ...]) -> tuple[Digest, ...]:

@@ -1,5 +1,10 @@
 """The rows about content: *artifact* (1), *bytes* (2), *lineage* (8), *licence* (9), *file safety* (10) and *documents*
-(11)."""
+(11).
+
+A folder with an OpenSSF `model.sig` and no manifest is also judged: the artifact is the one that publishing these files
+would make, and *bytes* passes if a listed signer signed these files. The rows about publishers, logs and cosigners stay
+unknown. Mirror statements of pinned members' nodes add facts to *artifact*.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +12,95 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from comity.trust.artifact import Manifest
-from comity.trust.claims import Vouch, member_counts
+from comity.trust.artifact import RESERVED, FileEntry, Manifest
+from comity.trust.claims import MirrorEvidence, Vouch, member_counts
 from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import KINDS, MODEL_SIG, Cause, Evidence, FoundFile, Inspection, Row, RowFact, kind_of
 from comity.trust.lineage import LineageEdge, LineageGraph, LineageNode
+from comity.trust.model_signing.judging import ModelSignatureResult
 from comity.trust.policy import SafetyRule
-from comity.trust.rows.findings import Findings, identity_label, verified_fact
+from comity.trust.rows.findings import (
+    Findings,
+    change_text,
+    coverage_facts,
+    has_only_model_sig,
+    identity_label,
+    member_names,
+    observed_text,
+    verified_fact,
+)
 from comity.trust.statement import SideObject
 from comity.trust.statements import DOCUMENTS, Derived
 
 
-def artifact_row(evidence: Evidence) -> tuple[Manifest | None, Row]:
+def identify(evidence: Evidence) -> Manifest | Row:
+    """Return the manifest, or the row (1) that says why there is none. If only a `model.sig` lists the files, the
+    manifest is the one that publishing the found files would make."""
+    if has_only_model_sig(evidence):
+        try:
+            return _manifest_of_files(evidence)
+        except ComityError as error:
+            return Row("artifact", "fail", f"no manifest can list these files: {error}", 1, "false")
     if evidence.manifest is None:
-        return None, Row("artifact", "unknown", "no manifest", 1, "missing", hint="comity pull REF")
+        return Row("artifact", "unknown", "no manifest", 1, "missing", hint="comity pull REF")
     try:
-        manifest = Manifest.parse(evidence.manifest)
+        return Manifest.parse(evidence.manifest)
     except ComityError as error:
-        return None, Row("artifact", "fail", f"the manifest is not valid: {error}", 1, "false")
-    summary = (
-        f"sha256:{manifest.digest}, {len(manifest.files)} file{'s' * (len(manifest.files) != 1)}, {manifest.size} bytes"
+        return Row("artifact", "fail", f"the manifest is not valid: {error}", 1, "false")
+
+
+def _manifest_of_files(evidence: Evidence) -> Manifest:
+    reserved = tuple(f"{folder}/" for folder in RESERVED)
+    manifest = Manifest.of(
+        FileEntry(file.path, file.size, file.sha256)
+        for file in evidence.files or ()
+        if file.sha256 is not None and not f"{file.path}/".startswith(reserved)
     )
-    return manifest, Row("artifact", "pass", summary, 1, facts=(verified_fact(summary, manifest.digest),))
+    manifest.encode()  # raises Malformed if all files together have a size that no manifest can state
+    return manifest
 
 
-def bytes_row(evidence: Evidence, manifest: Manifest) -> Row:
+def artifact_row(found: Findings) -> Row:
+    """Row (1), with mirror facts; `short` if the policy requires more members than mirrored the artifact."""
+    manifest, mirroring, needed = found.manifest, found.mirroring, found.policy.upstream.corroborated
+    count = len(manifest.files)
+    text = f"sha256:{manifest.digest}, {count} file{'s' * (count != 1)}, {manifest.size} bytes"
+    text += ", as found here, without a manifest" if found.without_manifest else ""
+    facts = (verified_fact(text, manifest.digest), *_mirroring_facts(mirroring))
+    named = any(evaluation.accepted is True for evaluation in found.evaluations)  # whichever gets furthest: I4
+    if named or mirroring.corroborated >= needed:
+        return Row("artifact", "pass", text, 1, facts=facts)
+    members = mirroring.corroborated
+    text = f"{members} member{'s' * (members != 1)} mirrored it from its upstream, {needed} required"
+    return Row("artifact", "unknown", text, 1, "short", facts, hint="comity pull REF")
+
+
+def _mirroring_facts(mirroring: MirrorEvidence) -> Iterator[RowFact]:
+    for name in mirroring.names:
+        members = mirroring.corroborating(name)
+        if members:
+            who = member_names(members)
+            yield verified_fact(
+                f"{name}: corroborated {len(members)}: these members signed that they fetched it: {who}"
+            )
+    for seen in mirroring.seen:
+        yield RowFact(observed_text(seen), "claimed", member_names(seen.members), seen.entry.digest)
+    for entry, change, members in mirroring.changes:
+        yield RowFact(change_text(change), "claimed", member_names(members), entry.digest)
+
+
+def bytes_row(found: Findings) -> Row:
+    evidence, manifest = found.evidence, found.manifest
     if evidence.files is None:
         return Row("bytes", "not-checked", "the files were not read", 2, "missing")
-    found = {file.path: file for file in evidence.files}
+    if found.without_manifest and found.model_sig is not None:
+        return _bytes_by_model_sig(found.model_sig)
+    here = {file.path: file for file in evidence.files}
     differing = (
-        (found[entry.path], entry.size)
+        (here[entry.path], entry.size)
         for entry in manifest.files
-        if entry.path in found and (found[entry.path].sha256, found[entry.path].size) != (entry.sha256, entry.size)
+        if entry.path in here and (here[entry.path].sha256, here[entry.path].size) != (entry.sha256, entry.size)
     )
     wrong = [
         verified_fact(f"{file.path}: {_difference(file.kind, file.size, size)}", file.sha256)
@@ -48,7 +109,7 @@ def bytes_row(evidence: Evidence, manifest: Manifest) -> Row:
     added = _added_model_sig(evidence, manifest)
     unlisted = (file for file in evidence.files if file.path not in manifest.by_path and file not in added)
     wrong += [verified_fact(f"{file.path}: not in the manifest", file.sha256) for file in unlisted]
-    missing = [entry.path for entry in manifest.files if entry.path not in found]
+    missing = [entry.path for entry in manifest.files if entry.path not in here]
     facts = (*wrong, *(RowFact(f"{path}: missing", "stale or absent") for path in missing))
     facts += tuple(
         verified_fact(f"{file.path}: beside the artifact, not one of its files", file.sha256) for file in added
@@ -62,6 +123,28 @@ def bytes_row(evidence: Evidence, manifest: Manifest) -> Row:
     return Row(
         "bytes", "pass", f"{whole}, {manifest.size} bytes", 2, facts=(verified_fact(whole, manifest.digest), *facts)
     )
+
+
+def _bytes_by_model_sig(result: ModelSignatureResult) -> Row:
+    """Step (2) without a manifest: compare the files with the signed list."""
+    coverage, digest = result.coverage, result.digest
+    if result.statement is None or coverage is None:
+        return Row("bytes", "unknown", "there is no list of files", 2, "missing")
+    facts = coverage_facts(result)
+    if coverage.false or (coverage.missing and not result.partial):
+        first = (*coverage.false, *coverage.missing)[0]
+        text = f"{first} ({len(coverage.false)} wrong, {len(coverage.missing)} missing)"
+        return Row("bytes", "fail", text, 2, "false", facts)
+    whole = f"{coverage.right}/{len({r.path for r in result.statement.resources})} files as model.sig lists them"
+    if coverage.tolerated:
+        whole += f", {len(coverage.tolerated)} unsigned that the policy allows"
+    if coverage.unchecked:
+        return Row("bytes", "not-checked", f"{whole}; {coverage.unchecked[0]}", 2, "missing", facts)
+    if result.signer.state != "pass":
+        return Row("bytes", "unknown", f"{whole}, but the policy does not list the signer", 2, "missing", facts)
+    if coverage.missing:
+        return Row("bytes", "unknown", f"{whole}; partial by request", 2, "partial", facts)
+    return Row("bytes", "pass", whole, 2, facts=(verified_fact(whole, digest), *facts))
 
 
 def _added_model_sig(evidence: Evidence, manifest: Manifest) -> tuple[FoundFile, ...]:
@@ -262,12 +345,8 @@ def lineage_row(found: Findings) -> Row:
     return Row(LINEAGE_ROW, "pass", text, LINEAGE_STEP, facts=facts)
 
 
-def conflict_facts(found: Findings) -> tuple[RowFact, ...]:
-    """Licence conflicts along the lineage, for the row *licence*: claimed licences, compared by Comity's own table."""
-    return tuple(_conflict_facts(found.lineage))
-
-
 def _conflict_facts(graph: LineageGraph) -> Iterator[RowFact]:
+    """Licence conflicts along the lineage: claimed licences, compared by Comity's own table."""
     for text, (child, _, _) in zip(_conflicts(graph), graph.conflicts, strict=True):
         yield RowFact(text, "claimed", ", ".join(child.publishers))
 
@@ -341,7 +420,7 @@ def licence_row(found: Findings) -> Row:
     if not policy.licences or chosen is None:
         claimed = chosen.publication.published.licence.spdx if chosen else "nothing"
         text = f"the policy lists no licences; claimed: {claimed}"
-        return Row("licence", "not-checked", text, 9, facts=conflict_facts(found))
+        return Row("licence", "not-checked", text, 9, facts=tuple(_conflict_facts(found.lineage)))
     licence = chosen.publication.published.licence
     publisher = identity_label(chosen.publication.publisher)
     facts = [RowFact(licence.spdx, "claimed", publisher, chosen.publication.entry.digest)]
@@ -349,7 +428,7 @@ def licence_row(found: Findings) -> Row:
         present = licence.text.digest in found.evidence.objects
         text = f"its text, sha256 {short(licence.text.digest)}, is {'present' if present else 'missing'}"
         facts.append(RowFact(text, "verified here" if present else "stale or absent", evidence=licence.text.digest))
-    facts += conflict_facts(found)
+    facts += _conflict_facts(found.lineage)
     if licence.spdx.lower() in policy.licences:
         return Row("licence", "pass", f"{licence.spdx}, as {publisher} claims", 9, facts=tuple(facts))
     return Row("licence", "fail", f"{licence.spdx} is not an accepted licence", 9, "short", tuple(facts))

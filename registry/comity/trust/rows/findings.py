@@ -1,54 +1,83 @@
 """The input of the row functions: `Findings`, with everything that `verify` derived from evidence and policy.
 
-Also the common fact and label helpers of the rows, and the times by which enough cosigners had seen the artifact.
+Also the facts, labels and texts that several rows or the command line use, and the times by which enough cosigners had
+seen the artifact. Mirror statements of pinned members' nodes, and `verified` statements, are claims: no other verdict
+is adopted, and checks do not change a state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from comity.trust.artifact import Manifest
-from comity.trust.claims import BoundNode, ParsedClaims, ProvenCosigner, Vouch, WitnessedEntry, member_label
-from comity.trust.encoding import Digest
-from comity.trust.evidence import Evidence, EvidenceReader, Remark, RowFact
+from comity.trust.charter.document import Body, Member
+from comity.trust.claims import (
+    BoundNode,
+    MirrorEvidence,
+    ParsedClaims,
+    ProvenCosigner,
+    ProvenObservation,
+    UpstreamChange,
+    Vouch,
+    WitnessedEntry,
+    member_label,
+)
+from comity.trust.encoding import Digest, short
+from comity.trust.evidence import Evidence, Remark, RowFact
 from comity.trust.identity import Inception
-from comity.trust.key_validity import Evaluation
+from comity.trust.key_validity import CompromiseNotice, Evaluation
 from comity.trust.lineage import LineageGraph
 from comity.trust.model_signing.certificates import TrustedTime
+from comity.trust.model_signing.judging import ModelSignatureResult
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rotation import KeyState
 from comity.trust.statement import Entry
-from comity.trust.statements import Advisory, Verified
+from comity.trust.statements import RESULTS, Advisory, Verified, format_time
+from comity.trust.upstream import Changed, Observed
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """The evidence, the policy, and the results of steps (1) to (6).
 
-    `chosen` is the best publication, None if there is none. `bound` are the nodes that a pinned body proves,
-    `unlisted_nodes` the names of nodes whose member no pinned body lists. `checks` are proven `verified` statements,
-    `vouches` proven `vouched` statements. `holds` are signed, but not yet proven to be in the node's own log. `remarks`
+    `chosen` is the best publication and `best` its best proof of logging, None if there is none. `compromised` are the
+    compromise notices for keys that signed `chosen`. `bound` are the nodes that a pinned body proves, `unlisted_nodes`
+    the names of nodes whose member no pinned body lists. `checks` are proven `verified` statements, `vouches` proven
+    `vouched` statements. `holders` are the members whose nodes hold a copy, by their own logs, each with the digest of
+    the line. `model_sig` is None if there is no `model.sig`; `without_manifest`: it alone lists the files. `remarks`
     describe material that did not verify, apart from those in `claims` and `evaluations`.
     """
 
     evidence: Evidence
-    reader: EvidenceReader
     policy: Policy
     manifest: Manifest
     claims: ParsedClaims
     bound: tuple[BoundNode, ...]
     evaluations: tuple[Evaluation, ...]
     chosen: Evaluation | None
+    best: WitnessedEntry | None
+    compromised: tuple[CompromiseNotice, ...]
+    model_sig: ModelSignatureResult | None
+    mirroring: MirrorEvidence
     lineage: LineageGraph
     advisories: tuple[tuple[Entry, Advisory], ...]
     checks: tuple[tuple[Entry, Verified], ...]
     disputes: tuple[tuple[Entry, Entry], ...]
-    holds: tuple[tuple[Entry, BoundNode], ...]
+    holders: Mapping[str, Digest]
     vouches: tuple[Vouch, ...]
     unlisted_nodes: tuple[str, ...]
     remarks: tuple[Remark, ...]
+
+    @property
+    def without_manifest(self) -> bool:
+        return has_only_model_sig(self.evidence)
+
+
+def has_only_model_sig(evidence: Evidence) -> bool:
+    """Whether there is a `model.sig` but no manifest, so that only the `model.sig` lists the artifact's files."""
+    return evidence.manifest is None and evidence.model_sig is not None and evidence.files is not None
 
 
 def verified_fact(text: str, evidence: Digest | None = None) -> RowFact:
@@ -63,8 +92,16 @@ def identity_label(identity: Inception) -> str:
     return f"{identity.display} [{identity.id[:12]}]"
 
 
-def log_member(seen: WitnessedEntry) -> str:
-    return member_label(seen.writer)
+def coverage_facts(result: ModelSignatureResult) -> tuple[RowFact, ...]:
+    """Facts about the files that a `model.sig` lists, and those that it does not."""
+    coverage, digest = result.coverage, result.digest
+    if coverage is None:
+        return ()
+    seen = (*coverage.wrong, *coverage.unsigned, *coverage.tolerated)
+    absent = (*coverage.missing, *coverage.unchecked)
+    return tuple(verified_fact(text, digest) for text in seen) + tuple(
+        RowFact(text, "stale or absent", evidence=digest) for text in absent
+    )
 
 
 def key_algorithms(signer: KeyState) -> str:
@@ -90,3 +127,78 @@ def _enough(rule: CosignerRule, of_each: Mapping[ProvenCosigner, tuple[int, ...]
     by_then = [cosigner.member for cosigner, times in of_each.items() if any(time <= at for time in times)]
     jurisdictions = {member.jurisdiction for member in by_then}
     return len(by_then) >= max(rule.at_least, 1) and len(jurisdictions) >= rule.jurisdictions
+
+
+OBTAINED_TEXTS = {"fetched": "mirrored from", "cache": "taken from a cache of", "carried": "imported from a folder as"}
+LOST_TEXTS = {
+    "repository": "the repository is gone",
+    "commit": "the commit is gone",
+    "revision": "the branch or tag is gone",
+    "access": "access is refused",
+}
+
+
+def dispute_facts(mirroring: MirrorEvidence) -> tuple[RowFact, ...]:
+    return tuple(
+        RowFact(
+            f"other bytes under {rival.observed.upstream.name}: sha256:{short(rival.observed.artifact)}, "
+            f"{_origin_text(rival.observed)}; both are kept, and at least one is wrong",
+            "claimed",
+            member_names(rival.members),
+            rival.entry.digest,
+        )
+        for rival in mirroring.rivals
+    )
+
+
+def member_names(members: Sequence[Member]) -> str:
+    """`Institute A (CH), Institute B (ES)`."""
+    return ", ".join(member_label(member) for member in members)
+
+
+def observed_text(seen: ProvenObservation) -> str:
+    """`mirrored from hf:org/name@… at https://…: 9/9 files equal what the upstream lists; not checked: commit`."""
+    observed = seen.observed
+    unchecked = f"; not checked: {', '.join(observed.unchecked)}" if observed.unchecked else ""
+    return f"{_origin_text(observed)}: {observed.match_text}{unchecked}"
+
+
+def change_text(change: UpstreamChange) -> str:
+    """Describe a change at the upstream; it does not affect the mirrored bytes."""
+    if isinstance(change, Changed):
+        observed = change.upstream
+        return (
+            f"{observed.requested} of {observed.repository} is now at {change.successor}; the bytes here are unchanged"
+        )
+    return f"{LOST_TEXTS[change.lost]} upstream, when asked for {change.upstream.name}; the bytes here are unchanged"
+
+
+def _origin_text(observed: Observed) -> str:
+    at = f" at {observed.upstream.endpoint}" if observed.upstream.endpoint else ""
+    return f"{OBTAINED_TEXTS[observed.obtained.how]} {observed.upstream.name}{at}"
+
+
+def check_facts(
+    checks: Iterable[tuple[Entry, Verified]], claims: ParsedClaims, pins: Sequence[Body]
+) -> tuple[RowFact, ...]:
+    """Proven checks as facts: members first, under their name in a pinned body, so that many other authors cannot hide
+    them."""
+    members = {member.id for body in pins for member in body.members}
+    ordered = sorted(checks, key=lambda check: check[1].by not in members)
+    return tuple(
+        RowFact(_check_text(observed), "claimed", _checker_label(observed, claims, pins), entry.digest)
+        for entry, observed in ordered
+    )
+
+
+def _check_text(verified: Verified) -> str:
+    rows = f"{len(verified.levels)} rows pass" if len(verified.levels) != 1 else "one row passes"
+    result = RESULTS[verified.passed]
+    return f"checked it on {format_time(verified.time)}, policy {short(verified.policy)}: {result}, {rows}"
+
+
+def _checker_label(verified: Verified, claims: ParsedClaims, pins: Sequence[Body]) -> str:
+    members = [member for body in pins if (member := body.member(verified.by)) is not None]
+    if members:
+        return member_label(members[-1])
+    return identity_label(claims.inceptions[verified.by])
