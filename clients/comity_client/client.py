@@ -1,8 +1,7 @@
 """The Comity client as a synchronous Python API: `Client` pulls, publishes, verifies and joins.
 
-Each method opens a session to the nodes of the pinned federations, awaits one function of the client modules, and
-returns plain values. Errors are those of `comity.trust.errors`; each has the next step as its hint. `Client` is
-composed of one class of methods per topic.
+Each method calls one function of the client modules, most of them in a session with the nodes of the pinned
+federations, and returns plain values. Errors are those of `comity.trust.errors`; each has the next step as its hint.
 """
 
 from __future__ import annotations
@@ -10,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.artifact import Manifest
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, parse_digest, sha256
-from comity.trust.errors import ComityError, Conflict, NotFound
+from comity.trust.errors import Conflict, NotFound
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.keys import PrivateKey
-from comity.trust.names import UPSTREAM, Name, is_segment
+from comity.trust.names import Name
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.report import VerdictReport
 from comity.trust.rotation import LogCut
@@ -34,28 +31,9 @@ from comity.wire.upstream import ImportOrder
 from comity_client import bom
 from comity_client.charter.proposals import GovernanceClient
 from comity_client.diff import ComparedArtifact, Differences, compare_sides, compared_folder, compared_resolution
-from comity_client.events import NodeAtFault, OnEvent, Progress, ignore_event
-from comity_client.evidence.inspect import (
-    ArtifactInfo,
-    FoundArtifacts,
-    LogAccusation,
-    LogCheck,
-    LogEntry,
-    NodeState,
-    ProvenIn,
-    Replica,
-    SeenCheckpoint,
-    accusations,
-    check_log,
-    describe_artifact,
-    newest_checkpoint,
-    node_states,
-    prove_line,
-    read_entries,
-    replicas,
-    search_artifacts,
-)
-from comity_client.evidence.resolve import Resolution, resolve, upstream_of
+from comity_client.events import OnEvent, Progress, ignore_event
+from comity_client.evidence import inspect
+from comity_client.evidence.resolve import Resolution
 from comity_client.home import Home
 from comity_client.lineage import (
     Derivation,
@@ -72,6 +50,7 @@ from comity_client.offers.signer import OfferSigner
 from comity_client.publish import (
     Imported,
     Logged,
+    LogTargets,
     PublicationDetails,
     PublishReceipt,
     UpstreamState,
@@ -86,9 +65,6 @@ from comity_client.publish import (
 )
 from comity_client.publishers import Publisher, change_keys, find_publisher, lost_key, new_publisher, publishers
 from comity_client.pull.destinations import (
-    Destination,
-    FolderDestination,
-    HubCacheDestination,
     LocalCopy,
     cached,
     default_cache,
@@ -97,20 +73,25 @@ from comity_client.pull.destinations import (
     local_copy_loader,
     reference_of,
 )
-from comity_client.pull.fetch import PlacedPieces
 from comity_client.pull.keyless import keyless_for
-from comity_client.pull.pull import PullContext, Pulled, pull
+from comity_client.pull.pull import PullContext, Pulled, destination_of, pull
 from comity_client.reports import CheckedReport, check_signer, read_signed, sign_report
 from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles
-from comity_client.seen import KnownNames, LogContradiction, SeenLogs
-from comity_client.session import ClaimedGateway, RemoteNode, Session, claimed_gateway, open_session
-from comity_client.trust_store import Bindings, CharterDiff, TrustPin, TrustStore, default_policy, mirrored_policy
+from comity_client.seen import LogContradiction
+from comity_client.session import ClaimedGateway, Session, claimed_gateway
+from comity_client.trust_store import Bindings, CharterDiff, TrustPin
+from comity_client.user import User
 
 T = TypeVar("T")
 
 
-class _ClientBase:
-    """The state folder of a user, and the session in which methods reach nodes.
+def workers() -> int:
+    """Return the number of threads that hash files."""
+    return min(4, os.cpu_count() or 1)
+
+
+class Client:
+    """A user's client.
 
     Args:
         home: the state folder; default `Home.default()`.
@@ -120,13 +101,12 @@ class _ClientBase:
     def __init__(self, home: Home | None = None, *, limits: TransferLimits | None = None) -> None:
         self.home = home or Home.default()
         self._limits = limits or TransferLimits()
+        self._user = User(self.home)
 
     def policy(self, path: Path | None = None) -> Policy:
         """Return the policy in a file; without a file, the default policy of the pins (see `default_policy`). Raises
         Malformed, Untrusted, NotFound."""
-        if path is not None:
-            return load_policy(path)
-        return self._default_policy(pin.federation for pin in self._trust_store().pins())
+        return load_policy(path) if path is not None else self._user.policy(self._user.pins())
 
     def publishers(self) -> list[Publisher]:
         return list(publishers(self.home.publishers))
@@ -134,52 +114,6 @@ class _ClientBase:
     def publisher(self, name: str) -> Publisher:
         """Find a publisher by folder, label or beginning of its id. Raises NotFound."""
         return find_publisher(self.publishers(), name)
-
-    def _default_policy(self, pins: Iterable[Federation]) -> Policy:
-        return default_policy(pins, self._trust_store().bindings())
-
-    def _policy_for(self, reference: str, pins: Iterable[Federation]) -> Policy:
-        policy = self._default_policy(pins)
-        return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
-
-    async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
-        return await resolve(
-            session, reference_of(reference), policy, self._trust_store().bindings(), self._known_names()
-        )
-
-    def _in_session(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore_event) -> T:
-        reader = EvidenceReader()
-        pins = [pin.federation for pin in self._trust_store().pins(reader)]
-
-        def report(node: RemoteNode, error: ComityError) -> None:
-            on_event(NodeAtFault(node.name, str(error)))
-
-        async def run() -> T:
-            async with open_session(pins, report, reader) as session:
-                return await work(session)
-
-        return asyncio.run(run())
-
-    def _trust_store(self) -> TrustStore:
-        return TrustStore(self.home.ensure(self.home.trust))
-
-    def _seen_logs(self) -> SeenLogs:
-        return SeenLogs(self.home.ensure(self.home.memory))
-
-    def _known_names(self) -> KnownNames:
-        return KnownNames(self.home.ensure(self.home.memory))
-
-    def _placed_pieces(self) -> PlacedPieces:
-        return PlacedPieces(self.home.ensure(self.home.placed))
-
-
-def workers() -> int:
-    """Return the number of threads that hash files."""
-    return min(4, os.cpu_count() or 1)
-
-
-class _PullMethods(_ClientBase):
-    """Fetch, verify and mirror artifacts."""
 
     def pull(
         self,
@@ -198,12 +132,15 @@ class _PullMethods(_ClientBase):
         """
 
         async def work(session: Session) -> Pulled:
-            judged_by = policy or self._policy_for(reference, session.pins)
-            resolution = await self._resolve(session, reference, judged_by)
-            context = PullContext(session, self._seen_logs(), self._placed_pieces(), judged_by, self._limits, on_event)
-            return await pull(context, resolution, lambda made: _place(resolution, made, to, hub_cache), include)
+            judged_by = policy or self._user.policy(session.pins, reference)
+            resolution = await self._user.resolve(session, reference, judged_by)
+            stores = self._user.seen_logs(), self._user.placed_pieces()
+            context = PullContext(session, *stores, judged_by, self._limits, on_event)
+            return await pull(
+                context, resolution, lambda made: destination_of(resolution, made, to, hub_cache), include
+            )
 
-        return self._in_session(work, on_event)
+        return self._user.run(work, on_event)
 
     def verify(
         self,
@@ -221,9 +158,8 @@ class _PullMethods(_ClientBase):
         if isinstance(what, str) and not folder.is_dir():
             folder = cached(hub_cache or default_cache(), reference_of(what))
         reader = EvidenceReader()
-        pins = () if policy else self._trust_store().pins(reader)
+        judged_by = policy or self._user.policy(self._user.pins(reader), str(what))
         evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
-        judged_by = policy or self._policy_for(str(what), (pin.federation for pin in pins))
         return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader)
 
     def import_upstream(
@@ -253,96 +189,75 @@ class _PullMethods(_ClientBase):
         folder = str(source.absolute()) if isinstance(source, Path) else ""
         name = claimed if isinstance(source, Path) else source
         order = ImportOrder(name, endpoint, folder, tuple(hosts), terms, token)
-        return self._in_session(lambda session: import_at(session, self._seen_logs(), node, order, on_event), on_event)
+        return self._user.run(
+            lambda session: import_at(session, self._user.seen_logs(), node, order, on_event), on_event
+        )
 
     def check_upstream(self, name: str, node: str, *, token: str = "") -> UpstreamState:
         """Have a node check the upstream of `hf:org/name@commit` again. Raises as `publish.check_at` does."""
-        return self._in_session(lambda session: check_at(session, node, name, token))
-
-
-def _place(resolution: Resolution, manifest: Manifest, to: Path | None, hub_cache: Path | None) -> Destination:
-    if to is not None:
-        return FolderDestination(to, manifest)
-    upstream = upstream_of(resolution.mirroring)
-    if upstream and (resolution.reference.mirrored or not resolution.publication):
-        namespace, _, repository = upstream.repository.partition("/")
-        named = Name(namespace, repository, upstream.requested if is_segment(upstream.requested) else upstream.commit)
-        return HubCacheDestination(hub_cache or default_cache(), named, manifest, newest=False, commit=upstream.commit)
-    if resolution.publication is None:
-        hint = f"comity pull {resolution.reference} --to DIR"
-        raise NotFound("an artifact without a name cannot be stored in a Hub cache", hint=hint, code="NO-NAME")
-    newest = resolution.reference.version is None and resolution.reference.digest is None
-    name = resolution.publication.published.name
-    return HubCacheDestination(hub_cache or default_cache(), name, manifest, newest=newest)
-
-
-class _QueryMethods(_ClientBase):
-    """Query artifacts, statements, replicas and nodes; read and check logs."""
+        return self._user.run(lambda session: check_at(session, node, name, token))
 
     def resolve(self, reference: str) -> Resolution:
         """Resolve a reference to an artifact. Raises Malformed, NotFound, Unavailable; PolicyNotMet with the claimants
         listed if only the owner can decide."""
-        return self._in_session(lambda session: self._resolve(session, reference, self.policy()))
+        return self._user.run(lambda session: self._user.resolve(session, reference))
 
-    def search(self, text: str, limit: int = 50) -> list[FoundArtifacts]:
+    def search(self, text: str, limit: int = 50) -> list[inspect.FoundArtifacts]:
         """Raises Unavailable."""
-        return self._in_session(lambda session: search_artifacts(session, text, limit))
+        return self._user.run(lambda session: inspect.search_artifacts(session, text, limit))
 
-    def show(self, reference: str) -> ArtifactInfo:
+    def show(self, reference: str) -> inspect.ArtifactInfo:
         """Raises as `resolve` does."""
 
-        async def work(session: Session) -> ArtifactInfo:
-            policy = self.policy()
-            return await describe_artifact(session, await self._resolve(session, reference, policy), policy)
+        async def work(session: Session) -> inspect.ArtifactInfo:
+            policy = self._user.policy(session.pins)
+            resolution = await self._user.resolve(session, reference, policy)
+            return await inspect.describe_artifact(session, resolution, policy)
 
-        return self._in_session(work)
+        return self._user.run(work)
 
-    def whereis(self, reference: str) -> list[Replica]:
+    def whereis(self, reference: str) -> list[inspect.Replica]:
         """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
 
-        async def work(session: Session) -> list[Replica]:
-            policy = self.policy()
-            return await replicas(session, await self._resolve(session, reference, policy), policy)
+        async def work(session: Session) -> list[inspect.Replica]:
+            policy = self._user.policy(session.pins)
+            return await inspect.replicas(session, await self._user.resolve(session, reference, policy), policy)
 
-        return self._in_session(work)
+        return self._user.run(work)
 
-    def status(self, on_event: OnEvent = ignore_event) -> list[NodeState]:
+    def status(self, on_event: OnEvent = ignore_event) -> list[inspect.NodeState]:
         """Return the state of every known node. `on_event` gets logs that contradict an earlier checkpoint."""
-        return self._in_session(lambda session: node_states(session, self._seen_logs(), on_event), on_event)
+        return self._user.run(lambda session: inspect.node_states(session, self._user.seen_logs(), on_event), on_event)
 
     def gateway(self, node: str = "") -> ClaimedGateway:
         """Return the gateway URL that a node claims: the named node, or the only known one. Raises as `claimed_gateway`
         does."""
-        return self._in_session(lambda session: claimed_gateway(session, node))
+        return self._user.run(lambda session: claimed_gateway(session, node))
 
     def misbehaviour(self) -> list[LogContradiction]:
         """Return the contradictions of logs that this client has recorded, with their proofs."""
-        return list(self._seen_logs().contradictions())
+        return list(self._user.seen_logs().contradictions())
 
-    def accusations(self, nodes: Sequence[str] = ()) -> list[LogAccusation]:
+    def accusations(self, nodes: Sequence[str] = ()) -> list[inspect.LogAccusation]:
         """Return the misbehaviour proofs that nodes keep, verified again here: of the named nodes, or of all. Raises
         NotFound, Unavailable."""
-        return self._in_session(lambda session: accusations(session, nodes))
+        return self._user.run(lambda session: inspect.accusations(session, nodes))
 
-    def log_checkpoint(self, origin: str) -> SeenCheckpoint:
+    def log_checkpoint(self, origin: str) -> inspect.SeenCheckpoint:
         """Raises as `inspect.newest_checkpoint` does."""
-        return self._in_session(lambda session: newest_checkpoint(session, self._seen_logs(), origin))
+        return self._user.run(lambda session: inspect.newest_checkpoint(session, self._user.seen_logs(), origin))
 
-    def log_entries(self, origin: str, start: int, end: int) -> list[LogEntry]:
+    def log_entries(self, origin: str, start: int, end: int) -> list[inspect.LogEntry]:
         """Raises Malformed, NotFound, Unavailable."""
-        return self._in_session(lambda session: read_entries(session, origin, start, end))
+        return self._user.run(lambda session: inspect.read_entries(session, origin, start, end))
 
-    def log_proof(self, line: Digest) -> list[ProvenIn]:
+    def log_proof(self, line: Digest) -> list[inspect.ProvenIn]:
         """Raises NotFound, Unavailable, Untrusted."""
-        return self._in_session(lambda session: prove_line(session, line))
+        return self._user.run(lambda session: inspect.prove_line(session, line))
 
-    def log_check(self, origin: str) -> LogCheck:
+    def log_check(self, origin: str) -> inspect.LogCheck:
         """Raises Equivocation, Untrusted, NotFound, Unavailable."""
-        return self._in_session(lambda session: check_log(session, self._seen_logs(), origin))
-
-
-class _PublishMethods(_QueryMethods):
-    """Sign and log statements of publishers, and manage their keys."""
+        return self._user.run(lambda session: inspect.check_log(session, self._user.seen_logs(), origin))
 
     def new_publisher(self, label: str, jurisdiction: str, home_origin: str) -> Publisher:
         """Create an identity. Raises Conflict, Malformed."""
@@ -377,12 +292,7 @@ class _PublishMethods(_QueryMethods):
         self, publisher: Publisher, *, nodes: Sequence[str] = (), on_event: OnEvent = ignore_event
     ) -> tuple[Logged, ...]:
         """Log the inception and the rotations of a publisher again. Raises as `publish` does."""
-        return self._in_session(
-            lambda session: log_keys(
-                session, self._seen_logs(), publisher, nodes or [publisher.home], on_event=on_event
-            ),
-            on_event,
-        )
+        return self._log(lambda targets: log_keys(targets, publisher), nodes or [publisher.home], on_event)
 
     def publish(
         self,
@@ -416,23 +326,12 @@ class _PublishMethods(_QueryMethods):
         """
         full = Name.parse(name)
 
-        async def work(session: Session) -> PublishReceipt:
-            policy = self.policy()
-            named = await with_digests(parents, lambda name: self._resolve(session, name, policy), on_event)
-            return await publish_folder(
-                session,
-                self._seen_logs(),
-                folder,
-                full,
-                publisher,
-                PublicationDetails(licence, licence_file, card, named, model_key, documents or {}),
-                nodes or [publisher.home],
-                workers=workers(),
-                link=link,
-                on_event=on_event,
-            )
+        async def work(targets: LogTargets) -> PublishReceipt:
+            named = await with_digests(parents, lambda name: self._user.resolve(targets.session, name), on_event)
+            details = PublicationDetails(licence, licence_file, card, named, model_key, documents or {})
+            return await publish_folder(targets, folder, full, publisher, details, workers=workers(), link=link)
 
-        return self._in_session(work)
+        return self._log(work, nodes or [publisher.home], on_event)
 
     def advise(
         self,
@@ -447,20 +346,12 @@ class _PublishMethods(_QueryMethods):
     ) -> PublishReceipt:
         """Log an advisory about an artifact. Raises as `publish` does."""
 
-        async def work(session: Session) -> PublishReceipt:
-            resolution = await self._resolve(session, reference, self.policy())
+        async def work(targets: LogTargets) -> PublishReceipt:
+            resolution = await self._user.resolve(targets.session, reference)
             advisory = Advisory(publisher.inception.author, resolution.artifact, kind, severity, text)
-            return await publish_advisory(
-                session,
-                self._seen_logs(),
-                resolution.title,
-                advisory,
-                publisher,
-                nodes or [publisher.home],
-                on_event=on_event,
-            )
+            return await publish_advisory(targets, resolution.title, advisory, publisher)
 
-        return self._in_session(work)
+        return self._log(work, nodes or [publisher.home], on_event)
 
     def report_lost_key(
         self,
@@ -487,11 +378,10 @@ class _PublishMethods(_QueryMethods):
             )
         lost = Compromise(lost_key(publisher, key), publisher.home, since)
         warning = Advisory(publisher.inception.author, publisher.id, KEY_COMPROMISE, severity, text, lost)
-        targets = nodes or [publisher.home]
-        return self._in_session(
-            lambda session: publish_advisory(
-                session, self._seen_logs(), publisher.label, warning, publisher, targets, on_event=on_event
-            )
+        return self._log(
+            lambda targets: publish_advisory(targets, publisher.label, warning, publisher),
+            nodes or [publisher.home],
+            on_event,
         )
 
     def vouch(
@@ -516,25 +406,24 @@ class _PublishMethods(_QueryMethods):
         signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
         details = VouchDetails(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
 
-        async def work(session: Session) -> PublishReceipt:
+        async def work(targets: LogTargets) -> PublishReceipt:
             return await vouch(
-                session,
-                self._seen_logs(),
+                targets,
                 what,
                 details,
                 signer,
-                nodes or [signer.home],
-                resolve=lambda reference: self._resolve(session, reference, self.policy()),
-                policy=self.policy(),
+                resolve=lambda reference: self._user.resolve(targets.session, reference),
+                policy=self._user.policy(targets.session.pins),
                 workers=workers(),
-                on_event=on_event,
             )
 
-        return self._in_session(work, on_event)
+        return self._log(work, nodes or [signer.home], on_event)
 
-
-class _LineageMethods(_ClientBase):
-    """Lineage and comparison of artifacts."""
+    def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[str], on_event: OnEvent) -> T:
+        """Run `work`, which logs statements at `nodes`, in a session."""
+        return self._user.run(
+            lambda session: work(LogTargets(session, self._user.seen_logs(), nodes, on_event)), on_event
+        )
 
     def lineage(self, what: Path | str, *, check: bool = False, hub_cache: Path | None = None) -> Lineage:
         """Return the lineage of an artifact: of a folder from its pack only, of a reference from the statements of all
@@ -547,11 +436,11 @@ class _LineageMethods(_ClientBase):
         """
 
         async def work(session: Session) -> Lineage:
-            policy = self.policy()
-            return await lineage_of_resolution(session, await self._resolve(session, str(what), policy), policy)
+            policy = self._user.policy(session.pins)
+            return await lineage_of_resolution(session, await self._user.resolve(session, str(what), policy), policy)
 
         folder = Path(what) if Path(what).is_dir() else None
-        found = lineage_of_folder(folder, self.policy()) if folder else self._in_session(work)
+        found = lineage_of_folder(folder, self.policy()) if folder else self._user.run(work)
         if not check:
             return found
         places = {found.graph.root.digest: folder} if folder else {}
@@ -590,22 +479,23 @@ class _LineageMethods(_ClientBase):
         Raises as `resolve` and `destinations.hash_local_copy` do. The result lists the parts that could not be
         compared.
         """
-        judged_by = policy or self.policy()
 
         def load(what: Path | str) -> LocalCopy:
             return self.local_copy(what, hub_cache=hub_cache, on_hashed=lambda count: on_event(Progress("", count)))
 
-        async def side(session: Session, what: Path | str) -> ComparedArtifact:
+        async def side(session: Session, what: Path | str, judged_by: Policy) -> ComparedArtifact:
             if isinstance(what, Path) or Path(what).exists():
                 return compared_folder(await asyncio.to_thread(load, what), judged_by)
-            resolution = await self._resolve(session, what, judged_by)
+            resolution = await self._user.resolve(session, what, judged_by)
             here = local_copy_loader(f"sha256:{resolution.artifact}", hub_cache, load)
-            return await compared_resolution(session, self._seen_logs(), resolution, judged_by, on_event, here)
+            return await compared_resolution(session, self._user.seen_logs(), resolution, judged_by, on_event, here)
 
         async def work(session: Session) -> Differences:
-            return await compare_sides(session, await side(session, before), await side(session, after))
+            judged_by = policy or self._user.policy(session.pins)
+            sides = [await side(session, what, judged_by) for what in (before, after)]
+            return await compare_sides(session, *sides)
 
-        return self._in_session(work, on_event)
+        return self._user.run(work, on_event)
 
     def log_derivation(
         self,
@@ -617,17 +507,11 @@ class _LineageMethods(_ClientBase):
     ) -> PublishReceipt:
         """Sign a derivation and log it. Raises as `publish` does."""
         entry = sign_derived(derivation.statement_by(publisher.inception.author), publisher.signer())
-        title, where = derivation.child.title, nodes or [publisher.home]
-        return self._in_session(
-            lambda session: publish_statement(
-                session, self._seen_logs(), title, entry, {}, publisher, where, on_event=on_event
-            ),
+        return self._log(
+            lambda targets: publish_statement(targets, derivation.child.title, entry, publisher.lines),
+            nodes or [publisher.home],
             on_event,
         )
-
-
-class _ReportMethods(_LineageMethods, _QueryMethods):
-    """Inspection of files, bills of material, signed reports."""
 
     def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> FolderScan:
         """Inspect the files of a folder, or of the pulled copy of a reference. Nothing is loaded or hashed. Without a
@@ -662,91 +546,72 @@ class _ReportMethods(_LineageMethods, _QueryMethods):
     ) -> PublishReceipt:
         """Log the entry that `sign_report` returned, together with the report. Raises as `publish` does."""
         data, title = report.encode(), report.verdict.name or f"sha256:{entry.statement.subject}"
-        where = nodes or [publisher.home]
-        return self._in_session(
-            lambda session: publish_statement(
-                session, self._seen_logs(), title, entry, {sha256(data): data}, publisher, where, on_event=on_event
-            ),
+        return self._log(
+            lambda targets: publish_statement(targets, title, entry, publisher.lines, {sha256(data): data}),
+            nodes or [publisher.home],
             on_event,
         )
 
     def check_report(self, path: Path, *, by: str = "") -> CheckedReport:
         """Check the report in a file and its signature. The signer must be known to this user, or be `by`. Uses no
         network. Raises as `reports.read_signed` and `reports.check_signer` do."""
-        trust = self._trust_store()
+        trust = self._user.trust_store()
         return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
-
-
-class _TrustMethods(_ClientBase):
-    """Trust decisions of the owner: pins, bindings, rotations."""
 
     def pin(self, file: Path | bytes, *, branch: bool = False) -> TrustPin:
         """Verify and pin a federation file; for `branch` see `TrustStore.pin`. Raises Malformed, Untrusted, NotFound,
         Conflict."""
-        return self._trust_store().pin(_federation_bytes(file), branch=branch)
+        return self._user.trust_store().pin(_federation_bytes(file), branch=branch)
 
     def pins(self) -> list[TrustPin]:
-        return list(self._trust_store().pins())
+        return list(self._user.trust_store().pins())
 
     def unpin(self, federation: Digest) -> None:
         """Raises NotFound."""
-        self._trust_store().unpin(federation)
+        self._user.trust_store().unpin(federation)
 
     def diff(self, file: Path | bytes) -> CharterDiff:
         """Return the changes that pinning this file would make. Raises Malformed, Untrusted, NotFound."""
-        return self._trust_store().diff(_federation_bytes(file))
+        return self._user.trust_store().diff(_federation_bytes(file))
 
     def bindings(self) -> Bindings:
-        return self._trust_store().bindings()
+        return self._user.trust_store().bindings()
 
     def bind(self, name: str, to: str) -> None:
         """Bind a name for this user: a namespace to an identity, or `namespace/name[@version]` to an artifact. Raises
         Malformed."""
         target = parse_digest(to)
         if "/" in name:
-            self._trust_store().bind_artifact(name, target)
+            self._user.trust_store().bind_artifact(name, target)
         else:
-            self._trust_store().bind_publisher(name, target)
+            self._user.trust_store().bind_publisher(name, target)
 
     def pin_rotation(self, identity: str, rotation: str) -> None:
         """Pin a rotation of an identity: signatures of retired keys count only if they were logged before `rotation`.
         Raises Malformed."""
-        self._trust_store().pin_rotation(parse_digest(identity), parse_digest(rotation))
+        self._user.trust_store().pin_rotation(parse_digest(identity), parse_digest(rotation))
 
     def unbind(self, name: str) -> None:
         """Remove the binding of a name, and the claimant remembered at its first resolution. Raises NotFound."""
-        forgotten = "/" in name and self._known_names().forget(name)
+        forgotten = "/" in name and self._user.known_names().forget(name)
         try:
-            self._trust_store().unbind(name)
+            self._user.trust_store().unbind(name)
         except NotFound:
             if not forgotten:
                 raise
 
-
-def _federation_bytes(file: Path | bytes) -> bytes:
-    return file if isinstance(file, bytes) else read_bounded(file, MAX_FEDERATION)
-
-
-class Client(_TrustMethods, _PullMethods, _ReportMethods, _PublishMethods):
-    """A user's client.
-
-    Args:
-        home: the state folder; default `Home.default()`.
-        limits: timeouts and bounds of transfers.
-    """
-
     def governance(self, federation: str = "") -> GovernanceClient:
         """Return the governance client of a pinned federation: the one whose id begins with `federation`, or the only
         one. Raises NotFound."""
-        pins = [pin for pin in self._trust_store().pins() if pin.id.startswith(federation)]
+        pins = [pin for pin in self._user.trust_store().pins() if pin.id.startswith(federation)]
         if len(pins) != 1:
             why = f"{len(pins)} pinned federations match"
             raise NotFound("the federation is not unique", why=why, hint="comity trust show", code="WHICH-FEDERATION")
-        return GovernanceClient(pins[0].federation, self._in_session)
+        return GovernanceClient(pins[0].federation, self._user.run)
 
     def offers(self) -> OfferClient:
         """Return the client for offers, requests and grants of all pinned federations."""
-        return OfferClient(tuple(pin.federation for pin in self._trust_store().pins()), self._in_session)
+        return OfferClient(tuple(pin.federation for pin in self._user.trust_store().pins()), self._user.run)
 
     def model(self, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
         """Return the memory needs of a model, for `offers.fit.fit`: from a folder, from the copy in a Hub cache, or
@@ -757,8 +622,12 @@ class Client(_TrustMethods, _PullMethods, _ReportMethods, _PublishMethods):
             try:
                 folder = cached(hub_cache or default_cache(), reference_of(what))
             except NotFound:
-                return self._in_session(lambda session: self._model(session, what, pattern))
+                return self._user.run(lambda session: self._model(session, what, pattern))
         return model_in(folder, pattern)
 
     async def _model(self, session: Session, reference: str, pattern: str) -> Model:
-        return await model_of(session, await self._resolve(session, reference, self.policy()), pattern)
+        return await model_of(session, await self._user.resolve(session, reference), pattern)
+
+
+def _federation_bytes(file: Path | bytes) -> bytes:
+    return file if isinstance(file, bytes) else read_bounded(file, MAX_FEDERATION)

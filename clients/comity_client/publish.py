@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from comity.content.ingest import Ingested, ingest
@@ -85,21 +86,29 @@ class PublicationDetails:
     documents: Mapping[str, Path] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class LogTargets:
+    """Where statements are logged: at each of `nodes` in turn, in a session in which the receipts are verified."""
+
+    session: Session
+    seen_logs: SeenLogs
+    nodes: Sequence[str]
+    on_event: OnEvent
+
+
 async def publish_folder(
-    session: Session,
-    seen_logs: SeenLogs,
+    targets: LogTargets,
     folder: Path,
     name: Name,
     publisher: Publisher,
     details: PublicationDetails,
-    targets: Sequence[str],
     *,
     workers: int,
     link: bool,
-    on_event: OnEvent,
 ) -> PublishReceipt:
     """Publish the files in `folder`. At least one node must log it; else raises Malformed, Conflict, Refused,
     Untrusted, OutOfSpace, Unavailable. After a failure, the same call resumes."""
+    on_event = targets.on_event
     made = await asyncio.to_thread(ingest, folder, workers=workers, on_progress=lambda n: on_event(Progress("", n)))
     signed = None
     if details.model_key is not None:
@@ -109,72 +118,32 @@ async def publish_folder(
     entry = await asyncio.to_thread(publisher.sign, published)
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
     on_event(Started(len(made.files), made.manifest.size, 0))
-    logged = await _log_at(
-        session, seen_logs, targets, [*publisher.lines, entry.line], objects, files, link=link, on_event=on_event
-    )
+    logged = await _log_at(targets, [*publisher.lines, entry.line], objects, files, link=link)
     receipt = PublishReceipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
     return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
 
 
-async def publish_advisory(
-    session: Session,
-    seen_logs: SeenLogs,
-    title: str,
-    advisory: Advisory,
-    publisher: Publisher,
-    targets: Sequence[str],
-    *,
-    on_event: OnEvent,
-) -> PublishReceipt:
+async def publish_advisory(targets: LogTargets, title: str, advisory: Advisory, publisher: Publisher) -> PublishReceipt:
     """Log an advisory. Raises as `publish_folder` does."""
     entry = await asyncio.to_thread(sign_advisory, advisory, publisher.signer())
-    return await publish_statement(session, seen_logs, title, entry, {}, publisher, targets, on_event=on_event)
+    return await publish_statement(targets, title, entry, publisher.lines)
 
 
 async def publish_statement(
-    session: Session,
-    seen_logs: SeenLogs,
-    title: str,
-    entry: Entry,
-    objects: Mapping[Digest, bytes],
-    publisher: Publisher,
-    targets: Sequence[str],
-    *,
-    on_event: OnEvent,
+    targets: LogTargets, title: str, entry: Entry, keys: Sequence[bytes], objects: Mapping[Digest, bytes] | None = None
 ) -> PublishReceipt:
-    """Log a signed statement of `publisher` about an artifact, side objects first. Raises as `publish_folder` does."""
-    lines = [*publisher.lines, entry.line]
-    logged = await _log_at(session, seen_logs, targets, lines, objects, {}, link=False, on_event=on_event)
-    return PublishReceipt(title, entry.statement.subject, logged)
-
-
-async def publish_signed_entry(
-    session: Session,
-    seen_logs: SeenLogs,
-    title: str,
-    entry: Entry,
-    proofs: Sequence[bytes],
-    document: bytes | None,
-    targets: Sequence[str],
-    *,
-    on_event: OnEvent,
-) -> PublishReceipt:
-    """Log a signed entry about an artifact, with its document. Raises as `publish_folder` does.
+    """Log a signed statement about an artifact, side objects first. Raises as `publish_folder` does.
 
     Args:
-        proofs: lines that prove the keys of its author.
+        keys: lines that prove the keys of its author; they are logged before it.
     """
-    objects = {sha256(document): document} if document is not None else {}
-    lines = [*proofs, entry.line]
-    logged = await _log_at(session, seen_logs, targets, lines, objects, {}, link=False, on_event=on_event)
+    logged = await _log_at(targets, [*keys, entry.line], objects or {})
     return PublishReceipt(title, entry.statement.subject, logged)
 
 
-async def log_keys(
-    session: Session, seen_logs: SeenLogs, publisher: Publisher, targets: Sequence[str], *, on_event: OnEvent
-) -> tuple[Logged, ...]:
+async def log_keys(targets: LogTargets, publisher: Publisher) -> tuple[Logged, ...]:
     """Log the keys of a publisher: its inception and rotations. Raises as `publish_folder` does."""
-    return await _log_at(session, seen_logs, targets, publisher.lines, {}, {}, link=False, on_event=on_event)
+    return await _log_at(targets, publisher.lines, {})
 
 
 def _publication(
@@ -209,17 +178,15 @@ def _document(chosen: Path | None, usual: Path) -> bytes | None:
 
 
 async def _log_at(
-    session: Session,
-    seen_logs: SeenLogs,
-    targets: Sequence[str],
+    targets: LogTargets,
     lines: Sequence[bytes],
     objects: Mapping[Digest, bytes],
-    files: Mapping[Digest, Path],
+    files: Mapping[Digest, Path] = MappingProxyType({}),
     *,
-    link: bool,
-    on_event: OnEvent,
+    link: bool = False,
 ) -> tuple[Logged, ...]:
     """Log `lines` at each target in turn. Returns the proof of the last line from each; one success is enough."""
+    session, seen_logs, on_event = targets.session, targets.seen_logs, targets.on_event
     logged: list[Logged] = []
     failure: ComityError = NotFound(
         "no node to log at",
@@ -227,7 +194,7 @@ async def _log_at(
         hint="comity status; then name a node of that list: --node NAME",
         code="NO-NODE-NAMED",
     )
-    for target in filter(None, targets):
+    for target in filter(None, targets.nodes):
         try:
             async with open_uplink(session, target) as uplink:
                 receipts = await log_lines(uplink, lines, objects, files, link=link, on_event=on_event)
@@ -306,17 +273,14 @@ class VouchDetails:
 
 
 async def vouch(
-    session: Session,
-    seen_logs: SeenLogs,
+    targets: LogTargets,
     what: Path | str,
     details: VouchDetails,
     signer: OfferSigner,
-    targets: Sequence[str],
     *,
     resolve: Callable[[str], Awaitable[Resolution]],
     policy: Policy,
     workers: int,
-    on_event: OnEvent,
 ) -> PublishReceipt:
     """Log a vouch about the folder or reference `what`.
 
@@ -327,33 +291,31 @@ async def vouch(
     if not signer.complete:
         why = f"{signer.keys.threshold} of its keys must sign, but {len(signer.signers)} are here"
         raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
-    artifact, title = await _subject(session, what, details.statement, resolve, policy, workers, on_event)
+    artifact, title = await _subject(targets, what, details.statement, resolve, policy, workers)
     document = SideObject.of(details.document) if details.document is not None else None
     said = Vouched(Author("identity", signer.identity), artifact, details.statement, details.text, document)
     entry = await asyncio.to_thread(sign_vouched, said, *signer.signers)
-    return await publish_signed_entry(
-        session, seen_logs, title, entry, signer.lines, details.document, targets, on_event=on_event
-    )
+    objects = {} if details.document is None else {sha256(details.document): details.document}
+    return await publish_statement(targets, title, entry, signer.lines, objects)
 
 
 async def _subject(
-    session: Session,
+    targets: LogTargets,
     what: Path | str,
     statement: str,
     resolve: Callable[[str], Awaitable[Resolution]],
     policy: Policy,
     workers: int,
-    on_event: OnEvent,
 ) -> tuple[Digest, str]:
     """Return the artifact and its title. A node must know the artifact, because a statement about unknown bytes is
     useless."""
     if isinstance(what, Path) or Path(what).is_dir():
-        here = await _hashed(what, workers, on_event)
-        await gather(session, here.artifact, policy)
+        here = await _hashed(what, workers, targets.on_event)
+        await gather(targets.session, here.artifact, policy)
         return here.artifact, here.title
     resolution = await resolve(what)
     if statement == REHASHED:
-        here = await _hashed(f"sha256:{resolution.artifact}", workers, on_event)
+        here = await _hashed(f"sha256:{resolution.artifact}", workers, targets.on_event)
         assert here.artifact == resolution.artifact
     return resolution.artifact, resolution.title
 

@@ -26,6 +26,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evidence import Evidence, FoundFile, Verdict
+from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
 from comity.trust.verify import verify
 from comity.verifier import read_pack
@@ -42,8 +43,18 @@ from comity_client.evidence.gather import (
     vouched_documents,
     with_ancestor_lines,
 )
-from comity_client.evidence.resolve import Resolution
-from comity_client.pull.destinations import Destination, Pack, allocated, has_file, place_file, require_space
+from comity_client.evidence.resolve import Resolution, upstream_of
+from comity_client.pull.destinations import (
+    Destination,
+    FolderDestination,
+    HubCacheDestination,
+    Pack,
+    allocated,
+    default_cache,
+    has_file,
+    place_file,
+    require_space,
+)
 from comity_client.pull.fetch import BytesBySource, Layouts, PlacedPieces, PullFetch, locked, named_indexes
 from comity_client.pull.keyless import keyless_for
 from comity_client.pull.model_sig import fetched_model_sig, policy_before_fetch
@@ -151,6 +162,24 @@ async def pull(
         tally=fetching.tally,
         alarms=tuple(str(alarm) for alarm in alarms),
     )
+
+
+def destination_of(resolution: Resolution, manifest: Manifest, to: Path | None, hub_cache: Path | None) -> Destination:
+    """Return the folder `to`, else the place in a Hub cache (default: the user's own). Raises NotFound (NO-NAME) for an
+    artifact that has no place in a cache."""
+    if to is not None:
+        return FolderDestination(to, manifest)
+    upstream = upstream_of(resolution.mirroring)
+    if upstream and (resolution.reference.mirrored or not resolution.publication):
+        namespace, _, repository = upstream.repository.partition("/")
+        named = Name(namespace, repository, upstream.requested if is_segment(upstream.requested) else upstream.commit)
+        return HubCacheDestination(hub_cache or default_cache(), named, manifest, newest=False, commit=upstream.commit)
+    if resolution.publication is None:
+        hint = f"comity pull {resolution.reference} --to DIR"
+        raise NotFound("an artifact without a name cannot be stored in a Hub cache", hint=hint, code="NO-NAME")
+    newest = resolution.reference.version is None and resolution.reference.digest is None
+    name = resolution.publication.published.name
+    return HubCacheDestination(hub_cache or default_cache(), name, manifest, newest=newest)
 
 
 def _announce(on_event: OnEvent, resolution: Resolution) -> None:

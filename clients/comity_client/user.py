@@ -1,0 +1,71 @@
+"""One user of this machine: the stores in the state folder, the default policy, and sessions with the pinned nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from comity.trust.charter.federation import Federation
+from comity.trust.errors import ComityError
+from comity.trust.evidence import EvidenceReader
+from comity.trust.names import UPSTREAM
+from comity.trust.policy import Policy
+from comity_client.events import NodeAtFault, OnEvent, ignore_event
+from comity_client.evidence.resolve import Resolution, resolve
+from comity_client.home import Home
+from comity_client.pull.destinations import reference_of
+from comity_client.pull.fetch import PlacedPieces
+from comity_client.seen import KnownNames, SeenLogs
+from comity_client.session import RemoteNode, Session, open_session
+from comity_client.trust_store import TrustStore, default_policy, mirrored_policy
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The stores in the state folder of a user, the policy of the owner, and sessions with the nodes of the pins."""
+
+    home: Home
+
+    def trust_store(self) -> TrustStore:
+        return TrustStore(self.home.ensure(self.home.trust))
+
+    def seen_logs(self) -> SeenLogs:
+        return SeenLogs(self.home.ensure(self.home.memory))
+
+    def known_names(self) -> KnownNames:
+        return KnownNames(self.home.ensure(self.home.memory))
+
+    def placed_pieces(self) -> PlacedPieces:
+        return PlacedPieces(self.home.ensure(self.home.placed))
+
+    def pins(self, reader: EvidenceReader | None = None) -> tuple[Federation, ...]:
+        return tuple(pin.federation for pin in self.trust_store().pins(reader))
+
+    def policy(self, pins: Iterable[Federation], reference: str = "") -> Policy:
+        """Return the default policy of these pins, for the kind of reference (see `default_policy`)."""
+        policy = default_policy(pins, self.trust_store().bindings())
+        return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
+
+    async def resolve(self, session: Session, reference: str, policy: Policy | None = None) -> Resolution:
+        """Resolve a reference; by default by the default policy of the session's pins."""
+        judged_by = policy or self.policy(session.pins)
+        parsed, bindings = reference_of(reference), self.trust_store().bindings()
+        return await resolve(session, parsed, judged_by, bindings, self.known_names())
+
+    def run(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore_event) -> T:
+        """Run `work` in a session. One reader parses the pins and what the nodes say."""
+        reader = EvidenceReader()
+        pins = self.pins(reader)
+
+        def report(node: RemoteNode, error: ComityError) -> None:
+            on_event(NodeAtFault(node.name, str(error)))
+
+        async def run() -> T:
+            async with open_session(pins, report, reader) as session:
+                return await work(session)
+
+        return asyncio.run(run())
