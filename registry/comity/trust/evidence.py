@@ -22,7 +22,7 @@ from typing import Final, Generic, Literal, TypeVar, get_args
 from comity.trust.encoding import Digest, Json, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.note import NoteSignature, SignedNote
 from comity.trust.tlog.proof import TlogProof
 
 PACK: Final = ".comity"
@@ -90,7 +90,8 @@ class Evidence:
 
 
 class EvidenceReader:
-    """Parses each line, tlog-proof and checkpoint note of one session once, and returns the same object again.
+    """Parses each line, tlog-proof, checkpoint note and its signatures of one session once, and returns the same object
+    again.
 
     These objects keep the answers of their signature and inclusion checks, so what one step of a session proved costs
     the next step nothing. An answer depends on the bytes alone; no policy, charter or time is part of it. At most
@@ -101,6 +102,7 @@ class EvidenceReader:
         self._entries: _Remembered[Entry] = _Remembered(limit)
         self._proofs: _Remembered[TlogProof] = _Remembered(limit)
         self._notes: _Remembered[SignedNote] = _Remembered(limit)
+        self._signatures: _Remembered[NoteSignature] = _Remembered(limit)
 
     def entry(self, line: bytes) -> Entry:
         """Raises Malformed as `parse_entry` does."""
@@ -119,7 +121,12 @@ class EvidenceReader:
 
     def note(self, data: bytes) -> SignedNote:
         """Raises Malformed as `SignedNote.parse` does."""
-        return self._notes.get(data) or self._notes.put(data, SignedNote.parse(data))
+        return self._notes.get(data) or self._notes.put(data, SignedNote.parse(data, parse_signature=self._signature))
+
+    def _signature(self, line: str) -> NoteSignature:
+        """Notes of one checkpoint differ in the cosignatures that a node had received, and share the others."""
+        data = line.encode()
+        return self._signatures.get(data) or self._signatures.put(data, NoteSignature.parse(line))
 
 
 Parsed = TypeVar("Parsed")

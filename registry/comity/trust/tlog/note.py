@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -177,7 +177,12 @@ class SignedNote:
             raise Malformed("not a note", why="no signature", code="NOTE-UNSIGNED")
 
     @classmethod
-    def parse(cls, data: bytes, max_signatures: int = MAX_SIGNATURES) -> SignedNote:
+    def parse(
+        cls,
+        data: bytes,
+        max_signatures: int = MAX_SIGNATURES,
+        parse_signature: Callable[[str], NoteSignature] = NoteSignature.parse,
+    ) -> SignedNote:
         """Inverse of `encode`. Raises Malformed."""
         if len(data) > MAX_NOTE:
             raise Malformed("note too large", why=f"{len(data)} bytes, at most {MAX_NOTE} allowed", code="NOTE-SIZE")
@@ -192,7 +197,7 @@ class SignedNote:
         if len(lines) > max_signatures:
             why = f"{len(lines)}, at most {max_signatures} allowed"
             raise Malformed("too many signatures", why=why, code="NOTE-SIGNATURES")
-        return cls(text, tuple(NoteSignature.parse(line) for line in lines))
+        return cls(text, tuple(map(parse_signature, lines)))
 
     def encode(self) -> bytes:
         lines = "".join(f"{signature}\n" for signature in self.signatures)
