@@ -17,11 +17,11 @@ from comity.trust.charter.certificate import (
     decide,
 )
 from comity.trust.charter.document import Body, CharterPolicy, draft
-from comity.trust.charter.votes import consent, parse_vote
+from comity.trust.charter.votes import consent, parse_body_statement, parse_vote
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, sign_inception
-from comity.trust.rotation import Rotation, rotate
-from comity.trust.statement import Entry, Statement, Subject, parse_entry, sign_statement
+from comity.trust.rotation import Rotation, RotationChains, follow, parse_rotation, rotate
+from comity.trust.statement import Entry, Statement, Subject, parse_entry, sign_payload, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import Identity, seat, signer
@@ -458,6 +458,21 @@ def test_anything_may_be_sorted_and_nothing_else_is_a_rotation() -> None:
     statements = StatementSet.sort(entries)
     assert statements.inceptions == {A.id: [entries[0]]} and statements.rotations == {A.id: [entries[1]]}
     assert len(StatementSet.read([entries[0].line, b"no statement", b"{}"]).notes) == 2
+
+
+@pytest.mark.parametrize("predicate", ["inception", "rotated", "intent", "ratified", "draft", "consented", "left"])
+def test_a_foreign_type_of_the_same_name_counts_for_nothing(predicate: str) -> None:
+    """Such a statement has no author."""
+    payload = Statement(predicate, (Subject("", A.id),), A.inception.author, {}).encode()
+    foreign = payload.replace(f'"urn:comity:{predicate}:v1"'.encode(), f'"{predicate}"'.encode())
+    entry = parse_entry(sign_payload(foreign, A.signer).encode())
+    assert (entry.statement.predicate, entry.statement.by) == (predicate, None)
+    statements = StatementSet.sort([entry])
+    assert not (statements.votes or statements.body_statements or statements.inceptions or statements.rotations)
+    assert RotationChains([entry]).follow(A.member.key_state).steps == () == follow(A.member.key_state, [entry]).steps
+    for parse in (parse_vote, parse_body_statement, parse_rotation):
+        with pytest.raises(Malformed):
+            parse(entry)
 
 
 def test_hybrid_keys_certify_and_half_a_signature_does_not() -> None:
