@@ -5,7 +5,18 @@ from dataclasses import replace
 import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
-from comity.trust.policy import DEFAULT_REQUIRED, PUBLISHER, ROWS, CosignerRule, Freshness, Policy, parse_policy
+from comity.trust.policy import (
+    DEFAULT_REQUIRED,
+    PUBLISHER,
+    ROWS,
+    CosignerRule,
+    Freshness,
+    Policy,
+    PolicyLines,
+    impossible_rows,
+    most_cosigners,
+    parse_policy,
+)
 from comity.trust.statement import parse_entry
 from comity.trust.verify import verify
 from support.case import case, nodes
@@ -283,3 +294,150 @@ def test_a_key_policy_cannot_be_required_where_nobody_is_named() -> None:
         parse(text, **{"federation.json": found(nodes(3)).encode()})
     assert "line 4: it could not pass" in refused.value.why
     pinning(text)
+
+
+def test_counts_and_sizes_may_be_as_small_and_as_large_as_the_limits() -> None:
+    rule = parse("[cosigners]\nat_least = 0\njurisdictions = 0\noutside = []\n").cosigners
+    assert rule == CosignerRule(0, 0, (), False)
+    moment = "[time]\nas_of = 1970-01-01T00:00:10Z\n"
+    assert parse(moment).freshness == Freshness(10, 30 * 86_400)
+    assert parse(moment + "max_age_days = 0\n").freshness == Freshness(10, 0)
+    for corroborated in (0, 100):
+        assert parse(f"[upstream]\ncorroborated = {corroborated}\n").upstream.corroborated == corroborated
+    for corroborated in ("-1", "101", "true"):
+        with pytest.raises(Malformed):
+            parse(f"[upstream]\ncorroborated = {corroborated}\n")
+    assert parse("#" * 2**20).require == DEFAULT_REQUIRED
+    with pytest.raises(Malformed, match="bytes"):
+        parse("#" * (2**20 + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[a]\nx = 1\n[b]\nx = 2\n", 4),
+        ("[b]\n\nx = 2\nx = 3\n", 3),
+        ("[b]\nxy = 1\n", None),
+        ("x = 1\n[a]\nx = 2\n", None),
+        ('[b] # comment\n"x" = 2\n', 2),
+        ("[b]\nx.y = 2\n", 2),
+        ("", None),
+    ],
+)
+def test_the_line_of_a_key_is_that_in_its_table(text: str, line: int | None) -> None:
+    assert PolicyLines(text).find("b", "x") == line
+
+
+def test_the_line_of_a_value_is_behind_its_key_and_in_its_table() -> None:
+    lines = PolicyLines('y = ["v"]\n[b]\ny = ["v"]\nx = [\n  "u",\n  "v",\n]\n[c]\nx = ["w"]\n')
+    assert lines.find("b", "x", "v") == 6
+    assert lines.find("b", "x", "u") == 5
+    assert lines.find("b", "x", "w") == 4, "it is not there: the line of the key"
+    assert lines.find("", "y", "v") == 1
+    assert lines.find("", "y", "u") == 1
+    assert lines.find("c", "x", "w") == 9
+
+
+def test_cosigners_that_could_never_count_are_told_with_the_most_there_are() -> None:
+    again = node(identity("Institute again", "CH", kind="member"), "again.example")
+    pins = (found([*nodes(2), again]).body,)
+    codes = [member.jurisdiction for member in pins[0].members]
+    assert sorted(codes) == sorted([*(each.seat.inception.jurisdiction for each in nodes(2)), "CH"])
+
+    def most(at_least: int, jurisdictions: int, *outside: str) -> tuple[int, int] | None:
+        return most_cosigners(CosignerRule(at_least, jurisdictions, outside), pins)
+
+    assert most(2, 2) is None and most(2, 0) is None
+    assert most(3, 1) == (2, 2) == most(1, 3)
+    assert most(2, 1, PUBLISHER) is None, "the log of the member that is alone in its jurisdiction"
+    assert most(2, 2, PUBLISHER) == (2, 1)
+    assert most(1, 2, "SG") == (2, 1) and most(1, 1, "SG") is None
+    assert most_cosigners(CosignerRule(0, 0), ()) is None and most_cosigners(CosignerRule(1, 0), ()) == (0, 0)
+
+
+def test_a_member_and_its_successor_in_two_pinned_charters_are_one_cosigner() -> None:
+    federation = found(nodes(3))
+    heir = replace(federation.body.members[0], id=sha256(b"heir"), successor_of=federation.body.members[0].id)
+    later = replace(federation.body, members=(heir, *federation.body.members[1:]))
+    assert most_cosigners(CosignerRule(3, 0, ()), (federation.body, later)) == (2, 2)
+    observer = replace(federation.body.members[0], status="observer")
+    fewer = replace(federation.body, members=(observer, *federation.body.members[1:]))
+    assert most_cosigners(CosignerRule(2, 0, ()), (fewer,)) == (1, 1)
+
+
+def test_what_is_required_of_cosigners_is_written_out() -> None:
+    for rule, wanted, hint in (
+        ("at_least = 3", "3 cosigners in 1 jurisdictions", "set at_least to 2 and jurisdictions to 2 or less"),
+        ("at_least = 1\njurisdictions = 3", "1 cosigners in 3 jurisdictions", "set at_least to 2"),
+    ):
+        with pytest.raises(Malformed) as refused:
+            pinning(f'[[pin]]\nfile = "federation.json"\n[cosigners]\n{rule}\n')
+        assert f"{wanted} are required, and the pinned charters have at most 2 in 2" in refused.value.why
+        assert refused.value.hint.startswith(hint)
+    unpinned = "[cosigners]\nat_least = 99\n"
+    assert parse(unpinned).cosigners.at_least == 99, "without a pinned charter nobody can tell"
+    kept = '[[pin]]\nfile = "federation.json"\n[cosigners]\nat_least = 9\n[rows]\nrequire = ["signatures"]\n'
+    assert pinning(kept).cosigners.at_least == 9, "nobody requires the row"
+
+
+def test_rows_that_cannot_pass_are_told_with_the_reason() -> None:
+    full = pinning(FULL)
+    always = {"disputes and advisories"}
+    assert set(impossible_rows(full)) == always | {"documents"}
+    assert set(impossible_rows(replace(full, documents=("card",), licences=frozenset()))) == always | {"licence"}
+    assert set(impossible_rows(replace(full, documents=("card",), freshness=None))) == always | {"time"}
+    nameless = replace(full, documents=("card",), publishers=frozenset(), bindings={})
+    assert set(impossible_rows(nameless)) == always, "the pinned charter names one"
+    unnamed = replace(nameless, pins=(found(nodes(3)).body,))
+    assert set(impossible_rows(unnamed)) == always | {"key policy"}
+    assert set(impossible_rows(replace(unnamed, bindings={"a": OTHER}))) == always
+    assert set(impossible_rows(replace(unnamed, publishers=frozenset({OTHER})))) == always
+    assert set(impossible_rows(replace(unnamed, pins=()))) == always
+
+
+def test_content_is_allowed_by_kind_path_digest_and_format() -> None:
+    rule = parse(
+        f'[safety]\nallow = ["pickle", "weights/*.bin", "sha256:{OTHER}"]\nformats = ["gguf", "json"]\n'
+    ).safety
+    assert (rule.kinds, rule.paths) == (frozenset({"pickle"}), ("weights/*.bin",))
+    assert (rule.files, rule.formats) == (frozenset({OTHER}), frozenset({"gguf", "json"}))
+    assert rule.exempts("weights/a.bin", None) and rule.exempts("a.bin", OTHER)
+    assert not rule.exempts("Weights/a.bin", SWISS_AI) and not rule.exempts("a.bin", None)
+    assert rule.accepts_format("gguf") and not rule.accepts_format("safetensors")
+    assert parse("").safety.accepts_format("anything")
+    for word in ("a.bin", "folder/", "*"):
+        assert parse(f'[safety]\nallow = ["{word}"]\n').safety.paths == (word,)
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ('identity = [{ identity = "a", issuer = "b" }]', "must be given together"),
+        ('sigstore_root = "root"', "must be given together"),
+        ('sigstore_root = "root"\nidentity = [{ identity = "a" }]', "needs 'issuer'"),
+        ('sigstore_root = "root"\nidentity = [{ issuer = "a" }]', "needs 'issuer'"),
+        ("require = true", "cannot be met"),
+        ('unsigned = ["a//b"]', "not a path"),
+        ('unsigned = [".."]', "not a path"),
+        ('unsigned = ["./a"]', "not a path"),
+        ('unsigned = ["/a"]', "not a path"),
+    ],
+)
+def test_a_table_of_model_signing_that_cannot_be_meant_is_refused(table: str, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        parse(f"[model_signing]\n{table}\n", root=b"{}")
+
+
+def test_a_table_of_model_signing_says_who_signs_and_what_need_not_be_signed() -> None:
+    table = 'sigstore_root = "root"\nrequire = true\nunsigned = ["a/b/", "c"]\n'
+    signers = 'identity = [{ identity = "a", issuer = "b" }]\n'
+    rule = parse(f"[model_signing]\n{table}{signers}", root=b"{}").model_signing
+    assert (rule.require, rule.unsigned, rule.sigstore_root) == (True, ("a/b/", "c"), b"{}")
+    assert [(each.identity, each.issuer) for each in rule.identities] == [("a", "b")]
+
+
+def test_documents_are_required_each_once() -> None:
+    assert parse('[documents]\nrequire = ["card", "evaluation", "card"]\n').documents == ("card", "evaluation")
+    lineage = parse("[lineage]\nparents_by_digest = true\n").lineage
+    assert (lineage.by_digest, lineage.no_conflicts) == (True, False)
+    assert parse("[lineage]\nrefuse_licence_conflicts = true\n").lineage.no_conflicts
