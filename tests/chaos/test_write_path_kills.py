@@ -147,6 +147,18 @@ def test_a_node_that_dies_while_it_keeps_how_far_its_scrub_is(world: World) -> N
     world.settled()
 
 
+def test_nodes_that_were_stopped_and_just_started_again_have_lost_nothing(world: World) -> None:
+    first, second = world.homes
+    world.start(first)
+    world.start(second)
+    world.source(fresh=True)
+    retry(world.publish)
+    world.settled()
+    world.stop(first)
+    world.stop(second)
+    world.settled()
+
+
 async def fatten(home: NodeHome) -> None:
     """Log more than is mirrored in one step, and wait for the checkpoint over it."""
     somebody = Somebody.generate()

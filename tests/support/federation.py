@@ -24,7 +24,7 @@ from comity.node.listeners import ListenAddresses
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
-from comity.trust.errors import NotFound
+from comity.trust.errors import NotFound, Unavailable
 from comity.trust.statements import NodeRecord
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
@@ -254,16 +254,22 @@ def cosigners(home: NodeHome, note: SignedNote, others: Iterable[NodeHome]) -> s
 
 
 async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0) -> SignedNote:
-    """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them."""
+    """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them.
+
+    A node that was just started may not listen yet, which is waited for like a checkpoint.
+    """
     others = [home for home in homes if home is not origin]
     seen: list[SignedNote] = []
 
     async def equal() -> bool:
         seen.clear()
         for home in homes:
-            async with home.client() as client:
-                note = await note_of(client, origin.origin)
-            if note is None or Checkpoint.parse(note.text).size < least:
+            try:
+                async with home.client() as client:
+                    note = SignedNote.parse(await client.checkpoint(origin.origin))
+            except Unavailable:
+                return False
+            if Checkpoint.parse(note.text).size < least:
                 return False
             if cosigners(origin, note, others) != {home.name for home in others}:
                 return False
