@@ -65,7 +65,7 @@ async def _uvicorn(name: str, port: int, pem: Path | None, stop: asyncio.Event) 
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    tls = {"ssl_certfile": pem, "ssl_keyfile": pem} if pem else {}
+    tls: dict[str, Any] = {"ssl_certfile": pem, "ssl_keyfile": pem} if pem else {}
     http = name.split()[1]
     config = uvicorn.Config(
         app, port=port, http=http, ws="none", lifespan="off", log_config=None, access_log=False, **tls
@@ -86,7 +86,7 @@ async def _hypercorn(name: str, port: int, pem: Path | None, stop: asyncio.Event
     config.errorlog = None
     if pem:
         config.certfile = config.keyfile = str(pem)
-    await run(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+    await run(app, config, shutdown_trigger=stop.wait)
 
 
 async def _granian(name: str, port: int, pem: Path | None, stop: asyncio.Event) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gguf
@@ -99,9 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         make(folder, chosen.mib)
-        peers: dict[str, Callable[[], None]] = {
-            child: (lambda child=child: derived(folder, child)) for child in CHILDREN
-        }
+        peers: dict[str, Callable[[], None]] = {child: partial(derived, folder, child) for child in CHILDREN}
         peers[HASH] = lambda: hashed(folder, "copy")
         table = speeds(take_turns(peers, chosen.rounds), chosen.mib * 2**20, HASH)
         growth = {child: _growth(folder, child) for child in CHILDREN}

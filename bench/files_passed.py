@@ -79,7 +79,7 @@ def passing(wanted: Callable[[], bool] = lambda: True) -> Iterator[Passed]:
         yield seen
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
 
 IN_ROUND: ContextVar[bool] = ContextVar("in_round", default=False)

@@ -64,9 +64,10 @@ class Place:
 
     def ranges(self) -> None:
         parts, target, buffer = urlsplit(self.base), self.target(), bytearray(RANGE)
-        context = ssl._create_unverified_context() if parts.scheme == "https" else None
-        kind = http.client.HTTPSConnection if context else http.client.HTTPConnection
-        connection = kind(parts.netloc, timeout=60, **({"context": context} if context else {}))
+        connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+        if parts.scheme == "https":
+            context = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(parts.netloc, timeout=60, context=context)
         for offset in range((self.size - 1) // RANGE * RANGE, -1, -RANGE):
             last = min(offset + RANGE, self.size) - 1
             connection.request("GET", target, headers={"Range": f"bytes={offset}-{last}"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from pathlib import Path
+from unittest.mock import patch
 
 from comity.content.secrets import read_keys
 from comity.trust.statement import parse_entry
@@ -33,7 +34,7 @@ def at_mutual_ports(home: Path) -> None:
             node._clients[address] = NodeClient.connect(mutual, CertificatePin.of(node.record.tls), identity)
         return node._clients[address]
 
-    session.RemoteNode.client = client  # type: ignore[method-assign]
+    patch.object(session.RemoteNode, "client", client).start()
 
 
 if __name__ == "__main__":

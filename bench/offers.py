@@ -86,7 +86,7 @@ class Unsigned:
 class Books(OfferIndex):
     """A node's books of lines that nobody verifies."""
 
-    def _genuine(self, log: str, entry: Entry, voices: object) -> bool:
+    def _genuine(self, log: str, entry: Entry) -> bool:
         return True
 
 
@@ -183,7 +183,7 @@ def _slope(points: list[tuple[float, float]]) -> float:
     xs, ys = zip(*points, strict=True)
     mean_x, mean_y = statistics.mean(xs), statistics.mean(ys)
     above = sum((x - mean_x) * (y - mean_y) for x, y in points)
-    return above / sum((x - mean_x) ** 2 for x in xs)
+    return float(above / sum((x - mean_x) ** 2 for x in xs))
 
 
 def fill(config: NodeConfig, writer: Writer, origin: str, offers: int, grants: int) -> int:

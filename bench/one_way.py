@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from unittest.mock import patch
 
+from comity.transfer.fetch import fetch_file
 from comity.transfer.sources import RangeSource
 from comity_cli.main import main
 from comity_client.pull import fetch as fetching
@@ -15,14 +17,13 @@ from comity_client.pull import fetch as fetching
 
 def only(way: str) -> None:
     """Leave the other way out of every transfer of this process, but for files that have one way only."""
-    fetch_file = fetching.fetch_file
 
     async def chosen(want: Any, sources: Any, *rest: Any, **more: Any) -> Any:
         ranges = [source for source in sources if isinstance(source, RangeSource)]
         streams = [source for source in sources if source not in ranges]
         return await fetch_file(want, (ranges or streams) if way == "https" else streams, *rest, **more)
 
-    fetching.fetch_file = chosen  # type: ignore[assignment]
+    patch.object(fetching, "fetch_file", chosen).start()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from comity.transfer.fetch import fetch_file
 from comity.transfer.scheduler import MIB, WantedFile
+from comity.transfer.sources import SourceKey
 from comity.trust.artifact import PIECE_SIZE, PieceRecord, fixed_pieces
 from comity.trust.encoding import Digest, sha256
 from harness import show, speeds, take_turns, write
@@ -35,7 +36,8 @@ class Memory:
     """Answers in messages of 1 MiB, and lets the event loop turn after each, as a network would."""
 
     def __init__(self, name: str, data: bytes) -> None:
-        self.name = self.host = name
+        self.name = name
+        self.key = self.host = SourceKey("memory", name)
         self._data = data
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:

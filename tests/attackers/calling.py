@@ -56,8 +56,10 @@ class Caller:
         path = f"/comity.v1.{SERVICES[call]}/{call}"
         self.target.sent[self.victim.name] += len(request)
         if call in UNARY:
-            return iter((self.channel.unary_unary(path)(request, timeout=patience),))
-        return iter(self.channel.unary_stream(path)(request, timeout=patience))
+            one: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(path)
+            return iter((one(request, timeout=patience),))
+        many: grpc.UnaryStreamMultiCallable[bytes, bytes] = self.channel.unary_stream(path)
+        return iter(many(request, timeout=patience))
 
     def ask(self, call: str, *fields: tuple[int, int | bytes | str], patience: float = 10) -> list[Fields]:
         """The messages of an answer; none where it is refused."""
@@ -85,8 +87,10 @@ class Caller:
                 self.target.sent[self.victim.name] += len(chunk)
                 yield message((2, chunk))
 
+        path = "/comity.v1.PublishService/Upload"
+        uploading: grpc.StreamUnaryMultiCallable[bytes, bytes] = self.channel.stream_unary(path)
         try:
-            self.channel.stream_unary("/comity.v1.PublishService/Upload")(parts(), timeout=20)
+            uploading(parts(), timeout=20)
         except grpc.RpcError:
             return False
         return True

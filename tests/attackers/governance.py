@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from attackers import charter
 from attackers.attacker import Target, attacker
 from attackers.calling import calling
-from attackers.forging import Identity, canonical, opened, sha256
+from attackers.forging import Author, Identity, canonical, opened, sha256
 from attackers.strangers import hand_in
 
 WHO = Identity.made("wants a seat", kind="member")
@@ -106,7 +106,7 @@ def forged_votes(target: Target) -> None:
         target.member.say(*charter.contradictions(as_other, target.known.prev, _epoch(target), BODIES[:1], (1, 2, 3)))
 
 
-class Impersonated(charter.Author):
+class Impersonated(Author):
     """Another member by name, the hostile one by signature."""
 
     def __init__(self, identity: str, target: Target) -> None:

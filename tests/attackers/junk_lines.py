@@ -190,7 +190,7 @@ def _no_statements() -> Iterator[bytes]:
         yield who.say(predicate, ("", "0" * 64), {"x": [1] * 1_000})
 
 
-NO_STATEMENTS = tuple(_no_statements())
+NO_STATEMENTS: tuple[bytes, ...] = tuple(_no_statements())
 
 
 @attacker("holds of what its node does not have", "own", by="member")

@@ -50,10 +50,11 @@ def _give_up(target: Target, victim: Victim, number: int) -> None:
 def _begin_and_cancel(channel: grpc.Channel, call: str, request: bytes) -> None:
     path = f"/comity.v1.ArtifactService/{call}"
     if call == "Search":
-        begun = channel.unary_unary(path).future(request, timeout=5)
+        one: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+        one.future(request, timeout=5).cancel()
     else:
-        begun = channel.unary_stream(path)(request, timeout=5)
-    begun.cancel()
+        many: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+        many(request, timeout=5).cancel()
 
 
 @attacker("calls at the open port as fast as they go", "own", by="addresses")

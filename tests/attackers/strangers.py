@@ -176,7 +176,7 @@ def abandoned_uploads(target: Target) -> None:
             if not answered:
                 continue
             for _ in range(4):
-                caller.upload(bytes(answered[1][0]), release.data, [release.data[:600_000]])  # type: ignore[arg-type]
+                caller.upload(bytes(answered[1][0]), release.data, [release.data[:600_000]])
 
 
 @attacker("uploads that come in drops", "M5", by="addresses")
@@ -193,7 +193,7 @@ def _dribble(target: Target, victim: Victim, number: int, release: Release) -> N
     with calling(target, victim, source=SOURCES[number % len(SOURCES)]) as caller:
         answered = caller.submit([ONE.inception, ONE.publish("junk/dribbled@v1", release)], release.objects)
         if answered and 2 in answered:
-            caller.upload(bytes(answered[1][0]), release.data, _drops(target, release.data))  # type: ignore[arg-type]
+            caller.upload(bytes(answered[1][0]), release.data, _drops(target, release.data))
 
 
 def _drops(target: Target, data: bytes) -> Iterator[bytes]:
@@ -281,7 +281,7 @@ def junk_calls(target: Target) -> None:
                     continue
 
 
-JUNK = (
+JUNK: tuple[bytes, ...] = (
     b"\xff" * 100,
     b"\x0a\xff\xff\xff\xff\x0f",
     message((1, b"{" * 60_000)),

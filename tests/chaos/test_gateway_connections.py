@@ -11,6 +11,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -29,7 +30,7 @@ def few_open_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def settings() -> dict[str, object]:
+def settings() -> dict[str, Any]:
     return {name: f"127.0.0.1:{free_port()}" for name in ("http", "files", "ranges")}
 
 

@@ -225,11 +225,11 @@ def test_many_deaths_of_a_pull_at_any_instant(world: World) -> None:
     world.settled()
     expected = {path.name: path.read_bytes() for path in source.iterdir()}
     for turn in range(100):
-        home, to = world.folder / f"user-{turn}", world.folder / f"pulled-{turn}"
-        user = Client(Home(home))
+        user_home, to = world.folder / f"user-{turn}", world.folder / f"pulled-{turn}"
+        user = Client(Home(user_home))
         user.pin(world.federation)
         for _ in range(3):
-            victim = world.victims.start("", world.folder / "client.log", pull_once, home, name, to, None)
+            victim = world.victims.start("", world.folder / "client.log", pull_once, user_home, name, to, None)
             time.sleep(chance.uniform(0, 1))
             victim.kill()
             victim.join()

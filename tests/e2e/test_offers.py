@@ -70,6 +70,7 @@ class Fair:
 
     def held(self, grant: str) -> Document:
         """One of its grants, seen in the same way."""
+        found: Document
         (found,) = [each for each in self.seen["grants"] if each["grant"] == grant]
         return found
 

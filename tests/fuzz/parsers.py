@@ -179,7 +179,7 @@ _READINGS: Final = _encoded(*(case["line"] for case in _vectors("charter-reading
 _LIAR: Final = next(seat for seat in _GENESIS.members if seat.id == _LIES[0]["member"])
 _ACCUSATION: Final = sign_statement(
     misbehaviour_statement(
-        check_equivocation(_LIES[0]["kind"], *_encoded(_LIES[0]["first"], _LIES[0]["second"]), _LIAR.keys),
+        check_equivocation(_LIES[0]["kind"], _LIES[0]["first"].encode(), _LIES[0]["second"].encode(), _LIAR.keys),
         _NODE.record.node,
     ),
     _NODE.online,

@@ -42,7 +42,9 @@ class MadeUp(FakeNode):
 
     favourite: bytes = b""
 
-    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[LocatedEntry, None]:
+    async def resolve(
+        self, name: str, version: str | None, publisher: Digest | None
+    ) -> AsyncGenerator[LocatedEntry, None]:
         yield LocatedEntry("node-ch.example/log", 10**9, self.favourite)
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from comity.gateway.fileserver import http1 as pipe
 from comity.gateway.fileserver import server as connection
-from comity.gateway.fileserver.http1 import BUFFER
 from comity.gateway.fileserver.server import BlobServer
+from comity.gateway.fileserver.verified import BUFFER
 from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -50,7 +51,7 @@ async def test_a_stock_client_gets_a_mirrored_repository_under_its_own_name_and_
         await mirror(node, hub)
         await mirror(node, hub, "v1")
         steps = ["info", "refs", "snapshot", "cache_verify", "search", "exists"]
-        said = {"repository": NAME, "revision": "main", "file": "config.json", "search": "tiny"}
+        said: dict[str, Any] = {"repository": NAME, "revision": "main", "file": "config.json", "search": "tiny"}
         found = await Stock(node.url, tmp_path / "hf").run(steps, **said)
         by_commit = await Stock(node.url, tmp_path / "other").run(["snapshot"], **{**said, "revision": commit})
     assert (found["info"]["id"], found["info"]["sha"]) == (NAME, commit)

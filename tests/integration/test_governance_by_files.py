@@ -74,12 +74,17 @@ class Office:
 
     home: Path
     card: NodeCard
-    federation: Federation | None = None
+    pinned: Federation | None = None
     seen: tuple[CharterMaterial, CharterState] | None = None
 
     @property
     def id(self) -> Digest:
         return self.card.inception.id
+
+    @property
+    def federation(self) -> Federation:
+        assert self.pinned is not None
+        return self.pinned
 
     @property
     def folder(self) -> Path:
@@ -90,7 +95,6 @@ class Office:
         return find_keys(self.home / "offline", self.card.state.keys)
 
     def charter_state(self) -> CharterState:
-        assert self.federation is not None
         known = read_folder(self.folder) if self.folder.is_dir() else CharterMaterial()
         if self.seen is None or self.seen[0] != known:
             self.seen = known, federation_charter_state(self.federation, known)
@@ -156,7 +160,7 @@ def _founders(tmp_path_factory: pytest.TempPathFactory) -> list[Office]:
     cards = [each.card for each in offices]
     body = draft_genesis(cards)
     federation = seal_federation(body, [consent_to(body, each.home) for each in offices], cards)
-    return [dataclasses.replace(each, federation=federation) for each in offices]
+    return [dataclasses.replace(each, pinned=federation) for each in offices]
 
 
 @pytest.fixture(name="four")
@@ -169,7 +173,7 @@ def _four(tmp_path: Path, founders: list[Office]) -> list[Office]:
 
 def newcomer(tmp_path: Path, offices: Sequence[Office]) -> Office:
     fifth = office(tmp_path, "BR")
-    fifth.federation = offices[0].federation
+    fifth.pinned = offices[0].federation
     return fifth
 
 
@@ -320,7 +324,7 @@ def prepared_keys(me: Office, prepared: PreparedRotation) -> list[GovernanceKey]
 def test_two_of_three_recovery_keys_in_two_places_change_the_keys(tmp_path: Path) -> None:
     me = office(tmp_path, "KE", SeatShape(recovery=3))
     body = draft_genesis([me.card])
-    me.federation = seal_federation(body, [consent_to(body, me.home)], [me.card])
+    me.pinned = seal_federation(body, [consent_to(body, me.home)], [me.card])
     offline, safes = me.home / "offline", [tmp_path / "safe-1.pem", tmp_path / "safe-2.pem"]
     for number, safe in enumerate(safes, start=1):
         shutil.move(offline / f"recovery-{number}.pem", safe)
@@ -463,9 +467,10 @@ def test_a_seat_whose_key_is_in_a_token_founds_and_votes(tmp_path: Path) -> None
     key = open_key(described)
     assert [half.alg for half in key.public.halves] == ["ecdsa-p384", "ml-dsa-65"]
     body = draft_genesis([lone.card])
-    lone.federation = seal_federation(body, [consent_to(body, lone.home, governance=[described])], [lone.card])
+    lone.pinned = seal_federation(body, [consent_to(body, lone.home, governance=[described])], [lone.card])
     change = draft_namespaces(lone.current, {"one": Digest("5" * 64)})
     write_folder(lone.folder, sign_plan(propose_plan(lone.charter_state(), key.public, change, "x"), key).material)
+    assert change.prev is not None
     for _ in range(2):
         made = vote_plan(lone.charter_state(), key, change)
         assert isinstance(made, Plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ async def test_a_member_votes_by_its_rotated_keys_and_gives_its_node_a_new_certi
     async with serving(*founded.homes):
         await changing.say(changing.drafting(changed(body, 2)), bodies=[changed(body, 2)])
         for person in others:
-            await until(lambda person=person: _follows(person, changing.home, size + 1))
+            await until(partial(_follows, person, changing.home, size + 1))
 
 
 async def _follows(person: Person, home: NodeHome, size: int) -> bool:
@@ -117,4 +118,4 @@ async def test_a_certificate_that_was_not_announced_is_met_through_another_membe
         async with second.home.client() as door:
             await changing.say(parse_entry(changing.card[0]), record, at=door)
         for person in (second, third):
-            await until(lambda person=person: _follows(person, changing.home, 4))
+            await until(partial(_follows, person, changing.home, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ async def test_a_member_that_contradicts_itself_is_caught_by_every_node(tmp_path
                 async with person.home.operator() as operator:
                     await person.say(entry, at=operator)
         for person in (first, second, third):
-            await until(lambda person=person: _convicts(founded, person, liar))
+            await until(partial(_convicts, founded, person, liar))
             governance = (await person.status()).governance
             assert governance is not None and governance.liars == (liar.seat.name,) and not governance.stopped
 
@@ -80,7 +81,7 @@ async def fork(founded: Founded) -> tuple[Body, Body]:
     for body, half, honest in ((one, (first, third), third), (other, (second, fourth), fourth)):
         async with serving(*(person.home for person in half)):
             await honest.say(*certificate((first, second, honest), genesis, body), bodies=[body])
-            await until(lambda half=half: _all_at(half, 1))
+            await until(partial(_all_at, half, 1))
             assert {await digest_of(person, 1) for person in half} == {body.digest}
     return one, other
 
@@ -107,7 +108,7 @@ async def test_a_fork_stops_governance_everywhere_and_nothing_else(tmp_path: Pat
     one, other = await fork(founded)
     async with serving(*founded.homes):
         for person in everybody:
-            await until(lambda person=person: _forked(person))
+            await until(partial(_forked, person))
         governance = (await third.status()).governance
         assert governance is not None
         (shown,) = governance.forks
@@ -179,7 +180,7 @@ async def test_i3_without_a_quorum_for_ten_years_all_but_the_charter_goes_on(tmp
     async with serving(first.home, second.home, clock=lambda: now[0]):
         await first.say(first.drafting(body), bodies=[body])
         for person in (first, second):
-            await until(lambda person=person: _drafted(person, body))
+            await until(partial(_drafted, person, body))
             await person.vote(body)
         for year in range(10):
             now[0] += YEAR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ async def test_copies_of_a_public_draft_freeze_nobody(tmp_path: Path) -> None:
         await everybody[0].say(drafting, bodies=[body])
         for person in everybody:
             async with person.home.client() as door:
-                await until(lambda person=person: _has_draft(person, 1))
+                await until(partial(_has_draft, person, 1))
                 await pour(door, copies(drafting.line, 80))
         await decide(body, everybody)
         assert len({await digest_of(person, 1) for person in everybody}) == 1

@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -278,17 +279,14 @@ class Script:
         newcomer = client_at(self.folder, "newcomer", self.members.federation)
         asked = [(self.user, name) for name in (BOUND, f"{UNBOUND}@v1", f"hf:{MIRRORED}")]
         asked += [(newcomer, name) for name in (f"{BOUND}@v1", f"{UNBOUND}@v1", f"hf:{SECOND}")]
-        return {
-            f"{client.home.root.name} {name}": _or_code(lambda client=client, name=name: _resolved(client, name))
-            for client, name in asked
-        }
+        return {f"{client.home.root.name} {name}": _or_code(partial(_resolved, client, name)) for client, name in asked}
 
     def pull(self) -> object:
         """A newcomer pulls each kind, and judges what came."""
         puller = client_at(self.folder, "puller", self.members.federation)
         found = {}
         for number, name in enumerate((f"{BOUND}@v2", f"{UNBOUND}@v1", f"hf:{MIRRORED}")):
-            found[name] = _or_code(lambda name=name, number=number: self._pulled(puller, name, number))
+            found[name] = _or_code(partial(self._pulled, puller, name, number))
         return found
 
     def _pulled(self, puller: Client, name: str, number: int) -> object:

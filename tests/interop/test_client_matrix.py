@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -62,7 +63,7 @@ class Scene:
         return Stock(self.endpoint, folder, token=self.token if token else "", python=python, ca=self.ca)
 
     @property
-    def request(self) -> dict[str, object]:
+    def request(self) -> dict[str, Any]:
         more = {"folder": "sub", "paths": ["weights.bin", "sub"], "search": "MODEL", "file": "weights.bin"}
         return {"repository": REPOSITORY, "revision": "v1", **more}
 
@@ -76,7 +77,7 @@ async def staged(tmp_path: Path, *, tls: bool, public: bool = False) -> AsyncIte
     files = f"127.0.0.1:{free_port()}"
     relay = Narrows(files)
     host = relay.address.replace("127.0.0.1", "localhost")
-    settings: dict[str, object] = {"files": files, "files_url": f"{'https' if tls else 'http'}://{host}"}
+    settings: dict[str, Any] = {"files": files, "files_url": f"{'https' if tls else 'http'}://{host}"}
     ca = certified(tmp_path, settings) if tls else None
     async with shop(tmp_path, public=public, **settings) as node:
         token, _ = TokenFile(node.home.directory / TOKENS_FILE).add("matrix", (ALL_REPOSITORIES,), 0)
@@ -87,7 +88,7 @@ async def staged(tmp_path: Path, *, tls: bool, public: bool = False) -> AsyncIte
             relay.close()
 
 
-def certified(tmp_path: Path, settings: dict[str, object]) -> Path:
+def certified(tmp_path: Path, settings: dict[str, Any]) -> Path:
     """A certificate of nobody's but the node's own making, named in its settings; what clients have to trust."""
     key, certificate = crafted("localhost", ca=True).pem()
     (tmp_path / "gateway.key").write_bytes(key)
@@ -127,7 +128,7 @@ async def test_every_generation_of_clients_does_here_all_that_it_does_at_a_hub(
     assert scene.token not in found["stderr"]
 
 
-def look_at_what_was_read(found: dict[str, object], ready: Release) -> None:
+def look_at_what_was_read(found: dict[str, Any], ready: Release) -> None:
     manifest, commit = ready.ingested.manifest, commit_id(ready.ingested.manifest)
     paths = sorted(entry.path for entry in manifest.files)
     assert found["info"] == {
@@ -150,7 +151,7 @@ def look_at_what_was_read(found: dict[str, object], ready: Release) -> None:
     assert found["whoami"] == "matrix"
 
 
-def look_at_what_was_loaded(found: dict[str, object], scene: Scene) -> None:
+def look_at_what_was_loaded(found: dict[str, Any], scene: Scene) -> None:
     manifest = scene.ready.ingested.manifest
     files = {entry.path: entry.sha256 for entry in manifest.files}
     weights = (scene.ready.ingested.files["weights.bin"]).read_bytes()

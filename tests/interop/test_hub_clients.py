@@ -95,7 +95,7 @@ async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_pa
     key, certificate = identity.pem()
     (tmp_path / "gateway.key").write_bytes(key)
     (tmp_path / "gateway.crt").write_bytes(certificate)
-    settings = {"certificate": str(tmp_path / "gateway.crt"), "key": str(tmp_path / "gateway.key")}
+    settings: dict[str, Any] = {"certificate": str(tmp_path / "gateway.crt"), "key": str(tmp_path / "gateway.key")}
     async with shop(tmp_path, **settings) as node:
         assert node.url.startswith("https://")
         ready = await node.publish(folder, f"{REPOSITORY}@v1")

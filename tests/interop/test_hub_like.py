@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.environments import python_with
@@ -44,7 +45,7 @@ async def test_every_generation_of_clients_does_at_this_hub_all_that_it_does_at_
     tmp_path: Path, requirement: str
 ) -> None:
     python = await asyncio.to_thread(python_with, requirement)
-    said = {"folder": "sub", "paths": ["weights.bin", "sub"], "search": "TINY", "file": "weights.bin"}
+    said: dict[str, Any] = {"folder": "sub", "paths": ["weights.bin", "sub"], "search": "TINY", "file": "weights.bin"}
     with hub_like() as hub:
         commit = furnished(hub)
         stock = Stock(hub.url, tmp_path / "hf", token=TOKEN, python=python)
@@ -87,7 +88,7 @@ async def test_its_gated_repositories_are_gated_to_clients_too(tmp_path: Path, r
         furnished(hub)
         hub.repositories["org/tiny"].gated = "auto"
         hub.repositories["org/tiny"].tokens.add(TOKEN)
-        request = {"repository": "org/tiny", "revision": "main", "file": "config.json"}
+        request: dict[str, Any] = {"repository": "org/tiny", "revision": "main", "file": "config.json"}
         nobody = await Stock(hub.url, tmp_path / "nobody", python=python).run(["download"], **request)
         known = await Stock(hub.url, tmp_path / "known", token=TOKEN, python=python).run(["download"], **request)
     assert "GatedRepoError" in nobody["download"]["raised"]

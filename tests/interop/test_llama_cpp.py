@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
@@ -41,7 +42,8 @@ async def test_llama_cpp_fetches_into_the_hubs_own_cache_over_a_line_that_breaks
     folder.mkdir()
     for name in ("tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf"):
         (folder / name).write_bytes(gguf({"embedding": name.encode() * 500_000}))
-    settings, relay = {"files": ""}, None
+    settings: dict[str, Any] = {"files": ""}
+    relay = None
     if files:
         settings["files"] = f"127.0.0.1:{free_port()}"
         relay = Narrows(settings["files"])

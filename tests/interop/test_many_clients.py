@@ -55,7 +55,8 @@ async def test_stock_clients_at_once_are_served_in_bounded_memory_whoever_stalls
 
 async def published(home: NodeHome, folder: Path) -> dict[str, dict[str, str]]:
     """Four models on the node: what files each has."""
-    publisher, expected = Publisher.generate(), {}
+    publisher = Publisher.generate()
+    expected: dict[str, dict[str, str]] = {}
     async with home.client() as client:
         for number in range(MODELS):
             name = f"course/model-{number}"

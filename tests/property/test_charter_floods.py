@@ -102,10 +102,10 @@ def grow(drawn: Random, told: Story, me: Identity) -> list[tuple[Identity, list[
     flood = list(told.flood)
     drawn.shuffle(flood)
     logs[told.hostile] = [*flood, told.needed, *drawn.sample(flood, 20)]
-    steps = []
-    for who, lines in logs.items():
-        cuts = sorted(drawn.sample(range(len(lines)), min(len(lines) - 1, drawn.randrange(1, 4))))
-        steps += [(who, lines[start:end]) for start, end in zip([0, *cuts], [*cuts, len(lines)], strict=True)]
+    steps: list[tuple[Identity, list[bytes]]] = []
+    for who, log in logs.items():
+        cuts = sorted(drawn.sample(range(len(log)), min(len(log) - 1, drawn.randrange(1, 4))))
+        steps += [(who, log[start:end]) for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True)]
     order = [who for who, _ in steps]
     drawn.shuffle(order)
     queues = {who: [part for owner, part in steps if owner == who] for who in logs}

@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import struct
+from collections.abc import Callable
+from typing import BinaryIO, TypeAlias
 
 import pytest
 from comity.content.blobs import piece_lengths
@@ -16,6 +18,8 @@ from comity.trust.errors import ComityError
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support import weights
+
+Reader: TypeAlias = Callable[[BinaryIO, int], TensorLayout]
 
 MIB = 1024 * 1024
 READERS = [read_safetensors_layout, read_gguf_layout]
@@ -30,7 +34,7 @@ def sound(layout: TensorLayout, size: int) -> bool:
 
 @pytest.mark.parametrize("read_layout", READERS)
 @given(data=st.binary(max_size=400), magic=st.sampled_from([b"", b"GGUF\x03\0\0\0", b"\x10\0\0\0\0\0\0\0{"]))
-def test_arbitrary_bytes_are_refused_or_understood(read_layout, data: bytes, magic: bytes) -> None:
+def test_arbitrary_bytes_are_refused_or_understood(read_layout: Reader, data: bytes, magic: bytes) -> None:
     data = magic + data
     try:
         layout = read_layout(io.BytesIO(data), len(data))
@@ -43,7 +47,13 @@ def test_arbitrary_bytes_are_refused_or_understood(read_layout, data: bytes, mag
     ("read_layout", "write"), [(read_safetensors_layout, weights.safetensors), (read_gguf_layout, weights.gguf)]
 )
 @given(tensors=TENSORS, edits=EDITS, cut=st.just(0) | st.integers(0, 300))
-def test_damaged_headers_are_refused_or_understood(read_layout, write, tensors, edits, cut: int) -> None:
+def test_damaged_headers_are_refused_or_understood(
+    read_layout: Reader,
+    write: Callable[[dict[str, bytes]], bytes],
+    tensors: dict[str, bytes],
+    edits: list[tuple[int, bytes]],
+    cut: int,
+) -> None:
     body = bytearray(write(tensors))
     for at, change in edits:
         at %= len(body)

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.trust.encoding import sha256
@@ -186,10 +187,16 @@ def proofs() -> Iterator[InclusionEvidence]:
 PROOFS = list(proofs())
 CLAIMS = [*SIGNED.claims, RIVAL.entry.line, THEIRS.line, *advisory(SIGNED)]
 KEYED = replace(SIGNED.evidence, model_sig=signed(CASE_FILES))
+CHANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"freshness": None},
+    {"publishers": frozenset()},
+    {"cosigners": CosignerRule(1, 1, ())},
+)
 POLICIES = [
     replace(SIGNED.policy, model_signing=rule, **more)
     for rule in (BY_ROOT, replace(BY_ROOT, require=True), RULE, replace(RULE, require=True))
-    for more in ({}, {"freshness": None}, {"publishers": frozenset()}, {"cosigners": CosignerRule(1, 1, ())})
+    for more in CHANGES
 ]
 
 

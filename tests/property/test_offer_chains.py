@@ -63,7 +63,8 @@ class Lending(RuleBasedStateMachine):
 
     @rule(target=grants, allocation=wanted, pact=st.booleans())
     def grant(self, allocation: SliceAllocation, pact: bool) -> Entry | None:
-        return self._try(lambda: self.log.grant(self.chain, allocation, at=self.now, pact=pact))
+        granted: Entry | None = self._try(lambda: self.log.grant(self.chain, allocation, at=self.now, pact=pact))
+        return granted
 
     @rule(hours=st.integers(0, 5))
     def pass_time(self, hours: int) -> None:

@@ -97,12 +97,13 @@ def test_noise_is_no_offer(data: bytes) -> None:
 steps = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 5))
 
 
-@given(st.lists(steps, max_size=30), st.data())
+@given(added=st.lists(steps, max_size=30), data=st.data())
 def test_a_profile_is_the_sum_at_every_instant(added: list[tuple[int, int, int]], data: st.DataObject) -> None:
     profile, levels = Profile(), [0] * 41
     standing: list[tuple[int, int, int]] = []
     for start, end, nodes in added:
-        if standing and data.draw(st.booleans()):
+        ends: bool = data.draw(st.booleans())
+        if standing and ends:
             gone = standing.pop(data.draw(st.integers(0, len(standing) - 1)))
             profile.add(gone[0], gone[1], -gone[2])
             levels[gone[0] : max(gone[:2])] = [at - gone[2] for at in levels[gone[0] : max(gone[:2])]]

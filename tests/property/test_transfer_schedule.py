@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from comity.transfer.scheduler import PieceRuns, RangeRequest, Schedule, SourceHealth, TransferLimits
+from comity.transfer.sources import SourceKey
 from comity.trust.errors import NotFound, Unavailable
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,8 +25,8 @@ class World:
     """Sources of given kinds and rates, a clock, and the promises of the schedule checked after each step."""
 
     lengths: list[int]
-    kinds: dict[str, str]
-    rates: dict[str, float]
+    kinds: dict[SourceKey, str]
+    rates: dict[SourceKey, float]
     now: float = 0.0
     done: set[int] = field(default_factory=set)
     steps: int = 0
@@ -75,7 +76,7 @@ class World:
         else:
             request.received += self.lengths[piece]
             if kind == "liar":
-                self.plan.bad(request, piece, request.source.encode(), self.now, jitter=0.5)
+                self.plan.bad(request, piece, request.source.value.encode(), self.now, jitter=0.5)
             elif self.plan.verified(request, piece, self.now):
                 assert piece not in self.done
                 self.done.add(piece)
@@ -118,7 +119,7 @@ def test_every_piece_comes_once_while_one_source_is_honest(
     others: list[str], at: int, good: str, lengths: list[int], rates: list[float]
 ) -> None:
     ordered = [*others[:at], good, *others[at:]]
-    names = [f"{kind}-{number}" for number, kind in enumerate(ordered)]
+    names = [SourceKey("test", f"{kind}-{number}") for number, kind in enumerate(ordered)]
     world = World(lengths, dict(zip(names, ordered, strict=True)), dict(zip(names, rates, strict=False)))
     world.run(most=STEPS)
     assert world.plan.finished
@@ -129,8 +130,8 @@ def test_every_piece_comes_once_while_one_source_is_honest(
 @pytest.mark.parametrize("good", ["honest", "flaky"])
 @pytest.mark.parametrize("drips", [3, 4, 8, 11, 30])
 def test_no_number_of_dripping_sources_starves_a_good_one(good: str, drips: int) -> None:
-    names = [f"drip-{number}" for number in range(drips)]
-    kinds = {**dict.fromkeys(names, "dripping"), "good": good}
+    names = [SourceKey("test", f"drip-{number}") for number in range(drips)]
+    kinds = {**dict.fromkeys(names, "dripping"), SourceKey("test", "good"): good}
     world = World([MIB] * 20, kinds, dict.fromkeys(kinds, 1e7))
     world.run(most=STEPS)
     assert world.plan.finished
@@ -139,7 +140,7 @@ def test_no_number_of_dripping_sources_starves_a_good_one(good: str, drips: int)
 
 @given(sources=st.lists(st.sampled_from(("liar", "absent")), min_size=1, max_size=6), lengths=lengths)
 def test_a_world_of_liars_comes_to_an_end(sources: list[str], lengths: list[int]) -> None:
-    names = [f"{kind}-{number}" for number, kind in enumerate(sources)]
+    names = [SourceKey("test", f"{kind}-{number}") for number, kind in enumerate(sources)]
     world = World(lengths, dict(zip(names, sources, strict=True)), dict.fromkeys(names, 1e7))
     world.run(most=STEPS)
     assert world.plan.exhausted

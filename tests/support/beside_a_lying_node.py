@@ -6,9 +6,10 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -74,9 +75,7 @@ class Scene:
     def noticed(self, event: str, *words: str, at: Sequence[NodeProcess] = (), **named: str) -> None:
         """Wait until each honest node has logged `event` with these fields and, as its reason, `words`."""
         for node in at or self.nodes:
-            until_true(
-                lambda node=node: any(says(said, event, words, named) for said in node.events), f"{event} {words}"
-            )
+            until_true(partial(says_somewhere, node, event, words, named), f"{event} {words}")
 
     @contextmanager
     def slowly(self, what: str) -> Iterator[None]:
@@ -107,13 +106,17 @@ class Scene:
             self.noticed("cosigned", at=[node], origin=face.log.origin, size=str(len(face.log.lines)))
 
 
-def says(said: dict[str, object], event: str, words: Sequence[str], named: dict[str, str]) -> bool:
+def says(said: dict[str, object], event: str, words: Sequence[str], named: Mapping[str, str]) -> bool:
     reason = f"{said.get('why')} {said.get('faults')}"
     return (
         said.get("event") == event
         and all(word in reason for word in words)
         and all(str(said.get(key)) == value for key, value in named.items())
     )
+
+
+def says_somewhere(node: NodeProcess, event: str, words: Sequence[str], named: Mapping[str, str]) -> bool:
+    return any(says(said, event, words, named) for said in node.events)
 
 
 def until_true(condition: Callable[[], bool], what: str) -> None:
@@ -148,13 +151,13 @@ def staged(folder: Path, *, interval: float = 0.2) -> Iterator[Scene]:
     client.pin(federation)
     publisher = client.new_publisher("tests", "NO", first.origin)
     try:
-        with processes(first, second) as nodes:
-            for node in nodes:
+        with processes(first, second) as (one, two):
+            for node in (one, two):
                 asyncio.run(node.ready())
             scene = Scene(
                 folder,
                 (first, second),
-                nodes,
+                (one, two),
                 liar,
                 (faces[0], faces[1]),
                 federation,

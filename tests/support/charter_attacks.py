@@ -13,7 +13,7 @@ from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body, draft, quorum
 from comity.trust.charter.equivocation import find_equivocations
 from comity.trust.charter.tally import NothingToVote, VoteState, check_vote, next_vote
-from comity.trust.charter.votes import RoundBody, Vote, void_reason
+from comity.trust.charter.votes import Intent, RoundBody, Vote, void_reason
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet
@@ -30,7 +30,7 @@ A, B = drafts(FIRST)
 
 def intends(
     who: Seated, round_: int, body: Body, locked: tuple[int, Body] | None = None, unlock: int | None = None
-) -> Vote:
+) -> Intent:
     last = RoundBody(locked[0], locked[1].digest) if locked else None
     return intent(FIRST, who.id, round_, body, last_ratified=last, unlock=unlock)
 

@@ -59,7 +59,7 @@ def read_all(path: Path) -> list[Named]:
 
 def sharded(folder: Path, tensors: Sequence[Named], count: int) -> Path:
     """The tensors dealt out over `count` files and an index, as transformers names them."""
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(count):
         name = f"model-{number + 1:05}-of-{count:05}.safetensors"
         dealt = tensors[number::count]

@@ -265,7 +265,7 @@ class FakeNode:
             self.records_held[digest, layout.layout] = encode_records(made)
 
     def _needed(self, lines: Sequence[bytes]) -> list[SideObject]:
-        needed = []
+        needed: list[SideObject] = []
         for line in lines:
             statement = parse_entry(line).statement
             needed += statement.objects

@@ -62,11 +62,13 @@ class Shown:
         return consistency_proof(old_size, new_size, self.tree.node)
 
     async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
-        for proof in ():
+        none: tuple[LocatedProof, ...] = ()
+        for proof in none:
             yield proof
 
     async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:
-        for proof in ():
+        none: tuple[ShownMisbehaviour, ...] = ()
+        for proof in none:
             yield proof
 
     async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:

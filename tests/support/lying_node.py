@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -50,7 +50,8 @@ class Question:
         return value
 
 
-Lie: TypeAlias = Callable[["Liar", Question], Iterable[bytes]]
+Lie: TypeAlias = Callable[[Any, Question], Iterable[bytes]]
+"""The answer of a node (a Liar, or what a test makes of one) to a question."""
 
 
 class NotHere(Exception):

@@ -49,7 +49,7 @@ def reference(jobs: Sequence[Sequence[str]]) -> list[tuple[bool, str]]:
 def compare(root: Path) -> list[Said]:
     """Sign every folder by the reference tool, tamper, and have both tools verify the same bytes."""
     write_keys(root)
-    cases = [*TAMPERS, *UNTOUCHED]
+    cases: list[Tamper | Untouched] = [*TAMPERS, *UNTOUCHED]
     folders = [root / str(number) / "m" for number in range(len(cases))]
     for case, folder in zip(cases, folders, strict=True):
         model_sig.folder(folder, _files(case))

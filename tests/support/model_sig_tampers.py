@@ -88,7 +88,10 @@ def write(name: str, data: bytes = b"new\n") -> Callable[[Path], None]:
 
 
 def signature(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda folder: (folder / MODEL_SIG).write_bytes(change((folder / MODEL_SIG).read_bytes())) and None
+    def changed(folder: Path) -> None:
+        (folder / MODEL_SIG).write_bytes(change((folder / MODEL_SIG).read_bytes()))
+
+    return changed
 
 
 def flip(folder: Path) -> None:
@@ -102,6 +105,10 @@ def exchange(folder: Path) -> None:
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
     two.write_bytes(first)
+
+
+def rename(folder: Path) -> None:
+    (folder / "empty.txt").rename(folder / "full.txt")
 
 
 def link_out(folder: Path) -> None:
@@ -125,11 +132,7 @@ TAMPERS: Final = (
     Tamper("one bit of the weights is turned", flip, "its bytes are not the signed ones"),
     Tamper("two files exchange their contents", exchange, "its bytes are not the signed ones"),
     Tamper("a file is removed", lambda folder: (folder / "empty.txt").unlink(), "signed, and not here"),
-    Tamper(
-        "a file is renamed",
-        lambda folder: (folder / "empty.txt").rename(folder / "full.txt") and None,
-        "full.txt: not signed",
-    ),
+    Tamper("a file is renamed", rename, "full.txt: not signed"),
     Tamper("a file is added", write("extra.py"), "extra.py: not signed"),
     Tamper("an empty file is added", write("__init__.py", b""), "__init__.py: not signed"),
     Tamper(

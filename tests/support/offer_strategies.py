@@ -40,6 +40,7 @@ from comity.trust.offers.records import (
     Released,
     Withdrawn,
 )
+from hypothesis import assume
 from hypothesis import strategies as st
 from support.offers import LOG
 
@@ -70,12 +71,11 @@ used = st.lists(amounts, min_size=1, max_size=3).filter(any).map(tuple)
 
 
 @st.composite
-def slices(draw: st.DrawFn, measure: str, granularity: Granularity, seconds: int) -> Slice | None:
+def slices(draw: st.DrawFn, measure: str, granularity: Granularity, seconds: int) -> Slice:
     count = draw(st.integers(1, 16))
     nodes = draw(st.integers(1, 50)) * granularity.nodes
     most = nodes * seconds * (count if measure == "accelerator-hours" else 1) // 3600 // granularity.amount
-    if most < 1:
-        return None
+    assume(most >= 1)
     attributes = draw(st.dictionaries(names, texts, max_size=2))
     return Slice(
         draw(names),
@@ -111,9 +111,7 @@ def offers(draw: st.DrawFn) -> Offer:
     granularity = Granularity(draw(st.integers(1, 3)), draw(st.integers(1, 7200)), draw(st.integers(1, 3)))
     seconds = draw(st.integers(3600, 10_000)) * granularity.seconds
     start = draw(st.integers(0, MAX_TIME - seconds))
-    drawn = st.lists(
-        slices(measure, granularity, seconds).filter(bool), min_size=1, max_size=3, unique_by=lambda part: part.name
-    )
+    drawn = st.lists(slices(measure, granularity, seconds), min_size=1, max_size=3, unique_by=lambda part: part.name)
     return Offer(
         draw(digests),
         str(LOG),

@@ -64,7 +64,7 @@ class Postgres:
         import psycopg
 
         with psycopg.connect(self.url(database, ADMIN), autocommit=True) as connection:
-            found = connection.execute(command)  # type: ignore[call-overload]
+            found = connection.execute(command)
             return found.fetchall() if found.description else []
 
     def emptied(self) -> PostgresDatabase:

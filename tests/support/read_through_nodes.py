@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,7 +71,7 @@ class Shops:
         async with self.full[0].client() as node:
             await send(node, ready)
         for home in self.full:
-            await until(lambda home=home: all(_blob(home, digest).exists() for digest in ready.blobs), what="copies")
+            await until(partial(_holds, home, ready), what="copies")
         name = name.partition("@")[0]
         async with httpx2.AsyncClient(base_url=self.url) as http:
 
@@ -124,6 +125,10 @@ async def stalling(url: str, path: str) -> socket.socket:
     await loop.sock_connect(client, (at.hostname, at.port))
     await loop.sock_sendall(client, f"GET {path} HTTP/1.1\r\nHost: {at.netloc}\r\n\r\n".encode())
     return client
+
+
+def _holds(home: NodeHome, ready: Release) -> bool:
+    return all(_blob(home, digest).exists() for digest in ready.blobs)
 
 
 def _blob(home: NodeHome, digest: str) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.trust.encoding import b64encode, canonical, sha256
+from comity.trust.encoding import Json, b64encode, canonical, sha256
 from comity.trust.model_signing.bundle import MEDIA_TYPE
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from comity.trust.tlog.merkle import leaf_hash, node_hash, root
@@ -132,7 +132,7 @@ class Site:
         """The entry as the transparency log proves it: included, under a signed checkpoint, and promised at a time."""
         pem = leaf.public_bytes(serialization.Encoding.PEM)
         signatures = [{"signature": envelope["signatures"][0]["sig"], "verifier": b64encode(pem)}]
-        spec = {
+        spec: dict[str, Json] = {
             "envelopeHash": {"algorithm": "sha256", "value": sha256(canonical(envelope))},
             "payloadHash": {"algorithm": "sha256", "value": sha256(payload)},
             "signatures": signatures,
@@ -143,7 +143,12 @@ class Site:
         note = f"{ORIGIN}\n{len(leaves)}\n{b64encode(root(leaves))}\n"
         line = b64encode(key_id(self.log)[:4] + sign(self.log, note.encode()))
         at = int(SIGNED_AT.timestamp())
-        promise = {"body": b64encode(body), "integratedTime": at, "logID": key_id(self.log).hex(), "logIndex": 2}
+        promise: dict[str, Json] = {
+            "body": b64encode(body),
+            "integratedTime": at,
+            "logID": key_id(self.log).hex(),
+            "logIndex": 2,
+        }
         return {
             "logIndex": "2",
             "logId": {"keyId": b64encode(key_id(self.log))},

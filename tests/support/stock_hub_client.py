@@ -154,8 +154,9 @@ class Client:
         with files.open(f"{root}/{self.file}", "rb") as opened:
             opened.seek(1000)
             middle = opened.read(50)
+        listed: list[Any] = files.ls(root)
         return {
-            "ls": sorted(item["name"] for item in files.ls(root)),
+            "ls": sorted(item["name"] for item in listed),
             "middle": middle.hex(),
             "cat": hashlib.sha256(files.cat_file(f"{root}/{self.file}", start=10, end=300_000)).hexdigest(),
         }

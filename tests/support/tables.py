@@ -41,4 +41,4 @@ def parked(ledger: Ledger) -> set[tuple[str, int]]:
     """Where the lines stand that wait for keys."""
     with ledger._database.reading() as connection:
         logs = {row.id: row.vkey for row in connection.execute(select(schema.logs))}
-        return {(logs[row.log_id], row.index) for row in connection.execute(select(schema.parked))}
+        return {(logs[row.log_id], row._mapping["index"]) for row in connection.execute(select(schema.parked))}

@@ -185,6 +185,9 @@ class MemoryNode:
         self.adopted.append(path)
         return digest in self.blobs
 
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        raise NotFound("no request to join", why="nobody asks here")
+
     async def status(self) -> NodeStatus:
         return self.state
 

@@ -47,9 +47,13 @@ def test_an_attacker_says_who_it_is_and_what_it_stands_for(each: Attacker) -> No
 def test_calls_by_hand_are_calls_and_a_shut_window_holds_their_answers_back() -> None:
     asked: list[bytes] = []
 
+    def answer(request: bytes, _: object) -> bytes:
+        asked.append(request)
+        return b"the answer"
+
     class Answering(grpc.GenericRpcHandler):
         def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
-            return grpc.unary_unary_rpc_method_handler(lambda request, _: asked.append(request) or b"the answer")
+            return grpc.unary_unary_rpc_method_handler(answer)
 
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_generic_rpc_handlers([Answering()])

@@ -134,7 +134,7 @@ def test_endless_data_is_refused_before_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("round_", [0, -1, 2**53, True, "1", None, 1.0])
-def test_a_round_is_a_number_from_one_on(round_: object) -> None:
+def test_a_round_is_a_number_from_one_on(round_: Any) -> None:
     statement = ratify(FIRST, CH.id, 1, ONE).statement()
     with pytest.raises(Malformed):
         parse_vote(sign_statement(replace(statement, body={**statement.body, "round": round_}), CH.signer))

@@ -34,11 +34,10 @@ from comity.wire import limits
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text("utf-8")
 MiB, KiB, DAY = 1024 * 1024, 1024, 86_400
-HOME, OTHER_LOG = HOME_LOG, OTHER_LOG
 
 ROWS = {
     "statements of a member about the next charter, in its own nodes' logs": (
-        f"{HOME.statements} and {HOME.size // MiB} MiB a log, drafts of {HOME.drafted // MiB} MiB"
+        f"{HOME_LOG.statements} and {HOME_LOG.size // MiB} MiB a log, drafts of {HOME_LOG.drafted // MiB} MiB"
     ),
     "the same, in each other log": (
         f"{OTHER_LOG.statements} and {OTHER_LOG.size // KiB} KiB, drafts of {OTHER_LOG.drafted // MiB} MiB"

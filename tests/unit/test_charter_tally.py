@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from comity.trust.charter.tally import MAX_BODIES, MAX_NOTES, Tally, compute_tal
 from comity.trust.charter.votes import Intent, adopted_statement, consent, draft_statement, left_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import KeySet
+from comity.trust.keys import PublicKey
 from comity.trust.statement import Entry, Envelope, SideObject, Statement, Subject, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
@@ -118,7 +120,8 @@ def test_a_body_is_read_if_it_has_its_digest_and_follows(room: Assembly) -> None
     for drafted, data in ((body, body.data + b" "), (elsewhere, elsewhere.data)):
         room.put(drafted)
         room.bodies[drafted.digest] = data
-    assert room.council.drafts == ()
+    drafts = room.council.drafts
+    assert drafts == ()
     room.bodies[body.digest] = body.data
     assert [draft.body for draft in room.council.drafts] == [body]
     junk = b"junk"
@@ -330,9 +333,9 @@ def test_each_reading_is_verified_once(room: Assembly) -> None:
     """Signatures are what replaying a long history costs."""
     verified: list[bytes] = []
 
-    def signed(keys: KeySet, envelope: Envelope) -> bool:
+    def signed(keys: KeySet, envelope: Envelope, more: Collection[PublicKey] = (), /) -> bool:
         verified.append(envelope.payload)
-        return keys.signed(envelope)
+        return keys.signed(envelope, more)
 
     now, chain = room, [room.body]
     for number in range(3):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.trust.encoding import sha256
@@ -51,7 +52,7 @@ def test_a_hold_signed_by_another_key_is_not_the_nodes_own() -> None:
         pytest.param({"subjects": (Subject("", MANIFEST.digest), Subject("", PIECES.digest))}, id="two subjects"),
     ],
 )
-def test_a_hold_that_is_none_is_refused(change: dict[str, object]) -> None:
+def test_a_hold_that_is_none_is_refused(change: dict[str, Any]) -> None:
     hold = sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, NODE.online).statement
     with pytest.raises(Malformed):
         parse_hold(replace(hold, **change))
@@ -86,7 +87,7 @@ def test_a_node_may_advise_too() -> None:
 @pytest.mark.parametrize(
     "change", [{"kind": "gossip"}, {"severity": "huge"}, {"text": "\x1b[31m"}, {"text": "x" * 4001}]
 )
-def test_a_malformed_advisory_is_not_signed(change: dict[str, str]) -> None:
+def test_a_malformed_advisory_is_not_signed(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         sign_advisory(replace(WARNING, **change), CRITIC.signer)
 

@@ -19,8 +19,7 @@ ENDLESS = Path("/dev/zero")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("member") / "node-ch"
-    places = {"mutual": "127.0.0.1:1", "open_": "127.0.0.1:2"}
-    init_node(made, org="Institute", jurisdiction="CH", node_name="node-ch", **places)
+    init_node(made, org="Institute", jurisdiction="CH", node_name="node-ch", mutual="127.0.0.1:1", open_="127.0.0.1:2")
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
 from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
@@ -58,7 +59,7 @@ def test_a_notice_reads_back() -> None:
     ],
     ids=["another kind", "no entry", "no key", "no digest", "no origin", "a negative entry"],
 )
-def test_a_notice_that_is_none_is_refused(body: dict[str, object]) -> None:
+def test_a_notice_that_is_none_is_refused(body: dict[str, Json]) -> None:
     made = sign_advisory(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).statement
     with pytest.raises(Malformed):
         parse_advisory(replace(made, body=body))

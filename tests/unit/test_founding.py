@@ -5,6 +5,7 @@ import hashlib
 import stat
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.node.config import NodeConfig
@@ -46,7 +47,12 @@ def test_a_node_card_reads_back_as_it_was_handed_out(tmp_path: Path, cards: list
 
 
 def test_a_log_is_called_as_its_operator_wants_and_after_its_key_where_that_is_asked(tmp_path: Path) -> None:
-    where = {"jurisdiction": "CH", "org": "Institute", "mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    where: dict[str, Any] = {
+        "jurisdiction": "CH",
+        "org": "Institute",
+        "mutual": "127.0.0.1:7443",
+        "open_": "127.0.0.1:7444",
+    }
     card = init_node(tmp_path / "node", node_name="node-ch", origin="sigsum.org/v1/tree/{key}", **where)
     assert card.record.origin == f"sigsum.org/v1/tree/{hashlib.sha256(card.record.log.public).hexdigest()}"
     assert card.inception.home == card.record.origin
@@ -154,9 +160,16 @@ def test_a_directory_that_holds_something_is_left_alone(tmp_path: Path, cards: l
 
 @pytest.mark.parametrize("field", [{"node_name": "a node"}, {"jurisdiction": "Schweiz"}, {"mutual": "nowhere"}])
 def test_a_bad_name_writes_nothing(tmp_path: Path, field: dict[str, str]) -> None:
-    arguments = {"jurisdiction": "CH", "org": "X", "node_name": "n", "mutual": "127.0.0.1:1", "open_": "127.0.0.1:2"}
+    arguments: dict[str, Any] = {
+        "jurisdiction": "CH",
+        "org": "X",
+        "node_name": "n",
+        "mutual": "127.0.0.1:1",
+        "open_": "127.0.0.1:2",
+        **field,
+    }
     with pytest.raises(Malformed):
-        init_node(tmp_path / "node", **{**arguments, **field})
+        init_node(tmp_path / "node", **arguments)
     assert not (tmp_path / "node").exists()
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -145,7 +146,7 @@ def test_a_file_that_turns_into_a_pipe_after_it_was_listed_is_refused(
 ) -> None:
     hash_all = room._hash_all
 
-    def swapped(files, workers, on_progress):
+    def swapped(files: Mapping[str, Path], workers: int, on_progress: Callable[[int], None]) -> object:
         (folder / "config.json").unlink()
         os.mkfifo(folder / "config.json")
         return hash_all(files, workers, on_progress)
@@ -185,7 +186,7 @@ def replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [grow, shrink, overwrite, replace])
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change) -> None:
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change: Callable[[Path], None]) -> None:
     path = tmp_path / "weights.bin"
     path.write_bytes(bytes(12 * MIB))
     changes = iter([change])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -251,8 +252,8 @@ def test_two_roots_of_one_size_are_an_equivocation_that_proves_itself(ledger: Le
     ledger.logs.advance(FAR.origin, 0, lines, FAR.note_over(lines))
     second = FAR.note(3, b"\x01" * 32)
     for refused in (
-        lambda: ledger.logs.advance(FAR.origin, 3, [], second),
-        lambda: ledger.logs.set_note(FAR.origin, second),
+        partial(ledger.logs.advance, FAR.origin, 3, [], second),
+        partial(ledger.logs.set_note, FAR.origin, second),
     ):
         with pytest.raises(Equivocation) as refusal:
             refused()

@@ -151,13 +151,15 @@ def test_whoever_takes_over_waits_for_the_write_that_is_under_way(
     assert seen == [3]
 
 
-def test_a_connection_to_another_server_than_that_of_the_lock_is_not_used(postgres: Postgres, ledger: Ledger) -> None:
+def test_a_connection_to_another_server_than_that_of_the_lock_is_not_used(
+    postgres: Postgres, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger._database._engine.dispose()
     elsewhere = postgres.database()
     pool = ledger._database._engine.pool
     backing = PostgresDatabase(postgres.url(elsewhere), None)
     backing._server = "the server that holds the lock"
-    pool._creator = backing._connect
+    monkeypatch.setattr(pool, "_creator", backing._connect)
     refusal = refusal_of(lambda: ledger.logs.append(LOG.origin, []), Unavailable)
     assert refusal.what == "connected to another PostgreSQL server"
 

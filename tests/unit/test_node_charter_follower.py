@@ -265,7 +265,12 @@ async def test_a_peer_that_acts_under_a_rival_is_asked_for_its_proof(bench: Benc
 def test_a_body_is_read_once_however_often_it_is_weighed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     body, asked = bench.council.put(change(bench.council.body)), list[bytes]()
     read = Body.parse
-    monkeypatch.setattr(Body, "parse", lambda data: asked.append(data) or read(data))
+
+    def counted(data: bytes) -> Body:
+        asked.append(data)
+        return read(data)
+
+    monkeypatch.setattr(Body, "parse", counted)
     bodies = StoredBodies(bench.store)
     bodies.digests = frozenset([body.digest])
     assert bodies.seat_ids(body.digest) == frozenset()

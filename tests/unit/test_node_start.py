@@ -9,8 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 from comity.ledger.ledger import Ledger
+from comity.node.members import PeerKey
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.replication.link import StartBarrier
+from comity.trust.encoding import Digest
+
+A, B = (PeerKey(Digest(digit * 64), "node.example/log") for digit in "ab")
 
 
 async def settles(start: StartBarrier) -> bool:
@@ -29,32 +33,32 @@ async def test_a_node_without_peers_need_not_wait() -> None:
 
 
 async def test_every_peer_is_asked_and_one_has_to_answer() -> None:
-    start = StartBarrier(("a", "b"), 3600)
+    start = StartBarrier((A, B), 3600)
     assert not await settles(start)
-    start.attempted("a", answered=True)
+    start.attempted(A, answered=True)
     assert not await settles(start)
-    start.attempted("b", answered=False)
+    start.attempted(B, answered=False)
     assert await settles(start)
     assert not start.no_peer_answered
 
 
 async def test_failures_alone_do_not_settle_it_until_somebody_answers_later() -> None:
-    start = StartBarrier(("a", "b"), 3600)
-    for origin in ("a", "b"):
-        start.attempted(origin, answered=False)
+    start = StartBarrier((A, B), 3600)
+    for peer in (A, B):
+        start.attempted(peer, answered=False)
     assert not await settles(start)
-    start.attempted("a", answered=True)
+    start.attempted(A, answered=True)
     assert await settles(start)
 
 
 async def test_after_its_patience_a_node_goes_on_alone_and_says_so() -> None:
-    start = StartBarrier(("a",), 0)
+    start = StartBarrier((A,), 0)
     await start.wait()
     assert start.settled and start.no_peer_answered
 
 
 async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
-    assert not await settles(StartBarrier(("a",), None))
+    assert not await settles(StartBarrier((A,), None))
 
 
 def mark(folder: Path) -> LedgerMark:

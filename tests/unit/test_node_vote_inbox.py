@@ -14,7 +14,7 @@ from comity.node.charter.inbox import WINDOW, SignatureCache, VoteInbox, VoteRea
 from comity.node.members import Membership, Seat
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.equivocation import find_equivocations, misbehaviour_statement
-from comity.trust.charter.votes import Intent
+from comity.trust.charter.votes import Intent, Vote
 from comity.trust.encoding import sha256
 from comity.trust.identity import KeySet
 from comity.trust.rotation import Rotation, rotate
@@ -219,7 +219,9 @@ async def test_an_accusation_brings_both_lines(ledger: Ledger, tmp_path: Path) -
     council = assembly()
     accuser, liar, *_ = council.seats
     pair = [council.intent(liar, change(council.body, number)) for number in (1, 2)]
-    heard = {Intent(liar.id, council.body.digest, 1, 1, change(council.body, n + 1).digest): pair[n] for n in (0, 1)}
+    heard: dict[Vote, Entry] = {
+        Intent(liar.id, council.body.digest, 1, 1, change(council.body, n + 1).digest): pair[n] for n in (0, 1)
+    }
     (lie,) = find_equivocations(heard)
     read, _ = reading(ledger, council, tmp_path)
     statement = misbehaviour_statement(lie, node(accuser, "", CLASSICAL).record.node)

@@ -56,7 +56,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     append = LogStore.append
 
-    def counted(self: LogStore, origin: str, lines: Sequence[bytes]) -> int:
+    def counted(self: LogStore, origin: str, lines: Sequence[bytes]) -> list[int]:
         sizes.append(len(lines))
         return append(self, origin, lines)
 
@@ -190,7 +190,7 @@ async def test_when_stopped_what_is_being_committed_is_finished_and_answered(
     task = asyncio.create_task(sequencer.run())
     append = LogStore.append
 
-    def stopped_meanwhile(self: LogStore, origin: str, lines: Sequence[bytes]) -> int:
+    def stopped_meanwhile(self: LogStore, origin: str, lines: Sequence[bytes]) -> list[int]:
         loop.call_soon_threadsafe(task.cancel)
         return append(self, origin, lines)
 

@@ -6,6 +6,7 @@ import json
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.content.secrets import MAX_TOKENS, TokenFile, check_reach, looks_like_token, token_hash
@@ -97,9 +98,9 @@ def test_the_command_shows_a_token_once_and_never_again(tmp_path: Path, capsys: 
     assert run(capsys, "token", "ls", "--dir", str(tmp_path))["tokens"] == []
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--json"])
     assert ended.value.code == 0
-    document: dict[str, object] = json.loads(capsys.readouterr().out)
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document

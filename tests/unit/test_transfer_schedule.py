@@ -16,6 +16,7 @@ from comity.transfer.scheduler import (
     TransferLimits,
     WantedFile,
 )
+from comity.transfer.sources import SourceKey
 from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable, Untrusted
@@ -27,9 +28,13 @@ SILENT = Unavailable("silent")
 FAST = 100.0 * MIB
 
 
+def key(name: str) -> SourceKey:
+    return SourceKey("test", name)
+
+
 def schedule(pieces: int, limits: TransferLimits | None = None, **rates: float | None) -> Schedule:
     offsets = [at * MIB for at in range(pieces + 1)]
-    health = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
+    health = {key(name): SourceHealth(rate=rate) for name, rate in rates.items()}
     return Schedule(offsets, range(pieces), health, limits or TransferLimits())
 
 
@@ -60,7 +65,7 @@ def test_no_request_is_longer_than_the_limit() -> None:
 
 def test_the_rest_is_shared_where_several_sources_are_up() -> None:
     requests = schedule(16, a=FAST, b=FAST).assign(0.0)
-    assert [(r.source, r.first, r.stop) for r in requests] == [("a", 0, 4), ("b", 4, 7)]
+    assert [(r.source.value, r.first, r.stop) for r in requests] == [("a", 0, 4), ("b", 4, 7)]
 
 
 def test_the_second_request_comes_when_the_first_is_on_its_last_piece() -> None:
@@ -117,7 +122,7 @@ def test_a_source_that_was_never_asked_comes_before_one_that_failed() -> None:
     plan = schedule(1, a=None, b=None)
     [a] = plan.assign(0.0)
     plan.failed(a, SILENT, 3.0, 0.0)
-    assert [r.source for r in plan.assign(9.0)] == ["b"]
+    assert [r.source.value for r in plan.assign(9.0)] == ["b"]
 
 
 def test_each_source_is_tried_once_before_any_is_asked_again() -> None:
@@ -125,7 +130,7 @@ def test_each_source_is_tried_once_before_any_is_asked_again() -> None:
     asked = []
     for _ in range(3):
         [request] = plan.assign(0.0)
-        asked.append(request.source)
+        asked.append(request.source.value)
         deliver(plan, request, 0.0)
     assert asked[:2] == ["a", "b"]
 
@@ -139,18 +144,18 @@ def test_an_answer_drops_the_source() -> None:
     a, b = plan.assign(0.0)
     plan.refused(a, NotFound("not here"))
     deliver(plan, b, 1.0)
-    assert {r.source for r in plan.assign(1.0)} == {"b"}
-    assert list(plan.dropped) == ["a"]
+    assert {r.source.value for r in plan.assign(1.0)} == {"b"}
+    assert list(plan.dropped) == [key("a")]
 
 
 def test_a_bad_piece_drops_the_source_and_ends_its_requests() -> None:
     plan = schedule(10, a=None, b=None)
     requests = plan.assign(0.0)
-    a = next(r for r in requests if r.source == "a")
+    a = next(r for r in requests if r.source.value == "a")
     plan.bad(a, a.first, b"other", 1.0, 0.0)
-    assert list(plan.dropped) == ["a"]
-    assert all(not r.active for r in requests if r.source == "a")
-    assert all(r.active for r in requests if r.source == "b")
+    assert list(plan.dropped) == [key("a")]
+    assert all(not r.active for r in requests if r.source.value == "a")
+    assert all(r.active for r in requests if r.source.value == "b")
 
 
 def test_the_last_source_is_asked_again_once_after_a_bad_piece() -> None:
@@ -197,19 +202,19 @@ def test_the_same_wrong_bytes_twice_cast_doubt_on_the_index() -> None:
 
 def test_an_idle_source_takes_over_what_a_slower_one_has_not_begun() -> None:
     plan = schedule(12, slow=FAST, fast=FAST)
-    plan._sources["fast"].backoff_until = 1.0
+    plan._sources[key("fast")].backoff_until = 1.0
     [slow] = plan.assign(0.0)
     assert (slow.first, slow.stop) == (0, 12)
     slow.received = MIB
     fast, next_of_fast = plan.assign(10.0)
-    assert (fast.source, fast.first, next_of_fast.first) == ("fast", 11, 10)
+    assert (fast.source.value, fast.first, next_of_fast.first) == ("fast", 11, 10)
     assert slow.stop == 10 and slow.active
     assert plan.holders(11) == (fast,)
 
 
 def test_a_slow_last_piece_is_doubled_once_and_the_first_copy_wins() -> None:
     plan = schedule(1, a=None, b=FAST, c=FAST)
-    plan._sources["b"].backoff_until = plan._sources["c"].backoff_until = 1.0  # so that a is asked first
+    plan._sources[key("b")].backoff_until = plan._sources[key("c")].backoff_until = 1.0  # so that a is asked first
     [a] = plan.assign(0.0)
     [b] = plan.assign(1.0)
     assert plan.holders(0) == (a, b)
@@ -221,7 +226,7 @@ def test_a_slow_last_piece_is_doubled_once_and_the_first_copy_wins() -> None:
 
 def test_of_two_holders_that_drip_one_gives_way_to_a_third() -> None:
     plan = schedule(1, a=None, b=None, c=FAST)
-    plan._sources["c"].backoff_until = 10.0
+    plan._sources[key("c")].backoff_until = 10.0
     [a] = plan.assign(0.0)
     [b] = plan.assign(1.0)
     a.received, b.received = MIB // 2, 1
@@ -247,33 +252,36 @@ def test_a_waiting_source_displaces_the_slowest_request_when_all_streams_are_tak
     assert plan.assign(3.0) == [] and not a.active and b.active
     plan.ended(a)
     [c] = plan.assign(3.0)
-    assert (c.source, c.first) == ("c", 0)
+    assert (c.source.value, c.first) == ("c", 0)
 
 
 def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
     offsets = [0, MIB]
     plan = Schedule(
-        offsets, [0], {"a": SourceHealth(bad_piece=Unavailable("lied")), "b": SourceHealth()}, TransferLimits()
+        offsets,
+        [0],
+        {key("a"): SourceHealth(bad_piece=Unavailable("lied")), key("b"): SourceHealth()},
+        TransferLimits(),
     )
-    assert [r.source for r in plan.assign(0.0)] == ["b"]
+    assert [r.source.value for r in plan.assign(0.0)] == ["b"]
 
 
 def two_ways(pieces: int, **rates: float | None) -> Schedule:
     """Two sources, `grpc` and `https`, that lead to one host; those with a rate have been tried."""
     offsets = [at * MIB for at in range(pieces + 1)]
     health = {
-        name: SourceHealth(rate, asked=TRIALS, last_asked=0.0) if rate else SourceHealth()
+        key(name): SourceHealth(rate, asked=TRIALS, last_asked=0.0) if rate else SourceHealth()
         for name, rate in rates.items()
     }
-    return Schedule(offsets, range(pieces), health, TransferLimits(), dict.fromkeys(rates, "node"))
+    return Schedule(offsets, range(pieces), health, TransferLimits(), dict.fromkeys(health, key("node")))
 
 
 def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
     """Whom the next requests go to, each delivered at its way's rate before the next one is made."""
     names = []
     for request in plan.assign(now):
-        names.append(request.source)
-        deliver(plan, request, now + (request.stop - request.first) * MIB / rates[request.source])
+        names.append(request.source.value)
+        deliver(plan, request, now + (request.stop - request.first) * MIB / rates[request.source.value])
     return names
 
 
@@ -303,7 +311,7 @@ def test_a_way_that_rests_leaves_the_host_to_the_other() -> None:
     [request] = plan.assign(0.0)
     plan.failed(request, SILENT, 3.0, 1.0)
     [again] = plan.assign(3.0)
-    assert {request.source, again.source} == {"grpc", "https"}
+    assert {request.source.value, again.source.value} == {"grpc", "https"}
 
 
 def test_a_lie_on_one_way_drops_that_way_and_not_the_host() -> None:
@@ -326,7 +334,7 @@ def test_what_a_host_holds_is_not_doubled_by_its_other_way() -> None:
 
 def watched(pieces: int, awaited: list[int], **rates: float) -> Schedule:
     offsets = [at * MIB for at in range(pieces + 1)]
-    health = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
+    health = {key(name): SourceHealth(rate=rate) for name, rate in rates.items()}
     return Schedule(offsets, range(pieces), health, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
 
 
@@ -347,13 +355,13 @@ def test_without_a_reader_the_front_waits_for_nobody() -> None:
 
 def _beside_a_slow_one(awaited: list[int]) -> list[RangeRequest]:
     """What a fast source is asked for, one after the other, while a slow one has the first two."""
-    health = {"slow": SourceHealth(rate=0.01 * MIB), "fast": SourceHealth(rate=10.0 * MIB, backoff_until=0.5)}
+    health = {key("slow"): SourceHealth(rate=0.01 * MIB), key("fast"): SourceHealth(rate=10.0 * MIB, backoff_until=0.5)}
     offsets = [at * MIB for at in range(1001)]
     plan = Schedule(offsets, range(1000), health, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
-    assert [(request.source, request.first) for request in plan.assign(0.0)] == [("slow", 0), ("slow", 1)]
+    assert [(request.source.value, request.first) for request in plan.assign(0.0)] == [("slow", 0), ("slow", 1)]
     begun: list[RangeRequest] = []
     for second in range(1, 12):
-        for request in [request for request in plan.assign(second) if request.source == "fast"]:
+        for request in [request for request in plan.assign(second) if request.source.value == "fast"]:
             begun.append(request)
             if request.first == 0:
                 return begun

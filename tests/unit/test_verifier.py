@@ -252,9 +252,9 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(folder: Folder, monke
     def refuse(path: Path) -> Iterator[os.DirEntry[str]]:
         if path == folder.path / "tokenizer":
             raise PermissionError(13, "Permission denied")
-        return real(path)  # type: ignore[return-value]
+        return real(path)
 
-    monkeypatch.setattr(verifier.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(Unavailable, match="cannot read"):
         collect_evidence(folder.path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.trust.encoding import sha256
@@ -45,7 +46,7 @@ def test_what_was_said_reads_back(statement: str, document: SideObject | None) -
         pytest.param({"objects": (RESULTS, SideObject.of(b"more"))}, id="another object is carried"),
     ],
 )
-def test_what_is_no_vouch_is_refused(change: dict[str, object]) -> None:
+def test_what_is_no_vouch_is_refused(change: dict[str, Any]) -> None:
     made = sign_vouched(SAID, LAB.signer).statement
     with pytest.raises(Malformed):
         parse_vouched(replace(made, **change))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from comity.trust.errors import Refused
@@ -68,7 +69,7 @@ def test_the_block_with_the_most_calls_gives_one_up_for_a_newcomer() -> None:
     ended: list[str] = []
     with ExitStack() as calls:
         for caller, block in (("a", "A"), ("b", "A"), ("c", "A"), ("d", "D")):
-            calls.enter_context(throttle.call(caller, block, lambda caller=caller: ended.append(caller)))
+            calls.enter_context(throttle.call(caller, block, partial(ended.append, caller)))
         calls.enter_context(throttle.call("e", "E"))
         assert ended == ["a"]
         assert refused_in(throttle, "f", "A") == "TOO-MANY-CALLS"
