@@ -102,7 +102,7 @@ async def cosigned(writer: NodeHome, cosigner: NodeHome) -> Passed:
         """Threads of a pool do not know on whose behalf they run; a round waits for them."""
         return IN_ROUND.get() or (rounds[0] > 0 and threading.current_thread() is not threading.main_thread())
 
-    Peers._round = watched  # type: ignore[method-assign]
+    Peers._round = watched  # type: ignore[method-assign, assignment]
     with passing(wanted) as seen:
         async with serving(cosigner), cosigner.client() as client:
 

@@ -25,11 +25,7 @@ comity found draft --quiet "$mail"/card-*.json --out "$mail/genesis.json"
 echo "$nodes" | while IFS=: read -r name _; do
   comity found consent --quiet --yes "$mail/genesis.json" --dir "$lab/$name" --out "$mail/consent-$name.line"
 done
-set -- "$mail/genesis.json" "$mail"/consent-*.line
-for card in "$mail"/card-*.json; do
-  set -- "$@" --cards "$card"
-done
-comity found seal --quiet "$@" --out "$mail/federation.json"
+comity found seal --quiet "$mail/genesis.json" "$mail"/consent-*.line "$mail"/card-*.json --out "$mail/federation.json"
 echo "$nodes" | while IFS=: read -r name _; do
   cp "$mail/federation.json" "$lab/$name/federation.json"
 done

@@ -527,7 +527,7 @@ def check_node_name(card: NodeCard, nodes: Iterable[NodeRecord]) -> None:
         raise Conflict(
             f"the node of {card.inception.label} cannot be called {record.name}",
             why="a node of another member has this name",
-            hint="the newcomer makes a new card: comity init --name OTHER-NAME",
+            hint="the newcomer makes a new card: comity init --name OTHER-NAME --jurisdiction CODE --org NAME",
             code="NODE-NAME-TAKEN",
         )
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.trust.charter.document import Body, quorum
@@ -126,7 +127,7 @@ class Office:
 
 def office(root: Path, code: str, shape: SeatShape | None = None) -> Office:
     name = f"node-{code.lower()}.example"
-    where = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    where: dict[str, Any] = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
     home = root / code
     return Office(
         home, init_node(home, jurisdiction=code, org=f"Institute {code}", node_name=name, **where, seat=shape)

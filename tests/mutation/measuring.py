@@ -133,9 +133,8 @@ def _reached(items: Mapping[str, pytest.Item], paths: set[str]) -> Baseline:
     if (pid := os.fork()) == 0:
         os.close(reader)
         _silence()
-        baseline = _run_traced(list(items.values()), paths)
         with os.fdopen(writer, "wb") as out:
-            pickle.dump(baseline, out)
+            pickle.dump(_run_traced(list(items.values()), paths), out)
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
@@ -181,7 +180,7 @@ class _Tracer:
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
 
     def _call(self, frame: FrameType, event: str, argument: object) -> Any:
         code = frame.f_code

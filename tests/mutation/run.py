@@ -129,8 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"listed as equivalent, but not made: {module}: {function}: {before}  ->  {after}")
     mutants = [mutant for mutant in made if mutant.key not in known]
     if chosen.again:
-        before = survivors(chosen.again)
-        mutants = [mutant for mutant in mutants if mutant.key in before]
+        survived = survivors(chosen.again)
+        mutants = [mutant for mutant in mutants if mutant.key in survived]
     if chosen.sample is not None:
         mutants = random.Random(chosen.seed).sample(mutants, min(chosen.sample, len(mutants)))
     if chosen.list:

@@ -39,6 +39,10 @@ class Card:
 NEWCOMER = Card(seat("BR"))
 
 
+def card_of(jurisdiction: str) -> Any:
+    return Card(seat(jurisdiction))
+
+
 def card_named(name: str) -> Any:
     if name != "card":
         raise NotFound(f"no node card {name!r}")
@@ -113,7 +117,7 @@ def test_values_that_are_none_are_refused(charter_state: CharterState, text: str
 
 def test_a_newcomer_of_no_jurisdiction_is_not_admitted(charter_state: CharterState) -> None:
     with pytest.raises(Malformed) as refused:
-        build_draft("admit", ("card",), charter_state, lambda _: Card(seat("UK")))
+        build_draft("admit", ("card",), charter_state, lambda _: card_of("UK"))
     assert refused.value.hint == 'write "GB"'
 
 

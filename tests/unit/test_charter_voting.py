@@ -324,7 +324,7 @@ def round_of(council: Tally, at: int, *voters: Identity, **latest: int) -> Tally
 def with_votes(council: Tally, body: Body, at: int, *, intents: str = "", ratified: str = "", **more: Any) -> Tally:
     """The tally with these votes for `body` in round `at`, and no others for it."""
     seats = dict(zip("ABCD", SEATS, strict=True))
-    votes = {
+    votes: dict[str, Any] = {
         "intents": {at: frozenset(seats[name].id for name in intents)},
         "ratified": {at: frozenset(seats[name].id for name in ratified)},
     }

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import draft as next_body
-from comity.trust.charter.federation import MAX_LINE, Federation, prove_bodies, prove_record
+from comity.trust.charter.federation import Federation, prove_bodies, prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.policy import parse_policy
-from comity.trust.statement import Entry
+from comity.trust.statement import MAX_LINE, Entry
 from comity.trust.statements import sign_node_record
 from support.case import nodes
 from support.charters import Seated, votes

@@ -77,7 +77,7 @@ def test_the_keys_of_a_new_node_are_private(tmp_path: Path, cards: list[NodeCard
 
 
 def seat_of(root: Path, shape: SeatShape) -> NodeCard:
-    where = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    where: dict[str, Any] = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
     return init_node(root, jurisdiction="FR", org="Institute", node_name="node-fr.example", **where, seat=shape)
 
 
@@ -189,7 +189,7 @@ def test_a_jurisdiction_that_the_charter_names_is_kept(tmp_path: Path) -> None:
 
 
 def test_two_founders_cannot_give_their_nodes_one_name(tmp_path: Path, cards: list[NodeCard]) -> None:
-    where = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    where: dict[str, Any] = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
     name = cards[0].record.name.upper()
     other = init_node(tmp_path / "BR", jurisdiction="BR", org="Institute BR", node_name=name, **where)
     with pytest.raises(Conflict) as refused:
@@ -233,7 +233,8 @@ def test_a_card_with_another_members_record_is_refused(cards: list[NodeCard]) ->
 
 
 def test_a_new_node_never_gets_one_port_twice(tmp_path: Path) -> None:
-    where = {"jurisdiction": "CH", "org": "X", "node_name": "n", "mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7479"}
+    where: dict[str, Any] = {"jurisdiction": "CH", "org": "X", "node_name": "n"}
+    where |= {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7479"}
     init_node(tmp_path / "node", **where)
     config = NodeConfig.load(tmp_path / "node" / "node.toml", environ={})
     assert config.listeners == {

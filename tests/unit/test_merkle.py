@@ -251,12 +251,13 @@ def test_hashes_on_a_path_have_thirty_two_bytes() -> None:
     """A shorter one beside a longer one would give the same root."""
     left, right = LEAVES[0] + LEAVES[1][:1], LEAVES[1][1:]
     assert node_hash(left, right) == TREE.root(2)
-    for call in (
+    calls: tuple[Callable[[], None], ...] = (
         lambda: verify_inclusion(left, 0, 2, [right], TREE.root(2)),
         lambda: verify_consistency(1, LEAVES[0], 2, TREE.root(2), [right]),
         lambda: verify_consistency(3, TREE.root(3), 4, TREE.root(4), [LEAVES[2][:-1], LEAVES[3], TREE.root(2)]),
         lambda: verify_subtree(0, 1, left, 2, TREE.root(2), [right]),
-    ):
+    )
+    for call in calls:
         with pytest.raises((Malformed, Untrusted), match="32 bytes"):
             call()
 

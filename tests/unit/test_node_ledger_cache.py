@@ -9,7 +9,7 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.threads import AsyncLedger, LedgerCache
 from comity.trust.errors import NotFound
-from support.logs import LogKeys
+from support.logs import LogKeys, statement_line
 
 LOG = LogKeys.generate("one.example/log")
 
@@ -23,7 +23,7 @@ def ledger(tmp_path: Path) -> Iterator[AsyncLedger]:
 
 
 def write(ledger: AsyncLedger) -> None:
-    ledger.tables.logs.append(LOG.vkey, [b"a line"])
+    ledger.tables.logs.append(LOG.vkey, [statement_line(ledger.version)])
 
 
 async def test_an_answer_stands_until_something_is_written(ledger: AsyncLedger) -> None:

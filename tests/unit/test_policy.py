@@ -304,9 +304,9 @@ def test_counts_and_sizes_may_be_as_small_and_as_large_as_the_limits() -> None:
     assert parse(moment + "max_age_days = 0\n").freshness == Freshness(10, 0)
     for corroborated in (0, 100):
         assert parse(f"[upstream]\ncorroborated = {corroborated}\n").upstream.corroborated == corroborated
-    for corroborated in ("-1", "101", "true"):
+    for refused in ("-1", "101", "true"):
         with pytest.raises(Malformed):
-            parse(f"[upstream]\ncorroborated = {corroborated}\n")
+            parse(f"[upstream]\ncorroborated = {refused}\n")
     assert parse("#" * 2**20).require == DEFAULT_REQUIRED
     with pytest.raises(Malformed, match="bytes"):
         parse("#" * (2**20 + 1))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.encoding import Digest, canonical, sha256, short
+from comity.trust.encoding import Digest, Json, canonical, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, STATES, FoundFile, Row, RowFact, Verdict
 from comity.trust.policy import ROWS
@@ -103,16 +103,16 @@ def test_what_no_report_says_is_refused(old: bytes, new: bytes) -> None:
         VerdictReport.parse(data.replace(old, new, 1))
 
 
-def changed(**change: object) -> bytes:
+def changed(**change: Json) -> bytes:
     return canonical({**json.loads(REPORT.encode()), **change})
 
 
-def with_row(**change: object) -> bytes:
+def with_row(**change: Json) -> bytes:
     first, *others = json.loads(REPORT.encode())["rows"]
     return changed(rows=[{**first, **change}, *others])
 
 
-def with_fact(**change: object) -> bytes:
+def with_fact(**change: Json) -> bytes:
     facts = json.loads(REPORT.encode())["rows"][0]["facts"]
     return with_row(facts=[{**facts[0], **change}, *facts[1:]])
 

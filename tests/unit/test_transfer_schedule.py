@@ -440,14 +440,14 @@ def test_only_a_transfer_without_sources_and_requests_is_exhausted() -> None:
     a, b = plan.assign(0.0)
     plan.refused(a, NotFound("not here"))
     plan.bad(b, b.first, b"other", 0.0, 1.0)
-    plan._drop("b", SILENT)
+    plan._drop(key("b"), SILENT)
     assert not plan.exhausted, "a request is open"
     plan.ended(b)
     assert plan.exhausted
     done = schedule(1, a=None)
     [request] = done.assign(0.0)
     deliver(done, request, 1.0)
-    done._drop("a", SILENT)
+    done._drop(key("a"), SILENT)
     assert not done.exhausted, "nothing is missing"
 
 
@@ -463,7 +463,7 @@ def test_different_wrong_bytes_beside_the_same_ones_still_cast_doubt_on_the_inde
 def test_the_next_wake_is_that_of_the_source_that_rests_least() -> None:
     plan = schedule(4, a=None, b=None, c=None)
     for name, until in (("a", 5.0), ("b", 3.0), ("c", 1.0)):
-        plan._sources[name].backoff_until = until
+        plan._sources[key(name)].backoff_until = until
     assert plan.next_wake(1.0) == 2.0
     assert plan.next_wake(4.0) == 1.0
     assert plan.next_wake(5.0) is None
@@ -473,7 +473,7 @@ def test_a_request_that_was_ended_for_others_goes_on_with_no_piece() -> None:
     plan = schedule(12, a=FAST)
     [request] = plan.assign(0.0)
     assert plan.begin(request, 0) and request.stop == 12
-    plan._drop("a", SILENT)
+    plan._drop(key("a"), SILENT)
     assert not request.active and not plan.begin(request, 1)
     plan.ended(request)
     assert not request.active and plan.requests == ()
@@ -493,11 +493,11 @@ def test_errors_of_a_source_are_kept_each_once_and_not_without_end() -> None:
     refusing = schedule(1, a=None)
     [request] = refusing.assign(0.0)
     refusing.refused(request, NotFound("not here"))
-    assert refusing.faults == {"a": ["not here"]}
+    assert refusing.faults == {key("a"): ["not here"]}
     lying = schedule(1, a=None, b=None)
     [request] = lying.assign(0.0)
     lying.bad(request, 0, b"other", 0.0, 0.0)
-    assert "piece 0 does not match its hash" in lying.faults["a"][0]
+    assert "piece 0 does not match its hash" in lying.faults[key("a")][0]
 
 
 def test_a_failure_teaches_the_rate_of_what_arrived_before() -> None:
@@ -506,17 +506,17 @@ def test_a_failure_teaches_the_rate_of_what_arrived_before() -> None:
     request.received = 8 * MIB
     plan.ended(plan.requests[1])
     plan.failed(request, SILENT, 2.0, 0.0)
-    assert plan._sources["a"].rate == 4.0 * MIB
+    assert plan._sources[key("a")].rate == 4.0 * MIB
     untaught = schedule(8, a=None)
     untaught.failed(untaught.assign(0.0)[0], SILENT, 2.0, 0.0)
-    assert untaught._sources["a"].rate is None
+    assert untaught._sources[key("a")].rate is None
 
 
 def test_requests_that_fail_together_are_one_failure() -> None:
     plan = schedule(8, a=None)
     for request in plan.assign(0.0):
         plan.failed(request, SILENT, 0.0, 0.0)
-    assert plan._sources["a"].failures == 1
+    assert plan._sources[key("a")].failures == 1
 
 
 def test_the_rate_of_a_source_is_that_of_all_its_requests_together() -> None:
@@ -525,30 +525,30 @@ def test_the_rate_of_a_source_is_that_of_all_its_requests_together() -> None:
     plan.begin(first, 0)
     first.received = MIB
     plan.verified(first, 0, 1.0)
-    assert plan._sources["a"].rate == 2.0 * MIB
+    assert plan._sources[key("a")].rate == 2.0 * MIB
 
 
 def test_a_copy_that_loses_teaches_its_rate_too() -> None:
     plan = schedule(1, a=None, b=FAST)
-    plan._sources["b"].backoff_until = 1.0
+    plan._sources[key("b")].backoff_until = 1.0
     [a] = plan.assign(0.0)
     [b] = plan.assign(1.0)
     a.received = MIB // 2
     deliver(plan, b, 2.0)
-    assert plan._sources["a"].rate == MIB / 4 and not a.active
+    assert plan._sources[key("a")].rate == MIB / 4 and not a.active
 
 
 def test_a_second_request_leaves_a_stream_to_each_host_that_has_none() -> None:
     plan = schedule(1000, TransferLimits(streams=2), a=FAST, b=FAST)
-    plan._sources["b"].backoff_until = 1.0
+    plan._sources[key("b")].backoff_until = 1.0
     [a] = plan.assign(0.0)
     plan.begin(a, a.stop - 1)
     assert plan.assign(0.5) == []
-    assert [request.source for request in plan.assign(1.0)] == ["b"]
+    assert [request.source for request in plan.assign(1.0)] == [key("b")]
     alone = schedule(1000, TransferLimits(streams=2), a=FAST)
     [a] = alone.assign(0.0)
     alone.begin(a, a.stop - 1)
-    assert [request.source for request in alone.assign(0.5)] == ["a"]
+    assert [request.source for request in alone.assign(0.5)] == [key("a")]
     tight = schedule(1000, TransferLimits(streams=1, buffers=2), a=FAST)
     [a] = tight.assign(0.0)
     tight.begin(a, a.stop - 1)
@@ -563,8 +563,8 @@ def test_a_displaced_source_rests_for_two_timeouts() -> None:
     for now, displaced in ((2.0, False), (3.0, True)):
         assert plan.assign(now) == []
         assert slow.active != displaced
-    assert plan._sources["slow"].backoff_until == 9.0
-    assert plan._sources["slow"].rate == MIB / 3
+    assert plan._sources[key("slow")].backoff_until == 9.0
+    assert plan._sources[key("slow")].rate == MIB / 3
 
 
 @pytest.mark.parametrize(
@@ -572,10 +572,10 @@ def test_a_displaced_source_rests_for_two_timeouts() -> None:
 )
 def test_a_request_gives_way_to_an_untried_source_or_one_twice_as_fast(rate: float | None, displaced: bool) -> None:
     plan = schedule(40, TransferLimits(streams=1, buffers=2), slow=FAST, other=rate)
-    plan._sources["other"].backoff_until = 1.0
+    plan._sources[key("other")].backoff_until = 1.0
     [slow] = plan.assign(0.0)
     slow.received = 4 * MIB
-    plan._sources["slow"].rate = MIB
+    plan._sources[key("slow")].rate = MIB
     assert plan.assign(4.0) == []
     assert slow.active != displaced
 
@@ -583,7 +583,7 @@ def test_a_request_gives_way_to_an_untried_source_or_one_twice_as_fast(rate: flo
 def test_one_request_gives_way_at_a_time() -> None:
     plan = schedule(80, TransferLimits(streams=2, buffers=3), a=FAST, b=FAST, c=None, d=None)
     for name in ("c", "d"):
-        plan._sources[name].backoff_until = 1.0
+        plan._sources[key(name)].backoff_until = 1.0
     first, second = plan.assign(0.0)
     first.received, second.received = 2 * MIB, MIB
     assert plan.assign(5.0) == [] and plan.assign(5.5) == []
@@ -594,15 +594,17 @@ def test_pieces_that_readers_no_longer_need_hold_up_nothing() -> None:
     offsets = [at * 4 * MIB for at in range(41)]
     delivered = 0
     waiting: list[int] = [delivered, 1]
-    plan = Schedule(offsets, range(2, 40), {"a": SourceHealth(rate=1.0)}, TransferLimits(), awaited=lambda: waiting)
+    plan = Schedule(
+        offsets, range(2, 40), {key("a"): SourceHealth(rate=1.0)}, TransferLimits(), awaited=lambda: waiting
+    )
     assert plan._next_piece() == 2, "the pieces that readers wait for are here already"
-    plan = Schedule(offsets, range(40), {"a": SourceHealth(rate=1.0)}, TransferLimits(), awaited=lambda: [0, 30])
+    plan = Schedule(offsets, range(40), {key("a"): SourceHealth(rate=1.0)}, TransferLimits(), awaited=lambda: [0, 30])
     plan._todo.take(17, 0)
     plan._holders[0] = []
     assert plan._next_piece() == 30
     plan._todo.take(1, 30)
     plan._holders[30] = []
     assert plan._next_piece() is None, "more than the window after the first piece that a reader waits for"
-    exact = Schedule(offsets, range(16, 40), {"a": SourceHealth()}, TransferLimits(), awaited=lambda: [0])
+    exact = Schedule(offsets, range(16, 40), {key("a"): SourceHealth()}, TransferLimits(), awaited=lambda: [0])
     exact._holders[0] = []
     assert exact._next_piece() == 16, "exactly the window"
