@@ -13,10 +13,14 @@ from comity.trust.charter.document import Body
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
+from comity_client.charter.joining import extended_federation
+from comity_client.charter.state import CharterMaterial, compute_charter_state
 from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
 from comity_client.signing.seat_keys import SeatShape
 from comity_client.signing.votes import find_keys
 from pydantic import BaseModel
+from support.world import found as founded
+from support.world import node, seat
 
 FOUNDERS = ("CH", "SG", "ES")
 
@@ -247,3 +251,10 @@ def test_a_new_node_never_gets_one_port_twice(tmp_path: Path) -> None:
     with pytest.raises(Malformed) as caught:
         init_node(tmp_path / "other", **where, listeners=ListenSettings(ranges="127.0.0.1:7480"))
     assert caught.value.code == "PORT-TWICE" and not (tmp_path / "other").exists()
+
+
+def test_a_newer_federation_file_keeps_two_nodes_of_one_name() -> None:
+    nodes = [node(seat(code), "node.example") for code in FOUNDERS]
+    federation = founded(nodes)
+    newer = extended_federation(federation, compute_charter_state(federation.body, CharterMaterial()))
+    assert {each.record.member for each in newer.nodes} == {each.record.member for each in nodes}

@@ -161,7 +161,7 @@ def extended_federation(
     Raises Malformed/Untrusted if a node does not verify.
     """
     epochs = charter_state.tally.epochs
-    known = {node.record.name: node for node in (*federation.nodes, *nodes)}
+    known = {(node.record.member, node.record.name): node for node in (*federation.nodes, *nodes)}
     return Federation.assemble(
         (*federation.chain, *(certificate.body for certificate in epochs)),
         (*federation.certificates, *(certificate.lines for certificate in epochs)),
