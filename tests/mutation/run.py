@@ -42,7 +42,7 @@ UNIT: Final = """
     charter_voting checkpoint claimants claims compromise cosignature cosigned_moments derived documents evaluation
     federation growth identity key_validity keyless licences lineage merkle misbehaviour model_sig_rows note
     own_vectors policy public_vectors report resolution rivals rotation safety_row tamper_table tiles tlog_mirror
-    tlog_policy tlog_proof tlog_witness transfer_schedule upstream_choosing upstream_rows verdict verify vouched
+    tlog_policy tlog_proof tlog_witness transfer_schedule upstream_choosing upstream_rows verdict verdict_rows verify vouched
     witnessing
 """
 PROPERTY: Final = """

@@ -222,6 +222,15 @@ def test_a_derivation_is_its_signers_word() -> None:
     assert "101 tensors reproduced bit for bit (62 copy, 39 q8_0)" in fact.text
 
 
+def test_of_many_who_derived_it_one_is_named_and_the_others_are_counted() -> None:
+    for count, more in ((1, ""), (2, " and 1 more"), (3, " and 2 more")):
+        checkers = [identity(f"Checking lab {number}", "ES") for number in range(count)]
+        lines = [checker.entry.line for checker in checkers]
+        lines += [derived_line(CHILD.artifact, BASE, by=checker) for checker in checkers]
+        summary = row(CHILD.saying(BASE_LINE, *lines)).summary
+        assert "as claimed by Checking lab" in summary and summary.endswith(f"]{more})")
+
+
 def test_a_derivation_that_nobody_proves_is_a_note_and_no_fact() -> None:
     told = CHILD.saying(BASE_LINE, derived_line(CHILD.artifact, BASE))
     assert row(told) == row(CHILD.saying(BASE_LINE))

@@ -144,9 +144,9 @@ def _conflicting_pairs(votes: list[Vote]) -> Iterator[tuple[str, Vote, Vote]]:
     rounds = list(ratified)
     for intent in votes:
         if isinstance(intent, Intent):
-            earlier = bisect_left(rounds, intent.round)
-            newest = ratified[rounds[earlier - 1]][:2] if earlier else []  # of two, it declares at most one
-            if (hidden := next((ratify for ratify in newest if _conflict(LOCK, intent, ratify)), None)) is not None:
+            newest = rounds[max(bisect_left(rounds, intent.round) - 1, 0) :][:1]
+            suspects = [ratify for at in newest for ratify in ratified[at][:2]]  # of two, it declares at most one
+            if (hidden := next((ratify for ratify in suspects if _conflict(LOCK, intent, ratify)), None)) is not None:
                 yield LOCK, intent, hidden
 
 

@@ -1,0 +1,24 @@
+"""Each row of many verdicts says what it said before, word for word."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.verdict_rows import GOOD, PATH, VERDICTS, differing, read
+
+TABLE = json.loads(PATH.read_text("utf-8"))
+ANEW = "if it is meant, run: PYTHONPATH=tests python -m support.verdict_rows"
+
+
+def test_a_good_artifact_has_every_row_as_it_is_written() -> None:
+    assert read(GOOD.verdict()) == TABLE["good"], ANEW
+
+
+@pytest.mark.parametrize("name", [name for name in VERDICTS if name != "good"])
+def test_what_is_wrong_turns_the_rows_that_are_written_and_no_others(name: str) -> None:
+    assert differing(read(VERDICTS[name]()), TABLE["good"]) == TABLE[name], ANEW
+
+
+def test_the_file_has_no_verdict_that_nothing_makes() -> None:
+    assert set(TABLE) == set(VERDICTS)
