@@ -13,6 +13,7 @@ from comity.trust.policy import (
     Freshness,
     Policy,
     PolicyLines,
+    PolicyTable,
     impossible_rows,
     most_cosigners,
     parse_policy,
@@ -151,6 +152,17 @@ def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None
         pytest.param("[safety]\nallow = ['sha256:12']", id="half a digest"),
         pytest.param("[safety]\nalow = ['pickle']", id="a safety key that is none"),
         pytest.param("[documents]\nrequire = ['diploma']", id="a document that is none"),
+        pytest.param("[licences]\naccept = [5]", id="a licence that is no text"),
+        pytest.param("[licences]\naccepts = []", id="a licence key that is none"),
+        pytest.param("[lineage]\nparents = true", id="a lineage key that is none"),
+        pytest.param("[documents]\nrequired = []", id="a documents key that is none"),
+        pytest.param("[model_signing]\nkey = []", id="a signing key that is none"),
+        pytest.param(
+            "[model_signing]\nsigstore_root = 'federation.json'\nidentity = [{ identity = 'a', issuer = 'b', x = 1 }]",
+            id="an identity key that is none",
+        ),
+        pytest.param("[upstream]\ncorroborate = 1", id="an upstream key that is none"),
+        pytest.param("[upstream]\ncorroborated = 2\n[rows]\nrequire = ['bytes']", id="corroborated, and no artifact"),
         pytest.param("a = [", id="no TOML"),
         pytest.param("a = " + "9" * 5000, id="a number beyond the library's limit"),
         pytest.param("a = " + "[" * 20_000, id="nesting beyond the stack"),
@@ -441,3 +453,36 @@ def test_documents_are_required_each_once() -> None:
     lineage = parse("[lineage]\nparents_by_digest = true\n").lineage
     assert (lineage.by_digest, lineage.no_conflicts) == (True, False)
     assert parse("[lineage]\nrefuse_licence_conflicts = true\n").lineage.no_conflicts
+
+
+def test_a_country_may_be_excluded_that_no_pinned_charter_has() -> None:
+    assert parse('[cosigners]\noutside = ["FR"]\n').cosigners.outside == ("FR",)
+    assert PolicyLines('[b]\nx = [\n"ü",\n]\n').find("b", "x", "ü") == 3
+
+
+def test_an_error_without_a_line_names_none() -> None:
+    for text in ('rows = { require = ["xyz"] }', "publishers = { accept = [5] }", 'rows = { require = ["licence"] }'):
+        with pytest.raises(Malformed) as refused:
+            parse(text)
+        assert not refused.value.why.startswith("line ")
+    with pytest.raises(Malformed, match="must be strings"):
+        PolicyTable({"x": [5]}, "policy.b").strings("x")
+
+
+def test_a_kind_or_format_that_is_near_none_is_told_with_all_there_are() -> None:
+    for text, told in (
+        ('[safety]\nallow = ["pickel"]\n', "did you mean 'pickle'?"),
+        ('[safety]\nallow = ["zzzz"]\n', "kinds are pickle, "),
+    ):
+        with pytest.raises(Malformed) as refused:
+            parse(text)
+        assert told in refused.value.why
+    with pytest.raises(Malformed) as refused:
+        parse('[safety]\nformats = ["zzzz"]\n')
+    assert refused.value.hint.startswith("formats are ")
+
+
+def test_one_of_the_pinned_charters_that_names_a_publisher_is_enough() -> None:
+    full = pinning(FULL)
+    both = replace(full, publishers=frozenset(), bindings={}, pins=(found(nodes(3)).body, FEDERATION.body))
+    assert "key policy" not in impossible_rows(both)

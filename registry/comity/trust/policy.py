@@ -470,7 +470,7 @@ def read_upstream(table: PolicyTable, pins: Sequence[Body]) -> UpstreamRule:
     """Raises Malformed (POLICY-SYNTAX), also for more members than the pinned charters have."""
     corroborated = table.take("corroborated", int, 0)
     table.done()
-    if isinstance(corroborated, bool) or not 0 <= corroborated <= MAX_CORROBORATED:
+    if not 0 <= corroborated <= MAX_CORROBORATED:
         raise malformed(table.what, f"'corroborated' must be a number of members, 0 to {MAX_CORROBORATED}")
     members = len({member.lineage for body in pins for member in body.active})
     if pins and corroborated > members:
