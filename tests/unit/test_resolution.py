@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.claims import Publication
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
-from comity.trust.names import Name, Reference
+from comity.trust.names import Reference
 from comity.trust.resolution import Candidate, Preference, PublisherClaim, select_candidate
-from comity.trust.rotation import KeyState, follow
-from comity.trust.statement import SideObject
-from comity.trust.statements import Licence, Published, sign_published
-from support.world import Identity, identity
-
-OURS, RIVAL = identity("Swiss AI", "CH"), identity("Rival", "SG")
-A, B, C = (Digest(digit * 64) for digit in "abc")
-
-
-def candidate(
-    version: str, artifact: Digest, index: int | None, *, by: Identity = OURS, withdrawn: bool = False
-) -> Candidate:
-    published = Published(
-        by=by.id,
-        name=Name("swiss-ai", "tiny", version),
-        artifact=artifact,
-        manifest=SideObject(artifact, 1),
-        pieces=SideObject(C, 1),
-        licence=Licence("MIT"),
-    )
-    chain = follow(KeyState.of_inception(by.inception), ())
-    return Candidate(
-        Publication(sign_published(published, by.signer), published, by.inception, chain), index, withdrawn
-    )
-
+from support.candidates import OURS, RIVAL, A, B, candidate
+from support.world import Identity
 
 V1, V2 = candidate("v1", A, 3), candidate("v2", B, 7)
 
