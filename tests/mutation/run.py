@@ -3,6 +3,8 @@
 Makes small changes in the modules (`mutants.py`), and counts how many of them the tests notice (`measuring.py`). Prints
 each mutant that survives, and the score of each module. The status is 1 if fewer than `--floor` percent are noticed.
 Mutants that change nothing that a caller can see are listed in `equivalent.toml`, with the reason; they do not count.
+
+Without `--modules` it measures each of `SUITES`, or the one that the seed picks if only a sample is asked for.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,37 +30,49 @@ from mutation.mutants import Mutant, Source
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TRUST: Final = "registry/comity/trust"
-MODULES: Final = (
-    f"{TRUST}/rotation.py",
-    f"{TRUST}/tlog",
-    f"{TRUST}/charter",
-    f"{TRUST}/verify.py",
-    f"{TRUST}/resolution.py",
-    f"{TRUST}/report.py",
-    f"{TRUST}/key_validity.py",
-    f"{TRUST}/policy.py",
-    f"{TRUST}/rows",
-    "registry/comity/transfer/scheduler.py",
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Modules, and the topics in tests/unit and tests/property that start no node and reach them."""
+
+    modules: tuple[str, ...]
+    unit: str
+    properties: str = ""
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        folders = {"unit": self.unit, "property": self.properties}
+        return tuple(
+            f"tests/{folder}/test_{topic}.py" for folder, topics in folders.items() for topic in topics.split()
+        )
+
+
+SUITES: Final = (
+    Suite(
+        (f"{TRUST}/charter", f"{TRUST}/rotation.py"),
+        """charter charter_attacks charter_certificate charter_equivocation charter_succession charter_tally
+        charter_votes charter_voting federation identity key_validity rotation""",
+        "charter_mutations rotation",
+    ),
+    Suite(
+        (f"{TRUST}/tlog",),
+        """checkpoint cosignature cosigned_moments growth merkle misbehaviour note own_vectors public_vectors tiles
+        tlog_mirror tlog_policy tlog_proof tlog_witness witnessing""",
+        "log_formats",
+    ),
+    Suite((f"{TRUST}/rows", f"{TRUST}/verify.py"), "cosigned_moments model_sig_rows verdict_rows verify witnessing"),
+    Suite(
+        (f"{TRUST}/key_validity.py", f"{TRUST}/report.py", f"{TRUST}/resolution.py"),
+        "claimants compromise evaluation key_validity report resolution upstream_choosing witnessing",
+    ),
+    Suite((f"{TRUST}/policy.py",), "policy policy_files safety_row"),
+    Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )
-UNIT: Final = """
-    charter charter_attacks charter_certificate charter_equivocation charter_succession charter_tally charter_votes
-    charter_voting checkpoint claimants claims compromise cosignature cosigned_moments derived documents evaluation
-    federation growth identity key_validity keyless licences lineage merkle misbehaviour model_sig_rows note
-    own_vectors policy public_vectors report resolution rivals rotation safety_row tamper_table tiles tlog_mirror
-    tlog_policy tlog_proof tlog_witness transfer_schedule upstream_choosing upstream_rows verdict verdict_rows verify vouched
-    witnessing
-"""
-PROPERTY: Final = """
-    charter_limits charter_mutations log_formats names_stand report_bytes rotation transfer_schedule
-"""
-TESTS: Final = (
-    *(f"tests/unit/test_{topic}.py" for topic in UNIT.split()),
-    *(f"tests/property/test_{topic}.py" for topic in PROPERTY.split()),
-)
-"""Those that start no node, and reach the modules."""
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 
 Key: TypeAlias = tuple[str, str, str, str]
+Record: TypeAlias = dict[str, Any]
 
 
 def sources(paths: Sequence[str]) -> Iterator[Source]:
@@ -67,17 +84,20 @@ def sources(paths: Sequence[str]) -> Iterator[Source]:
 
 def equivalent() -> dict[Key, str]:
     """The reason why each listed mutant is equivalent, by `Mutant.key`."""
-    listed = tomllib.loads(EQUIVALENT.read_text()).get("equivalent", [])
-    return {(each["module"], each["function"], each["before"], each["after"]): each["reason"] for each in listed}
+    listed = tomllib.loads(EQUIVALENT.read_text("utf-8")).get("equivalent", [])
+    return {_key(each): each["reason"] for each in listed}
 
 
 def survivors(path: Path) -> set[Key]:
     """The mutants that survived in an earlier result."""
-    listed = json.loads(path.read_text())["survivors"]
-    return {(each["module"], each["function"], each["before"], each["after"]) for each in listed}
+    return {_key(each) for each in json.loads(path.read_text("utf-8"))["survivors"]}
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def _key(record: Record) -> Key:
+    return record["module"], record["function"], record["before"], record["after"]
+
+
+def as_record(result: Result) -> Record:
     module, function, before, after = result.mutant.key
     return {
         "module": module,
@@ -90,17 +110,17 @@ def as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def scores(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+def scores(results: Sequence[Record]) -> dict[str, dict[str, float]]:
     """Mutants, those that tests noticed, and their share in percent, by module and `all`."""
     made: Counter[str] = Counter()
     noticed: Counter[str] = Counter()
     for result in results:
-        for name in (result.mutant.source.name, "all"):
+        for name in (result["module"], "all"):
             made[name] += 1
-            noticed[name] += bool(result.killer)
+            noticed[name] += bool(result["killer"])
     return {
         name: {"mutants": made[name], "killed": noticed[name], "percent": round(100 * noticed[name] / made[name], 1)}
-        for name in made
+        for name in sorted(made)
     }
 
 
@@ -111,8 +131,8 @@ def show(result: Result) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(description="Count the small changes of the code that the tests notice.")
-    options.add_argument("--modules", nargs="+", default=MODULES, help="files or folders to change")
-    options.add_argument("--tests", nargs="+", default=TESTS, help="files or folders of the tests")
+    options.add_argument("--modules", nargs="+", help="files or folders to change")
+    options.add_argument("--tests", nargs="+", help="files or folders of the tests; needed with --modules")
     options.add_argument("--sample", type=int, help="try only this many mutants")
     options.add_argument("--seed", type=int, default=0, help="chooses the sample")
     options.add_argument("--again", type=Path, help="try only the survivors of this earlier result")
@@ -122,8 +142,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--list", action="store_true", help="print the mutants, try none")
     chosen = options.parse_args(arguments)
 
-    changed, known = list(sources(chosen.modules)), equivalent()
-    made = [mutant for source in changed for mutant in source.mutants()]
+    if chosen.modules is None and chosen.sample is not None:
+        suite = SUITES[chosen.seed % len(SUITES)]
+        chosen.modules, chosen.tests = suite.modules, suite.tests
+    if chosen.list:
+        modules = chosen.modules or [module for suite in SUITES for module in suite.modules]
+        print(*(mutant for source in sources(modules) for mutant in source.mutants()), sep="\n")
+        return 0
+    results = _each_suite(chosen) if chosen.modules is None else _measured(chosen)
+    return 2 if results is None else _told(results, chosen)
+
+
+def _each_suite(chosen: argparse.Namespace) -> list[Record] | None:
+    """The results of all suites, each measured by a process of its own."""
+    again = ["--again", str(chosen.again)] if chosen.again else []
+    results: list[Record] = []
+    for suite in SUITES:
+        with TemporaryDirectory() as folder:
+            out = Path(folder) / "result.json"
+            what = ["--modules", *suite.modules, "--tests", *suite.tests, *again, "--jobs", str(chosen.jobs)]
+            subprocess.run([sys.executable, __file__, *what, "--floor", "0", "--out", str(out)], check=False)
+            if not out.exists():
+                return None
+            results += json.loads(out.read_text("utf-8"))["results"]
+    return results
+
+
+def _measured(chosen: argparse.Namespace) -> list[Record] | None:
+    changed = list(sources(chosen.modules))
+    measuring = Measuring(changed, _chosen_mutants(changed, chosen), chosen.jobs, show)
+    tests = [str(ROOT / path) for path in chosen.tests]
+    settings = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow and not long"]
+    if pytest.main([*settings, "-q", "-s", *tests], plugins=[measuring]):
+        return None
+    if failing := measuring.baseline.failed if measuring.baseline else ():
+        print("these tests fail without a change:", *failing, sep="\n")
+        return None
+    return [as_record(result) for result in measuring.results]
+
+
+def _chosen_mutants(changed: Sequence[Source], chosen: argparse.Namespace) -> list[Mutant]:
+    known, made = equivalent(), [mutant for source in changed for mutant in source.mutants()]
     for module, function, before, after in set(known) - {mutant.key for mutant in made}:
         if module in {source.name for source in changed}:
             print(f"listed as equivalent, but not made: {module}: {function}: {before}  ->  {after}")
@@ -133,29 +192,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mutants = [mutant for mutant in mutants if mutant.key in survived]
     if chosen.sample is not None:
         mutants = random.Random(chosen.seed).sample(mutants, min(chosen.sample, len(mutants)))
-    if chosen.list:
-        print(*mutants, sep="\n")
-        return 0
-    return measure(changed, mutants, chosen)
+    return mutants
 
 
-def measure(changed: Sequence[Source], mutants: Sequence[Mutant], chosen: argparse.Namespace) -> int:
-    measuring = Measuring(changed, mutants, chosen.jobs, show)
-    tests = [str(ROOT / path) for path in chosen.tests]
-    settings = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow and not long"]
-    if status := pytest.main([*settings, "-q", "-s", *tests], plugins=[measuring]):
-        return int(status)
-    if failing := measuring.baseline.failed if measuring.baseline else ():
-        print("these tests fail without a change:", *failing, sep="\n")
-        return 2
-    found = scores(measuring.results)
+def _told(results: Sequence[Record], chosen: argparse.Namespace) -> int:
+    found = scores(results)
     if chosen.out:
-        kept = [as_json(result) for result in measuring.results]
-        lost = [each for each in kept if not each["killer"]]
-        chosen.out.write_text(json.dumps({"scores": found, "survivors": lost, "results": kept}, indent=1) + "\n")
+        lost = [each for each in results if not each["killer"]]
+        document = {"scores": found, "survivors": lost, "results": results}
+        chosen.out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
     for name, score in found.items():
         print(f"{score['percent']:5.1f} %  {score['killed']:4} of {score['mutants']:4}  {name}")
-    return int(found["all"]["percent"] < chosen.floor)
+    return int(bool(results) and found["all"]["percent"] < chosen.floor)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mutation.mutants import Source
-from mutation.run import MODULES, equivalent, sources
+from mutation.run import SUITES, equivalent, sources
 
 RUN = Path(__file__).with_name("run.py")
 MODULE = '''
@@ -116,5 +116,5 @@ def test_what_is_changed(tmp_path: Path, code: str, changes: set[str]) -> None:
 
 
 def test_each_mutant_listed_as_equivalent_has_a_reason() -> None:
-    modules = {source.name for source in sources(MODULES)}
+    modules = {source.name for suite in SUITES for source in sources(suite.modules)}
     assert all(key[0] in modules and reason for key, reason in equivalent().items())
