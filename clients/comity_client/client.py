@@ -73,7 +73,7 @@ from comity_client.pull.destinations import (
     local_copy_loader,
     reference_of,
 )
-from comity_client.pull.keyless import keyless_for
+from comity_client.pull.model_sig import keyless_for
 from comity_client.pull.pull import PullContext, Pulled, destination_of, pull
 from comity_client.reports import CheckedReport, check_signer, read_signed, sign_report
 from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles

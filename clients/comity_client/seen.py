@@ -32,6 +32,7 @@ from comity.trust.encoding import (
     sha256,
 )
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.evidence import EvidenceReader
 from comity.trust.resolution import PublisherClaim
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey, open_checkpoint, verified_cosigners
@@ -59,20 +60,21 @@ class LogContradiction:
 
 
 class SeenLogs:
-    """Log memory in `folder`, which must exist. Methods raise Malformed if a file is corrupt, OutOfSpace,
-    Unavailable."""
+    """Log memory in `folder`, which must exist. A stored note that did not change is not verified again. Methods raise
+    Malformed if a file is corrupt, OutOfSpace, Unavailable."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._reader = EvidenceReader()
         self._logs, self._misbehaviour = folder / "logs", folder / "misbehaviour"
         with durable.disk_errors(f"{folder} was not opened"):
             for made in (self._logs, self._misbehaviour):
                 durable.make_folders(made, mode=0o700)
 
     def newest(self, log: VerifierKey) -> SignedNote | None:
-        """Return the newest note of a log, its signature verified again; None if there is none."""
+        """Return the newest note of a log, its signature verified; None if there is none."""
         try:
-            note = SignedNote.parse(read_bounded(self._path(log), MAX_NOTE))
+            note = self._reader.note(read_bounded(self._path(log), MAX_NOTE))
         except NotFound:
             return None
         open_checkpoint(note, log)

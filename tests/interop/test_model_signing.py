@@ -12,7 +12,7 @@ from comity.trust.evidence import MODEL_SIG, PACK
 from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity
-from comity_client.pull.keyless import verify_keyless
+from comity_client.pull.model_sig import verify_keyless
 from support import model_sig
 from support.model_sig import FILES, KEY, signed
 from support.model_sig_table import DOCUMENT, Said, compare, document, reference

@@ -19,7 +19,7 @@ from comity.trust.verify import verify
 from comity.verifier import collect_evidence, main
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.pull.keyless import keyless_for, verify_keyless
+from comity_client.pull.model_sig import keyless_for, verify_keyless
 from support.model_sig import FILES, changed, flipped, folder
 from support.sigstore_site import Site
 

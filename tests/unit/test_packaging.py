@@ -38,7 +38,7 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry": BASE,
     "clients/comity_client/signing/pkcs11.py": BASE | PKCS11,
     "clients/comity_client/scan_child.py": SCAN,
-    "clients/comity_client/pull/keyless.py": BASE | SIGSTORE,
+    "clients/comity_client/pull/model_sig.py": BASE | SIGSTORE,
     "clients": BASE,
 }
 PROVIDERS = {

@@ -56,8 +56,7 @@ from comity_client.pull.destinations import (
     require_space,
 )
 from comity_client.pull.fetch import BytesBySource, Layouts, PlacedPieces, PullFetch, locked, named_indexes
-from comity_client.pull.keyless import keyless_for
-from comity_client.pull.model_sig import fetched_model_sig, policy_before_fetch
+from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
 from comity_client.seen import SeenLogs
 from comity_client.session import Session, node_sources
 
