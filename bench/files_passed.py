@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -102,8 +103,7 @@ async def cosigned(writer: NodeHome, cosigner: NodeHome) -> Passed:
         """Threads of a pool do not know on whose behalf they run; a round waits for them."""
         return IN_ROUND.get() or (rounds[0] > 0 and threading.current_thread() is not threading.main_thread())
 
-    Peers._round = watched  # type: ignore[method-assign, assignment]
-    with passing(wanted) as seen:
+    with patch.object(Peers, "_round", watched), passing(wanted) as seen:
         async with serving(cosigner), cosigner.client() as client:
 
             async def has_cosigned() -> bool:
@@ -113,7 +113,6 @@ async def cosigned(writer: NodeHome, cosigner: NodeHome) -> Passed:
                 )
 
             await until(has_cosigned, patience=60, what="the cosignature")
-    Peers._round = real  # type: ignore[method-assign]
     return seen
 
 
