@@ -1,8 +1,9 @@
-"""`comity init` and `comity found`, typed as their help says, in a shell that expands the patterns."""
+"""`comity init` and `comity found`, typed as the guide for operators says, in a shell that expands the patterns."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from comity.trust.charter.federation import Federation
 
 COMITY = Path(sys.executable).with_name("comity")
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "operator.md"
+FOUNDERS = ("ch", "es", "kr")
 
 
 def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
@@ -18,31 +21,55 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
+def typed(folder: Path, line: str) -> str:
+    """What a command that works writes to standard error."""
+    ran = shell(folder, line)
+    assert ran.returncode == 0, f"{line}\n{ran.stderr}"
+    return ran.stderr
+
+
+def of(code: str, line: str) -> str:
+    """A line of the guide, as the founder of `code` types it."""
+    return line.replace("CH", code.upper()).replace("-ch", f"-{code}")
+
+
+@pytest.fixture(name="lines")
+def _lines() -> list[str]:
+    section = GUIDE.read_text().split("## Found or join a federation")[1].split("\n## ")[0]
+    blocks = re.findall(r"```\n(.*?)```", section, re.S)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
 @pytest.fixture(name="folder")
-def _folder(tmp_path: Path) -> Path:
-    """Three members' homes, and their cards side by side."""
-    for code in ("ch", "es", "kr"):
-        where = "--mutual 127.0.0.1:7443 --open 127.0.0.1:7444"
-        made = shell(tmp_path, f"comity init --jurisdiction {code.upper()} --org X-{code} --name node-{code} {where}")
-        assert made.returncode == 0, made.stderr
-        assert "this node advertises 127.0.0.1:7443" in made.stderr
-        (tmp_path / f"node-card-{code}.json").write_bytes((tmp_path / f"node-{code}" / "node-card.json").read_bytes())
+def _folder(tmp_path: Path, lines: list[str]) -> Path:
+    """Three founders' homes, and their cards side by side."""
+    for code in FOUNDERS:
+        typed(tmp_path, of(code, lines[0]))
+        card = (tmp_path / f"node-{code}.example.org" / "node-card.json").read_bytes()
+        (tmp_path / f"node-card-{code}.json").write_bytes(card)
     return tmp_path
 
 
-def test_the_examples_found_a_federation_as_they_stand(folder: Path) -> None:
-    drafted = shell(folder, "comity found draft node-card-*.json --out genesis.json")
-    assert drafted.returncode == 0, drafted.stderr
-    assert "needs all 3 members" in drafted.stderr
-    for code in ("ch", "es", "kr"):
-        signed = shell(folder, f"comity found consent genesis.json --dir node-{code} --out consent-{code}.line --yes")
-        assert signed.returncode == 0, signed.stderr
-    sealed = shell(folder, "comity found seal genesis.json consent-*.line node-card-*.json --out federation.json")
-    assert sealed.returncode == 0, sealed.stderr
-    assert len(Federation.parse((folder / "federation.json").read_bytes()).nodes) == 3
+def test_the_guide_founds_a_federation_as_it_stands(folder: Path, lines: list[str]) -> None:
+    draft, consent, seal, copy = lines[1:5]
+    assert "needs all 3 members" in typed(folder, draft)
+    for code in FOUNDERS:
+        typed(folder, f"{of(code, consent)} --yes")
+    typed(folder, seal)
+    for code in FOUNDERS:
+        typed(folder, of(code, copy))
+        file = folder / f"node-{code}.example.org" / "federation.json"
+        assert len(Federation.parse(file.read_bytes()).nodes) == 3
 
 
-def test_ports_that_collide_are_refused_before_anything_is_written(folder: Path) -> None:
-    ran = shell(folder, "comity init --jurisdiction SG --org X --name node-sg --open 127.0.0.1:7480")
+def test_ports_that_collide_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    ran = shell(tmp_path, "comity init --jurisdiction SG --org X --name node-sg --open 127.0.0.1:7480")
     assert (ran.returncode, "PORT-TWICE" in ran.stderr) == (3, True), ran.stderr
-    assert not (folder / "node-sg").exists()
+    assert not (tmp_path / "node-sg").exists()
+
+
+def test_an_address_that_others_cannot_reach_is_said_to_be_one(tmp_path: Path) -> None:
+    assert "127.0.0.1:7443" in typed(tmp_path, "comity init --jurisdiction SG --org X --name node-sg")
+    assert "advertises" not in typed(
+        tmp_path, "comity init --jurisdiction SG --org X --name n --mutual a.example:1 --open a.example:2"
+    )
