@@ -63,7 +63,15 @@ from comity_client.publish import (
     publish_statement,
     vouch,
 )
-from comity_client.publishers import Publisher, change_keys, find_publisher, lost_key, new_publisher, publishers
+from comity_client.publishers import (
+    Publisher,
+    change_keys,
+    default_home_log,
+    find_publisher,
+    lost_key,
+    new_publisher,
+    publishers,
+)
 from comity_client.pull.destinations import (
     LocalCopy,
     cached,
@@ -259,10 +267,12 @@ class Client:
         """Raises Equivocation, Untrusted, NotFound, Unavailable."""
         return self._user.run(lambda session: inspect.check_log(session, self._user.seen_logs(), origin))
 
-    def new_publisher(self, label: str, jurisdiction: str, home_origin: str) -> Publisher:
-        """Create an identity. Raises Conflict, Malformed."""
+    def new_publisher(self, label: str, jurisdiction: str, home_origin: str | None = None) -> Publisher:
+        """Create an identity. `home_origin` is its home log, empty for none; None selects the log of a member of a
+        pinned federation, of the same jurisdiction if there is one. Raises Conflict, Malformed."""
         folder = self.home.ensure(self.home.publishers)
-        return new_publisher(folder, label=label, jurisdiction=jurisdiction, home=home_origin)
+        home = default_home_log(self._user.pins(), jurisdiction) if home_origin is None else home_origin
+        return new_publisher(folder, label=label, jurisdiction=jurisdiction, home=home)
 
     def change_keys(
         self,

@@ -13,13 +13,14 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
+from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.identity import Inception, KeySet, check_inception, sign_inception
@@ -91,6 +92,17 @@ class Publisher:
         entry = sign_published(published, self.signer())
         durable.write_file(path, entry.line + b"\n", point="statement")
         return entry
+
+
+def default_home_log(pins: Iterable[Federation], jurisdiction: str) -> str:
+    """The log of a node in a pinned federation, of a member in this jurisdiction if there is one; empty if none is."""
+    found = []
+    for pin in pins:
+        members = {member.id: member for member in pin.body.members}
+        for node in pin.nodes:
+            seat = members.get(node.record.member)
+            found.append((seat is None or seat.jurisdiction != jurisdiction, node.record.origin))
+    return min(found, default=(True, ""))[1]
 
 
 def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> Publisher:

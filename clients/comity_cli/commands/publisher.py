@@ -18,14 +18,21 @@ def command() -> None:
     """Manage publisher identities. A publisher signs "these bytes are my model". No seat or node is needed for it."""
 
 
-@examples("comity publisher new 'Swiss AI' --jurisdiction CH --home node-ch.example.org/log")
+@examples(
+    "comity publisher new 'Swiss AI' --jurisdiction CH",
+    "comity publisher new 'Swiss AI' --jurisdiction CH --home node-ch.example.org/log",
+)
 @command.command("new", short_help="Make a publisher identity.")
 @click.argument("label")
 @click.option(
     "--jurisdiction", required=True, help="The claimed jurisdiction; cosigners of that jurisdiction do not count."
 )
-@click.option("--home", default="", help="The log (origin) that orders its statements, such as a yank.")
-def new(label: str, jurisdiction: str, home: str) -> None:
+@click.option(
+    "--home",
+    metavar="ORIGIN",
+    help="The log that orders its versions; '' for none. Default: a pinned member's, of its jurisdiction.",
+)
+def new(label: str, jurisdiction: str, home: str | None) -> None:
     """Make hybrid keys (Ed25519 and ML-DSA-65) and an identity with these keys. The keys stay on this machine."""
     out = output()
     publisher = client().new_publisher(label, jurisdiction, home)
@@ -33,8 +40,12 @@ def new(label: str, jurisdiction: str, home: str) -> None:
     out.fact("id", publisher.id)
     out.fact("spelled", format_id(publisher.id))
     out.fact("on the phone", syllables(publisher.id))
+    out.fact("home log", publisher.home or "none: its versions are ordered by their names")
     out.fact("keys", f"{publisher.folder}: move recovery.pem to another place")
-    out.document("publisher", {"id": publisher.id, "label": publisher.label, "folder": str(publisher.folder)})
+    out.document(
+        "publisher",
+        {"id": publisher.id, "label": publisher.label, "home": publisher.home, "folder": str(publisher.folder)},
+    )
     out.hint("comity publish DIR --as namespace/name@v1 --licence SPDX-ID --node NODE")
 
 

@@ -11,12 +11,16 @@ A claimant is a publisher, or the upstream repository of that name, which member
 rivals: they are reported and do not change the result. Without a preference between several claimants, or if a
 publisher contradicts itself, the name is not resolved and the error lists them.
 
+A bare name is the newest version: the last one in the publisher's home log, or, if that log has none, the last one by
+its name.
+
 If nodes observed different bytes for one commit, the artifact that most members fetched counts, or, if that is equal,
 the one that most members saw first. The others are reported as a dispute. Source: protocol, sections 5 and 6a.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,8 +173,7 @@ def select_candidate(
         preferences: preferred claimants of the name; the first one decides (see `preferred_claimant`).
 
     Raises NotFound (NOT-PUBLISHED, ALL-WITHDRAWN); PolicyNotMet if only the owner can decide: several claimants and no
-    preference (NAME-DISPUTED), several digests for one version (VERSION-DISPUTED), versions without an order
-    (NO-ORDER).
+    preference (NAME-DISPUTED), several digests for one version (VERSION-DISPUTED).
     """
     owned = _candidates_of_claimant(reference, candidates, preferences)
     if reference.version is not None:
@@ -183,7 +186,7 @@ def select_candidate(
             hint=f"comity pull {owned[0].publication.published.name}",
             code="ALL-WITHDRAWN",
         )
-    return _single(reference, _newest(reference, available))
+    return _single(reference, _newest(available))
 
 
 def _candidates_of_claimant(
@@ -217,21 +220,27 @@ def _not_published(repository: str, preference: Preference | None, labels: dict[
     return why, f"comity trust bind {repository.partition('/')[0]} IDENTITY"
 
 
-def _newest(reference: Reference, candidates: list[Candidate]) -> list[Candidate]:
-    """The candidates of the newest version: the last one in the publisher's home log."""
-    if len(_versions(candidates)) == 1:
-        return candidates
+def _newest(candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates of the newest version: the last one in the publisher's home log. If that log has none of them (the
+    publisher has no home log, or that log is lost), the names of the versions decide."""
     ordered = [candidate for candidate in candidates if candidate.index is not None]
-    if not ordered:
-        versions = ", ".join(_versions(candidates))
-        raise PolicyNotMet(
-            f"{reference} has several versions and no order",
-            why=f"{versions} are not in the publisher's home log, and only that log orders versions",
-            hint=f"comity pull {candidates[0].publication.published.name}",
-            code="NO-ORDER",
-        )
-    newest = max(ordered, key=lambda candidate: candidate.index or 0)
-    return [candidate for candidate in candidates if candidate.version == newest.version]
+    if ordered:
+        newest = max(ordered, key=lambda candidate: candidate.index or 0).version
+    else:
+        newest = max(_versions(candidates), key=version_order)
+    return [candidate for candidate in candidates if candidate.version == newest]
+
+
+def version_order(version: str) -> tuple[list[tuple[int, str]], bool, list[tuple[int, str]], str]:
+    """A key that sorts names of versions, oldest first: numbers by their value (v9 before v10), and a name with a
+    suffix after `-` before the name without it (v2-rc1 before v2), as in Semantic Versioning 2.0.0, section 11."""
+    core, _, suffix = version.partition("-")
+    return _natural(core), not suffix, _natural(suffix), version
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _single(reference: Reference, candidates: list[Candidate]) -> Candidate:
