@@ -267,6 +267,7 @@ def test_an_accusation_brings_both_lines_and_names_the_liar(room: Assembly) -> N
         replace(statement, objects=statement.objects[::-1]),
         replace(statement, body={**statement.body, "kind": "treason"}),
         replace(statement, predicate="advisory"),
+        replace(statement, predicate="draft"),
         replace(statement, body={**statement.body, "note": "more"}),
     ):
         with pytest.raises(Malformed):

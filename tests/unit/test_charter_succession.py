@@ -88,6 +88,13 @@ def test_a_newcomer_is_what_its_inception_says() -> None:
         check_new_seat(publisher.member, publisher.inception)
 
 
+def test_the_inception_of_another_member_gives_no_seat() -> None:
+    for inception in (HEIR.inception, None):
+        with pytest.raises(Untrusted) as caught:
+            check_new_seat(replace(HEIR.member, id=NEWCOMER.id), inception)
+        assert caught.value.code == "CHARTER-INCEPTION"
+
+
 def test_no_vote_re_keys_a_seat() -> None:
     thief = seat("YY", CLASSICAL).member
     assert refusal(with_first(keys=thief.keys)) == "CHARTER-REKEYED"
