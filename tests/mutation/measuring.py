@@ -30,6 +30,7 @@ from mutation.mutants import Mutant, Source
 MEMORY: Final = 2 << 30
 """Bytes that a mutant may use beyond what its process starts with."""
 MOST_CALLS: Final = 1000
+"""Calls of one function that are traced in one test."""
 BROKEN: Final = 3
 """Exit status of a child process that could not run its mutant."""
 
@@ -41,7 +42,6 @@ class Result:
     mutant: Mutant
     tests: int
     killer: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,17 @@ class Measuring:
         baseline: Baseline,
     ) -> None:
         waiting = list(reversed(self._mutants))
-        running: dict[int, tuple[Mutant, int, int, float]] = {}
+        running: dict[int, tuple[Mutant, int, int]] = {}
         while waiting or running:
             while waiting and len(running) < self._jobs:
                 mutant = waiting.pop()
                 tests = self._order(mutant, baseline)
                 live = functions.get((str(mutant.source.path), *mutant.where), [])
                 pid, pipe = _start(mutant, live, [items[name] for name in tests], baseline.seconds)
-                running[pid] = mutant, len(tests), pipe, time.monotonic()
+                running[pid] = mutant, len(tests), pipe
             pid, status = os.wait()
-            mutant, count, pipe, started = running.pop(pid)
-            result = Result(mutant, count, _killer(pipe, status), time.monotonic() - started)
+            mutant, count, pipe = running.pop(pid)
+            result = Result(mutant, count, _killer(pipe, status))
             self._killers[mutant.where, result.killer] += 1
             self.results.append(result)
             self._report(result)
