@@ -112,3 +112,26 @@ def test_a_forged_notice_counts_for_nothing() -> None:
     lost = Compromise(OWNER.signer.public.id, HOME, 0)
     said = Advisory(OWNER.inception.author, OWNER.id, "key-compromise", "high", "", lost)
     assert key_policy(GOOD.saying(sign_advisory(said, identity("Rival", "SG").signer).line)) == key_policy(GOOD)
+
+
+def test_a_notice_counts_only_about_a_key_that_signed_and_about_its_own_identity() -> None:
+    rival = identity("Rival", "SG")
+    own, other = OWNER.signer.public.id, rival.signer.public.id
+    for by, about, key, signer in (
+        (OWNER, OWNER, other, OWNER),
+        (OWNER, rival, own, OWNER),
+        (rival, OWNER, own, OWNER),
+        (OWNER, OWNER, own, rival),
+    ):
+        lost = Compromise(key, HOME, 0)
+        said = Advisory(by.inception.author, about.id, "key-compromise", "critical", "", lost)
+        line = sign_advisory(said, signer.signer).line
+        assert key_policy(GOOD.saying(rival.entry.line, line)) == key_policy(GOOD)
+    yanked = sign_advisory(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).line
+    assert key_policy(GOOD.saying(yanked)) == key_policy(GOOD)
+
+
+def test_notices_are_shown_with_the_lowest_entry_first() -> None:
+    texts = [fact.text for fact in GOOD.saying(*map(notice, (9, 12, 7, 8))).verdict().row("time").facts]
+    entries = [text.split(" of ")[0].rsplit(" ", 1)[1] for text in texts if "is compromised from entry" in text]
+    assert entries == ["7", "8", "9", "12"]
