@@ -82,6 +82,8 @@ def test_the_owners_binding_or_the_pinned_charter_names_the_claimant() -> None:
     pinned = replace(Policy(), pins=(found(nodes(), {"swiss-ai": charter.id}).chain[-1],))
     assert bound_claimant(pinned, "swiss-ai/tiny") == Preference(PublisherClaim(charter.id), "pinned")
     assert bound_claimant(pinned, "tiny/swiss-ai") is None
+    elsewhere = replace(pinned, bindings={"other": owner.id})
+    assert bound_claimant(elsewhere, "swiss-ai/tiny") == Preference(PublisherClaim(charter.id), "pinned")
     for spelt in ("swiss-ai", "Swiss-AI"):
         both = replace(pinned, bindings={"other": charter.id, spelt: owner.id})
         assert bound_claimant(both, "swiss-ai/tiny") == Preference(PublisherClaim(owner.id), "bound")

@@ -129,8 +129,8 @@ def test_a_version_at_the_beginning_of_the_log_is_older_than_the_next() -> None:
 
 
 def test_withdrawn_versions_are_listed() -> None:
-    withdrawn = [candidate("v2", B, 2, withdrawn=True), candidate("v1", A, 1, withdrawn=True)]
-    assert refused(BARE, withdrawn, bound(OURS)).why == "its publisher withdrew v1, v2"
+    withdrawn = [candidate(f"v{number}", A, number, withdrawn=True) for number in (3, 5, 2, 4, 1)]
+    assert refused(BARE, withdrawn, bound(OURS)).why == "its publisher withdrew v1, v2, v3, v4, v5"
     disputed = refused(EXACT, [candidate("v1", B, 1), candidate("v1", A, 2)], bound(OURS))
     assert f"sha256:{A}, sha256:{B}" in disputed.why
 
