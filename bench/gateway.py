@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from comity.node.served import LOCATION_SECONDS
+from comity.node.metrics import LOCATION_SECONDS
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.wire.client import NodeClient

@@ -14,9 +14,8 @@ from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
 from comity.node.keys import NodeKeys
 from comity.node.members import Membership, Seat
-from comity.node.metrics import Metrics
+from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProviders, Metrics, ServedBytes
 from comity.node.own_log import LedgerMark
-from comity.node.served import LOCATION_SECONDS, LocationProvider, LocationProviders, ServedBytes
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.charter.federation import Federation

@@ -12,8 +12,7 @@ from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer, ArtifactService
 from comity.wire import limits
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
-from comity.wire.messages import LocatedEntry, decode_located, encode_located
-from comity.wire.services import Context, at_most
+from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
 
 
 @dataclass(frozen=True, slots=True)

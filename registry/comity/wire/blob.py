@@ -17,7 +17,7 @@ from comity.v1.blob_pb2_grpc import BlobServiceServicer, BlobServiceStub
 from comity.wire import limits
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
-from comity.wire.services import Context
+from comity.wire.messages import Context
 
 
 @dataclass(frozen=True, slots=True)

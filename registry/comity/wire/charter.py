@@ -17,9 +17,8 @@ from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_line, read_many
-from comity.wire.messages import LocatedEntry, decode_located, encode_located
+from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
 from comity.wire.node import Charter, charter_parts, decode_charter, encode_charter, join_charter
-from comity.wire.services import Context, at_most
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from comity.wire.limits import (
     read_origin,
     read_text,
 )
-from comity.wire.services import Context, at_most, batches
+from comity.wire.messages import Context, at_most, batches
 
 
 @dataclass(frozen=True, slots=True)

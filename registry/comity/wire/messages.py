@@ -1,4 +1,4 @@
-"""The parts of messages that several services use, as frozen values.
+"""What the modules of the services share: values that several of them use, and helpers of their servicers.
 
 Each service has a module named as its .proto file, with its values, their codec, its calls and its servicer. Digests
 are 64 hex digits, times Unix seconds, sizes bytes, indexes counted from 0. Each message has a pair of functions
@@ -8,16 +8,27 @@ notes and proofs are unverified bytes.
 `GatewayUrl` is the URL of a gateway. It comes from unknown nodes and goes into command lines and configuration files,
 so it may contain only letters, digits and `:/.-_~[]`, none of which ends a word, a quotation or a line, and it cannot
 contain a secret. Quote it nevertheless.
+
+The module of each service has a protocol, which the node implements, and its servicer. Methods of a protocol may raise
+any error of comity.trust.errors, which is sent to the caller as a status. Arguments are within `limits`, and otherwise
+unchecked. Iterators are read with back-pressure, and closed when the caller disconnects. Data iterators yield chunks of
+64 KiB to 1 MiB, except the last. No method may block the event loop. Servicers convert messages to values and back,
+check limits, and split answers into messages. They have no other logic.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias, TypeVar
+
+import grpc
 
 from comity.trust.errors import Malformed
 from comity.v1 import types_pb2
+from comity.wire import limits
 from comity.wire.limits import GATEWAY_URL, read_integer, read_line, read_origin
 from comity.wire.tls import Address
 
@@ -77,3 +88,30 @@ def decode_located(message: types_pb2.Located) -> LocatedEntry:
 
 GO_AHEAD: Final = ("comity-go-ahead", "1")
 """The initial metadata that asks the client for the chunks of an upload."""
+
+V = TypeVar("V")
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+def batches(lines: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:
+    """Splits lines into batches that fit into one message: at most CHUNK bytes and BATCH_LINES lines."""
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        if batch and (size + len(line) > limits.CHUNK or len(batch) == limits.BATCH_LINES):
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line)
+    if batch:
+        yield tuple(batch)
+
+
+async def at_most(count: int, values: AsyncGenerator[V, None]) -> AsyncGenerator[V, None]:
+    """Yields the first `count` values, then closes the iterator."""
+    async with aclosing(values):
+        async for value in values:
+            if count == 0:
+                return
+            count -= 1
+            yield value

@@ -12,8 +12,7 @@ from comity.v1.node_pb2_grpc import NodeServiceServicer, NodeServiceStub
 from comity.wire import limits
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
-from comity.wire.messages import GatewayUrl
-from comity.wire.services import Context, batches
+from comity.wire.messages import Context, GatewayUrl, batches
 
 
 @dataclass(frozen=True, slots=True)

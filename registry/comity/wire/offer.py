@@ -23,8 +23,7 @@ from comity.wire.access import require_operator
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_log, read_many, read_text
-from comity.wire.messages import LocatedEntry, decode_located, encode_located
-from comity.wire.services import Context
+from comity.wire.messages import Context, LocatedEntry, decode_located, encode_located
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +417,7 @@ class OfferCalls(ServiceCalls):
 
 
 class OfferService(Protocol):
-    """The implementation behind `OfferServicer`. See `services` for the rules of its methods."""
+    """The implementation behind `OfferServicer`. See `messages` for the rules of its methods."""
 
     def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]: ...
 

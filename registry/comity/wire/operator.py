@@ -19,7 +19,7 @@ from comity.wire.access import require_operator
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
-from comity.wire.services import Context
+from comity.wire.messages import Context
 
 
 @dataclass(frozen=True, slots=True)

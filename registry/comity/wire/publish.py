@@ -14,8 +14,7 @@ from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_line, read_many, read_origin
-from comity.wire.messages import GO_AHEAD
-from comity.wire.services import Context
+from comity.wire.messages import GO_AHEAD, Context
 
 
 @dataclass(frozen=True, slots=True)

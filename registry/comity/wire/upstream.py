@@ -16,7 +16,7 @@ from comity.wire.access import require_operator
 from comity.wire.calls import Calls, ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
-from comity.wire.services import Context
+from comity.wire.messages import Context
 
 STATES: Final = ("same", "changed", "gone")
 
@@ -187,7 +187,7 @@ class UpstreamCalls(ServiceCalls):
 
 
 class ImportService(Protocol):
-    """The service logic, for operators only. For rules that apply to all methods see `services`."""
+    """The service logic, for operators only. For rules that apply to all methods see `messages`."""
 
     def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
         """Import events, one at least every few seconds, `ImportDone` last. Closing the generator stops the import."""

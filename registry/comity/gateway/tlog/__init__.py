@@ -11,5 +11,4 @@ logs      the known logs, by origin and by prefix
 witness   add-checkpoint, and the key of the plain witness
 mirror    add-entries
 tiles     checkpoints and tiles
-routes    the routes of all of them
 """

@@ -8,7 +8,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.node.members import Membership
-from comity.node.served import LocationProviders, ReadRecord, ServedBytes
+from comity.node.metrics import LocationProviders, ReadRecord, ServedBytes
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound

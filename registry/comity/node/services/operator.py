@@ -12,11 +12,11 @@ from comity.ledger.log_store import LogState
 from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.importing.importer import disputes
 from comity.node.members import Membership
+from comity.node.metrics import ServedBytes
 from comity.node.offers.index import OfferIndex
 from comity.node.publishing import Submissions
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.served import ServedBytes
 from comity.node.services.charter import CharterService
 from comity.node.services.node import SOFTWARE
 from comity.node.threads import AsyncLedger, Clock, Pools
