@@ -41,7 +41,7 @@ def schedule(pieces: int, limits: TransferLimits | None = None, **rates: float |
 def deliver(plan: Schedule, request: RangeRequest, now: float) -> None:
     """The rest of the request arrives and is right."""
     for piece in range(request.at, request.stop):
-        assert plan.begin(request, piece)
+        assert plan.begin(request, piece, now)
         request.received += MIB
         assert plan.verified(request, piece, now)
     plan.ended(request)
@@ -71,9 +71,9 @@ def test_the_rest_is_shared_where_several_sources_are_up() -> None:
 def test_the_second_request_comes_when_the_first_is_on_its_last_piece() -> None:
     plan = schedule(100, TransferLimits(run_seconds=1.0), a=3.0 * MIB)
     [request] = plan.assign(0.0)
-    plan.begin(request, 1)
+    plan.begin(request, 1, 0.0)
     assert plan.assign(0.0) == []
-    plan.begin(request, 2)
+    plan.begin(request, 2, 0.0)
     assert [r.first for r in plan.assign(0.0)] == [3]
 
 
@@ -81,7 +81,7 @@ def test_what_a_failed_request_did_not_bring_is_to_do_again() -> None:
     plan = schedule(8, a=FAST, b=FAST)
     a, _ = plan.assign(0.0)
     assert (a.first, a.stop) == (0, 2)
-    plan.begin(a, 1)
+    plan.begin(a, 1, 1.0)
     plan.verified(a, 0, 1.0)
     plan.failed(a, SILENT, 3.0, 0.0)
     again = plan.assign(10.0)[0]
@@ -230,9 +230,8 @@ def test_of_two_holders_that_drip_one_gives_way_to_a_third() -> None:
     [a] = plan.assign(0.0)
     [b] = plan.assign(1.0)
     a.received, b.received = MIB // 2, 1
-    assert plan.assign(10.0) == [] and a.active and not b.active
-    plan.ended(b)
     [c] = plan.assign(10.0)
+    assert a.active and not b.active
     assert plan.holders(0) == (a, c)
 
 
@@ -253,6 +252,50 @@ def test_a_waiting_source_displaces_the_slowest_request_when_all_streams_are_tak
     plan.ended(a)
     [c] = plan.assign(3.0)
     assert (c.source.value, c.first) == ("c", 0)
+
+
+def test_a_source_that_holds_back_the_last_bytes_does_not_keep_the_piece() -> None:
+    plan = schedule(1, a=FAST, b=FAST)
+    [a] = plan.assign(0.0)
+    a.received = MIB - 600
+    assert plan.assign(1.0) == [], "it is expected at once"
+    a.received += 2
+    [b] = plan.assign(3.0)
+    assert plan.holders(0) == (a, b)
+
+
+def test_the_source_that_used_the_fewest_turns_keeps_its_request_for_one() -> None:
+    plan = schedule(10, TransferLimits(streams=2), a=None, b=None, c=FAST)
+    plan._sources["c"].backoff_until = 1.0
+    plan._sources["a"].turns, plan._sources["b"].turns = 1, 2
+    a, b = plan.assign(0.0)
+    a.received, b.received = 10, 20
+    assert plan.assign(3.0) == [] and a.active and not b.active
+    plan.ended(b)
+    [c] = plan.assign(3.0)
+    plan._sources["b"].backoff_until = 0.0
+    plan._sources["b"].rate = FAST
+    c.received = MIB - 1
+    assert plan.assign(5.9) == [] and a.active
+    assert plan.assign(6.0) == [] and not a.active
+    assert [plan._sources[name].turns for name in "abc"] == [2, 2, 0]
+
+
+def test_a_verified_piece_leaves_a_source_the_turn_that_it_needs() -> None:
+    plan = schedule(2, a=None)
+    plan._sources["a"].turns = 5
+    first, second = plan.assign(0.0)
+    deliver(plan, first, 10.0)
+    assert plan._sources["a"].turn(TransferLimits()) == 12.0
+    deliver(plan, second, 10.0)
+
+
+def test_bytes_that_are_not_verified_do_not_make_a_source_look_fast() -> None:
+    plan = schedule(2, a=10.0, b=FAST)
+    a, _ = plan.assign(0.0)[::-1]
+    a.received = MIB - 1
+    plan.failed(a, SILENT, 0.1, 0.0)
+    assert plan._sources["a"].rate == 10.0
 
 
 def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:

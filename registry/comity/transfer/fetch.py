@@ -495,7 +495,7 @@ class _Streams:
         try:
             async with aclosing(source.read(self._want.digest, offset, length)) as chunks:
                 answer = RangeStream(chunks, read_timeout=self._limits.read_timeout)
-                while self._schedule.begin(request, piece):
+                while self._schedule.begin(request, piece, self._now()):
                     self._changed.set()
                     buffer = await self._receiver.buffers.take()
                     try:

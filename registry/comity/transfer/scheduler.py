@@ -7,8 +7,10 @@ numbers come from measurements of three policies over slow and malicious links):
     an unknown source, about `run_seconds` worth for a known one, a share of the rest if several sources are available.
 (2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle.
 (3) When no piece is left to take, a source takes over the piece that is expected last if it would finish it 20 %
-    sooner. A piece that is not begun moves; one in progress is requested twice. At most two requests hold a piece, and
-    the first to finish wins. If a third source would be sooner than both, the slower one past its grace period ends.
+    sooner, or a piece in progress for twice the time that it needs itself: a source that sends all but the last bytes
+    and then drips always seems to be about to finish. A piece that is not begun moves; one in progress is requested
+    twice. At most two requests hold a piece, and the first to finish wins. A third source replaces the slower of the
+    two that (10) does not protect.
 (4) A failure (timeout, error, wrong length) makes the source back off, longer each time; it never drops the source.
 (5) An answer such as NotFound drops the source from this transfer.
 (6) A bad piece drops the source at once. The last source is asked once more after a back-off, because the piece may
@@ -20,6 +22,18 @@ numbers come from measurements of three policies over slow and malicious links):
     `TRIAL_EVERY` seconds, because links change. A source that backs off or is dropped leaves the host to the others.
 (9) Pieces that a reader waits for are taken first, and meanwhile no piece more than `WINDOW` beyond them is begun. Idle
     sources then apply (3), so a slow source does not keep the reader waiting.
+(10) A request that (3) or (7) ends is preempted, after a grace period of `read_timeout`. So that a slow honest source
+    is not preempted for ever, one request at a time is protected: of those past their grace period and in their turn,
+    the one whose source used the fewest turns. A turn lasts `read_timeout` * 2 ** turns. A source has used a turn when
+    it is preempted after it, or fails without a piece after its grace period; a verified piece lowers the number to
+    what that piece needed. Sources that used fewer turns are asked first. Bytes that are not verified never raise the
+    measured rate of a source.
+
+Progress, whatever the other sources do: let an honest source need T seconds for a piece. Another source delivers
+pieces, or uses turns and then comes after sources that used fewer. So when each has used log2(T / read_timeout) + 1
+turns, the honest source is asked first and has a turn longer than T. It gets a request: all others but one are past
+their grace period within `read_timeout`, and then (7) frees a stream, and (3) a holder's place. So some piece is
+verified within about 2 T times the number of sources.
 """
 
 from __future__ import annotations
@@ -157,8 +171,9 @@ FIRST_BYTES: Final = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class RangeRequest:
-    """A run of pieces, [first, stop), requested from one source. While it runs, `at` is the current piece, `stop` may
-    decrease, and `active` may become False permanently: the driver must then end the request."""
+    """A run of pieces, [first, stop), requested from one source. While it runs, `at` is the current piece, begun at
+    `begun` after `before` bytes; `stop` may decrease, and `active` may become False permanently: the driver must then
+    end the request."""
 
     source: SourceKey
     first: int
@@ -167,10 +182,19 @@ class RangeRequest:
     at: int
     received: int = 0
     active: bool = True
+    before: int = 0
+    begun: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begun = self.started
 
     def rate(self, now: float) -> float:
         """Bytes per second so far."""
         return self.received / max(now - self.started, 1e-6)
+
+    def piece_rate(self, now: float) -> float:
+        """Bytes per second of the current piece so far."""
+        return (self.received - self.before) / max(now - self.begun, 1e-6)
 
     def expected_rate(self, now: float) -> float:
         """Expected bytes per second from now on; positive."""
@@ -188,6 +212,7 @@ class SourceHealth:
     Attributes:
         rate: bytes per second, smoothed; None until measured.
         failures: consecutive failures.
+        turns: used turns of rule (10).
         backoff_until: the source is not asked before this time.
         bad_piece: the error if a finished transfer has proven a piece of this source bad; it is not asked any more.
         asked: number of requests.
@@ -196,6 +221,7 @@ class SourceHealth:
 
     rate: float | None = None
     failures: int = 0
+    turns: int = 0
     backoff_until: float = -math.inf
     bad_piece: ComityError | None = None
     asked: int = 0
@@ -211,6 +237,10 @@ class SourceHealth:
         rate = UNPROVEN_RATE if self.rate is None else self.rate
         return max(1.0, rate * 0.5 ** min(self.failures, 16))
 
+    def turn(self, limits: TransferLimits) -> float:
+        """Seconds of the next protected turn."""
+        return limits.read_timeout * 2.0 ** min(self.turns, 16)
+
     def learn(self, rate: float) -> None:
         self.rate = rate if self.rate is None else 0.7 * self.rate + 0.3 * rate
 
@@ -221,6 +251,9 @@ class SourceHealth:
 
 
 SOONER: Final = 0.8
+OVERDUE: Final = 2.0
+MAX_OVERDUE: Final = 10.0
+"""In units of `read_timeout`, because a source that failed may expect to need very long."""
 MAX_FAULTS: Final = 8
 TRIALS: Final = 2
 WINDOW: Final = 64 * MIB
@@ -300,23 +333,24 @@ class Schedule:
         delays = (self._sources[name].backoff_until - now for name in self._remaining())
         return min((delay for delay in delays if delay > 0), default=None)
 
-    def begin(self, request: RangeRequest, piece: int) -> bool:
+    def begin(self, request: RangeRequest, piece: int, now: float) -> bool:
         """Whether `request` may continue with `piece`. False if its run has ended or other requests took the rest."""
         if not request.active or piece >= request.stop:
             return False
-        request.at = piece
+        request.at, request.begun, request.before = piece, now, request.received
         return True
 
     def verified(self, request: RangeRequest, piece: int, now: float) -> bool:
         """A piece is verified and written. Returns False if another request delivered it earlier."""
         health = self._sources[request.source]
-        health.failures = 0
-        self._learn(request, now)
+        took = max(1.0, (now - request.started) / self._limits.read_timeout)
+        health.failures, health.turns = 0, min(health.turns, math.ceil(math.log2(took)))
+        health.learn(self._rate_of_host(request, now))
         holders = self._holders.pop(piece, None)
         for loser in holders or ():
             if loser is not request:
                 loser.active = False
-                self._learn(loser, now)
+                self._learn_unverified(loser, now)
         return holders is not None
 
     def bad(self, request: RangeRequest, piece: int, got: bytes, now: float, jitter: float) -> None:
@@ -339,9 +373,11 @@ class Schedule:
         """The request ended early for a temporary reason. Rule (4)."""
         health = self._sources[request.source]
         if request.received:
-            self._learn(request, now)
+            self._learn_unverified(request, now)
         if health.backoff_until <= now:
             health.back_off(now, jitter, self._limits)
+        if request.at == request.first and self._past_grace(request, now):
+            health.turns += 1
         self._note(request.source, error)
         self.ended(request)
 
@@ -367,13 +403,12 @@ class Schedule:
         for source in self._askable(now):
             if len(self._requests) >= self._limits.streams:
                 self._preempt_slowest(source, now)
-                return None
-            if request := self._take(source, now) or self._take_over(source, now):
+            elif request := self._take(source, now) or self._take_over(source, now):
                 return request
         return None
 
     def _askable(self, now: float) -> list[SourceKey]:
-        """Sources that may get a request, ordered: without a request, untried, highest expected rate.
+        """Sources that may get a request, ordered: without a request, untried, fewest turns, highest expected rate.
 
         Each source gets its first request before any gets its second, and slow ones come last, so no number of slow
         sources can starve a good one. Only one source per host is listed.
@@ -395,6 +430,8 @@ class Schedule:
             key=lambda name: (
                 len(mine[self._hosts[name]]),
                 not self._sources[name].untried,
+                self._sources[name].turns,
+                self._sources[name].last_asked if self._sources[name].turns else 0.0,
                 -self._sources[name].expected,
             ),
         )
@@ -448,32 +485,37 @@ class Schedule:
         return count > 1 and self._sources[source].asked < TRIALS
 
     def _take_over(self, source: SourceKey, now: float) -> RangeRequest | None:
-        def due(piece: int) -> float:
-            return min(self._seconds_left(holder, now) for holder in self._holders[piece])
-
-        def open_to_others(piece: int) -> bool:
-            holders = self._holders.get(piece, [])
-            if any(self._same_host(holder, source) or not holder.active for holder in holders):
-                return False
-            return len(holders) == 1 or any(self._past_grace(holder, now) for holder in holders)
-
         last = {request.stop - 1 for request in self._requests}
-        piece = max(filter(open_to_others, last), key=due, default=None)
+        worth = (piece for piece in last if self._worth_taking_over(piece, source, now))
+        piece = max(worth, key=lambda piece: self._due(piece, now), default=None)
         if piece is None:
-            return None
-        streams = 1 + self._streams(source)
-        length = self._offsets[piece + 1] - self._offsets[piece]
-        if streams * length / self._sources[source].expected >= SOONER * due(piece):
             return None
         holders = self._holders[piece]
         if len(holders) == 2:
-            settled = (holder for holder in holders if self._past_grace(holder, now))
-            self._preempt(max(settled, key=lambda holder: self._seconds_left(holder, now)), now)
-            return None
-        if piece > holders[0].at:
+            slower = max(self._preemptible(holders, now), key=lambda holder: self._seconds_left(holder, now))
+            self._preempt(slower, now)
+            holders.remove(slower)
+        elif piece > holders[0].at:
             holders[0].stop = piece
             del self._holders[piece]
         return RangeRequest(source, piece, piece + 1, started=now, at=piece)
+
+    def _worth_taking_over(self, piece: int, source: SourceKey, now: float) -> bool:
+        """Whether `source` should request a piece that others hold. Rule (3)."""
+        holders = self._holders.get(piece, [])
+        if not holders or any(self._same_host(holder, source) or not holder.active for holder in holders):
+            return False
+        if len(holders) == 2 and not self._preemptible(holders, now):
+            return False
+        length = self._offsets[piece + 1] - self._offsets[piece]
+        needed = (1 + self._streams(source)) * length / self._sources[source].expected
+        timeout = self._limits.read_timeout
+        overdue = 2 * timeout if len(holders) == 2 else min(max(timeout, OVERDUE * needed), MAX_OVERDUE * timeout)
+        return needed < SOONER * self._due(piece, now) or all(now - holder.begun >= overdue for holder in holders)
+
+    def _due(self, piece: int, now: float) -> float:
+        """Seconds until a piece is expected."""
+        return min(self._seconds_left(holder, now) for holder in self._holders[piece])
 
     def _seconds_left(self, request: RangeRequest, now: float) -> float:
         left = self._offsets[request.stop] - self._offsets[request.first] - request.received
@@ -482,25 +524,56 @@ class Schedule:
     def _past_grace(self, request: RangeRequest, now: float) -> bool:
         return now - request.started >= self._limits.read_timeout
 
+    def _preemptible(self, requests: Iterable[RangeRequest], now: float) -> list[RangeRequest]:
+        """Those of `requests` that are past their grace period, and not protected. Rule (10)."""
+        in_turn = [
+            request
+            for request in self._requests
+            if request.active and self._past_grace(request, now) and not self._turn_over(request, now)
+        ]
+        protected = min(
+            in_turn,
+            key=lambda request: (self._sources[request.source].turns, request.started),
+            default=None,
+        )
+        return [request for request in requests if request is not protected and self._past_grace(request, now)]
+
+    def _turn_over(self, request: RangeRequest, now: float) -> bool:
+        return now - request.started >= self._sources[request.source].turn(self._limits)
+
     def _preempt_slowest(self, source: SourceKey, now: float) -> None:
         """Rule (7). At most one request at a time."""
         if any(self._same_host(request, source) or not request.active for request in self._requests):
             return
-        settled = (request for request in self._requests if self._past_grace(request, now))
-        slowest = min(settled, key=lambda request: request.rate(now), default=None)
+        slowest = min(
+            self._preemptible(self._requests, now), key=lambda request: self._pace(request, now), default=None
+        )
         health = self._sources[source]
-        if slowest and (health.untried or 2 * slowest.rate(now) < health.expected):
+        if slowest and (health.untried or 2 * self._pace(slowest, now) < health.expected):
             self._preempt(slowest, now)
 
-    def _preempt(self, request: RangeRequest, now: float) -> None:
-        """End a request in favour of others; its source backs off while the others are measured."""
-        request.active = False
-        self._learn(request, now)
-        self._sources[request.source].backoff_until = now + 2 * self._limits.read_timeout
+    def _pace(self, request: RangeRequest, now: float) -> float:
+        """Bytes per second of a request; of its current piece alone if that takes long."""
+        stalled = now - request.begun >= self._limits.read_timeout
+        return request.piece_rate(now) if stalled else request.rate(now)
 
-    def _learn(self, request: RangeRequest, now: float) -> None:
-        """Update the source's rate. Requests of a host share its link, so the rate is multiplied by their number."""
-        self._sources[request.source].learn(request.rate(now) * self._streams(request.source))
+    def _preempt(self, request: RangeRequest, now: float) -> None:
+        """End a request in favour of others; its source backs off while the others are measured. Rule (10)."""
+        request.active = False
+        self._learn_unverified(request, now)
+        health = self._sources[request.source]
+        health.backoff_until = now + 2 * self._limits.read_timeout
+        health.turns += self._turn_over(request, now)
+
+    def _learn_unverified(self, request: RangeRequest, now: float) -> None:
+        """Update the source's rate by bytes that may be wrong: they can lower it only."""
+        health = self._sources[request.source]
+        known = UNPROVEN_RATE if health.rate is None else health.rate
+        health.learn(min(known, self._rate_of_host(request, now)))
+
+    def _rate_of_host(self, request: RangeRequest, now: float) -> float:
+        """Requests of a host share its link, so the rate is multiplied by their number."""
+        return request.rate(now) * self._streams(request.source)
 
     def _streams(self, source: SourceKey) -> int:
         return sum(self._same_host(request, source) for request in self._requests)
