@@ -5,7 +5,7 @@ processes, and one hostile party. The honest script of `tests/interference` runs
 Written to `results/attacked.json`, for each: whether anything came out otherwise; the honest steps' seconds against the
 median of the runs without; each node's growth of memory (resident, at the end) and of disk (less what it grows by
 undisturbed), beside what the attackers sent to it. The bounds of the promise: 3 times the seconds, 64 MB of memory,
-1.1 times what was sent on disk.
+1.1 times what was sent on disk, and what the ledger charges for each line of the hostile member's log beside its bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from attackers import ATTACKERS
+from comity.ledger.log_store import LINE_OVERHEAD
 from harness import write
 from interference.groups import together
 from interference.honest import Outcome, Prepared, play, prepared
@@ -43,6 +44,7 @@ def measured(outcome: Outcome, calm: list[Outcome]) -> dict[str, Any]:
     }
     disk = {node: outcome.disk[node] - max(one.disk[node] for one in calm) for node in nodes}
     sent = {node: outcome.report.sent.get(node, 0) + outcome.report.answered // len(nodes) for node in nodes}
+    lines = outcome.report.lines * LINE_OVERHEAD
     return {
         "changed": sorted(step for step, found in outcome.facts.items() if found != calm[0].facts[step]),
         "latency_ratio": round(sum(outcome.seconds.values()) / sum(seconds.values()), 2),
@@ -51,10 +53,11 @@ def measured(outcome: Outcome, calm: list[Outcome]) -> dict[str, Any]:
         ],
         "memory_growth_mb": round(max(growth.values()) / 1e6, 1),
         "disk_growth_kb": {node: disk[node] // 1000 for node in nodes},
+        "hostile_log_lines": outcome.report.lines,
         "sent_kb": {node: sent[node] // 1000 for node in nodes},
         "within_bounds": {
             "memory": max(growth.values()) <= 64e6,
-            "disk": all(disk[node] <= 1.1 * sent[node] + SLACK for node in nodes),
+            "disk": all(disk[node] <= 1.1 * sent[node] + lines + SLACK for node in nodes),
         },
     }
 

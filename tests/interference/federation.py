@@ -165,11 +165,12 @@ def running(*homes: NodeHome) -> Iterator[tuple[Process, ...]]:
 @dataclass
 class Report:
     """What the hostile party did: bytes sent to each victim, lines that it logged of that, bytes that its
-    node answered, and errors of its own."""
+    node answered, lines of its own log, and errors of its own."""
 
     sent: dict[str, int] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
     answered: int = 0
+    lines: int = 0
     mirrored: tuple[int, ...] = ()
     """How much of its log each victim had when the honest script began, and last how long it was."""
     failed: tuple[str, ...] = ()
@@ -233,7 +234,8 @@ def run_hostile(home: str, address: str, victims: tuple[Victim, ...], told: Conn
             failed = stack.enter_context(attacking(target, *(ATTACKERS[name] for name in names)))
             told.send("ready")
     said = tuple(f"{type(error).__name__}: {error}"[:500] for error in (*failed, *node.errors[:3]))
-    told.send(Report(dict(target.sent), dict(target.taken), sum(node.answered.values()), failed=said))
+    answered = sum(node.answered.values())
+    told.send(Report(dict(target.sent), dict(target.taken), answered, len(node.log.lines), failed=said))
     node.close()
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attackers.forging import Identity, Release
+from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
+from comity.ledger.log_store import LINE_OVERHEAD
 from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Untrusted
-from comity.trust.statement import SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
 from support.logs import AUTHOR as WHO
 from support.logs import PUBLISHER, LogKeys, statement_lines
 
@@ -28,29 +31,56 @@ def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
     opened.close()
 
 
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".sqlite")
+
+
 def naming(number: int, *objects: SideObject) -> bytes:
     statement = Statement("vouched", (Subject("", sha256(str(number).encode())),), WHO, {"number": number}, objects)
     return sign_statement(statement, PUBLISHER).line
 
 
+def weight(*lines: bytes) -> int:
+    """What lines count, without their objects."""
+    return sum(len(line) + LINE_OVERHEAD for line in lines)
+
+
+def test_a_log_of_short_lines_is_charged_for_what_it_takes_on_the_disk(tmp_path: Path) -> None:
+    who, release = Identity.made("a flood"), Release(b"short\n")
+    lines = [who.publish(f"a/b{number}@v1", release) for number in range(500)]
+    ledger = Ledger.open(tmp_path, lambda: 1_000)
+    ledger.logs.create(FAR.origin, FAR.vkey)
+    ledger.close()
+    empty = _size(tmp_path)
+    ledger = Ledger.open(tmp_path, lambda: 1_000)
+    ledger.logs.advance(FAR.origin, 0, lines, FAR.note_over(lines))
+    while (batch := ledger.intake.next_batch(FAR.vkey)).lines:
+        facts = (statement_facts(index, parse_entry(line)) for index, line in enumerate(batch.lines, batch.start))
+        ledger.intake.commit(batch, IntakeResult(FAR.vkey, tuple(item for item in facts if item is not None)))
+    charged = ledger.logs.weight(FAR.vkey)
+    ledger.close()
+    used = _size(tmp_path) - empty
+    assert sum(map(len, lines)) * 3 // 2 < used <= charged
+
+
 def test_an_object_that_many_lines_name_counts_once_for_a_log(ledger: Ledger) -> None:
     lines = [naming(number, LARGE) for number in range(5)]
     ledger.logs.append(OWN.vkey, lines[:3])
-    assert ledger.logs.weight(OWN.vkey) == sum(map(len, lines[:3])) + LARGE.size
-    assert ledger.logs.added_weight(OWN.vkey, lines[3:]) == sum(map(len, lines[3:]))
+    assert ledger.logs.weight(OWN.vkey) == weight(*lines[:3]) + LARGE.size
+    assert ledger.logs.added_weight(OWN.vkey, lines[3:]) == weight(*lines[3:])
     ledger.logs.append(OWN.vkey, lines[3:])
-    assert ledger.logs.weight(OWN.vkey) == sum(map(len, lines)) + LARGE.size
+    assert ledger.logs.weight(OWN.vkey) == weight(*lines) + LARGE.size
     added = ledger.logs.added_weight(FAR.vkey, lines)
-    assert added == sum(map(len, lines)) + LARGE.size, "another log has its own quota"
+    assert added == weight(*lines) + LARGE.size, "another log has its own quota"
 
 
 def test_what_was_staged_and_is_replaced_counts_no_longer(ledger: Ledger) -> None:
     first, junk, second = naming(0, OTHER), naming(1, LARGE, OTHER), b"no statement"
     ledger.logs.stage(FAR.vkey, 0, [first])
     ledger.logs.stage(FAR.vkey, 1, [junk])
-    assert ledger.logs.weight(FAR.vkey) == len(first) + len(junk) + LARGE.size + OTHER.size
+    assert ledger.logs.weight(FAR.vkey) == weight(first, junk) + LARGE.size + OTHER.size
     ledger.logs.stage(FAR.vkey, 1, [second])
-    assert ledger.logs.weight(FAR.vkey) == len(first) + OTHER.size + len(second)
+    assert ledger.logs.weight(FAR.vkey) == weight(first, second) + OTHER.size
     with pytest.raises(Untrusted):
         ledger.logs.advance(FAR.vkey, 2, [junk], FAR.note_over([first, second, second]))
     assert ledger.logs.weight(FAR.vkey) == 0, "nothing of it is known to be good"
@@ -66,13 +96,13 @@ def test_the_weight_is_known_after_a_restart_without_reading_the_log(
     ledger.close()
     again = Ledger.open(tmp_path, lambda: 1_000)
     monkeypatch.setattr(type(again.history), "entries", None)
-    assert again.logs.weight(OWN.vkey) == sum(map(len, with_objects)) + LARGE.size
+    assert again.logs.weight(OWN.vkey) == weight(*with_objects) + LARGE.size
     again.close()
 
 
 def test_a_share_is_charged_whole_or_not_at_all_and_for_ever(ledger: Ledger) -> None:
     lines = statement_lines(0, 3)
-    size = sum(map(len, lines))
+    size = weight(*lines)
     everybody = OutsideQuota(ALL, "", OutsideAmount(100, 10 * size))
     one, two = (OutsideQuota(AUTHOR, name, OutsideAmount(3, 2 * size)) for name in ("one", "two"))
     assert ledger.outside_usage.charge(OWN.vkey, lines, (everybody, one)) == OutsideAmount(3, size)

@@ -248,7 +248,7 @@ _LOG = schema.logs.c
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """A row of the table `logs`. `weight` is the storage use of the log in bytes, staged entries included."""
+    """A row of the table `logs`. `weight` is the bytes of its lines and side objects, staged ones included."""
 
     id: int
     origin: str
