@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from attackers.forging import Identity, Release
+from comity.ledger import log_store
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.log_store import LINE_OVERHEAD
 from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Untrusted
-from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statement import Entry, SideObject, Statement, Subject, parse_entry, sign_statement
+from sqlalchemy import Connection
 from support.logs import AUTHOR as WHO
 from support.logs import PUBLISHER, LogKeys, statement_lines
 
@@ -123,3 +126,29 @@ def test_who_was_refused_leaves_no_row(ledger: Ledger) -> None:
         with pytest.raises(OutOfSpace):
             ledger.outside_usage.charge(OWN.vkey, lines, (OutsideQuota(AUTHOR, str(number), OutsideAmount(0, 0)),))
     assert all(ledger.outside_usage.used(AUTHOR, str(number)) == OutsideAmount() for number in range(20))
+
+
+def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of lines was parsed while every other writer waited."""
+    inside: list[bool] = []
+    begin, parse, writing = ledger._database.writing, log_store.parse_entry, [False]
+
+    @contextmanager
+    def watched(point: str) -> Iterator[Connection]:
+        with begin(point) as connection:
+            writing[0] = True
+            yield connection
+        writing[0] = False
+
+    def parsed(line: bytes) -> Entry:
+        inside.append(writing[0])
+        return parse(line)
+
+    monkeypatch.setattr(ledger._database, "writing", watched)
+    monkeypatch.setattr(log_store, "parse_entry", parsed)
+    lines = [naming(number, LARGE) for number in range(3)]
+    ledger.logs.stage(FAR.vkey, 0, lines[:2])
+    ledger.logs.advance(FAR.vkey, 2, lines[2:], FAR.note_over(lines))
+    assert inside == [False] * 3

@@ -73,12 +73,16 @@ _ENTRY = schema.entries.c
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """A line to write. `parsed` is set for lines of an own log, which are verified already."""
+    """A line to write, and the side objects that it names: found before the transaction, which others wait for.
+
+    `parsed` is set for lines of an own log, which are verified already.
+    """
 
     line: bytes
     digest: Digest
     hash: bytes
     parsed: Entry | None
+    objects: tuple[SideObject, ...]
 
 
 def parse_own_entries(lines: Sequence[bytes]) -> list[NewEntry]:
@@ -88,7 +92,7 @@ def parse_own_entries(lines: Sequence[bytes]) -> list[NewEntry]:
 
 
 def hash_mirrored_entries(lines: Sequence[bytes]) -> list[NewEntry]:
-    """Hash lines for a mirrored log without parsing them. Raises Malformed above the size limits."""
+    """Hash lines for a mirrored log, which may be no statements. Raises Malformed above the size limits."""
     _check_bounds(lines)
     return [_new_entry(line, None) for line in lines]
 
@@ -148,7 +152,8 @@ def _check_bounds(lines: Sequence[bytes]) -> None:
 
 
 def _new_entry(line: bytes, entry: Entry | None) -> NewEntry:
-    return NewEntry(line, sha256(line), leaf_hash(line), entry)
+    objects = _side_objects(line) if entry is None else entry.statement.objects
+    return NewEntry(line, sha256(line), leaf_hash(line), entry, objects)
 
 
 PAGE: Final = 500
@@ -157,11 +162,11 @@ PAGE: Final = 500
 _OBJECT = schema.log_objects.c
 
 
-def entries_weight(connection: Connection, log_id: int, start: int, lines: Sequence[bytes]) -> int:
-    """Record the side objects of `lines`, which were written at `start`. Returns what they add to `logs.weight`."""
+def entries_weight(connection: Connection, log_id: int, start: int, entries: Sequence[NewEntry]) -> int:
+    """Record the side objects of `entries`, which were written at `start`. Returns what they add to `logs.weight`."""
     first: dict[Digest, tuple[int, SideObject]] = {}
-    for index, line in enumerate(lines, start):
-        for item in _side_objects(line):
+    for index, entry in enumerate(entries, start):
+        for item in entry.objects:
             first.setdefault(item.digest, (index, item))
     fresh = _unknown(connection, log_id, {digest: item for digest, (_, item) in first.items()})
     if fresh:
@@ -170,7 +175,7 @@ def entries_weight(connection: Connection, log_id: int, start: int, lines: Seque
             for item in fresh.values()
         ]
         connection.execute(insert(schema.log_objects), rows)
-    return sum(map(len, lines)) + sum(item.size for item in fresh.values())
+    return sum(len(entry.line) for entry in entries) + sum(item.size for item in fresh.values())
 
 
 def freed_weight(connection: Connection, log_id: int, start: int) -> int:
@@ -643,7 +648,7 @@ class LogStore:
         less = freed_weight(connection, log.id, start)
         delete_entries(connection, log, start)
         write_entries(connection, log, start, entries)
-        more = entries_weight(connection, log.id, start, [entry.line for entry in entries])
+        more = entries_weight(connection, log.id, start, entries)
         tree.extend_tree(connection, log, start, [entry.hash for entry in entries])
         moved = {"staged": start + len(entries), "weight": _LOG.weight - less + more}
         connection.execute(update(schema.logs).where(_LOG.id == log.id).values(moved))

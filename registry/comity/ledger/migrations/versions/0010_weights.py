@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from comity.ledger.log_store import entries_weight
+from comity.ledger.log_store import entries_weight, hash_mirrored_entries
 
 revision = "0010"
 down_revision = "0009"
@@ -46,6 +46,6 @@ def _weigh(connection: sa.Connection) -> None:
             lines = [bytes(line) for line in connection.scalars(page.order_by(entries.c["index"]).limit(256))]
             if not lines:
                 break
-            total += entries_weight(connection, log_id, start, lines)
+            total += entries_weight(connection, log_id, start, hash_mirrored_entries(lines))
             start += len(lines)
         connection.execute(logs.update().where(logs.c.id == log_id).values(weight=total))
