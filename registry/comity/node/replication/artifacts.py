@@ -323,6 +323,8 @@ class CopyQueue:
 STEP_DEADLINE: Final = 7 * 86_400.0
 REREAD_SECONDS: Final = 300.0
 """Seconds after which publications are read again, if some did not fit into the queue."""
+PAGE: Final = 256
+"""Publications of one log that are read in one step."""
 MAX_HOLDS: Final = 256
 """Holds of one artifact whose piece indexes are tried."""
 PREDICATES: Final = ("published", OBSERVED)
@@ -360,8 +362,10 @@ class Replicas:
         self._own_log = own_log
         self._files = files
         self._on_lost = on_lost
-        self._read = 0
-        """The number of the last publication that was read."""
+        self._read: dict[str, int] = {}
+        """By log, the number of the last publication that was read. Replaced to read all again."""
+        self._whole: set[Digest] = set()
+        """Artifacts with a logged hold that were found complete. Replaced when a stored object was lost."""
         self._copies = CopyQueue()
         self._reread_at = 0.0
         self._scan_lock = asyncio.Lock()
@@ -380,16 +384,18 @@ class Replicas:
 
     def rescan(self, supervisor: Supervisor) -> None:
         """A stored object was lost: read all publications again."""
-        self._read = 0
+        self._read, self._whole = {}, set()
         self.wake(supervisor)
 
     async def _work(self) -> None:
-        """Copy due artifacts, one after the other, until none is due."""
-        await self._scan()
-        while (job := self._copies.next(self._now())) is not None:
-            await self._run_job(job)
-            self._metrics.replica_short.set(len(self._copies))
-            await self._scan()
+        """Copy due artifacts, one after the other, until all publications are read and no artifact is due."""
+        while True:
+            behind = await self._scan()
+            if (job := self._copies.next(self._now())) is not None:
+                await self._run_job(job)
+                self._metrics.replica_short.set(len(self._copies))
+            elif not behind:
+                return
 
     async def _run_job(self, job: Job) -> None:
         """One turn of an artifact, or more while no other path needs the worker."""
@@ -430,19 +436,25 @@ class Replicas:
         finally:
             timer.cancel()
 
-    async def _scan(self) -> None:
-        """Read new publications and queue the wanted ones."""
+    async def _scan(self) -> bool:
+        """Read new publications and queue the wanted ones: at most one page of each log, so that a log with many
+        delays neither the copies of others nor their queueing. Returns whether there are more."""
         async with self._scan_lock:
             self._reread_left_out()
-            while True:
-                read = self._read
-                page = await self._ledger.run(self._ledger.tables.proven.since, read, PREDICATES)
+            read, behind, proven = self._read, False, self._ledger.tables.proven
+            last = await self._ledger.run(proven.last_number)
+            for state in await self._ledger.run(self._ledger.tables.logs.all):
+                log = state.vkey
+                if read.get(log, 0) >= last:
+                    continue
+                page = await self._ledger.run(proven.since, read.get(log, 0), PREDICATES, PAGE, log)
                 for line in page:
                     await self._queue_if_wanted(line)
-                if not page or self._read != read:  # restarted concurrently
-                    break
-                self._read = page[-1].number
+                whole = len(page) < PAGE
+                read[log] = max([last, *(line.number for line in page[-1:])]) if whole else page[-1].number
+                behind = behind or not whole
             self._metrics.replica_short.set(len(self._copies))
+            return behind or self._read is not read
 
     def _reread_left_out(self) -> None:
         """Read all publications again for members whose claims did not fit, when their queue is empty."""
@@ -451,7 +463,7 @@ class Replicas:
         if free and now >= self._reread_at:
             self._reread_at = now + REREAD_SECONDS
             left_out -= free
-            self._read = 0
+            self._read = {}
 
     def _member_of(self, log: str) -> Digest | str:
         """The member whose log it is; the log itself if no member writes it."""
@@ -467,8 +479,11 @@ class Replicas:
         ours = line.vkey == self._membership.seat.log
         if not (ours or self._settings.wants(_repository(published))):  # (2)
             return
+        if published.artifact in (whole := self._whole):
+            return
         if published.artifact in self.holds:
             if not await self._pools.files(self._gaps, published):
+                whole.add(published.artifact)
                 return
             self._on_lost()
         path = self._member_of(line.vkey), published.by

@@ -1,0 +1,105 @@
+"""How publications are read for copying: one page of each log at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from attackers.forging import Identity, Release
+from comity.content.blobs import FolderStore
+from comity.ledger.intake import IntakeResult, statement_facts
+from comity.ledger.ledger import Ledger
+from comity.node.context import NodeContext, Pools
+from comity.node.own_log import OwnLog
+from comity.node.replication import artifacts
+from comity.node.replication.artifacts import PAGE, Job, Replicas
+from comity.node.replication.files import FileFetcher
+from comity.trust.statement import Entry, parse_entry
+from comity.trust.statements import Published
+from comity.trust.upstream import Observed
+from support.logs import LogKeys
+
+FLOODED, QUIET = LogKeys.generate("flooded.example/log"), LogKeys.generate("quiet.example/log")
+FLOOD, FEW = Identity.made("a flood"), Identity.made("one of few")
+PAGES = 4
+
+
+class Bench:
+    """A node whose ledger has two logs, and that wants everything."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ledger = Ledger.open(folder, lambda: 1_000)
+        self.read = 0
+        for log in (FLOODED, QUIET):
+            self.ledger.logs.create(log.origin, log.vkey)
+        core: Any = SimpleNamespace(
+            ledger=self.ledger,
+            pools=Pools(),
+            store=FolderStore(folder / "blobs"),
+            log="",
+            config=SimpleNamespace(replication=SimpleNamespace(wants=lambda name: True)),
+            membership=SimpleNamespace(peers=(), node_ids=()),
+            metrics=SimpleNamespace(replica_short=SimpleNamespace(set=lambda count: None)),
+        )
+        self.replicas = Replicas(cast(NodeContext, core), cast(OwnLog, None), cast(FileFetcher, None), lambda: None)
+        parse = artifacts._parse_publication
+
+        def counted(entry: Entry) -> Published | Observed:
+            self.read += 1
+            return parse(entry)
+
+        monkeypatch.setattr(artifacts, "_parse_publication", counted)
+
+    def prove(self, log: LogKeys, lines: list[bytes]) -> None:
+        self.ledger.logs.advance(log.origin, 0, lines, log.note_over(lines))
+        while (batch := self.ledger.intake.next_batch(log.vkey)).lines:
+            facts = (statement_facts(index, parse_entry(line)) for index, line in enumerate(batch.lines, batch.start))
+            self.ledger.intake.commit(batch, IntakeResult(log.vkey, tuple(item for item in facts if item is not None)))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    made = Bench(tmp_path, monkeypatch)
+    yield made
+    made.ledger.close()
+
+
+async def test_a_flood_of_publications_does_not_delay_the_first_copy_from_another_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"flood\n")) for number in range(PAGES * PAGE)])
+    bench.prove(QUIET, [FEW.publish("c/d@v1", Release(b"few\n"))])
+    copied: list[tuple[str, int]] = []
+
+    async def run(job: Job) -> None:
+        copied.append((job.copy.name, bench.read))
+        bench.replicas._copies.done(job, 0.0)
+
+    monkeypatch.setattr(bench.replicas, "_run_job", run)
+    await bench.replicas._work()
+    assert {name for name, _ in copied} >= {"c/d@v1"}
+    assert max(read for name, read in copied if name == "c/d@v1") <= 2 * PAGE + 1
+    assert bench.read == PAGES * PAGE + 1, "each is read once"
+
+
+async def test_a_held_artifact_that_many_claim_is_looked_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = Release(b"held\n")
+    lines = [FLOOD.publish(f"a/b{number}@v1", release) for number in range(50)]
+    bench.prove(FLOODED, lines)
+    artifact = parse_entry(lines[0]).statement.subject
+    bench.replicas.holds.add(artifact)
+    looked_at: list[object] = []
+
+    def gaps(published: object) -> bool:
+        looked_at.append(published)
+        return False
+
+    monkeypatch.setattr(bench.replicas, "_gaps", gaps)
+    await bench.replicas._work()
+    assert len(looked_at) == 1
+    bench.replicas.rescan(cast(Any, SimpleNamespace(wake=lambda name: None)))
+    await bench.replicas._work()
+    assert len(looked_at) == 2, "an object was lost, so it is looked at again"
