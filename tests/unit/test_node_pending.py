@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from comity.node.admission import require_permitted
 from comity.node.config import Publishing
-from comity.node.uploads import MAX_PENDING, MAX_PER_CALLER, PendingSubmission, PendingSubmissions, Want, submission_id
+from comity.node.uploads import (
+    IDLE_SECONDS,
+    MAX_PENDING,
+    MAX_PER_CALLER,
+    PendingSubmission,
+    PendingSubmissions,
+    Want,
+    submission_id,
+)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused
 from comity.trust.statement import parse_entry
@@ -15,7 +23,7 @@ from support.logs import AUTHOR, statement_line
 
 def submission(number: int, *, size: int = 1, caller: str = "somebody", path: str = "") -> PendingSubmission:
     want = Want(sha256(b"object %d" % number), size, path)
-    return PendingSubmission(sha256(b"submission %d" % number), caller, {want.digest: want})
+    return PendingSubmission(sha256(b"submission %d" % number), caller, {want.digest: want}, caller)
 
 
 def waits(pending: PendingSubmissions, made: PendingSubmission) -> bool:
@@ -72,6 +80,39 @@ def test_bytes_are_bounded_for_all_and_for_each() -> None:
     with pytest.raises(OutOfSpace) as refused:
         pending.put(submission(3, size=11))
     assert refused.value.code == "UPLOAD-QUOTA"
+
+
+def test_a_large_submission_does_not_push_out_a_smaller_one_of_another() -> None:
+    pending, small = PendingSubmissions(10), submission(1, size=3, caller="a")
+    pending.put(small)
+    for _ in range(2):
+        with pytest.raises(OutOfSpace) as refused:
+            pending.put(submission(2, size=10, caller="b"))
+        assert refused.value.code == "UPLOAD-QUOTA"
+    assert waits(pending, small)
+
+
+def test_who_has_most_gives_way_to_a_smaller_submission() -> None:
+    pending = PendingSubmissions(10)
+    large = [submission(number, size=3, caller="b") for number in (1, 2, 3)]
+    for made in large:
+        pending.put(made)
+    small = submission(4, size=4, caller="a")
+    pending.put(small)
+    assert [waits(pending, made) for made in (*large, small)] == [False, True, True, True]
+
+
+def test_an_idle_submission_gives_way_to_any_other_and_one_with_a_running_upload_does_not() -> None:
+    now = 0.0
+    pending = PendingSubmissions(10, lambda: now)
+    pending.put(submission(1, size=3, caller="a"))
+    with pending.uploading(sha256(b"submission 1")):
+        now = 2 * IDLE_SECONDS
+        with pytest.raises(OutOfSpace):
+            pending.put(submission(2, size=10, caller="b"))
+    now = 3 * IDLE_SECONDS
+    pending.put(submission(2, size=10, caller="b"))
+    assert not waits(pending, submission(1, size=3))
 
 
 def test_where_a_manifest_lists_a_blob_is_found() -> None:

@@ -87,7 +87,8 @@ class Submissions:
             name = submission_id(lines)
             missing = await self._pools.files(self._missing, entries)  # (4) (5)
             if missing:
-                self.pending.put(PendingSubmission(name, caller.name, {want.digest: want for want in missing}))
+                wants = {want.digest: want for want in missing}
+                self.pending.put(PendingSubmission(name, caller.name, wants, caller.block))
                 waiting = await self._pools.files(self._received, missing[: limits.MISSING])
                 return Submitted(name, missing=tuple(waiting))
             for published in _publications(entries):
@@ -99,7 +100,8 @@ class Submissions:
 
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
         want = self.pending.want(header.submission, header.digest, header.size)
-        return await self._uploads.upload(want, header.offset, chunks)
+        with self.pending.uploading(header.submission):
+            return await self._uploads.upload(want, header.offset, chunks)
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         """Store a file of this machine. Its path in a pending manifest decides how it is cut into pieces, else its own

@@ -1,6 +1,7 @@
 """Pending submissions, uploads, and checks that an artifact is complete.
 
-Submissions that wait for objects are kept in memory, bounded; the oldest is dropped first, and submitting the lines
+Submissions that wait for objects are kept in memory, bounded. At the bound, an idle one is dropped first, then the
+oldest of whoever has most: a large submission drops no smaller one that is being uploaded. Submitting the lines
 again restores it. Uploads append to a partial file, which is hashed when complete, for itself and for its pieces in one
 pass, and then stored. A file with a wrong hash is deleted. A `published` or `observed` statement is complete when its
 side objects and then the files of its manifest are stored.
@@ -12,12 +13,15 @@ import hashlib
 import io
 import os
 import stat
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+import time
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from comity.content.blobs import MAX_READ, BlobStore, lock_if_free, piece_lengths
 from comity.content.durable import disk_errors
@@ -34,8 +38,12 @@ from comity.trust.upstream import Observed
 
 MAX_PENDING: Final = 256
 MAX_PER_CALLER: Final = 16
+IDLE_SECONDS: Final = 600.0
+"""Seconds without an upload after which a submission is dropped for any other."""
 MAX_WANTED: Final = 400_000
 """Objects that all pending submissions together wait for."""
+
+_log: Final = structlog.get_logger("comity.node.uploads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,8 @@ class PendingSubmission:
     id: Digest
     caller: str
     wants: Mapping[Digest, Want]
+    block: str = ""
+    """The block of addresses, or the caller, to which it is charged."""
 
     @property
     def size(self) -> int:
@@ -70,28 +80,42 @@ class PendingSubmissions:
 
     Args:
         max_bytes: bytes that all of them together may upload.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_bytes = max_bytes
+        self._clock = clock
         self._waiting: OrderedDict[Digest, PendingSubmission] = OrderedDict()
+        """The one unused longest first."""
+        self._used: dict[Digest, float] = {}
+        self._uploads: Counter[Digest] = Counter()
 
     @property
     def bytes(self) -> int:
         return sum(submission.size for submission in self._waiting.values())
 
     def put(self, submission: PendingSubmission) -> None:
-        """Add a submission. Raises OutOfSpace (UPLOAD-QUOTA) if it alone exceeds a limit."""
-        self._waiting.pop(submission.id, None)
+        """Add a submission. Raises OutOfSpace (UPLOAD-QUOTA) if it exceeds a limit alone, or beside smaller ones."""
+        self.done(submission.id)
         if submission.size > self.max_bytes or len(submission.wants) > MAX_WANTED:
             why = f"{submission.size} bytes in {len(submission.wants)} objects; this node takes {self.max_bytes}"
             raise OutOfSpace("submission too large", why=why, code="UPLOAD-QUOTA")
         same = [other.id for other in self._waiting.values() if other.caller == submission.caller]
         for old in same[: max(0, len(same) + 1 - MAX_PER_CALLER)]:
-            del self._waiting[old]
+            self.done(old)
         while not self._fits(submission):
-            self._waiting.popitem(last=False)
-        self._waiting[submission.id] = submission
+            dropped = self._idle() or self._oldest_of_the_largest(submission)
+            if dropped is None:
+                raise OutOfSpace(
+                    "too much is being uploaded",
+                    why="this and the submissions of others exceed what this node takes at a time",
+                    hint="try again later",
+                    code="UPLOAD-QUOTA",
+                )
+            _log.info("pending submission dropped", submission=dropped.id, caller=dropped.caller, size=dropped.size)
+            self.done(dropped.id)
+        self._waiting[submission.id], self._used[submission.id] = submission, self._clock()
 
     def want(self, submission: Digest, digest: Digest, size: int) -> Want:
         """The object that an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
@@ -104,6 +128,7 @@ class PendingSubmissions:
                 code="NO-SUBMISSION",
             )
         self._waiting.move_to_end(submission)
+        self._used[submission] = self._clock()
         want = found.wants.get(digest)
         if want is None or want.size != size:
             raise NotFound("not an object of this submission", why=f"{digest} of {size} bytes", code="NOT-WANTED")
@@ -114,8 +139,43 @@ class PendingSubmissions:
         wants = (submission.wants.get(digest) for submission in self._waiting.values())
         return next((want.path for want in wants if want and want.path), "")
 
+    @contextmanager
+    def uploading(self, submission: Digest) -> Iterator[None]:
+        """Inside the block, a submission is not idle."""
+        self._uploads[submission] += 1
+        try:
+            yield
+        finally:
+            self._uploads[submission] -= 1
+            if not self._uploads[submission]:
+                del self._uploads[submission]
+            if submission in self._used:
+                self._used[submission] = self._clock()
+
     def done(self, submission: Digest) -> None:
         self._waiting.pop(submission, None)
+        self._used.pop(submission, None)
+
+    def _idle(self) -> PendingSubmission | None:
+        before = self._clock() - IDLE_SECONDS
+        waiting = self._waiting.items()
+        return next((found for id_, found in waiting if self._used[id_] <= before and not self._uploads[id_]), None)
+
+    def _oldest_of_the_largest(self, submission: PendingSubmission) -> PendingSubmission | None:
+        """The submission to drop for `submission`; None if whoever makes it would have most."""
+        by_block: dict[str, list[PendingSubmission]] = {}
+        for waiting in self._waiting.values():
+            by_block.setdefault(waiting.block, []).append(waiting)
+        mine = by_block.get(submission.block, [])
+        largest = max(by_block.values(), key=self._share, default=[])
+        if self._share(largest) < self._share([*mine, submission]):
+            largest = mine
+        return next(iter(largest), None)
+
+    def _share(self, submissions: Sequence[PendingSubmission]) -> float:
+        """The largest part of a limit that they use."""
+        wanted = sum(len(each.wants) for each in submissions) / MAX_WANTED
+        return max(len(submissions) / MAX_PENDING, wanted, sum(each.size for each in submissions) / self.max_bytes)
 
     def _fits(self, submission: PendingSubmission) -> bool:
         others: Iterable[PendingSubmission] = self._waiting.values()
