@@ -30,6 +30,7 @@ class Bench:
         self.ledger, self.store = Ledger.open(folder, lambda: 1_000), FolderStore(folder / "blobs")
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.looked_at: list[tuple[int, int]] = []
+        self.asked: list[SideObject] = []
         monkeypatch.setattr(custody, "_named", self._named)
         self.custody = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, self.require_objects)
         self.loops: Any = SimpleNamespace(loop=lambda *rest: None, wake=lambda name: None)
@@ -39,6 +40,7 @@ class Bench:
         return [SideObject.of(BODY)] if start == 0 else []
 
     async def require_objects(self, items: Sequence[SideObject]) -> None:
+        self.asked += items
         raise NotFound("nobody has it")
 
     async def turn(self, *, recheck: bool = False) -> None:
@@ -86,3 +88,22 @@ async def test_a_copy_of_a_ledger_and_a_lost_blob_begin_anew(tmp_path: Path, mon
     await copy.turn(recheck=True)
     assert copy.looked_at == [(0, 10)]
     copy.ledger.close()
+
+
+async def test_a_log_whose_objects_nobody_shows_delays_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, monkeypatch)
+    ours, theirs = (SideObject.of(b"ours"), [SideObject.of(b"withheld %d" % number) for number in range(300)])
+    far = LogKeys.generate("far.example/log")
+    bench.ledger.logs.create(far.origin, far.vkey)
+    lines = statement_lines(100, 101)
+    bench.ledger.logs.advance(far.origin, 0, lines, far.note_over(lines))
+    bench.ledger.logs.append(OWN.vkey, statement_lines(0, 10))
+    monkeypatch.setattr(custody, "MAX_MISSING", 100)
+    monkeypatch.setattr(custody, "_named", lambda ledger, log, start, end: theirs if log == OWN.vkey else [ours])
+    with pytest.raises(Unavailable):
+        await bench.turn()
+    assert bench.asked.index(ours) <= 1
+    assert len(bench.asked) == 301
+    bench.ledger.close()

@@ -2,14 +2,15 @@
 
 An entry counts only when its side objects are stored, but after a restore the ledger may be newer than the blob store.
 So every entry is checked once, and all again if the ledger is a copy or a blob was lost; missing objects are fetched
-from any peer until found. The position is saved in the ledger while nothing is missing: a restart checks only new
-entries.
+from any peer until found, one of each log in turn: a log whose objects nobody shows delays no other's. The position is
+saved in the ledger while nothing is missing: a restart checks only new entries.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Final
 
 import structlog
@@ -25,8 +26,8 @@ from comity.trust.statement import SideObject
 
 WINDOW: Final = 256
 """Entries checked at a time."""
-MAX_MISSING: Final = 100_000
-"""Missing objects tracked at a time; further entries are checked only after some were found."""
+MAX_MISSING: Final = 10_000
+"""Missing objects of one log tracked at a time; its further entries are checked only after some were found."""
 DEADLINE: Final = 7 * 86_400.0
 
 _log: Final = structlog.get_logger("comity.node")
@@ -49,7 +50,12 @@ class SideObjectRepair:
         self._require_objects = require_objects
         self._checked: dict[str, int] = {}
         self._saved: dict[str, int] = {}
-        self.missing: dict[SideObject, None] = {}
+        self._missing: dict[str, dict[SideObject, None]] = {}
+        """By log."""
+
+    @property
+    def missing(self) -> frozenset[SideObject]:
+        return frozenset(item for items in self._missing.values() for item in items)
 
     async def begin(self, supervisor: Supervisor, *, recheck: bool) -> None:
         """Start the loop. With `recheck`, check all entries: the ledger is a copy and may be older or newer than the
@@ -70,18 +76,22 @@ class SideObjectRepair:
             await self._save()
         await self._check()
         failure = ""
-        for item in list(self.missing):
+        for items, item in self._in_turn():
             try:
                 await self._require_objects((item,))
             except (ComityError, TimeoutError) as error:
                 failure = str(error)
                 continue
-            del self.missing[item]
+            del items[item]
             _log.info("side object fetched", object=item.digest, size=item.size)
         if self.missing:
             raise Unavailable(f"{len(self.missing)} side objects of logged entries are missing", why=failure)
-
         await self._save()
+
+    def _in_turn(self) -> list[tuple[dict[SideObject, None], SideObject]]:
+        """The missing objects, one of each log in turn, each with those of its log."""
+        columns = ([(items, item) for item in items] for items in self._missing.values())
+        return [each for row in zip_longest(*columns) for each in row if each is not None]
 
     async def _save(self) -> None:
         """Save the position up to which nothing is missing."""
@@ -91,12 +101,12 @@ class SideObjectRepair:
             self._saved = saved
 
     async def _check(self) -> None:
-        for log in await self._ledger.run(self._ledger.tables.logs.all):
-            at = self._checked.get(log.vkey, 0)
-            while at < log.size and len(self.missing) < MAX_MISSING:
+        for log in await self._pools.ledger(self._ledger.tables.logs.all):
+            at, missing = self._checked.get(log.vkey, 0), self._missing.setdefault(log.vkey, {})
+            while at < log.size and len(missing) < MAX_MISSING:
                 end = min(at + WINDOW, log.size)
-                named = await self._ledger.run(_named, self._ledger.tables, log.vkey, at, end)
-                self.missing |= dict.fromkeys(await self._pools.files(missing_side_objects, self._store, named))
+                named = await self._pools.ledger(_named, self._ledger.tables, log.vkey, at, end)
+                missing |= dict.fromkeys(await self._pools.files(missing_side_objects, self._store, named))
                 self._checked[log.vkey] = at = end
                 await asyncio.sleep(0)
 
