@@ -133,7 +133,7 @@ async def serve_gateway(
             yield ""
             return
         judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
-        async with open_catalogue(ledger, store, pools, membership, judge) as catalogue:
+        async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
             app = make_app(home, replication, imports, file_routes, catalogue)
             async with listen_http(app, settings) as url:
                 structlog.get_logger("comity.gateway").info("gateway", url=url)

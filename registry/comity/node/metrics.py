@@ -48,6 +48,9 @@ class Metrics:
         self.charter_equivocators = self._gauge("charter_liars", "Members that signed contradictory votes")
         self.charter_drafts = self._gauge("charter_drafts", "Open drafts of the next charter")
         self.http_requests = self._counter("http_requests", "Requests answered by the gateway", "route", "status")
+        self.answers_limited = self._counter(
+            "answers_limited", "Answers from which a limit left statements out", "call"
+        )
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

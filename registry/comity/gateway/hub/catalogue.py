@@ -31,6 +31,7 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER
 from comity.ledger.proven import ProvenPublication as Published
 from comity.node.members import Membership
+from comity.node.metrics import Metrics
 from comity.node.services.artifact import ArtifactService, first_claimants
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
@@ -113,10 +114,10 @@ class Repository:
 
 @contextlib.asynccontextmanager
 async def open_catalogue(
-    ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, judge: PolicyJudge
+    ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, judge: PolicyJudge, metrics: Metrics
 ) -> AsyncIterator[Catalogue]:
     """Open the catalogue of a running node."""
-    catalogue = Catalogue(ledger, store, pools, membership, judge)
+    catalogue = Catalogue(ledger, store, pools, membership, judge, metrics)
     try:
         yield catalogue
     finally:
@@ -151,12 +152,13 @@ class Catalogue:
         pools: Pools,
         membership: Membership,
         judge: PolicyJudge,
+        metrics: Metrics,
     ) -> None:
         self._ledger = ledger
         self._pools = pools
         self._membership = membership
         self.judge = judge
-        self._artifacts = ArtifactService(ledger, membership)
+        self._artifacts = ArtifactService(ledger, membership, metrics)
         self.local_artifacts = LocalArtifacts(store, pools, self._artifacts, LogService(ledger), judge)
         now = Generations(ledger).now
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)

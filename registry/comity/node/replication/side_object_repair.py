@@ -101,11 +101,11 @@ class SideObjectRepair:
             self._saved = saved
 
     async def _check(self) -> None:
-        for log in await self._pools.ledger(self._ledger.tables.logs.all):
+        for log in await self._ledger.run(self._ledger.tables.logs.all):
             at, missing = self._checked.get(log.vkey, 0), self._missing.setdefault(log.vkey, {})
             while at < log.size and len(missing) < MAX_MISSING:
                 end = min(at + WINDOW, log.size)
-                named = await self._pools.ledger(_named, self._ledger.tables, log.vkey, at, end)
+                named = await self._ledger.run(_named, self._ledger.tables, log.vkey, at, end)
                 missing |= dict.fromkeys(await self._pools.files(missing_side_objects, self._store, named))
                 self._checked[log.vkey] = at = end
                 await asyncio.sleep(0)

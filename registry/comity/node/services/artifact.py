@@ -3,7 +3,8 @@
 A name may have several claimants: identities that published under it, or the upstream repository of that name that
 nodes of this federation mirrored. They are listed in the order in which this node proved their first claims; a later
 claimant does not displace an earlier one. Answers are read in bounded steps and end when the caller disconnects. If a
-limit applies, the parts left out are taken evenly: of names from every claimant, of artifacts from every log.
+limit applies, the parts left out are taken evenly: of names from every claimant, of artifacts from every log. It is
+then logged and counted.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from comity.ledger.intake import ADVISORY, NODE_RECORD, fold_name
-from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication, ProvenTables
+from comity.ledger.proven import MAX_ANSWER, Page, ProvenLine, ProvenPublication, ProvenTables
 from comity.node.members import Membership
+from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -60,23 +64,28 @@ PAGE: Final = 64
 RECORDS: Final = 800
 """Node records in one answer, evenly of all members."""
 
+_log: Final = structlog.get_logger("comity.node.services")
+
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 
 class ArtifactService:
     """Implements `ArtifactReads`."""
 
-    def __init__(self, ledger: AsyncLedger, membership: Membership) -> None:
+    def __init__(self, ledger: AsyncLedger, membership: Membership, metrics: Metrics) -> None:
         self._ledger = ledger
         self._membership = membership
+        self._metrics = metrics
         self._proven = ledger.tables.proven
 
     async def resolve(
         self, name: str, version: str | None, publisher: Digest | None
     ) -> AsyncGenerator[LocatedEntry, None]:
         sent, artifacts, authors = _Sent(), dict[Digest, None](), dict[Digest, None]()
-        for repository in await self._repositories(_checked(name)):
-            async for found in self._claims_of_name(repository, version, publisher, limits.RESOLVED // 2 - len(sent)):
+        repositories = await self._repositories(_checked(name))
+        sent.limited = len(repositories) >= limits.RESOLVED
+        for repository in repositories:
+            async for found in self._claims_of_name(repository, version, publisher, sent):
                 artifacts.setdefault(found.artifact)
                 authors.setdefault(found.publisher)
                 if (located := sent.new(found)) is not None:
@@ -85,20 +94,23 @@ class ArtifactService:
             raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
         for author in authors:
             for line in await self._ledger.run(self._proven.keys_of, author):
-                if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
+                if (located := sent.new(line, limits.RESOLVED)) is not None:
                     yield located
         share = max(1, (limits.RESOLVED - len(sent)) // len(artifacts))
         for artifact in artifacts:
             about = await self._ledger.run(self._proven.about, artifact, (ADVISORY,), min(share, PAGE))
+            sent.limited |= about.limited
             for line in about.found:
-                if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
+                if (located := sent.new(line, limits.RESOLVED)) is not None:
                     yield located
+        self._report_limit("Resolve", name, sent)
 
     async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
         positions = await self._ledger.run(self._proven.positions_about, artifact, limits.CLAIMS // 2)
         if not positions.found:
             raise NotFound("no statement about this artifact", why=f"{artifact} is not known here", code="NO-CLAIMS")
         sent, authors = _Sent(), dict[Digest, None]()
+        sent.limited = positions.limited
         for start in range(0, len(positions.found), PAGE):
             lines = await self._ledger.run(self._proven.lines, positions.found[start : start + PAGE])
             for line in lines:
@@ -113,8 +125,9 @@ class ArtifactService:
                 yield located
         for author in authors:
             for line in await self._ledger.run(self._proven.keys_of, author):
-                if len(sent) < limits.CLAIMS and (located := sent.new(line)) is not None:
+                if (located := sent.new(line, limits.CLAIMS)) is not None:
                     yield located
+        self._report_limit("GetClaims", artifact, sent)
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
         words, after = fold_name(query).split(), _after(cursor)
@@ -134,23 +147,26 @@ class ArtifactService:
         return await self._ledger.run(self._proven.repositories, "", name, limits.RESOLVED)
 
     async def _claims_of_name(
-        self, name: str, version: str | None, publisher: Digest | None, most: int
+        self, name: str, version: str | None, publisher: Digest | None, sent: _Sent
     ) -> AsyncGenerator[ProvenPublication, None]:
         """Publications under a name, and observations by nodes of this federation: the first of each claimant, in order
         of proof; then a share of each, and what one leaves of its share for the later ones."""
-        claimants = await self._claimants(name, publisher)
+        claimants, most = await self._claimants(name, publisher), limits.RESOLVED // 2 - len(sent)
+        sent.limited |= len(claimants) >= CLAIMANTS
         for claimant in claimants:
-            for found in await self._of_claimant(name, claimant, version, 1):
+            for found in (await self._of_claimant(name, claimant, version, 1)).found:
                 yield found
         left = len(claimants)
         for claimant in claimants:
             share = min(MAX_ANSWER, -(-most // left))
             if share <= 0:
+                sent.limited = True
                 return
             answer = await self._of_claimant(name, claimant, version, share)
-            for found in answer:
+            sent.limited |= answer.limited
+            for found in answer.found:
                 yield found
-            most, left = most - len(answer), left - 1
+            most, left = most - len(answer.found), left - 1
 
     async def _claimants(self, name: str, publisher: Digest | None) -> Sequence[Digest | None]:
         """The claimants of a name, earliest first; None for what nodes mirrored from an upstream."""
@@ -163,14 +179,18 @@ class ArtifactService:
 
     async def _of_claimant(
         self, name: str, claimant: Digest | None, version: str | None, most: int
-    ) -> Sequence[ProvenPublication]:
+    ) -> Page[ProvenPublication]:
         if claimant is not None:
-            answer = await self._ledger.run(self._proven.publications, name, claimant, version, most)
-            return answer.found
+            return await self._ledger.run(self._proven.publications, name, claimant, version, most)
         upstream, nodes = f"{UPSTREAM}{name.removeprefix(UPSTREAM)}", self._membership.node_ids
         share = max(1, most // max(1, len(nodes)))
         answer = await self._ledger.run(self._proven.observations, upstream, nodes, version, share)
-        return sorted(answer.found, key=lambda found: found.number)
+        return Page(tuple(sorted(answer.found, key=lambda found: found.number)), answer.limited)
+
+    def _report_limit(self, call: str, about: str, sent: _Sent) -> None:
+        if sent.limited:
+            self._metrics.answers_limited.labels(call).inc()
+            _log.info("a limit left statements out of an answer", call=call, about=about, sent=len(sent))
 
     async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[ProvenLine, None]:
         """Node records of members: the followed ones, and a share for each member."""
@@ -186,17 +206,26 @@ class ArtifactService:
 
 
 class _Sent:
-    """The lines already sent: each line once for each log, because a `hold` is valid only in its own node's log."""
+    """The lines already sent: each line once for each log, because a `hold` is valid only in its own node's log.
+
+    Attributes:
+        limited: whether a limit left something out.
+    """
 
     def __init__(self) -> None:
         self._places: set[tuple[str, Digest]] = set()
+        self.limited = False
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def new(self, found: ProvenLine | ProvenPublication) -> LocatedEntry | None:
+    def new(self, found: ProvenLine | ProvenPublication, most: int | None = None) -> LocatedEntry | None:
+        """The line, if it is new and not beyond `most` lines."""
         key = found.vkey, sha256(found.line)
         if key in self._places:
+            return None
+        if most is not None and len(self._places) >= most:
+            self.limited = True
             return None
         self._places.add(key)
         return LocatedEntry(found.origin, found.index, found.line)
