@@ -58,6 +58,11 @@ async def test_a_complete_answer_is_not_counted(bench: Bench, call: str) -> None
     assert await bench.asked(call) == (20, 0)
 
 
+async def test_a_namespace_is_resolved(bench: Bench) -> None:
+    """It was refused: more names were asked for than the ledger gives at once."""
+    assert len([located async for located in bench.service.resolve("a/", None, None)]) == 20
+
+
 @pytest.mark.parametrize("call", ["Resolve", "GetClaims"])
 async def test_an_answer_from_which_a_limit_left_something_out_is_logged_and_counted(
     bench: Bench, call: str, monkeypatch: pytest.MonkeyPatch

@@ -250,7 +250,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     services = Services(
         node=NodeFactsService(ledger, membership.seat, home.epochs, config.gateway.advertised_url()),
         logs=LogService(ledger),
-        artifacts=ArtifactService(ledger, membership, metrics),
+        artifacts=ArtifactService(ledger, membership, home.metrics),
         blobs=BlobService(ledger, store, pools, membership, home.served, home.locations),
         publishing=submissions,
         governance=governance,

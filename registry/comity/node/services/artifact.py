@@ -83,7 +83,7 @@ class ArtifactService:
     ) -> AsyncGenerator[LocatedEntry, None]:
         sent, artifacts, authors = _Sent(), dict[Digest, None](), dict[Digest, None]()
         repositories = await self._repositories(_checked(name))
-        sent.limited = len(repositories) >= limits.RESOLVED
+        sent.limited = len(repositories) >= MAX_ANSWER
         for repository in repositories:
             async for found in self._claims_of_name(repository, version, publisher, sent):
                 artifacts.setdefault(found.artifact)
@@ -144,7 +144,7 @@ class ArtifactService:
         """The repository itself, or those in a namespace."""
         if not name.endswith("/"):
             return (name,)
-        return await self._ledger.run(self._proven.repositories, "", name, limits.RESOLVED)
+        return await self._ledger.run(self._proven.repositories, "", name, MAX_ANSWER)
 
     async def _claims_of_name(
         self, name: str, version: str | None, publisher: Digest | None, sent: _Sent
