@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, cast
 
 import pytest
 from comity.ledger.log_store import EntryQuery
+from comity.node.charter import inbox
 from comity.node.charter.inbox import StoredBodies
 from comity.trust.charter.certificate import Certificate, assemble
-from comity.trust.charter.document import Body, Member
+from comity.trust.charter.document import Body, Member, draft
 from comity.trust.charter.votes import consent
+from comity.trust.encoding import sha256
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import Rotation, rotate
@@ -279,3 +282,30 @@ def test_a_body_is_read_once_however_often_it_is_weighed(bench: Bench, monkeypat
         assert bodies.seat_ids(body.digest) == {seat.id for seat in body.members}
         assert bodies.parse(body.data) == body
     assert asked == [body.data]
+
+
+def test_bodies_that_are_read_and_not_parsed_take_no_memory_beside_those_that_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 1 << 20
+    monkeypatch.setattr(inbox, "MAX_BODY_BYTES", most)
+    made = [_wide(bench.council.body, number) for number in range(2 * most // len(_wide(bench.council.body, 0).data))]
+    bodies = StoredBodies(bench.store)
+    bodies.digests = frozenset(body.digest for body in made)
+    for body in made:
+        bench.store.put(body.digest, body.data)
+    tracemalloc.start()
+    for body in made[: len(made) // 2]:
+        bodies.parse(bytes(bytearray(body.data)))
+    parsed, _ = tracemalloc.get_traced_memory()
+    for body in made[len(made) // 2 :]:
+        assert bodies[body.digest] == body.data
+    added = tracemalloc.get_traced_memory()[0] - parsed
+    tracemalloc.stop()
+    assert parsed <= 3.2 * most
+    assert added < most // 4
+
+
+def _wide(body: Body, number: int) -> Body:
+    """A body with a thousand namespaces, of which parsing makes most."""
+    return draft(body, namespaces={f"n{number}-{at}": sha256(b"%d" % at) for at in range(1_000)})
