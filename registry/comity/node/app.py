@@ -23,7 +23,7 @@ from typing import Any, Final
 import structlog
 
 from comity.content.blobs import BlobStore, lock_if_free
-from comity.content.heap import limit_arenas
+from comity.content.heap import limit_arenas, return_freed
 from comity.ledger.ledger import Ledger
 from comity.node.admission import Admission
 from comity.node.charter.admission import CharterAdmission, JoinRequests
@@ -56,6 +56,7 @@ from comity.wire.access import CALL
 from comity.wire.server import Services
 
 TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
+MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
 STALE_SECONDS: Final = 7 * 86_400.0
 """Seconds after which an upload or import that was not continued is removed."""
 RECORD_RETENTION: Final = 86_400.0
@@ -87,6 +88,11 @@ class Housekeeping:
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
+        supervisor.loop("memory", self._return_memory, MEMORY_TIMING)
+
+    async def _return_memory(self) -> None:
+        """Large requests leave free memory in the heaps, which would stay when their senders are gone."""
+        await self._pools.files(return_freed)
 
     async def _step(self) -> None:
         await self._pools.files(self._store.sweep)
