@@ -1,0 +1,97 @@
+"""A node beside floods: what it does for them is done once, in steps, and ends with whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from attackers.forging import Identity
+from attackers.forging import Release as RawRelease
+from comity.ledger.proven import ProvenTables
+from comity.node import intake
+from comity.node.context import NodeContext
+from comity.node.intake import KnownKeys
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound
+from comity.trust.statement import Entry
+from support.federation import NodeHome, found, make_home, serving, until
+from support.publisher import Publisher, model, release, send
+
+pytestmark = pytest.mark.slow
+
+NAMES = 200
+CALLS = 16
+FLOOD, NOBODY, JUNK = Identity.made("a flood"), Identity.made("nobody"), RawRelease(b"flood\n")
+
+
+def write(home: NodeHome, lines: list[bytes]) -> None:
+    """Let a node's own log begin with these lines, whatever they are, and let it have the objects of `JUNK`."""
+    core = NodeContext.open(home.config(), time.time)
+    for part in JUNK.objects:
+        core.store.put(sha256(part), part)
+    core.ledger.logs.append(core.log, lines)
+    core.close()
+
+
+async def test_reads_of_flooded_names_that_are_given_up_go_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(tmp_path / "node", 0)
+    write(home, [FLOOD.inception, *(FLOOD.publish(f"flood/n{number}@v1", JUNK) for number in range(NAMES))])
+    reads, gate = Counter[str](), threading.Event()
+    publications = ProvenTables.publications
+
+    def gated(self: ProvenTables, name: str, *rest: object) -> object:
+        reads[name] += 1
+        gate.wait(60)
+        return publications(self, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProvenTables, "publications", gated)
+    async with serving(home), home.client() as client:
+        given_up = [asyncio.create_task(client.resolve("flood/")) for _ in range(CALLS)]
+
+        async def begun() -> bool:
+            return bool(reads)
+
+        await until(begun, what="the first call to read")
+        for task in given_up:
+            task.cancel()
+        await asyncio.gather(*given_up, return_exceptions=True)
+        with pytest.raises(NotFound):  # on the same connection: the node knows by now that the others are cancelled
+            await asyncio.gather(client.object(sha256(b"nothing")), asyncio.to_thread(gate.set))
+        for _ in range(2 * CALLS):
+            await client.search("nothing")
+        assert sum(reads.values()) <= CALLS, "at most the step of each that was running"
+        reads.clear()
+        assert len(await client.resolve("flood/")) == NAMES + 1
+        assert len(reads) == NAMES, "a call that nobody gives up makes as many steps as there are names"
+
+
+async def test_junk_in_a_mirrored_log_is_verified_once_and_stops_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = found(tmp_path, 2).homes
+    junk = [NOBODY.publish(f"junk/n{number}@v1", JUNK) for number in range(1_000)]
+    write(second, junk)
+    verified, classify = Counter[Digest](), intake.classify
+
+    def counted(entry: Entry, keys: KnownKeys) -> str:
+        verified[entry.digest] += 1
+        return classify(entry, keys)
+
+    monkeypatch.setattr(intake, "classify", counted)
+    async with serving(first, second), second.client() as theirs, first.operator() as ours:
+        what = release(Publisher.generate(), model(tmp_path / "model", weights=100_000), "tests/model@v1")
+        await send(theirs, what)
+
+        async def held() -> bool:
+            return (await ours.status()).holds == 1
+
+        await until(held, what="the copy")
+        assert {verified[sha256(line)] for line in junk} == {1}
+        await ours.resolve("tests/model")
+        assert {verified[sha256(line)] for line in junk} == {1}
