@@ -13,7 +13,7 @@ from attackers.forging import Identity
 from attackers.forging import Release as RawRelease
 from comity.ledger.proven import ProvenTables
 from comity.node import intake
-from comity.node.context import NodeContext
+from comity.node.home import OpenedHome
 from comity.node.intake import KnownKeys
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
@@ -30,11 +30,11 @@ FLOOD, NOBODY, JUNK = Identity.made("a flood"), Identity.made("nobody"), RawRele
 
 def write(home: NodeHome, lines: list[bytes]) -> None:
     """Let a node's own log begin with these lines, whatever they are, and let it have the objects of `JUNK`."""
-    core = NodeContext.open(home.config(), time.time)
+    opened = OpenedHome.open(home.config(), time.time)
     for part in JUNK.objects:
-        core.store.put(sha256(part), part)
-    core.ledger.logs.append(core.log, lines)
-    core.close()
+        opened.store.put(sha256(part), part)
+    opened.ledger.tables.logs.append(opened.membership.seat.log, lines)
+    opened.close()
 
 
 async def test_reads_of_flooded_names_that_are_given_up_go_no_further(

@@ -133,7 +133,7 @@ def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it
 ) -> None:
     """A flood of lines was parsed while every other writer waited."""
     inside: list[bool] = []
-    begin, parse, writing = ledger._database.writing, log_store.parse_entry, [False]
+    begin, writing = ledger._database.writing, [False]
 
     @contextmanager
     def watched(point: str) -> Iterator[Connection]:
@@ -144,7 +144,7 @@ def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it
 
     def parsed(line: bytes) -> Entry:
         inside.append(writing[0])
-        return parse(line)
+        return parse_entry(line)
 
     monkeypatch.setattr(ledger._database, "writing", watched)
     monkeypatch.setattr(log_store, "parse_entry", parsed)

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
-from comity.node.context import NodeContext, Pools
+from comity.node.config import Replication
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership
+from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication import artifacts
 from comity.node.replication.artifacts import PAGE, Job, Replicas
 from comity.node.replication.files import FileFetcher
+from comity.node.supervisor import Supervisor
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -35,16 +40,19 @@ class Bench:
         self.read = 0
         for log in (FLOODED, QUIET):
             self.ledger.logs.create(log.origin, log.vkey)
-        core: Any = SimpleNamespace(
-            ledger=self.ledger,
-            pools=Pools(),
-            store=FolderStore(folder / "blobs"),
-            log="",
-            config=SimpleNamespace(replication=SimpleNamespace(wants=lambda name: True)),
-            membership=SimpleNamespace(peers=(), node_ids=()),
-            metrics=SimpleNamespace(replica_short=SimpleNamespace(set=lambda count: None)),
+        seat = SimpleNamespace(log="")
+        self.replicas = Replicas(
+            AsyncLedger(self.ledger),
+            FolderStore(folder / "blobs"),
+            Pools(),
+            cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=seat)),
+            Metrics(),
+            cast(NodeSigner, None),
+            Replication(mirror="all"),
+            cast(OwnLog, None),
+            cast(FileFetcher, None),
+            on_lost=lambda: None,
         )
-        self.replicas = Replicas(cast(NodeContext, core), cast(OwnLog, None), cast(FileFetcher, None), lambda: None)
         parse = artifacts._parse_publication
 
         def counted(entry: Entry) -> Published | Observed:
@@ -100,6 +108,6 @@ async def test_a_held_artifact_that_many_claim_is_looked_at_once(bench: Bench, m
     monkeypatch.setattr(bench.replicas, "_gaps", gaps)
     await bench.replicas._work()
     assert len(looked_at) == 1
-    bench.replicas.rescan(cast(Any, SimpleNamespace(wake=lambda name: None)))
+    bench.replicas.rescan(cast(Supervisor, SimpleNamespace(wake=lambda name: None)))
     await bench.replicas._work()
     assert len(looked_at) == 2, "an object was lost, so it is looked at again"
