@@ -43,14 +43,15 @@ class Passed:
     """What a block of code went through."""
 
     files: set[str] = field(default_factory=set)
-    calls: Counter[str] = field(default_factory=Counter)
+    checked: Counter[tuple[bytes, bytes, bytes]] = field(default_factory=Counter)
     parsed: Counter[bytes] = field(default_factory=Counter)
 
     def row(self, what: str) -> dict[str, Any]:
         return {
             "what": what,
             "files": len(self.files),
-            "signature_checks": self.calls["verify"],
+            "signature_checks": self.checked.total(),
+            "distinct_signatures": len(self.checked),
             "parse_calls": self.parsed.total(),
             "distinct_lines": len(self.parsed),
             "passed": sorted(Path(name).relative_to(ROOT).as_posix() for name in self.files),
@@ -70,7 +71,8 @@ def passing(wanted: Callable[[], bool] = lambda: True) -> Iterator[Passed]:
         if "/comity" in code.co_filename and str(ROOT) in code.co_filename:
             seen.files.add(code.co_filename)
         if code is verify:
-            seen.calls["verify"] += 1
+            local = frame.f_locals
+            seen.checked[local["self"].raw, local["signature"], local["message"]] += 1
         elif code is parse:
             seen.parsed[frame.f_locals["line"]] += 1
 

@@ -10,6 +10,7 @@ import pytest
 from comity.gateway.hub.judge import DAY, STALE_DAYS, PolicyJudge
 from comity.node.members import Membership, Seat
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.keys import PublicKey
 from support.case import Case, advisory, case, nodes
 from support.world import NOW, identity
 
@@ -39,6 +40,22 @@ def test_what_is_cosigned_and_fresh_is_served_without_a_word() -> None:
 
 def test_what_is_short_of_cosigners_is_served_with_a_warning() -> None:
     assert topics(judge(), without_proofs(GOOD)) == ["cosigners"]
+
+
+def test_what_was_judged_before_is_judged_again_without_a_signature_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_node, checked = judge(), list[PublicKey]()
+    real = PublicKey.verify
+
+    def counted(key: PublicKey, signature: bytes, message: bytes) -> None:
+        checked.append(key)
+        real(key, signature, message)
+
+    monkeypatch.setattr(PublicKey, "verify", counted)
+    first = by_node.judge(GOOD.evidence, TITLE)
+    assert checked
+    checked.clear()
+    assert by_node.judge(GOOD.evidence, TITLE) == first
+    assert not checked
 
 
 def test_what_nobody_has_cosigned_for_a_month_is_served_with_a_warning() -> None:
