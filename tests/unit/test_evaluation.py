@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from support.case import case, filled, nodes, release
 from support.world import Identity, identity
 
@@ -48,3 +49,24 @@ def test_a_name_that_is_bound_to_somebody_else_is_not_shown() -> None:
     )
     assert verdict.row("signatures").state == "fail"
     assert (verdict.name, verdict.exit_status) == ("", 4)
+
+
+def test_of_several_logs_the_one_with_the_best_cosigners_counts() -> None:
+    log = filled(SG, 2)
+    log.append(GOOD.publication.line)
+    for cosigners in ((), (ES,)):
+        proof = log.proof(GOOD.publication.line, cosigners)
+        for proofs in ((proof, *GOOD.proofs), (*GOOD.proofs, proof)):
+            verdict = replace(GOOD, proofs=proofs).verdict()
+            for name in ("transparency", "cosigners", "time"):
+                assert verdict.row(name) == GOOD.verdict().row(name)
+
+
+@pytest.mark.parametrize("name", ["swiss-ai/tiny@v0", "swiss-ai/tiny@v2", "swiss-ai/a@v1", "swiss-ai/z@v1"])
+@pytest.mark.parametrize("count", [None, 0, 1, 2])
+def test_of_several_publications_the_one_with_the_best_cosigners_counts(name: str, count: int | None) -> None:
+    line = claimed_by(SWISS_AI, name)[1]
+    log = filled(CH)
+    log.append(line)
+    proofs = () if count is None else (log.proof(line, (SG, ES)[:count]),)
+    assert replace(GOOD.saying(line), proofs=(*proofs, *GOOD.proofs)).verdict().name == "swiss-ai/tiny@v1"
