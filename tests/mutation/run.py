@@ -64,7 +64,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/rows", f"{TRUST}/verify.py"), "cosigned_moments model_sig_rows verdict_rows verify witnessing"),
     Suite(
         (f"{TRUST}/key_validity.py", f"{TRUST}/report.py", f"{TRUST}/resolution.py"),
-        "claimants compromise evaluation key_validity report resolution upstream_choosing witnessing",
+        "claimants compromise evaluation key_validity report resolution upstream_choosing verdict_rows witnessing",
     ),
     Suite((f"{TRUST}/policy.py",), "policy policy_files safety_row"),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
