@@ -84,3 +84,11 @@ def test_a_log_cannot_sign_for_another_origin() -> None:
     with pytest.raises(Untrusted) as refusal:
         open_checkpoint(SignedNote(text, (sign_note(text, ORIGIN, KEY),)), VKEY)
     assert refusal.value.code == "CHECKPOINT-ORIGIN"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "node.example/log\n", "node.example/log\n1\n", "node.example/log\n1\nAA==\nx"]
+)
+def test_a_checkpoint_has_three_lines_and_nothing_behind_them(text: str) -> None:
+    with pytest.raises(Malformed, match="three lines"):
+        Checkpoint.parse(text)

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey
+from comity.trust.tlog import note
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import (
+    MAX_TIMESTAMP,
     Checkpoint,
     NoteSignature,
     SignedNote,
@@ -111,3 +113,16 @@ def test_cosigners_of_a_note_are_those_known_each_with_its_newest_time() -> None
     bad = NoteSignature(NAME, keys[1].key_id, bytes(2428))
     with pytest.raises(Untrusted):
         verified_cosigners(note.with_signatures(bad), keys, CHECKPOINT)
+
+
+def test_a_log_key_does_not_cosign_and_no_time_is_beyond_the_last() -> None:
+    """Even if it signs the very message of a cosigner, or of that time."""
+    key = PrivateKey.generate("ed25519")
+    for verifier, timestamp in (
+        (log_verifier_key("w.example", key.public), 5),
+        (cosigner_key("w.example", key.public), MAX_TIMESTAMP + 1),
+    ):
+        signed = key.sign(note._message(CHECKPOINT, verifier, timestamp))
+        line = NoteSignature("w.example", verifier.key_id, timestamp.to_bytes(8, "big") + signed)
+        with pytest.raises(Untrusted):
+            verify_cosignature(line, verifier, CHECKPOINT)
