@@ -213,7 +213,7 @@ def other_face(target: Target) -> None:
 
 
 @attacker("lines of charters that nobody decided", "own", by="member")
-def junk_proceedings(target: Target) -> None:
+def junk_statement_sets(target: Target) -> None:
     """Sixty thousand lines about the next epoch, and an epoch of nonsense."""
     lines = [WHO.say("draft", ("charter", f"{number:064x}"), {"text": "why not"}) for number in range(60)]
 

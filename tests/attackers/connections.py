@@ -109,7 +109,7 @@ class Stream:
             return True
         return True
 
-    def heard(self, patience: float = PATIENCE) -> bytes:
+    def received(self, patience: float = PATIENCE) -> bytes:
         """What the server says within `patience` seconds of silence, as it is on the line."""
         self.connection.settimeout(patience)
         said = bytearray()

@@ -73,7 +73,7 @@ class Victim:
         process = self.start(f"{point}:{hit}")
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == -signal.SIGKILL, f"{point} was not hit {hit} times"
-        self.heard(output)
+        self.received(output)
         self.check()
 
     def die_after(self, seconds: float) -> None:
@@ -84,7 +84,7 @@ class Victim:
         time.sleep(seconds)
         process.kill()
         rest, _ = process.communicate(timeout=PATIENCE)
-        self.heard(first + rest)
+        self.received(first + rest)
         self.check()
 
     def fails_at(self, call: str, fate: str, nth: int) -> bool:
@@ -103,11 +103,11 @@ class Victim:
         ]
         process = self.start(under=under)
         output, _ = process.communicate(timeout=PATIENCE)
-        self.heard(output)
+        self.received(output)
         self.check()
         return process.returncode != 0
 
-    def heard(self, output: bytes) -> None:
+    def received(self, output: bytes) -> None:
         for line in output.decode().splitlines():
             match line.split():
                 case ["own", index, digest]:

@@ -1,4 +1,4 @@
-"""SIGKILL at each step of remembering a reading: whatever happens, a desk signs one body a round, or none."""
+"""SIGKILL at each step of remembering a reading: whatever happens, a machine signs one body a round, or none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POINTS = ("votes.fsync", "votes.rename", "votes.folder", "votes.done")
 TESTS = Path(__file__).resolve().parents[1]
 
 
-class Desk:
+class SigningMachine:
     """A key, and processes that sign with it."""
 
     def __init__(self, folder: Path) -> None:
@@ -55,31 +55,32 @@ class Desk:
         assert all(len(bodies) == 1 for bodies in rounds.values()), rounds
 
 
-@pytest.fixture(name="desk")
-def _desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+@pytest.fixture(name="machine")
+def _machine(tmp_path: Path) -> SigningMachine:
+    return SigningMachine(tmp_path)
 
 
-def test_after_a_kill_at_any_step_no_second_body_is_signed_in_the_round(desk: Desk) -> None:
+def test_after_a_kill_at_any_step_no_second_body_is_signed_in_the_round(machine: SigningMachine) -> None:
     for round_, point in enumerate(POINTS, start=1):
         first, second = sha256(point.encode()), sha256(b"another")
-        assert desk.run(round_, first, fault=point) == -signal.SIGKILL, f"{point} is not on the way"
-        assert str(round_) not in {at for at, _ in desk.left()}, "a signature left before the reading was on the disk"
-        assert desk.run(round_, second, first) == 0
-        desk.check()
-        assert str(round_) in {at for at, _ in desk.left()}, "the round is lost to an honest member"
+        assert machine.run(round_, first, fault=point) == -signal.SIGKILL, f"{point} is not on the way"
+        assert str(round_) not in {at for at, _ in machine.left()}, "a signature left before the vote was on the disk"
+        assert machine.run(round_, second, first) == 0
+        machine.check()
+        assert str(round_) in {at for at, _ in machine.left()}, "the round is lost to an honest member"
 
 
 @pytest.mark.slow
-def test_desks_that_are_killed_at_random_and_race_each_other_sign_one_body_a_round(desk: Desk) -> None:
+def test_desks_that_are_killed_at_random_and_race_each_other_sign_one_body_a_round(machine: SigningMachine) -> None:
     dice = random.Random(7)
     for round_ in range(1, 9):
         racing = [
-            desk.start(round_, *(sha256(b"%d of %d" % (number, racer)) for number in range(40))) for racer in range(3)
+            machine.start(round_, *(sha256(b"%d of %d" % (number, racer)) for number in range(40)))
+            for racer in range(3)
         ]
         time.sleep(0.3 + dice.random() / 2)
         for process in racing:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        desk.run(round_, sha256(b"late"))
-        desk.check()
+        machine.run(round_, sha256(b"late"))
+        machine.check()

@@ -1,7 +1,7 @@
 """The same without any network: every command a process of its own, `--offline`, and a stick that goes round.
 
-Nothing listens here, and no two desks share a folder: each reads its copy of the stick, and writes into a folder of its
-own that is copied onto the stick afterwards.
+Nothing listens here, and no two machines share a folder: each reads its copy of the stick, and writes into a folder of
+its own that is copied onto the stick afterwards.
 """
 
 from __future__ import annotations

@@ -140,10 +140,10 @@ def fair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fair]:
     anybody = Officer(folder, folder / "pins")
     anybody.comity("lab", "up", folder / "lab")
     lab = Lab.open(folder / "lab")
-    desks = [Officer(lab.directory / node.name, folder / f"at-{node.name}") for node in lab.nodes[:2]]
-    made = Fair(folder, lab, desks[0], desks[1], anybody)
+    officers = [Officer(lab.directory / node.name, folder / f"at-{node.name}") for node in lab.nodes[:2]]
+    made = Fair(folder, lab, officers[0], officers[1], anybody)
     try:
-        together(lambda one: one.comity("trust", "pin", lab.federation, "--yes"), [*desks, anybody])
+        together(lambda one: one.comity("trust", "pin", lab.federation, "--yes"), [*officers, anybody])
         yield made
     finally:
         lab.down()
@@ -180,7 +180,7 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
 
 
 def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) -> None:
-    """Barcelona's desk asks no node, and its own is not asked either."""
+    """Barcelona's officer asks no node, and its own is not asked either."""
     lender, borrower, stick = fair.lender, fair.borrower, fair.folder / "stick"
     stick.mkdir()
     lender.comity("offer", "show", fair.chain[:12], "--out", stick / "offer")

@@ -229,7 +229,7 @@ def _lend() -> tuple[bytes, ...]:
 
 _LENT: Final = _lend()
 _NOTE: Final = SignedNote.parse(_NOTES[0])
-_DOSSIER: Final = FaultProof((_NOTE,), (ProvenRecord(b"a line", 1, (bytes(32),), 0),))
+_FAULT_PROOF: Final = FaultProof((_NOTE,), (ProvenRecord(b"a line", 1, (bytes(32),), 0),))
 
 _VOUCHED: Final = sign_vouched(
     Vouched(_OFFICER.inception.author, _GOOD.artifact, "evaluated", "well", SideObject.of(b"scores")), _OFFICER.signer
@@ -294,7 +294,7 @@ PARSERS: Final[dict[str, Target]] = {
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
     "offer": Target(Offer.parse, (lending.an_offer().encode(),), Offer.encode),
-    "offer-dossier": Target(FaultProof.parse, (_DOSSIER.encode(),), FaultProof.encode),
+    "offer-dossier": Target(FaultProof.parse, (_FAULT_PROOF.encode(),), FaultProof.encode),
     "offer-statement": Target(_of_statement(read_offer_statement), _LENT),
     "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),

@@ -30,7 +30,7 @@ from comity_client.client import Client
 from comity_client.founding import init_node
 from comity_client.home import Home
 from comity_client.signing.votes import GovernanceKey, VoteFile, open_key
-from support.fake_charter import FakeCouncil
+from support.fake_charter import FakeCharter
 from support.fakes import FakeFederation, FakeNode
 from support.world import NOW
 
@@ -41,7 +41,7 @@ TWO = Digest("5" * 64)
 def federation() -> Iterator[FakeFederation]:
     made = FakeFederation()
     for fake in made.nodes:
-        fake.governance = FakeCouncil(fake)
+        fake.governance = FakeCharter(fake)
     with made.running() as running:
         yield running
 
@@ -66,8 +66,8 @@ def key_of(folder: Path, fake: FakeNode) -> GovernanceKey:
     return open_key(path)
 
 
-def council(fake: FakeNode) -> FakeCouncil:
-    assert isinstance(fake.governance, FakeCouncil)
+def charter(fake: FakeNode) -> FakeCharter:
+    assert isinstance(fake.governance, FakeCharter)
     return fake.governance
 
 
@@ -88,9 +88,12 @@ def test_a_draft_is_read_twice_and_becomes_the_charter(
     body = draft_namespaces(governance.charter_state().current, {"alia": TWO})
     shown = sign_plan(propose_plan(governance.charter_state(), keys[0].public, body, "ours"), keys[0])
     governance.deliver(shown.material, federation.nodes[0].node.record.name)
-    desks = [(key, body.digest, fake) for key, fake in zip(keys, federation.nodes, strict=True)]
+    machines = [(key, body.digest, fake) for key, fake in zip(keys, federation.nodes, strict=True)]
     said = [
-        read(governance, *desk) for _ in range(2) for desk in desks if governance.charter_state().current.epoch == 0
+        read(governance, *machine)
+        for _ in range(2)
+        for machine in machines
+        if governance.charter_state().current.epoch == 0
     ]
     assert said == ["intent"] * 3 + ["ratified"] * 3, "who comes fourth finds a quorum that intends it"
     newest = governance.newest_federation()
@@ -103,7 +106,7 @@ def test_a_node_that_holds_a_line_back_hides_nothing_that_another_shows(
 ) -> None:
     key = key_of(tmp_path, federation.nodes[0])
     for fake in federation.nodes[1:]:
-        council(fake).forgets = ("draft",)
+        charter(fake).forgets = ("draft",)
     body = draft_namespaces(governance.charter_state().current, {"alia": TWO})
     shown = sign_plan(propose_plan(governance.charter_state(), key.public, body, "ours"), key)
     governance.deliver(shown.material, federation.nodes[0].node.record.name)
@@ -113,7 +116,7 @@ def test_a_node_that_holds_a_line_back_hides_nothing_that_another_shows(
 def test_an_epoch_that_a_node_makes_up_moves_nobody(federation: FakeFederation, governance: GovernanceClient) -> None:
     current = governance.federation.body
     invented = draft_removal(current, federation.nodes[1].node.seat.id)
-    council(federation.nodes[0]).held = [Charter(1, invented.data, (b"{}",))]
+    charter(federation.nodes[0]).held = [Charter(1, invented.data, (b"{}",))]
     assert governance.charter_state().current.digest == current.digest
 
 

@@ -190,12 +190,12 @@ def test_lineage_and_documents_are_in_the_dossier(tmp_path: Path, client: Client
     client.publish(
         write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0", parents=parents
     )
-    dossier = client.show("lab/tiny")
-    assert dossier.publication is not None
-    assert dossier.publication.published.lineage == tuple(parents)
-    assert set(dossier.publication.published.documents) == {"card"}
-    assert [candidate.version for candidate in dossier.versions] == ["v1"]
-    assert "published" in {said.predicate for said in dossier.said}
+    info = client.show("lab/tiny")
+    assert info.publication is not None
+    assert info.publication.published.lineage == tuple(parents)
+    assert set(info.publication.published.documents) == {"card"}
+    assert [candidate.version for candidate in info.versions] == ["v1"]
+    assert "published" in {said.predicate for said in info.said}
 
 
 def test_search_finds_by_words_and_says_who_proves_it(tmp_path: Path, client: Client, publisher: Publisher) -> None:
@@ -320,10 +320,10 @@ def test_a_publisher_without_a_home_log_is_asked_for_a_node(
 ) -> None:
     client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
     homeless = client.new_publisher("Homeless", "CH", "")
-    heard: list[Event] = []
+    received: list[Event] = []
     with pytest.raises(NotFound) as raised:
-        client.advise("lab/tiny@v1", "yank", "info", "why", publisher=homeless, on_event=heard.append)
-    assert (raised.value.code, heard) == ("NO-NODE-NAMED", [])
+        client.advise("lab/tiny@v1", "yank", "info", "why", publisher=homeless, on_event=received.append)
+    assert (raised.value.code, received) == ("NO-NODE-NAMED", [])
     with pytest.raises(Conflict) as refused:
         client.report_lost_key(homeless, 4, "the laptop is gone", nodes=["node-ch.example"])
     assert refused.value.code == "NO-HOME-LOG"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from comity.transfer.scheduler import TransferLimits
@@ -90,8 +90,8 @@ def wait_until(condition: Callable[[], bool], *, patience: float = 60) -> None:
         time.sleep(0.2)
 
 
-def publish(lab: Lab, source: Path, name: str = "swiss-ai/tiny@v1", **more: object) -> None:
-    receipt = lab.client.publish(source, name, publisher=lab.publisher, licence="MIT", **more)  # type: ignore[arg-type]
+def publish(lab: Lab, source: Path, name: str = "swiss-ai/tiny@v1", **more: Any) -> None:
+    receipt = lab.client.publish(source, name, publisher=lab.publisher, licence="MIT", **more)
     assert receipt.logged[0].origin == lab.publisher.home
     assert receipt.logged[0].size > receipt.logged[0].index
 
@@ -190,8 +190,8 @@ def test_a_new_version_is_had_by_its_bare_name_and_a_yank_moves_it_back(tmp_path
     running.client.advise("swiss-ai/tiny@v2", "yank", "high", "wrong weights", publisher=running.publisher)
     assert running.client.resolve("swiss-ai/tiny").title == "swiss-ai/tiny@v1"
     assert [listing.name for listing in running.client.search("tiny")] == ["swiss-ai/tiny@v1", "swiss-ai/tiny@v2"]
-    dossier = running.client.show("swiss-ai/tiny@v2")
-    assert [advisory.kind for advisory in dossier.advisories] == ["yank"]
+    info = running.client.show("swiss-ai/tiny@v2")
+    assert [advisory.kind for advisory in info.advisories] == ["yank"]
 
 
 def test_a_member_vouches_by_its_governance_keys_and_is_counted(

@@ -1,4 +1,4 @@
-"""The commands about the charter, one desk and no network: nothing is signed that was not shown and agreed to, every
+"""The commands about the charter, one machine and no network: nothing is signed that was not shown and agreed to, every
 refusal says what to do next, and a machine gets one document with a schema."""
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Comity = Callable[..., Ran]
 
 
 @dataclass(frozen=True)
-class Desk:
+class SigningMachine:
     """One member's home, what it pins, and a folder for what it carries away."""
 
     root: Path
@@ -81,14 +81,14 @@ def _founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(name="desk")
-def _desk(tmp_path: Path, founded: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    root = tmp_path / "desk"
+@pytest.fixture(name="machine")
+def _machine(tmp_path: Path, founded: Path, monkeypatch: pytest.MonkeyPatch) -> SigningMachine:
+    root = tmp_path / "machine"
     shutil.copytree(founded, root)
     monkeypatch.setenv("COMITY_HOME", str(root / "pins"))
     monkeypatch.chdir(tmp_path)
     Client(Home(root / "pins")).pin((root / "federation.json").read_bytes())
-    return Desk(root, root / "CH", tmp_path / "stick")
+    return SigningMachine(root, root / "CH", tmp_path / "stick")
 
 
 @pytest.fixture(name="comity")
@@ -104,20 +104,20 @@ def _comity(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def drafted(comity: Comity, desk: Desk) -> str:
+def drafted(comity: Comity, machine: SigningMachine) -> str:
     """A draft on the stick; its first digits."""
-    return str(comity(*NEW, *desk.offline, "--yes", "--json").document["subject"])[:12]
+    return str(comity(*NEW, *machine.offline, "--yes", "--json").document["subject"])[:12]
 
 
-def deciding(comity: Comity, desk: Desk) -> dict[str, tuple[str | Path, ...]]:
-    """Every command that signs, as it would be typed at a desk without a network."""
-    draft, offline = drafted(comity, desk), (*desk.offline, "--from", desk.stick)
+def deciding(comity: Comity, machine: SigningMachine) -> dict[str, tuple[str | Path, ...]]:
+    """Every command that signs, as it would be typed at a machine without a network."""
+    draft, offline = drafted(comity, machine), (*machine.offline, "--from", machine.stick)
     return {
-        "proposal new": (*NEW, *desk.offline),
+        "proposal new": (*NEW, *machine.offline),
         "proposal approve": ("proposal", "approve", draft, *offline),
         "proposal consent": ("proposal", "consent", draft, *offline),
-        "leave": ("leave", *desk.offline),
-        "keys rotate": ("keys", "rotate", *desk.offline),
+        "leave": ("leave", *machine.offline),
+        "keys rotate": ("keys", "rotate", *machine.offline),
     }
 
 
@@ -125,127 +125,135 @@ SIGNING = ("proposal new", "proposal approve", "proposal consent", "leave", "key
 
 
 @pytest.mark.parametrize("name", SIGNING)
-def test_a_declined_question_leaves_no_signature_no_vote_and_no_file(comity: Comity, desk: Desk, name: str) -> None:
-    command = deciding(comity, desk)[name]
-    before = desk.files(), sorted(desk.stick.rglob("*"))
+def test_a_declined_question_leaves_no_signature_no_vote_and_no_file(
+    comity: Comity, machine: SigningMachine, name: str
+) -> None:
+    command = deciding(comity, machine)[name]
+    before = machine.files(), sorted(machine.stick.rglob("*"))
     declined = comity(*command, answer="n\n")
     assert declined.status == 130
-    assert (desk.files(), sorted(desk.stick.rglob("*"))) == before
+    assert (machine.files(), sorted(machine.stick.rglob("*"))) == before
     assert any(word in declined.out for word in ("current charter", "new keys")), "no plan on the screen"
 
 
 @pytest.mark.parametrize("name", SIGNING)
-def test_a_machine_signs_nothing_without_yes(comity: Comity, desk: Desk, name: str) -> None:
-    command = deciding(comity, desk)[name]
-    before = desk.files(), sorted(desk.stick.rglob("*"))
+def test_a_machine_signs_nothing_without_yes(comity: Comity, machine: SigningMachine, name: str) -> None:
+    command = deciding(comity, machine)[name]
+    before = machine.files(), sorted(machine.stick.rglob("*"))
     ran = comity(*command, "--json")
     assert ran.status == 2
     assert "--yes" in ran.err and ran.out == ""
-    assert (desk.files(), sorted(desk.stick.rglob("*"))) == before
+    assert (machine.files(), sorted(machine.stick.rglob("*"))) == before
 
 
 @pytest.mark.parametrize("name", SIGNING)
-def test_with_yes_it_signs_and_prints_one_document_with_a_schema(comity: Comity, desk: Desk, name: str) -> None:
-    command = deciding(comity, desk)[name]
+def test_with_yes_it_signs_and_prints_one_document_with_a_schema(
+    comity: Comity, machine: SigningMachine, name: str
+) -> None:
+    command = deciding(comity, machine)[name]
     signed = comity(*command, "--json", "--yes").document
     assert signed["schema"] == "comity.dev/signed/v1"
-    assert signed["complete"] and signed["where"] == str(desk.stick)
-    assert (desk.stick / "lines" / f"{signed['line']}.line").exists()
+    assert signed["complete"] and signed["where"] == str(machine.stick)
+    assert (machine.stick / "lines" / f"{signed['line']}.line").exists()
 
 
-def test_what_only_looks_prints_one_document_with_a_schema(comity: Comity, desk: Desk) -> None:
-    draft, known = drafted(comity, desk), ("--offline", "--from", desk.stick, "--json")
+def test_what_only_looks_prints_one_document_with_a_schema(comity: Comity, machine: SigningMachine) -> None:
+    draft, known = drafted(comity, machine), ("--offline", "--from", machine.stick, "--json")
     kinds = {
         ("proposal", "ls", *known): "proposals",
         ("proposal", "show", draft, *known): "proposal",
-        ("proposal", "export", desk.root / "all", *known): "export",
+        ("proposal", "export", machine.root / "all", *known): "export",
         ("member", "ls", *known): "members",
         ("member", "show", "Institute KR", *known): "member",
-        ("keys", "show", "--dir", desk.home, *known): "keys",
+        ("keys", "show", "--dir", machine.home, *known): "keys",
         ("trust", "show", "--json"): "trust",
-        ("trust", "diff", desk.root / "federation.json", "--json"): "diff",
+        ("trust", "diff", machine.root / "federation.json", "--json"): "diff",
     }
     for command, kind in kinds.items():
         ran = comity(*command)
         assert (ran.status, ran.document["schema"]) == (0, f"comity.dev/{kind}/v1"), command
 
 
-def test_everything_reads_well_on_eighty_columns(comity: Comity, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_reads_well_on_eighty_columns(
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    draft, known = drafted(comity, desk), ("--offline", "--from", desk.stick)
+    draft, known = drafted(comity, machine), ("--offline", "--from", machine.stick)
     shown = [
-        comity("proposal", "approve", draft, *desk.offline, "--from", desk.stick, answer="n\n"),
-        comity("keys", "rotate", *desk.offline, answer="n\n"),
+        comity("proposal", "approve", draft, *machine.offline, "--from", machine.stick, answer="n\n"),
+        comity("keys", "rotate", *machine.offline, answer="n\n"),
         comity("proposal", "ls", *known),
         comity("proposal", "show", draft, *known),
         comity("member", "ls", *known),
         comity("member", "show", "Institute KR", *known),
         comity("trust", "show"),
-        comity("trust", "diff", desk.root / "federation.json"),
+        comity("trust", "diff", machine.root / "federation.json"),
     ]
     lines = [line for ran in shown for line in (ran.out + ran.err).splitlines()]
     ours = [
-        line for line in lines if str(desk.root) not in line and "[y/N]" not in line
+        line for line in lines if str(machine.root) not in line and "[y/N]" not in line
     ]  # folders here have long names
     assert [line for line in ours if len(line) > 80] == []
 
 
-def test_every_refusal_says_what_to_do_next(comity: Comity, desk: Desk, tmp_path: Path) -> None:
-    draft, offline = drafted(comity, desk), ("--offline", "--from", desk.stick)
-    online, foreign = desk.home / "keys" / "online.pem", desk.root / "ES" / "offline" / "governance.pem"
+def test_every_refusal_says_what_to_do_next(comity: Comity, machine: SigningMachine, tmp_path: Path) -> None:
+    draft, offline = drafted(comity, machine), ("--offline", "--from", machine.stick)
+    online, foreign = machine.home / "keys" / "online.pem", machine.root / "ES" / "offline" / "governance.pem"
     bare = tmp_path / "bare"
-    shutil.copytree(desk.home, bare, ignore=shutil.ignore_patterns("offline"))
+    shutil.copytree(machine.home, bare, ignore=shutil.ignore_patterns("offline"))
     refusals = {
         ("proposal", "approve", draft, *offline, "--dir", tmp_path): "NO-HOME",
         ("proposal", "approve", draft, *offline, "--dir", bare): "NO-KEY",
         ("keys", "show", "--offline", "--dir", tmp_path): "NO-HOME",
-        (*NEW, "--offline", "--dir", desk.home): "NO-TARGET",
-        ("keys", "rotate", "--offline", "--dir", desk.home): "NO-TARGET",
-        ("proposal", "load", desk.stick, "--dir", desk.home): "NO-TARGET",
-        ("proposal", "new", "admit", "nobody", *desk.offline): "NO-CARD",
-        ("proposal", "approve", NO_DRAFT, *desk.offline): "NO-DRAFT",
+        (*NEW, "--offline", "--dir", machine.home): "NO-TARGET",
+        ("keys", "rotate", "--offline", "--dir", machine.home): "NO-TARGET",
+        ("proposal", "load", machine.stick, "--dir", machine.home): "NO-TARGET",
+        ("proposal", "new", "admit", "nobody", *machine.offline): "NO-CARD",
+        ("proposal", "approve", NO_DRAFT, *machine.offline): "NO-DRAFT",
         ("proposal", "show", NO_DRAFT, *offline): "NO-DRAFT",
-        ("proposal", "rebase", NO_DRAFT, *desk.offline): "NO-DRAFT",
-        ("proposal", "approve", draft, *desk.offline, *offline, "--key", online): "NO-SEAT",
+        ("proposal", "rebase", NO_DRAFT, *machine.offline): "NO-DRAFT",
+        ("proposal", "approve", draft, *machine.offline, *offline, "--key", online): "NO-SEAT",
         ("member", "ls", "--offline", "--federation", "f" * 8): "WHICH-FEDERATION",
-        ("join", desk.root / "federation.json", "--dir", desk.home, "--words", "babad babad"): "OTHER-FEDERATION",
+        ("join", machine.root / "federation.json", "--dir", machine.home, "--words", "babad babad"): "OTHER-FEDERATION",
     }
     for command, code in refusals.items():
         ran = comity(*command, answer="y\n")
         assert (ran.code, bool(ran.advice)) == (code, True), (command, ran.err)
         assert ran.status not in (0, 2)
-    assert comity("proposal", "approve", draft, *desk.offline, *offline, "--key", foreign, answer="n\n").status == 130
+    assert (
+        comity("proposal", "approve", draft, *machine.offline, *offline, "--key", foreign, answer="n\n").status == 130
+    )
 
 
-def test_a_line_with_nowhere_to_go_is_not_signed(comity: Comity, desk: Desk) -> None:
-    before = desk.files()
+def test_a_line_with_nowhere_to_go_is_not_signed(comity: Comity, machine: SigningMachine) -> None:
+    before = machine.files()
     for command in (NEW, ("leave",), ("keys", "rotate")):
-        assert comity(*command, "--offline", "--dir", desk.home, "--yes").code == "NO-TARGET"
-    assert desk.files() == before
+        assert comity(*command, "--offline", "--dir", machine.home, "--yes").code == "NO-TARGET"
+    assert machine.files() == before
 
 
-def test_an_online_key_reads_nothing_and_hears_why(comity: Comity, desk: Desk) -> None:
-    draft, online = drafted(comity, desk), desk.home / "keys" / "online.pem"
-    ran = comity("proposal", "approve", draft, *desk.offline, "--from", desk.stick, "--key", online, "--yes")
+def test_an_online_key_reads_nothing_and_hears_why(comity: Comity, machine: SigningMachine) -> None:
+    draft, online = drafted(comity, machine), machine.home / "keys" / "online.pem"
+    ran = comity("proposal", "approve", draft, *machine.offline, "--from", machine.stick, "--key", online, "--yes")
     assert ran.code == "NO-SEAT"
     assert "this key has no seat" in ran.err
 
 
 def test_joining_pins_nothing_that_was_not_compared(
-    comity: Comity, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COMITY_HOME", str(desk.root / "empty"))
-    file, home = desk.root / "federation.json", ("--dir", desk.home)
+    monkeypatch.setenv("COMITY_HOME", str(machine.root / "empty"))
+    file, home = machine.root / "federation.json", ("--dir", machine.home)
     assert comity("join", file, *home, answer="n\n").status == 130
     assert comity("join", file, *home, "--json").status == 2
     assert comity("join", file, *home, "--words", "no such words", "--yes").code == "OTHER-FEDERATION"
     assert comity("trust", "show", "--json").document["pins"] == []
 
 
-def test_a_founder_consents_to_nothing_unseen(comity: Comity, desk: Desk, tmp_path: Path) -> None:
+def test_a_founder_consents_to_nothing_unseen(comity: Comity, machine: SigningMachine, tmp_path: Path) -> None:
     genesis, line = tmp_path / "genesis.json", tmp_path / "consent.line"
-    comity("found", "draft", *(desk.root / code / "node-card.json" for code in CODES), "--out", genesis)
-    consent = ("found", "consent", genesis, "--dir", desk.home, "--out", line)
+    comity("found", "draft", *(machine.root / code / "node-card.json" for code in CODES), "--out", genesis)
+    consent = ("found", "consent", genesis, "--dir", machine.home, "--out", line)
     declined = comity(*consent, answer="n\n")
     assert (declined.status, line.exists()) == (130, False)
     assert "Institute KR" in declined.out
@@ -253,26 +261,26 @@ def test_a_founder_consents_to_nothing_unseen(comity: Comity, desk: Desk, tmp_pa
     assert comity(*consent, "--yes").status == 0
 
 
-def test_the_turn_of_each_member_is_a_command_that_exists(comity: Comity, desk: Desk) -> None:
-    draft = drafted(comity, desk)
-    for turn in comity("proposal", "show", draft, "--offline", "--from", desk.stick, "--json").document["next"]:
-        command_lines.parse([*turn["command"].split()[1:], "--dir", str(desk.home)])
+def test_the_turn_of_each_member_is_a_command_that_exists(comity: Comity, machine: SigningMachine) -> None:
+    draft = drafted(comity, machine)
+    for turn in comity("proposal", "show", draft, "--offline", "--from", machine.stick, "--json").document["next"]:
+        command_lines.parse([*turn["command"].split()[1:], "--dir", str(machine.home)])
 
 
 def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_on(
-    comity: Comity, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    comity: Comity, machine: SigningMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "one machine"))
-    where = ("--mutual", "127.0.0.1:7443", "--open", "127.0.0.1:7444", "--dir", desk.root / "FR")
+    where = ("--mutual", "127.0.0.1:7443", "--open", "127.0.0.1:7444", "--dir", machine.root / "FR")
     shape = ("--governance-keys", "3", "--jurisdiction", "FR", "--org", "Three", "--name", "node-fr")
     comity("init", *shape, *where)
     genesis, line = tmp_path / "genesis.json", tmp_path / "consent.line"
-    card, keys = desk.root / "FR" / "node-card.json", desk.root / "FR" / "offline"
+    card, keys = machine.root / "FR" / "node-card.json", machine.root / "FR" / "offline"
     comity("found", "draft", card, "--out", genesis)
-    comity("found", "consent", genesis, "--dir", desk.root / "FR", "--out", line, "--yes")
+    comity("found", "consent", genesis, "--dir", machine.root / "FR", "--out", line, "--yes")
     comity("found", "seal", genesis, line, card, "--out", tmp_path / "federation.json")
     comity("trust", "pin", tmp_path / "federation.json", "--yes")
-    half = comity(*NEW, "--offline", "--dir", desk.root / "FR", "--out", desk.stick,
+    half = comity(*NEW, "--offline", "--dir", machine.root / "FR", "--out", machine.stick,
                   "--key", keys / "governance-1.pem", "--yes", "--json").document  # fmt: skip
     assert (half["schema"], half["complete"]) == ("comity.dev/ceremony/v1", False)
     file = Path(half["file"])
@@ -285,5 +293,5 @@ def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_o
     assert "no federation is known here" in declined.err
     full = comity("keys", "sign", file, "--key", keys / "governance-2.pem", "--yes", "--json").document
     assert (full["complete"], full["missing"]) == (True, [])
-    handed = comity("keys", "sign", file, "--out", desk.stick, "--json").document
-    assert (desk.stick / "lines" / f"{handed['line']}.line").exists()
+    handed = comity("keys", "sign", file, "--out", machine.stick, "--json").document
+    assert (machine.stick / "lines" / f"{handed['line']}.line").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ from support.federation import NodeHome, found, introduced, make_home, serving, 
 T = TypeVar("T")
 
 
-class Desk:
+class SigningMachine:
     """A member's people, with their own client and the operator's socket of their node."""
 
     def __init__(self, home: NodeHome, root: Path, file: bytes) -> None:
@@ -70,20 +71,20 @@ async def test_a_fifth_member_asks_is_admitted_and_stands_in_every_nodes_charter
     file = founded.federation.encode()
     fifth = make_home(tmp_path / "fifth", 4)
     (fifth.directory / "federation.json").write_bytes(file)
-    desks = [Desk(home, tmp_path, file) for home in founded]
-    newcomer = Desk(fifth, tmp_path, file)
+    machines = [SigningMachine(home, tmp_path, file) for home in founded]
+    newcomer = SigningMachine(fifth, tmp_path, file)
     async with serving(*founded):
         for home in founded:
             await introduced(home)
         asked = await aside(lambda: newcomer.governance.ask(fifth.directory))
         assert len(asked.waiting) == 4
-        (asking,) = await aside(lambda: desks[0].governance.applicants())
+        (asking,) = await aside(lambda: machines[0].governance.applicants())
         assert asking.card.lines == fifth.card.lines
 
         def draft() -> Digest:
-            charter_state = desks[0].governance.charter_state().adding(CharterMaterial.of(asking.card.lines))
+            charter_state = machines[0].governance.charter_state().adding(CharterMaterial.of(asking.card.lines))
             body = draft_admission(charter_state.current, asking.card.member)
-            desks[0].put(propose_plan(charter_state, desks[0].key.public, body, "they mirror what we publish"))
+            machines[0].put(propose_plan(charter_state, machines[0].key.public, body, "they mirror what we publish"))
             return body.digest
 
         body = await aside(draft)
@@ -103,10 +104,10 @@ async def test_a_fifth_member_asks_is_admitted_and_stands_in_every_nodes_charter
         await aside(consent)
 
         async def decided() -> bool:
-            for desk in desks:
-                await aside(lambda desk=desk: desk.read(body))  # type: ignore[misc]
-            sittings = [await aside(lambda desk=desk: desk.governance.charter_state()) for desk in desks]  # type: ignore[misc]
-            return all(charter_state.current.digest == body for charter_state in sittings)
+            for machine in machines:
+                await aside(partial(machine.read, body))
+            states = [await aside(machine.governance.charter_state) for machine in machines]
+            return all(charter_state.current.digest == body for charter_state in states)
 
         await until(decided, patience=60, what="two readings by a quorum")
 

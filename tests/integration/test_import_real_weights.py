@@ -31,17 +31,17 @@ def test_two_nodes_import_the_same_weights_from_two_strangers_and_show_what_diff
         two = running.mirror(hub, 1, "hf:two/minilm").observed
         shown = [running.client.show(f"sha256:{said.artifact}") for said in (one, two)]
         pulled = running.client.pull(one.upstream.name, to=tmp_path / "one")
-    assert [dossier.manifest.by_path["model.safetensors"].sha256 for dossier in shown] == [WEIGHTS, WEIGHTS]
+    assert [info.manifest.by_path["model.safetensors"].sha256 for info in shown] == [WEIGHTS, WEIGHTS]
     assert hash_file(pulled.folder / "model.safetensors", lambda _: None)[1] == WEIGHTS
     assert one.artifact != two.artifact
     for said, given in ((one, first), (two, second)):
         assert said.matched.compared == said.matched.files == len(given)
         assert said.matched.pointers == said.matched.sha256 >= 1
-    conditions = [dossier.mirroring.seen[0].observed.conditions for dossier in shown]
+    conditions = [info.mirroring.seen[0].observed.conditions for info in shown]
     assert conditions[0].card == SideObject.of(first["README.md"])
     assert [said.licence for said in conditions] == [
         "apache-2.0",
         "",
     ]  # the second package has neither card nor licence
     assert (conditions[1].card, conditions[1].licence_text) == (None, None)
-    assert all(dossier.mirroring.rivals == () for dossier in shown)  # two repositories are no contradiction
+    assert all(info.mirroring.rivals == () for info in shown)  # two repositories are no contradiction

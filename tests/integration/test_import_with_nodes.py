@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 from comity.content.ingest import ingest
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import (
     ComityError,
     Conflict,
@@ -77,7 +77,7 @@ def eventually(step: Callable[[], T], holds: Callable[[T], bool] = bool, patienc
 def objects(running: Importers, *digests: str) -> list[bytes]:
     async def read() -> list[bytes]:
         async with running.home().client() as client:
-            return [await client.object(digest) for digest in digests]  # type: ignore[arg-type]
+            return [await client.object(Digest(digest)) for digest in digests]
 
     return asyncio.run(read())
 
@@ -120,9 +120,9 @@ def test_members_corroborate_one_another_and_everybody_mirrors_it(
     (hit,) = running.client.search("org/shared")
     assert (hit.name, hit.artifact, hit.licence, hit.proven) == (name, *artifacts, "mit", True)
     assert hit.label.startswith("mirrored by node-")
-    dossier = eventually(lambda: running.client.show("hf:org/shared"), lambda found: found.mirroring.corroborated == 2)
-    assert dossier.title == name
-    assert dossier.publication is None
+    info = eventually(lambda: running.client.show("hf:org/shared"), lambda found: found.mirroring.corroborated == 2)
+    assert info.title == name
+    assert info.publication is None
     whole = eventually(lambda: running.client.whereis(name), lambda found: all(replica.complete for replica in found))
     assert len(whole) == 3
     pulled = running.client.pull(name, hub_cache=tmp_path / "hub")
@@ -158,8 +158,8 @@ def test_different_bytes_under_one_commit_raise_an_alarm_and_the_first_stand(
     eventually(lambda: running.client.show(name), lambda found: len(found.mirroring.rivals) == 1)
     assert running.client.resolve(name).artifact == true, "two of three members saw it first"
     for artifact in (true, false):
-        dossier: ArtifactInfo = running.client.show(f"sha256:{artifact}")
-        assert [seen.observed.artifact for seen in dossier.mirroring.rivals] == [({true, false} - {artifact}).pop()]
+        info: ArtifactInfo = running.client.show(f"sha256:{artifact}")
+        assert [seen.observed.artifact for seen in info.mirroring.rivals] == [({true, false} - {artifact}).pop()]
     warned = eventually(
         lambda: warnings_of(running), lambda warnings: any("org/disputed" in warning for warning in warnings)
     )
@@ -193,8 +193,8 @@ def test_what_became_of_an_upstream_is_said_once(running: Importers, hub: HubLik
     del hub.repositories["org/moving"]
     gone = running.check(name)
     assert (gone.state, gone.lost) == ("gone", "repository")
-    dossier = running.client.show(name)
-    assert {entry.statement.predicate for entry, _, _ in dossier.mirroring.changes} == {
+    info = running.client.show(name)
+    assert {entry.statement.predicate for entry, _, _ in info.mirroring.changes} == {
         "upstream-changed",
         "upstream-gone",
     }
@@ -215,7 +215,7 @@ def test_terms_that_were_accepted_are_kept_and_the_token_is_not(running: Importe
     assert refused.value.code == "UPSTREAM-GATED"
     said = running.mirror(hub, source="hf:org/gated", terms=b"I will be good.\n", token=token).observed
     assert said.conditions.gated == "manual"
-    assert objects(running, said.conditions.terms.digest) == [b"I will be good.\n"]  # type: ignore[union-attr]
+    assert objects(running, said.conditions.terms.digest) == [b"I will be good.\n"]  # type: ignore[union-attr]  # the terms are there
     home = running.home().directory
     kept = subprocess.run(["grep", "-rlF", token, str(home)], capture_output=True, text=True, check=False)
     assert kept.stdout == ""
@@ -325,9 +325,9 @@ def test_a_carried_folder_is_what_its_operator_says_and_no_more(
     assert (said.obtained.how, said.matched.compared, said.matched.files) == ("carried", 0, 1)
     with pytest.raises(Malformed):
         running.mirror(hub, source=tmp_path / "carried", endpoint="", claimed="hf:org/carried@main")
-    dossier = running.client.show(f"hf:org/carried@{'4' * 40}")
-    assert dossier.mirroring.corroborated == 0
-    assert "no node fetched it" in dossier.basis
+    info = running.client.show(f"hf:org/carried@{'4' * 40}")
+    assert info.mirroring.corroborated == 0
+    assert "no node fetched it" in info.basis
 
 
 def test_a_model_sig_comes_along_and_is_judged_where_it_is_read(

@@ -67,7 +67,7 @@ async def test_words_about_the_charter_need_no_operators_leave(tmp_path: Path) -
         await first.say(first.drafting(body), bodies=[body], at=door)
         assert await refused(elsewhere.submit([first.signing(intent).line])) == "NOT-HOME"
         await first.say(first.signing(intent), at=door)
-        await until(lambda: _council_has(second, body))
+        await until(lambda: _tally_has(second, body))
         await newcomer.say(parse_entry(newcomer.card[0]), newcomer.consenting(body), bodies=[body], at=elsewhere)
         await until(lambda: _consented(second, body))
         assert await refused(door.submit([stranger.consenting(body).line])) == "PUBLISHING-CLOSED"
@@ -85,12 +85,12 @@ async def test_the_online_key_decides_nothing(tmp_path: Path) -> None:
             assert await refused(own.submit([sign_statement(statement, first.online).line])) == "ONLINE-KEY"
 
 
-async def _council_has(person: Person, body: Body) -> bool:
-    return (await person.council()).draft(body.digest) is not None
+async def _tally_has(person: Person, body: Body) -> bool:
+    return (await person.tally()).draft(body.digest) is not None
 
 
 async def _consented(person: Person, body: Body) -> bool:
-    draft = (await person.council()).draft(body.digest)
+    draft = (await person.tally()).draft(body.digest)
     return draft is not None and not draft.missing
 
 

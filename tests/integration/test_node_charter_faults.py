@@ -197,11 +197,11 @@ async def test_i3_without_a_quorum_for_ten_years_all_but_the_charter_goes_on(tmp
         assert await _all_at((first, second), 0)
         assert status.governance is not None and not status.governance.stopped
         silent = {member.name: member.heard for member in status.governance.members}
-        assert sum(not heard for heard in silent.values()) == 2
+        assert sum(not answered for answered in silent.values()) == 2
 
 
 async def _drafted(person: Person, body: Body) -> bool:
-    return (await person.council()).draft(body.digest) is not None
+    return (await person.tally()).draft(body.digest) is not None
 
 
 async def _holds(person: Person, count: int) -> bool:

@@ -49,7 +49,7 @@ async def test_copies_of_a_public_draft_freeze_nobody(tmp_path: Path) -> None:
 
 
 async def _has_draft(person: Person, count: int) -> bool:
-    return len((await person.council()).drafts) == count
+    return len((await person.tally()).drafts) == count
 
 
 async def test_copies_of_a_public_inception_keep_no_member_from_speaking(tmp_path: Path) -> None:

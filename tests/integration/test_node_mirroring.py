@@ -58,11 +58,11 @@ async def test_a_checkpoint_that_does_not_change_is_cosigned_anew_now_and_then(t
         assert set(verified_cosigners(note, keys, checkpoint).values()) == {int(now[0])}
         now[0] += HEARTBEAT + 1
 
-        async def anew() -> bool:
+        async def renewed() -> bool:
             newest = SignedNote.parse(await client.checkpoint(first.origin))
             return set(verified_cosigners(newest, keys, checkpoint).values()) == {int(now[0])}
 
-        await until(anew, what="a new cosignature")
+        await until(renewed, what="a new cosignature")
 
 
 async def test_an_acknowledged_entry_outlives_its_node(tmp_path: Path) -> None:
@@ -203,10 +203,10 @@ async def test_a_conviction_spreads(tmp_path: Path) -> None:
             await until(convicted, what="the fork to be seen")
         async with serving(third), third.client() as client:
 
-            async def heard() -> bool:
+            async def received() -> bool:
                 return bool(await client.misbehaviour())
 
-            await until(heard, what="the conviction to spread")
+            await until(received, what="the conviction to spread")
             (proof,) = await client.misbehaviour()
             verify_misbehaviour(proof.kind, proof.parts, first.record.log)
 

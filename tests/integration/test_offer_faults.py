@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.content.secrets import read_signer
@@ -38,7 +39,7 @@ def overbook(lender: Lender, borrower: Borrower, window: Window) -> tuple[Entry,
     offer, node = lender.offer(window=window), lender.home.record.node
     link, lines = replace(to(offer.id), at=window.start, remaining=(1000,)), []
 
-    def say(record) -> Entry:  # type: ignore[no-untyped-def]
+    def say(record: Any) -> Entry:
         lines.append(sign_statement(record_statement(record, node), online))
         return lines[-1]
 
@@ -102,7 +103,7 @@ async def test_i11_a_log_that_grants_too_much_is_accused_by_every_mirror(tmp_pat
 
 
 async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLogReader) -> str:
-    """What the dossier that anybody can make from a mirror's answers proves."""
+    """What the proof that anybody can make from a mirror's answers proves."""
     (chain,) = read.chains.values()
     assert chain.fault is not None
     async with mirror.client() as client:
@@ -113,8 +114,8 @@ async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLogReader) 
             async for batch in client.entries(str(provider.record.log), index, index + 1):
                 hashes = await client.inclusion(str(provider.record.log), index, size)
                 shown.append((batch.lines[0], TlogProof(index, hashes, note)))
-    dossier = FaultProof.parse(FaultProof.of(shown).encode())
-    return verify_fault_proof(dossier, provider.record.log, provider.record.online)
+    fault_proof = FaultProof.parse(FaultProof.of(shown).encode())
+    return verify_fault_proof(fault_proof, provider.record.log, provider.record.online)
 
 
 @pytest.mark.slow

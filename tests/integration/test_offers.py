@@ -150,7 +150,7 @@ async def test_a_withdrawn_offer_is_found_no_more_unless_asked_for(lender: Lende
         (withdrawn,) = await lender.act(Withdraw(offer, "needed here"))
         assert await lender.act(Withdraw(offer, "needed here")) == (withdrawn,)
 
-        async def gone(client) -> bool:  # type: ignore[no-untyped-def]
+        async def gone(client: NodeClient) -> bool:
             return not await client.offers.search()
 
         await holding(lender.home, gone, "the offer to be withdrawn")
@@ -244,7 +244,7 @@ async def test_a_default_is_public_with_both_sides(lender: Lender) -> None:
         answer = (await lender.act(AnswerDefault(complaint.digest, "a power cut")))[-1]
         assert (await lender.act(AnswerDefault(complaint.digest, "a power cut")))[-1] == answer
 
-        async def both(client) -> bool:  # type: ignore[no-untyped-def]
+        async def both(client: NodeClient) -> bool:
             lines = [located.line for located in await client.offers.get(offer)]
             return {complaint.line, answer.line} <= set(lines)
 
@@ -271,10 +271,10 @@ async def test_a_pact_is_redeemable_only_after_its_own_beneficiarys_cut_off(lend
         declared = borrower.cut_off(pact)
         await borrower.submit(lender.home, declared)
 
-        async def heard(client) -> bool:  # type: ignore[no-untyped-def]
+        async def received(client: NodeClient) -> bool:
             return declared.line in [located.line for located in await client.offers.get(offer)]
 
-        await holding(lender.home, heard, "the cut-off to be read")
+        await holding(lender.home, received, "the cut-off to be read")
         await lender.act(Redeem(redemption.digest))
         assert (await reaches(lender.home, asked, "accepted")).redeemed in ((0,), (5,))
         read = await read_chain(lender.home, str(lender.home.record.log), offer)

@@ -59,7 +59,7 @@ async def test_the_attackers_http2_is_understood() -> None:
     async with serving(Allowance()) as address:
         with closing(await connected(address, window=65_535)) as stream:
             await hand_in(stream, "NodeService/GetNode")
-            assert b"comity/test" in await asyncio.to_thread(stream.heard, 0.5)
+            assert b"comity/test" in await asyncio.to_thread(stream.received, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ from unittest import mock
 import pytest
 from attackers.charter import branches, contradictions, copies, draft, unsigned
 from attackers.forging import Holder, RawKey
-from comity.node.charter import inbox as hearing
-from comity.node.charter import inbox as proceedings
+from comity.node.charter import inbox as inbox_module
 from comity.trust.charter.document import Body
 from comity.trust.statement import Entry
 from hypothesis import event, given, settings
@@ -42,7 +41,7 @@ def raw_key(who: Identity, name: str = "first") -> RawKey:
 class Story:
     """What is said: honest lines by who logs them at home, in order; the reading that is needed; and the flood."""
 
-    council: Assembly
+    assembly: Assembly
     body: Body
     honest: dict[Identity, tuple[bytes, ...]]
     needed: bytes
@@ -50,38 +49,38 @@ class Story:
 
     @property
     def hostile(self) -> Identity:
-        return self.council.seats[3]
+        return self.assembly.seats[3]
 
 
 @cache
 def story() -> Story:
-    council = Assembly.of(4)
-    first, second, third, hostile = council.seats
-    body, rival = change(council.body, 1), change(council.body, 2)
-    council.put(body, first)
-    drafted = council.lines[-1]
-    council.put(rival, third)
-    other = council.lines[-1]
-    needed = council.intent(hostile, body, 7)
+    assembly = Assembly.of(4)
+    first, second, third, hostile = assembly.seats
+    body, rival = change(assembly.body, 1), change(assembly.body, 2)
+    assembly.put(body, first)
+    drafted = assembly.lines[-1]
+    assembly.put(rival, third)
+    other = assembly.lines[-1]
+    needed = assembly.intent(hostile, body, 7)
     said = {
-        first: [drafted, council.intent(first, body, 7), council.ratify(first, body, 7)],
-        second: [council.intent(second, body, 7)],
-        third: [other, council.intent(third, rival, 7)],
+        first: [drafted, assembly.intent(first, body, 7), assembly.ratify(first, body, 7)],
+        second: [assembly.intent(second, body, 7)],
+        third: [other, assembly.intent(third, rival, 7)],
     }
-    said[first].append(council.intent(first, body, 8, last=(7, body), unlock=7))
+    said[first].append(assembly.intent(first, body, 8, last=(7, body), unlock=7))
     for who in (second, third):
-        said[who].append(council.intent(who, body, 8))
+        said[who].append(assembly.intent(who, body, 8))
     for who in (first, second, third):
-        said[who].append(council.ratify(who, body, 8))
+        said[who].append(assembly.ratify(who, body, 8))
     honest = {who: tuple(entry.line for entry in entries) for who, entries in said.items()}
-    return Story(council, body, honest, needed.line, tuple(_flood(council, hostile, [body, rival], said)))
+    return Story(assembly, body, honest, needed.line, tuple(_flood(assembly, hostile, [body, rival], said)))
 
 
 def _flood(
-    council: Assembly, hostile: Identity, bodies: Sequence[Body], said: dict[Identity, list[Entry]]
+    assembly: Assembly, hostile: Identity, bodies: Sequence[Body], said: dict[Identity, list[Entry]]
 ) -> list[bytes]:
     author = Holder({"identity": hostile.id}, (raw_key(hostile),))
-    genesis = council.body
+    genesis = assembly.body
     public = [entry.line for entries in said.values() for entry in entries]
     lines = [*contradictions(author, genesis.digest, 1, [body.digest for body in bodies], range(9, 25))]
     lines += [draft(author, genesis.federation, genesis.digest, bodies[0].data, str(number)) for number in range(40)]
@@ -113,8 +112,8 @@ def grow(drawn: Random, told: Story, me: Identity) -> list[tuple[Identity, list[
 
 
 async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple[Identity, list[bytes]]]) -> Bench:
-    bench = Bench(folder, told.council, me=me, nodes=True)
-    for body in told.council.bodies.values():
+    bench = Bench(folder, told.assembly, me=me, nodes=True)
+    for body in told.assembly.bodies.values():
         bench.store.put(Body.parse(body).digest, body)
     for who, lines in steps:
         if who is me:
@@ -131,17 +130,17 @@ async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple
 @given(st.randoms(use_true_random=False))
 def test_honest_votes_come_out_the_same_at_every_honest_node(drawn: Random) -> None:
     told = story()
-    small = {name: replace(getattr(hearing, name), statements=most) for name, most in SMALL.items()}
+    small = {name: replace(getattr(inbox_module, name), statements=most) for name, most in SMALL.items()}
     with (
         TemporaryDirectory() as folder,
-        mock.patch.multiple(hearing, **small),
-        mock.patch.object(proceedings, "WINDOW", 16),
+        mock.patch.multiple(inbox_module, **small),
+        mock.patch.object(inbox_module, "WINDOW", 16),
     ):
         epochs = []
-        for number, me in enumerate(told.council.seats[:3]):
+        for number, me in enumerate(told.assembly.seats[:3]):
             steps = grow(drawn, told, me)
             bench = asyncio.run(follows(Path(folder) / str(number), told, me, steps))
-            kept = bench.follower.vote_reader.inbox(told.council.body.digest)
+            kept = bench.follower.vote_reader.inbox(told.assembly.body.digest)
             event(f"passed over: {bool(kept.full())}")
             epochs.append(bench.follower.epoch_store.newest.digest)
             assert len(kept.entries) <= 4 * (SMALL["HOME_LOG"] + 3 * SMALL["OTHER_LOG"]) + 20

@@ -107,19 +107,19 @@ class Bounded(RuleBasedStateMachine):
         self.room.lies(liar, ratify(self.room.start, liar.id, round_, self.room.drafts[want]), self.some(mask))
 
     @invariant()
-    def whoever_took_up_an_epoch_keeps_it(self) -> None:
+    def an_epoch_that_was_taken_up_is_kept(self) -> None:
         for voter in self.room.honest:
             if len(voter.held) == self.sizes.get(voter.id, 0):
                 continue
             self.sizes[voter.id] = len(voter.held)
-            epochs = [each.body.digest for each in self.room.council(voter.held.values()).epochs]
+            epochs = [each.body.digest for each in self.room.tally(voter.held.values()).epochs]
             if voter.id in self.epochs:
                 assert epochs == [self.epochs[voter.id]]
             elif epochs:
                 (self.epochs[voter.id],) = epochs
 
     def teardown(self) -> None:
-        everything = self.room.council()
+        everything = self.room.tally()
         assert len({*self.epochs.values(), *(each.body.digest for each in everything.epochs)}) <= 1
         all_is_well(self.room)
 
@@ -134,11 +134,11 @@ def sits_apart(room: Parliament, group: Sequence[Voter], want: Body, steps: int)
 
 def all_is_well(room: Parliament) -> None:
     """Nothing that anybody said makes a fork or an honest liar; and once the network heals, all decide the same."""
-    everything = room.council()
+    everything = room.tally()
     assert not everything.forks
     assert {lie.member for lie in everything.equivocations} <= {liar.id for liar in room.liars}
     assert room.settles()
-    assert len({each.body.digest for voter in room.honest for each in room.council(voter.held.values()).epochs}) == 1
+    assert len({each.body.digest for voter in room.honest for each in room.tally(voter.held.values()).epochs}) == 1
 
 
 SIZES = [(4, 1), (7, 2), (10, 3)]
@@ -218,9 +218,9 @@ def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
         said.append(sign_statement(statement, stranger.signer))
     rotated = [each.rotated(each.seat, CheapSigner.named(f"{each.id} later"), each.signer) for each in few]
     said += [entry for later, line in rotated for entry in (line, *votes([later], room.start, body, 1))]
-    council = room.council(data.draw(st.permutations(said)))
-    assert not council.epochs
-    assert council.current == room.start
+    tally = room.tally(data.draw(st.permutations(said)))
+    assert not tally.epochs
+    assert tally.current == room.start
 
 
 @pytest.mark.parametrize(("n", "f"), [(4, 2), (4, 3), (7, 3), (7, 4), (10, 4), (10, 6)])
@@ -239,12 +239,12 @@ def test_i2_more_liars_fork_and_the_two_certificates_prove_who_they_are(n: int, 
             room.heals(group)
             for voter in group:
                 room.acts(voter, body, stalled=True)
-    council = room.council()
-    (fork,) = council.forks
-    assert council.stopped and not council.duties
+    tally = room.tally()
+    (fork,) = tally.forks
+    assert tally.stopped and not tally.duties
     judged = second_checker.liars(room.start.data, fork.first.lines, fork.second.lines, cheaply_verifies)
     assert second_checker.fewest(room.start.data) <= len(judged)
-    assert judged.keys() <= {lie.member for lie in council.equivocations} <= {liar.id for liar in room.liars}
+    assert judged.keys() <= {lie.member for lie in tally.equivocations} <= {liar.id for liar in room.liars}
 
 
 @given(st.data())
@@ -254,12 +254,12 @@ def test_i4_more_lines_take_no_epoch_and_no_proof_away(data: st.DataObject) -> N
     said = [entry for body in room.drafts for entry in votes(PEOPLE[3:4], room.start, body)]
     said += votes(PEOPLE[:3], room.start, room.drafts[0], data.draw(st.integers(1, 3)))
     some = data.draw(st.lists(st.sampled_from(said)))
-    fewer, more = room.council(some), room.council(data.draw(st.permutations([*some, *said])))
+    fewer, more = room.tally(some), room.tally(data.draw(st.permutations([*some, *said])))
     assert fewer.epochs == () or [each.body for each in fewer.epochs] == [each.body for each in more.epochs]
     assert {(lie.kind, lie.member) for lie in fewer.equivocations} <= {
         (lie.kind, lie.member) for lie in more.equivocations
     }
-    assert room.council([*some, *some[::-1]]) == fewer
+    assert room.tally([*some, *some[::-1]]) == fewer
 
 
 def test_a_parliament_with_hybrid_keys_decides_and_sees_through_its_liar() -> None:
@@ -270,8 +270,8 @@ def test_a_parliament_with_hybrid_keys_decides_and_sees_through_its_liar() -> No
         room.supports(liar, body, 1, group)
     room.acts(room.honest[0], room.drafts[0], stalled=False)
     assert room.settles()
-    council = room.council()
-    assert len(council.epochs) == 1 and not council.forks
-    assert {lie.member for lie in council.equivocations} == {liar.id}
-    (epoch,) = council.epochs
+    tally = room.tally()
+    assert len(tally.epochs) == 1 and not tally.forks
+    assert {lie.member for lie in tally.equivocations} == {liar.id}
+    (epoch,) = tally.epochs
     assert certify(room.start, epoch.body, epoch.lines) == epoch

@@ -64,6 +64,6 @@ def test_i10_a_removed_member_loses_its_vote_and_nothing_that_was_said() -> None
     assert states([*removed.lines, *GOOD.claims], previous) == states(GOOD.claims, previous)
     assert states(GOOD.claims, removal)["signatures"] == "pass"
     last_word = sign_statement(intent(removal, GONE.id, 1, drafts(removal)[0]).statement(), GONE.signer)
-    council = compute_tally(previous, [*said, last_word], {removal.digest: removal.data})
-    assert council.current == removal
-    assert GONE.id not in {duty.member for duty in council.duties} | set().union(*council.voters_by_round.values())
+    tally = compute_tally(previous, [*said, last_word], {removal.digest: removal.data})
+    assert tally.current == removal
+    assert GONE.id not in {duty.member for duty in tally.duties} | set().union(*tally.voters_by_round.values())

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import pytest
 from comity.trust.charter import certificate
-from comity.trust.charter import certificate as docket
+from comity.trust.charter import certificate as certificate_module
 from comity.trust.charter import document as succession
-from comity.trust.charter import equivocation as lies
+from comity.trust.charter import equivocation as equivocation_module
 from comity.trust.charter import tally as voting
 from comity.trust.charter import votes as readings
 from comity.trust.charter.certificate import ValidVotes
@@ -113,11 +113,11 @@ CLAUSES = [
     Clause(readings, "_unlock_covers_lock", without_order, attacks.unlocks_with_the_past),
     Clause(readings, "_unlock_covers_lock", without_strict_order, attacks.unlocks_with_the_round_of_its_lock),
     Clause(readings, "_unlock_is_earlier", always, attacks.unlocks_with_its_own_round),
-    Clause(docket, "_unlock_is_certified", always, attacks.unlocks_with_anothers_certificate),
-    Clause(docket, "_intents_are_a_quorum", one_less, attacks.counts_too_few_intents),
-    Clause(docket, "_is_of_a_voter", of_anybody, attacks.an_observer_votes),
-    Clause(docket, "_is_of_a_voter", of_any_epoch, attacks.a_reading_of_another_epoch_counts),
-    Clause(docket, "_by_all_keys", by_the_threshold, attacks.is_seated_by_two_of_its_three_keys),
+    Clause(certificate_module, "_unlock_is_certified", always, attacks.unlocks_with_anothers_certificate),
+    Clause(certificate_module, "_intents_are_a_quorum", one_less, attacks.counts_too_few_intents),
+    Clause(certificate_module, "_is_of_a_voter", of_anybody, attacks.an_observer_votes),
+    Clause(certificate_module, "_is_of_a_voter", of_any_epoch, attacks.a_reading_of_another_epoch_counts),
+    Clause(certificate_module, "_by_all_keys", by_the_threshold, attacks.is_seated_by_two_of_its_three_keys),
     Clause(ValidVotes, "is_signed_by", by_any_key, attacks.one_key_of_two_votes),
     Clause(ValidVotes, "is_signed_by", by_the_newest_keys, attacks.a_rotation_un_counts_what_was_said),
     Clause(ValidVotes, "ratified", of_all_rounds, attacks.adds_up_rounds),
@@ -125,9 +125,9 @@ CLAUSES = [
     Clause(certificate, "_intent_certified", always, attacks.ratifies_without_a_certificate),
     Clause(certificate, "accepted_by_the_new_set", always, attacks.raises_a_quorum_that_the_new_set_cannot_muster),
     Clause(certificate, "new_keys_without_consent", nothing, attacks.is_seated_unasked),
-    Clause(lies, "_two_in_one_round", never, attacks.two_liars_in_one_round),
-    Clause(lies, "_hides_a_ratify", never, attacks.two_liars_in_two_rounds),
-    Clause(lies, "_hides_a_ratify", of_the_round_itself, attacks.intends_one_and_ratifies_another),
+    Clause(equivocation_module, "_two_in_one_round", never, attacks.two_liars_in_one_round),
+    Clause(equivocation_module, "_hides_a_ratify", never, attacks.two_liars_in_two_rounds),
+    Clause(equivocation_module, "_hides_a_ratify", of_the_round_itself, attacks.intends_one_and_ratifies_another),
     Clause(succession, "_epoch_follows", always, attacks.follows_another_federation),
     Clause(succession, "_keys_are_its_own", always, attacks.re_keys_a_seat),
     Clause(succession, "_jurisdiction_stays", always, attacks.relabels_a_jurisdiction),
@@ -156,7 +156,7 @@ def test_without_the_clause_the_attack_succeeds(clause: Clause, monkeypatch: pyt
 
 def test_every_clause_in_the_code_has_its_attack() -> None:
     quoted = set()
-    for room in (voting, readings, docket, certificate, lies, succession, ValidVotes):
+    for room in (voting, readings, certificate_module, certificate, equivocation_module, succession, ValidVotes):
         for name, function in inspect.getmembers(room, inspect.isfunction):
             if (function.__doc__ or "").startswith(("7.1", "7.2", "7.3", "7.4", "5:")):
                 quoted.add(name)

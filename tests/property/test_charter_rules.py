@@ -48,11 +48,11 @@ readings = st.tuples(st.lists(plain | intents | ratified, max_size=30), st.lists
 
 
 def signed(said: Iterable[Vote]) -> list[Entry]:
-    speakers = {person.id: person for person in PEOPLE}
-    return [speakers[reading.member].says(reading) for reading in said]
+    authors = {person.id: person for person in PEOPLE}
+    return [authors[reading.member].says(reading) for reading in said]
 
 
-def council(entries: Iterable[Entry]) -> Tally:
+def tally(entries: Iterable[Entry]) -> Tally:
     return compute_tally(GENESIS, entries, BYTES, signed=cheaply_signed)
 
 
@@ -78,7 +78,7 @@ def test_a_council_is_the_same_in_any_order_and_however_often_it_hears(said: lis
     entries = signed(said)
     shuffled = entries + entries[: len(entries) // 2]
     chance.shuffle(shuffled)
-    assert council(shuffled) == council(entries)
+    assert tally(shuffled) == tally(entries)
 
 
 @given(readings)
@@ -96,7 +96,7 @@ def test_a_certificate_is_what_the_words_of_the_protocol_say(said: list[Vote]) -
 @given(readings, readings)
 @settings(max_examples=100)
 def test_more_lines_take_nothing_away(said: list[Vote], more: list[Vote]) -> None:
-    before, after = council(signed(said)), council(signed([*said, *more]))
+    before, after = tally(signed(said)), tally(signed([*said, *more]))
     assert {lie.member for lie in before.equivocations} <= {lie.member for lie in after.equivocations}
     assert len(before.forks) <= len(after.forks)
     if not after.forks:
@@ -133,11 +133,11 @@ def test_two_certificates_for_one_epoch_name_two_liars(said: list[Vote]) -> None
     forked = all(decided(said, body) for body in BODIES[:2])
     event(f"forked: {forked}")
     if forked:
-        found = council(signed(said))
+        found = tally(signed(said))
         (fork,) = found.forks
         lines = {*fork.first.lines, *fork.second.lines}
-        heard = {parse_vote(entry): entry for entry in signed(said) if entry.line in lines}
-        assert len({lie.member for lie in find_equivocations(heard)}) >= 2
+        votes_read = {parse_vote(entry): entry for entry in signed(said) if entry.line in lines}
+        assert len({lie.member for lie in find_equivocations(votes_read)}) >= 2
 
 
 statements = st.builds(
@@ -159,7 +159,7 @@ bodies = st.dictionaries(digests, st.binary(max_size=20) | st.sampled_from([body
 def test_a_council_hears_anything(
     junk: list[tuple[Statement, Seated]], held: dict[Digest, bytes], said: list[Vote]
 ) -> None:
-    entries = [sign_statement(statement, speaker.signer) for statement, speaker in junk]
+    entries = [sign_statement(statement, person.signer) for statement, person in junk]
     compute_tally(GENESIS, [*entries, *signed(said)], held, signed=cheaply_signed)
 
 

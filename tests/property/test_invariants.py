@@ -94,12 +94,12 @@ def of_others() -> Iterator[bytes]:
         yield derived_line(GOOD.artifact, COPIED_PARENT, by=deriver)
         yield derived_line(GOOD.artifact, by=deriver, exact=False)
     yield ABOVE.line  # a parent's publication, which names the artifact as its own parent
-    for speaker in (RIVAL, SWISS_AI, SG.seat):
-        author = speaker.inception.author
-        yield sign_vouched(Vouched(author, GOOD.artifact, "rehashed"), speaker.signer).line
+    for person in (RIVAL, SWISS_AI, SG.seat):
+        author = person.inception.author
+        yield sign_vouched(Vouched(author, GOOD.artifact, "rehashed"), person.signer).line
         lost = Compromise(SWISS_AI.signer.public.id, SWISS_AI.inception.home, 0)
         notice = Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", "the laptop is gone", lost)
-        yield sign_advisory(notice, speaker.signer).line
+        yield sign_advisory(notice, person.signer).line
     for mirror in (CH, SG, STRANGERS[0]):
         yield observation(mirror, GOOD.artifact).line
         yield observation(mirror, COPIED_PARENT).line

@@ -143,7 +143,7 @@ class Lending(RuleBasedStateMachine):
         assert book.remaining[0] == part.amount - amount
 
     @invariant()
-    def whoever_reads_the_log_finds_no_fault(self) -> None:
+    def a_reader_of_the_log_finds_no_fault(self) -> None:
         chain = self.log.chain(self.chain)
         assert chain.fault is None
         assert len(chain.indexes) == chain.state.seq + 1

@@ -13,7 +13,7 @@ from comity.wire.offer import Approve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from support.offer_provider import BORROWER, CountingHouse, DiedError
+from support.offer_provider import BORROWER, DiedError, GrantingNode
 from support.offers import HOUR, START, a_slice, hours
 
 HOURS, NODES, AMOUNT = 12, 3, 40
@@ -31,48 +31,48 @@ wanted = st.builds(
 class Lending(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
-        self.house = CountingHouse()
+        self.granting = GrantingNode()
         self.versions = 0
         self.asked: list[Entry] = []
         self.grants: list[Digest] = []
         self.offer = self._post(None, NODES, AMOUNT)
 
     def teardown(self) -> None:
-        if hasattr(self, "house"):
-            self.house.end()
+        if hasattr(self, "granting"):
+            self.granting.end()
 
     @rule(allocations=st.lists(wanted, max_size=4), point=st.none() | st.sampled_from(POINTS))
     def ask_and_approve_at_once(self, allocations: list[SliceAllocation], point: str | None) -> None:
         """What is asked for now, and what was asked for and perhaps answered before; and perhaps dying meanwhile."""
         for allocation in allocations:
             said = GrantRequest(BORROWER, self.offer, (allocation,), len(self.asked))
-            self.asked.append(self.house.say(said))
-        self.house.deadly = point or ""
-        acts = [self.house.provider.perform(Approve(asked.digest)) for asked in self.asked[-6:]]
-        done = self.house.together(acts)
-        self.house.deadly = ""
+            self.asked.append(self.granting.say(said))
+        self.granting.deadly = point or ""
+        acts = [self.granting.provider.perform(Approve(asked.digest)) for asked in self.asked[-6:]]
+        done = self.granting.together(acts)
+        self.granting.deadly = ""
         assert all(isinstance(each, tuple | ComityError | DiedError) for each in done), done
         if any(isinstance(each, DiedError) for each in done):
-            self.house.reopen()
-        (chain,) = self.house.read().chains.values()
+            self.granting.reopen()
+        (chain,) = self.granting.read().chains.values()
         self.grants = list(chain.state.grants)
 
     @rule(data=st.data(), which=st.sampled_from([Acceptance, GivingBack]))
     def say(self, data: st.DataObject, which: type) -> None:
         if self.grants:
-            self.house.say(which(BORROWER, self._chain, data.draw(st.sampled_from(self.grants))))
+            self.granting.say(which(BORROWER, self._chain, data.draw(st.sampled_from(self.grants))))
 
     @rule(data=st.data(), amount=st.integers(1, 9), twice=st.booleans())
     def redeem(self, data: st.DataObject, amount: int, twice: bool) -> None:
         if self.grants:
-            held = self.house.read().chains[self._chain].state.grants[data.draw(st.sampled_from(self.grants))]
-            said = self.house.say(Redemption(BORROWER, self._chain, held.digest, (amount,), held.newest))
-            self.house.together([self.house.provider.redeem(said.digest) for _ in range(1 + twice)])
+            held = self.granting.read().chains[self._chain].state.grants[data.draw(st.sampled_from(self.grants))]
+            said = self.granting.say(Redemption(BORROWER, self._chain, held.digest, (amount,), held.newest))
+            self.granting.together([self.granting.provider.redeem(said.digest) for _ in range(1 + twice)])
 
     @rule(passed=st.integers(0, 3))
     def pass_time(self, passed: int) -> None:
-        self.house.now += passed * HOUR + 1
-        self.house.tick()
+        self.granting.now += passed * HOUR + 1
+        self.granting.tick()
 
     @rule(nodes=st.integers(1, 5), amount=st.integers(20, 60))
     def supersede(self, nodes: int, amount: int) -> None:
@@ -80,7 +80,7 @@ class Lending(RuleBasedStateMachine):
 
     @invariant()
     def what_was_given_out_was_there(self) -> None:
-        (chain,) = self.house.read().chains.values()
+        (chain,) = self.granting.read().chains.values()
         assert chain.fault is None
         taken: Counter[int] = Counter()
         amount = 0
@@ -97,18 +97,18 @@ class Lending(RuleBasedStateMachine):
 
     @property
     def _chain(self) -> Digest:
-        return next(iter(self.house.read().chains))
+        return next(iter(self.granting.read().chains))
 
     def _post(self, before: Digest | None, nodes: int, amount: int) -> Digest:
         self.versions += 1
-        offer = self.house.offer(
+        offer = self.granting.offer(
             window=Window(START, START + HOURS * HOUR),
             slices=(a_slice(nodes=nodes, amount=amount),),
             accept_seconds=2 * HOUR,
             supersedes=before,
             title=f"version {self.versions}",
         )
-        (result,) = self.house.together([self.house.provider.post(offer)])
+        (result,) = self.granting.together([self.granting.provider.post(offer)])
         return offer.id if not isinstance(result, ComityError) else before or offer.id
 
 

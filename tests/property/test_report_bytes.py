@@ -46,18 +46,18 @@ def everything() -> Case:
     lost = Compromise(SWISS_AI.signer.public.id, SWISS_AI.inception.home, 3)
     text = "the laptop is gone"
     lines = [LAB.entry.line, RIVAL.entry.line, BASE[1].line, b"junk", b"{}"]
-    for speaker in (LAB, RIVAL, SWISS_AI, SG.seat):
-        author = speaker.inception.author
+    for person in (LAB, RIVAL, SWISS_AI, SG.seat):
+        author = person.inception.author
         lines += [
-            *advisory(GOOD, by=speaker, kind="yank"),
-            sign_vouched(Vouched(author, GOOD.artifact, "reproduced", "here"), speaker.signer).line,
+            *advisory(GOOD, by=person, kind="yank"),
+            sign_vouched(Vouched(author, GOOD.artifact, "reproduced", "here"), person.signer).line,
             sign_verified(
-                summarise_report(VerdictReport.of(GOOD.verdict(), "1.0"), speaker.id, NOW), speaker.signer
+                summarise_report(VerdictReport.of(GOOD.verdict(), "1.0"), person.id, NOW), person.signer
             ).line,
-            derived_line(GOOD.artifact, BASE[0].artifact, by=speaker),
-            derived_line(GOOD.artifact, by=speaker, exact=False),
-            sign_published(replace(published, by=speaker.id, licence=Licence("MIT")), speaker.signer).line,
-            sign_advisory(Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", text, lost), speaker.signer).line,
+            derived_line(GOOD.artifact, BASE[0].artifact, by=person),
+            derived_line(GOOD.artifact, by=person, exact=False),
+            sign_published(replace(published, by=person.id, licence=Licence("MIT")), person.signer).line,
+            sign_advisory(Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", text, lost), person.signer).line,
         ]
     lines += [observation(node, GOOD.artifact, at=f"https://{at}.example").line for at in "ab" for node in (CH, SG, ES)]
     return GOOD.saying(*lines)

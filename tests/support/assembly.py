@@ -64,7 +64,7 @@ class Assembly:
         return cls(members(count, algs))
 
     @property
-    def council(self) -> Tally:
+    def tally(self) -> Tally:
         return compute_tally(self.body, self.lines, self.bodies)
 
     def put(self, body: Body, by: Identity | None = None, text: str = "because") -> Body:
@@ -98,11 +98,11 @@ class Assembly:
 
     def vote(self, who: Identity, body: Body, *, stalled: bool = False) -> Vote | NothingToVote:
         """Let an honest member, who sees all lines and wants `body`, sign what it should sign next."""
-        council = self.council
+        tally = self.tally
         state = self.states.get(who.id)
-        if state is None or state.prev != council.current.digest:
-            state = VoteState(council.current.digest)
-        reading = next_vote(state, council, who.id, body, stalled=stalled)
+        if state is None or state.prev != tally.current.digest:
+            state = VoteState(tally.current.digest)
+        reading = next_vote(state, tally, who.id, body, stalled=stalled)
         if not isinstance(reading, NothingToVote):
             check_vote(state, reading)
             self.states[who.id] = state.adding(reading)
@@ -114,6 +114,6 @@ class Assembly:
         self.put(body)
         for _ in range(2):
             for who in voters or self.seats:
-                if body.digest not in {epoch.body.digest for epoch in self.council.epochs}:
+                if body.digest not in {epoch.body.digest for epoch in self.tally.epochs}:
                     self.vote(who, body)
-        return self.council.epochs[-1]
+        return self.tally.epochs[-1]

@@ -37,15 +37,15 @@ class Bench:
     """
 
     def __init__(
-        self, folder: Path, council: Assembly, branch: str = "", me: Identity | None = None, *, nodes: bool = False
+        self, folder: Path, assembly: Assembly, branch: str = "", me: Identity | None = None, *, nodes: bool = False
     ) -> None:
-        self.council = council
-        own = me or council.seats[0]
+        self.assembly = assembly
+        own = me or assembly.seats[0]
         self.me = at(own)
-        lines = [x for who in council.seats for x in (who.entry.line, consent(council.body, who.id, who.signer).line)]
-        records = [at(who) for who in council.seats] if nodes else []
+        lines = [x for who in assembly.seats for x in (who.entry.line, consent(assembly.body, who.id, who.signer).line)]
+        records = [at(who) for who in assembly.seats] if nodes else []
         known = [FederationNode(each.record, each.entry.line, (), ()) for each in records]
-        federation = Federation.assemble([council.body], [lines], known)
+        federation = Federation.assemble([assembly.body], [lines], known)
         self.ledger = Ledger.open(folder, lambda: 1000.0)
         self.store = FolderStore(folder / "blobs")
         epoch_store = EpochStore(self.ledger.epochs, federation, branch)
@@ -88,7 +88,7 @@ class Bench:
     def log(self, who: Identity, entries: Iterable[Entry]) -> None:
         record = at(who).record
         self.ledger.logs.create(record.origin, str(record.log), own=True)
-        for body in self.council.bodies.values():
+        for body in self.assembly.bodies.values():
             self.store.put(Body.parse(body).digest, body)
         if lines := [entry.line for entry in entries]:
             self.ledger.logs.append(str(record.log), lines)

@@ -1,6 +1,6 @@
 """Attacks on the charter, one for each clause that prevents it; each says whether it succeeds.
 
-Of four members Dan lies. Ann, Ben and Clo sign what they are told to, as far as the guard at their desk lets them.
+Of four members Dan lies. Ann, Ben and Clo sign what they are told to, as far as the guard at their machine lets them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body, draft, quorum
@@ -49,7 +50,7 @@ def signed(said: Iterable[Vote]) -> list[Entry]:
 
 
 def allowed(said: Iterable[Vote]) -> bool:
-    """Whether the desks of all but Dan let them sign all this, in this order."""
+    """Whether the machines of all but Dan let them sign all this, in this order."""
     states = {who.id: VoteState(FIRST.digest) for who in (ANN, BEN, CLO)}
     for reading in said:
         if reading.member in states:
@@ -77,10 +78,10 @@ def forks(*said: list[Vote]) -> bool:
 
 
 def accused(*said: list[Vote]) -> bool:
-    """Whether the members, who signed what their desks allow, stand accused."""
+    """Whether the members, who signed what their machines allow, stand accused."""
     everything = list(chain(*said))
-    heard = dict(zip(everything, signed(everything), strict=True))
-    return allowed(everything) and bool(find_equivocations(heard))
+    votes_read = dict(zip(everything, signed(everything), strict=True))
+    return allowed(everything) and bool(find_equivocations(votes_read))
 
 
 def unproven(*said: list[Vote]) -> bool:
@@ -88,8 +89,8 @@ def unproven(*said: list[Vote]) -> bool:
     everything = list(chain(*said))
     entries = signed(everything)
     assert certified(A, entries) and certified(B, entries)
-    heard = dict(zip(everything, entries, strict=True))
-    return len({lie.member for lie in find_equivocations(heard)}) < second_checker.fewest(FIRST.data)
+    votes_read = dict(zip(everything, entries, strict=True))
+    return len({lie.member for lie in find_equivocations(votes_read)}) < second_checker.fewest(FIRST.data)
 
 
 def steps_back() -> bool:
@@ -192,11 +193,8 @@ def intends_one_and_ratifies_another() -> bool:
 
 
 def intends_after_it_ratified() -> bool:
-    pasts: list[dict[str, object]] = [{}, {"locked": (1, A), "unlock": 1}, {"locked": (2, A), "unlock": 2}]
-    return any(
-        allowed([ratifies(ANN, 1, A), ratifies(ANN, 2, A), intends(ANN, 2, B, **past)])  # type: ignore[arg-type]
-        for past in pasts
-    )
+    pasts: list[dict[str, Any]] = [{}, {"locked": (1, A), "unlock": 1}, {"locked": (2, A), "unlock": 2}]
+    return any(allowed([ratifies(ANN, 1, A), ratifies(ANN, 2, A), intends(ANN, 2, B, **past)]) for past in pasts)
 
 
 def two_liars_in_one_round() -> bool:
@@ -277,9 +275,9 @@ def is_seated_by_two_of_its_three_keys() -> bool:
     return certified(body, [*votes(PEOPLE, FIRST, body), announced, consent])
 
 
-def changed(**change: object) -> bool:
+def changed(**change: Any) -> bool:
     """Whether three members make a charter in which the seat of the fourth is another."""
-    other = replace(DAN.seat, **change)  # type: ignore[arg-type]
+    other = replace(DAN.seat, **change)
     body = draft(FIRST, members=[other if seat.id == DAN.id else seat for seat in FIRST.members])
     return certified(body, votes([ANN, BEN, CLO], FIRST, body))
 
@@ -319,5 +317,5 @@ def enters_a_round_alone() -> bool:
     room = Parliament(PEOPLE, 1)
     ann = room.honest[0]
     room.acts(ann, room.drafts[0], stalled=True)
-    council = room.council(ann.held.values())
-    return not isinstance(next_vote(ann.votes, council, ann.id, room.drafts[0], stalled=True), NothingToVote)
+    tally = room.tally(ann.held.values())
+    return not isinstance(next_vote(ann.votes, tally, ann.id, room.drafts[0], stalled=True), NothingToVote)

@@ -53,16 +53,16 @@ class Parliament:
             for voter in self.honest:
                 voter.takes([put_forward])
 
-    def council(self, entries: Iterable[Entry] | None = None) -> Tally:
+    def tally(self, entries: Iterable[Entry] | None = None) -> Tally:
         """What `entries` amount to; by default everything that anybody said."""
         return compute_tally(self.start, self.said if entries is None else entries, self.bodies, signed=self._signed)
 
     def acts(self, voter: Voter, want: Body | None, *, stalled: bool) -> Vote | NothingToVote:
         """An honest member's person wants `want`, or whatever leads; the member signs what it may, and tells all."""
-        council = self.council(voter.held.values())
-        leading = council.leading(voter.votes.round or council.round)
+        tally = self.tally(voter.held.values())
+        leading = tally.leading(voter.votes.round or tally.round)
         wanted = want or (leading.body if leading else self.drafts[0])
-        reading = next_vote(voter.votes, council, voter.id, wanted, stalled=stalled)
+        reading = next_vote(voter.votes, tally, voter.id, wanted, stalled=stalled)
         if not isinstance(reading, NothingToVote):
             check_vote(voter.votes, reading)
             voter.votes = voter.votes.adding(reading)
@@ -96,7 +96,7 @@ class Parliament:
         voters, waited = self.honest, False
         for _ in range(12 + 3 * max(voter.votes.round for voter in voters)):
             self.heals(voters)
-            if all(self.council(voter.held.values()).epochs for voter in voters):
+            if all(self.tally(voter.held.values()).epochs for voter in voters):
                 return True
             signed = [self.acts(voter, None, stalled=waited) for voter in voters]
             waited = all(isinstance(reading, NothingToVote) for reading in signed)

@@ -18,7 +18,7 @@ ABOUT_CHARTERS = ("draft", "intent", "ratified", "consented", "left", "inception
 
 
 @dataclass
-class FakeCouncil:
+class FakeCharter:
     """Give it to `FakeNode.governance`."""
 
     node: FakeNode

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from comity.content.blobs import piece_lengths
 from comity.content.ingest import ingest
@@ -128,11 +129,11 @@ class FakeNode:
         ]
         if not wanted:
             raise NotFound("nobody here claims that name")
-        speakers = {entry.statement.by for _, entry in wanted}
+        authors = {entry.statement.by for _, entry in wanted}
         wanted += [
             (located, entry)
             for located, entry in self._entries()
-            if entry.statement.predicate in ("inception", "rotated") and entry.statement.by in speakers
+            if entry.statement.predicate in ("inception", "rotated") and entry.statement.by in authors
         ]
         for located, _ in wanted:
             yield located
@@ -144,11 +145,11 @@ class FakeNode:
         about = [item for item in self._entries() if artifact in {s.digest for s in item[1].statement.subjects}]
         if not about:
             raise NotFound("no statement about this artifact")
-        speakers = {entry.statement.by for _, entry in about}
+        authors = {entry.statement.by for _, entry in about}
         about += [
             (located, entry)
             for located, entry in self._entries()
-            if (entry.statement.predicate in ("inception", "rotated") and entry.statement.by in speakers)
+            if (entry.statement.predicate in ("inception", "rotated") and entry.statement.by in authors)
             or entry.statement.predicate == "node-record"
         ]
         for located, _ in about:
@@ -439,8 +440,8 @@ class FakeFederation:
         if name in self._stops:
             self._call(self._stops.pop(name).aclose())
 
-    def _call(self, step: AsyncIterator[None] | object) -> None:
-        asyncio.run_coroutine_threadsafe(step, self._loop).result(30)  # type: ignore[arg-type]
+    def _call(self, step: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
 
     async def _start(self, fake: FakeNode, sockets: Path | None) -> None:
         stack = AsyncExitStack()

@@ -73,7 +73,7 @@ class Person:
         async with self.home.operator() as own:
             assert (await own.submit(lines, objects)).receipts
 
-    async def council(self) -> Tally:
+    async def tally(self) -> Tally:
         """What the lines at the own node amount to."""
         async with self.home.operator() as own:
             newest = Body.parse((await own.charter()).body)
@@ -83,10 +83,10 @@ class Person:
 
     async def vote(self, body: Body, *, stalled: bool = False) -> Vote | NothingToVote:
         """Sign what an honest member that wants `body` signs next, and log it."""
-        council = await self.council()
-        prev = council.current.digest
+        tally = await self.tally()
+        prev = tally.current.digest
         state = self.states.setdefault(prev, VoteState(prev))
-        reading = next_vote(state, council, self.id, body, stalled=stalled)
+        reading = next_vote(state, tally, self.id, body, stalled=stalled)
         if not isinstance(reading, NothingToVote):
             check_vote(state, reading)
             self.states[prev] = state.adding(reading)

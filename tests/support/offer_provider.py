@@ -39,8 +39,8 @@ class DiedError(Exception):
     """What a power cut looks like from inside."""
 
 
-class CountingHouse:
-    """An allocator and its clock. `now` is their time."""
+class GrantingNode:
+    """A provider of offers and what its clock does. `now` is their time."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""Members' people at their desks: the real `comity`, each call a process of its own, each desk with pins of its own.
+"""Members' people at their machines: the real `comity`, each call a process of its own, with pins of its own.
 
 Everybody here uses what `--json` prints, as another program would. Nodes are `comity serve`, started and ended here.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
-Desk = TypeVar("Desk", bound="Officer")
+SomeOfficer = TypeVar("SomeOfficer", bound="Officer")
 Document = dict[str, Any]
 
 COMITY: Final = (sys.executable, "-m", "comity_cli.main")
@@ -81,10 +81,10 @@ class Officer:
         return self.home / "node-card.json"
 
 
-def together(work: Callable[[Desk], T], officers: Sequence[Desk]) -> list[T]:
-    """Everybody does it at once, each at their own desk."""
-    with ThreadPoolExecutor(len(officers)) as desks:
-        return list(desks.map(work, officers))
+def together(work: Callable[[SomeOfficer], T], officers: Sequence[SomeOfficer]) -> list[T]:
+    """Everybody does it at once, each at their own machine."""
+    with ThreadPoolExecutor(len(officers)) as machines:
+        return list(machines.map(work, officers))
 
 
 def decide(voters: Sequence[Officer], draft: str, *, options: Sequence[str] = ()) -> int:

@@ -1,4 +1,4 @@
-"""A desk as a process of its own, which a test may kill: signs readings, and writes down what left its hands.
+"""A signer as a process of its own, which a test may kill: signs readings, and writes down what left its hands.
 
     python -m support.signing_child KEY.pem SIGNED.txt PREV ROUND BODY...
 

@@ -331,18 +331,18 @@ def test_an_alternate_history_under_retired_keys_is_nothing_to_who_pinned_an_epo
 def test_who_took_up_an_epoch_is_not_led_back_from_it() -> None:
     took = certify(FIRST, ONE, lines(passed(ONE)))
     rivals = votes(PEOPLE[1:], FIRST, OTHER, 1)
-    for heard in ([], rivals, votes(PEOPLE, FIRST, OTHER, 3)):
-        council = compute_tally(FIRST, heard, bodies(OTHER), adopted=[took])
-        assert [epoch.body for epoch in council.epochs] == [ONE]
-        assert council.current == ONE
-        assert council.stopped == bool(heard)
+    for votes_read in ([], rivals, votes(PEOPLE, FIRST, OTHER, 3)):
+        tally = compute_tally(FIRST, votes_read, bodies(OTHER), adopted=[took])
+        assert [epoch.body for epoch in tally.epochs] == [ONE]
+        assert tally.current == ONE
+        assert tally.stopped == bool(votes_read)
 
 
 def test_who_leaves_counts_until_a_charter_says_otherwise() -> None:
     gone = [sign_statement(left_statement(FIRST, each.id), each.signer) for each in (ES, KR)]
-    council = compute_tally(FIRST, [*gone, *votes([CH, SG], FIRST, ONE)], bodies(ONE))
-    assert council.left == {ES.id, KR.id}
-    assert not council.epochs and council.current.quorum == 3
+    tally = compute_tally(FIRST, [*gone, *votes([CH, SG], FIRST, ONE)], bodies(ONE))
+    assert tally.left == {ES.id, KR.id}
+    assert not tally.epochs and tally.current.quorum == 3
     said = [*gone, *votes([CH, SG, KR], FIRST, ONE)]
     assert [epoch.body for epoch in compute_tally(FIRST, said, bodies(ONE)).epochs] == [ONE]
 
@@ -351,6 +351,6 @@ def test_endless_drafts_of_one_member_hide_nobody_elses() -> None:
     flood = [draft(FIRST, policy=replace(FIRST.policy, min_copies=9 + number)) for number in range(100)]
     put_forward = [sign_statement(draft_statement(body, KR.id, "x" * 4000), KR.signer) for body in flood]
     said = [*put_forward, sign_statement(draft_statement(ONE, CH.id, ""), CH.signer), *votes([CH, SG], FIRST, ONE)]
-    council = compute_tally(FIRST, said, bodies(ONE, *flood))
-    assert council.draft(ONE.digest) is not None
-    assert len(council.drafts) < 20
+    tally = compute_tally(FIRST, said, bodies(ONE, *flood))
+    assert tally.draft(ONE.digest) is not None
+    assert len(tally.drafts) < 20

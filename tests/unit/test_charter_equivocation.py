@@ -34,13 +34,13 @@ def room() -> Assembly:
     return Assembly(SEATS)
 
 
-def heard(room: Assembly) -> dict[Vote, Entry]:
+def votes_read(room: Assembly) -> dict[Vote, Entry]:
     return {parse_vote(entry): entry for entry in room.lines}
 
 
 def lies(room: Assembly) -> tuple[EquivocationProof, ...]:
     """What the readings show; and each proof holds by itself, in either order of the world's lines."""
-    found = find_equivocations(heard(room))
+    found = find_equivocations(votes_read(room))
     for lie in found:
         owner = next(who for who in SEATS if who.id == lie.member)
         assert check_equivocation(lie.kind, lie.first, lie.second, owner.member.keys) == lie
@@ -209,7 +209,7 @@ def test_a_member_that_rotated_lied_all_the_same(room: Assembly) -> None:
     one = room.ratify(A, change(room.body, 1))
     other = room.ratify(Identity(A.inception, second.keys[0], A.entry), change(room.body, 2))
     room.lines.append(rotation)
-    (lie,) = room.council.equivocations
+    (lie,) = room.tally.equivocations
     chain = follow(begun.state, [rotation])
     assert {lie.first, lie.second} == {one.line, other.line}
     assert check_equivocation(lie.kind, lie.first, lie.second, chain) == lie
@@ -241,7 +241,7 @@ def test_nobody_is_accused_of_what_another_signed(room: Assembly) -> None:
     one, other = (room.ratify(mask, change(room.body, number)).line for number in (1, 2))
     with pytest.raises(Untrusted, match="not signed"):
         check_equivocation("ratified", one, other, A.member.keys)
-    assert room.council.equivocations == ()
+    assert room.tally.equivocations == ()
 
 
 def test_an_accusation_brings_both_lines_and_names_the_liar(room: Assembly) -> None:

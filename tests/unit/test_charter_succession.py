@@ -174,10 +174,10 @@ def test_every_name_stands_with_the_same_publisher() -> None:
 
 
 def test_only_a_genesis_has_a_predecessor() -> None:
-    anew = genesis(BODY.members, BODY.policy, predecessor=BODY.digest)
-    assert Body.parse(anew.data).predecessor == BODY.digest
-    assert anew.federation != BODY.federation
-    later = draft(anew)
+    founded_again = genesis(BODY.members, BODY.policy, predecessor=BODY.digest)
+    assert Body.parse(founded_again.data).predecessor == BODY.digest
+    assert founded_again.federation != BODY.federation
+    later = draft(founded_again)
     assert later.predecessor is None
     with pytest.raises(Malformed, match="predecessor"):
         Body.parse(later.data.replace(b'"prev"', b'"predecessor":"%s","prev"' % BODY.digest.encode()))

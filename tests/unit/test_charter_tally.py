@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
-from comity.trust.charter import tally as council_of
+from comity.trust.charter import tally as tally_module
 from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body
 from comity.trust.charter.equivocation import active_keys, would_lose_quorum
@@ -30,10 +30,10 @@ def room() -> Assembly:
     return Assembly(SEATS)
 
 
-def actions(council: Tally) -> dict[str, set[Digest]]:
+def actions(tally: Tally) -> dict[str, set[Digest]]:
     """Who has to do what."""
     found: dict[str, set[Digest]] = {}
-    for duty in council.duties:
+    for duty in tally.duties:
         found.setdefault(f"{duty.action} {duty.round}", set()).add(duty.member)
     return found
 
@@ -53,58 +53,58 @@ def decided(room: Assembly, body: Body, who: tuple[Identity, ...] = SEATS[:3], a
 
 
 def test_nothing_is_nothing(room: Assembly) -> None:
-    council = room.council
-    assert (council.epochs, council.drafts, council.duties, council.forks, council.notes) == ((), (), (), (), ())
-    assert (council.current, council.round) == (room.body, 1)
-    assert council.leading(1) is None
+    tally = room.tally
+    assert (tally.epochs, tally.drafts, tally.duties, tally.forks, tally.notes) == ((), (), (), (), ())
+    assert (tally.current, tally.round) == (room.body, 1)
+    assert tally.leading(1) is None
 
 
 def test_a_draft_is_shown_with_its_words_and_everybodys_duty(room: Assembly) -> None:
     body = room.put(change(room.body), B, "The floor must rise.")
-    (draft,) = room.council.drafts
+    (draft,) = room.tally.drafts
     assert (draft.body, draft.by, draft.text, draft.objection) == (body, B.id, "The floor must rise.", None)
-    assert actions(room.council) == {"intent 1": {who.id for who in SEATS}}
-    assert "Institute" in room.council.duties[0].why
+    assert actions(room.tally) == {"intent 1": {who.id for who in SEATS}}
+    assert "Institute" in room.tally.duties[0].why
 
 
 def test_duties_follow_the_two_readings(room: Assembly) -> None:
     body = room.put(change(room.body))
     for who in (A, B):
         room.vote(who, body)
-    assert actions(room.council) == {"intent 1": {C.id, D.id}}
+    assert actions(room.tally) == {"intent 1": {C.id, D.id}}
     room.vote(C, body)
-    assert actions(room.council) == {"ratified 1": {who.id for who in SEATS}}
-    (draft,) = room.council.drafts
+    assert actions(room.tally) == {"ratified 1": {who.id for who in SEATS}}
+    (draft,) = room.tally.drafts
     assert (draft.certified_rounds, draft.ready_rounds) == ((1,), (1,))
     assert draft.intents == {1: frozenset((A.id, B.id, C.id))}
     room.vote(A, body)
-    assert actions(room.council) == {"ratified 1": {B.id, C.id, D.id}}
+    assert actions(room.tally) == {"ratified 1": {B.id, C.id, D.id}}
 
 
 def test_after_a_split_the_duty_is_to_unite(room: Assembly) -> None:
     for number, who in enumerate(SEATS):
         body = room.put(change(room.body, number % 2), who)
         room.vote(who, body)
-    leading = room.council.drafts[0].body
-    assert actions(room.council) == {"intent 2": {who.id for who in SEATS}}
-    assert {duty.body for duty in room.council.duties} == {leading.digest}
+    leading = room.tally.drafts[0].body
+    assert actions(room.tally) == {"intent 2": {who.id for who in SEATS}}
+    assert {duty.body for duty in room.tally.duties} == {leading.digest}
 
 
 def test_a_newcomer_is_told_to_agree(room: Assembly) -> None:
     body = room.put(reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member]))
-    assert "inception" in str(room.council.drafts[0].objection)
-    assert room.council.duties == ()
+    assert "inception" in str(room.tally.drafts[0].objection)
+    assert room.tally.duties == ()
     room.lines.append(NEWCOMER.entry)
-    assert actions(room.council)["consented 1"] == {NEWCOMER.id}
+    assert actions(room.tally)["consented 1"] == {NEWCOMER.id}
     room.lines.append(consent(body, NEWCOMER.id, NEWCOMER.signer))
-    assert "consented 1" not in actions(room.council)
+    assert "consented 1" not in actions(room.tally)
 
 
 def test_who_asks_to_leave_is_named(room: Assembly) -> None:
     for who, key in ((A, A.signer), (B, C.signer), (NEWCOMER, NEWCOMER.signer)):
         room.lines.append(sign_statement(left_statement(room.body, who.id), key))
     room.lines.append(sign_statement(left_statement(change(room.body), D.id), D.signer))
-    assert room.council.left == {A.id}
+    assert room.tally.left == {A.id}
 
 
 def test_a_draft_counts_as_its_members_own(room: Assembly) -> None:
@@ -112,7 +112,7 @@ def test_a_draft_counts_as_its_members_own(room: Assembly) -> None:
     room.bodies[body.digest] = body.data
     room.lines.append(sign_statement(draft_statement(body, A.id, ""), B.signer))
     room.lines.append(sign_statement(draft_statement(body, NEWCOMER.id, ""), NEWCOMER.signer))
-    assert room.council.drafts == ()
+    assert room.tally.drafts == ()
 
 
 def test_a_body_is_read_if_it_has_its_digest_and_follows(room: Assembly) -> None:
@@ -120,10 +120,10 @@ def test_a_body_is_read_if_it_has_its_digest_and_follows(room: Assembly) -> None
     for drafted, data in ((body, body.data + b" "), (elsewhere, elsewhere.data)):
         room.put(drafted)
         room.bodies[drafted.digest] = data
-    drafts = room.council.drafts
+    drafts = room.tally.drafts
     assert drafts == ()
     room.bodies[body.digest] = body.data
-    assert [draft.body for draft in room.council.drafts] == [body]
+    assert [draft.body for draft in room.tally.drafts] == [body]
     junk = b"junk"
     room.bodies[sha256(junk)] = junk
     statement = draft_statement(body, A.id, "")
@@ -131,25 +131,25 @@ def test_a_body_is_read_if_it_has_its_digest_and_follows(room: Assembly) -> None
     side = (SideObject.of(junk),)
     named = replace(statement, subjects=(Subject("charter", sha256(junk)),), body=about, objects=side)
     room.lines.append(sign_statement(named, A.signer))
-    assert len(room.council.drafts) == 1
-    assert any(f"draft {sha256(junk)[:12]} is ignored" in note for note in room.council.notes)
+    assert len(room.tally.drafts) == 1
+    assert any(f"draft {sha256(junk)[:12]} is ignored" in note for note in room.tally.notes)
     room.bodies = {body.digest: change(room.body, 2).data}
-    assert not room.council.drafts
+    assert not room.tally.drafts
 
 
 def test_a_vote_for_a_body_that_follows_another_charter_makes_no_draft(room: Assembly) -> None:
     elsewhere = change(change(room.body))
     room.bodies[elsewhere.digest] = elsewhere.data
     room.say(A, Intent(A.id, room.body.digest, 1, 1, elsewhere.digest))
-    assert room.council.drafts == ()
-    assert room.council.voters_by_round == {1: frozenset({A.id})}
+    assert room.tally.drafts == ()
+    assert room.tally.voters_by_round == {1: frozenset({A.id})}
 
 
 def test_one_member_has_few_bodies_read_and_hides_no_other_ones(room: Assembly) -> None:
     mine = room.put(change(room.body, 99), B)
     bodies = [room.put(change(room.body, number), A) for number in range(4 * MAX_BODIES)]
     room.ratify(A, bodies[-1])
-    read = {draft.body.digest for draft in room.council.drafts}
+    read = {draft.body.digest for draft in room.tally.drafts}
     assert len(read) == MAX_BODIES + 1
     assert {mine.digest, bodies[-1].digest} <= read
 
@@ -159,8 +159,8 @@ def test_one_member_has_little_read_and_two_bodies_always(room: Assembly, monkey
     theirs = room.put(change(room.body, 9), B)
     size = len(bodies[0].data)
     for most, count in ((1, 2), (3 * size + size // 2, 3), (100 * size, 6)):
-        monkeypatch.setattr(council_of, "MAX_BODY_BYTES_READ", most)
-        drafts = {draft.body.digest for draft in room.council.drafts}
+        monkeypatch.setattr(tally_module, "MAX_BODY_BYTES_READ", most)
+        drafts = {draft.body.digest for draft in room.tally.drafts}
         assert len(drafts & {body.digest for body in bodies}) == count and theirs.digest in drafts
 
 
@@ -171,7 +171,7 @@ def test_the_bodies_read_first_are_the_ratified_and_then_the_newest_intents(room
     for at in (5, 1, *range(2, MAX_BODIES + 3)):
         room.intent(A, bodies[at], at)
     room.ratify(A, bodies[1], 1)
-    read = {draft.body.digest for draft in room.council.drafts}
+    read = {draft.body.digest for draft in room.tally.drafts}
     newest = range(MAX_BODIES + 2, 3, -1)[: MAX_BODIES - 1]
     assert read == {bodies[at].digest for at in (1, *newest)}
 
@@ -181,17 +181,17 @@ def test_bodies_up_to_exactly_the_limit_are_read(room: Assembly, monkeypatch: py
     size = len(bodies[0].data)
     assert {len(body.data) for body in bodies} == {size}
     for most, count in ((3 * size, 3), (3 * size - 1, 2), (4 * size - 1, 3)):
-        monkeypatch.setattr(council_of, "MAX_BODY_BYTES_READ", most)
-        assert len(room.council.drafts) == count
+        monkeypatch.setattr(tally_module, "MAX_BODY_BYTES_READ", most)
+        assert len(room.tally.drafts) == count
 
 
 def test_a_consent_of_a_member_puts_nothing_forward(room: Assembly) -> None:
     body = change(room.body)
     room.bodies[body.digest] = body.data
     room.lines += [consent(body, who.id, who.signer) for who in SEATS]
-    assert not room.council.drafts
+    assert not room.tally.drafts
     room.put(body, C, "because")
-    (draft,) = room.council.drafts
+    (draft,) = room.tally.drafts
     assert (draft.by, draft.text) == (C.id, "because")
 
 
@@ -200,7 +200,7 @@ def test_of_members_that_put_one_body_forward_the_first_by_id_is_named(room: Ass
     for who in (D, C, B):
         for text in ("z", "a"):
             room.put(body, who, text)
-    (draft,) = room.council.drafts
+    (draft,) = room.tally.drafts
     assert (draft.by, draft.text) == (B.id, "a")
 
 
@@ -212,7 +212,7 @@ def test_drafts_are_in_the_order_of_their_rank_and_rounds_ascend(room: Assembly)
         room.ratify(A, bodies[2], at)
     for who, body in ((A, bodies[4]), (B, bodies[4]), (C, bodies[3])):
         room.intent(who, body, 1)
-    council = room.council
+    council = room.tally
     assert [draft.rank(12) for draft in council.drafts] == sorted(draft.rank(12) for draft in council.drafts)
     lead = council.drafts[0]
     assert lead.body == bodies[2] and list(council.voters_by_round) == [1, 2, 3, 4, 7, 11, 12]
@@ -224,22 +224,22 @@ def test_the_current_round_is_the_newest_in_which_enough_members_are(room: Assem
     body = room.put(change(room.body))
     for at, who in ((1, A), (1, B), (2, A), (2, B), (2, C), (3, D)):
         room.intent(who, body, at)
-    assert room.council.round == 2
-    assert room.council.latest_rounds == {A.id: 2, B.id: 2, C.id: 2, D.id: 3}
+    assert room.tally.round == 2
+    assert room.tally.latest_rounds == {A.id: 2, B.id: 2, C.id: 2, D.id: 3}
 
 
 def test_a_draft_that_members_may_be_locked_on_leads(room: Assembly) -> None:
     room.put(change(room.body))
-    (draft,) = room.council.drafts
+    (draft,) = room.tally.drafts
     ranked = replace(draft, certified_rounds=(1, 3), intents={3: frozenset({A.id, B.id})})
     assert [ranked.rank(at)[:2] for at in range(5)] == [(0, 0), (-1, 0), (-1, 0), (-3, -2), (-3, 0)]
 
 
 def test_a_draft_that_no_honest_member_signs_does_not_lead(room: Assembly) -> None:
     room.put(reseated(room.body, [replace(A.member, jurisdiction="YY"), *(who.member for who in SEATS[1:])]))
-    assert room.council.drafts and room.council.leading(1) is None
+    assert room.tally.drafts and room.tally.leading(1) is None
     body = room.put(change(room.body))
-    lead = room.council.leading(1)
+    lead = room.tally.leading(1)
     assert lead is not None and lead.body == body
 
 
@@ -248,7 +248,7 @@ def test_duties_say_what_has_been_signed_and_what_else_is_open(room: Assembly) -
 
     def said() -> dict[str, str]:
         names = {who.id: who.inception.label for who in SEATS}
-        return {duty.why.replace(names[duty.member], "X"): duty.action for duty in room.council.duties}
+        return {duty.why.replace(names[duty.member], "X"): duty.action for duty in room.tally.duties}
 
     room.vote(A, body)
     assert said() == {"1 of 3 INTENT votes in round 1: X has not signed": "intent"}
@@ -259,7 +259,7 @@ def test_duties_say_what_has_been_signed_and_what_else_is_open(room: Assembly) -
         room.put(change(room.body, number), B)
         (why,) = said()
         assert why.endswith(f"X has not signed; {more} open")
-    leading = room.council.drafts[0].body
+    leading = room.tally.drafts[0].body
     for who in (B, C, D):
         room.intent(who, leading)
     room.ratify(B, leading)
@@ -275,9 +275,9 @@ def test_a_member_that_is_ahead_is_asked_by_its_own_round(room: Assembly) -> Non
         room.intent(who, second)
     for who in (C, D):
         room.intent(who, second, 2)
-    assert room.council.round == 2
-    asked = {duty.member: duty for duty in room.council.duties}
-    lead = room.council.leading(1)
+    assert room.tally.round == 2
+    asked = {duty.member: duty for duty in room.tally.duties}
+    lead = room.tally.leading(1)
     assert lead is not None
     assert {asked[who.id].body for who in (A, B)} == {lead.body.digest}
 
@@ -288,18 +288,18 @@ def test_no_duty_remains_where_nothing_may_be_signed(room: Assembly) -> None:
     newcomers = reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member])
     room.put(newcomers)
     room.lines.append(NEWCOMER.entry)
-    assert room.council.stopped and room.council.drafts and room.council.duties == ()
+    assert room.tally.stopped and room.tally.drafts and room.tally.duties == ()
 
 
 def test_as_many_notes_as_fit_are_shown_in_order(room: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
         said = Statement("intent", (Subject("", room.body.digest),), A.inception.author, {"number": "x" * number})
         room.lines.append(sign_statement(said, A.signer))
-    monkeypatch.setattr(council_of, "MAX_NOTES", 12)
-    notes = room.council.notes
+    monkeypatch.setattr(tally_module, "MAX_NOTES", 12)
+    notes = room.tally.notes
     assert len(notes) == 12 and list(notes) == sorted(notes)
-    monkeypatch.setattr(council_of, "MAX_NOTES", 11)
-    assert room.council.notes == (*notes[:11], "and 1 more")
+    monkeypatch.setattr(tally_module, "MAX_NOTES", 11)
+    assert room.tally.notes == (*notes[:11], "and 1 more")
 
 
 def test_a_member_asks_to_leave_the_current_body_and_no_other_one(room: Assembly) -> None:
@@ -309,7 +309,7 @@ def test_a_member_asks_to_leave_the_current_body_and_no_other_one(room: Assembly
     side = (SideObject.of(other.data),)
     wrong = replace(statement, subjects=(Subject("charter", other.digest),), body=about, objects=side)
     room.lines.append(sign_statement(wrong, A.signer))
-    assert room.council.left == frozenset()
+    assert room.tally.left == frozenset()
 
 
 def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -> None:
@@ -321,12 +321,12 @@ def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -
                 now.vote(who, body)
         now = follow_on(now, body)
         chain.append(body)
-    council = compute_tally(room.body, reversed(now.lines), now.bodies)
-    assert [epoch.body for epoch in council.epochs] == chain[1:]
-    assert council.current == chain[-1]
-    for before, epoch in zip(chain, council.epochs, strict=False):
+    tally = compute_tally(room.body, reversed(now.lines), now.bodies)
+    assert [epoch.body for epoch in tally.epochs] == chain[1:]
+    assert tally.current == chain[-1]
+    for before, epoch in zip(chain, tally.epochs, strict=False):
         assert certify(before, epoch.body, epoch.lines) == epoch
-    assert compute_tally(chain[2], now.lines, now.bodies).epochs == council.epochs[2:]
+    assert compute_tally(chain[2], now.lines, now.bodies).epochs == tally.epochs[2:]
 
 
 def test_each_reading_is_verified_once(room: Assembly) -> None:
@@ -342,8 +342,8 @@ def test_each_reading_is_verified_once(room: Assembly) -> None:
         chain.append(change(now.body, number))
         decided(now, chain[-1])
         now = follow_on(now, chain[-1])
-    council = compute_tally(room.body, [*room.lines, *room.lines], room.bodies, signed=signed)
-    assert council.current == chain[-1]
+    tally = compute_tally(room.body, [*room.lines, *room.lines], room.bodies, signed=signed)
+    assert tally.current == chain[-1]
     assert len(verified) == len(set(verified)) == len(room.lines)
 
 
@@ -351,7 +351,7 @@ def test_an_epoch_without_its_bytes_waits_for_them(room: Assembly) -> None:
     body = change(room.body)
     decided(room, body)
     del room.bodies[body.digest]
-    assert room.council.epochs == ()
+    assert room.tally.epochs == ()
 
 
 def test_junk_becomes_notes(room: Assembly) -> None:
@@ -360,31 +360,31 @@ def test_junk_becomes_notes(room: Assembly) -> None:
         said = Statement("intent", (Subject("", body.digest),), A.inception.author, {"number": number})
         room.lines.append(sign_statement(said, A.signer))
     room.lines.append(sign_statement(adopted_statement(body, NEWCOMER.id), NEWCOMER.signer))
-    council = room.council
-    assert len(council.notes) == MAX_NOTES + 1
-    assert council.notes[-1] == "and 5 more"
-    assert len(council.drafts) == 1
+    tally = room.tally
+    assert len(tally.notes) == MAX_NOTES + 1
+    assert tally.notes[-1] == "and 5 more"
+    assert len(tally.drafts) == 1
 
 
 def test_two_certificates_for_one_epoch_stop_governance(room: Assembly) -> None:
     one, other = change(room.body, 1), change(room.body, 2)
     decided(room, one)
-    assert room.council.current == one
+    assert room.tally.current == one
     decided(room, other, (B, C, D))
-    council = room.council
-    (fork,) = council.forks
+    tally = room.tally
+    (fork,) = tally.forks
     assert {fork.first.body.digest, fork.second.body.digest} == {one.digest, other.digest}
-    assert (fork.retired, council.stopped, council.current, council.epochs) == (False, True, room.body, ())
-    assert council.duties == ()
-    assert {lie.member for lie in council.equivocations} == {B.id, C.id}
+    assert (fork.retired, tally.stopped, tally.current, tally.epochs) == (False, True, room.body, ())
+    assert tally.duties == ()
+    assert {lie.member for lie in tally.equivocations} == {B.id, C.id}
 
 
 def test_a_body_that_is_decided_twice_is_no_fork(room: Assembly) -> None:
     body = change(room.body)
     decided(room, body, (A, B, C))
     decided(room, body, (B, C, D), at=2)
-    assert room.council.forks == ()
-    assert room.council.current == body
+    assert room.tally.forks == ()
+    assert room.tally.current == body
 
 
 def test_what_was_taken_up_stays_and_a_rival_stops_what_comes_next(room: Assembly) -> None:
@@ -393,10 +393,10 @@ def test_what_was_taken_up_stays_and_a_rival_stops_what_comes_next(room: Assembl
     later = follow_on(room, one)
     decided(later, change(one))
     for held, against in ((mine, other), (rival, one)):
-        council = compute_tally(room.body, room.lines, room.bodies, adopted=[held])
-        (fork,) = council.forks
+        tally = compute_tally(room.body, room.lines, room.bodies, adopted=[held])
+        (fork,) = tally.forks
         assert (fork.first, fork.second.body) == (held, against)
-        assert (council.current, council.epochs, council.stopped) == (held.body, (held,), True)
+        assert (tally.current, tally.epochs, tally.stopped) == (held.body, (held,), True)
 
 
 def rotated(room: Assembly) -> tuple[Certificate, dict[Identity, Identity]]:
@@ -409,16 +409,16 @@ def rotated(room: Assembly) -> tuple[Certificate, dict[Identity, Identity]]:
     for who in SEATS:
         room.intent(who, body)
         room.ratify(who, body)
-    (mine,) = room.council.epochs
+    (mine,) = room.tally.epochs
     return mine, {who: Identity(who.inception, moved.keys[0], who.entry) for who, (moved, _) in begun.items()}
 
 
 def test_a_rival_made_with_retired_keys_is_an_alert(room: Assembly) -> None:
     mine, new = rotated(room)
     decided(room, change(room.body, 2))
-    council = compute_tally(room.body, room.lines, room.bodies, adopted=[mine])
-    (fork,) = council.forks
-    assert (fork.retired, council.stopped, council.current) == (True, False, mine.body)
+    tally = compute_tally(room.body, room.lines, room.bodies, adopted=[mine])
+    (fork,) = tally.forks
+    assert (fork.retired, tally.stopped, tally.current) == (True, False, mine.body)
     next_ = change(mine.body)
     decided(follow_on(room, mine.body), next_, tuple(new[who] for who in SEATS[:3]))
     assert compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).current == next_
@@ -468,13 +468,13 @@ def test_keys_that_came_after_the_newest_body_are_current(room: Assembly) -> Non
         room.intent(who, other)
         room.ratify(who, other)
     assert compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).stopped
-    assert room.council.stopped
+    assert room.tally.stopped
 
 
 def test_who_took_up_nothing_cannot_tell_two_histories_apart(room: Assembly) -> None:
     rotated(room)
     decided(room, change(room.body, 2))
-    assert room.council.stopped
+    assert room.tally.stopped
 
 
 def test_a_charter_must_leave_enough_active_keys() -> None:

@@ -135,7 +135,7 @@ def two(room: Assembly) -> tuple[Body, Body]:
     """Two drafts, the leading one of a tie first."""
     for number in (1, 2):
         room.put(change(room.body, number), SEATS[number])
-    first, second = (draft.body for draft in room.council.drafts)
+    first, second = (draft.body for draft in room.tally.drafts)
     return first, second
 
 
@@ -147,10 +147,10 @@ def test_a_quorum_decides_in_one_round(room: Assembly) -> None:
     waits(room.vote(B, body))
     is_intent(room.vote(C, body), 1)
     for who in (A, B, C):
-        assert room.council.current == room.body
+        assert room.tally.current == room.body
         is_ratify(room.vote(who, body), 1)
-    assert room.council.current == body
-    assert waits(next_vote(VoteState(body.digest), room.council, D.id, body)) == "this is already the current charter"
+    assert room.tally.current == body
+    assert waits(next_vote(VoteState(body.digest), room.tally, D.id, body)) == "this is already the current charter"
 
 
 def test_a_late_member_ratifies_without_having_intended(room: Assembly) -> None:
@@ -192,7 +192,7 @@ def test_two_against_two_finishes_in_round_two(room: Assembly) -> None:
     is_intent(room.vote(C, first), 2)
     for who in (A, B, C):
         is_ratify(room.vote(who, first), 2)
-    assert room.council.current == first
+    assert room.tally.current == first
 
 
 def test_whoever_gives_way_takes_the_others_along_though_one_is_silent(room: Assembly) -> None:
@@ -204,7 +204,7 @@ def test_whoever_gives_way_takes_the_others_along_though_one_is_silent(room: Ass
     is_intent(room.vote(B, first), 2)
     for who in (A, B, C):
         is_ratify(room.vote(who, first), 2)
-    assert room.council.current == first
+    assert room.tally.current == first
 
 
 def test_a_person_may_bring_a_new_draft_after_a_split(room: Assembly) -> None:
@@ -216,7 +216,7 @@ def test_a_person_may_bring_a_new_draft_after_a_split(room: Assembly) -> None:
         is_intent(room.vote(who, third), 2)
     for who in (A, B, C):
         is_ratify(room.vote(who, third), 2)
-    assert room.council.current == third
+    assert room.tally.current == third
 
 
 def test_a_person_may_say_that_the_silent_are_not_waited_for(room: Assembly) -> None:
@@ -264,7 +264,7 @@ def test_nobody_ratifies_before_every_newcomer_has_agreed(room: Assembly) -> Non
     room.consent(newcomer, body)
     for who in (A, B, C):
         is_ratify(room.vote(who, body), 1)
-    assert room.council.current == body
+    assert room.tally.current == body
 
 
 def test_nobody_ratifies_what_too_few_of_the_new_members_intend(room: Assembly) -> None:
@@ -293,12 +293,12 @@ def test_nobody_signs_what_breaks_a_rule_or_takes_sides(room: Assembly) -> None:
 
 def test_who_has_no_vote_waits(room: Assembly) -> None:
     body = room.put(change(room.body))
-    state, council = VoteState(room.body.digest), room.council
+    state, tally = VoteState(room.body.digest), room.tally
     for answer in (
-        next_vote(state, council, seat("ZZ", CLASSICAL).id, body),
-        next_vote(replace(state, lost=True), council, A.id, body),
-        next_vote(VoteState(ONE), council, A.id, body),
-        next_vote(state, council, A.id, change(room.body, 2)),
+        next_vote(state, tally, seat("ZZ", CLASSICAL).id, body),
+        next_vote(replace(state, lost=True), tally, A.id, body),
+        next_vote(VoteState(ONE), tally, A.id, body),
+        next_vote(state, tally, A.id, change(room.body, 2)),
     ):
         waits(answer)
 
@@ -308,7 +308,7 @@ def test_what_is_advised_is_never_refused_by_the_guard(room: Assembly) -> None:
     for _ in range(6):
         for who, body in zip(SEATS, (first, second, first, second), strict=True):
             room.vote(who, body, stalled=True)
-    assert room.council.equivocations == ()
+    assert room.tally.equivocations == ()
 
 
 def round_of(council: Tally, at: int, *voters: Identity, **latest: int) -> Tally:
@@ -340,11 +340,11 @@ def test_a_member_goes_on_where_a_quorum_voted_and_another_one_went_on(room: Ass
     first, _ = two(room)
     state = intending(room, first, 2)
     for council, goes_on in (
-        (round_of(room.council, 2, A, B, C), False),
-        (round_of(room.council, 2, A, B, C, C=3), True),
-        (round_of(room.council, 2, A, B, C=3), False),
-        (round_of(room.council, 2, A, B, B=3), False),
-        (round_of(room.council, 2, A, B, C, D=3), False),
+        (round_of(room.tally, 2, A, B, C), False),
+        (round_of(room.tally, 2, A, B, C, C=3), True),
+        (round_of(room.tally, 2, A, B, C=3), False),
+        (round_of(room.tally, 2, A, B, B=3), False),
+        (round_of(room.tally, 2, A, B, C, D=3), False),
     ):
         answer = next_vote(state, with_votes(council, first, 2, intents="AB"), A.id, first)
         assert isinstance(answer, Intent) == goes_on
@@ -366,7 +366,7 @@ def test_a_member_goes_on_where_the_round_can_decide_nothing(room: Assembly) -> 
         ({}, "A", {"intents": "BC"}, False),
         ({}, "A", {"intents": "BC", "objection": "no"}, True),
     ):
-        council = with_votes(round_of(room.council, 1, A, B, **ahead), first, 1, intents=mine)
+        council = with_votes(round_of(room.tally, 1, A, B, **ahead), first, 1, intents=mine)
         council = with_votes(council, second, 1, **others)
         answer = next_vote(state, council, A.id, first)
         assert (isinstance(answer, Intent) or "was split" in waits(answer)) == goes_on, (ahead, mine, others, answer)
@@ -381,11 +381,11 @@ def test_who_waits_is_told_for_whom(room: Assembly) -> None:
         council = with_votes(council, first, 1, intents="AB", **change)
         return waits(next_vote(replace(state, ratified=readings), council, A.id, first))
 
-    alone = round_of(room.council, 1, A)
+    alone = round_of(room.tally, 1, A)
     assert told(alone) == f"round 1 is open: wait for {names[B]}, {names[C]}, {names[D]}"
-    council = round_of(room.council, 1, A, B, C)
+    council = round_of(room.tally, 1, A, B, C)
     assert told(council) == f"round 1 is open: wait for {names[D]}, or decide not to wait for them"
-    everybody = round_of(room.council, 1, *SEATS)
+    everybody = round_of(room.tally, 1, *SEATS)
     assert told(everybody) == "round 1 is open: wait for the others, or decide not to wait for them"
     newcomer = seat("ZZ", CLASSICAL)
     missing = {"missing": (newcomer.member,)}
@@ -399,10 +399,10 @@ def test_who_waits_is_told_for_whom(room: Assembly) -> None:
 
 def test_a_member_ratifies_in_no_round_before_its_own_and_where_most_others_did(room: Assembly) -> None:
     first, _ = two(room)
-    (lead, *others) = room.council.drafts
+    (lead, *others) = room.tally.drafts
     ratified = {2: frozenset({B.id}), 3: frozenset({B.id, C.id}), 4: frozenset({B.id})}
     lead = replace(lead, certified_rounds=(2, 3, 4), ready_rounds=(2, 3, 4), ratified=ratified)
-    council = replace(room.council, drafts=(lead, *others))
+    council = replace(room.tally, drafts=(lead, *others))
     is_ratify(next_vote(intending(room, first, 1), council, A.id, first), 3)
     is_ratify(next_vote(intending(room, first, 3), council, A.id, first), 3)
     is_ratify(next_vote(intending(room, first, 4), council, A.id, first), 4)
@@ -413,8 +413,8 @@ def test_a_member_ratifies_in_no_round_before_its_own_and_where_most_others_did(
 def test_a_lock_opens_with_a_certificate_that_unlocks_and_no_earlier_one(room: Assembly) -> None:
     first, second = two(room)
     ratified = (Ratify(A.id, room.body.digest, 1, 2, first.digest),)
-    drafts = tuple(replace(each, certified_rounds=(1, 2, 4)) for each in room.council.drafts)
-    council = replace(room.council, drafts=drafts)
+    drafts = tuple(replace(each, certified_rounds=(1, 2, 4)) for each in room.tally.drafts)
+    council = replace(room.tally, drafts=drafts)
     state = VoteState(room.body.digest, (), ratified)
     for body, unlock in ((first, 2), (second, 4)):
         voted = replace(state, intents=(Intent(A.id, room.body.digest, 1, 5, body.digest),))
@@ -426,17 +426,17 @@ def test_a_person_may_approve_another_body_than_in_the_round_that_is_open(room: 
     first, second = two(room)
     before, now = (Intent(A.id, room.body.digest, 1, at, body.digest) for at, body in ((1, first), (2, second)))
     state = VoteState(room.body.digest, (before, now))
-    council = round_of(room.council, 2, A, B)
+    council = round_of(room.tally, 2, A, B)
     is_intent(next_vote(state, council, A.id, first), 3)
     waits(next_vote(state, council, A.id, second))
 
 
 def test_what_is_decided_or_in_doubt_is_not_voted_for(room: Assembly) -> None:
     body, rival = change(room.body), change(room.body, 2)
-    assert waits(next_vote(VoteState(room.body.digest), room.council, A.id, body)).startswith("no member has proposed")
+    assert waits(next_vote(VoteState(room.body.digest), room.tally, A.id, body)).startswith("no member has proposed")
     certificate = room.decide(body)
-    current = room.council
+    current = room.tally
     assert waits(next_vote(VoteState(body.digest), current, A.id, body)) == "this is already the current charter"
     open_ = room.put(change(body))
-    council = replace(room.council, forks=(Fork(certificate, replace(certificate, body=rival), retired=False),))
+    council = replace(room.tally, forks=(Fork(certificate, replace(certificate, body=rival), retired=False),))
     assert "two certificates" in waits(next_vote(VoteState(body.digest), council, A.id, open_))

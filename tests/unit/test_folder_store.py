@@ -58,7 +58,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def leftovers(store: FolderStore) -> list[str]:
+def remaining_files(store: FolderStore) -> list[str]:
     return sorted(path.name for path in (store.root / "partial").glob(f"*{durable.TEMPORARY}"))
 
 
@@ -84,7 +84,7 @@ def test_a_linked_file_is_shared_and_turns_read_only(store: FolderStore, tmp_pat
     store.admit(source, DIGEST, len(DATA), link=True)
     assert source.samefile(store.path(DIGEST))
     assert mode(source) == 0o444
-    assert leftovers(store) == []
+    assert remaining_files(store) == []
 
 
 def test_damage_in_place_is_noticed_and_put_aside_with_its_reason(store: FolderStore) -> None:
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_nothing_behind(other_file_system: Path) -> None:
     with pytest.raises(OutOfSpace):
         store.put(sha256(big), big)
     assert not store.has(sha256(big))
-    assert leftovers(store) == []
+    assert remaining_files(store) == []
     assert store.verify(DIGEST)
 
 
@@ -163,7 +163,7 @@ def test_a_copy_that_does_not_hash_to_its_name_is_refused(store: FolderStore, ot
         store.admit(source, DIGEST, len(DATA))
     assert not store.has(DIGEST)
     assert source.exists()
-    assert leftovers(store) == []
+    assert remaining_files(store) == []
 
 
 def test_a_full_disk_during_a_copy_keeps_the_source(other_file_system: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_full_disk_during_a_copy_keeps_the_source(other_file_system: Path, tmp
     with pytest.raises(OutOfSpace):
         store.admit(source, sha256(big), len(big))
     assert source.read_bytes() == big
-    assert leftovers(store) == []
+    assert remaining_files(store) == []
 
 
 def test_a_file_that_may_not_be_linked_is_copied(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_a_file_that_may_not_be_linked_is_copied(store: FolderStore, monkeypatch
 def test_a_sweep_removes_what_a_crashed_writer_left(store: FolderStore) -> None:
     (store.root / "partial" / f"x{durable.TEMPORARY}").write_bytes(b"half")
     store.sweep()
-    assert leftovers(store) == []
+    assert remaining_files(store) == []
 
 
 def test_a_sweep_leaves_a_copy_under_way_alone(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_a_sweep_leaves_a_copy_under_way_alone(store: FolderStore, monkeypatch: 
     def sweeping(name: str) -> None:
         if name == "blob.fsync":
             FolderStore(store.root).sweep()
-            swept_at.append(leftovers(store))
+            swept_at.append(remaining_files(store))
 
     monkeypatch.setattr(fault, "point", sweeping)
     store.put(DIGEST, DATA)
@@ -218,7 +218,7 @@ def test_a_crash_at_any_point_leaves_the_whole_blob_or_none(tmp_path: Path, how:
     if how == "rename":
         assert store.has(DIGEST) or mode(store.partial_path(DIGEST)) & stat.S_IWUSR
     store.sweep()
-    assert leftovers(store) == []
+    assert remaining_files(store) == []
     subprocess.run(argv, check=True)
     assert store.verify(DIGEST)
     assert mode(store.path(DIGEST)) == 0o444

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,8 @@ def counting() -> Counting:
 
 
 async def test_an_answer_is_made_once_for_all_who_wait_and_survives_the_first_of_them(counting: Counting) -> None:
-    memo: AnswerCache[str, str] = AnswerCache(counting.now, 100)
-    waiting = [asyncio.create_task(memo.get("a", lambda: counting.make("a"))) for _ in range(20)]
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 100)
+    waiting = [asyncio.create_task(cache.get("a", lambda: counting.make("a"))) for _ in range(20)]
     await asyncio.sleep(0)
     waiting[0].cancel()
     await asyncio.sleep(0)
@@ -52,10 +53,10 @@ async def test_an_answer_is_made_once_for_all_who_wait_and_survives_the_first_of
 
 async def test_an_answer_is_made_again_when_the_ledger_has_changed(counting: Counting) -> None:
     counting.gate.set()
-    memo: AnswerCache[str, str] = AnswerCache(counting.now, 100)
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 100)
     for generation in (1, 1, 2, 2):
         counting.generation = generation
-        await memo.get("a", lambda: counting.make("a"))
+        await cache.get("a", lambda: counting.make("a"))
     assert counting.made == ["a", "a"]
 
 
@@ -64,32 +65,32 @@ async def test_a_failure_is_an_answer_and_is_not_asked_for_again(counting: Count
         counting.made.append("failed")
         raise NotFound("nothing")
 
-    memo: AnswerCache[str, str] = AnswerCache(counting.now, 100)
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 100)
     for _ in range(3):
         with pytest.raises(NotFound):
-            await memo.get("a", fail)
+            await cache.get("a", fail)
     assert counting.made == ["failed"]
 
 
 async def test_what_weighs_too_much_together_gives_way_in_the_order_of_use(counting: Counting) -> None:
     counting.gate.set()
-    memo: AnswerCache[str, str] = AnswerCache(counting.now, 5, len)
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 5, len)
     for key in ("aa", "bb", "aa", "cc"):
-        await memo.get(key, lambda key=key: counting.make(key))  # type: ignore[misc]
+        await cache.get(key, partial(counting.make, key))
         await asyncio.sleep(0)
     assert counting.made == ["aa", "bb", "cc"]
-    await memo.get("aa", lambda: counting.make("aa"))
+    await cache.get("aa", lambda: counting.make("aa"))
     assert counting.made == ["aa", "bb", "cc"]
-    await memo.get("bb", lambda: counting.make("bb"))
+    await cache.get("bb", lambda: counting.make("bb"))
     assert counting.made == ["aa", "bb", "cc", "bb"]
 
 
 async def test_closing_ends_what_is_still_being_made(counting: Counting) -> None:
-    memo: AnswerCache[str, str] = AnswerCache(counting.now, 5)
-    waiting = asyncio.create_task(memo.get("a", lambda: counting.make("a")))
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 5)
+    waiting = asyncio.create_task(cache.get("a", lambda: counting.make("a")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    await memo.close()
+    await cache.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 

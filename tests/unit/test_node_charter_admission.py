@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from attackers.charter import copies
-from comity.node.charter import admission as floor
+from comity.node.charter import admission as admission_module
 from comity.node.charter.admission import CharterAdmission
 from comity.trust.charter.votes import draft_statement
 from comity.trust.errors import ComityError, OutOfSpace
@@ -30,61 +30,61 @@ def open_admission(bench: Bench) -> CharterAdmission:
 
 
 def drafting(bench: Bench, who: Identity, number: int) -> Entry:
-    body = change(bench.council.body, number)
+    body = change(bench.assembly.body, number)
     return sign_statement(draft_statement(body, who.id, "because"), who.signer)
 
 
-async def refused(floor_: CharterAdmission, *entries: Entry) -> str:
+async def refused(admission: CharterAdmission, *entries: Entry) -> str:
     with pytest.raises(ComityError) as caught:
-        await floor_.granted(entries)
+        await admission.granted(entries)
     return caught.value.code
 
 
 async def test_copies_that_are_logged_already_use_up_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "MAX_OF_A_KIND", 2)
-    who = bench.council.seats[1]
+    monkeypatch.setattr(admission_module, "MAX_OF_A_KIND", 2)
+    who = bench.assembly.seats[1]
     padded = [parse_entry(line) for line in copies(who.entry.line, 8)]
-    bench.log(bench.council.seats[0], [who.entry, *padded])
-    floor_ = open_admission(bench)
-    assert len(await floor_.granted(padded)) == 8
-    assert len(await floor_.granted([who.entry])) == 1
+    bench.log(bench.assembly.seats[0], [who.entry, *padded])
+    admission = open_admission(bench)
+    assert len(await admission.granted(padded)) == 8
+    assert len(await admission.granted([who.entry])) == 1
 
 
 async def test_a_members_flood_ends_at_its_own_share(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "MAX_NEWEST", 3)
-    _, liar, honest, _ = bench.council.seats
-    floor_ = open_admission(bench)
-    assert await refused(floor_, *(drafting(bench, liar, number) for number in range(4))) == "CHARTER-QUOTA"
+    monkeypatch.setattr(admission_module, "MAX_NEWEST", 3)
+    _, liar, honest, _ = bench.assembly.seats
+    admission = open_admission(bench)
+    assert await refused(admission, *(drafting(bench, liar, number) for number in range(4))) == "CHARTER-QUOTA"
     said = [drafting(bench, liar, number) for number in range(3)]
-    assert len(await floor_.granted(said)) == 3
-    floor_.logged(said)
-    assert len(await floor_.granted(said)) == 3
-    assert await refused(floor_, drafting(bench, liar, 3)) == "CHARTER-QUOTA"
-    assert len(await floor_.granted([drafting(bench, honest, 3)])) == 1
+    assert len(await admission.granted(said)) == 3
+    admission.logged(said)
+    assert len(await admission.granted(said)) == 3
+    assert await refused(admission, drafting(bench, liar, 3)) == "CHARTER-QUOTA"
+    assert len(await admission.granted([drafting(bench, honest, 3)])) == 1
 
 
 async def test_what_was_refused_or_never_logged_counts_against_nobody(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(floor, "MAX_NEWEST", 2)
-    honest = bench.council.seats[1]
-    floor_ = open_admission(bench)
+    monkeypatch.setattr(admission_module, "MAX_NEWEST", 2)
+    honest = bench.assembly.seats[1]
+    admission = open_admission(bench)
     for number in range(10):
-        assert len(await floor_.granted([drafting(bench, honest, number)])) == 1
+        assert len(await admission.granted([drafting(bench, honest, number)])) == 1
 
 
 async def test_the_share_is_counted_by_the_log_after_a_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "MAX_NEWEST", 2)
-    liar = bench.council.seats[1]
-    bench.log(bench.council.seats[0], [drafting(bench, liar, number) for number in range(2)])
+    monkeypatch.setattr(admission_module, "MAX_NEWEST", 2)
+    liar = bench.assembly.seats[1]
+    bench.log(bench.assembly.seats[0], [drafting(bench, liar, number) for number in range(2)])
     await bench.settle()
     assert await refused(open_admission(bench), drafting(bench, liar, 2)) == "CHARTER-QUOTA"
 
 
 async def test_a_member_is_always_heard_at_its_own_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "MAX_NEWEST", 0)
-    monkeypatch.setattr(floor, "MAX_OF_A_KIND", 0)
-    own = bench.council.seats[0]
+    monkeypatch.setattr(admission_module, "MAX_NEWEST", 0)
+    monkeypatch.setattr(admission_module, "MAX_OF_A_KIND", 0)
+    own = bench.assembly.seats[0]
     said = [own.entry, *(drafting(bench, own, number) for number in range(10))]
     assert len(await open_admission(bench).granted(said)) == 11
 
@@ -92,8 +92,8 @@ async def test_a_member_is_always_heard_at_its_own_node(bench: Bench, monkeypatc
 async def test_a_submission_is_counted_as_one_with_what_it_brings(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(floor, "MAX_NEWEST", 2)
-    who = bench.council.seats[2]
+    monkeypatch.setattr(admission_module, "MAX_NEWEST", 2)
+    who = bench.assembly.seats[2]
     said = drafting(bench, who, 1)
     padded = [parse_entry(line) for line in copies(said.line, 5)]
     with pytest.raises(OutOfSpace):

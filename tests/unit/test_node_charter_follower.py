@@ -26,12 +26,12 @@ from support.bench import Bench, at
 from support.world import Identity, seat, signer
 
 
-def certified(council: Assembly, body: Body, voters: Sequence[Identity], at_round: int = 1) -> list[Entry]:
+def certified(assembly: Assembly, body: Body, voters: Sequence[Identity], at_round: int = 1) -> list[Entry]:
     """What certifies `body`, whatever else the voters sign."""
-    council.put(body, voters[0])
-    draft = council.lines[-1]
-    return [draft, *(council.intent(who, body, at_round) for who in voters),
-            *(council.ratify(who, body, at_round) for who in voters)]  # fmt: skip
+    assembly.put(body, voters[0])
+    draft = assembly.lines[-1]
+    return [draft, *(assembly.intent(who, body, at_round) for who in voters),
+            *(assembly.ratify(who, body, at_round) for who in voters)]  # fmt: skip
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_what_is_certified_is_taken_up_and_said_once(bench: Bench) -> None:
-    council = bench.council
-    body = change(council.body)
-    bench.log(council.seats[1], certified(council, body, council.seats[:3]))
+    assembly = bench.assembly
+    body = change(assembly.body)
+    bench.log(assembly.seats[1], certified(assembly, body, assembly.seats[:3]))
     await bench.settle()
     assert bench.follower.epoch_store.newest == body == bench.members.body
     assert bench.changes == 1
@@ -59,24 +59,24 @@ async def test_a_genesis_needs_no_word_of_the_node(bench: Bench) -> None:
 
 
 async def test_two_epochs_at_once_are_taken_up_one_after_the_other(bench: Bench) -> None:
-    council = bench.council
-    first = change(council.body, 1)
-    lines = certified(council, first, council.seats[:3])
-    council.body = first
+    assembly = bench.assembly
+    first = change(assembly.body, 1)
+    lines = certified(assembly, first, assembly.seats[:3])
+    assembly.body = first
     second = change(first, 2)
-    bench.log(council.seats[2], [*certified(council, second, council.seats[1:]), *lines])
+    bench.log(assembly.seats[2], [*certified(assembly, second, assembly.seats[1:]), *lines])
     await bench.settle()
     assert list(bench.follower.epoch_store.digests)[1:] == [first.digest, second.digest]
 
 
 async def test_after_a_start_nothing_is_said_twice(tmp_path: Path) -> None:
-    council = Assembly.of(4)
-    body = change(council.body)
-    before = Bench(tmp_path, council)
-    before.log(council.seats[1], certified(council, body, council.seats[:3]))
+    assembly = Assembly.of(4)
+    body = change(assembly.body)
+    before = Bench(tmp_path, assembly)
+    before.log(assembly.seats[1], certified(assembly, body, assembly.seats[:3]))
     await before.settle()
     before.close()
-    after = Bench(tmp_path, council)
+    after = Bench(tmp_path, assembly)
     assert after.follower.epoch_store.newest == body == after.members.body
     await after.settle()
     assert len(after.said("adopted")) == 1
@@ -84,9 +84,9 @@ async def test_after_a_start_nothing_is_said_twice(tmp_path: Path) -> None:
 
 
 async def test_a_lie_is_told_once_with_both_lines(bench: Bench) -> None:
-    council = bench.council
-    liar = council.seats[3]
-    bench.log(liar, [council.intent(liar, change(council.body, number)) for number in (1, 2)])
+    assembly = bench.assembly
+    liar = assembly.seats[3]
+    bench.log(liar, [assembly.intent(liar, change(assembly.body, number)) for number in (1, 2)])
     await bench.settle()
     await bench.settle()
     (misbehaviour_statement,) = bench.said("misbehaviour")
@@ -98,11 +98,11 @@ async def test_a_lie_is_told_once_with_both_lines(bench: Bench) -> None:
 
 async def both(bench: Bench) -> tuple[Body, Body]:
     """Certify two bodies for one epoch; the logs of the third and fourth member hold one each."""
-    council = bench.council
-    one, other = change(council.body, 1), change(council.body, 2)
-    first, second, third, fourth = council.seats
-    bench.log(third, certified(council, one, [first, second, third]))
-    bench.log(fourth, certified(council, other, [first, second, fourth]))
+    assembly = bench.assembly
+    one, other = change(assembly.body, 1), change(assembly.body, 2)
+    first, second, third, fourth = assembly.seats
+    bench.log(third, certified(assembly, one, [first, second, third]))
+    bench.log(fourth, certified(assembly, other, [first, second, fourth]))
     return one, other
 
 
@@ -110,15 +110,15 @@ async def test_a_fork_that_is_seen_at_once_lets_nothing_be_taken_up(bench: Bench
     await both(bench)
     await bench.settle()
     assert bench.follower.findings.stopped
-    assert bench.follower.epoch_store.newest == bench.council.body
-    assert {lie.member for lie in bench.follower.findings.equivocations} == {who.id for who in bench.council.seats[:2]}
+    assert bench.follower.epoch_store.newest == bench.assembly.body
+    assert {lie.member for lie in bench.follower.findings.equivocations} == {who.id for who in bench.assembly.seats[:2]}
     assert bench.said("adopted") == []
 
 
 async def test_the_operators_branch_decides_a_fork_that_is_seen_at_once(tmp_path: Path) -> None:
-    council = Assembly.of(4)
-    other = change(council.body, 2)
-    bench = Bench(tmp_path, council, other.digest)
+    assembly = Assembly.of(4)
+    other = change(assembly.body, 2)
+    bench = Bench(tmp_path, assembly, other.digest)
     await both(bench)
     await bench.settle()
     assert bench.follower.epoch_store.newest == other
@@ -127,42 +127,42 @@ async def test_the_operators_branch_decides_a_fork_that_is_seen_at_once(tmp_path
 
 
 async def test_a_rival_that_turns_up_later_stops_what_follows(bench: Bench) -> None:
-    council = bench.council
-    one, other = change(council.body, 1), change(council.body, 2)
-    first, second, third, fourth = council.seats
-    bench.log(third, certified(council, one, [first, second, third]))
+    assembly = bench.assembly
+    one, other = change(assembly.body, 1), change(assembly.body, 2)
+    first, second, third, fourth = assembly.seats
+    bench.log(third, certified(assembly, one, [first, second, third]))
     await bench.settle()
     assert bench.follower.epoch_store.newest == one
-    bench.log(fourth, certified(council, other, [first, second, fourth]))
+    bench.log(fourth, certified(assembly, other, [first, second, fourth]))
     await bench.settle()
     assert bench.follower.findings.stopped
     (fork,) = bench.follower.findings.forks
     assert (fork.first.body, fork.second.body) == (one, other)
-    council.body = one
-    bench.log(third, certified(council, change(one, 3), [first, second, third]))
+    assembly.body = one
+    bench.log(third, certified(assembly, change(one, 3), [first, second, third]))
     await bench.settle()
     assert bench.follower.epoch_store.newest == one
 
 
 async def test_a_fork_is_remembered_over_a_start(tmp_path: Path) -> None:
-    council = Assembly.of(4)
-    one, other = change(council.body, 1), change(council.body, 2)
-    first, second, third, fourth = council.seats
-    before = Bench(tmp_path, council)
-    before.log(third, certified(council, one, [first, second, third]))
+    assembly = Assembly.of(4)
+    one, other = change(assembly.body, 1), change(assembly.body, 2)
+    first, second, third, fourth = assembly.seats
+    before = Bench(tmp_path, assembly)
+    before.log(third, certified(assembly, one, [first, second, third]))
     await before.settle()
-    before.log(fourth, certified(council, other, [first, second, fourth]))
+    before.log(fourth, certified(assembly, other, [first, second, fourth]))
     await before.settle()
     before.close()
-    after = Bench(tmp_path, council)
+    after = Bench(tmp_path, assembly)
     await after.follower.step()
     assert after.follower.findings.stopped and after.follower.epoch_store.newest == one
     after.close()
 
 
 async def test_a_rival_made_with_retired_keys_is_an_alert_only(bench: Bench) -> None:
-    council = bench.council
-    seats = list(council.seats)
+    assembly = bench.assembly
+    seats = list(assembly.seats)
     rotated, members = [], []
     for who in seats:
         state, new = who.member.key_state, signer(f"{who.inception.label} after", CLASSICAL)
@@ -170,11 +170,11 @@ async def test_a_rival_made_with_retired_keys_is_an_alert_only(bench: Bench) -> 
         recovery = signer(f"{who.inception.label} recovery", CLASSICAL)
         rotated.append(rotate(state, change_of, [recovery], [new]))
         members.append(_rekeyed(who, new))
-    rekeyed = reseated(council.body, members)
-    bench.log(seats[1], [*rotated, *certified(council, rekeyed, seats[:3])])
+    rekeyed = reseated(assembly.body, members)
+    bench.log(seats[1], [*rotated, *certified(assembly, rekeyed, seats[:3])])
     await bench.settle()
     assert bench.follower.epoch_store.newest == rekeyed
-    bench.log(seats[3], certified(council, change(council.body, 9), seats[:3]))
+    bench.log(seats[3], certified(assembly, change(assembly.body, 9), seats[:3]))
     await bench.settle()
     (fork,) = bench.follower.findings.forks
     assert fork.retired and not bench.follower.findings.stopped
@@ -185,34 +185,34 @@ def _rekeyed(who: Identity, new: HybridSigner) -> Member:
 
 
 async def test_a_newcomers_words_are_weighed_when_they_come(bench: Bench) -> None:
-    council = bench.council
+    assembly = bench.assembly
     newcomer = seat(NEWCOMER, CLASSICAL)
-    body = council.put(reseated(council.body, [*council.body.members, newcomer.member]))
-    bench.log(council.seats[1], council.lines)
+    body = assembly.put(reseated(assembly.body, [*assembly.body.members, newcomer.member]))
+    bench.log(assembly.seats[1], assembly.lines)
     await bench.settle()
     assert _draft(bench, body).objection is not None
-    bench.log(council.seats[2], [consent(body, newcomer.id, newcomer.signer)])
+    bench.log(assembly.seats[2], [consent(body, newcomer.id, newcomer.signer)])
     await bench.settle()
-    bench.log(council.seats[1], [newcomer.entry])
+    bench.log(assembly.seats[1], [newcomer.entry])
     await bench.settle()
     assert _draft(bench, body).objection is None
     assert _draft(bench, body).missing == ()
 
 
 def _draft(bench: Bench, body: Body) -> Any:
-    council = bench.follower.findings.tally
-    assert council is not None
-    return council.draft(body.digest)
+    tally = bench.follower.findings.tally
+    assert tally is not None
+    return tally.draft(body.digest)
 
 
 async def test_who_asked_here_and_is_admitted_is_introduced(bench: Bench) -> None:
-    council = bench.council
+    assembly = bench.assembly
     newcomer = seat(NEWCOMER, CLASSICAL)
     card = [newcomer.entry.line, at(newcomer).entry.line]
     bench.ledger.join_requests.put(newcomer.id, card)
-    body = reseated(council.body, [*council.body.members, newcomer.member])
-    lines = certified(council, body, council.seats)
-    bench.log(council.seats[1], [newcomer.entry, consent(body, newcomer.id, newcomer.signer), *lines])
+    body = reseated(assembly.body, [*assembly.body.members, newcomer.member])
+    lines = certified(assembly, body, assembly.seats)
+    bench.log(assembly.seats[1], [newcomer.entry, consent(body, newcomer.id, newcomer.signer), *lines])
     await bench.settle()
     assert bench.follower.epoch_store.newest == body
     assert bench.ledger.join_requests.waiting() == []
@@ -241,22 +241,22 @@ class Peering:
 
 
 async def test_epochs_are_taken_over_from_a_peer_that_proves_them(bench: Bench) -> None:
-    council = bench.council
-    certificate = council.decide(change(council.body))
-    peer: Any = SimpleNamespace(record=at(council.seats[1]).record)
+    assembly = bench.assembly
+    certificate = assembly.decide(change(assembly.body))
+    peer: Any = SimpleNamespace(record=at(assembly.seats[1]).record)
     await bench.follower.fetch_epochs(peer, cast(Any, Peering(certificate)))
     assert bench.follower.epoch_store.newest == certificate.body
 
 
 async def test_a_peer_that_acts_under_a_rival_is_asked_for_its_proof(bench: Bench) -> None:
-    council = bench.council
-    one, other = change(council.body, 1), change(council.body, 2)
-    first, second, third, fourth = council.seats
-    bench.log(third, certified(council, one, [first, second, third]))
+    assembly = bench.assembly
+    one, other = change(assembly.body, 1), change(assembly.body, 2)
+    first, second, third, fourth = assembly.seats
+    bench.log(third, certified(assembly, one, [first, second, third]))
     await bench.settle()
-    rival = Assembly(council.seats)
-    rival.lines = certified(council, other, [first, second, fourth])
-    certificate = assemble(council.body, other, rival.lines)
+    rival = Assembly(assembly.seats)
+    rival.lines = certified(assembly, other, [first, second, fourth])
+    certificate = assemble(assembly.body, other, rival.lines)
     assert certificate is not None
     peer = SimpleNamespace(record=at(fourth).record)
     bench.follower.adopted[str(at(fourth).record.log)] = other.digest
@@ -266,7 +266,7 @@ async def test_a_peer_that_acts_under_a_rival_is_asked_for_its_proof(bench: Benc
 
 
 def test_a_body_is_read_once_however_often_it_is_weighed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    body, asked = bench.council.put(change(bench.council.body)), list[bytes]()
+    body, asked = bench.assembly.put(change(bench.assembly.body)), list[bytes]()
     read = Body.parse
 
     def counted(data: bytes) -> Body:
@@ -289,7 +289,7 @@ def test_bodies_that_are_read_and_not_parsed_take_no_memory_beside_those_that_ar
 ) -> None:
     most = 1 << 20
     monkeypatch.setattr(inbox, "MAX_BODY_BYTES", most)
-    made = [_wide(bench.council.body, number) for number in range(2 * most // len(_wide(bench.council.body, 0).data))]
+    made = [_wide(bench.assembly.body, number) for number in range(2 * most // len(_wide(bench.council.body, 0).data))]
     bodies = StoredBodies(bench.store)
     bodies.digests = frozenset(body.digest for body in made)
     for body in made:

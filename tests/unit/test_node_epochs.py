@@ -22,25 +22,25 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def file_of(council: Assembly, *certificates: Certificate) -> Federation:
+def file_of(assembly: Assembly, *certificates: Certificate) -> Federation:
     """The federation file of the assembly's genesis, and of epochs after it."""
-    genesis = council.body
-    lines = [line for who in council.seats for line in (who.entry.line, consent(genesis, who.id, who.signer).line)]
+    genesis = assembly.body
+    lines = [line for who in assembly.seats for line in (who.entry.line, consent(genesis, who.id, who.signer).line)]
     chain = [genesis, *(certificate.body for certificate in certificates)]
     return Federation.assemble(chain, [lines, *(certificate.lines for certificate in certificates)], [])
 
 
 def decided(number: int) -> tuple[Assembly, Certificate]:
-    council = Assembly.of(4)
-    return council, council.decide(change(council.body, number))
+    assembly = Assembly.of(4)
+    return assembly, assembly.decide(change(assembly.body, number))
 
 
 def test_the_file_is_where_a_node_starts_and_the_ledger_where_it_goes_on(ledger: Ledger) -> None:
-    council, certificate = decided(1)
-    epoch_store = EpochStore(ledger.epochs, file_of(council))
-    assert (epoch_store.newest, epoch_store.digests) == (council.body, [council.body.digest])
+    assembly, certificate = decided(1)
+    epoch_store = EpochStore(ledger.epochs, file_of(assembly))
+    assert (epoch_store.newest, epoch_store.digests) == (assembly.body, [assembly.body.digest])
     assert epoch_store.keep(certificate)
-    again = EpochStore(ledger.epochs, file_of(council))
+    again = EpochStore(ledger.epochs, file_of(assembly))
     assert again.newest == certificate.body
     assert again.certificate(1) == certificate
     assert [body.epoch for body in again.bodies()] == [0, 1]
@@ -49,52 +49,52 @@ def test_the_file_is_where_a_node_starts_and_the_ledger_where_it_goes_on(ledger:
 
 
 def test_a_newer_file_brings_its_epochs(ledger: Ledger) -> None:
-    council, certificate = decided(1)
-    assert EpochStore(ledger.epochs, file_of(council, certificate)).newest == certificate.body
+    assembly, certificate = decided(1)
+    assert EpochStore(ledger.epochs, file_of(assembly, certificate)).newest == certificate.body
 
 
 def test_the_branch_that_was_first_is_followed_and_its_rival_kept(ledger: Ledger) -> None:
-    (council, first), (_, second) = decided(1), decided(2)
-    epoch_store = EpochStore(ledger.epochs, file_of(council))
+    (assembly, first), (_, second) = decided(1), decided(2)
+    epoch_store = EpochStore(ledger.epochs, file_of(assembly))
     assert epoch_store.keep(first) and not epoch_store.keep(second)
-    again = EpochStore(ledger.epochs, file_of(council))
+    again = EpochStore(ledger.epochs, file_of(assembly))
     assert again.newest == first.body
     assert again.rivals() == [(first, second)]
     assert not again.decided(1)
 
 
 def test_a_file_of_another_branch_is_refused_until_the_operator_names_one(ledger: Ledger) -> None:
-    (council, first), (_, second) = decided(1), decided(2)
-    EpochStore(ledger.epochs, file_of(council)).keep(first)
+    (assembly, first), (_, second) = decided(1), decided(2)
+    EpochStore(ledger.epochs, file_of(assembly)).keep(first)
     with pytest.raises(Untrusted) as caught:
-        EpochStore(ledger.epochs, file_of(council, second))
+        EpochStore(ledger.epochs, file_of(assembly, second))
     assert caught.value.code == "CHARTER-BRANCH" and "branch" in caught.value.hint
-    chosen = EpochStore(ledger.epochs, file_of(council, second), second.body.digest)
+    chosen = EpochStore(ledger.epochs, file_of(assembly, second), second.body.digest)
     assert chosen.newest == second.body and chosen.decided(1)
 
 
 def test_a_branch_that_is_not_known_yet_decides_nothing(ledger: Ledger) -> None:
-    council, first = decided(1)
-    epoch_store = EpochStore(ledger.epochs, file_of(council), change(council.body, 9).digest)
+    assembly, first = decided(1)
+    epoch_store = EpochStore(ledger.epochs, file_of(assembly), change(assembly.body, 9).digest)
     assert epoch_store.keep(first)
     assert not epoch_store.decided(1)
 
 
 def test_a_branch_far_up_names_all_that_leads_to_it(ledger: Ledger) -> None:
-    (council, first), (_, second) = decided(1), decided(2)
-    later = Assembly(council.seats)
+    (assembly, first), (_, second) = decided(1), decided(2)
+    later = Assembly(assembly.seats)
     later.body = second.body
     third = later.decide(change(second.body, 3))
-    epoch_store = EpochStore(ledger.epochs, file_of(council))
+    epoch_store = EpochStore(ledger.epochs, file_of(assembly))
     for certificate in (first, second, third):
         epoch_store.keep(certificate)
     assert epoch_store.newest == first.body
-    chosen = EpochStore(ledger.epochs, file_of(council), third.body.digest)
-    assert list(chosen.digests) == [council.body.digest, second.body.digest, third.body.digest]
+    chosen = EpochStore(ledger.epochs, file_of(assembly), third.body.digest)
+    assert list(chosen.digests) == [assembly.body.digest, second.body.digest, third.body.digest]
 
 
 def test_another_federation_begins_anew(ledger: Ledger) -> None:
-    council, first = decided(1)
-    EpochStore(ledger.epochs, file_of(council)).keep(first)
+    assembly, first = decided(1)
+    EpochStore(ledger.epochs, file_of(assembly)).keep(first)
     other = Assembly.of(3)
     assert EpochStore(ledger.epochs, file_of(other)).newest == other.body

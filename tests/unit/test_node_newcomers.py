@@ -41,21 +41,21 @@ def rotation(who: Identity) -> Entry:
 
 
 def test_junk_in_one_log_hides_nothing_that_stands_in_another(bench: Bench) -> None:
-    liar, honest = bench.council.seats[2:]
-    body = reseated(bench.council.body, [*bench.council.body.members, WHO.member])
+    liar, honest = bench.assembly.seats[2:]
+    body = reseated(bench.assembly.body, [*bench.assembly.body.members, WHO.member])
     said = [WHO.entry.line, rotation(WHO).line, consent(body, WHO.id, WHO.signer).line]
     bench.mirror(liar, [junk for line in said for number in range(200) for junk in (unsigned(line, number),)])
     bench.mirror(honest, said)
     found = find_inception(bench.ledger, WHO.id)
     assert found is not None and found[1].line == said[0]
     lines = [
-        entry.line for entry in newcomer_entries(bench.ledger, WHO.id, bench.council.body.digest, SignatureCache())
+        entry.line for entry in newcomer_entries(bench.ledger, WHO.id, bench.assembly.body.digest, SignatureCache())
     ]
     assert lines == said
 
 
 def test_of_each_log_only_a_few_lines_are_looked_at(bench: Bench) -> None:
-    liar, honest = bench.council.seats[2:]
+    liar, honest = bench.assembly.seats[2:]
     line = rotation(WHO).line
     recovery = RawKey.of_seed(f"{WHO.inception.label} recovery ed25519")
     bench.mirror(honest, [WHO.entry.line, line, *copies(line, 100)])

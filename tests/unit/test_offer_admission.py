@@ -24,21 +24,25 @@ from comity.trust.offers.records import (
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.wire.limits import Allowance
 from comity.wire.offer import Approve
-from support.offer_provider import HOLDER, OTHER, CountingHouse
+from support.offer_provider import HOLDER, OTHER, GrantingNode
 from support.offers import hours
 from support.world import Identity
 
 
 @pytest.fixture
-def house() -> Iterator[CountingHouse]:
-    opened = CountingHouse()
+def granting() -> Iterator[GrantingNode]:
+    opened = GrantingNode()
     yield opened
     opened.end()
 
 
-def posted(house: CountingHouse) -> Offer:
-    offer = house.offer()
-    asyncio.run(house.provider.post(offer))
+def admission(granting: GrantingNode) -> OfferAdmission:
+    return OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0)
+
+
+def posted(granting: GrantingNode) -> Offer:
+    offer = granting.offer()
+    asyncio.run(granting.provider.post(offer))
     return offer
 
 
@@ -50,7 +54,7 @@ def asking(offer: Offer, number: int, by: Identity = HOLDER) -> Entry:
     return said(GrantRequest(by.id, offer.id, (hours(0, 1),), number), by)
 
 
-def heard(house: CountingHouse, at: OfferAdmission, entries: Sequence[Entry]) -> str:
+def refused_as(granting: GrantingNode, at: OfferAdmission, entries: Sequence[Entry]) -> str:
     """The code with which entries are refused; empty where all are granted. Then they are logged."""
 
     async def ask() -> frozenset[Digest]:
@@ -61,58 +65,72 @@ def heard(house: CountingHouse, at: OfferAdmission, entries: Sequence[Entry]) ->
     except ComityError as error:
         return error.code
     assert granted == {entry.digest for entry in entries}
-    house.ledger.logs.append(house.log, [entry.line for entry in entries])
+    granting.ledger.logs.append(granting.log, [entry.line for entry in entries])
     return ""
 
 
-def test_strangers_that_wait_keep_no_member_from_asking(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_that_wait_keep_no_member_from_asking(
+    granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(counter, "MAX_REQUESTS_WITHOUT_SEAT", 3)
-    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
+    offer, at = (
+        posted(granting),
+        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
+    )
     crowd = [asking(offer, number, OTHER) for number in range(3)]
-    assert heard(house, at, crowd) == ""
-    assert heard(house, at, [asking(offer, 0)]) == "OFFER-QUOTA"
+    assert refused_as(granting, at, crowd) == ""
+    assert refused_as(granting, at, [asking(offer, 0)]) == "OFFER-QUOTA"
     member = SimpleNamespace(jurisdiction="CH")
-    monkeypatch.setattr(house.membership, "member", lambda who: member if who == HOLDER.id else None)
-    assert heard(house, at, [asking(offer, 0)]) == ""
-    assert heard(house, at, crowd) == ""
+    monkeypatch.setattr(granting.membership, "member", lambda who: member if who == HOLDER.id else None)
+    assert refused_as(granting, at, [asking(offer, 0)]) == ""
+    assert refused_as(granting, at, crowd) == ""
 
 
-def test_one_identity_has_a_few_requests_waiting(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_identity_has_a_few_requests_waiting(granting: GrantingNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter, "MAX_REQUESTS_PER_IDENTITY", 2)
-    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
-    assert heard(house, at, [asking(offer, number) for number in range(3)]) == "OFFER-QUOTA"
-    assert heard(house, at, [asking(offer, number) for number in range(2)]) == ""
-    assert heard(house, at, [asking(offer, 2)]) == "OFFER-QUOTA"
-    assert heard(house, at, [asking(offer, 0, OTHER)]) == ""
+    offer, at = (
+        posted(granting),
+        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
+    )
+    assert refused_as(granting, at, [asking(offer, number) for number in range(3)]) == "OFFER-QUOTA"
+    assert refused_as(granting, at, [asking(offer, number) for number in range(2)]) == ""
+    assert refused_as(granting, at, [asking(offer, 2)]) == "OFFER-QUOTA"
+    assert refused_as(granting, at, [asking(offer, 0, OTHER)]) == ""
 
 
 def test_who_brings_identities_by_the_dozen_is_charged_for_it(
-    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+    granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counter, "REQUEST_RATE", Allowance(calls_per_second=1 / 60, burst=2))
-    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
-    assert heard(house, at, [asking(offer, number) for number in range(3)]) == "RATE"
+    offer, at = (
+        posted(granting),
+        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
+    )
+    assert refused_as(granting, at, [asking(offer, number) for number in range(3)]) == "RATE"
 
 
 def test_what_a_grantee_says_has_room_that_no_request_uses_up(
-    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+    granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("MAX_REQUESTS_PER_IDENTITY", "MAX_REQUESTS_WITHOUT_SEAT", "MAX_STATEMENTS_PER_GRANT"):
         monkeypatch.setattr(counter, name, 2)
-    offer, at = posted(house), OfferAdmission(house.async_ledger, house.membership, house.index, lambda: 0.0)
+    offer, at = (
+        posted(granting),
+        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
+    )
     first = asking(offer, 0)
-    assert heard(house, at, [first, asking(offer, 1)]) == ""
+    assert refused_as(granting, at, [first, asking(offer, 1)]) == ""
 
     async def approve() -> Entry:
-        await house.index.read()
-        return parse_entry((await house.provider.perform(Approve(first.digest, ())))[-1].line)
+        await granting.index.read()
+        return parse_entry((await granting.provider.perform(Approve(first.digest, ())))[-1].line)
 
     granted = asyncio.run(approve())
     record = read_record(granted.statement)
     assert isinstance(record, Grant)
-    assert heard(house, at, [asking(offer, 2), asking(offer, 3)]) == "OFFER-QUOTA"
+    assert refused_as(granting, at, [asking(offer, 2), asking(offer, 3)]) == "OFFER-QUOTA"
     chain, about = record.link.chain, granted.digest
-    assert heard(house, at, [said(Acceptance(HOLDER.id, chain, about))]) == ""
+    assert refused_as(granting, at, [said(Acceptance(HOLDER.id, chain, about))]) == ""
     redemptions = [said(Redemption(HOLDER.id, chain, about, (amount,), about)) for amount in (1, 2, 3)]
-    assert heard(house, at, redemptions) == "OFFER-QUOTA"
-    assert heard(house, at, redemptions[:2]) == ""
+    assert refused_as(granting, at, redemptions) == "OFFER-QUOTA"
+    assert refused_as(granting, at, redemptions[:2]) == ""

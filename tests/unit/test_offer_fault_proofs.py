@@ -51,16 +51,16 @@ def two_books() -> tuple[Written, Written]:
 
 def test_i11_whoever_overbooks_is_convicted_by_the_chain_alone() -> None:
     log = overbooked()
-    dossier = FaultProof.parse(shown(log.entries, by_node(log)).encode())
-    assert verify_fault_proof(dossier, LOG, ONLINE.public) == "overbooked"
+    fault_proof = FaultProof.parse(shown(log.entries, by_node(log)).encode())
+    assert verify_fault_proof(fault_proof, LOG, ONLINE.public) == "overbooked"
 
 
 def test_i11_two_records_of_one_number_convict_in_whichever_branches_they_stand() -> None:
     first, second = two_books()
     proofs = []
-    for dossier in (shown(first.entries, [2]), shown(second.entries, [2])):
-        (exhibit,) = dossier.records
-        proofs.append((exhibit.line, TlogProof(exhibit.index, exhibit.hashes, dossier.notes[0])))
+    for fault_proof in (shown(first.entries, [2]), shown(second.entries, [2])):
+        (exhibit,) = fault_proof.records
+        proofs.append((exhibit.line, TlogProof(exhibit.index, exhibit.hashes, fault_proof.notes[0])))
     both = FaultProof.of(proofs)
     assert len(both.notes) == 2
     assert verify_fault_proof(FaultProof.parse(both.encode()), LOG, ONLINE.public) == "forked"
@@ -93,8 +93,8 @@ def test_a_record_that_does_not_stand_in_the_log_convicts_nobody() -> None:
     stranger = PrivateKey.generate("ed25519")
     with pytest.raises(ComityError):
         verify_fault_proof(shown(log.entries, by_node(log), key=stranger), LOG, ONLINE.public)
-    dossier = shown(log.entries, by_node(log))
-    moved = replace(dossier, records=(*dossier.records[:-1], replace(dossier.records[-1], index=0)))
+    fault_proof = shown(log.entries, by_node(log))
+    moved = replace(fault_proof, records=(*fault_proof.records[:-1], replace(fault_proof.records[-1], index=0)))
     with pytest.raises(ComityError):
         verify_fault_proof(moved, LOG, ONLINE.public)
 

@@ -1,4 +1,4 @@
-"""What an installation brings: each room runs with what its extra installs, and the wheel holds what it should."""
+"""What an installation brings: each package runs with what its extra installs, and the wheel holds what it should."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GGUF, NODE, PKCS11, POSTGRES, S3, SCAN, SIGSTORE = (
     frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
     for extra in ("gguf", "node", "pkcs11", "postgres", "s3", "scan", "sigstore")
 )
-ROOMS = {  # a room, and what may be installed for it; the first that fits
+PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
     "registry/comity/formats": frozenset[str](),
     "registry/comity/verifier.py": frozenset[str](),
@@ -104,7 +104,7 @@ def test_each_room_imports_only_what_its_extra_installs() -> None:
     excess = {}
     for path in _sources():
         relative = path.relative_to(ROOT).as_posix()
-        allowed = next(brought for room, brought in ROOMS.items() if relative.startswith(room))
+        allowed = next(brought for package, brought in PACKAGES.items() if relative.startswith(package))
         if more := _providers(path) - allowed:
             excess[relative] = more
     assert not excess

@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.trust.encoding import Digest, Json, canonical, sha256, short
@@ -220,15 +221,15 @@ def test_a_flood_of_claims_hides_nothing_that_is_verified_here() -> None:
 
 
 def test_whose_words_weigh_most_come_first() -> None:
-    stranger, desk = identity("Somebody"), identity("Security desk", "ES")
+    stranger, machine = identity("Somebody"), identity("Security machine", "ES")
     told = GOOD.saying(
         *advisory(GOOD, by=stranger),
         *advisory(GOOD, by=identity("Swiss AI", "CH"), kind="yank"),
-        *advisory(GOOD, by=desk),
+        *advisory(GOOD, by=machine),
     ).saying(OFFICER.entry.line, checked(GOOD, OFFICER), checked(GOOD, seat("SG")))
-    verdict = verify(told.evidence, replace(GOOD.policy, refuse_from=frozenset({desk.id})))
+    verdict = verify(told.evidence, replace(GOOD.policy, refuse_from=frozenset({machine.id})))
     warned = [fact.by for fact in verdict.row("disputes and advisories").facts]
-    assert warned[:3] == [short(desk.id), "its publisher", short(stranger.id)]
+    assert warned[:3] == [short(machine.id), "its publisher", short(stranger.id)]
     by = [fact.by for fact in verdict.row("policy").facts if fact.basis == "claimed"]
     assert by[0] == "Institute SG (SG)"
 
@@ -293,8 +294,8 @@ def test_a_node_cannot_say_that_it_verified() -> None:
 # What others checked
 
 
-def checked(good: Case, by: Identity, **changes: object) -> bytes:
-    return sign_verified(replace(SUMMARY, by=by.id, artifact=good.artifact, **changes), by.signer).line  # type: ignore[arg-type]
+def checked(good: Case, by: Identity, **changes: Any) -> bytes:
+    return sign_verified(replace(SUMMARY, by=by.id, artifact=good.artifact, **changes), by.signer).line
 
 
 def test_what_others_verified_is_their_claim_and_turns_no_row() -> None:
@@ -320,7 +321,7 @@ def test_what_nobody_proves_to_have_verified_is_a_note(lines: tuple[bytes, ...])
 
 
 def test_a_refusing_issuer_is_seen_in_the_summary() -> None:
-    issuer = identity("Security desk", "ES")
+    issuer = identity("Security machine", "ES")
     warned = GOOD.saying(*advisory(GOOD, by=issuer))
     verdict = verify(warned.evidence, replace(GOOD.policy, refuse_from=frozenset({issuer.id})))
     assert not summarise_report(VerdictReport.of(verdict, "1.0"), OFFICER.id, NOW).passed

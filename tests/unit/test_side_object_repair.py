@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.replication import side_object_repair as custody
+from comity.node.replication import side_object_repair as repair_module
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -31,8 +31,8 @@ class Bench:
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.looked_at: list[tuple[int, int]] = []
         self.asked: list[SideObject] = []
-        monkeypatch.setattr(custody, "_named", self._named)
-        self.custody = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, self.require_objects)
+        monkeypatch.setattr(repair_module, "_named", self._named)
+        self.repair = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, self.require_objects)
         self.loops: Any = SimpleNamespace(loop=lambda *rest: None, wake=lambda name: None)
 
     def _named(self, ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
@@ -44,8 +44,8 @@ class Bench:
         raise NotFound("nobody has it")
 
     async def turn(self, *, recheck: bool = False) -> None:
-        await self.custody.begin(cast(Supervisor, self.loops), recheck=recheck)
-        await self.custody._step()
+        await self.repair.begin(cast(Supervisor, self.loops), recheck=recheck)
+        await self.repair._step()
 
 
 async def test_a_start_looks_at_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ async def test_what_is_missing_is_looked_for_after_a_start_too(tmp_path: Path, m
         bench.ledger.logs.append(OWN.vkey, statement_lines(0, 10))
         with pytest.raises(Unavailable):
             await bench.turn()
-        assert list(bench.custody.missing) == [SideObject.of(BODY)]
+        assert list(bench.repair.missing) == [SideObject.of(BODY)]
         bench.ledger.close()
 
 
@@ -80,8 +80,8 @@ async def test_a_copy_of_a_ledger_and_a_lost_blob_begin_anew(tmp_path: Path, mon
     await bench.turn()
     await bench.turn(recheck=True)
     assert bench.looked_at == [(0, 10)]  # nothing was lost since this node looked
-    bench.custody.recheck_all(cast(Supervisor, bench.loops))
-    await bench.custody._step()
+    bench.repair.recheck_all(cast(Supervisor, bench.loops))
+    await bench.repair._step()
     assert bench.looked_at == [(0, 10), (0, 10)]
     bench.ledger.close()
     copy = Bench(tmp_path, monkeypatch)
@@ -100,8 +100,8 @@ async def test_a_log_whose_objects_nobody_shows_delays_no_other(
     lines = statement_lines(100, 101)
     bench.ledger.logs.advance(far.origin, 0, lines, far.note_over(lines))
     bench.ledger.logs.append(OWN.vkey, statement_lines(0, 10))
-    monkeypatch.setattr(custody, "MAX_MISSING", 100)
-    monkeypatch.setattr(custody, "_named", lambda ledger, log, start, end: theirs if log == OWN.vkey else [ours])
+    monkeypatch.setattr(repair_module, "MAX_MISSING", 100)
+    monkeypatch.setattr(repair_module, "_named", lambda ledger, log, start, end: theirs if log == OWN.vkey else [ours])
     with pytest.raises(Unavailable):
         await bench.turn()
     assert bench.asked.index(ours) <= 1

@@ -142,7 +142,7 @@ def test_of_many_processes_with_one_key_only_one_vote_a_round_gets_through(key: 
     bodies = [sha256(b"body %d" % number) for number in range(8)]
     through, start = list[Digest](), threading.Barrier(len(bodies))
 
-    def desk(body: Digest) -> None:
+    def machine(body: Digest) -> None:
         votes = open_key(key.path).votes
         start.wait()
         try:
@@ -151,10 +151,10 @@ def test_of_many_processes_with_one_key_only_one_vote_a_round_gets_through(key: 
             return
         through.append(body)
 
-    desks = [threading.Thread(target=desk, args=(body,)) for body in bodies]
-    for each in desks:
+    threads = [threading.Thread(target=machine, args=(body,)) for body in bodies]
+    for each in threads:
         each.start()
-    for each in desks:
+    for each in threads:
         each.join()
     assert len(through) == 1
     assert key.votes.load(PREV).state(PREV).intents == (intent(through[0]),)
