@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import harness
 from comity.trust.charter.certificate import certify, certify_genesis
@@ -139,17 +140,17 @@ def published(people: Sequence[Person]) -> dict[str, object]:
     }
 
 
-def plot(results: Sequence[dict[str, object]]) -> None:
+def plot(results: Sequence[dict[str, Any]]) -> None:
     def curve(group: str, name: str, unit: float = 1) -> list[tuple[float, float]]:
         rows = [(row["members"], row[group]) for row in results]
-        return [(float(members), float(row[name]) / unit) for members, row in rows]  # type: ignore[index, arg-type]
+        return [(float(members), float(row[name]) / unit) for members, row in rows]
 
     epoch = {
         "logged by all members": curve("epoch", "logged_bytes", 1e6),
         "certificate": curve("epoch", "certificate_bytes", 1e6),
         "body": curve("epoch", "body_bytes", 1e6),
     }
-    epochs = results[0]["epoch"]["replay_epochs"]  # type: ignore[index]
+    epochs = results[0]["epoch"]["replay_epochs"]
     panels = [
         Panel("one epoch, MB", "members", epoch),
         Panel("cosignatures of one checkpoint, MB", "members", {"": curve("statement", "cosignature_bytes", 1e6)}),

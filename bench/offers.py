@@ -18,7 +18,8 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import harness
@@ -227,7 +228,7 @@ async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, obje
         }
         rows = {}
         for name, query in queries.items():
-            rows[name] = await _timed(lambda query=query: _all(service.search(query)))
+            rows[name] = await _timed(partial(_found, service, query))
         rows["grants of one offer"] = await _timed(lambda: _all(service.grants(GrantQuery(offer=asked))))
         rows["one offer with its lines"] = await _timed(lambda: _all(service.offer(asked)))
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -238,11 +239,15 @@ async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, obje
         node.close()
 
 
-async def _all(items) -> int:  # type: ignore[no-untyped-def]
+async def _found(service: OfferRpcService, query: OfferQuery) -> int:
+    return await _all(service.search(query))
+
+
+async def _all(items: AsyncIterator[object]) -> int:
     return len([item async for item in items])
 
 
-async def _timed(call) -> dict[str, float]:  # type: ignore[no-untyped-def]
+async def _timed(call: Callable[[], Awaitable[int]]) -> dict[str, float]:
     taken = []
     for _ in range(ROUNDS):
         began = time.process_time()

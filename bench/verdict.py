@@ -161,11 +161,11 @@ def judged(folder: Path) -> tuple[Verdict, dict[str, float]]:
 def checking(instead: Callable[[PublicKey, bytes, bytes], None]) -> Iterator[None]:
     """Signatures are checked by `instead` while the block runs."""
     real = PublicKey.verify
-    PublicKey.verify = instead  # type: ignore[method-assign, assignment]
+    PublicKey.verify = instead  # type: ignore[method-assign, assignment]  # put back below
     try:
         yield
     finally:
-        PublicKey.verify = real  # type: ignore[method-assign]
+        PublicKey.verify = real  # type: ignore[method-assign]  # put back below
 
 
 def checks_in(work: Callable[[], object]) -> list[tuple[PublicKey, bytes, bytes]]:

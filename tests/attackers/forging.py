@@ -160,7 +160,7 @@ class Author:
             "name": name,
             "pieces": named(release.pieces),
         }
-        return self.say("published", (name, sha256(release.manifest)), body, [body["manifest"], body["pieces"]])  # type: ignore[list-item]
+        return self.say("published", (name, sha256(release.manifest)), body, [body["manifest"], body["pieces"]])  # type: ignore[list-item]  # named above
 
     def advise(self, artifact: str, text: str, kind: str = "malware") -> bytes:
         return self.say("advisory", ("", artifact), {"kind": kind, "severity": "critical", "text": text})
@@ -207,7 +207,7 @@ class Identity(Author):
         return sha256(canonical(self.record))
 
     @property
-    def by(self) -> dict[str, str]:  # type: ignore[override]
+    def by(self) -> dict[str, str]:  # type: ignore[override]  # a property here
         return {"identity": self.id}
 
     @property

@@ -40,8 +40,8 @@ def test_a_node_that_dies_under_attack_comes_back_with_all_that_was_published(
                     victim.process.kill()
                     victim.process.join()
                 with running(dies):
-                    held = spread(homes, sorted(published.values()))  # type: ignore[attr-defined]
-                    assert all(set(each) == set(published.values()) for each in held.values())  # type: ignore[attr-defined]
-                    assert all(len(each) == len(homes) - 1 for each in script.cosigners().values())  # type: ignore[attr-defined]
+                    held = spread(homes, sorted(published.values()))  # type: ignore[attr-defined]  # facts of a script are of any type
+                    assert all(set(each) == set(published.values()) for each in held.values())  # type: ignore[attr-defined]  # facts of a script are of any type
+                    assert all(len(each) == len(homes) - 1 for each in script.cosigners().values())  # type: ignore[attr-defined]  # facts of a script are of any type
         finally:
             hostile.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_a_partition_decides_nothing_costs_nobody_access_and_heals(parted: Parte
 
     together(lambda one: publish(one, tmp_path / f"model-{one.home.name}"), [first, second])
     for one in (first, second):
-        wait_for(lambda one=one: pulled(one, one, tmp_path), "a cosigner on the same side")  # type: ignore[misc]
+        wait_for(partial(pulled, one, one, tmp_path), "a cosigner on the same side")
 
     parted.divide.open()
     wait_for(lambda: not unreachable(first) and not unreachable(second), "the nodes to meet again")
@@ -77,7 +78,7 @@ def test_a_partition_decides_nothing_costs_nobody_access_and_heals(parted: Parte
     together(lambda one: one.act("proposal", "approve", draft[:12]), voters)
     wait_for(lambda: all(one.governance["epoch"] == 1 for one in parted.officers), "epoch 1 at every node")
     for one, other in ((first, second), (second, first)):
-        wait_for(lambda one=one, other=other: pulled(one, other, tmp_path), "what the other side published")  # type: ignore[misc]
+        wait_for(partial(pulled, one, other, tmp_path), "what the other side published")
 
 
 def publish(officer: Officer, folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.scheduler import TransferLimits
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity_client.client import Client
 from comity_client.home import Home
@@ -102,8 +103,8 @@ def keep(monkeypatch: pytest.MonkeyPatch, read: list[tuple[int, int]]) -> None:
 
     real = NodeClient.read
 
-    def noting(self: NodeClient, digest: object, offset: int, length: int) -> object:
+    def noting(self: NodeClient, digest: Digest, offset: int, length: int) -> object:
         read.append((offset, length))
-        return real(self, digest, offset, length)  # type: ignore[arg-type]
+        return real(self, digest, offset, length)
 
     monkeypatch.setattr(NodeClient, "read", noting)

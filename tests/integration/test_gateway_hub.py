@@ -11,12 +11,13 @@ import stat
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 import structlog
 from comity.content.secrets import TokenFile
-from comity.gateway.hub import catalogue as shelf
+from comity.gateway.hub import catalogue as catalogue_module
 from comity.node.app import configure_logging
 from comity.trust.artifact import blob_id, commit_id, tree_ids
 from comity.trust.names import Name
@@ -29,8 +30,8 @@ FRESH = 1.1
 """Seconds after which the gateway has noticed what was logged."""
 
 
-def client(node: Shop, **more: object) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=node.url, **more)  # type: ignore[arg-type]
+def client(node: Shop, **more: Any) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=node.url, **more)
 
 
 def said(answer: httpx2.Response) -> tuple[int, str]:
@@ -282,8 +283,8 @@ async def test_a_list_of_a_private_node_names_no_repository_beyond_the_reach_of_
 async def test_a_list_reaches_every_repository_however_little_is_read_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shelf, "PAGE", 1)
-    monkeypatch.setattr(shelf, "SCANNED", 2)
+    monkeypatch.setattr(catalogue_module, "PAGE", 1)
+    monkeypatch.setattr(catalogue_module, "SCANNED", 2)
     async with shop(tmp_path) as node:
         names = [f"tests/{letter}-model" for letter in "abcde"]
         for name in names:

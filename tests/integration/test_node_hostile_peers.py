@@ -70,7 +70,7 @@ async def test_entries_that_are_not_what_the_log_signed_are_not_kept(tmp_path: P
     async with impostor(founded, third) as shown:
         head = shown.head()
         shown.lines.reverse()
-        shown.head = lambda: head  # type: ignore[method-assign]
+        shown.head = lambda: head  # type: ignore[method-assign]  # of this one alone
         async with serving(first, second):
             await told(first, "has signed another root")
             await the_others_go_on(founded)

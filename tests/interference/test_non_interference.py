@@ -42,7 +42,7 @@ def test_undisturbed_the_script_comes_to_its_end(undisturbed: Outcome) -> None:
     assert "Error" not in said and "Exception" not in said
     assert undisturbed.facts["grant"] == "accepted"
     assert undisturbed.report.mirrored == (2, 2, 2, 2)  # the hostile member's log is followed like any other
-    assert all(undisturbed.facts["alive"].values())  # type: ignore[attr-defined]
+    assert all(undisturbed.facts["alive"].values())  # type: ignore[attr-defined]  # facts are of any type
 
 
 def marked(name: str, *, long: bool, still_open: str | None = None) -> ParameterSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from comity.node.replication.fair_queue import MAX_DEBT, FairQueue
 from hypothesis import given
@@ -14,7 +15,7 @@ STEPS = st.lists(st.one_of(PATHS, st.none(), st.tuples(PATHS, st.floats(0, 3))),
 
 
 @given(STEPS)
-def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[object]) -> None:
+def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[Any]) -> None:
     queue, inside, out = FairQueue[int](max_per_key=5), set[int](), 0
     for number, step in enumerate(steps):
         if step is None:
@@ -22,11 +23,11 @@ def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[object]) 
                 inside.remove(taken[1])
             else:
                 assert not inside
-        elif isinstance(step[0], tuple):  # type: ignore[index]
-            queue.charge(*step)  # type: ignore[misc]
+        elif isinstance(step[0], tuple):
+            queue.charge(*step)
         else:
             inside.add(number)
-            if (lost := queue.put(step, number)) is not None:  # type: ignore[arg-type]
+            if (lost := queue.put(step, number)) is not None:
                 inside.remove(lost[1])
                 out += 1
         assert len(queue) == len(inside)

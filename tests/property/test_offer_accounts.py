@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.offers.amounts import Unit, UsageRecord, balances
@@ -41,7 +42,7 @@ def test_what_one_has_lent_the_other_has_borrowed_and_nothing_is_lost(used: list
 
 
 @given(unique, st.randoms())
-def test_neither_order_nor_repetition_changes_a_balance(used: list[UsageRecord], random) -> None:  # type: ignore[no-untyped-def]
+def test_neither_order_nor_repetition_changes_a_balance(used: list[UsageRecord], random: Random) -> None:
     again = used + used
     random.shuffle(again)
     assert balances(again) == balances(used)

@@ -127,7 +127,7 @@ def _with(path: str, value: Any) -> Callable[[Statement], Statement]:
     def change(statement: Statement) -> Statement:
         outer, _, inner = path.partition(".")
         part = statement.body[outer]
-        body = {**statement.body, outer: {**part, inner: value} if inner else value}  # type: ignore[dict-item]
+        body = {**statement.body, outer: {**part, inner: value} if inner else value}  # type: ignore[dict-item]  # hostile
         return replace(statement, body=body)
 
     return change

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
 from comity.trust.charter.votes import Intent, Ratify, Vote, consent
@@ -108,9 +109,9 @@ def drafts(previous: Body, count: int = 2) -> tuple[Body, ...]:
     )
 
 
-def intent(previous: Body, by: Digest, round_: int, body: Body | Digest, **more: object) -> Intent:
+def intent(previous: Body, by: Digest, round_: int, body: Body | Digest, **more: Any) -> Intent:
     digest = body.digest if isinstance(body, Body) else body
-    return Intent(by, previous.digest, previous.epoch + 1, round_, digest, **more)  # type: ignore[arg-type]
+    return Intent(by, previous.digest, previous.epoch + 1, round_, digest, **more)
 
 
 def ratify(previous: Body, by: Digest, round_: int, body: Body | Digest) -> Ratify:

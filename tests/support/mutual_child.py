@@ -57,7 +57,7 @@ async def main(changes: int, pause: float) -> None:
     async def make() -> grpc.aio.Server:
         nonlocal made
         made += 1
-        return make_server(door, Services(node=Facts()), throttle, shared_port=True)  # type: ignore[arg-type]
+        return make_server(door, Services(node=Facts()), throttle, shared_port=True)  # type: ignore[arg-type]  # one service
 
     mutual = MutualPort(door, make, pause=pause, longest_pause=pause, drain=5.0)
     port = await mutual.open("127.0.0.1:0")

@@ -51,7 +51,7 @@ def test_taking_one_lock_object_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_digest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Malformed):
-        BlobLock(tmp_path, "../../etc/passwd")  # type: ignore[arg-type]
+        BlobLock(tmp_path, "../../etc/passwd")  # type: ignore[arg-type]  # hostile
 
 
 def test_a_lock_held_by_another_process_is_free_once_it_is_killed(tmp_path: Path) -> None:

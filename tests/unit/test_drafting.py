@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
@@ -66,7 +67,7 @@ def test_a_successor_counts_as_the_member_whose_keys_are_lost() -> None:
     old = member("CH")
     after = draft_succession(charter(4), old, dataclasses.replace(member("BR"), jurisdiction="CH"))
     assert after.member(old.id) is None
-    assert after.member(member("BR").id).lineage == old.id  # type: ignore[union-attr]
+    assert after.member(member("BR").id).lineage == old.id  # type: ignore[union-attr]  # it is a member
 
 
 def test_an_observer_has_no_vote_and_does_not_count() -> None:
@@ -105,7 +106,9 @@ def test_a_quorum_that_was_asked_for_survives_a_rebase() -> None:
         ),
     ],
 )
-def test_two_changes_of_one_thing_are_for_a_person_to_settle(mine, theirs) -> None:  # type: ignore[no-untyped-def]
+def test_two_changes_of_one_thing_are_for_a_person_to_settle(
+    mine: Callable[[Body], Body], theirs: Callable[[Body], Body]
+) -> None:
     before = charter(5)
     with pytest.raises(Conflict) as conflict:
         rebase_draft(mine(before), before, theirs(before))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 from comity.node.replication.fair_queue import FairSlots
@@ -21,7 +22,7 @@ async def settle() -> None:
 
 
 @contextlib.asynccontextmanager
-async def held(slots: FairSlots, key: str, times: int):  # type: ignore[no-untyped-def]
+async def held(slots: FairSlots, key: str, times: int) -> AsyncIterator[list[asyncio.Task[None]]]:
     tasks = [asyncio.create_task(forever(slots, key)) for _ in range(times)]
     await settle()
     try:

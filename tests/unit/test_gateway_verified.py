@@ -277,10 +277,10 @@ def test_no_more_pieces_of_a_service_are_in_memory_than_are_allowed(
     for reader in held:
         next(reader)
     assert left(verified.read(digest, 0, 1)) == (b"", "BUSY")
-    held.pop().close()  # type: ignore[attr-defined]
+    held.pop().close()  # type: ignore[attr-defined]  # a generator
     assert left(verified.read(digest, 0, 1))[1] == ""
     for reader in held:
-        reader.close()  # type: ignore[attr-defined]
+        reader.close()  # type: ignore[attr-defined]  # a generator
 
 
 def _identity(site: BlobSite, digest: Digest) -> tuple[int, int, int, int, int]:

@@ -12,7 +12,7 @@ from comity.ledger.intake import INCEPTION, PUBLISHED
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
 from comity.trust.encoding import Digest, sha256
-from comity.trust.keys import PublicKey
+from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.names import Name
 from comity.trust.statement import (
     PAYLOAD_TYPE,
@@ -74,7 +74,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[Digest]:
     seen: list[Digest] = []
     verify = Envelope.signed_by
 
-    def counted(self: Envelope, keys: Sequence, threshold: int, beside: Sequence[PublicKey] = ()) -> bool:  # type: ignore[type-arg]
+    def counted(self: Envelope, keys: Sequence[VerifyingKey], threshold: int, beside: Sequence[PublicKey] = ()) -> bool:
         seen.append(self.statement_digest)
         return verify(self, keys, threshold, beside)
 

@@ -90,7 +90,7 @@ def test_a_second_opener_is_told_that_the_ledger_is_locked(
 def wait_for_the_end(ledger: Ledger) -> None:
     """Return once the end of the lock's connection has reached this process."""
     watched = select.poll()
-    watched.register(ledger._lock._connection.fileno(), select.POLLRDHUP)  # type: ignore[attr-defined]
+    watched.register(ledger._lock._connection.fileno(), select.POLLRDHUP)  # type: ignore[attr-defined]  # it is connected
     assert watched.poll(20_000)
 
 

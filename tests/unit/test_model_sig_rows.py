@@ -173,14 +173,14 @@ def test_beside_a_publication_that_is_lacking_both_are_told() -> None:
     assert "; model.sig by an unlisted key" in row.summary
 
 
-def expired(**policy: object) -> tuple[Evidence, Policy]:
+def expired(**policy: Any) -> tuple[Evidence, Policy]:
     """Published with a certificate's `model.sig` while it was valid; verified when it has run out."""
     root = Authority.root()
     data = root.below().leaf(years=(2020, 2022)).sign(CASE_FILES)
     made = case(files={**CASE_FILES, MODEL_SIG: data}, time=posix(2021))
     rule = ModelSigningRule(roots=parse_roots(root.pem), require=True)
     evidence = replace(made.evidence, model_sig=data)
-    return evidence, replace(made.policy, model_signing=rule, **policy)  # type: ignore[arg-type]
+    return evidence, replace(made.policy, model_signing=rule, **policy)
 
 
 def test_a_certificate_that_has_run_out_passes_by_when_cosigners_had_seen_its_signature() -> None:

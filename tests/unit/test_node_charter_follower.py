@@ -289,7 +289,7 @@ def test_bodies_that_are_read_and_not_parsed_take_no_memory_beside_those_that_ar
 ) -> None:
     most = 1 << 20
     monkeypatch.setattr(inbox, "MAX_BODY_BYTES", most)
-    made = [_wide(bench.assembly.body, number) for number in range(2 * most // len(_wide(bench.council.body, 0).data))]
+    made = [_wide(bench.assembly.body, number) for number in range(2 * most // len(_wide(bench.assembly.body, 0).data))]
     bodies = StoredBodies(bench.store)
     bodies.digests = frozenset(body.digest for body in made)
     for body in made:

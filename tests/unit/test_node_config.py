@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.node.config import NodeConfig
@@ -17,9 +18,9 @@ open = "[::1]:7444"
 """
 
 
-def load(folder: Path, text: str = LEAST, **given: object) -> NodeConfig:
+def load(folder: Path, text: str = LEAST, **given: Any) -> NodeConfig:
     (folder / "node.toml").write_text(text)
-    return NodeConfig.load(folder / "node.toml", **{"environ": {}, **given})  # type: ignore[arg-type]
+    return NodeConfig.load(folder / "node.toml", **{"environ": {}, **given})
 
 
 def test_what_is_not_said_has_a_default_and_every_path_is_absolute(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey, PublicKey
@@ -63,8 +65,8 @@ def test_a_note_is_split_at_its_last_empty_line() -> None:
         pytest.param(lambda data: b"a" * 1_000_001, id="too large"),
     ],
 )
-def test_a_note_spelled_otherwise_is_refused(mutate: object) -> None:
-    data = mutate(NOTE.encode())  # type: ignore[operator]
+def test_a_note_spelled_otherwise_is_refused(mutate: Callable[[bytes], bytes]) -> None:
+    data = mutate(NOTE.encode())
     assert data != NOTE.encode()
     with pytest.raises(Malformed):
         SignedNote.parse(data)

@@ -73,10 +73,7 @@ def test_strangers_that_wait_keep_no_member_from_asking(
     granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counter, "MAX_REQUESTS_WITHOUT_SEAT", 3)
-    offer, at = (
-        posted(granting),
-        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
-    )
+    offer, at = posted(granting), admission(granting)
     crowd = [asking(offer, number, OTHER) for number in range(3)]
     assert refused_as(granting, at, crowd) == ""
     assert refused_as(granting, at, [asking(offer, 0)]) == "OFFER-QUOTA"
@@ -88,10 +85,7 @@ def test_strangers_that_wait_keep_no_member_from_asking(
 
 def test_one_identity_has_a_few_requests_waiting(granting: GrantingNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter, "MAX_REQUESTS_PER_IDENTITY", 2)
-    offer, at = (
-        posted(granting),
-        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
-    )
+    offer, at = posted(granting), admission(granting)
     assert refused_as(granting, at, [asking(offer, number) for number in range(3)]) == "OFFER-QUOTA"
     assert refused_as(granting, at, [asking(offer, number) for number in range(2)]) == ""
     assert refused_as(granting, at, [asking(offer, 2)]) == "OFFER-QUOTA"
@@ -102,10 +96,7 @@ def test_who_brings_identities_by_the_dozen_is_charged_for_it(
     granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counter, "REQUEST_RATE", Allowance(calls_per_second=1 / 60, burst=2))
-    offer, at = (
-        posted(granting),
-        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
-    )
+    offer, at = posted(granting), admission(granting)
     assert refused_as(granting, at, [asking(offer, number) for number in range(3)]) == "RATE"
 
 
@@ -114,10 +105,7 @@ def test_what_a_grantee_says_has_room_that_no_request_uses_up(
 ) -> None:
     for name in ("MAX_REQUESTS_PER_IDENTITY", "MAX_REQUESTS_WITHOUT_SEAT", "MAX_STATEMENTS_PER_GRANT"):
         monkeypatch.setattr(counter, name, 2)
-    offer, at = (
-        posted(granting),
-        OfferAdmission(granting.async_ledger, granting.membership, granting.index, lambda: 0.0),
-    )
+    offer, at = posted(granting), admission(granting)
     first = asking(offer, 0)
     assert refused_as(granting, at, [first, asking(offer, 1)]) == ""
 

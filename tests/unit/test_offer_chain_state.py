@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.trust.encoding import Digest, sha256
@@ -342,13 +343,13 @@ def test_who_may_ask_is_said_by_the_offer() -> None:
     [{"remaining": (993,)}, {"remaining": (992, 1)}, {"at": START - 1}, {"seq": 3}, {"prev": sha256(b"another")}],
     ids=str,
 )
-def test_a_newest_record_that_links_or_adds_up_wrongly_breaks_its_chain(wrong: dict[str, object]) -> None:
+def test_a_newest_record_that_links_or_adds_up_wrongly_breaks_its_chain(wrong: dict[str, Any]) -> None:
     log = Written()
     chain = log.post()
     asked = log.request(chain, hours(0, 10))
     right = log.chain(chain).state.link(Grant(to(chain), asked.digest, GRANTEE, (hours(0, 10),), START + DAY), START)
     assert right.link.remaining == (992,)
-    log.add(record_statement(replace(right, link=replace(right.link, **wrong)), NODE), log.node)  # type: ignore[arg-type]
+    log.add(record_statement(replace(right, link=replace(right.link, **wrong)), NODE), log.node)
     fault = log.chain(chain).fault
     assert fault is not None
     assert fault.kind == "broken"

@@ -111,7 +111,7 @@ def test_overbooking_that_its_node_signed_convicts_it(stall: Stall) -> None:
     chain = stall.post()
     stall.grant(chain, nodes=3)
     asked = stall.ask(chain, nodes=3)
-    state = stall.read.chain_of(chain).state  # type: ignore[union-attr]
+    state = stall.read.chain_of(chain).state  # type: ignore[union-attr]  # the chain is there
     honest = state.link(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
     stall.sign(record_statement(replace(honest, allocations=_wanted(3)), stall.provider.record.node))
     found = seen(stall, chain)
@@ -131,7 +131,7 @@ def test_two_books_under_one_key_convict_it(stall: Stall) -> None:
 def test_a_record_that_another_key_signed_counts_for_nothing(stall: Stall) -> None:
     chain = stall.post()
     asked = stall.ask(chain)
-    state = stall.read.chain_of(chain).state  # type: ignore[union-attr]
+    state = stall.read.chain_of(chain).state  # type: ignore[union-attr]  # the chain is there
     forged = state.link(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
     line = sign_statement(record_statement(forged, stall.provider.record.node), node(seat("SG")).online)
     found = seen(stall, chain, stall.bundle() | OfferBundle((PlacedLine(line.line, stall.log.origin, 2),)))

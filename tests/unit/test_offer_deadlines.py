@@ -38,13 +38,13 @@ def granted() -> tuple[Written, Entry, Grant, Entry]:
 def test_members_count_whose_cosignature_is_not_later_than_the_deadline() -> None:
     log, entry, grant, acceptance = granted()
     proof = proven(log, len(log.entries) - 1, {"a": START + DAY, "b": START + DAY + 1, "c": 0})
-    assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == {"a"}  # type: ignore[arg-type]
+    assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == {"a"}  # type: ignore[arg-type]  # names in place of digests
 
 
 def test_nobody_counts_who_did_not_cosign() -> None:
     log, entry, grant, acceptance = granted()
     proof = proven(log, len(log.entries) - 1, {})
-    assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == frozenset()  # type: ignore[arg-type]
+    assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == frozenset()  # type: ignore[arg-type]  # names in place of digests
 
 
 def test_an_acceptance_of_another_grant_or_out_of_the_log_is_refused() -> None:
@@ -52,6 +52,6 @@ def test_an_acceptance_of_another_grant_or_out_of_the_log_is_refused() -> None:
     other = log.say(Acceptance(GRANTEE, grant.link.chain, acceptance.digest))
     last = len(log.entries) - 1
     with pytest.raises(Untrusted):
-        accepted_in_time(entry, grant, other, proven(log, last, {}), LOG, KEYS)  # type: ignore[arg-type]
+        accepted_in_time(entry, grant, other, proven(log, last, {}), LOG, KEYS)  # type: ignore[arg-type]  # names in place of digests
     with pytest.raises(Untrusted):
-        accepted_in_time(entry, grant, acceptance, proven(log, last, {}), LOG, KEYS)  # type: ignore[arg-type]
+        accepted_in_time(entry, grant, acceptance, proven(log, last, {}), LOG, KEYS)  # type: ignore[arg-type]  # names in place of digests

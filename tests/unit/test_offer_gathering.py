@@ -69,7 +69,7 @@ def stall() -> Stall:
 
 async def seen(stall: Stall, chain: Digest, **bundles: OfferBundle) -> FoundChain:
     mirrors = tuple(Mirror(name, bundle) for name, bundle in bundles.items())
-    return await fetch_chain(Fair(stall, mirrors), chain, OfferBundle())  # type: ignore[arg-type]
+    return await fetch_chain(Fair(stall, mirrors), chain, OfferBundle())  # type: ignore[arg-type]  # what it calls of a client
 
 
 def shuffled(bundle: OfferBundle) -> OfferBundle:

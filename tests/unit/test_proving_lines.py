@@ -34,7 +34,7 @@ def junk(number: int, predicate: str = "node-record", by: str = "") -> bytes:
 
 def kept(*sources: list[bytes], most: int = 10_000, prefer: tuple[str, ...] = ()) -> tuple[bytes, ...]:
     proven = prove_lines({str(number): lines for number, lines in enumerate(sources)}, BODIES, ())
-    return choose(proven, (), prefer, most=most)[0]  # type: ignore[arg-type]
+    return choose(proven, (), prefer, most=most)[0]  # type: ignore[arg-type]  # names in place of origins
 
 
 def test_ten_thousand_junk_node_records_of_one_node_displace_no_line_of_another() -> None:

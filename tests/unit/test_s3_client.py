@@ -59,7 +59,7 @@ def test_credentials_in_the_environment_are_not_used(tmp_path: Path, monkeypatch
     monkeypatch.setenv("AWS_SESSION_TOKEN", "other-token")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://elsewhere.example")
     client = open_client("http://127.0.0.1:1", "default", write_credentials(tmp_path / "s3.toml", USER))
-    used = client._request_signer._credentials  # type: ignore[attr-defined]
+    used = client._request_signer._credentials  # type: ignore[attr-defined]  # not public
     assert (used.access_key, used.secret_key, used.token) == ("THEACCESSKEY", "the-secret-key", None)
     assert client.meta.endpoint_url == "http://127.0.0.1:1"
 

@@ -112,7 +112,7 @@ def test_nothing_is_accepted_unless_every_required_row_passes(
         assert status == 5
     decided = {"artifact", "bytes", *required}
     others = {name: ("pass", "") if name not in decided and o[1] != "partial" else o for name, o in outcomes.items()}
-    assert exit_status(tuple(row(name, o) for name, o in others.items()), tuple(required)) == status  # type: ignore[arg-type]
+    assert exit_status(tuple(row(name, o) for name, o in others.items()), tuple(required)) == status  # type: ignore[arg-type]  # drawn as text
 
 
 def test_a_required_row_that_is_not_there_is_not_accepted() -> None:

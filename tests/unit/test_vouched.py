@@ -9,6 +9,7 @@ import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import RowFact
+from comity.trust.keys import Signer
 from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
 from comity.trust.statements import VOUCH_KINDS, Vouched, parse_vouched, sign_vouched
 from support.case import CARD, Case, case, nodes
@@ -77,8 +78,8 @@ def test_members_are_counted_once_however_they_speak() -> None:
 
 
 @pytest.mark.parametrize("forger", [KR.online, KR.seat.signer, LAB.signer], ids=["node", "member", "publisher"])
-def test_a_forged_vouch_is_a_note_and_counts_for_nothing(forger: object) -> None:
-    forged = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), forger)  # type: ignore[arg-type]
+def test_a_forged_vouch_is_a_note_and_counts_for_nothing(forger: Signer) -> None:
+    forged = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), forger)
     verdict = GOOD.saying(forged.line).verdict()
     assert "vouched" in verdict.row("notes").summary
     assert vouches(GOOD.saying(forged.line)) == []

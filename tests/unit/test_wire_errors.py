@@ -9,7 +9,7 @@ from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, 
 from comity.wire import limits
 from comity.wire.errors import STATUS, clean, from_rpc, to_status
 from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no types
 from grpc_status import rpc_status
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ComityError)]
