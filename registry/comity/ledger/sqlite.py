@@ -47,6 +47,10 @@ class SqliteFile:
             return str(self._file.stat().st_ino)
 
 
+MAX_WAL_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of the write-ahead log that stay on the disk between transactions: a large one leaves it as large as itself."""
+
+
 def _configure_connection(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions itself
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
@@ -58,6 +62,7 @@ def _configure_connection(connection: Any, _record: object) -> None:
             code="LEDGER-FAILED",
         )
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA journal_size_limit={MAX_WAL_BYTES}")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA trusted_schema=OFF")
 
