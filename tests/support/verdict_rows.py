@@ -36,7 +36,7 @@ from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import Changed, Gone, Upstream, sign_changed, sign_gone
 from comity.trust.verify import verify
 from support import model_sig
-from support.case import FILES, LICENCE_TEXT, Case, advisory, case, filled, nodes, release
+from support.case import CARD, FILES, LICENCE_TEXT, Case, advisory, case, filled, nodes, release
 from support.derivations import derived_line
 from support.observations import COMMIT, observation
 from support.rotations import of
@@ -274,6 +274,13 @@ VERDICTS: Final[Mapping[str, Callable[[], Verdict]]] = {
     "a document that is not named": lambda: documents('["training-summary", "evaluation"]').verdict(),
     "a document that is not here": lambda: replace(GOOD, objects={}).verdict(),
     "documents of nobody": lambda: NOT_PUBLISHED.verdict(),
+    "vouched with a document that is here": lambda: replace(
+        GOOD.saying(LAB.entry.line, vouched(LAB, "evaluated", "", b"scores")),
+        objects={**GOOD.objects, sha256(b"scores"): b"scores"},
+    ).verdict(),
+    "a document that is a file": lambda: replace(
+        case(files={"README.md": CARD, "model.bin": b"x"}), objects={}
+    ).verdict(),
     "vouched": lambda: GOOD.saying(
         LAB.entry.line,
         vouched(LAB, "evaluated", "on our benchmark", b"scores"),
@@ -321,6 +328,11 @@ VERDICTS: Final[Mapping[str, Callable[[], Verdict]]] = {
         observation(ES, sha256(b"other")).line,
     ).verdict(),
     "mirrored by too few": lambda: corroborated(2, NOT_PUBLISHED.saying(observation(CH, GOOD.artifact).line)).verdict(),
+    "carried by one": lambda: GOOD.saying(observation(KR, GOOD.artifact, how="carried").line).verdict(),
+    "published, and mirrored by nobody": lambda: corroborated(3).verdict(),
+    "published by another, and mirrored by nobody": lambda: corroborated(
+        3, GOOD.demanding(OWNER.id, RIVAL.id)
+    ).verdict(),
     "mirrored by nobody": lambda: corroborated(3, NOT_PUBLISHED).verdict(),
     "checked": lambda: GOOD.saying(
         LAB.entry.line,
