@@ -61,7 +61,10 @@ SUITES: Final = (
         tlog_mirror tlog_policy tlog_proof tlog_witness witnessing""",
         "log_formats",
     ),
-    Suite((f"{TRUST}/rows", f"{TRUST}/verify.py"), "cosigned_moments model_sig_rows verdict_rows verify witnessing"),
+    Suite(
+        (f"{TRUST}/rows", f"{TRUST}/verify.py"),
+        "cosigned_moments lineage model_sig_rows verdict_rows verify witnessing",
+    ),
     Suite(
         (f"{TRUST}/key_validity.py", f"{TRUST}/report.py", f"{TRUST}/resolution.py"),
         "claimants compromise evaluation key_validity report resolution upstream_choosing verdict_rows witnessing",

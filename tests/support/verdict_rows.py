@@ -121,7 +121,19 @@ PIN = f'[publishers.rotations]\n"{OWNER.id}" = "{NUMBER_ONE}"\n[cosigners]\n'
 BASE_ENTRY, BASE_MANIFEST = release({"base": b"base"}, name="swiss-ai/base@v1", spdx="CC-BY-NC-4.0")[1:3]
 BASE = sha256(BASE_MANIFEST)
 CHILD = case(lineage=(Parent("quantized", "swiss-ai/base@v1", BASE),))
-MANY = case(lineage=tuple(Parent("merge", f"lab/base-{number}@v1", sha256(b"%d" % number)) for number in range(5)))
+
+
+def of_parents(count: int) -> Case:
+    return case(lineage=tuple(Parent("merge", f"lab/{number}@v1", sha256(b"%d" % number)) for number in range(count)))
+
+
+MANY = of_parents(5)
+MIDDLE_ENTRY, MIDDLE_MANIFEST = release(
+    {"middle": b"middle"}, name="swiss-ai/middle@v1", lineage=(Parent("finetune", "swiss-ai/base@v1"),)
+)[1:3]
+CHILD_OF_CHILD = case(lineage=(Parent("merge", "swiss-ai/middle@v1", sha256(MIDDLE_MANIFEST)),)).saying(
+    MIDDLE_ENTRY.line
+)
 NAMED = case(lineage=(Parent("finetune", "swiss-ai/base@v1"), Parent("adapter", "swiss-ai/base@v1")))
 
 
@@ -244,6 +256,12 @@ VERDICTS: Final[Mapping[str, Callable[[], Verdict]]] = {
     "a parent without a digest that is refused": lambda: lineage(NAMED, "parents_by_digest").verdict(),
     "licences in conflict": lambda: lineage(CHILD.saying(BASE_ENTRY.line), "refuse_licence_conflicts").verdict(),
     "many parents": MANY.verdict,
+    "three parents": lambda: of_parents(3).verdict(),
+    "four parents": lambda: of_parents(4).verdict(),
+    "digests required and named": lambda: lineage(CHILD.saying(BASE_ENTRY.line), "parents_by_digest").verdict(),
+    "conflicts refused, and none": lambda: lineage(CHILD, "refuse_licence_conflicts").verdict(),
+    "a parent that has a parent": lambda: CHILD_OF_CHILD.verdict(),
+    "a parent that has a parent, digests required": lambda: lineage(CHILD_OF_CHILD, "parents_by_digest").verdict(),
     "derived": lambda: CHILD.saying(
         BASE_ENTRY.line,
         LAB.entry.line,
