@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
+from comity.trust.evidence import EvidenceReader
 from comity.trust.policy import Policy
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence import gather as ancestors
@@ -44,6 +45,7 @@ class Told:
 
     def __init__(self) -> None:
         self.asked: list[Digest] = []
+        self.reader = EvidenceReader()
 
     def records(self) -> tuple[bytes, ...]:
         return ()

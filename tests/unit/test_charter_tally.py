@@ -212,10 +212,10 @@ def test_drafts_are_in_the_order_of_their_rank_and_rounds_ascend(room: Assembly)
         room.ratify(A, bodies[2], at)
     for who, body in ((A, bodies[4]), (B, bodies[4]), (C, bodies[3])):
         room.intent(who, body, 1)
-    council = room.tally
-    assert [draft.rank(12) for draft in council.drafts] == sorted(draft.rank(12) for draft in council.drafts)
-    lead = council.drafts[0]
-    assert lead.body == bodies[2] and list(council.voters_by_round) == [1, 2, 3, 4, 7, 11, 12]
+    tally = room.tally
+    assert [draft.rank(12) for draft in tally.drafts] == sorted(draft.rank(12) for draft in tally.drafts)
+    lead = tally.drafts[0]
+    assert lead.body == bodies[2] and list(tally.voters_by_round) == [1, 2, 3, 4, 7, 11, 12]
     assert list(lead.intents) == list(lead.ratified) == list(lead.certified_rounds) == [2, 3, 4, 7, 11, 12]
     assert lead.ready_rounds == lead.certified_rounds
 

@@ -311,25 +311,25 @@ def test_what_is_advised_is_never_refused_by_the_guard(room: Assembly) -> None:
     assert room.tally.equivocations == ()
 
 
-def round_of(council: Tally, at: int, *voters: Identity, **latest: int) -> Tally:
+def round_of(tally: Tally, at: int, *voters: Identity, **latest: int) -> Tally:
     """The tally as if these members had voted in round `at`, and as if each is in the round that `latest` gives."""
     rounds = {SEATS["ABCD".index(name)].id: number for name, number in latest.items()}
     return replace(
-        council,
+        tally,
         voters_by_round={at: frozenset(who.id for who in voters)},
         latest_rounds={**dict.fromkeys((who.id for who in voters), at), **rounds},
     )
 
 
-def with_votes(council: Tally, body: Body, at: int, *, intents: str = "", ratified: str = "", **more: Any) -> Tally:
+def with_votes(tally: Tally, body: Body, at: int, *, intents: str = "", ratified: str = "", **more: Any) -> Tally:
     """The tally with these votes for `body` in round `at`, and no others for it."""
     seats = dict(zip("ABCD", SEATS, strict=True))
     votes: dict[str, Any] = {
         "intents": {at: frozenset(seats[name].id for name in intents)},
         "ratified": {at: frozenset(seats[name].id for name in ratified)},
     }
-    drafts = [replace(each, **votes, **more) if each.body == body else each for each in council.drafts]
-    return replace(council, drafts=tuple(drafts))
+    drafts = [replace(each, **votes, **more) if each.body == body else each for each in tally.drafts]
+    return replace(tally, drafts=tuple(drafts))
 
 
 def intending(room: Assembly, body: Body, at: int = 1) -> VoteState:
@@ -339,14 +339,14 @@ def intending(room: Assembly, body: Body, at: int = 1) -> VoteState:
 def test_a_member_goes_on_where_a_quorum_voted_and_another_one_went_on(room: Assembly) -> None:
     first, _ = two(room)
     state = intending(room, first, 2)
-    for council, goes_on in (
+    for tally, goes_on in (
         (round_of(room.tally, 2, A, B, C), False),
         (round_of(room.tally, 2, A, B, C, C=3), True),
         (round_of(room.tally, 2, A, B, C=3), False),
         (round_of(room.tally, 2, A, B, B=3), False),
         (round_of(room.tally, 2, A, B, C, D=3), False),
     ):
-        answer = next_vote(state, with_votes(council, first, 2, intents="AB"), A.id, first)
+        answer = next_vote(state, with_votes(tally, first, 2, intents="AB"), A.id, first)
         assert isinstance(answer, Intent) == goes_on
 
 
@@ -366,9 +366,9 @@ def test_a_member_goes_on_where_the_round_can_decide_nothing(room: Assembly) -> 
         ({}, "A", {"intents": "BC"}, False),
         ({}, "A", {"intents": "BC", "objection": "no"}, True),
     ):
-        council = with_votes(round_of(room.tally, 1, A, B, **ahead), first, 1, intents=mine)
-        council = with_votes(council, second, 1, **others)
-        answer = next_vote(state, council, A.id, first)
+        tally = with_votes(round_of(room.tally, 1, A, B, **ahead), first, 1, intents=mine)
+        tally = with_votes(tally, second, 1, **others)
+        answer = next_vote(state, tally, A.id, first)
         assert (isinstance(answer, Intent) or "was split" in waits(answer)) == goes_on, (ahead, mine, others, answer)
 
 
@@ -377,24 +377,24 @@ def test_who_waits_is_told_for_whom(room: Assembly) -> None:
     names = {who: who.inception.label for who in SEATS}
     state = intending(room, first)
 
-    def told(council: Tally, *readings: Ratify, **change: Any) -> str:
-        council = with_votes(council, first, 1, intents="AB", **change)
-        return waits(next_vote(replace(state, ratified=readings), council, A.id, first))
+    def told(tally: Tally, *readings: Ratify, **change: Any) -> str:
+        tally = with_votes(tally, first, 1, intents="AB", **change)
+        return waits(next_vote(replace(state, ratified=readings), tally, A.id, first))
 
     alone = round_of(room.tally, 1, A)
     assert told(alone) == f"round 1 is open: wait for {names[B]}, {names[C]}, {names[D]}"
-    council = round_of(room.tally, 1, A, B, C)
-    assert told(council) == f"round 1 is open: wait for {names[D]}, or decide not to wait for them"
+    tally = round_of(room.tally, 1, A, B, C)
+    assert told(tally) == f"round 1 is open: wait for {names[D]}, or decide not to wait for them"
     everybody = round_of(room.tally, 1, *SEATS)
     assert told(everybody) == "round 1 is open: wait for the others, or decide not to wait for them"
     newcomer = seat("ZZ", CLASSICAL)
     missing = {"missing": (newcomer.member,)}
-    assert told(council, certified_rounds=(1,), **missing) == f"wait for the consent of {newcomer.inception.label}"
-    assert told(council, **missing).startswith("round 1 is open")
-    assert told(council, certified_rounds=(1,)).startswith("round 1 is open")
+    assert told(tally, certified_rounds=(1,), **missing) == f"wait for the consent of {newcomer.inception.label}"
+    assert told(tally, **missing).startswith("round 1 is open")
+    assert told(tally, certified_rounds=(1,)).startswith("round 1 is open")
     ready = {"certified_rounds": (1,), "ready_rounds": (1,), "ratified": "AB"}
     mine = Ratify(A.id, room.body.digest, 1, 1, first.digest)
-    assert told(council, mine, **ready) == f"ratified in round 1: wait for {names[C]}, {names[D]}"
+    assert told(tally, mine, **ready) == f"ratified in round 1: wait for {names[C]}, {names[D]}"
 
 
 def test_a_member_ratifies_in_no_round_before_its_own_and_where_most_others_did(room: Assembly) -> None:
@@ -402,11 +402,11 @@ def test_a_member_ratifies_in_no_round_before_its_own_and_where_most_others_did(
     (lead, *others) = room.tally.drafts
     ratified = {2: frozenset({B.id}), 3: frozenset({B.id, C.id}), 4: frozenset({B.id})}
     lead = replace(lead, certified_rounds=(2, 3, 4), ready_rounds=(2, 3, 4), ratified=ratified)
-    council = replace(room.tally, drafts=(lead, *others))
-    is_ratify(next_vote(intending(room, first, 1), council, A.id, first), 3)
-    is_ratify(next_vote(intending(room, first, 3), council, A.id, first), 3)
-    is_ratify(next_vote(intending(room, first, 4), council, A.id, first), 4)
-    answer = next_vote(intending(room, first, 5), council, A.id, first)
+    tally = replace(room.tally, drafts=(lead, *others))
+    is_ratify(next_vote(intending(room, first, 1), tally, A.id, first), 3)
+    is_ratify(next_vote(intending(room, first, 3), tally, A.id, first), 3)
+    is_ratify(next_vote(intending(room, first, 4), tally, A.id, first), 4)
+    answer = next_vote(intending(room, first, 5), tally, A.id, first)
     assert not isinstance(answer, Ratify)
 
 
@@ -414,11 +414,11 @@ def test_a_lock_opens_with_a_certificate_that_unlocks_and_no_earlier_one(room: A
     first, second = two(room)
     ratified = (Ratify(A.id, room.body.digest, 1, 2, first.digest),)
     drafts = tuple(replace(each, certified_rounds=(1, 2, 4)) for each in room.tally.drafts)
-    council = replace(room.tally, drafts=drafts)
+    tally = replace(room.tally, drafts=drafts)
     state = VoteState(room.body.digest, (), ratified)
     for body, unlock in ((first, 2), (second, 4)):
         voted = replace(state, intents=(Intent(A.id, room.body.digest, 1, 5, body.digest),))
-        answer = next_vote(voted, round_of(council, 5, A, B), A.id, body, stalled=True)
+        answer = next_vote(voted, round_of(tally, 5, A, B), A.id, body, stalled=True)
         assert is_intent(answer, 6).unlock == unlock
 
 
@@ -426,9 +426,9 @@ def test_a_person_may_approve_another_body_than_in_the_round_that_is_open(room: 
     first, second = two(room)
     before, now = (Intent(A.id, room.body.digest, 1, at, body.digest) for at, body in ((1, first), (2, second)))
     state = VoteState(room.body.digest, (before, now))
-    council = round_of(room.tally, 2, A, B)
-    is_intent(next_vote(state, council, A.id, first), 3)
-    waits(next_vote(state, council, A.id, second))
+    tally = round_of(room.tally, 2, A, B)
+    is_intent(next_vote(state, tally, A.id, first), 3)
+    waits(next_vote(state, tally, A.id, second))
 
 
 def test_what_is_decided_or_in_doubt_is_not_voted_for(room: Assembly) -> None:
@@ -438,5 +438,5 @@ def test_what_is_decided_or_in_doubt_is_not_voted_for(room: Assembly) -> None:
     current = room.tally
     assert waits(next_vote(VoteState(body.digest), current, A.id, body)) == "this is already the current charter"
     open_ = room.put(change(body))
-    council = replace(room.tally, forks=(Fork(certificate, replace(certificate, body=rival), retired=False),))
-    assert "two certificates" in waits(next_vote(VoteState(body.digest), council, A.id, open_))
+    tally = replace(room.tally, forks=(Fork(certificate, replace(certificate, body=rival), retired=False),))
+    assert "two certificates" in waits(next_vote(VoteState(body.digest), tally, A.id, open_))

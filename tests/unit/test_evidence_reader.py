@@ -91,18 +91,24 @@ def test_what_is_malformed_is_refused_each_time() -> None:
             reader.proof(b"no proof")
 
 
-def test_the_oldest_is_forgotten_at_the_limit(parsed: Counter[bytes]) -> None:
-    first, second = GOOD.claims[:2]
-    reader = EvidenceReader(len(first) + len(second) - 1)
-    reader.entry(first)
-    reader.entry(second)
-    reader.entry(second)
-    reader.entry(first)
-    assert parsed == {first: 2, second: 1}
+def test_what_was_not_used_lately_is_forgotten_at_the_limit(parsed: Counter[bytes]) -> None:
+    first, second, third = GOOD.claims[:3]
+    reader = EvidenceReader(2 * max(map(len, (first, second, third))))
+    for line in (first, second, second, third, third, first):
+        reader.entry(line)
+    assert parsed == {first: 2, second: 1, third: 1}
+
+
+def test_what_is_used_again_is_kept(parsed: Counter[bytes]) -> None:
+    first, second, third = GOOD.claims[:3]
+    reader = EvidenceReader(2 * max(map(len, (first, second, third))))
+    for line in (first, second, first, third, first):
+        reader.entry(line)
+    assert parsed[first] == 1
 
 
 def test_more_than_the_limit_is_read_and_not_kept(parsed: Counter[bytes]) -> None:
-    reader = EvidenceReader(len(LINE) - 1)
+    reader = EvidenceReader(2 * len(LINE) - 1)
     assert reader.entry(LINE) == reader.entry(LINE) == parse_entry(LINE)
     assert parsed[LINE] == 2
 

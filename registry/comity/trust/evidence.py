@@ -14,7 +14,6 @@ Source: protocol, sections 8 and 10.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Generic, Literal, TypeVar, get_args
@@ -95,7 +94,7 @@ class EvidenceReader:
 
     These objects keep the answers of their signature and inclusion checks, so what one step of a session proved costs
     the next step nothing. An answer depends on the bytes alone; no policy, charter or time is part of it. At most
-    `limit` bytes of each kind are remembered, the newest; what is malformed is not. Thread-safe.
+    `limit` bytes of each kind are remembered, those used last; what is malformed is not. Threads may share a reader.
     """
 
     def __init__(self, limit: int = MAX_REMEMBERED) -> None:
@@ -133,26 +132,28 @@ Parsed = TypeVar("Parsed")
 
 
 class _Remembered(Generic[Parsed]):
-    """What was parsed, by its bytes; the oldest is dropped when all bytes together exceed `limit`."""
+    """What was parsed, by its bytes, in two halves of `limit` bytes: when the recent half is full, it becomes the older
+    one, which is forgotten. Threads may share it: each change is one operation of a dict, and a race parses twice."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._size = limit, 0
-        self._found: dict[bytes, Parsed] = {}
-        self._lock = threading.Lock()
+        self._half, self._size = limit // 2, 0
+        self._recent: dict[bytes, Parsed] = {}
+        self._older: dict[bytes, Parsed] = {}
 
     def get(self, data: bytes) -> Parsed | None:
-        return self._found.get(data)
+        found = self._recent.get(data)
+        if found is None and (found := self._older.get(data)) is not None:
+            self.put(data, found)
+        return found
 
     def put(self, data: bytes, parsed: Parsed) -> Parsed:
-        with self._lock:
-            if (known := self._found.setdefault(data, parsed)) is not parsed:
-                return known
-            self._size += len(data)
-            while self._size > self._limit:
-                oldest = next(iter(self._found))
-                del self._found[oldest]
-                self._size -= len(oldest)
-        return parsed
+        if len(data) > self._half:
+            return parsed
+        if self._size + len(data) > self._half:
+            self._older, self._recent, self._size = self._recent, {}, 0
+        known = self._recent.setdefault(data, parsed)
+        self._size += len(data) if known is parsed else 0
+        return known
 
 
 def proof_name(line: Digest, origin: str) -> str:
