@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from comity.trust.charter.federation import Federation
+from support.ports import free_port
 
 COMITY = Path(sys.executable).with_name("comity")
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "operator.md"
@@ -73,3 +75,19 @@ def test_an_address_that_others_cannot_reach_is_said_to_be_one(tmp_path: Path) -
     assert "advertises" not in typed(
         tmp_path, "comity init --jurisdiction SG --org X --name n --mutual a.example:1 --open a.example:2"
     )
+
+
+def test_a_check_of_a_node_starts_nothing_and_names_what_is_in_the_way(tmp_path: Path) -> None:
+    ports = [f"127.0.0.1:{free_port()}" for _ in range(5)]
+    names = ("--mutual", "--open", "--http", "--files", "--ranges")
+    options = " ".join(f"{name} {port}" for name, port in zip(names, ports, strict=True))
+    typed(tmp_path, f"comity init --jurisdiction SG --org X --name node-sg {options}")
+    home = tmp_path / "node-sg"
+    before = sorted(path.name for path in home.rglob("*"))
+    checked = shell(tmp_path, "comity serve --dir node-sg --check")
+    assert checked.returncode == 0, checked.stderr
+    assert all(f"{port} is free" in checked.stdout for port in ports) and "federation.json is missing" in checked.stderr
+    with socket.create_server(("127.0.0.1", int(ports[2].rpartition(":")[2]))):
+        refused = shell(tmp_path, "comity serve --dir node-sg --check")
+    assert refused.returncode != 0 and f"gateway.http = {ports[2]} cannot be listened on" in refused.stderr
+    assert sorted(path.name for path in home.rglob("*")) == before

@@ -11,14 +11,16 @@ from pathlib import Path
 import click
 from comity.trust.errors import NotFound, Unavailable
 
-from comity_cli.command import Command, examples
+from comity_cli.command import Command, examples, output
+from comity_cli.output import plural
 
 
-@examples("comity serve", "comity serve --dir /var/lib/comity", "comity status")
+@examples("comity serve", "comity serve --dir /var/lib/comity --check", "comity serve --dir /var/lib/comity")
 @click.command(cls=Command, name="serve", short_help="Run a node.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path), default=Path(), help="The node's home.")
+@click.option("--check", is_flag=True, help="Check settings, keys, federation file and ports, and start nothing.")
 @click.option("--until-eof", is_flag=True, hidden=True, help="Stop when standard input closes.")
-def command(directory: Path, until_eof: bool) -> None:
+def command(directory: Path, check: bool, until_eof: bool) -> None:
     """Run a node from its home directory, with its HTTP gateway if node.toml names one, until SIGTERM or Ctrl-C."""
     config = directory / "node.toml"
     if not config.exists():
@@ -30,9 +32,36 @@ def command(directory: Path, until_eof: bool) -> None:
         raise Unavailable(
             "the node is not installed", why=f"{error.name} is missing", hint="pip install 'comity[node]'"
         ) from error
+    if check:
+        _check(config)
+        return
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     node.run(config, gateway.serve_gateway)
+
+
+def _check(file: Path) -> None:
+    """Say what a node would start with. Raises what the node would raise."""
+    from comity.node.config import NodeConfig
+    from comity.node.home import HomeFiles, check_ports
+    from comity.wire.tls import Address
+
+    config, out = NodeConfig.load(file), output()
+    files = HomeFiles.read(config)
+    check_ports(config.listeners)
+    record, federation = files.seat.record, files.federation
+    out.fact("node", f"{record.name}, its log is {record.origin}")
+    if federation is None:
+        out.warn(f"{config.federation.file} is missing: the node serves alone until the file is there")
+    else:
+        out.fact("federation", plural(len(federation.body.members), "member"))
+    for setting, address in config.listeners.items():
+        out.fact(setting, f"{address} is free")
+    local = [each for each in (*config.advertise.mutual, *config.advertise.open) if Address.parse(each).is_loopback]
+    if local:
+        out.warn(f"[advertise] names {' and '.join(local)}, which other machines cannot reach")
+    out.done("the settings, keys and ports are usable")
+    out.document("node-check", {"node": record.name, "origin": record.origin, "listeners": config.listeners})
 
 
 def _stop_at_eof() -> None:

@@ -3,6 +3,8 @@ takes an `OpenedHome`; every part of the node takes what it uses."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,38 @@ MAX_OWN_ROTATIONS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
+class HomeFiles:
+    """What the files of a home say: who the node is, its keys, and the pinned federation if it has one yet."""
+
+    seat: Seat
+    keys: NodeKeys
+    federation: Federation | None
+
+    @classmethod
+    def read(cls, config: NodeConfig) -> HomeFiles:
+        """`offline/` is never read. Raises NotFound, Refused, Malformed and Untrusted for invalid files."""
+        rotations = _lines(config.path("rotations.lines"))
+        seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
+        return cls(seat, NodeKeys.load(config.keys, seat.record), _federation(config.federation.file))
+
+
+def check_ports(listeners: Mapping[str, str]) -> None:
+    """Listen for a moment at each address, by setting. Raises Unavailable (LISTEN) that names the setting."""
+    for setting, address in listeners.items():
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        try:
+            socket.create_server((host.strip("[]"), int(port)), family=family).close()
+        except OSError as error:
+            raise Unavailable(
+                f"{setting} = {address} cannot be listened on",
+                why=error.strerror or str(error),
+                hint="choose another address in node.toml, or stop what listens there: this node itself, if it runs",
+                code="LISTEN",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
 class OpenedHome:
     """An opened node home. `open` makes one; `close` releases the ledger's lock."""
 
@@ -46,13 +80,10 @@ class OpenedHome:
     def open(cls, config: NodeConfig, clock: Clock) -> OpenedHome:
         """Read keys and records, open ledger and blobs, create the own log if it is missing. Blocking.
 
-        `offline/` is never read. Raises NotFound, Refused, Malformed and Untrusted for invalid files in the home, and
-        Conflict (LEDGER-LOCKED) if another process uses it.
+        Raises as `HomeFiles.read` does, and Conflict (LEDGER-LOCKED) if another process uses the home.
         """
-        rotations = _lines(config.path("rotations.lines"))
-        seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
-        keys = NodeKeys.load(config.keys, seat.record)
-        federation = _federation(config.federation.file)
+        files = HomeFiles.read(config)
+        seat, keys, federation = files.seat, files.keys, files.federation
         ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
         try:
             epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
