@@ -7,12 +7,16 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.errors import NotFound, Unavailable
 
 from comity_cli.command import Command, examples, output
 from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity.node.app import HomeCheck
 
 
 @examples("comity serve", "comity serve --dir /var/lib/comity --check", "comity serve --dir /var/lib/comity")
@@ -33,35 +37,26 @@ def command(directory: Path, check: bool, until_eof: bool) -> None:
             "the node is not installed", why=f"{error.name} is missing", hint="pip install 'comity[node]'"
         ) from error
     if check:
-        _check(config)
+        _show(node.check(config))
         return
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     node.run(config, gateway.serve_gateway)
 
 
-def _check(file: Path) -> None:
-    """Say what a node would start with. Raises what the node would raise."""
-    from comity.node.config import NodeConfig
-    from comity.node.home import HomeFiles, check_ports
-    from comity.wire.tls import Address
-
-    config, out = NodeConfig.load(file), output()
-    files = HomeFiles.read(config)
-    check_ports(config.listeners)
-    record, federation = files.seat.record, files.federation
-    out.fact("node", f"{record.name}, its log is {record.origin}")
-    if federation is None:
-        out.warn(f"{config.federation.file} is missing: the node serves alone until the file is there")
+def _show(found: HomeCheck) -> None:
+    out = output()
+    out.fact("node", f"{found.node}, its log is {found.origin}")
+    if found.members is None:
+        out.warn(f"{found.federation_file} is missing: the node serves alone until the file is there")
     else:
-        out.fact("federation", plural(len(federation.body.members), "member"))
-    for setting, address in config.listeners.items():
+        out.fact("federation", plural(found.members, "member"))
+    for setting, address in found.listeners.items():
         out.fact(setting, f"{address} is free")
-    local = [each for each in (*config.advertise.mutual, *config.advertise.open) if Address.parse(each).is_loopback]
-    if local:
-        out.warn(f"[advertise] names {' and '.join(local)}, which other machines cannot reach")
+    if found.loopback:
+        out.warn(f"[advertise] names {' and '.join(found.loopback)}, which other machines cannot reach")
     out.done("the settings, keys and ports are usable")
-    out.document("node-check", {"node": record.name, "origin": record.origin, "listeners": config.listeners})
+    out.document("node-check", {"node": found.node, "origin": found.origin, "listeners": found.listeners})
 
 
 def _stop_at_eof() -> None:

@@ -14,9 +14,9 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Container, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.admission import Admission
 from comity.node.charter.admission import CharterAdmission, JoinRequests
 from comity.node.config import NodeConfig
-from comity.node.home import OpenedHome
+from comity.node.home import HomeFiles, OpenedHome, check_ports
 from comity.node.importing.importer import Importer
 from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
@@ -54,6 +54,7 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.access import CALL
 from comity.wire.server import Services
+from comity.wire.tls import Address
 
 TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
 MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
@@ -212,6 +213,37 @@ async def serve(
     finally:
         await asyncio.to_thread(home.close)
         _log.info("stopped", node=home.membership.seat.record.name)
+
+
+@dataclass(frozen=True, slots=True)
+class HomeCheck:
+    """What a node would start with: its name and log, its listeners by setting, and the advertised addresses that only
+    this machine reaches. `members` is None if there is no federation file yet."""
+
+    node: str
+    origin: str
+    federation_file: Path
+    members: int | None
+    listeners: Mapping[str, str]
+    loopback: tuple[str, ...]
+
+
+def check(file: Path) -> HomeCheck:
+    """Check the settings, keys, federation file and ports of a `node.toml`, and start nothing. Raises what a start with
+    them would raise."""
+    config = NodeConfig.load(file)
+    files = HomeFiles.read(config)
+    check_ports(config.listeners)
+    record, federation = files.seat.record, files.federation
+    advertised = (*config.advertise.mutual, *config.advertise.open)
+    return HomeCheck(
+        record.name,
+        record.origin,
+        config.federation.file,
+        len(federation.body.members) if federation else None,
+        config.listeners,
+        tuple(address for address in advertised if Address.parse(address).is_loopback),
+    )
 
 
 def run(file: Path, companion: Companion = no_companion) -> None:
