@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.encoding import Digest
 from comity.v1 import artifact_pb2, types_pb2
 from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer, ArtifactServiceStub
 from comity.wire import limits
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
 from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
+
+if TYPE_CHECKING:
+    from comity.v1.artifact_pb2_grpc import ArtifactServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,9 @@ def decode_page(message: artifact_pb2.SearchResponse) -> SearchPage:
 class ArtifactCalls(ServiceCalls):
     """The calls of `ArtifactService`."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._artifact = ArtifactServiceStub(calls.connection.channel)
+    @cached_property
+    def _artifact(self) -> ArtifactServiceAsyncStub:
+        return ArtifactServiceStub(self._calls.connection.channel)
 
     async def resolve(
         self, name: str, version: str | None = None, publisher: Digest | None = None

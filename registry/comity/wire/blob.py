@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
@@ -15,9 +16,12 @@ from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.v1 import blob_pb2
 from comity.v1.blob_pb2_grpc import BlobServiceServicer, BlobServiceStub
 from comity.wire import limits
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
 from comity.wire.messages import Context
+
+if TYPE_CHECKING:
+    from comity.v1.blob_pb2_grpc import BlobServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +66,19 @@ def decode_location(message: blob_pb2.Location) -> BlobLocation:
 class BlobCalls(ServiceCalls):
     """The calls of `BlobService`."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._blob = BlobServiceStub(calls.connection.channel)
-        self._read: grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes]
-        self._read = calls.connection.channel.unary_stream(
+    @cached_property
+    def _blob(self) -> BlobServiceAsyncStub:
+        return BlobServiceStub(self._calls.connection.channel)
+
+    @cached_property
+    def _read(self) -> grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes]:
+        call: grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes]
+        call = self._calls.connection.channel.unary_stream(
             "/comity.v1.BlobService/Read",
             request_serializer=blob_pb2.ReadRequest.SerializeToString,
             response_deserializer=None,  # the messages are the bytes themselves
         )
+        return call
 
     async def object(self, digest: Digest) -> bytes:
         """Returns a whole object. Raises NotFound, and Untrusted if its SHA-256 is not `digest`."""

@@ -136,7 +136,8 @@ def _size(message: object) -> int:
 
 
 class ServiceCalls:
-    """The calls of one service on a connection. `NodeClient` inherits those of all services."""
+    """The calls of one service on a connection. `NodeClient` inherits those of all services; a stub is made when it
+    is first used."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

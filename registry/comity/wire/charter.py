@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -15,10 +16,13 @@ from comity.v1 import charter_pb2, node_pb2, types_pb2
 from comity.v1.charter_pb2_grpc import CharterServiceServicer, CharterServiceStub
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_line, read_many
 from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
 from comity.wire.node import Charter, charter_parts, decode_charter, encode_charter, join_charter
+
+if TYPE_CHECKING:
+    from comity.v1.charter_pb2_grpc import CharterServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,9 @@ def decode_join_request(message: charter_pb2.JoinRequest) -> JoinRequest:
 class CharterCalls(ServiceCalls):
     """The calls of `CharterService`."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._charter = CharterServiceStub(calls.connection.channel)
+    @cached_property
+    def _charter(self) -> CharterServiceAsyncStub:
+        return CharterServiceStub(self._calls.connection.channel)
 
     async def epochs(self, start: int = 0) -> tuple[Charter, ...]:
         """Returns certified epochs from `start`, as many as fit in one answer; get more with another call.

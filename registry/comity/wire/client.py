@@ -6,6 +6,7 @@ determines: the digest of an object, the order of entries, the length of a range
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,10 +34,17 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, ArtifactCalls, BlobCalls, Pu
     """
 
     def __init__(self, connection: PinnedChannel, *, timeout: float = limits.CALL_TIMEOUT) -> None:
-        calls = Calls(connection, timeout)
-        super().__init__(calls)
-        self.offers = OfferCalls(calls)
-        self.upstream = UpstreamCalls(calls)
+        super().__init__(Calls(connection, timeout))
+
+    @cached_property
+    def offers(self) -> OfferCalls:
+        """The calls of `OfferService`."""
+        return OfferCalls(self._calls)
+
+    @cached_property
+    def upstream(self) -> UpstreamCalls:
+        """The calls of `UpstreamService`."""
+        return UpstreamCalls(self._calls)
 
     @classmethod
     def connect(

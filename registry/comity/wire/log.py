@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.v1 import log_pb2, types_pb2
 from comity.v1.log_pb2_grpc import LogServiceServicer, LogServiceStub
 from comity.wire import limits
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.limits import (
     encode_digest,
     read_data,
@@ -26,6 +27,9 @@ from comity.wire.limits import (
     read_text,
 )
 from comity.wire.messages import Context, at_most, batches
+
+if TYPE_CHECKING:
+    from comity.v1.log_pb2_grpc import LogServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,9 @@ def decode_misbehaviour(message: log_pb2.Misbehaviour) -> ShownMisbehaviour:
 class LogCalls(ServiceCalls):
     """The calls of `LogService`."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._log = LogServiceStub(calls.connection.channel)
+    @cached_property
+    def _log(self) -> LogServiceAsyncStub:
+        return LogServiceStub(self._calls.connection.channel)
 
     async def logs(self) -> tuple[LogHead, ...]:
         """Returns all logs of the node, its own log first."""

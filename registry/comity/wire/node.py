@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.errors import Malformed
 from comity.v1 import node_pb2
 from comity.v1.node_pb2_grpc import NodeServiceServicer, NodeServiceStub
 from comity.wire import limits
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
 from comity.wire.messages import Context, GatewayUrl, batches
+
+if TYPE_CHECKING:
+    from comity.v1.node_pb2_grpc import NodeServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,9 @@ def join_charter(epoch: int, parts: Iterable[Charter]) -> Charter:
 class NodeCalls(ServiceCalls):
     """The calls of `NodeService`."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._node = NodeServiceStub(calls.connection.channel)
+    @cached_property
+    def _node(self) -> NodeServiceAsyncStub:
+        return NodeServiceStub(self._calls.connection.channel)
 
     async def node(self) -> NodeFacts:
         return decode_node(await self._calls.unary(self._node.GetNode, node_pb2.GetNodeRequest()))

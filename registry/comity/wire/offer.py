@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -20,10 +21,13 @@ from comity.v1 import offer_pb2, types_pb2
 from comity.v1.offer_pb2_grpc import OfferServiceServicer, OfferServiceStub
 from comity.wire import limits
 from comity.wire.access import require_operator
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_log, read_many, read_text
 from comity.wire.messages import Context, LocatedEntry, decode_located, encode_located
+
+if TYPE_CHECKING:
+    from comity.v1.offer_pb2_grpc import OfferServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,9 +388,9 @@ def _amount(value: int) -> int:
 class OfferCalls(ServiceCalls):
     """Compute offers at a node. Raises also what every call of `NodeClient` raises."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._offer = OfferServiceStub(calls.connection.channel)
+    @cached_property
+    def _offer(self) -> OfferServiceAsyncStub:
+        return OfferServiceStub(self._calls.connection.channel)
 
     async def search(self, query: OfferQuery | None = None) -> tuple[OfferStatus, ...]:
         """Offers in force that match, in order of chain id, at most 1,000; use `after` for the next page."""

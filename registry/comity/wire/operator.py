@@ -7,8 +7,9 @@ Encoding a status cleans its texts, because they can contain errors of peers and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -16,10 +17,13 @@ from comity.v1 import operator_pb2, types_pb2
 from comity.v1.operator_pb2_grpc import OperatorServiceServicer, OperatorServiceStub
 from comity.wire import limits
 from comity.wire.access import require_operator
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
 from comity.wire.messages import Context
+
+if TYPE_CHECKING:
+    from comity.v1.operator_pb2_grpc import OperatorServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,9 +401,9 @@ def _text(value: str) -> str:
 class OperatorCalls(ServiceCalls):
     """The calls of `OperatorService`."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._operator = OperatorServiceStub(calls.connection.channel)
+    @cached_property
+    def _operator(self) -> OperatorServiceAsyncStub:
+        return OperatorServiceStub(self._calls.connection.channel)
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         """Add a file on the node's machine to its store. Returns whether the node had it already. The node hashes the

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -12,9 +13,12 @@ from comity.v1 import publish_pb2, types_pb2
 from comity.v1.publish_pb2_grpc import PublishServiceServicer, PublishServiceStub
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_line, read_many, read_origin
 from comity.wire.messages import GO_AHEAD, Context
+
+if TYPE_CHECKING:
+    from comity.v1.publish_pb2_grpc import PublishServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +142,9 @@ def decode_upload_header(message: publish_pb2.UploadHeader) -> UploadHeader:
 class PublishCalls(ServiceCalls):
     """The calls of `PublishService`."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._publish = PublishServiceStub(calls.connection.channel)
+    @cached_property
+    def _publish(self) -> PublishServiceAsyncStub:
+        return PublishServiceStub(self._calls.connection.channel)
 
     async def submit(self, lines: Sequence[bytes], objects: Iterable[InlineObject] = ()) -> Submitted:
         """Log lines, or get the list of objects to upload first. Idempotent. Raises Untrusted and OutOfSpace."""

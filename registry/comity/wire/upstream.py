@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from comity.trust.errors import Malformed
 from comity.v1 import upstream_pb2
 from comity.v1.upstream_pb2_grpc import UpstreamServiceServicer, UpstreamServiceStub
 from comity.wire import limits
 from comity.wire.access import require_operator
-from comity.wire.calls import Calls, ServiceCalls
+from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
 from comity.wire.messages import Context
+
+if TYPE_CHECKING:
+    from comity.v1.upstream_pb2_grpc import UpstreamServiceAsyncStub
 
 STATES: Final = ("same", "changed", "gone")
 
@@ -164,9 +168,9 @@ def decode_check(message: upstream_pb2.CheckUpstreamResponse) -> UpstreamCheck:
 class UpstreamCalls(ServiceCalls):
     """Client calls. They also raise the errors of every `NodeClient` call."""
 
-    def __init__(self, calls: Calls) -> None:
-        super().__init__(calls)
-        self._upstream = UpstreamServiceStub(calls.connection.channel)
+    @cached_property
+    def _upstream(self) -> UpstreamServiceAsyncStub:
+        return UpstreamServiceStub(self._calls.connection.channel)
 
     async def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
         """Ask the node to import. Ends after at most one hour, with Unavailable (DEADLINE): then call again.
