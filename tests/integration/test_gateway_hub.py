@@ -57,6 +57,18 @@ async def test_every_revision_that_names_it_leads_to_one_commit(node: Shop, read
             assert answer.json()["sha"] == answer.headers["X-Repo-Commit"] == commit, revision
 
 
+async def test_javascript_clients_find_files_revisions_and_counts(node: Shop, ready: Release) -> None:
+    """`fileExists` asks for `raw`, `modelInfo` for HEAD, and `countCommits` reads a header."""
+    async with client(node) as http:
+        assert (await http.head("/tests/model/raw/main/config.json")).status_code == 200
+        whole = await http.get("/tests/model/resolve/main/config.json")
+        assert (await http.get("/tests/model/raw/HEAD/config.json")).content == whole.content
+        assert said(await http.head("/tests/model/raw/main/nothing.md")) == (404, "EntryNotFound")
+        assert (await http.get(f"{PATH}/revision/HEAD")).json()["sha"] == commit_id(ready.ingested.manifest)
+        commits = await http.get(f"{PATH}/commits/main")
+        assert commits.headers["X-Total-Count"] == str(len(commits.json())) == "1"
+
+
 async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(node: Shop, tmp_path: Path) -> None:
     folder = model(tmp_path / "many")
     for number in range(25):

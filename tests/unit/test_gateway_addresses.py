@@ -39,6 +39,9 @@ def test_an_api_path_is_read_raw(raw: str, view: str, repository: str, revision:
         ("/gpt2/resolve/main/config.json", "gpt2", "main", "config.json"),
         ("/spaces/gpt2/resolve/main/config.json", "gpt2", "main", "config.json"),
         ("/ns/resolve/resolve/main/x", "ns/resolve", "main", "x"),
+        ("/ns/name/raw/v1/README.md", "ns/name", "v1", "README.md"),
+        ("/ns/raw/resolve/main/x", "ns/raw", "main", "x"),
+        ("/ns/name/resolve/HEAD/config.json", "ns/name", "main", "config.json"),
         ("/ns/name/resolve/refs%2Fpr%2F1/a%20b", "ns/name", "refs/pr/1", "a b"),
         ("/ns/name/resolve/main/%2e%2e/%2e%2e/etc/passwd", "ns/name", "main", "../../etc/passwd"),
     ),
@@ -62,7 +65,7 @@ def test_a_path_that_is_not_utf_8_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ("/api/models/old/tree/main/a%20b", "/datasets/old/resolve/v1/a%2Fb", "/api/models/old")
+    "raw", ("/api/models/old/tree/main/a%20b", "/datasets/old/resolve/v1/a%2Fb", "/old/raw/HEAD/a", "/api/models/old")
 )
 def test_a_redirect_changes_the_name_and_nothing_else(raw: str) -> None:
     address = (read_api if raw.startswith("/api") else read_resolve)(raw)

@@ -95,13 +95,12 @@ class HubRoutes:
             case "refs":
                 return await self._refs(address)
             case "commits":
-                snapshot = await self._snapshot(address)
-                return await self._json(snapshot, lambda: views.commits_view(snapshot))
+                return await self._commits(address)
             case _:  # auth-check: access was checked above
                 return Response()
 
     async def resolve(self, request: Request) -> Response:
-        """`/{id}/resolve/{revision}/{path}`."""
+        """`/{id}/resolve/{revision}/{path}`, and the same with `raw`."""
         address = read_resolve(_raw(request))
         redirect = await self._redirect(request, address)
         if redirect is not None:
@@ -164,6 +163,13 @@ class HubRoutes:
         snapshot = await self._snapshot(address)
         paths, expand = _form(request.headers.get("content-type", ""), await read_body(request, MAX_FORM))
         return await self._json(snapshot, lambda: views.paths_info_view(snapshot, paths, expand=expand))
+
+    async def _commits(self, address: HubAddress) -> Response:
+        snapshot = await self._snapshot(address)
+        commits = views.commits_view(snapshot)
+        response = await self._json(snapshot, lambda: commits)
+        response.headers["X-Total-Count"] = str(len(commits))
+        return response
 
     async def _json(self, snapshot: Snapshot, view: Callable[[], object]) -> Response:
         """Return `view()` as JSON; runs in a thread, because an artifact may have 100,000 files."""

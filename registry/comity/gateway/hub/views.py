@@ -29,6 +29,9 @@ KINDS: Final = ("models", "datasets", "spaces", "kernels")
 PREFIXES: Final = KINDS[1:]
 VIEWS: Final = ("revision", "tree", "paths-info", "refs", "commits", "auth-check")
 RESOLVE: Final = "resolve"
+RAW: Final = "raw"
+HEAD: Final = "HEAD"
+"""Git's name of the default branch, which some clients send."""
 MAIN: Final = "main"
 
 
@@ -68,15 +71,16 @@ def read_api(raw: str) -> HubAddress:
 
 
 def read_resolve(raw: str) -> HubAddress:
-    """`/[{kind}/]{id}/resolve/{revision}/{path}`. Raises NotFound (NO-SUCH-ROUTE), Malformed."""
+    """`/[{kind}/]{id}/resolve/{revision}/{path}`, or with `raw`, by which JavaScript clients ask whether a file exists.
+    Raises NotFound (NO-SUCH-ROUTE), Malformed."""
     segments = raw.split("/")[1:]
     prefix = segments[:1] if segments and segments[0] in PREFIXES else []
     segments = segments[len(prefix) :]
-    at = _view_at(segments, (RESOLVE,))
+    at = _view_at(segments, (RESOLVE, RAW))
     if at is None or len(segments) < at + 3:
         raise _no_route()
     head = "/" + "".join(f"{part}/" for part in prefix)
-    return _address(RESOLVE, segments[:at], segments[at + 1 :], head)
+    return _address(segments[at], segments[:at], segments[at + 1 :], head)
 
 
 def _view_at(segments: list[str], views: tuple[str, ...]) -> int | None:
@@ -86,7 +90,8 @@ def _view_at(segments: list[str], views: tuple[str, ...]) -> int | None:
 
 def _address(view: str, name: list[str], rest: list[str], head: str) -> HubAddress:
     repository = "/".join(_decoded(segment) for segment in name)
-    revision = _decoded(rest[0]) if rest and rest[0] else MAIN
+    given = _decoded(rest[0]) if rest else ""
+    revision = MAIN if given in ("", HEAD) else given
     path = _decoded("/".join(rest[1:])).strip("/")
     tail = "".join(f"/{part}" for part in ((view, *rest) if view else ()))
     return HubAddress(view, repository, revision, path, head, tail)
