@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import stat
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from comity.trust.tlog.proof import ROOTS, TlogProof
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate, to_pem
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support.federation import found, introduced, make_home, processes, serving
+from support.federation import found, introduced, make_home, processes, serving, until
 from support.ports import free_port
 
 
@@ -158,6 +159,27 @@ async def test_metrics_are_read_where_the_operator_asked_for_them(tmp_path: Path
         "misbehaviour_proofs",
     ):
         assert f"# TYPE comity_{name}" in text
+
+
+async def test_metrics_tell_the_size_of_the_own_log_and_after_a_restart(tmp_path: Path) -> None:
+    (home,) = found(tmp_path, 1).homes
+    address = f"127.0.0.1:{free_port()}"
+    home.set("listen", metrics=address)
+    async with serving(home):
+        await introduced(home)
+    async with serving(home):
+
+        async def measured() -> bool:
+            try:
+                lines = (await metrics(address)).splitlines()
+            except urllib.error.URLError:
+                return False  # not listening yet
+            sizes = [
+                line.split()[-1] for line in lines if line.startswith(f'comity_log_entries{{origin="{home.origin}"')
+            ]
+            return [float(size) >= 2 for size in sizes] == [True]
+
+        await until(measured, what="the size of the own log")
 
 
 async def test_a_proof_kept_by_an_earlier_run_is_still_told_to_prometheus(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class _Waiting:
 
 def mirror(quotas: Any) -> Any:
     nothing: Any = None
-    return LogMirror(nothing, nothing, nothing, nothing, 5, nothing, nothing, quotas, nothing, nothing)
+    return LogMirror(nothing, nothing, nothing, 5, nothing, nothing, quotas, nothing, nothing)
 
 
 def link(member: Digest) -> Any:

@@ -58,6 +58,7 @@ from comity.wire.tls import Address
 
 TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
 MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
+LOG_SIZES_TIMING: Final = LoopTiming(interval=5.0, deadline=60.0)
 STALE_SECONDS: Final = 7 * 86_400.0
 """Seconds after which an upload or import that was not continued is removed."""
 RECORD_RETENTION: Final = 86_400.0
@@ -90,6 +91,11 @@ class Housekeeping:
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
         supervisor.loop("memory", self._return_memory, MEMORY_TIMING)
+        supervisor.loop("log sizes", self._measure_logs, LOG_SIZES_TIMING)
+
+    async def _measure_logs(self) -> None:
+        for log in await self._ledger.run(self._ledger.tables.logs.all):
+            self._metrics.log_size.labels(log.origin).set(log.size)
 
     async def _return_memory(self) -> None:
         """Large requests leave free memory in the heaps, which would stay when their senders are gone."""

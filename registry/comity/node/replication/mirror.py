@@ -28,7 +28,6 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.node.config import Limits
 from comity.node.members import Membership, PeerKey
-from comity.node.metrics import Metrics
 from comity.node.replication.artifacts import LogTurn, LogTurns
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.link import PeerLink, StartBarrier
@@ -129,7 +128,6 @@ class LogMirror:
         ledger: AsyncLedger,
         pools: Pools,
         membership: Membership,
-        metrics: Metrics,
         interval: float,
         cosigner: CheckpointCosigner,
         misbehaviour: MisbehaviourProofs,
@@ -140,7 +138,6 @@ class LogMirror:
         self._ledger = ledger
         self._pools = pools
         self._membership = membership
-        self._metrics = metrics
         self._interval = interval
         self._cosigner = cosigner
         self._misbehaviour = misbehaviour
@@ -271,7 +268,6 @@ class LogMirror:
 
     async def _advanced(self, head: ShownHead) -> None:
         self._behind_since.pop(head.log, None)
-        self._metrics.log_size.labels(head.origin).set(head.checkpoint.size)
         _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
         await self._on_advance(head.log)
 

@@ -64,7 +64,6 @@ class ReplicationTasks:
             ledger,
             pools,
             membership,
-            metrics,
             interval,
             self.cosigner,
             self.misbehaviour,
