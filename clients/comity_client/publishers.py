@@ -24,6 +24,7 @@ from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.identity import Inception, KeySet, check_inception, sign_inception
+from comity.trust.jurisdictions import check_new_jurisdiction
 from comity.trust.keys import HybridSigner, Signer
 from comity.trust.rotation import KeyState, LogCut, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
@@ -115,6 +116,8 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
 
     Raises Conflict if an identity with that label exists, Malformed, OutOfSpace, Unavailable.
     """
+    if jurisdiction:
+        check_new_jurisdiction(jurisdiction)
     name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     if not name:
         raise Malformed(f"{label[:80]!r} is not a label", why="it must have a letter or a digit")
