@@ -176,7 +176,7 @@ def _measured(chosen: argparse.Namespace) -> list[Record] | None:
     measuring = Measuring(changed, _chosen_mutants(changed, chosen), chosen.jobs, show)
     tests = [str(ROOT / path) for path in chosen.tests]
     settings = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow and not long"]
-    if pytest.main([*settings, "-q", "-s", *tests], plugins=[measuring]):
+    if pytest.main([*settings, "-qq", "-s", *tests], plugins=[measuring]):
         return None
     if failing := measuring.baseline.failed if measuring.baseline else ():
         print("these tests fail without a change:", *failing, sep="\n")
