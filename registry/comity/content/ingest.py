@@ -132,10 +132,17 @@ def _hash_all(files: Mapping[str, Path], workers: int, on_progress: Callable[[in
         with lock:
             on_progress(count)
 
+    def hashed(path: str) -> _Hashed:
+        try:
+            return _hash_file(path, files[path], progress)
+        except BaseException:
+            failed.set()  # here, so that this worker does not begin the next file
+            raise
+
     largest_first = sorted(files, key=lambda path: files[path].lstat().st_size, reverse=True)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ingest")
     try:
-        futures = [pool.submit(_hash_file, path, files[path], progress) for path in largest_first]
+        futures = [pool.submit(hashed, path) for path in largest_first]
         return {file.entry.path: file for file in (future.result() for future in as_completed(futures))}
     except BaseException:
         failed.set()
