@@ -71,7 +71,7 @@ def test_after_a_kill_at_any_step_no_second_body_is_signed_in_the_round(machine:
 
 
 @pytest.mark.slow
-def test_desks_that_are_killed_at_random_and_race_each_other_sign_one_body_a_round(machine: SigningMachine) -> None:
+def test_signers_that_are_killed_at_random_and_race_each_other_sign_one_body_a_round(machine: SigningMachine) -> None:
     dice = random.Random(7)
     for round_ in range(1, 9):
         racing = [

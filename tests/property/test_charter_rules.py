@@ -74,7 +74,7 @@ def decided(said: Sequence[Vote], body: Body) -> bool:
 
 @given(readings, st.randoms(use_true_random=False))
 @settings(max_examples=100)
-def test_a_council_is_the_same_in_any_order_and_however_often_it_hears(said: list[Vote], chance: Random) -> None:
+def test_a_tally_is_the_same_in_any_order_of_votes_and_with_repeated_ones(said: list[Vote], chance: Random) -> None:
     entries = signed(said)
     shuffled = entries + entries[: len(entries) // 2]
     chance.shuffle(shuffled)
@@ -156,7 +156,7 @@ bodies = st.dictionaries(digests, st.binary(max_size=20) | st.sampled_from([body
 
 @given(st.lists(st.tuples(statements, st.sampled_from(FOUR)), max_size=10), bodies, readings)
 @settings(max_examples=100)
-def test_a_council_hears_anything(
+def test_a_tally_takes_any_statements(
     junk: list[tuple[Statement, Seated]], held: dict[Digest, bytes], said: list[Vote]
 ) -> None:
     entries = [sign_statement(statement, person.signer) for statement, person in junk]

@@ -25,7 +25,7 @@ def bare(code: grpc.StatusCode, details: str = "") -> ComityError:
     return from_rpc(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details))
 
 
-def test_every_error_of_the_house_has_a_status_of_its_own() -> None:
+def test_every_error_class_has_a_status_of_its_own() -> None:
     assert set(STATUS) == set(KINDS)
     assert len(set(STATUS.values())) == len(KINDS)
 
