@@ -7,7 +7,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -24,6 +24,20 @@ from comity.trust.charter.votes import adopted_statement, draft_statement, parse
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import Evidence
+from comity.trust.hardware.appraisal import HardwarePins, appraise
+from comity.trust.hardware.certificates import VendorChain
+from comity.trust.hardware.evidence import (
+    KINDS,
+    Attested,
+    Challenge,
+    HardwareEvidence,
+    parse_attested,
+    read_gpu_list,
+    sign_attested,
+)
+from comity.trust.hardware.nvidia import GpuReport
+from comity.trust.hardware.sev_snp import SnpReport
+from comity.trust.hardware.tdx import TdxQuote
 from comity.trust.identity import Inception, check_inception
 from comity.trust.model_signing.bundle import Bundle, ModelStatement
 from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime, parse_roots
@@ -74,8 +88,8 @@ from comity.trust.verify import verify
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import RangeUrl
 from cryptography.utils import CryptographyDeprecationWarning
+from support import hardware, weights
 from support import offers as lending
-from support import weights
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
 from support.model_sig import Authority, certificate_der, posix
@@ -236,6 +250,45 @@ _VOUCHED: Final = sign_vouched(
 )
 
 
+_VENDOR: Final = hardware.vendor()
+_HARDWARE: Final = HardwareEvidence(
+    (hardware.gpu(_VENDOR, bytes(32)), hardware.snp(_VENDOR, bytes(32)), hardware.tdx(_VENDOR, bytes(32)))
+)
+_PINS: Final = HardwarePins(roots=dict.fromkeys(KINDS, (_VENDOR.above[0].der,)))
+_ATTESTED: Final = Attested(
+    _NODE.record.node,
+    Challenge(_GOOD.artifact, _NODE.record.origin, 1, _GOOD.artifact, _NODE.record.node.id),
+    SideObject.of(_HARDWARE.encode()),
+)
+
+
+_REVOCATIONS: Final = (
+    hardware.revocation_list(_VENDOR),
+    hardware.ocsp_response(_VENDOR, hardware.leaf_of(_HARDWARE.devices[0]), responder=hardware.ocsp_responder(_VENDOR)),
+)
+
+
+def _appraise(data: bytes) -> Any:
+    """Whatever evidence is, an appraisal raises nothing at all."""
+    evidence = HardwareEvidence.parse(data)
+    try:
+        appraise(evidence, bytes(32), _PINS, hardware.AT)
+    except ComityError as error:
+        raise AssertionError("appraise raised") from error
+    return evidence
+
+
+def _vendor_chain(data: bytes) -> Any:
+    """A leaf that anybody may have made, under certificates that hold."""
+    return VendorChain.parse_der((data, _VENDOR.der)).check([_VENDOR.above[0].der], hardware.AT)
+
+
+def _revocation(data: bytes) -> Any:
+    """Revocation data may be of anybody: they revoke nothing that their issuer did not."""
+    (result, *_) = appraise(_HARDWARE, bytes(32), replace(_PINS, revocations=(data,)), hardware.AT)
+    return result
+
+
 def _inspect(data: bytes) -> Any:
     """Whatever a file is, a look at it raises nothing at all; what is wrong with it counts as refused here."""
     try:
@@ -264,6 +317,7 @@ PARSERS: Final[dict[str, Target]] = {
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
     "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
     "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
+    "attested": Target(_of_statement(parse_attested), (_payload(sign_attested(_ATTESTED, _NODE.online).line),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),
     "certificate": Target(certificate_key, (_NODE.record.tls,)),
     "charter": Target(Body.parse, (_GOOD.federation.body.data,)),
@@ -278,6 +332,12 @@ PARSERS: Final[dict[str, Target]] = {
     "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
     "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),
+    "gpu-list": Target(read_gpu_list, (hardware.gpu_list(_HARDWARE.devices[0]),)),
+    "hardware-chain": Target(_vendor_chain, (_HARDWARE.devices[0].certificates[0],)),
+    "hardware-evidence": Target(_appraise, (_HARDWARE.encode(),), HardwareEvidence.encode),
+    "hardware-gpu": Target(GpuReport.parse, (_HARDWARE.devices[0].report,)),
+    "hardware-snp": Target(SnpReport.parse, (_HARDWARE.devices[1].report,)),
+    "hardware-tdx": Target(TdxQuote.parse, (_HARDWARE.devices[2].report,)),
     "http-request": Target(parse_request, (_REQUEST,)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
@@ -311,6 +371,7 @@ PARSERS: Final[dict[str, Target]] = {
     "reading": Target(lambda data: parse_vote(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
     "report": Target(VerdictReport.parse, (VerdictReport.of(_GOOD.verdict(), "1.0").encode(),), VerdictReport.encode),
+    "revocation": Target(_revocation, _REVOCATIONS),
     "rotation": Target(_rotate, _ROTATIONS),
     "signed-url": Target(of_text(_URLS.check), _encoded(_URLS.sign(_GOOD.artifact, seconds=9, name="a", peer="b"))),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),

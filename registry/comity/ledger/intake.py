@@ -25,6 +25,7 @@ from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, INTENT, LEFT, RATIFIED
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
+from comity.trust.hardware.evidence import ATTESTED
 from comity.trust.identity import Inception
 from comity.trust.offers.chain import PREDICATES
 from comity.trust.offers.fault_proof import OFFER_FAULT
@@ -44,7 +45,7 @@ OTHER: Final = ""
 """The kind of statements with a predicate that this version does not know."""
 KNOWN_PREDICATES: Final = frozenset(
     {PUBLISHED, OBSERVED, HOLD, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
-    | {CHANGED, GONE, OFFER_FAULT, *PREDICATES}
+    | {ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES}
     | {DRAFT, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
 )
 MAX_FOLDED: Final = 512

@@ -27,6 +27,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.votes import CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, parse_body_statement, parse_vote
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.hardware.evidence import ATTESTED, parse_attested
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.offers.chain import PREDICATES, read_offer_statement
@@ -66,6 +67,7 @@ PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),
     VOUCHED: lambda entry: parse_vouched(entry.statement),
+    ATTESTED: lambda entry: parse_attested(entry.statement),
     DERIVED: lambda entry: parse_derived(entry.statement),
     VERIFIED: lambda entry: Verified.parse(entry.statement),
     OBSERVED: lambda entry: Observed.parse(entry.statement),

@@ -1,0 +1,234 @@
+"""Appraisal of hardware evidence: what the owner's pins, reference values and revocation data say about it.
+
+An appraisal is a list of findings for each device. Each finding passes, fails or is unknown; a device is *verified* if
+its chain, its signature and its challenge pass and nothing fails, *failed* if something fails, and *claimed* otherwise:
+without a pinned root nothing can be said. What an attester leaves out is unknown and fails nothing. The appraisal does
+not say where a machine is, or that the attester did not relay the challenge to another machine. Source: RFC 9334.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.hardware.certificates import VendorChain, check_revocation
+from comity.trust.hardware.evidence import KINDS, SEV_SNP, TDX, Device, HardwareEvidence
+from comity.trust.hardware.nvidia import GpuReport
+from comity.trust.hardware.sev_snp import SnpReport
+from comity.trust.hardware.tdx import TdxQuote
+
+State: TypeAlias = Literal["pass", "fail", "unknown"]
+DeviceState: TypeAlias = Literal["verified", "claimed", "failed"]
+_REQUIRED: Final = ("chain", "signature", "challenge")
+
+
+@dataclass(frozen=True, slots=True)
+class HardwarePins:
+    """What the owner trusts.
+
+    Attributes:
+        roots: certificates (DER) of vendors, by kind of evidence.
+        reference: for a kind of evidence, the accepted values of facts by name, such as {"driver": {"550.90.07"}}.
+        revocations: revocation lists and OCSP responses (DER), from any source.
+    """
+
+    roots: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    reference: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    revocations: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AppraisalRow:
+    """One row of an appraisal: `name` passes, fails or is unknown, because of `text`."""
+
+    name: str
+    state: State
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceResult:
+    """The appraisal of one device.
+
+    Attributes:
+        device: SHA-256 of the leaf certificate; empty if the evidence has none that can be read.
+        facts: what the report states, by name; verified only as far as `state` says.
+    """
+
+    kind: str
+    device: Digest | None
+    facts: tuple[tuple[str, str], ...]
+    findings: tuple[AppraisalRow, ...]
+
+    @property
+    def state(self) -> DeviceState:
+        if any(finding.state == "fail" for finding in self.findings):
+            return "failed"
+        passed = {finding.name for finding in self.findings if finding.state == "pass"}
+        return "verified" if passed.issuperset(_REQUIRED) else "claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A parsed report in the terms that all kinds share."""
+
+    report: SnpReport | TdxQuote | GpuReport
+    chain: VendorChain
+    challenge: bytes
+    facts: tuple[tuple[str, str], ...]
+    debuggable: bool
+
+    def verify_signature(self, path: VendorChain) -> None:
+        if isinstance(self.report, TdxQuote):
+            self.report.verify()
+        else:
+            self.report.verify(path)
+
+
+def appraise(evidence: HardwareEvidence, nonce: bytes, pins: HardwarePins, at: int) -> tuple[DeviceResult, ...]:
+    """Appraise each device by itself; one device's fault says nothing about the others.
+
+    Args:
+        nonce: 32 bytes, the challenge that the devices had to sign.
+        at: the time at which chains and revocation data are judged, POSIX seconds; the owner's, not the attester's.
+
+    Raises nothing: what is malformed is a failed finding.
+    """
+    results = tuple(_appraise_device(device, nonce, pins, at) for device in evidence.devices)
+    return _mark_repeated(results)
+
+
+def _appraise_device(device: Device, nonce: bytes, pins: HardwarePins, at: int) -> DeviceResult:
+    try:
+        parsed = _parse(device)
+    except ComityError as error:
+        return DeviceResult(device.kind, None, (), (AppraisalRow("evidence", "fail", str(error)),))
+    findings = [*_chain_findings(device.kind, parsed, pins, at), _challenge_finding(parsed, nonce)]
+    if parsed.debuggable:
+        findings.append(
+            AppraisalRow("isolation", "fail", "the host may debug the machine, so nothing in it is confidential")
+        )
+    findings += _reference_findings(parsed.facts, pins.reference.get(device.kind, {}))
+    return DeviceResult(device.kind, parsed.chain.leaf_digest, parsed.facts, tuple(findings))
+
+
+def _chain_findings(kind: str, parsed: _Parsed, pins: HardwarePins, at: int) -> list[AppraisalRow]:
+    roots = pins.roots.get(kind, ())
+    if not roots:
+        unpinned = AppraisalRow("chain", "unknown", f"no root for {kind} is pinned")
+        return [unpinned, _signature_finding(parsed, parsed.chain)]
+    try:
+        path = parsed.chain.check(roots, at)
+    except ComityError as error:
+        return [AppraisalRow("chain", "fail", str(error)), _signature_finding(parsed, parsed.chain)]
+    root = path.certificates[-1].subject.rfc4514_string()[:100]
+    chain = AppraisalRow("chain", "pass", f"{len(path.certificates)} certificates, up to the pinned {root}")
+    return [chain, _signature_finding(parsed, path), _revocation_finding(path, pins.revocations, at)]
+
+
+def _signature_finding(parsed: _Parsed, path: VendorChain) -> AppraisalRow:
+    try:
+        parsed.verify_signature(path)
+    except ComityError as error:
+        return AppraisalRow("signature", "fail", str(error))
+    return AppraisalRow("signature", "pass", "the report is signed by the key of the leaf certificate")
+
+
+def _revocation_finding(path: VendorChain, data: Sequence[bytes], at: int) -> AppraisalRow:
+    try:
+        found = check_revocation(path, data, at)
+    except ComityError as error:
+        return AppraisalRow("revocation", "fail", str(error))
+    if found.state == "stale":
+        return AppraisalRow("revocation", "unknown", f"{found.text}; newer data are due")
+    return AppraisalRow("revocation", "pass" if found.state == "good" else "unknown", found.text)
+
+
+def _challenge_finding(parsed: _Parsed, nonce: bytes) -> AppraisalRow:
+    if parsed.challenge == nonce + bytes(len(parsed.challenge) - len(nonce)):
+        return AppraisalRow("challenge", "pass", "made for this challenge")
+    return AppraisalRow("challenge", "fail", "made for another challenge: it may be old, or of another offer")
+
+
+def _reference_findings(
+    facts: Sequence[tuple[str, str]], reference: Mapping[str, frozenset[str]]
+) -> list[AppraisalRow]:
+    if not reference:
+        return [AppraisalRow("reference values", "unknown", "no reference values at hand")]
+    stated = dict(facts)
+    findings = []
+    for name, accepted in sorted(reference.items()):
+        value = stated.get(name)
+        state: State = "unknown" if value is None else "pass" if value in accepted else "fail"
+        text = {
+            "unknown": f"the report does not state {name}",
+            "pass": f"{name} {value} is a reference value",
+            "fail": f"{name} {value} is no reference value",
+        }[state]
+        findings.append(AppraisalRow(f"reference {name}", state, text))
+    return findings
+
+
+def _mark_repeated(results: tuple[DeviceResult, ...]) -> tuple[DeviceResult, ...]:
+    """Fail each device that the same evidence states a second time."""
+    seen: set[Digest] = set()
+    marked = []
+    for result in results:
+        if result.device is not None and result.device in seen:
+            twice = AppraisalRow("device", "fail", "the same device is stated twice")
+            result = DeviceResult(result.kind, result.device, result.facts, (*result.findings, twice))
+        elif result.device is not None:
+            seen.add(result.device)
+        marked.append(result)
+    return tuple(marked)
+
+
+def device_digests(evidence: HardwareEvidence) -> frozenset[Digest]:
+    """The devices that evidence names, by SHA-256 of their leaf certificates. What is malformed names none.
+
+    Two offers that name one device offer it twice. This is so even if nothing else of the evidence is verified.
+    """
+    found = set()
+    for device in evidence.devices:
+        if device.certificates:
+            found.add(sha256(device.certificates[0]))
+        else:
+            try:
+                found.add(_parse(device).chain.leaf_digest)
+            except ComityError:
+                continue
+    return frozenset(found)
+
+
+def _parse(device: Device) -> _Parsed:
+    """Raises Malformed (HARDWARE-EVIDENCE)."""
+    assert device.kind in KINDS  # `Device.read` refuses others
+    if device.kind == TDX:
+        quote = TdxQuote.parse(device.report)
+        return _Parsed(quote, quote.chain, quote.report_data, _tdx_facts(quote), quote.debuggable)
+    chain = VendorChain.parse_der(device.certificates)
+    if device.kind == SEV_SNP:
+        snp = SnpReport.parse(device.report)
+        return _Parsed(snp, chain, snp.report_data, _snp_facts(snp), snp.debuggable)
+    gpu = GpuReport.parse(device.report)
+    return _Parsed(gpu, chain, gpu.nonce, _gpu_facts(gpu), False)
+
+
+def _snp_facts(report: SnpReport) -> tuple[tuple[str, str], ...]:
+    tcb = tuple((f"{part} version", version) for part, version in report.tcb)
+    return (("measurement", report.measurement.hex()), ("chip", report.chip_id.hex()[:32]), *tcb)
+
+
+def _tdx_facts(quote: TdxQuote) -> tuple[tuple[str, str], ...]:
+    registers = tuple((f"RTMR{index}", value.hex()) for index, value in enumerate(quote.rtmr))
+    module = ("TDX module version", quote.tcb_svn.hex())
+    enclave = (("QE signer", quote.qe_signer.hex()), ("QE version", str(quote.qe_svn)))
+    return (("MRTD", quote.mr_td.hex()), *registers, module, *enclave)
+
+
+def _gpu_facts(report: GpuReport) -> tuple[tuple[str, str], ...]:
+    digest = sha256(b"".join(bytes([index]) + value for index, value in sorted(report.measurements.items())))
+    return (*report.versions.items(), ("measurements", digest))

@@ -1,0 +1,138 @@
+"""Real evidence of AMD, Intel and NVIDIA hardware, and what each tampering turns it into.
+
+The samples are those of google/go-sev-guest, google/go-tdx-guest and NVIDIA's nvtrust and attestation-sdk; they lie
+beside the repository and are not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
+from comity.trust.hardware.certificates import load_pem
+from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence, read_gpu_list
+from cryptography.hazmat.primitives.serialization import Encoding
+from support.hardware import AT, flipped
+from support.shared import shared
+
+
+def sample(name: str) -> bytes:
+    return shared(f"vectors/attestation/{name}").read_bytes()
+
+
+def certificates(name: str) -> tuple[bytes, ...]:
+    return tuple(each.public_bytes(Encoding.DER) for each in load_pem(sample(name)))
+
+
+def snp() -> Device:
+    ask, _ = certificates("amd-milan-ask-ark.pem")
+    return Device(SEV_SNP, sample("sev-snp-report.bin"), (sample("sev-vcek.der"), ask))
+
+
+def quote(version: int) -> Device:
+    """The sample of version 4 is followed by a line of text that says that it is there for a test."""
+    return Device(TDX, sample(f"tdx-quote-v{version}.bin").partition(b"\nextra bytes")[0])
+
+
+def gpu(name: str) -> Device:
+    return Device(NVIDIA, bytes.fromhex(sample(f"nv-{name}-report.hex").decode()), certificates(f"nv-{name}-chain.txt"))
+
+
+@dataclass(frozen=True)
+class Sample:
+    device: Callable[[], Device]
+    challenge: slice
+    signature: slice
+    """Parts of the report."""
+
+
+SAMPLES = {
+    "SEV-SNP": Sample(snp, slice(0x50, 0x90), slice(0x2A0, 0x330)),
+    "TDX 4": Sample(lambda: quote(4), slice(48 + 520, 48 + 584), slice(636, 700)),
+    "TDX 5": Sample(lambda: quote(5), slice(54 + 520, 54 + 584), slice(706, 770)),
+    "Hopper": Sample(lambda: gpu("hopper"), slice(4, 36), slice(-96, None)),
+    "Blackwell": Sample(lambda: gpu("blackwell"), slice(4, 36), slice(-96, None)),
+}
+each_sample = pytest.mark.parametrize("of", SAMPLES.values(), ids=SAMPLES)
+
+
+def pins() -> HardwarePins:
+    return HardwarePins(
+        roots={
+            SEV_SNP: certificates("amd-milan-ask-ark.pem")[1:],
+            TDX: certificates("intel-sgx-root.pem"),
+            NVIDIA: certificates("nv-device-root.pem"),
+        }
+    )
+
+
+def appraised(device: Device, nonce: bytes, at: int = AT) -> DeviceResult:
+    (result,) = appraise(HardwareEvidence((device,)), nonce, pins(), at)
+    return result
+
+
+def failed(result: DeviceResult) -> set[str]:
+    """The SEV-SNP sample is of a guest that may be debugged, and says so."""
+    return {finding.name for finding in result.findings if finding.state == "fail"} - {"isolation"}
+
+
+@each_sample
+def test_a_sample_verifies_under_its_vendors_root(of: Sample) -> None:
+    device = of.device()
+    result = appraised(device, device.report[of.challenge])
+    assert {f.name for f in result.findings if f.state == "pass"} == {"chain", "signature", "challenge"}
+    assert failed(result) == set()
+    assert all(value for _, value in result.facts)
+
+
+@each_sample
+def test_a_sample_with_a_changed_bit_is_refused(of: Sample) -> None:
+    """One bit in each 16 bytes of what is signed, and in each byte of the signature."""
+    device = of.device()
+    nonce = device.report[of.challenge]
+    end = of.signature.start % len(device.report)
+    places = [*range(0, end, 16), *range(len(device.report))[of.signature]]
+    for offset in places:
+        assert failed(appraised(flipped(device, offset, offset % 8), nonce)) & {"signature", "evidence"}, offset
+
+
+@each_sample
+def test_a_sample_with_another_challenge_is_refused(of: Sample) -> None:
+    assert failed(appraised(of.device(), bytes(32))) == {"challenge"}
+
+
+@each_sample
+def test_a_truncated_or_overlong_sample_is_refused(of: Sample) -> None:
+    device = of.device()
+    for report in (device.report[:-1], device.report[:100], b"", device.report + b"x"):
+        assert failed(appraised(replace(device, report=report), bytes(32))) == {"evidence"}
+
+
+@each_sample
+def test_a_sample_before_its_certificates_is_refused(of: Sample) -> None:
+    device = of.device()
+    assert failed(appraised(device, device.report[of.challenge], at=1_500_000_000)) == {"chain"}
+
+
+def test_a_leaf_of_another_gpu_is_refused() -> None:
+    hopper, blackwell = gpu("hopper"), gpu("blackwell")
+    mixed = replace(hopper, certificates=blackwell.certificates)
+    assert failed(appraised(mixed, hopper.report[4:36])) == {"signature"}
+
+
+def test_the_facts_are_those_that_the_vendors_tools_print() -> None:
+    facts = dict(appraised(gpu("hopper"), bytes(32)).facts)
+    assert facts["VBIOS"].startswith("96.00.")
+    assert dict(appraised(snp(), bytes(32)).facts)["microcode version"] == "68"
+
+
+@pytest.mark.parametrize(("name", "gpus"), [("", 1), ("-4gpus", 4), ("-cert-hold", 1)])
+def test_a_vendors_list_of_gpus_is_read_and_every_gpu_verified(name: str, gpus: int) -> None:
+    """The certificate on hold verifies too: only revocation data, which is not at hand, shows the hold."""
+    evidence = read_gpu_list(sample(f"nv-hopper-evidence{name}.json"))
+    results = appraise(evidence, evidence.devices[0].report[4:36], pins(), AT)
+    assert [result.state for result in results] == ["verified"] * gpus
+    assert len({result.device for result in results}) == gpus
+    assert all(f.state == "unknown" for result in results for f in result.findings if f.name == "revocation")

@@ -1,0 +1,225 @@
+"""Evidence of made-up devices under a made-up vendor, for tests of formats and appraisal without samples of others."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from comity.trust.encoding import b64encode
+from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AT: Final = 1_795_000_000
+"""November 2026."""
+NOW: Final = datetime.datetime.fromtimestamp(AT, datetime.UTC)
+DAY: Final = datetime.timedelta(days=1)
+CHIP_ID: Final = bytes(range(64))
+TCB: Final = bytes([2, 0, 0, 0, 0, 0, 5, 200])
+_SNP_EXTENSIONS: Final = {"4": CHIP_ID} | {
+    oid: bytes([2, 1, value]) if value < 128 else bytes([2, 2, 0, value])
+    for oid, value in (("3.1", 2), ("3.2", 0), ("3.3", 5), ("3.8", 200))
+}
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """A certificate and its key; `above` is empty for a root."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    above: tuple[Issuer, ...] = ()
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """Leaf first, without the root."""
+        return tuple(issuer.der for issuer in (self, *self.above)[:-1])
+
+
+def issue(
+    name: str,
+    above: Issuer | None = None,
+    *,
+    ca: bool = True,
+    path_length: int | None = None,
+    curve: ec.EllipticCurve | None = None,
+    valid: tuple[datetime.datetime, datetime.datetime] = (NOW - 1000 * DAY, NOW + 1000 * DAY),
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+) -> Issuer:
+    """A certificate with a new key; a root if nobody is above it."""
+    key = ec.generate_private_key(curve or ec.SECP384R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
+    builder = builder.issuer_name(above.certificate.subject if above else subject)
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(valid[0]).not_valid_after(valid[1])
+    if ca:
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical=critical)
+    made = builder.sign(above.key if above else key, hashes.SHA384())
+    return Issuer(made, key, (above, *above.above) if above else ())
+
+
+def vendor(name: str = "Vendor") -> Issuer:
+    """An authority for devices, under a root."""
+    return issue(f"{name} CA", issue(f"{name} root"))
+
+
+def _signed(key: ec.EllipticCurvePrivateKey, message: bytes, algorithm: hashes.HashAlgorithm) -> tuple[int, int]:
+    return decode_dss_signature(key.sign(message, ec.ECDSA(algorithm)))
+
+
+def gpu(above: Issuer, nonce: bytes, *, driver: str = "550.90.07", leaf: Issuer | None = None) -> Device:
+    """A GPU with three measurements."""
+    leaf = leaf or issue("GPU", above, ca=False)
+    record = b"".join(
+        bytes([i, 1]) + (51).to_bytes(2, "little") + bytes([1, 48, 0]) + bytes([i] * 48) for i in (1, 2, 3)
+    )
+    opaque = _item(3, driver.encode() + b"\0") + _item(6, bytes.fromhex("009f009601")) + _item(99, b"unknown")
+    message = bytes([0x11, 0xE0, 1, 0xFF]) + nonce + b"\0" + bytes([0x11, 0x60, 0, 0, 3])
+    message += len(record).to_bytes(3, "little") + record + bytes(32) + len(opaque).to_bytes(2, "little") + opaque
+    r, s = _signed(leaf.key, message, hashes.SHA384())
+    return Device(NVIDIA, message + r.to_bytes(48, "big") + s.to_bytes(48, "big"), leaf.chain)
+
+
+def gpu_list(device: Device) -> bytes:
+    """The list that NVIDIA's tools write, of one GPU."""
+    pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in device.certificates)
+    item = {
+        "arch": "HOPPER",
+        "certificate": b64encode(pem),
+        "evidence": b64encode(device.report),
+        "nonce": device.report[4:36].hex(),
+    }
+    return json.dumps([item]).encode()
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return kind.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value
+
+
+def snp(above: Issuer, nonce: bytes, *, policy: int = 0x30000) -> Device:
+    """A machine with SEV-SNP, whose VCEK is for the chip `CHIP_ID` and the TCB `TCB`."""
+    extensions = [
+        (x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.3.6.1.4.1.3704.1.{oid}"), value), False)
+        for oid, value in _SNP_EXTENSIONS.items()
+    ]
+    leaf = issue("VCEK", above, ca=False, extensions=extensions)
+    message = bytearray(0x2A0)
+    message[0:16] = (2).to_bytes(4, "little") + bytes(4) + policy.to_bytes(8, "little")
+    message[0x34] = 1
+    message[0x50:0x90] = nonce + bytes(32)
+    message[0x90:0xC0] = b"m" * 48
+    message[0x180:0x188] = TCB
+    message[0x1A0:0x1E0] = CHIP_ID
+    r, s = _signed(leaf.key, bytes(message), hashes.SHA384())
+    report = bytes(message) + r.to_bytes(72, "little") + s.to_bytes(72, "little")
+    return Device(SEV_SNP, report + bytes(1184 - len(report)), leaf.chain)
+
+
+def tdx(above: Issuer, nonce: bytes, *, version: int = 4, attributes: int = 0) -> Device:
+    """A trust domain; its PCK is a leaf of `above`."""
+    pck, attestation = issue("PCK", above, ca=False, curve=ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    body = bytearray(584 if version == 4 else 648)
+    body[120:128] = attributes.to_bytes(8, "little")
+    body[136:184] = b"t" * 48
+    body[520:584] = nonce + bytes(32)
+    typed = b"" if version == 4 else (3).to_bytes(2, "little") + len(body).to_bytes(4, "little")
+    header = version.to_bytes(2, "little") + (2).to_bytes(2, "little") + (0x81).to_bytes(4, "little") + bytes(40)
+    message = header + typed + bytes(body)
+    point = attestation.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    auth = b"auth"
+    qe_report = bytes(320) + hashlib.sha256(point + auth).digest() + bytes(32)
+    pem = b"".join(each.certificate.public_bytes(Encoding.PEM) for each in (pck, *pck.above))
+    chain = (5).to_bytes(2, "little") + len(pem).to_bytes(4, "little") + pem
+    certified = qe_report + _raw(pck.key, qe_report) + len(auth).to_bytes(2, "little") + auth + chain
+    data = (
+        _raw(attestation, message)
+        + point
+        + (6).to_bytes(2, "little")
+        + len(certified).to_bytes(4, "little")
+        + certified
+    )
+    return Device(TDX, message + len(data).to_bytes(4, "little") + data)
+
+
+def _raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    r, s = _signed(key, message, hashes.SHA256())
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+def revocation_list(
+    issuer: Issuer,
+    revoked: Sequence[x509.Certificate] = (),
+    *,
+    made: datetime.datetime = NOW - DAY,
+    due: datetime.datetime = NOW + 30 * DAY,
+    reason: x509.ReasonFlags | None = x509.ReasonFlags.certificate_hold,
+    signer: Issuer | None = None,
+) -> bytes:
+    """A list (DER) of `issuer`, signed by `signer` if it is another."""
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
+    builder = builder.last_update(made).next_update(due)
+    for certificate in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(made)
+        if reason is not None:
+            entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign((signer or issuer).key, hashes.SHA384()).public_bytes(Encoding.DER)
+
+
+def ocsp_response(
+    issuer: Issuer,
+    certificate: x509.Certificate,
+    status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
+    *,
+    made: datetime.datetime = NOW - DAY,
+    due: datetime.datetime = NOW + DAY,
+    responder: Issuer | None = None,
+) -> bytes:
+    """A response (DER) about `certificate`, signed by its issuer or by a responder."""
+    revoked = status == ocsp.OCSPCertStatus.REVOKED
+    builder = ocsp.OCSPResponseBuilder().add_response(
+        cert=certificate,
+        issuer=issuer.certificate,
+        algorithm=hashes.SHA256(),
+        cert_status=status,
+        this_update=made,
+        next_update=due,
+        revocation_time=made if revoked else None,
+        revocation_reason=x509.ReasonFlags.certificate_hold if revoked else None,
+    )
+    signer = responder or issuer
+    builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, signer.certificate)
+    if responder is not None:
+        builder = builder.certificates([responder.certificate])
+    return builder.sign(signer.key, hashes.SHA384()).public_bytes(Encoding.DER)
+
+
+def ocsp_responder(issuer: Issuer) -> Issuer:
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
+    return issue("responder", issuer, ca=False, extensions=[(usage, False)])
+
+
+def leaf_of(device: Device) -> x509.Certificate:
+    return x509.load_der_x509_certificate(device.certificates[0])
+
+
+def flipped(device: Device, offset: int, bit: int = 0) -> Device:
+    """The device with one bit of its report changed."""
+    report = bytearray(device.report)
+    report[offset] ^= 1 << bit
+    return replace(device, report=bytes(report))
