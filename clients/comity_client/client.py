@@ -34,6 +34,7 @@ from comity_client.diff import ComparedArtifact, Differences, compare_sides, com
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence import inspect
 from comity_client.evidence.resolve import Resolution
+from comity_client.hardware_pins import HardwarePinStore
 from comity_client.home import Home
 from comity_client.lineage import (
     Derivation,
@@ -621,7 +622,12 @@ class Client:
 
     def offers(self) -> OfferClient:
         """Return the client for offers, requests and grants of all pinned federations."""
-        return OfferClient(tuple(pin.federation for pin in self._user.trust_store().pins()), self._user.run)
+        pins = tuple(pin.federation for pin in self._user.trust_store().pins())
+        return OfferClient(pins, self._user.run, self._user.hardware_pins().load)
+
+    def hardware_pins(self) -> HardwarePinStore:
+        """Return the owner's pins for hardware evidence."""
+        return self._user.hardware_pins()
 
     def model(self, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
         """Return the memory needs of a model, for `offers.fit.fit`: from a folder, from the copy in a Hub cache, or

@@ -1,6 +1,7 @@
 """The state folder of a user's client, and its lock. Only `ensure` and `exclusive` touch the disk.
 
 trust/         pinned federation files and name bindings: the decisions of the owner
+hardware/      pinned roots of hardware vendors, reference values, revocation data
 memory/        last checkpoints seen, names resolved before, and proofs of misbehaviour
 publishers/    one folder per identity: its key file and its inception line
 blobs/         verified and partial blobs of pulls that are in progress or were refused
@@ -36,6 +37,10 @@ class Home:
     @property
     def trust(self) -> Path:
         return self.root / "trust"
+
+    @property
+    def hardware(self) -> Path:
+        return self.root / "hardware"
 
     @property
     def memory(self) -> Path:

@@ -14,6 +14,7 @@ from comity.trust.names import UPSTREAM
 from comity.trust.policy import Policy
 from comity_client.events import NodeAtFault, OnEvent, ignore_event
 from comity_client.evidence.resolve import Resolution, resolve
+from comity_client.hardware_pins import HardwarePinStore
 from comity_client.home import Home
 from comity_client.pull.destinations import reference_of
 from comity_client.pull.fetch import PlacedPieces
@@ -32,6 +33,9 @@ class User:
 
     def trust_store(self) -> TrustStore:
         return TrustStore(self.home.ensure(self.home.trust))
+
+    def hardware_pins(self) -> HardwarePinStore:
+        return HardwarePinStore(self.home.ensure(self.home.hardware))
 
     def seen_logs(self) -> SeenLogs:
         return SeenLogs(self.home.ensure(self.home.memory))

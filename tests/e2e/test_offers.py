@@ -24,6 +24,8 @@ from comity.wire.client import NodeClient
 from comity.wire.offer import GrantQuery
 from comity_cli.lab.lab import Lab
 from comity_client.session import operator_socket
+from cryptography.hazmat.primitives.serialization import Encoding
+from support import hardware
 from support.officers import Document, Officer, together, wait_for
 
 pytestmark = pytest.mark.slow
@@ -57,6 +59,14 @@ class Fair:
         posted = self.lender.act("offer", "post", file)
         self.posted = str(posted["line"])
         return str(posted["chain"])
+
+    def another_offer(self) -> str:
+        """A second offer of Zurich: the id of its chain."""
+        text = (self.folder / "offer.toml").read_text("utf-8")
+        file = self.folder / "second.toml"
+        file.write_text(text, "utf-8")
+        fill(file, title="Four more nodes")
+        return str(self.lender.act("offer", "post", file)["chain"])
 
     @cached_property
     def loan(self) -> str:
@@ -281,3 +291,45 @@ def test_what_is_given_back_returns_to_the_offer(fair: Fair) -> None:
     fair.reaches(fair.loan, "released")
     assert left > 0
     assert fair.seen["remaining"] == [before + left]
+
+
+def test_attested_machines_are_verified_by_a_reader_and_no_gpu_is_offered_twice(fair: Fair) -> None:
+    """Four GPUs of one offer; then one of them in a second offer. The reader asks a federation in which it has no
+    seat, and pins the vendor's root by itself."""
+    maker = hardware.vendor()
+    gpus = [hardware.issue(f"GPU {number}", maker, ca=False) for number in range(4)]
+
+    def attest(chain: str, leaves: list[hardware.Issuer]) -> Document:
+        challenge, evidence = fair.folder / "challenge.json", fair.folder / "gpus.json"
+        made = fair.lender.comity("offer", "challenge", chain[:12], "--dir", fair.lender.home, "--out", challenge)
+        nonce = bytes.fromhex(made["nonce"])
+        evidence.write_bytes(hardware.gpu_list(*(hardware.gpu(maker, nonce, leaf=leaf) for leaf in leaves)))
+        return fair.lender.act("offer", "attest", "--challenge", challenge, "--evidence", evidence)
+
+    def seen(chain: str, wanted: str) -> Document:
+        def newest() -> list[Document]:
+            shown: list[Document] = fair.reader.comity("offer", "show", chain[:12])["hardware"]
+            return shown
+
+        wait_for(lambda: [each["state"] for each in newest()[:1]] == [wanted], f"the evidence to be {wanted}")
+        return newest()[0]
+
+    attested = attest(fair.chain, gpus)
+    unpinned = seen(fair.chain, "claimed")
+    assert (unpinned["line"], len(unpinned["devices"])) == (attested["line"], 4)
+    root = fair.folder / "root.pem"
+    root.write_bytes(maker.above[0].certificate.public_bytes(Encoding.PEM))
+    fair.reader.comity("trust", "hardware", "pin", "nvidia-gpu", root, "--yes")
+    verified = seen(fair.chain, "verified")
+    assert verified["order"]["state"] == "pass"
+    listed = fair.reader.comity("offer", "ls", "--attested")["offers"]
+    assert [each["chain"] for each in listed] == [fair.chain]
+
+    second = fair.another_offer()
+    attest(second, gpus[:1])
+    assert seen(second, "failed")["also_in"] == [fair.chain]
+    assert seen(fair.chain, "failed")["also_in"] == [second]
+    old = fair.lender.refused(
+        "offer", "attest", "--challenge", fair.folder / "challenge.json", "--tdx", fair.folder / "gpus.json"
+    )
+    assert old["code"] == "HARDWARE-UNTRUSTED", old

@@ -95,16 +95,19 @@ def gpu(above: Issuer, nonce: bytes, *, driver: str = "550.90.07", leaf: Issuer 
     return Device(NVIDIA, message + r.to_bytes(48, "big") + s.to_bytes(48, "big"), leaf.chain)
 
 
-def gpu_list(device: Device) -> bytes:
-    """The list that NVIDIA's tools write, of one GPU."""
+def gpu_list(*devices: Device) -> bytes:
+    """The list that NVIDIA's tools write, of some GPUs."""
+    return json.dumps([_listed(device) for device in devices]).encode()
+
+
+def _listed(device: Device) -> dict[str, str]:
     pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in device.certificates)
-    item = {
+    return {
         "arch": "HOPPER",
         "certificate": b64encode(pem),
         "evidence": b64encode(device.report),
         "nonce": device.report[4:36].hex(),
     }
-    return json.dumps([item]).encode()
 
 
 def _item(kind: int, value: bytes) -> bytes:

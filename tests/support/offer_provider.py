@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from comity.content import fault
+from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Seat
+from comity.node.offers.attester import HardwareAttester
 from comity.node.offers.controller import GrantReconciler
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.own_chains import RecordWriter
@@ -59,8 +61,13 @@ class GrantingNode:
         signer = NodeSigner(NODE.record, NODE.online)
         self.index = OfferIndex(self.async_ledger, self._pools, membership, 1)  # of others' logs
         writer = RecordWriter(self.async_ledger, membership, signer, self._clock, self.compose)
-        self.provider = OfferProvider(membership, writer, self.index)
+        store = FolderStore(self.folder / "blobs")
+        attester = HardwareAttester(self.async_ledger, self._pools, store, signer, self.index, self._append)
+        self.provider = OfferProvider(membership, writer, self.index, attester)
         self.clock = GrantReconciler(self._clock, self.provider, self.index)
+
+    async def _append(self, line: bytes) -> int:
+        raise AssertionError("these tests log no hardware evidence")
 
     def _clock(self) -> float:
         return float(self.now)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise, device_digests
+from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise, signed_devices
 from comity.trust.hardware.certificates import VendorChain, check_revocation
 from comity.trust.hardware.evidence import (
     KINDS,
@@ -159,10 +159,11 @@ def test_one_malformed_device_says_nothing_about_the_others() -> None:
     assert [result.state for result in results] == ["failed", "verified"]
 
 
-def test_the_devices_of_two_offers_are_compared_by_their_leaf_certificates() -> None:
-    one, two = HardwareEvidence((GPU, QUOTE)), HardwareEvidence((gpu(CA, NONCE), QUOTE))
-    assert device_digests(one) & device_digests(two) == {appraised(QUOTE).device}
-    assert device_digests(HardwareEvidence((replace(QUOTE, report=b"x"),))) == frozenset()
+def test_a_device_counts_as_offered_twice_only_if_it_signed_both_challenges() -> None:
+    mine = HardwareEvidence((GPU, QUOTE))
+    assert signed_devices(mine, NONCE) == {appraised(GPU).device, appraised(QUOTE).device}
+    assert signed_devices(mine, bytes(32)) == frozenset()  # copied from another offer
+    assert signed_devices(HardwareEvidence((replace(QUOTE, report=b"x"),)), NONCE) == frozenset()
 
 
 def chain(*above: Issuer) -> VendorChain:

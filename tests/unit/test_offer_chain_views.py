@@ -40,7 +40,7 @@ def market(stall: Stall, *bundles: OfferBundle) -> OfferClient:
     def nobody(work: object) -> Any:
         raise AssertionError("no node is to be asked")
 
-    return OfferClient((stall.federation,), nobody, known, offline=True)
+    return OfferClient((stall.federation,), nobody, known=known, offline=True)
 
 
 def test_a_chain_with_a_proof_of_its_newest_record_is_proven(stall: Stall) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from comity.content import durable
-from comity.trust.errors import Conflict
+from comity.trust.errors import Conflict, Untrusted
 from comity.verifier import read_bounded
 
-from comity_cli.command import Group, client, examples, output
+from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FILE, out_option
-from comity_cli.offers import rendering
+from comity_cli.offers import evidence, rendering
 from comity_cli.offers.arguments import offer_query
-from comity_cli.offers.context import OfferContext, now, provider_options, reading_options, recording_options
+from comity_cli.offers.context import (
+    PROVIDER_HOME,
+    OfferContext,
+    now,
+    provider_options,
+    reading_options,
+    recording_options,
+)
 from comity_cli.offers.requests import request_allocations, request_options
+from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer
@@ -122,14 +131,18 @@ def post(file: Path, **options: Any) -> None:
     type=click.Choice(["", "slurm", "kubernetes", "skypilot", "ssh"]),
     help="Only for this engine.",
 )
+@click.option("--attested", is_flag=True, help="Only with hardware evidence that is verified here.")
 @click.option("--closed", is_flag=True, help="Include offers that are over, withdrawn or faulty.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number.")
 @reading_options
-def ls(closed: bool, limit: int, **options: Any) -> None:
+def ls(closed: bool, limit: int, attested: bool, **options: Any) -> None:
     """List offers from all reachable nodes, also if their provider does not answer. Each chain is computed again here:
     *proven* means that its newest record is proven to be in the provider's log, *claimed* that there is no proof."""
     out, context = output(), OfferContext(bundles=options.pop("bundles"), offline=options.pop("offline"))
     found, more = context.offer_client.offers(offer_query(closed=closed, **options), limit)
+    if attested:
+        hardware = context.offer_client.attestations(found, now())
+        found = [seen for seen in found if [each.state for each in hardware[seen.view.state.chain][:1]] == ["verified"]]
     rows = [
         (
             seen.view.state.chain[:12],
@@ -162,6 +175,8 @@ def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -
     printed, context = output(), OfferContext(bundles=bundles, offline=offline)
     seen = context.offer(offer)
     rendering.show_offer(printed, seen, now())
+    attestations = context.attestations(seen)
+    evidence.show_attestations(printed, attestations)
     for digest, grant_state in seen.view.state.grants.items():
         printed.say(f"  {'pact' if grant_state.grant.pact else 'grant'} {digest[:12]}  {grant_state.state}, to "
                     f"{seen.view.identities.name(grant_state.grant.grantee)}")  # fmt: skip
@@ -172,8 +187,68 @@ def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -
         seen.view.bundle.write(out, f"comity offer show {out.name} --offline")
         printed.done(f"{out}: its lines and proofs")
     grants = [rendering.grant_json(seen.view, grant_state) for grant_state in seen.view.state.grants.values()]
-    printed.document("offer", {**rendering.offer_json(seen), "grants": grants, "next": next_command})
+    hardware = [evidence.attestation_json(each) for each in attestations]
+    printed.document(
+        "offer", {**rendering.offer_json(seen), "hardware": hardware, "grants": grants, "next": next_command}
+    )
     printed.hint(next_command)
+
+
+@examples("comity offer challenge 9f2c41aa --dir node-ch", "comity offer challenge 9f2c41aa --out challenge.json")
+@command.command("challenge", short_help="Make the nonce that hardware evidence has to sign.")
+@click.argument("offer", metavar="OFFER")
+@out_option("challenge.json")
+@PROVIDER_HOME
+def challenge(offer: str, target: Path, home: Path) -> None:
+    """Write a challenge for your OFFER, with the newest checkpoint of your node's log. Give its nonce to the vendor's
+    tool at each machine, then run `comity offer attest`. Nothing is logged."""
+    out, context = output(), OfferContext(home=home)
+    made = context.offer_client.challenge(context.offer(offer), context.socket)
+    document = evidence.challenge_json(made)
+    durable.write_file(target, json.dumps(document, indent=1).encode() + b"\n", mode=0o644, point="offer")
+    out.done(f"{target}: a challenge after entry {made.size} of {made.origin}")
+    out.fact("nonce", made.nonce.hex())
+    out.document("offer-challenge", {"file": str(target), **document})
+    file, where = shlex.quote(str(target)), shlex.quote(str(home))
+    out.hint(f"comity offer attest --challenge {file} --evidence FILE --dir {where}")
+
+
+@examples(
+    "comity offer attest --challenge challenge.json --evidence gpus.json --dir node-ch",
+    "comity offer attest --challenge challenge.json --snp report.bin chain.pem --dir node-ch",
+)
+@command.command("attest", short_help="Log hardware evidence of an offer's machines.")
+@click.option("--challenge", "file", required=True, type=FILE, help="The file of `comity offer challenge`.")
+@click.option("--evidence", "lists", multiple=True, type=FILE, help="GPU evidence, as NVIDIA's tools write it (JSON).")
+@click.option("--snp", multiple=True, type=(FILE, FILE), metavar="REPORT CHAIN",
+              help="SEV-SNP report, and its VCEK and authorities in PEM.")  # fmt: skip
+@click.option("--tdx", multiple=True, type=FILE, metavar="QUOTE", help="A TDX quote.")
+@click.option("--yes", is_flag=True, help="Log it without a question.")
+@PROVIDER_HOME
+def attest(file: Path, lists: Sequence[Path], snp: Sequence[tuple[Path, Path]], tdx: Sequence[Path], yes: bool,
+           home: Path) -> None:  # fmt: skip
+    """Log evidence that vendors' firmware signed over the challenge. Everybody can appraise it by roots of their own
+    choice; it shows the certificates of your devices to everybody, for ever."""
+    from comity.trust.hardware.appraisal import appraise
+    from comity.wire.offer import Attest
+
+    if not (lists or snp or tdx):
+        raise click.UsageError("give the evidence: --evidence, --snp or --tdx")
+    out, context, made = output(), OfferContext(home=home), evidence.read_challenge(file)
+    found = evidence.read_evidence(lists, snp, tdx)
+    for device in appraise(found, made.nonce, client().hardware_pins().load(), now()):
+        wrong = [row for row in device.findings if row.state == "fail"]
+        if wrong:
+            raise Untrusted(f"{device.kind}: the evidence fails", why=f"{wrong[0].name}: {wrong[0].text}",
+                            hint="comity offer challenge OFFER, and take the evidence again",
+                            code="HARDWARE-UNTRUSTED")  # fmt: skip
+    socket = context.socket
+    agree(f"Log evidence of {plural(len(found.devices), 'device')} publicly, for ever?", yes=yes)
+    action = Attest(made.subject, made.size, made.root, found.encode())
+    entry, index = context.offer_client.attest(action, socket)
+    out.done(f"logged: entry {index}, proven by a checkpoint")
+    out.document("offer-attested", {"offer": made.subject, "line": entry.digest, "index": index})
+    out.hint(f"comity offer show {made.subject[:12]}")
 
 
 @examples("comity offer withdraw 9f2c41aa --dir node-ch --text 'the machines are broken'")

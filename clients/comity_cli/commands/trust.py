@@ -13,6 +13,7 @@ from comity.verifier import read_bounded
 from comity_cli.charter.rendering import changes_json, show_changes
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
+from comity_cli.hardware import hardware
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 @click.group(cls=Group, name="trust", short_help="Pin a federation, and see what is pinned.")
 def command() -> None:
     """Decide whom to trust. Pins are local files; no server, charter or peer can change them."""
+
+
+command.add_command(hardware)
 
 
 @examples("comity trust pin federation.json", "comity trust pin", "comity trust pin other-branch.json --branch")

@@ -22,6 +22,7 @@ from comity_cli.files import FILE, FOLDER, NEW_FILE
 if TYPE_CHECKING:
     from comity.trust.encoding import Digest
     from comity.wire.offer import OfferAction
+    from comity_client.offers.attestation import OfferAttestation
     from comity_client.offers.bundle import OfferBundle
     from comity_client.offers.offer_client import FoundChain, FoundGrant, OfferClient, ProviderRecord, SentStatement
     from comity_client.offers.signer import OfferSigner
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=PartyStatement | Usage)
 LINE: Final = "LINE"
+MAX_COMPARED: Final = 100
+"""Other offers in which the devices of one are looked for."""
 PROVIDER_HOME: Final = click.option(
     "--dir", "home", type=FOLDER, default=Path(), help="Home of the node that lends. Default: the current folder."
 )
@@ -97,6 +100,16 @@ class OfferContext:
         """The offer that `name` selects: the first digits of its id, or a bundle file. Raises NotFound."""
         offer_client, digits = self._resolve(name)
         return offer_client.offer(digits)
+
+    def attestations(self, seen: FoundChain) -> tuple[OfferAttestation, ...]:
+        """The hardware evidence of an offer, compared with that of other offers."""
+        from comity.wire.offer import OfferQuery
+
+        compared = [seen]
+        if not self.offline:
+            others, _ = self.offer_client.offers(OfferQuery(), MAX_COMPARED)
+            compared += [other for other in others if other.view.state.chain != seen.view.state.chain]
+        return self.offer_client.attestations(compared, now())[seen.view.state.chain]
 
     def grant(self, name: str) -> FoundGrant:
         """The grant that `name` selects, as for `offer`. Raises NotFound."""

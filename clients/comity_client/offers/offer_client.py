@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256, short
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.hardware.appraisal import HardwarePins
+from comity.trust.hardware.evidence import Challenge
 from comity.trust.offers.amounts import Usage
 from comity.trust.offers.chain import GrantState, LocatedStatement
 from comity.trust.offers.records import (
@@ -32,6 +35,7 @@ from comity.wire.messages import LocatedEntry
 from comity.wire.offer import (
     AnswerDefault,
     Approve,
+    Attest,
     GrantQuery,
     GrantStatus,
     OfferAction,
@@ -41,6 +45,7 @@ from comity.wire.offer import (
     Reject,
 )
 from comity_client.events import ignore_event
+from comity_client.offers.attestation import OfferAttestation, fetch_attestations, make_challenge
 from comity_client.offers.bundle import OfferBundle, PlacedLine
 from comity_client.offers.views import (
     CLAIMED,
@@ -233,12 +238,14 @@ class OfferClient:
     """Offers and grants for one user. Created by `Client.market`.
 
     Attributes:
+        hardware: reads the owner's pins for hardware evidence.
         known: lines and proofs from bundle files.
         offline: ask no node; use only `known`.
     """
 
     pins: tuple[Federation, ...]
     run: RunInSession
+    hardware: Callable[[], HardwarePins] = HardwarePins
     known: OfferBundle = field(default_factory=OfferBundle)
     offline: bool = False
 
@@ -332,6 +339,39 @@ class OfferClient:
 
         return self.run(work)
 
+    def challenge(self, seen: FoundChain, socket: str) -> Challenge:
+        """The challenge for an offer of the node behind `socket`. Raises Untrusted, Unavailable."""
+        provider = seen.view.provider
+        if provider is None:
+            raise Untrusted("no challenge", why=seen.view.why, hint="comity trust show", code="NOT-PROVEN")
+
+        async def work(session: Session) -> Challenge:
+            async with open_uplink(session, socket) as uplink:
+                return await make_challenge(uplink.client, seen.view.state.offer.id, provider)
+
+        return self.run(work)
+
+    def attest(self, action: Attest, socket: str) -> tuple[Entry, int]:
+        """Log hardware evidence at the provider's own node; returns the entry and its index once a checkpoint proves
+        it. Raises Refused, NotFound, Malformed, Unavailable (NO-PROOF)."""
+
+        async def work(session: Session) -> tuple[Entry, int]:
+            async with open_uplink(session, socket) as uplink:
+                located = (await uplink.client.offers.allocate(action))[-1]
+                entry = parse_entry(located.line)
+                await _wait_until_proven(uplink.client, entry, located.origin)
+                return entry, located.index
+
+        return self.run(work)
+
+    def attestations(self, found: Sequence[FoundChain], at: int) -> dict[Digest, tuple[OfferAttestation, ...]]:
+        """The newest hardware evidence of these offers, by chain, appraised by the owner's pins as of `at`, POSIX
+        seconds. A device that is in two of these offers fails in both."""
+        if self.offline:
+            return {seen.view.state.chain: () for seen in found}
+        pins = self.hardware()
+        return self.run(lambda session: fetch_attestations(session, [seen.view for seen in found], pins, at))
+
     def identities(self) -> IdentityResolver:
         """Resolver for the pinned federations and the bundle files."""
         return IdentityResolver(self.pins, self.known.entries)
@@ -385,16 +425,36 @@ async def _wait_for_proof(client: NodeClient, entry: Entry, origin: str) -> Offe
 
     A node reads its own log shortly after the write. Raises Unavailable (NO-PROOF) after PROOF_TIMEOUT.
     """
-    chain, ends = entry.statement.subjects[0].digest, asyncio.get_running_loop().time() + PROOF_TIMEOUT
+    chain = entry.statement.subjects[0].digest
+
+    async def read() -> OfferBundle | None:
+        lines = await client.offers.get(chain)
+        proofs = await client.proofs(entry.digest, origin)
+        if not proofs or all(item.line != entry.line for item in lines):
+            return None
+        placed = (PlacedLine(item.line, item.origin, item.index) for item in lines)
+        return OfferBundle(tuple(placed), tuple((entry.digest, item.proof) for item in proofs))
+
+    return await _poll(read, entry, origin)
+
+
+async def _wait_until_proven(client: NodeClient, entry: Entry, origin: str) -> None:
+    """Poll until a checkpoint of the node's log covers the entry. Raises Unavailable (NO-PROOF)."""
+
+    async def read() -> bool | None:
+        return bool(await client.proofs(entry.digest, origin)) or None
+
+    await _poll(read, entry, origin)
+
+
+async def _poll(read: Callable[[], Awaitable[T | None]], entry: Entry, origin: str) -> T:
+    """What `read` returns, once it is not None; NotFound counts as None. Raises Unavailable (NO-PROOF)."""
+    ends = asyncio.get_running_loop().time() + PROOF_TIMEOUT
     while True:
-        try:
-            lines = await client.offers.get(chain)
-            proofs = await client.proofs(entry.digest, origin)
-        except NotFound:
-            lines, proofs = (), ()
-        if proofs and any(item.line == entry.line for item in lines):
-            placed = (PlacedLine(item.line, item.origin, item.index) for item in lines)
-            return OfferBundle(tuple(placed), tuple((entry.digest, item.proof) for item in proofs))
+        with suppress(NotFound):
+            found = await read()
+            if found is not None:
+                return found
         if asyncio.get_running_loop().time() > ends:
             why = f"no checkpoint of {origin} covers {short(entry.digest)} after {PROOF_TIMEOUT:g} s"
             raise Unavailable(

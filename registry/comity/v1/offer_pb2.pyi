@@ -284,6 +284,7 @@ class AllocateRequest(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
+    ATTEST_FIELD_NUMBER: _builtins.int
     post: _builtins.bytes
     """An offer document, in its one spelling."""
     redeem: _builtins.bytes
@@ -300,6 +301,8 @@ class AllocateRequest(_message.Message):
     def answer(self) -> Global___Answer: ...
     @_builtins.property
     def report(self) -> Global___Report: ...
+    @_builtins.property
+    def attest(self) -> Global___Attest: ...
     def __init__(
         self,
         *,
@@ -311,12 +314,13 @@ class AllocateRequest(_message.Message):
         release: _builtins.bytes = ...,
         answer: Global___Answer | None = ...,
         report: Global___Report | None = ...,
+        attest: Global___Attest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "answer", b"answer", "approve", b"approve", "post", b"post", "redeem", b"redeem", "reject", b"reject", "release", b"release", "report", b"report", "withdraw", b"withdraw"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "answer", b"answer", "approve", b"approve", "attest", b"attest", "post", b"post", "redeem", b"redeem", "reject", b"reject", "release", b"release", "report", b"report", "withdraw", b"withdraw"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "answer", b"answer", "approve", b"approve", "post", b"post", "redeem", b"redeem", "reject", b"reject", "release", b"release", "report", b"report", "withdraw", b"withdraw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "answer", b"answer", "approve", b"approve", "attest", b"attest", "post", b"post", "redeem", b"redeem", "reject", b"reject", "release", b"release", "report", b"report", "withdraw", b"withdraw"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_act: _TypeAlias = _typing.Literal["post", "withdraw", "approve", "reject", "redeem", "release", "answer", "report"]  # noqa: Y015
+    _WhichOneofReturnType_act: _TypeAlias = _typing.Literal["post", "withdraw", "approve", "reject", "redeem", "release", "answer", "report", "attest"]  # noqa: Y015
     _WhichOneofArgType_act: _TypeAlias = _typing.Literal["act", b"act"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_act) -> _WhichOneofReturnType_act | None: ...
 
@@ -448,6 +452,38 @@ class Report(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
+
+@_typing.final
+class Attest(_message.Message):
+    """Hardware evidence of an offer's machines, for a challenge that names a checkpoint of this node's log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFER_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    offer: _builtins.bytes
+    size: _builtins.int
+    root: _builtins.bytes
+    """Root hash of the log's first `size` entries, 32 bytes."""
+    evidence: _builtins.bytes
+    """A document comity/hardware-evidence/v1, at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        offer: _builtins.bytes = ...,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        evidence: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "offer", b"offer", "root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attest: _TypeAlias = Attest  # noqa: Y015
 
 @_typing.final
 class Allocation(_message.Message):

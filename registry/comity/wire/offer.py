@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.hardware.evidence import MAX_EVIDENCE
 from comity.trust.offers.offer import MAX_BYTES, MAX_SLICES, MAX_TIME, SliceAllocation, Window
 from comity.trust.offers.records import MAX_TEXT
 from comity.v1 import offer_pb2, types_pb2
@@ -168,7 +169,18 @@ class UsageReport:
     text: str = ""
 
 
-OfferAction: TypeAlias = Post | Withdraw | Approve | Reject | Redeem | Release | AnswerDefault | UsageReport
+@dataclass(frozen=True, slots=True)
+class Attest:
+    """Log hardware evidence (`comity.trust.hardware.evidence`) of an offer's machines, for the challenge that names the
+    first `size` entries of the node's log, with this `root`."""
+
+    offer: Digest
+    size: int
+    root: Digest
+    evidence: bytes
+
+
+OfferAction: TypeAlias = Post | Withdraw | Approve | Reject | Redeem | Release | AnswerDefault | UsageReport | Attest
 
 
 def encode_offer_query(query: OfferQuery) -> offer_pb2.SearchOffersRequest:
@@ -298,6 +310,14 @@ def encode_action(action: OfferAction) -> offer_pb2.AllocateRequest:
     if isinstance(action, AnswerDefault):
         answer = offer_pb2.Answer(default_line=encode_digest(action.default), text=action.text)
         return offer_pb2.AllocateRequest(answer=answer)
+    if isinstance(action, Attest):
+        attest = offer_pb2.Attest(
+            offer=encode_digest(action.offer),
+            size=action.size,
+            root=encode_digest(action.root),
+            evidence=action.evidence,
+        )
+        return offer_pb2.AllocateRequest(attest=attest)
     report = offer_pb2.Report(
         grant=encode_digest(action.grant),
         amounts=action.amounts,
@@ -358,6 +378,12 @@ def _report(message: offer_pb2.AllocateRequest) -> OfferAction:
     return UsageReport(read_digest(report.grant), amounts, window, _long_text(report.text))
 
 
+def _attest(message: offer_pb2.AllocateRequest) -> OfferAction:
+    attest = message.attest
+    size, evidence = read_integer(attest.size, "size"), read_data(attest.evidence, "evidence", MAX_EVIDENCE)
+    return Attest(read_digest(attest.offer), size, read_digest(attest.root), evidence)
+
+
 _ACTION_DECODERS: Final[Mapping[str, Callable[[offer_pb2.AllocateRequest], OfferAction]]] = {
     "post": lambda message: Post(read_data(message.post, "offer", MAX_BYTES)),
     "withdraw": _withdraw,
@@ -367,6 +393,7 @@ _ACTION_DECODERS: Final[Mapping[str, Callable[[offer_pb2.AllocateRequest], Offer
     "release": lambda message: Release(read_digest(message.release)),
     "answer": _answer,
     "report": _report,
+    "attest": _attest,
 }
 
 

@@ -11,6 +11,7 @@ import structlog
 
 from comity.node.home import OpenedHome
 from comity.node.offers.admission import OfferAdmission
+from comity.node.offers.attester import HardwareAttester
 from comity.node.offers.index import FaultPublisher, FaultyChain, OfferIndex
 from comity.node.offers.own_chains import RecordWriter
 from comity.node.offers.provider import OfferProvider
@@ -108,7 +109,8 @@ class OfferController:
         self._interval = home.config.replication.interval_seconds
         self.index = OfferIndex(ledger, home.pools, membership, home.config.limits.offer_lines_per_origin)
         writer = RecordWriter(ledger, membership, signer, home.clock, own_log.compose)
-        self.provider = OfferProvider(membership, writer, self.index)
+        attester = HardwareAttester(ledger, home.pools, home.store, signer, self.index, own_log.append)
+        self.provider = OfferProvider(membership, writer, self.index, attester)
         self.admission = OfferAdmission(ledger, membership, self.index)
         self._reconciler = GrantReconciler(home.clock, self.provider, self.index)
         self._fault_publisher = FaultPublisher(ledger, home.metrics, signer, own_log)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from comity.node.members import Membership
+from comity.node.offers.attester import HardwareAttester
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.own_chains import (
     Made,
@@ -44,7 +45,18 @@ from comity.trust.offers.records import (
     Withdrawn,
 )
 from comity.wire.messages import LocatedEntry
-from comity.wire.offer import AnswerDefault, Approve, OfferAction, Post, Redeem, Reject, Release, UsageReport, Withdraw
+from comity.wire.offer import (
+    AnswerDefault,
+    Approve,
+    Attest,
+    OfferAction,
+    Post,
+    Redeem,
+    Reject,
+    Release,
+    UsageReport,
+    Withdraw,
+)
 
 MAX_CANDIDATES: Final = 8
 """Maximum statements to verify when some may be forged. Statements that are already verified come first."""
@@ -55,10 +67,13 @@ _S = TypeVar("_S")
 class OfferProvider:
     """Performs actions on this node's offers and grants. The only writer of its chains."""
 
-    def __init__(self, membership: Membership, writer: RecordWriter, index: OfferIndex) -> None:
+    def __init__(
+        self, membership: Membership, writer: RecordWriter, index: OfferIndex, attester: HardwareAttester
+    ) -> None:
         self._membership = membership
         self._writer = writer
         self._index = index
+        self._attester = attester
 
     async def perform(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
         """Perform an operator's action; returns the entries, the record last.
@@ -79,6 +94,8 @@ class OfferProvider:
             return await self.release(action.grant)
         if isinstance(action, AnswerDefault):
             return await self.answer(action)
+        if isinstance(action, Attest):
+            return await self._attester.attest(action)
         return await self.report(action)
 
     async def post(self, offer: Offer) -> tuple[LocatedEntry, ...]:

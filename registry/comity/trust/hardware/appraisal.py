@@ -67,8 +67,16 @@ class DeviceResult:
     def state(self) -> DeviceState:
         if any(finding.state == "fail" for finding in self.findings):
             return "failed"
-        passed = {finding.name for finding in self.findings if finding.state == "pass"}
-        return "verified" if passed.issuperset(_REQUIRED) else "claimed"
+        return "verified" if self._passed.issuperset(_REQUIRED) else "claimed"
+
+    @property
+    def signed_challenge(self) -> bool:
+        """Whether the leaf's key signed the challenge, whoever issued the leaf."""
+        return self._passed.issuperset(("signature", "challenge"))
+
+    @property
+    def _passed(self) -> set[str]:
+        return {finding.name for finding in self.findings if finding.state == "pass"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,21 +194,14 @@ def _mark_repeated(results: tuple[DeviceResult, ...]) -> tuple[DeviceResult, ...
     return tuple(marked)
 
 
-def device_digests(evidence: HardwareEvidence) -> frozenset[Digest]:
-    """The devices that evidence names, by SHA-256 of their leaf certificates. What is malformed names none.
+def signed_devices(evidence: HardwareEvidence, nonce: bytes) -> frozenset[Digest]:
+    """The devices that signed this challenge, by SHA-256 of their leaf certificates, under any root.
 
-    Two offers that name one device offer it twice. This is so even if nothing else of the evidence is verified.
+    Two offers that name one device offer it twice. Evidence that somebody copied from another offer counts for nothing,
+    since its devices signed the other challenge.
     """
-    found = set()
-    for device in evidence.devices:
-        if device.certificates:
-            found.add(sha256(device.certificates[0]))
-        else:
-            try:
-                found.add(_parse(device).chain.leaf_digest)
-            except ComityError:
-                continue
-    return frozenset(found)
+    results = appraise(evidence, nonce, HardwarePins(), 0)
+    return frozenset(result.device for result in results if result.device is not None and result.signed_challenge)
 
 
 def _parse(device: Device) -> _Parsed:

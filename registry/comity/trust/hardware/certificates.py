@@ -93,6 +93,15 @@ class VendorChain:
         """SHA-256 of the leaf certificate: the same in two offers means one device."""
         return sha256(self.leaf.public_bytes(Encoding.DER))
 
+    @property
+    def leaf_name(self) -> str:
+        """The leaf's subject, at most 100 printable characters."""
+        return _name(self.leaf)
+
+    @property
+    def leaf_pem(self) -> bytes:
+        return self.leaf.public_bytes(Encoding.PEM)
+
     def to_der(self) -> tuple[bytes, ...]:
         return tuple(each.public_bytes(Encoding.DER) for each in self.certificates)
 
@@ -135,6 +144,28 @@ def load_pem(text: bytes) -> tuple[x509.Certificate, ...]:
     if len(found) > MAX_CERTIFICATES:
         raise _malformed(f"at most {MAX_CERTIFICATES} certificates are allowed, got {len(found)}")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationData:
+    """What a file with revocation data is: a `list` or a `response`, and who made it, as it claims."""
+
+    kind: Literal["list", "response"]
+    issuer: str
+
+    @classmethod
+    def parse(cls, data: bytes) -> RevocationData:
+        """Read a revocation list or an OCSP response (DER). No signature is checked. Raises Malformed."""
+        lists, responses = _load_revocations([data])
+        if lists:
+            return cls("list", printable(lists[0].issuer.rfc4514_string())[:100])
+        if responses:
+            return cls("response", "an OCSP responder")
+        raise Malformed(
+            "revocation data are malformed",
+            why="expected a certificate revocation list or a successful OCSP response, in DER",
+            code="HARDWARE-EVIDENCE",
+        )
 
 
 def check_revocation(path: VendorChain, data: Sequence[bytes], at: int) -> Revocation:

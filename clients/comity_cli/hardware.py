@@ -1,0 +1,87 @@
+"""`comity trust hardware`: the owner's pins for hardware evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from comity.trust.hardware.evidence import KINDS
+
+from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.files import FILE
+
+
+@examples(
+    "comity trust hardware pin nvidia-gpu nvidia-device-root.pem",
+    "comity trust hardware ls",
+    "comity trust hardware revocation gpu.crl",
+)
+@click.group(cls=Group, name="hardware", short_help="Pin roots of hardware vendors.")
+def hardware() -> None:
+    """Roots under which hardware evidence of offers is accepted. None is pinned unless you do it: a vendor's root is a
+    foreign root, and evidence under other roots is only a claim. `hardware/reference.toml` in your state folder may
+    list accepted versions and measurements; docs/attestation.md says how."""
+
+
+@examples("comity trust hardware pin nvidia-gpu nvidia-device-root.pem")
+@hardware.command("pin", short_help="Pin a vendor's root certificate.")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("file", type=FILE)
+@click.option("--yes", is_flag=True, help="Pin without asking.")
+def pin(kind: str, file: Path, yes: bool) -> None:
+    """Pin the root certificate in FILE (PEM) for one kind of evidence. Compare its digest with one that you got from
+    the vendor another way."""
+    out, pins = output(), client().hardware_pins()
+    shown = pins.read_root(kind, file)
+    out.fact("subject", shown.subject)
+    out.fact("sha256", shown.digest)
+    agree(f"Pin it as a root for {kind}?", yes=yes)
+    root = pins.pin(kind, file)
+    out.done(f"pinned for {kind}: {root.digest}")
+    out.document("hardware-root", {"kind": kind, "digest": root.digest, "subject": root.subject})
+    out.hint("comity offer ls")
+
+
+@examples("comity trust hardware ls", "comity trust hardware ls --json")
+@hardware.command("ls", short_help="List pinned roots.")
+def ls() -> None:
+    """List the pinned roots, and how much revocation data is kept."""
+    out, pins = output(), client().hardware_pins()
+    roots = [root for kind in KINDS for root in pins.roots(kind)]
+    loaded = pins.load()
+    if roots:
+        out.table(("kind", "sha256", "subject"), [(root.kind, root.digest[:16], root.subject) for root in roots])
+    else:
+        out.say("No vendor's root is pinned: all hardware evidence is shown as claimed.")
+        out.hint("comity trust hardware pin nvidia-gpu FILE")
+    out.fact("revocation data", f"{len(loaded.revocations)} files")
+    out.fact("reference values", ", ".join(f"{kind}: {', '.join(facts)}" for kind, facts in loaded.reference.items())
+             or "none")  # fmt: skip
+    out.document(
+        "hardware-pins",
+        {
+            "roots": [{"kind": root.kind, "digest": root.digest, "subject": root.subject} for root in roots],
+            "revocations": len(loaded.revocations),
+            "reference": {k: {n: sorted(v) for n, v in facts.items()} for k, facts in loaded.reference.items()},
+        },
+    )
+
+
+@examples("comity trust hardware unpin 9f2c41aa")
+@hardware.command("unpin", short_help="Remove a pinned root.")
+@click.argument("digest")
+def unpin(digest: str) -> None:
+    """Remove the pinned root whose SHA-256 begins with DIGEST."""
+    root = client().hardware_pins().unpin(digest.removeprefix("sha256:"))
+    output().done(f"no longer pinned for {root.kind}: {root.subject}")
+    output().document("hardware-root", {"kind": root.kind, "digest": None, "subject": root.subject})
+
+
+@examples("comity trust hardware revocation gpu.crl")
+@hardware.command("revocation", short_help="Keep a revocation list or an OCSP response.")
+@click.argument("file", type=FILE)
+def revocation(file: Path) -> None:
+    """Keep revocation data (DER), from any source: what their issuer did not sign has no effect."""
+    found = client().hardware_pins().add_revocation(file)
+    output().done(f"kept: a revocation {found.kind} of {found.issuer}")
+    output().document("hardware-revocation", {"kind": found.kind, "issuer": found.issuer})

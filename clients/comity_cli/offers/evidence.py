@@ -1,0 +1,109 @@
+"""What commands do with hardware evidence of offers: read it from files, and show an appraisal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from comity.trust.encoding import Json, parse_json, short
+from comity.trust.errors import Malformed
+from comity.trust.hardware.certificates import VendorChain, load_pem
+from comity.trust.hardware.evidence import (
+    CHALLENGE_SCHEMA,
+    MAX_EVIDENCE,
+    SEV_SNP,
+    TDX,
+    Device,
+    HardwareEvidence,
+    read_gpu_list,
+)
+from comity.verifier import read_bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from comity.trust.hardware.evidence import Challenge
+    from comity_client.offers.attestation import OfferAttestation
+
+    from comity_cli.output import Output
+
+SIGNS: Final = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKN"}
+
+
+def challenge_json(challenge: Challenge) -> dict[str, Json]:
+    """The challenge as the file of `comity offer challenge`, with its nonce."""
+    document = {"schema": CHALLENGE_SCHEMA, "subject": challenge.subject, **challenge.to_json()}
+    return {**document, "nonce": challenge.nonce.hex()}
+
+
+def read_challenge(file: Path) -> Challenge:
+    """Read the file that `comity offer challenge` wrote. Raises Malformed."""
+    from comity.trust.encoding import Fields
+    from comity.trust.hardware.evidence import Challenge
+
+    fields = Fields(parse_json(read_bounded(file, 4096), limit=4096, what=str(file)), "challenge")
+    fields.constant("schema", CHALLENGE_SCHEMA)
+    subject, nonce = fields.digest("subject"), fields.text("nonce", most=64)
+    challenge = Challenge.read(fields, subject)
+    if challenge.nonce.hex() != nonce:
+        raise Malformed(f"{file} was changed", why="its nonce is not that of its challenge")
+    return challenge
+
+
+def read_evidence(lists: Sequence[Path], snp: Sequence[tuple[Path, Path]], tdx: Sequence[Path]) -> HardwareEvidence:
+    """The devices of GPU lists, of SEV-SNP reports with their certificates, and of TDX quotes. Raises Malformed."""
+    devices: list[Device] = []
+    for file in lists:
+        devices += read_gpu_list(read_bounded(file, MAX_EVIDENCE)).devices
+    for report, certificates in snp:
+        chain = VendorChain(load_pem(read_bounded(certificates, MAX_EVIDENCE))).to_der()
+        devices.append(Device(SEV_SNP, read_bounded(report, MAX_EVIDENCE), chain))
+    devices += [Device(TDX, read_bounded(file, MAX_EVIDENCE)) for file in tdx]
+    return HardwareEvidence.parse(HardwareEvidence(tuple(devices)).encode())
+
+
+def show_attestations(out: Output, found: Sequence[OfferAttestation]) -> None:
+    """Print the newest attestation row by row, and how many older ones there are."""
+    if not found:
+        out.fact("hardware", "no evidence")
+        return
+    newest = found[0]
+    state = {"verified": "verified here", "claimed": "claimed by the provider", "failed": "FAILED"}[newest.state]
+    out.fact("hardware", f"{state}, entry {newest.index} of {newest.attested.challenge.origin}")
+    out.say(f"  {SIGNS[newest.order.state]}  {newest.order.name:14}{newest.order.text}")
+    if newest.missing:
+        out.say(f"  UNKN  evidence      {newest.missing}")
+    for device in newest.devices:
+        name = short(device.device) if device.device else "not read"
+        facts = ", ".join(f"{fact} {value}" for fact, value in device.facts if len(value) <= 24)
+        out.say(f"  {device.kind} {name}" + (f": {facts}" if facts else ""))
+        for row in device.findings:
+            out.say(f"    {SIGNS[row.state]}  {row.name:14}{row.text}")
+    for chain in newest.also_in:
+        out.say(f"  FAIL  device        also in offer {chain[:12]}: one device is offered twice")
+    if len(found) > 1:
+        out.say(f"  {len(found) - 1} older evidence is logged")
+
+
+def attestation_json(found: OfferAttestation) -> dict[str, Any]:
+    """An attestation with everything that its appraisal says."""
+    return {
+        "line": found.line,
+        "index": found.index,
+        "state": found.state,
+        "challenge": found.attested.challenge.to_json(),
+        "evidence": found.attested.evidence.digest,
+        "order": {"state": found.order.state, "text": found.order.text},
+        "missing": found.missing,
+        "also_in": list(found.also_in),
+        "devices": [
+            {
+                "kind": device.kind,
+                "device": device.device,
+                "state": device.state,
+                "facts": dict(device.facts),
+                "rows": [{"name": r.name, "state": r.state, "text": r.text} for r in device.findings],
+            }
+            for device in found.devices
+        ],
+    }

@@ -1,0 +1,147 @@
+"""The owner's pins for hardware evidence: vendor roots, reference values, and revocation data from any source.
+
+roots/<kind>/<sha256>.pem     a pinned root certificate, for one kind of evidence
+revocations/<sha256>.der      a revocation list or an OCSP response; its issuer's signature decides whether it counts
+reference.toml                accepted values, written by hand:
+
+    [nvidia-gpu]
+    driver = ["550.90.07"]
+
+No vendor's root is pinned unless the owner does it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.content import durable
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed, NotFound
+from comity.trust.hardware.appraisal import HardwarePins
+from comity.trust.hardware.certificates import (
+    MAX_REVOCATION,
+    MAX_REVOCATIONS,
+    RevocationData,
+    VendorChain,
+    load_pem,
+)
+from comity.trust.hardware.evidence import KINDS
+from comity.verifier import read_bounded
+
+MAX_ROOTS: Final = 64
+"""Pinned roots of one kind."""
+MAX_REFERENCE: Final = 1 << 20
+MAX_PEM: Final = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedRoot:
+    """A pinned root: its kind of evidence, the SHA-256 of its DER form, and its subject."""
+
+    kind: str
+    digest: Digest
+    subject: str
+    file: Path
+
+
+class HardwarePinStore:
+    """The pins in `folder`, which must exist. Any method may raise OutOfSpace, Unavailable."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read_root(self, kind: str, file: Path) -> PinnedRoot:
+        """What `pin` would pin: the only certificate of a PEM file. Raises Malformed (HARDWARE-EVIDENCE)."""
+        return self._root(kind, _only_certificate(file))
+
+    def pin(self, kind: str, file: Path) -> PinnedRoot:
+        """Pin the only certificate of a PEM file as a root. Raises Malformed (HARDWARE-EVIDENCE)."""
+        if len(self.roots(kind)) >= MAX_ROOTS:
+            why = f"{MAX_ROOTS} roots of {kind} are pinned"
+            raise Malformed(f"{file} cannot be pinned", why=why, hint="comity trust hardware ls")
+        chain = _only_certificate(file)
+        root = self._root(kind, chain)
+        self._write(root.file, chain.leaf_pem)
+        return root
+
+    def unpin(self, digest: str) -> PinnedRoot:
+        """Remove the pinned root whose digest begins with `digest`. Raises NotFound."""
+        found = [root for kind in KINDS for root in self.roots(kind) if root.digest.startswith(digest)]
+        if len(found) != 1 or not digest:
+            why = f"{len(found)} pinned roots match"
+            raise NotFound(f"no pinned root {digest[:80]!r}", why=why, hint="comity trust hardware ls")
+        with durable.disk_errors("the pin was not removed"):
+            found[0].file.unlink()
+        return found[0]
+
+    def add_revocation(self, file: Path) -> RevocationData:
+        """Keep a revocation list or an OCSP response (DER). Raises Malformed (HARDWARE-EVIDENCE)."""
+        data = read_bounded(file, MAX_REVOCATION)
+        found = RevocationData.parse(data)
+        if len(self._files("revocations", "*.der")) >= MAX_REVOCATIONS:
+            why = f"{MAX_REVOCATIONS} files are kept; remove old ones in {self._folder / 'revocations'}"
+            raise Malformed(f"{file} was not kept", why=why)
+        self._write(self._folder / "revocations" / f"{sha256(data)}.der", data)
+        return found
+
+    def roots(self, kind: str) -> tuple[PinnedRoot, ...]:
+        """The pinned roots of one kind. Raises Malformed (HARDWARE-EVIDENCE) if a file was changed."""
+        found = []
+        for file in self._files(f"roots/{kind}", "*.pem"):
+            chain = VendorChain(load_pem(read_bounded(file, MAX_PEM)))
+            if chain.leaf_digest != file.stem:
+                why = "its certificate is not the one that was pinned"
+                raise Malformed(f"{file} was changed", why=why, code="HARDWARE-EVIDENCE")
+            found.append(PinnedRoot(kind, chain.leaf_digest, chain.leaf_name, file))
+        return tuple(found)
+
+    def load(self) -> HardwarePins:
+        """All pins. Raises Malformed."""
+        roots = {kind: tuple(_only_certificate(root.file).to_der()[0] for root in self.roots(kind)) for kind in KINDS}
+        files = self._files("revocations", "*.der")[:MAX_REVOCATIONS]
+        return HardwarePins(roots, self._reference(), tuple(read_bounded(file, MAX_REVOCATION) for file in files))
+
+    def _root(self, kind: str, chain: VendorChain) -> PinnedRoot:
+        target = self._folder / "roots" / kind / f"{chain.leaf_digest}.pem"
+        return PinnedRoot(kind, chain.leaf_digest, chain.leaf_name, target)
+
+    def _reference(self) -> dict[str, dict[str, frozenset[str]]]:
+        file = self._folder / "reference.toml"
+        try:
+            document = tomllib.loads(read_bounded(file, MAX_REFERENCE).decode("utf-8"))
+        except NotFound:
+            return {}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise _bad_reference(file, str(error)) from error
+        for kind, facts in document.items():
+            if kind not in KINDS or not isinstance(facts, dict):
+                raise _bad_reference(file, f"[{kind[:40]}] must be one of {', '.join(KINDS)}")
+            if not all(
+                isinstance(values, list) and all(isinstance(v, str) for v in values) for values in facts.values()
+            ):
+                raise _bad_reference(file, f"[{kind}] must hold lists of strings")
+        return {kind: {name: frozenset(values) for name, values in facts.items()} for kind, facts in document.items()}
+
+    def _files(self, folder: str, pattern: str) -> list[Path]:
+        with durable.disk_errors("the pins were not read"):
+            return sorted((self._folder / folder).glob(pattern))
+
+    def _write(self, file: Path, data: bytes) -> None:
+        with durable.disk_errors(f"{file} was not written"):
+            durable.make_folders(file.parent, mode=0o700)
+        durable.write_file(file, data, mode=0o600, point="trust")
+
+
+def _only_certificate(file: Path) -> VendorChain:
+    certificates = load_pem(read_bounded(file, MAX_PEM))
+    if len(certificates) != 1:
+        why = f"expected one root certificate, found {len(certificates)}"
+        raise Malformed(f"{file} cannot be pinned", why=why, code="HARDWARE-EVIDENCE")
+    return VendorChain(certificates)
+
+
+def _bad_reference(file: Path, why: str) -> Malformed:
+    return Malformed(f"{file} is malformed", why=why, hint=f"undo the last edit of {file}", code="TRUST-SYNTAX")

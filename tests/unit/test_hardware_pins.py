@@ -1,0 +1,135 @@
+"""The owner's pins for hardware evidence, and the files and words of the commands about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from comity.trust.errors import Malformed, NotFound
+from comity.trust.hardware.appraisal import appraise
+from comity.trust.hardware.evidence import HardwareEvidence
+from comity_cli.main import command
+from comity_cli.offers.evidence import challenge_json, read_challenge, read_evidence
+from comity_client.hardware_pins import HardwarePinStore
+from cryptography.hazmat.primitives.serialization import Encoding
+from support import hardware
+from unit.test_hardware_appraisal import CA, CHALLENGE, GPU, NONCE, QUOTE, ROOT, SNP
+
+PEM = ROOT.certificate.public_bytes(Encoding.PEM)
+
+
+@pytest.fixture
+def pins(tmp_path: Path) -> HardwarePinStore:
+    return HardwarePinStore(tmp_path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    file = tmp_path / "root.pem"
+    file.write_bytes(PEM)
+    return file
+
+
+def run(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments, env={"COMITY_HOME": str(home)})
+
+
+def test_evidence_is_verified_by_a_pinned_root_and_claimed_without(pins: HardwarePinStore, root: Path) -> None:
+    def states() -> list[str]:
+        return [each.state for each in appraise(HardwareEvidence((GPU, SNP)), NONCE, pins.load(), hardware.AT)]
+
+    assert states() == ["claimed", "claimed"]
+    pinned = pins.pin("nvidia-gpu", root)
+    assert states() == ["verified", "claimed"]
+    pins.unpin(pinned.digest[:12])
+    assert states() == ["claimed", "claimed"]
+
+
+def test_a_pinned_file_that_was_changed_is_refused(pins: HardwarePinStore, root: Path) -> None:
+    pinned = pins.pin("nvidia-gpu", root)
+    pinned.file.write_bytes(hardware.vendor().above[0].certificate.public_bytes(Encoding.PEM))
+    with pytest.raises(Malformed, match="was changed"):
+        pins.load()
+
+
+@pytest.mark.parametrize("data", [b"", b"no certificate", PEM + PEM])
+def test_a_file_without_exactly_one_certificate_is_not_pinned(pins: HardwarePinStore, root: Path, data: bytes) -> None:
+    root.write_bytes(data)
+    with pytest.raises(Malformed):
+        pins.pin("nvidia-gpu", root)
+    assert pins.roots("nvidia-gpu") == ()
+
+
+@pytest.mark.parametrize("digest", ["", "00"])
+def test_a_root_that_no_digest_names_stays(pins: HardwarePinStore, root: Path, digest: str) -> None:
+    pins.pin("nvidia-gpu", root)
+    with pytest.raises(NotFound):
+        pins.unpin(digest)
+    assert len(pins.roots("nvidia-gpu")) == 1
+
+
+def test_reference_values_and_revocation_data_are_read(pins: HardwarePinStore, root: Path, tmp_path: Path) -> None:
+    pins.pin("nvidia-gpu", root)
+    (tmp_path / "reference.toml").write_text('[nvidia-gpu]\ndriver = ["1", "2"]\n')
+    crl = tmp_path / "held.crl"
+    crl.write_bytes(hardware.revocation_list(CA, [hardware.leaf_of(GPU)]))
+    assert pins.add_revocation(crl).issuer == "CN=Vendor CA"
+    (result,) = appraise(HardwareEvidence((GPU,)), NONCE, pins.load(), hardware.AT)
+    assert [row.name for row in result.findings if row.state == "fail"] == ["revocation", "reference driver"]
+
+
+@pytest.mark.parametrize("text", ["[other]\n", "nvidia-gpu = 1\n", "[nvidia-gpu]\ndriver = 5\n", "[", "\udcff"])
+def test_reference_values_of_another_form_are_refused(pins: HardwarePinStore, tmp_path: Path, text: str) -> None:
+    (tmp_path / "reference.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(Malformed, match=r"reference\.toml"):
+        pins.load()
+
+
+def test_what_is_no_revocation_data_is_not_kept(pins: HardwarePinStore, root: Path) -> None:
+    with pytest.raises(Malformed):
+        pins.add_revocation(root)
+
+
+def test_a_challenge_file_reads_back_and_refuses_a_change(tmp_path: Path) -> None:
+    file = tmp_path / "challenge.json"
+    document: dict[str, Any] = challenge_json(CHALLENGE)
+    file.write_text(json.dumps(document))
+    assert read_challenge(file) == CHALLENGE
+    file.write_text(json.dumps({**document, "size": 8}))
+    with pytest.raises(Malformed, match="was changed"):
+        read_challenge(file)
+
+
+def test_evidence_files_of_every_kind_are_read(tmp_path: Path) -> None:
+    gpus, report, chain, quote = (tmp_path / name for name in ("gpus", "report", "chain", "quote"))
+    gpus.write_bytes(hardware.gpu_list(GPU))
+    report.write_bytes(SNP.report)
+    chain.write_bytes(b"".join(_pem(der) for der in SNP.certificates))
+    quote.write_bytes(QUOTE.report)
+    assert read_evidence([gpus], [(report, chain)], [quote]).devices == (GPU, SNP, QUOTE)
+
+
+def _pem(der: bytes) -> bytes:
+    from cryptography import x509
+
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
+def test_the_commands_pin_list_and_unpin(tmp_path: Path, root: Path) -> None:
+    home = tmp_path / "home"
+    assert "No vendor's root is pinned" in run(home, "trust", "hardware", "ls").output
+    pinned = run(home, "trust", "hardware", "pin", "nvidia-gpu", str(root), "--yes")
+    assert pinned.exit_code == 0, pinned.output
+    listed = json.loads(run(home, "trust", "hardware", "ls", "--json").stdout)
+    assert [each["kind"] for each in listed["roots"]] == ["nvidia-gpu"]
+    assert run(home, "trust", "hardware", "unpin", listed["roots"][0]["digest"][:8]).exit_code == 0
+    assert json.loads(run(home, "trust", "hardware", "ls", "--json").stdout)["roots"] == []
+
+
+def test_a_pin_is_asked_for(tmp_path: Path, root: Path) -> None:
+    asked = run(tmp_path / "home", "trust", "hardware", "pin", "nvidia-gpu", str(root))
+    assert asked.exit_code != 0
+    assert ROOT.certificate.subject.rfc4514_string() in asked.output
