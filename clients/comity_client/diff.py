@@ -436,4 +436,4 @@ def _local_pieces(side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]
     with read_errors(path), path.open("rb") as file:
         _, lengths = piece_lengths(entry.path, file, entry.size)
         file.seek(0)
-        return hash_pieces(file, lengths, lambda _: None)[1]
+        return hash_pieces(file, lengths, lambda _: None).records

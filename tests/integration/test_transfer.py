@@ -11,10 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.transfer.fetch import FetchResult, PartialFile, fetch_file
+from comity.content import chained_hash
+from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.partial import PartialFile
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import PieceRecord
+from comity.trust.chained import INITIAL_STATE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from support.sources import (
@@ -367,3 +370,49 @@ async def test_two_sources_of_one_name_are_two_sources_and_told_apart_where_they
     with pytest.raises(NotFound) as failed:
         await fetch_file(wanted(DATA), [absent, other], into.with_name("second"))
     assert f"node ({absent.key.short}): not here; node ({other.key.short}): not here" in str(failed.value)
+
+
+def chained(data: bytes = DATA) -> WantedFile:
+    """The same pieces by states in the place of hashes."""
+    if chained_hash.ENGINE is None:
+        pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")
+    hashed, values = chained_hash.ENGINE(INITIAL_STATE, 0), []
+    for at in range(0, len(data) - PIECE_SIZE, PIECE_SIZE):
+        hashed.update(data[at : at + PIECE_SIZE])
+        values.append(hashed.state())
+    values.append(hashlib.sha256(data).digest())
+    records = [PieceRecord(record.length, value) for record, value in zip(cut(data), values, strict=True)]
+    return WantedFile(sha256(data), len(data), records, chained=True)
+
+
+async def test_a_chain_proves_pieces_in_any_order_from_many_sources(into: Path) -> None:
+    sources = [MemorySource("a", DATA, pause=0.001), MemorySource("b", DATA), Short("c", DATA)]
+    fetched = await fetch_file(chained(), sources, into, limits=QUICK, jitter=lambda: 0.5)
+    assert into.read_bytes() == DATA
+    assert not named(fetched.dropped)
+    assert fetched.states == [record.sha256 for record in chained().records[:-1]]
+    again = await fetch_file(chained(), [MemorySource("a", DATA)], into, limits=QUICK)
+    assert (again.resumed, named(again.bytes_by_source)) == (len(DATA), {})
+
+
+async def test_a_piece_that_does_not_match_a_chain_ends_it_and_accuses_no_source(into: Path) -> None:
+    health: dict[SourceKey, SourceHealth] = {}
+    liar = Liar("liar", DATA, pieces=[20])
+    with pytest.raises(Untrusted, match="piece 20, from liar") as refusal:
+        await fetch_file(chained(), [liar], into, limits=QUICK, health=health)
+    assert refusal.value.code == "PIECE-INDEX"
+    assert all(found.bad_piece is None for found in health.values())
+    fetched = await fetch([MemorySource("a", DATA)], into)
+    assert fetched.resumed >= 19 * PIECE_SIZE, "right pieces serve under the signed records"
+
+
+async def test_wrong_bytes_that_a_false_chain_allows_do_not_survive_the_signed_records(into: Path) -> None:
+    """The liar also made the states after its own bytes, up to where they must meet the hash of the file."""
+    liar = Liar("liar", DATA, pieces=[5])
+    false = chained(liar.data)
+    records = [*false.records[:-1], chained().records[-1]]
+    with pytest.raises(Untrusted) as refusal:
+        await fetch_file(replace(chained(), records=records), [liar], into, limits=QUICK)
+    assert refusal.value.code == "PIECE-INDEX"
+    fetched = await fetch([MemorySource("a", DATA)], into)
+    assert named(fetched.bytes_by_source)["a"] >= PIECE_SIZE

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from comity.content.blobs import piece_lengths
+from comity.content.chained_hash import FileHash
 from comity.content.ingest import ingest
 from comity.trust.artifact import Manifest, PieceIndex, PieceRecord, encode_records
+from comity.trust.chained import CHAINED_LAYOUT, chained_records
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.names import Name, Reference
@@ -241,9 +243,19 @@ class FakeNode:
         """Hold a release's bytes, and say so in the own log."""
         self.blobs |= release.blobs
         self.records_held |= release.records
+        for digest in {digest for digest, _ in release.records}:
+            self.chain(digest)
         published = release.published
         hold = sign_hold(self.node.record, published.artifact, published.manifest, published.pieces, self.node.online)
         self._append(hold.line)
+
+    def chain(self, digest: Digest) -> None:
+        """Know the chained records of a blob of several pieces."""
+        hashed = FileHash(len(self.blobs[digest]))
+        hashed.update(bytearray(self.blobs[digest]))
+        if hashed.states:
+            made = chained_records(len(self.blobs[digest]), hashed.states, digest)
+            self.records_held[digest, CHAINED_LAYOUT] = encode_records(made)
 
     def _append(self, line: bytes) -> int:
         entry = parse_entry(line)

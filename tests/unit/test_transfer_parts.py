@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
-from comity.transfer.fetch import FileHasher, PartialFile, PieceBuffers
+from comity.transfer.partial import FileHasher, PartialFile, PieceBuffers
 from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PieceRecord

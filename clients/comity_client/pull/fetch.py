@@ -19,10 +19,12 @@ from typing import Final
 
 from comity.content import fault
 from comity.content.blobs import BlobLock
+from comity.content.chained_hash import ENGINE
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of, sources_with_blob
-from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, check_records
+from comity.trust.artifact import PIECE_SIZE, FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, check_records
+from comity.trust.chained import CHAINED_LAYOUT, check_chained
 from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
@@ -31,6 +33,11 @@ from comity.trust.upstream import OBSERVED, Observed
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.gather import fetch_object
 from comity_client.session import NodeSource, Session, https_sources
+
+CHAIN_TIMEOUT: Final = 5.0
+"""Seconds that nodes have to give chained records; without them a file is fetched by the signed index."""
+SECOND_TIMEOUT: Final = 1.0
+"""Seconds that a second node has after the first answer."""
 
 
 class Layouts:
@@ -60,6 +67,29 @@ class Layouts:
         if not usable:
             why = "; ".join(failures) or "no statement names a piece index"
             raise Unavailable(f"no usable piece index for {entry.path}", why=why, code="PIECE-INDEX")
+
+    async def chained(self, entry: FileEntry) -> WantedFile | None:
+        """Return the file as unsigned chained records divide it, so that one hash of each byte proves it; None if it is
+        one piece, if no node gives such records, or if this machine cannot use them.
+
+        A second node is asked too, because false records let a node send wrong bytes that are found only later. If
+        the two differ, one of them lies, and none is used.
+        """
+        if ENGINE is None or entry.size <= PIECE_SIZE:
+            return None
+        found: list[PieceRecord] | None = None
+        asked = self._session.answers(lambda node: node.records(entry.sha256, CHAINED_LAYOUT))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHAIN_TIMEOUT) as limit, aclosing(asked) as offers:
+                async for data in offers:
+                    with contextlib.suppress(Malformed, Untrusted):
+                        records = check_chained(data, size=entry.size, digest=entry.sha256)
+                        if found is not None:
+                            found = records if records == found else None
+                            break
+                        found = records
+                        limit.reschedule(asyncio.get_running_loop().time() + SECOND_TIMEOUT)
+        return None if found is None else WantedFile(entry.sha256, entry.size, found, chained=True)
 
     async def document(self) -> bytes:
         """Return the bytes of the first available index. Raises NotFound, Unavailable."""
@@ -110,6 +140,8 @@ def named_indexes(readings: ParsedClaims, first: Digest | None) -> list[Digest]:
 
 CANDIDATES: Final = 4
 """Maximum number of copies of one piece that are tried."""
+_VARIABLES: Final = 500
+"""Values in one SQLite query; older versions allow 999."""
 
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, "
@@ -144,6 +176,17 @@ class PlacedPieces:
                 "INSERT OR IGNORE INTO pieces (sha256, file, start) VALUES (?, ?, ?)",
                 ((sha256, made.lastrowid, start) for sha256, start in rows),
             )
+
+    def any_of(self, records: Sequence[PieceRecord]) -> bool:
+        """Return whether a place of any of these pieces is recorded, however old."""
+        hashes = [record.sha256 for record in records]
+        with self._transaction() as database:
+            for start in range(0, len(hashes), _VARIABLES):
+                asked = hashes[start : start + _VARIABLES]
+                marks = ", ".join("?" * len(asked))
+                if database.execute(f"SELECT 1 FROM pieces WHERE sha256 IN ({marks}) LIMIT 1", asked).fetchone():
+                    return True
+        return False
 
     def find(self, record: PieceRecord) -> list[tuple[Path, int]]:
         """Return possible places of the piece, as (file, offset)."""
@@ -264,13 +307,13 @@ class PullFetch:
         failure: ComityError = Unavailable(f"{entry.path} cannot be fetched", why="no piece index is known")
         second = await sources_with_blob(self._other_ways, entry.sha256, entry.size)
         sources: list[BlobSource] = [*self._sources, *second]
-        async for want in self._layouts.layouts_of(entry):
+        async for want, records in self._ways(entry):
             try:
                 fetched = await fetch_file(
                     want,
                     sources,
                     self._incoming / entry.sha256,
-                    local=LocalSource(self._local_pieces),
+                    local=None if want.chained else LocalSource(self._local_pieces),
                     limits=self._limits,
                     on_progress=lambda count: self._on_event(Progress(entry.path, count)),
                     health=self._source_health,
@@ -281,9 +324,30 @@ class PullFetch:
                 failure = error
                 continue
             self._done(entry, fetched)
-            self.records[entry.sha256] = want.records
+            self.records[entry.sha256] = records
             return
         raise failure
+
+    async def _ways(self, entry: FileEntry) -> AsyncGenerator[tuple[WantedFile, Sequence[PieceRecord]], None]:
+        """Yield the file as different records divide it, and the records by which later pulls find its pieces.
+
+        Chained records come first, unless pieces may be here already: only plain hashes find them. After a piece that
+        does not match a chain, the records of signed indexes tell which source was wrong.
+        """
+        untried = True
+        async for want in self._layouts.layouts_of(entry):
+            if untried and not await asyncio.to_thread(self._reusable, want):
+                chained = await self._layouts.chained(entry)
+                if chained is not None:
+                    yield chained, want.records
+            untried = False
+            yield want, want.records
+
+    def _reusable(self, want: WantedFile) -> bool:
+        try:
+            return self._placed.any_of(want.records)
+        except Unavailable:
+            return False
 
     def _local_pieces(self, record: PieceRecord) -> list[tuple[Path, int]]:
         try:

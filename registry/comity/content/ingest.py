@@ -1,8 +1,8 @@
 """Ingest: reads a publisher's folder and makes a manifest, piece records and a piece index.
 
 Every byte is read once (the header of a weight file twice, to find its tensors) and hashed twice in that pass: for the
-file and for its piece. Files are hashed in parallel. Within a file of several pieces the two hashes run in parallel
-too, because `hashlib` releases the interpreter lock.
+file, with its states for chained records, and for its piece. Files are hashed in parallel. Within a file of several
+pieces the two hashes run in parallel too, because both release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.blobs import piece_lengths
+from comity.content.chained_hash import FileHash
 from comity.content.durable import disk_errors
 from comity.trust.artifact import (
     MAX_FILES,
@@ -32,6 +33,7 @@ from comity.trust.artifact import (
     check_path,
     records_root,
 )
+from comity.trust.chained import chained_records
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed
 
@@ -161,25 +163,39 @@ def _hash_file(path: str, source: Path, progress: Callable[[int], None]) -> _Has
         layout, lengths = piece_lengths(path, file, before.st_size)
         file.seek(0)
         try:
-            whole, records = hash_pieces(file, lengths, progress)
+            found = hash_pieces(file, lengths, progress)
         except EOFError as error:
             raise _changed(path) from error
         if _version(source.lstat()) != _version(before):
             raise _changed(path)
-    entry = FileEntry(path, before.st_size, whole)
-    return _Hashed(entry, PieceLayout(layout, len(records), records_root(records)), records)
+    entry = FileEntry(path, before.st_size, found.digest)
+    return _Hashed(entry, PieceLayout(layout, len(found.records), records_root(found.records)), found.records)
 
 
-def hash_pieces(
-    file: BufferedReader, lengths: Sequence[int], progress: Callable[[int], None]
-) -> tuple[Digest, list[PieceRecord]]:
-    """The hash of the file and its piece records. Raises EOFError if the file is shorter than its pieces."""
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """The hash of a file, its piece records, and its states for chained records if they are known."""
+
+    digest: Digest
+    records: list[PieceRecord]
+    states: list[bytes] | None
+
+    @property
+    def chained(self) -> list[PieceRecord] | None:
+        """The chained records; None if the states are not known, or the file is one piece, whose record is its hash."""
+        if self.states is None or len(self.records) < 2:
+            return None
+        return chained_records(sum(record.length for record in self.records), self.states, self.digest)
+
+
+def hash_pieces(file: BufferedReader, lengths: Sequence[int], progress: Callable[[int], None]) -> HashedFile:
+    """Hash the file and its pieces. Raises EOFError if the file is shorter than its pieces."""
     if len(lengths) < 2:  # the file is one piece
         data = _read(file, memoryview(bytearray(sum(lengths))))
         only = hashlib.sha256(data)
         progress(len(data))
-        return Digest(only.hexdigest()), [PieceRecord(length, only.digest()) for length in lengths]
-    whole = hashlib.sha256()
+        return HashedFile(Digest(only.hexdigest()), [PieceRecord(length, only.digest()) for length in lengths], None)
+    whole = FileHash(sum(lengths))
     records: list[PieceRecord] = []
     buffers = [bytearray(max(lengths)) for _ in range(_READ_AHEAD)]
     queue: deque[Future[None]] = deque()
@@ -191,7 +207,7 @@ def hash_pieces(
             queue.append(whole_hasher.submit(whole.update, piece))
             records.append(PieceRecord(length, hashlib.sha256(piece).digest()))
             progress(length)
-    return Digest(whole.hexdigest()), records
+    return HashedFile(Digest(whole.digest().hex()), records, whole.states)
 
 
 def _read(file: BufferedReader, piece: memoryview) -> memoryview:

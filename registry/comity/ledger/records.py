@@ -32,6 +32,7 @@ from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.tree import SignedHead, head_at, newest_head
 from comity.trust.artifact import parse_records
+from comity.trust.chained import CHAINED_LAYOUT
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT
@@ -451,6 +452,8 @@ class PieceRecordTable:
             seal = _seal(blob, layout, records)
             row = {"id": number, "blob": blob, "layout": layout, "records": records, "seal": seal}
             connection.execute(insert(schema.piece_records).values(row))
+            if layout == CHAINED_LAYOUT:  # states do not say which other file contains a piece
+                return
             rows, offset = [], 0
             for piece in pieces:
                 rows.append({"sha256": piece.sha256, "record_id": number, "offset": offset, "length": piece.length})

@@ -30,6 +30,7 @@ from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import MAX_MANIFEST, Manifest, PieceIndex, PieceLayout, check_records, encode_records
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_INDEX
+from comity.trust.chained import CHAINED_LAYOUT
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import SideObject, Statement
@@ -338,14 +339,17 @@ class Uploads:
         layout, lengths = piece_lengths(want.path, file, want.size)
         file.seek(0)
         try:
-            found, records = hash_pieces(file, lengths, lambda count: None)
+            found = hash_pieces(file, lengths, lambda count: None)
         except EOFError as error:
             raise Untrusted("fewer bytes than announced", why=short(want.digest), code="DIGEST") from error
-        if found != want.digest:
+        if found.digest != want.digest:
             self._metrics.verify_failures.labels("upload").inc()
-            raise Untrusted("digest does not match", why=f"the bytes hash to {found}", code="DIGEST")
+            raise Untrusted("digest does not match", why=f"the bytes hash to {found.digest}", code="DIGEST")
         if want.path:
-            self._ledger.tables.pieces.store_records(want.digest, want.size, layout, encode_records(records))
+            remember = self._ledger.tables.pieces.store_records
+            remember(want.digest, want.size, layout, encode_records(found.records))
+            if found.chained is not None:
+                remember(want.digest, want.size, CHAINED_LAYOUT, encode_records(found.chained))
 
 
 class _StoredFile(io.RawIOBase):

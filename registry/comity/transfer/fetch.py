@@ -1,199 +1,37 @@
 """Fetches one file from many sources: reads streams, verifies and writes each piece, and resumes earlier tries.
 
-The scheduler decides which source is asked for which piece; this module has the tasks, the clock and the disk.
-
-The partial file is its own journal. Only verified pieces are written, and pieces found in it later are hashed before
-use, so there is no second file that could be torn, stale or about other records, and no fsync per piece: a crash can
-lose pieces but never add bad ones. Holes are skipped where the file system reports them. The whole-file hash is
-computed in file order while pieces arrive, so that no second pass over the disk is needed.
+The scheduler decides which source is asked for which piece; this module has the tasks and the clock. `partial` has the
+disk and the hashes. A source that can be read by blocking calls has a thread for each stream, which receives a piece
+into a buffer, hashes each part while it is in the core's cache, and writes the piece; the event loop only says which
+piece is next. The bytes of another source come over the event loop, and a thread hashes and writes each piece.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import hashlib
 import itertools
-import os
 import random
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-from comity.content import durable, fault
+from comity.transfer.partial import ChainProof, FileHasher, FileProof, PartialFile, PieceBuffers, PieceHash
 from comity.transfer.scheduler import RangeRequest, Schedule, SourceHealth, TransferLimits, WantedFile
-from comity.transfer.sources import BlobSource, LocalSource, RangeStream, SourceKey, names_of
-from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
-
-MAKE_ROOM: Final = "free some space, then run the same command again: it continues from here"
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class PartialFile:
-    """The partial file of `want` at `path`. Blocking; thread-safe. All methods raise OutOfSpace or Unavailable (DISK).
-
-    Each method opens the file itself: a thread that outlives a cancelled transfer then cannot use a descriptor that was
-    closed or reused.
-    """
-
-    def __init__(self, path: Path, want: WantedFile) -> None:
-        self._path = path
-        self._want = want
-
-    def candidate_pieces(self) -> list[int]:
-        """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
-        offsets, claimed = self._want.offsets, list[int]()
-        with self._open(os.O_RDWR | os.O_CREAT) as fd:
-            for start, stop in _extents(fd):
-                first = max(bisect_right(offsets, start) - 1, claimed[-1] + 1 if claimed else 0)
-                claimed.extend(range(first, min(bisect_left(offsets, stop), len(offsets) - 1)))
-        return claimed
-
-    def require_space(self, missing: int) -> None:
-        """Raise OutOfSpace if the disk has less than `missing` bytes free."""
-        with self._open(os.O_RDONLY) as fd:
-            disk = os.fstatvfs(fd)
-        free = disk.f_bavail * disk.f_frsize
-        if disk.f_blocks and free < missing:
-            raise OutOfSpace(
-                f"not enough disk space for {short(self._want.digest)}",
-                why=f"{missing} bytes are missing and {free} bytes are free",
-                hint=MAKE_ROOM,
-            )
-
-    def has_piece(self, piece: int, view: memoryview) -> bool:
-        """Read a piece into `view`; returns whether its hash matches."""
-        return self.read(piece, view) and hashlib.sha256(view).digest() == self._want.records[piece].sha256
-
-    def write_piece(self, piece: int, view: memoryview) -> bytes:
-        """Write `view` at the offset of `piece` if its hash matches. Returns the hash of `view`."""
-        found = hashlib.sha256(view).digest()
-        if found == self._want.records[piece].sha256:
-            with self._open(os.O_WRONLY) as fd:
-                at = self._want.offsets[piece]
-                written = 0
-                while written < len(view):
-                    written += os.pwrite(fd, view[written:], at + written)
-            fault.point("partial.piece")
-        return found
-
-    def read(self, piece: int, view: memoryview) -> bool:
-        """Read a piece into `view`. Returns False if the file ends inside the piece."""
-        with self._open(os.O_RDONLY) as fd:
-            return os.preadv(fd, [view], self._want.offsets[piece]) == len(view)
-
-    def seal(self) -> None:
-        """Truncate the file to its size and sync it. Creates the file if missing, for an empty file."""
-        with self._open(os.O_WRONLY | os.O_CREAT) as fd:
-            os.ftruncate(fd, self._want.size)
-            durable.fsync(fd, point="partial.fsync")
-
-    def discard(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _open(self, flags: int) -> Iterator[int]:
-        try:
-            fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                yield fd
-            finally:
-                os.close(fd)
-        except OSError as error:
-            what = f"the partial file of {short(self._want.digest)} failed"
-            why = f"{error.strerror}, at {self._path}"
-            if error.errno in _FULL:
-                raise OutOfSpace(what, why=why, hint=MAKE_ROOM) from error
-            raise Unavailable(what, why=why, code="DISK") from error
-
-
-def _extents(fd: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the ranges that hold data; the whole file if the file system does not report holes."""
-    stop, size = 0, os.fstat(fd).st_size
-    while stop < size:
-        try:
-            start = os.lseek(fd, stop, os.SEEK_DATA)
-            stop = os.lseek(fd, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            start, stop = stop, size
-        yield start, stop
-
-
-class PieceBuffers:
-    """A fixed number of reusable piece buffers. They give back-pressure: a stream that waits for a buffer does not read
-    further from its source."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self._size = size
-        self._free: list[bytearray] = []
-        self._semaphore = asyncio.Semaphore(count)
-
-    async def take(self) -> bytearray:
-        await self._semaphore.acquire()
-        return self._free.pop() if self._free else bytearray(self._size)
-
-    def give(self, buffer: bytearray) -> None:
-        self._free.append(buffer)
-        self._semaphore.release()
-
-
-class FileHasher:
-    """Hashes pieces in file order as they become verified.
-
-    A buffer is kept until it is hashed if its piece extends the verified prefix of the file, or is less than `ahead`
-    pieces beyond it. Pieces of the prefix do not depend on a source; `ahead` plus the open streams must leave a buffer
-    for each stream. Other pieces are read back later from the partial file, into the hasher's own buffer, because all
-    shared buffers may then be in use for later pieces.
-    """
-
-    def __init__(self, want: WantedFile, partial: PartialFile, buffers: PieceBuffers, *, ahead: int) -> None:
-        self._want = want
-        self._partial = partial
-        self._buffers = buffers
-        self._ahead = ahead
-        self._verified = bytearray(len(want.records) + 1)
-        self._verified_prefix = 0
-        self._buffered: dict[int, bytearray] = {}
-        self._added = asyncio.Event()
-
-    def add(self, piece: int, buffer: bytearray) -> None:
-        """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
-        passes to the hasher."""
-        self._verified[piece] = True
-        while self._verified[self._verified_prefix]:
-            self._verified_prefix += 1
-        if piece < self._verified_prefix + self._ahead:
-            self._buffered[piece] = buffer
-        else:
-            self._buffers.give(buffer)
-        self._added.set()
-
-    async def digest(self, executor: Executor | None) -> Digest:
-        """The file's SHA-256, when every piece has been added. Raises Unavailable if a piece cannot be read."""
-        loop, sha, own = asyncio.get_running_loop(), hashlib.sha256(), bytearray()
-        for piece, record in enumerate(self._want.records):
-            while piece >= self._verified_prefix:
-                self._added.clear()
-                await self._added.wait()
-            buffer = self._buffered.pop(piece, None)
-            if buffer is not None:
-                await loop.run_in_executor(executor, sha.update, memoryview(buffer)[: record.length])
-                self._buffers.give(buffer)
-                continue
-            own = own or bytearray(max(record.length for record in self._want.records))
-            view = memoryview(own)[: record.length]
-            await loop.run_in_executor(executor, self._partial.read, piece, view)
-            await loop.run_in_executor(executor, sha.update, view)
-        return Digest(sha.hexdigest())
+from comity.transfer.sources import (
+    BlobSource,
+    BlockingSource,
+    BlockingStream,
+    LocalSource,
+    RangeStream,
+    SourceKey,
+    names_of,
+)
+from comity.trust.encoding import short
+from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 
 
 class TransferObserver(Protocol):
@@ -226,6 +64,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+HOT: Final = 512 * 1024
+"""Bytes that are received and then hashed: few enough to be still in the cache of the core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A piece that was received and, if it is right, written. `found`: its hash. `failure`: this machine's, not the
+    source's."""
+
+    found: bytes
+    failure: ComityError | None = None
+
+    async def outcome(self) -> bytes:
+        """The hash. Raises `failure`."""
+        if self.failure:
+            raise self.failure
+        return self.found
+
+
 class TransferReceiver:
     """The receiving side of one transfer. Not thread-safe: call from the event loop. Disk work and hashing use threads.
 
@@ -248,7 +105,12 @@ class TransferReceiver:
         self._observer = observer
         self._partial = PartialFile(into, want)
         self.buffers = PieceBuffers(limits.buffers, max((record.length for record in want.records), default=0))
-        self._hasher = FileHasher(want, self._partial, self.buffers, ahead=limits.buffers - limits.streams)
+        ahead = limits.buffers - limits.streams
+        self._proof: FileProof = (
+            ChainProof(want, self.buffers)
+            if want.chained
+            else FileHasher(want, self._partial, self.buffers, ahead=ahead)
+        )
         self._piece_sources: list[str | None] = [None] * len(want.records)
 
     def missing(self) -> list[int]:
@@ -276,14 +138,35 @@ class TransferReceiver:
         missing = sum(self._want.records[piece].length for piece in self.missing())
         await self._in_thread(self._partial.require_space, missing)
 
+    @property
+    def states(self) -> Sequence[bytes] | None:
+        """The file's states for chained records, after `hash_file`; None if they are not known."""
+        return self._proof.states
+
     async def write_piece(self, piece: int, buffer: bytearray) -> bytes:
         """Write the piece in `buffer` to the partial file if its hash matches. Returns its hash."""
         return await self._in_thread(self._partial.write_piece, piece, self.view(piece, buffer))
 
+    def receive(
+        self, piece: int, buffer: bytearray, stream: BlockingStream, arrived: Callable[[int], None]
+    ) -> Received:
+        """Receive a piece into `buffer` and write it if its hash matches. Blocking. Raises errors of the source."""
+        hashed, view = PieceHash(self._want, piece), self.view(piece, buffer)
+        for start in range(0, len(view), HOT):
+            part = view[start : start + HOT]
+            stream.fill(part, arrived)
+            hashed.update(part)
+        found = hashed.result()
+        try:
+            self._partial.write_hashed(piece, view, found)
+        except ComityError as error:
+            return Received(found, error)
+        return Received(found)
+
     def accept(self, piece: int, buffer: bytearray, source: str) -> None:
         """Count a piece that is verified and written. Call once per piece. Takes ownership of the buffer."""
         self._piece_sources[piece] = source
-        self._hasher.add(piece, buffer)
+        self._proof.add(piece, buffer)
         self._on_progress(self._want.records[piece].length)
         self._observer.arrived(piece)
 
@@ -292,7 +175,7 @@ class TransferReceiver:
 
         Otherwise removes the file and raises Untrusted (code PIECE-INDEX), which lists the source of each piece.
         """
-        digest = await self._hasher.digest(self._executor)
+        digest = await self._proof.digest(self._executor)
         if digest == self._want.digest:
             await self._in_thread(self._partial.seal)
             return
@@ -359,6 +242,7 @@ class FetchResult:
         refetched: received bytes that did not count: bad, incomplete, or duplicate.
         dropped: dropped sources, and why.
         faults: all faults of each source, dropped or not; each kind once.
+        states: the file's states for chained records; None if they are not known.
     """
 
     bytes_by_source: Mapping[SourceKey, int]
@@ -368,6 +252,7 @@ class FetchResult:
     refetched: int
     dropped: Mapping[SourceKey, str]
     faults: Mapping[SourceKey, Sequence[str]]
+    states: Sequence[bytes] | None = None
 
 
 async def fetch_file(
@@ -433,11 +318,86 @@ async def fetch_file(
         refetched=streams.arrived - sum(streams.counted.values()),
         dropped={source: str(error) for source, error in schedule.dropped.items()},
         faults={source: tuple(faults) for source, faults in schedule.faults.items()},
+        states=receiver.states,
     )
 
 
+def _count(request: RangeRequest, count: int) -> None:
+    """Called where the bytes arrive: on the event loop, or in the one thread of the request."""
+    request.received += count
+
+
+class _AsyncAnswer:
+    """An answer over the event loop. A thread hashes and writes a piece while the next one arrives."""
+
+    def __init__(self, streams: _Streams, receiver: TransferReceiver, request: RangeRequest, chunks: RangeStream):
+        self._streams = streams
+        self._receiver = receiver
+        self._request = request
+        self._chunks = chunks
+        self._settling: asyncio.Task[None] | None = None
+
+    async def take(self, piece: int) -> None:
+        buffer = await self._receiver.buffers.take()
+        try:
+            await self._chunks.fill(self._receiver.view(piece, buffer), partial(_count, self._request))
+        except BaseException:
+            self._receiver.buffers.give(buffer)
+            raise
+        await self.settle()
+        self._settling = self._streams.start_check(
+            self._request, piece, buffer, self._receiver.write_piece(piece, buffer)
+        )
+
+    async def end(self) -> None:
+        await self._chunks.end()
+
+    async def settle(self) -> None:
+        """Wait until the last piece was checked."""
+        if self._settling:
+            await asyncio.wait({self._settling})
+
+
+class _BlockingAnswer:
+    """An answer by blocking calls. Its thread receives, hashes and writes a piece."""
+
+    def __init__(
+        self, streams: _Streams, receiver: TransferReceiver, request: RangeRequest, stream: BlockingStream
+    ) -> None:
+        self._streams = streams
+        self._receiver = receiver
+        self._request = request
+        self._stream = stream
+
+    async def take(self, piece: int) -> None:
+        buffer = await self._receiver.buffers.take()
+        try:
+            received = await self._stream.run(
+                partial(self._receiver.receive, piece, buffer, self._stream, partial(_count, self._request))
+            )
+        except BaseException:
+            self._receiver.buffers.give(buffer)
+            raise
+        await asyncio.wait({self._streams.start_check(self._request, piece, buffer, received.outcome())})
+
+    async def end(self) -> None:
+        """Nothing to do: the range is as long as was announced."""
+
+
+class _Answer(Protocol):
+    """One open request."""
+
+    async def take(self, piece: int) -> None:
+        """Receive the next piece, and have it checked. Raises errors of the source."""
+        ...
+
+    async def end(self) -> None:
+        """Raise Unavailable (WRONG-LENGTH) if more bytes follow."""
+        ...
+
+
 class _Streams:
-    """The open requests: one task each, and one task for each piece that is being checked."""
+    """The open requests: one task each, and for sources without blocking calls a task for the piece that is checked."""
 
     def __init__(
         self,
@@ -487,40 +447,51 @@ class _Streams:
 
     async def _stream(self, request: RangeRequest) -> ComityError | None:
         """Read a run of pieces. Returns an error of the source; raises an error of this machine."""
-        source = self._sources[request.source]
-        offset, stop = self._want.offsets[request.first], request.stop
-        length = self._want.offsets[stop] - offset
-        settling: asyncio.Task[None] | None = None
-        piece = request.first
+        offset = self._want.offsets[request.first]
+        length = self._want.offsets[request.stop] - offset
+        piece, stop = request.first, request.stop
         try:
-            async with aclosing(source.read(self._want.digest, offset, length)) as chunks:
-                answer = RangeStream(chunks, read_timeout=self._limits.read_timeout)
+            async with self._open(request, offset, length) as answer:
                 while self._schedule.begin(request, piece, self._now()):
                     self._changed.set()
-                    buffer = await self._receiver.buffers.take()
-                    try:
-                        await answer.fill(self._receiver.view(piece, buffer), partial(self._received, request))
-                    except BaseException:
-                        self._receiver.buffers.give(buffer)
-                        raise
-                    if settling:
-                        await asyncio.wait({settling})
-                    settling = self._tasks.create_task(self._check_piece(request, piece, buffer))
+                    await answer.take(piece)
                     piece += 1
                 if piece == stop:
                     await answer.end()
         except ComityError as error:
             return error
-        finally:
-            if settling:  # finish checking its pieces before the request ends
-                await asyncio.wait({settling})
         return None
 
-    async def _check_piece(self, request: RangeRequest, piece: int, buffer: bytearray) -> None:
-        found = await self._receiver.write_piece(piece, buffer)
+    @asynccontextmanager
+    async def _open(self, request: RangeRequest, offset: int, length: int) -> AsyncIterator[_Answer]:
+        source, digest = self._sources[request.source], self._want.digest
+        if isinstance(source, BlockingSource):
+            async with source.open(digest, offset, length, self._limits.read_timeout) as stream:
+                yield _BlockingAnswer(self, self._receiver, request, stream)
+            return
+        async with aclosing(source.read(digest, offset, length)) as chunks:
+            answer = _AsyncAnswer(
+                self, self._receiver, request, RangeStream(chunks, read_timeout=self._limits.read_timeout)
+            )
+            try:
+                yield answer
+            finally:
+                await answer.settle()
+
+    def start_check(
+        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Awaitable[bytes]
+    ) -> asyncio.Task[None]:
+        """Count a piece when `writing` returns its hash. Takes ownership of the buffer. Errors of this machine end the
+        transfer."""
+        return self._tasks.create_task(self._check(request, piece, buffer, writing))
+
+    async def _check(self, request: RangeRequest, piece: int, buffer: bytearray, writing: Awaitable[bytes]) -> None:
+        found = await writing
         now, length = self._now(), self._want.records[piece].length
         if found != self._want.records[piece].sha256:
             self._receiver.buffers.give(buffer)
+            if self._want.chained:
+                raise self._chain_error(request, piece)
             self._schedule.bad(request, piece, found, now, self._jitter())
         elif self._schedule.verified(request, piece, now):
             self._receiver.accept(piece, buffer, self._names[request.source])
@@ -531,12 +502,9 @@ class _Streams:
         self._cancel_inactive()
         self._changed.set()
 
-    def _received(self, request: RangeRequest, count: int) -> None:
-        request.received += count
-        self.arrived += count
-
     def _request_done(self, request: RangeRequest, task: asyncio.Task[ComityError | None]) -> None:
         self._running.pop(request, None)
+        self.arrived += request.received
         error = None if task.cancelled() or task.exception() else task.result()
         if error is None:
             self._schedule.ended(request)
@@ -550,6 +518,15 @@ class _Streams:
     def _cancel_inactive(self) -> None:
         for request in [request for request in self._running if not request.active]:
             self._running.pop(request).cancel()
+
+    def _chain_error(self, request: RangeRequest, piece: int) -> Untrusted:
+        """Nobody signed the states, so they may be wrong as well as the bytes. Signed records tell which."""
+        return Untrusted(
+            f"the chained records of {short(self._want.digest)} do not prove it",
+            why=f"piece {piece}, from {self._names[request.source]}, does not match them",
+            hint="try the records of a piece index",
+            code="PIECE-INDEX",
+        )
 
     def _no_source_error(self) -> ComityError:
         dropped = self._schedule.dropped

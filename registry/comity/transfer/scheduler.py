@@ -55,7 +55,8 @@ MIB: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """One file: its SHA-256, which is authoritative, its size in bytes, and the records that verify its pieces.
+    """One file: its SHA-256, which is authoritative, its size in bytes, and the records that verify its pieces; if
+    `chained`, by states (`comity.trust.chained`) that nobody has signed: a piece that does not match accuses them.
 
     Raises Untrusted (code PIECE-INDEX) if the records do not tile `size` bytes in pieces of 1 byte to 4 MiB.
     """
@@ -63,6 +64,7 @@ class WantedFile:
     digest: Digest
     size: int
     records: Sequence[PieceRecord]
+    chained: bool = False
     offsets: Sequence[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

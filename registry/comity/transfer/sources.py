@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
 from comity.wire.blob import BlobLocation
 from comity.wire.tls import CertificatePin, RangeClient, RangeUrl
+
+T = TypeVar("T")
 
 SHOWN: Final = 12
 """Hex digits of a key, shown to distinguish sources of the same name."""
@@ -77,6 +81,37 @@ class BlobSource(Protocol):
 
         An async generator: closing it must free the stream. It raises Unavailable (but not NotFound) for a temporary
         failure, and is asked again after a back-off. Any other ComityError is final: the source is dropped.
+        """
+        ...
+
+
+class BlockingStream(Protocol):
+    """One open range of a source that is read by blocking calls, in a thread of its own."""
+
+    def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
+        """Fill `view` with the next bytes, reporting their numbers as they arrive. Blocking; call inside `run`.
+
+        Raises ComityError as `BlobSource.read` does; its streams have no byte beyond the range.
+        """
+        ...
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread of the source. If cancelled, aborts the stream, and returns when the thread has ended:
+        what `work` used is free then."""
+        ...
+
+
+@runtime_checkable
+class BlockingSource(BlobSource, Protocol):
+    """A source whose streams need no event loop."""
+
+    def open(
+        self, digest: Digest, offset: int, length: int, read_timeout: float
+    ) -> AbstractAsyncContextManager[BlockingStream]:
+        """Request a range of the blob; raises as `BlobSource.read` does. The stream is freed with the block.
+
+        Args:
+            read_timeout: seconds without a byte after which the stream fails, with Unavailable.
         """
         ...
 
@@ -205,19 +240,31 @@ class RangeSource:
         return not self._unavailable
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """As `BlobSource.read`. An expired location is requested again, once."""
+        """As `BlobSource.read`."""
+        async with self.open(digest, offset, length, READ_TIMEOUT) as stream:
+            while length:
+                buffer = bytearray(min(CHUNK, length))
+                await stream.run(partial(stream.fill, memoryview(buffer), lambda count: None))
+                length -= len(buffer)
+                yield bytes(buffer)
+
+    @asynccontextmanager
+    async def open(
+        self, digest: Digest, offset: int, length: int, read_timeout: float
+    ) -> AsyncIterator[BlockingStream]:
+        """As `BlockingSource.open`. An expired location is requested again, once."""
         try:
-            stream = await self._begin(digest, offset, length)
+            stream = await self._begin(digest, offset, length, read_timeout)
         except Refused as error:
             if error.code != "URL-EXPIRED":
                 raise
             await self._look_up(digest)
-            stream = await self._begin(digest, offset, length)
+            stream = await self._begin(digest, offset, length, read_timeout)
         try:
-            while data := await stream.next():
-                yield data
+            yield stream
         finally:
             if stream.whole:
+                stream.client.done()
                 self._idle.append(stream.client)
             else:
                 stream.abandon()
@@ -238,11 +285,11 @@ class RangeSource:
             return
         raise NotFound("no HTTPS location of the blob", why=f"{self._host_name} gives none", code="NO-LOCATION")
 
-    async def _begin(self, digest: Digest, offset: int, length: int) -> _Stream:
+    async def _begin(self, digest: Digest, offset: int, length: int, read_timeout: float) -> _RangeAnswer:
         place = self._locations[digest]
-        stream = _Stream(self._client(place), self._threads, length)
+        stream = _RangeAnswer(self._client(place), self._threads, length)
         try:
-            await stream.ask(place.url, offset)
+            await stream.ask(place.url, offset, read_timeout)
         except BaseException:
             stream.abandon()
             raise
@@ -253,7 +300,7 @@ class RangeSource:
             if (client.address, client.pin) == (place.url.address, place.pin):
                 self._idle.remove(client)
                 return client
-        return RangeClient(place.url.address, place.pin, timeout=READ_TIMEOUT)
+        return RangeClient(place.url.address, place.pin)
 
 
 async def sources_with_blob(sources: Iterable[RangeSource], digest: Digest, size: int) -> list[RangeSource]:
@@ -263,32 +310,46 @@ async def sources_with_blob(sources: Iterable[RangeSource], digest: Digest, size
     return [source for source, there in zip(asked, found, strict=True) if there]
 
 
-class _Stream:
-    """One open range request. A thread reads one chunk ahead of the consumer."""
+class _RangeAnswer:
+    """One open range request: a `BlockingStream`."""
 
     def __init__(self, client: RangeClient, threads: ThreadPoolExecutor, length: int) -> None:
         self.client = client
         self._threads = threads
         self._left = length
-        self._work: Future[bytes] = Future()
+        self._work: Future[Any] = Future()
+        self._work.set_result(None)
 
     @property
     def whole(self) -> bool:
         """Whether the whole range was read, so that the connection can be reused."""
         return not self._left
 
-    async def ask(self, url: RangeUrl, offset: int) -> None:
-        """Send the request; returns when the answer begins."""
-        self._work = self._threads.submit(self.client.begin, url, offset, self._left, CHUNK)
+    async def ask(self, url: RangeUrl, offset: int, read_timeout: float) -> None:
+        """Send the request; returns when the answer begins. If cancelled, does not wait for a slow connection."""
+        self._work = self._threads.submit(self.client.ask, url, offset, self._left, read_timeout)
         await asyncio.wrap_future(self._work)
 
-    async def next(self) -> bytes:
-        """The next chunk; empty at the end of the answer."""
-        data = await asyncio.wrap_future(self._work)
-        self._left -= len(data)
-        if data:
-            self._work = self._threads.submit(self.client.read, CHUNK)
-        return data
+    def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
+        if len(view) > self._left:
+            raise Unavailable("wrong length", why="the answer is too short", code="WRONG-LENGTH")
+        filled = 0
+        while filled < len(view):
+            count = self.client.fill(view[filled:])
+            filled += count
+            arrived(count)
+        self._left -= filled
+
+    async def run(self, work: Callable[[], T]) -> T:
+        self._work = job = self._threads.submit(work)
+        waiting = asyncio.wrap_future(job)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            self.client.abort()
+            if not job.cancel():  # its thread gets an error soon
+                await asyncio.wait({waiting})
+            raise
 
     def abandon(self) -> None:
         """Abort the request; the connection is closed when its thread has ended."""

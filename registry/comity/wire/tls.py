@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import io
 import ipaddress
 import os
 import re
@@ -411,31 +412,49 @@ class RangeClient:
     Args:
         pin: the certificate that the server must show; None for a service with a certificate of an authority that this
             machine trusts.
-        timeout: seconds without data after which a request fails.
     """
 
-    def __init__(self, address: Address, pin: CertificatePin | None, *, timeout: float) -> None:
+    def __init__(self, address: Address, pin: CertificatePin | None) -> None:
         self.address = address
         self.pin = pin
-        self._connection = _PinnedConnection(address, pin, timeout)
+        self._connection = _PinnedConnection(address, pin)
         self._response: http.client.HTTPResponse | None = None
+        self._buffered = False
 
-    def begin(self, url: RangeUrl, offset: int, length: int, most: int) -> bytes:
-        """Request one range. Returns its first bytes, at most `most`; `read` returns the others.
+    def ask(self, url: RangeUrl, offset: int, length: int, timeout: float) -> None:
+        """Request one range; returns when the answer begins. `fill` reads its bytes: exactly `length` of them.
+
+        Args:
+            timeout: seconds without data after which the request fails, now and in `fill`.
 
         Raises Unavailable (CONNECTION, HTTP), Refused (PIN-MISMATCH, URL-EXPIRED), NotFound, and Malformed (RANGE) if
         the answer is not that range.
         """
+        self._connection.set_timeout(timeout)
         if not self._reuse_connection(url, offset, length):
             with self._connection_errors():
                 self._request(url, offset, length)
-        return self.read(most)
 
-    def read(self, most: int) -> bytes:
-        """Returns the next bytes of the range, none at its end. Raises Unavailable (CONNECTION)."""
-        assert self._response is not None, "call begin before read"
+    def fill(self, view: memoryview) -> int:
+        """Receive bytes of the answer into `view` without a copy, as many as are there, at least one. Returns their
+        number. Raises Unavailable (CONNECTION), also if the answer ends."""
+        response, socket_of = self._response, self._connection.sock
+        assert response is not None and response.fp is not None and socket_of is not None, "call ask before fill"
         with self._connection_errors():
-            return self._response.read(most)
+            if self._buffered:  # the head was read through a buffer, which may hold the first bytes
+                self._buffered = len(view) < io.DEFAULT_BUFFER_SIZE
+                count = response.fp.readinto1(view)
+            else:
+                count = socket_of.recv_into(view)
+            if not count:
+                raise http.client.IncompleteRead(b"")
+        return count
+
+    def done(self) -> None:
+        """The whole answer was read: the connection may be used again."""
+        if self._response is not None:
+            self._response.close()
+            self._response = None
 
     def abort(self) -> None:
         """Abort the request of another thread, which gets an error. After this only `close` may be called."""
@@ -474,18 +493,24 @@ class RangeClient:
             response.close()
             self.close()
             raise
-        self._response = response
+        self._response, self._buffered = response, True
 
 
 class _PinnedConnection(http.client.HTTPSConnection):
     """Checks the certificate before it sends the first request."""
 
-    def __init__(self, address: Address, pin: CertificatePin | None, timeout: float) -> None:
+    def __init__(self, address: Address, pin: CertificatePin | None) -> None:
         context = ssl.create_default_context() if pin is None else _http_context()
-        super().__init__(address.host, address.port, timeout=timeout, context=context)
+        super().__init__(address.host, address.port, context=context)
         self._address = address
         self._pin = pin
         self._aborted = False
+
+    def set_timeout(self, timeout: float) -> None:
+        """Seconds without data after which an operation fails."""
+        self.timeout = timeout
+        if self.sock is not None:
+            self.sock.settimeout(timeout)
 
     def connect(self) -> None:
         super().connect()

@@ -1,0 +1,274 @@
+"""The receiving side's parts: the partial file, piece buffers, and the hashes that prove pieces and the whole file.
+
+The partial file is its own journal. Only verified pieces are written, and pieces found in it later are hashed before
+use, so there is no second file that could be torn, stale or about other records, and no fsync per piece: a crash can
+lose pieces but never add bad ones. Holes are skipped where the file system reports them.
+
+The whole file is proven in one of two ways. By plain records its hash is computed in file order while pieces arrive, so
+that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.chained`) the
+last piece that is right proves it; each byte is hashed once, in any order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final, Protocol
+
+from comity.content import durable, fault
+from comity.content.chained_hash import ENGINE, FileHash
+from comity.transfer.scheduler import WantedFile
+from comity.trust.chained import INITIAL_STATE, ContinuedHash, result_of
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import OutOfSpace, Unavailable
+
+MAKE_ROOM: Final = "free some space, then run the same command again: it continues from here"
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class PieceHash:
+    """The hash of one piece of `want`, in parts. Not thread-safe; releases the interpreter lock while it hashes."""
+
+    def __init__(self, want: WantedFile, piece: int) -> None:
+        self._want = want
+        self._piece = piece
+        self._continued: ContinuedHash | None = None
+        self._plain = hashlib.sha256()
+        if want.chained:
+            assert ENGINE is not None, "chained records need an engine"
+            before = want.records[piece - 1].sha256 if piece else INITIAL_STATE
+            self._continued = ENGINE(before, want.offsets[piece])
+
+    def update(self, data: memoryview) -> None:
+        (self._continued or self._plain).update(data)
+
+    def result(self) -> bytes:
+        """What the record of the piece must say. May be called once."""
+        if self._continued is None:
+            return self._plain.digest()
+        return result_of(self._want.records, self._piece, self._continued)
+
+
+def hash_piece(want: WantedFile, piece: int, view: memoryview) -> bytes:
+    """What the record of `piece` must say if its bytes are those in `view`."""
+    hashed = PieceHash(want, piece)
+    hashed.update(view)
+    return hashed.result()
+
+
+class PartialFile:
+    """The partial file of `want` at `path`. Blocking; thread-safe. All methods raise OutOfSpace or Unavailable (DISK).
+
+    Each method opens the file itself: a thread that outlives a cancelled transfer then cannot use a descriptor that was
+    closed or reused.
+    """
+
+    def __init__(self, path: Path, want: WantedFile) -> None:
+        self._path = path
+        self._want = want
+
+    def candidate_pieces(self) -> list[int]:
+        """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
+        offsets, claimed = self._want.offsets, list[int]()
+        with self._open(os.O_RDWR | os.O_CREAT) as fd:
+            for start, stop in _extents(fd):
+                first = max(bisect_right(offsets, start) - 1, claimed[-1] + 1 if claimed else 0)
+                claimed.extend(range(first, min(bisect_left(offsets, stop), len(offsets) - 1)))
+        return claimed
+
+    def require_space(self, missing: int) -> None:
+        """Raise OutOfSpace if the disk has less than `missing` bytes free."""
+        with self._open(os.O_RDONLY) as fd:
+            disk = os.fstatvfs(fd)
+        free = disk.f_bavail * disk.f_frsize
+        if disk.f_blocks and free < missing:
+            raise OutOfSpace(
+                f"not enough disk space for {short(self._want.digest)}",
+                why=f"{missing} bytes are missing and {free} bytes are free",
+                hint=MAKE_ROOM,
+            )
+
+    def has_piece(self, piece: int, view: memoryview) -> bool:
+        """Read a piece into `view`; returns whether its hash matches."""
+        return self.read(piece, view) and hash_piece(self._want, piece, view) == self._want.records[piece].sha256
+
+    def write_piece(self, piece: int, view: memoryview) -> bytes:
+        """Write `view` at the offset of `piece` if its hash matches. Returns the hash of `view`."""
+        found = hash_piece(self._want, piece, view)
+        self.write_hashed(piece, view, found)
+        return found
+
+    def write_hashed(self, piece: int, view: memoryview, found: bytes) -> None:
+        """Write `view`, whose hash is `found`, at the offset of `piece` if the hash matches."""
+        if found == self._want.records[piece].sha256:
+            with self._open(os.O_WRONLY) as fd:
+                at = self._want.offsets[piece]
+                written = 0
+                while written < len(view):
+                    written += os.pwrite(fd, view[written:], at + written)
+            fault.point("partial.piece")
+
+    def read(self, piece: int, view: memoryview) -> bool:
+        """Read a piece into `view`. Returns False if the file ends inside the piece."""
+        with self._open(os.O_RDONLY) as fd:
+            return os.preadv(fd, [view], self._want.offsets[piece]) == len(view)
+
+    def seal(self) -> None:
+        """Truncate the file to its size and sync it. Creates the file if missing, for an empty file."""
+        with self._open(os.O_WRONLY | os.O_CREAT) as fd:
+            os.ftruncate(fd, self._want.size)
+            durable.fsync(fd, point="partial.fsync")
+
+    def discard(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _open(self, flags: int) -> Iterator[int]:
+        try:
+            fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+        except OSError as error:
+            what = f"the partial file of {short(self._want.digest)} failed"
+            why = f"{error.strerror}, at {self._path}"
+            if error.errno in _FULL:
+                raise OutOfSpace(what, why=why, hint=MAKE_ROOM) from error
+            raise Unavailable(what, why=why, code="DISK") from error
+
+
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the ranges that hold data; the whole file if the file system does not report holes."""
+    stop, size = 0, os.fstat(fd).st_size
+    while stop < size:
+        try:
+            start = os.lseek(fd, stop, os.SEEK_DATA)
+            stop = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            start, stop = stop, size
+        yield start, stop
+
+
+class PieceBuffers:
+    """A fixed number of reusable piece buffers. They give back-pressure: a stream that waits for a buffer does not read
+    further from its source."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self._size = size
+        self._free: list[bytearray] = []
+        self._semaphore = asyncio.Semaphore(count)
+
+    async def take(self) -> bytearray:
+        await self._semaphore.acquire()
+        return self._free.pop() if self._free else bytearray(self._size)
+
+    def give(self, buffer: bytearray) -> None:
+        self._free.append(buffer)
+        self._semaphore.release()
+
+
+class FileProof(Protocol):
+    """Proves a whole file from its verified pieces."""
+
+    def add(self, piece: int, buffer: bytearray) -> None:
+        """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
+        passes to this object."""
+        ...
+
+    async def digest(self, executor: Executor | None) -> Digest:
+        """The file's SHA-256, when every piece has been added. Raises Unavailable if a piece cannot be read."""
+        ...
+
+    @property
+    def states(self) -> Sequence[bytes] | None:
+        """The states for chained records, after `digest`; None if they are not known."""
+        ...
+
+
+class ChainProof:
+    """The proof by chained records: once every piece is right, the last record is the hash of the file."""
+
+    def __init__(self, want: WantedFile, buffers: PieceBuffers) -> None:
+        self._want = want
+        self._buffers = buffers
+        self._missing = len(want.records)
+        self._complete = asyncio.Event()
+
+    def add(self, piece: int, buffer: bytearray) -> None:
+        self._buffers.give(buffer)
+        self._missing -= 1
+        if not self._missing:
+            self._complete.set()
+
+    async def digest(self, executor: Executor | None) -> Digest:
+        await self._complete.wait()
+        return Digest(self._want.records[-1].sha256.hex())
+
+    @property
+    def states(self) -> Sequence[bytes] | None:
+        return [record.sha256 for record in self._want.records[:-1]]
+
+
+class FileHasher:
+    """Hashes pieces in file order as they become verified.
+
+    A buffer is kept until it is hashed if its piece extends the verified prefix of the file, or is less than `ahead`
+    pieces beyond it. Pieces of the prefix do not depend on a source; `ahead` plus the open streams must leave a buffer
+    for each stream. Other pieces are read back later from the partial file, into the hasher's own buffer, because all
+    shared buffers may then be in use for later pieces.
+    """
+
+    def __init__(self, want: WantedFile, partial: PartialFile, buffers: PieceBuffers, *, ahead: int) -> None:
+        self._want = want
+        self._partial = partial
+        self._buffers = buffers
+        self._ahead = ahead
+        self._verified = bytearray(len(want.records) + 1)
+        self._verified_prefix = 0
+        self._buffered: dict[int, bytearray] = {}
+        self._added = asyncio.Event()
+        self._sha = FileHash(want.size)
+
+    @property
+    def states(self) -> Sequence[bytes] | None:
+        return self._sha.states
+
+    def add(self, piece: int, buffer: bytearray) -> None:
+        """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
+        passes to the hasher."""
+        self._verified[piece] = True
+        while self._verified[self._verified_prefix]:
+            self._verified_prefix += 1
+        if piece < self._verified_prefix + self._ahead:
+            self._buffered[piece] = buffer
+        else:
+            self._buffers.give(buffer)
+        self._added.set()
+
+    async def digest(self, executor: Executor | None) -> Digest:
+        """The file's SHA-256, when every piece has been added. Raises Unavailable if a piece cannot be read."""
+        loop, sha, own = asyncio.get_running_loop(), self._sha, bytearray()
+        for piece, record in enumerate(self._want.records):
+            while piece >= self._verified_prefix:
+                self._added.clear()
+                await self._added.wait()
+            buffer = self._buffered.pop(piece, None)
+            if buffer is not None:
+                await loop.run_in_executor(executor, sha.update, memoryview(buffer)[: record.length])
+                self._buffers.give(buffer)
+                continue
+            own = own or bytearray(max(record.length for record in self._want.records))
+            view = memoryview(own)[: record.length]
+            await loop.run_in_executor(executor, self._partial.read, piece, view)
+            await loop.run_in_executor(executor, sha.update, view)
+        return Digest(sha.digest().hex())

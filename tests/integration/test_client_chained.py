@@ -1,0 +1,140 @@
+"""Pulls by chained records, which nobody signs: true, false, and from whom."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity.content import chained_hash
+from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.sources import BlobSource
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES
+from comity.trust.chained import CHAINED_LAYOUT
+from comity.trust.encoding import sha256
+from comity_client.client import Client
+from comity_client.events import Event, SourceDropped
+from comity_client.home import Home
+from comity_client.pull import fetch
+from support.fakes import FakeFederation, FakeNode, Release, release
+
+pytestmark = pytest.mark.skipif(chained_hash.ENGINE is None, reason="needs libcrypto.so.3 (OpenSSL 3)")
+
+WEIGHTS = random.Random(5).randbytes(4 * PIECE_SIZE + 1001)
+FILES = {"config.json": b"{}\n", "model.bin": WEIGHTS}
+BLOB = sha256(WEIGHTS)
+
+
+@pytest.fixture
+def federation() -> Iterator[FakeFederation]:
+    with FakeFederation().running() as running:
+        yield running
+
+
+@pytest.fixture
+def made(tmp_path: Path, federation: FakeFederation) -> Release:
+    made = release(tmp_path / "source", FILES, by=federation.publisher)
+    federation.publish(made)
+    return made
+
+
+@pytest.fixture
+def client(tmp_path: Path, federation: FakeFederation, made: Release) -> Client:
+    client = Client(Home(tmp_path / "home"), limits=TransferLimits(patience=20.0, read_timeout=1.0))
+    client.pin(federation.file())
+    return client
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each transfer of the weights was by chained records."""
+    found: list[bool] = []
+
+    async def noted(want: WantedFile, sources: list[BlobSource], into: Path, **more: Any) -> FetchResult:
+        if want.digest == BLOB:
+            found.append(want.chained)
+        return await fetch_file(want, sources, into, **more)
+
+    monkeypatch.setattr(fetch, "fetch_file", noted)
+    return found
+
+
+def pulled(client: Client, into: Path) -> set[str]:
+    """Pull, compare, and return the names of dropped nodes."""
+    events: list[Event] = []
+    client.pull("swiss-ai/tiny", to=into, on_event=events.append)
+    assert (into / "model.bin").read_bytes() == WEIGHTS
+    return {event.node for event in events if isinstance(event, SourceDropped)}
+
+
+def forge(node: FakeNode, piece: int) -> None:
+    """Another state after `piece`."""
+    records = bytearray(node.records_held[BLOB, CHAINED_LAYOUT])
+    records[piece * RECORD_BYTES + 4] ^= 1
+    node.records_held[BLOB, CHAINED_LAYOUT] = bytes(records)
+
+
+def test_a_chain_proves_the_file_in_one_transfer(tmp_path: Path, client: Client, tried: list[bool]) -> None:
+    assert pulled(client, tmp_path / "model") == set()
+    assert tried == [True]
+    other = client.pull("swiss-ai/tiny", to=tmp_path / "other")
+    assert other.tally.reused >= len(WEIGHTS), "its pieces were remembered by their plain hashes"
+    assert tried == [True, False]
+
+
+@pytest.mark.parametrize("piece", [0, 2, 3])
+def test_the_same_false_chain_from_everybody_costs_a_second_transfer_and_accuses_nobody(
+    tmp_path: Path, client: Client, federation: FakeFederation, tried: list[bool], piece: int
+) -> None:
+    """So it is if the publisher made it, and all nodes believe him."""
+    for node in federation.nodes:
+        forge(node, piece)
+    assert pulled(client, tmp_path / "model") == set()
+    assert tried == [True, False]
+
+
+def test_a_chain_on_which_two_nodes_differ_is_not_used(
+    tmp_path: Path, client: Client, federation: FakeFederation, tried: list[bool]
+) -> None:
+    forge(federation.nodes[0], 1)
+    assert pulled(client, tmp_path / "model") == set()
+    assert tried == [False]
+
+
+def test_a_chain_to_another_file_is_passed_over(
+    tmp_path: Path, client: Client, federation: FakeFederation, tried: list[bool]
+) -> None:
+    forge(federation.nodes[0], 4)
+    federation.nodes[1].records_held[BLOB, CHAINED_LAYOUT] = b"no records"
+    assert pulled(client, tmp_path / "model") == set()
+    assert tried == [True]
+
+
+def test_a_lying_source_is_named_by_the_signed_records(
+    tmp_path: Path, client: Client, federation: FakeFederation, tried: list[bool]
+) -> None:
+    for node in federation.nodes[:-1]:
+        node.lies_about = {BLOB}
+    dropped = pulled(client, tmp_path / "model")
+    assert tried == [True, False]
+    assert dropped and dropped <= {node.node.record.name for node in federation.nodes[:-1]}
+
+
+def test_nodes_without_chains_serve_as_before(
+    tmp_path: Path, client: Client, federation: FakeFederation, tried: list[bool]
+) -> None:
+    for node in federation.nodes:
+        del node.records_held[BLOB, CHAINED_LAYOUT]
+    assert pulled(client, tmp_path / "model") == set()
+    assert tried == [False]
+
+
+def test_a_machine_without_the_engine_pulls_as_before(
+    tmp_path: Path, client: Client, tried: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "ENGINE", None)
+    assert pulled(client, tmp_path / "model") == set()
+    assert tried == [False]
