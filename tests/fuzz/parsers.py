@@ -16,11 +16,13 @@ from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
+from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
 from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import adopted_statement, draft_statement, parse_body_statement, parse_vote
+from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import Evidence
@@ -88,7 +90,7 @@ from comity.trust.verify import verify
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import RangeUrl
 from cryptography.utils import CryptographyDeprecationWarning
-from support import hardware, weights
+from support import audits, hardware, weights
 from support import offers as lending
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
@@ -330,6 +332,9 @@ PARSERS: Final[dict[str, Target]] = {
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
+    "audit-answer": Target(_of_statement(parse_answer), (_payload(audits.ANSWER),)),
+    "audited": Target(_of_statement(parse_audited), (_payload(audits.FAILURE), _payload(audits.SUMMARY))),
+    "hold-withdrawn": Target(_of_statement(parse_hold_withdrawn), (_payload(audits.WITHDRAWN),)),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
     "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),
     "gpu-list": Target(read_gpu_list, (hardware.gpu_list(_HARDWARE.devices[0]),)),

@@ -27,6 +27,7 @@ from comity.ledger.intake import (
     statement_facts,
 )
 from comity.ledger.tree import corrupt_ledger
+from comity.trust.audit import AUDITED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import VerifyingKey
@@ -256,9 +257,10 @@ class ProvenTables:
             return Page(tuple(_lines_at(connection, positions.found)), positions.limited)
 
     def positions_about(self, digest: Digest, limit: int) -> Page[ProvenPosition]:
-        """Returns the positions of statements about a digest, in the order of `about`, to read them in parts."""
+        """Returns the positions of statements about a digest, in the order of `about`, to read them in parts. Without
+        audits: their number grows with time, and no verdict needs them."""
         with self._database.reading() as connection:
-            return _about(connection, digest, (*sorted(KNOWN_PREDICATES), OTHER), limit)
+            return _about(connection, digest, (*sorted(KNOWN_PREDICATES - {AUDITED}), OTHER), limit)
 
     def lines(self, positions: Sequence[ProvenPosition]) -> list[ProvenLine]:
         """Returns the lines at these positions, in this order."""

@@ -24,7 +24,9 @@ from comity.node.charter.inbox import CHARTER_PREDICATES
 from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
+from comity.trust.audit import AUDITED, parse_audited
 from comity.trust.charter.votes import CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, parse_body_statement, parse_vote
+from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.hardware.evidence import ATTESTED, parse_attested
@@ -64,6 +66,8 @@ REFUSED: Final = "refused"
 PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "published": lambda entry: Published.parse(entry.statement),
     "hold": lambda entry: parse_hold(entry.statement),
+    HOLD_WITHDRAWN: lambda entry: parse_hold_withdrawn(entry.statement),
+    AUDITED: lambda entry: parse_audited(entry.statement),
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),
     VOUCHED: lambda entry: parse_vouched(entry.statement),

@@ -1,0 +1,518 @@
+"""Audits of copies: challenge, answer, verification, and the `audited` statements about the results. Pure.
+
+A node that logged a `hold` is asked for random pieces of the artifact. Both sides choose a nonce, and the answer has,
+for each piece, its record, the record's Merkle path to the root in the piece index that the `hold` names, and
+
+    SHA-256("comity/audit/v1\\n" || auditor's nonce || prover's nonce || artifact || piece number, u64 || bytes)
+
+The nonces come first, so nothing about the piece can be computed before the challenge, and every byte is read for it.
+The prover signs the answer with its online key, over both nonces, the auditor, the artifact, the piece index, and the
+record and hash of each piece. So an answer is good for one challenge of one auditor, and a wrong answer is evidence
+against the node that signed it: whoever has that one piece can compute the hash again. The paths are not signed: they
+prove themselves. Hashes are sent instead of bytes because the auditor has a copy: an audit costs reading on both disks,
+and a few kilobytes on the wire.
+
+A prover that lost a share d of the pieces passes an audit of c pieces with probability (1-d)^c, and audits add up.
+What an audit does not prove: a prover that fetches the pieces from another holder when it is asked passes (it has
+access, not a copy); two provers may share one disk; and nothing follows for the time after the answer.
+
+`audited` statements are of two forms. A *failure* has the challenge, the reason and, if the prover signed one, the
+wrong answer. A failure without a signed answer is only the auditor's claim. A *summary* lists what passed and what was
+missed (no answer) on one day, with the Merkle root of the answers that the auditor keeps.
+Source: protocol, section 8 (Copies).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import struct
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from comity.trust.artifact import (
+    FIXED_LAYOUT,
+    PIECE_SIZE,
+    RECORD_BYTES,
+    TENSOR_LAYOUT,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+)
+from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.keys import Signer
+from comity.trust.statement import (
+    MAX_LINE,
+    MAX_SUBJECTS,
+    Author,
+    Entry,
+    Statement,
+    Subject,
+    parse_entry,
+    sign_statement,
+)
+from comity.trust.statements import NodeRecord
+from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash, verify_inclusion
+from comity.trust.tlog.merkle import root as merkle_root
+
+AUDITED: Final = "audited"
+AUDIT_ANSWER: Final = "audit-answer"
+"""The predicate of an answer. It is sent to the auditor; a log has it only inside a failure."""
+MAX_CHALLENGED: Final = 30
+"""Pieces of one challenge: at most 120 MiB to read."""
+MAX_FILE_PIECES: Final = 262_144
+"""Pieces of a file that is audited, 1 TiB in full pieces: the tree over its records is computed for an answer."""
+MAX_ROWS: Final = 512
+"""Results in one summary."""
+MAX_LEASE: Final = 600
+"""Seconds for which an answer may promise to keep the copy."""
+AUDITABLE: Final = frozenset({FIXED_LAYOUT, TENSOR_LAYOUT})
+"""Layouts whose root is the RFC 6962 root over the piece records."""
+DAY: Final = 86_400
+_DOMAIN: Final = b"comity/audit/v1\n"
+
+NOT_HELD: Final = "not-held"
+REASONS: Final = (NOT_HELD, "malformed", "signature", "challenge", "record", "digest")
+"""Why an audit failed: the node says that it has no copy; its answer cannot be read; it is not signed by the node; it
+answers another challenge; a record is not in the piece index; a hash is not that of the piece."""
+
+
+class AuditFailed(Untrusted):
+    """An answer that does not prove a copy. `reason` is one of REASONS, `piece` the number of the first wrong piece."""
+
+    code = "AUDIT-FAILED"
+
+    def __init__(self, reason: str, why: str, piece: int | None = None) -> None:
+        super().__init__("audit failed", why=why)
+        self.reason = reason
+        self.piece = piece
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedPiece:
+    """Piece `index` of a file."""
+
+    file: FileEntry
+    layout: PieceLayout
+    index: int
+
+
+class PieceNumbers:
+    """Numbers the pieces of an artifact: first those of the manifest's first file, then those of the second."""
+
+    def __init__(self, manifest: Manifest, index: PieceIndex) -> None:
+        """Raises Malformed if the index does not list the manifest's files, or has a layout that cannot be audited."""
+        if [path for path, _ in index.files] != [entry.path for entry in manifest.files]:
+            raise Malformed("no audit", why="the piece index does not list the manifest's files")
+        if any(layout.layout not in AUDITABLE or layout.count > MAX_FILE_PIECES for _, layout in index.files):
+            raise Malformed("no audit", why="a file has a piece layout that cannot be audited, or too many pieces")
+        self.artifact = manifest.digest
+        self._files = [(entry, layout) for entry, (_, layout) in zip(manifest.files, index.files, strict=True)]
+        self._ends = list(itertools.accumulate(layout.count for _, layout in self._files))
+
+    @property
+    def count(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def find(self, number: int) -> NumberedPiece:
+        """Raises Malformed if there is no such piece."""
+        if not 0 <= number < self.count:
+            raise Malformed("no such piece", why=f"{number} of {self.count}")
+        at = bisect_right(self._ends, number)
+        entry, layout = self._files[at]
+        return NumberedPiece(entry, layout, number - (self._ends[at - 1] if at else 0))
+
+    def cost(self, numbers: Iterable[int]) -> int:
+        """The most bytes that an answer about these pieces reads: pieces, and the records of their files."""
+        pieces = [self.find(number) for number in numbers]
+        records = {(piece.file.sha256, piece.layout.root): piece.layout.count for piece in pieces}
+        return sum(min(PIECE_SIZE, piece.file.size) for piece in pieces) + RECORD_BYTES * sum(records.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the node `auditor` asks for: pieces of `artifact` by their `numbers` in the piece index `pieces`.
+
+    `nonce` is 32 random bytes in hex. `lease` is the time in seconds for which the prover is asked to keep the copy,
+    0 for none.
+    """
+
+    auditor: Digest
+    artifact: Digest
+    pieces: Digest
+    nonce: Digest
+    numbers: tuple[int, ...]
+    lease: int = 0
+
+    def __post_init__(self) -> None:
+        ascending = all(left < right for left, right in itertools.pairwise(self.numbers))
+        if not (1 <= len(self.numbers) <= MAX_CHALLENGED and ascending and self.numbers[0] >= 0):
+            raise Malformed("challenge is malformed", why=f"expected 1 to {MAX_CHALLENGED} pieces, ascending")
+        if not 0 <= self.lease <= MAX_LEASE:
+            raise Malformed("challenge is malformed", why=f"a lease has at most {MAX_LEASE} seconds")
+
+
+def draw_challenge(
+    auditor: Digest, numbers: PieceNumbers, pieces: Digest, count: int, chance: random.Random, *, lease: int = 0
+) -> Challenge:
+    """A challenge for `count` random pieces, or all if there are fewer. `chance` must be unpredictable: the system's.
+
+    Raises Malformed for an artifact without bytes, which has no pieces.
+    """
+    drawn = tuple(sorted(chance.sample(range(numbers.count), min(count, MAX_CHALLENGED, numbers.count))))
+    return Challenge(auditor, numbers.artifact, pieces, draw_nonce(chance), drawn, lease)
+
+
+def draw_nonce(chance: random.Random) -> Digest:
+    return Digest(chance.getrandbits(256).to_bytes(32, "big").hex())
+
+
+def possession_hash(challenge: Challenge, nonce: Digest, number: int, data: Iterable[bytes]) -> Digest:
+    """The hash that proves possession of a piece; `nonce` is the prover's, `data` the bytes of the piece."""
+    hasher = hashlib.sha256(_DOMAIN)
+    for digest in (challenge.nonce, nonce, challenge.artifact):
+        hasher.update(bytes.fromhex(digest))
+    hasher.update(struct.pack(">Q", number))
+    for chunk in data:
+        hasher.update(chunk)
+    return Digest(hasher.hexdigest())
+
+
+class PieceSource(Protocol):
+    """A copy of an artifact: the piece records of its files, and their bytes. Blocking."""
+
+    def records(self, file: FileEntry, layout: PieceLayout) -> Sequence[PieceRecord]:
+        """Raises NotFound."""
+
+    def read(self, blob: Digest, offset: int, length: int) -> Iterable[bytes]:
+        """Raises NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPiece:
+    """A challenged piece as a copy has it: its record, the record's path, and the possession hash."""
+
+    number: int
+    record: PieceRecord
+    path: tuple[bytes, ...]
+    digest: Digest
+
+
+def read_pieces(challenge: Challenge, nonce: Digest, numbers: PieceNumbers, source: PieceSource) -> list[ReadPiece]:
+    """Read the challenged pieces from a copy. Blocking. Raises Malformed, and NotFound if a part is missing."""
+    files: dict[tuple[Digest, Digest], tuple[Sequence[PieceRecord], MemoryTree, list[int]]] = {}
+    found = []
+    for number in challenge.numbers:
+        piece = numbers.find(number)
+        key = piece.file.sha256, piece.layout.root
+        if key not in files:
+            records = source.records(piece.file, piece.layout)
+            if len(records) != piece.layout.count:
+                raise Malformed("no audit", why="the piece records are not those of the piece index")
+            starts = [0, *itertools.accumulate(record.length for record in records)]
+            files[key] = records, MemoryTree(leaf_hash(record.encode()) for record in records), starts
+        records, tree, starts = files[key]
+        record = records[piece.index]
+        data = source.read(piece.file.sha256, starts[piece.index], record.length)
+        path = inclusion_proof(piece.index, tree.size, tree.node)
+        found.append(ReadPiece(number, record, path, possession_hash(challenge, nonce, number, data)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A signed answer: the prover's nonce and time, and {number: (record, hash)} of the challenged pieces."""
+
+    by: Author
+    challenge: Challenge
+    nonce: Digest
+    time: int
+    pieces: dict[int, tuple[PieceRecord, Digest]]
+
+
+def sign_answer(
+    record: NodeRecord, challenge: Challenge, nonce: Digest, time: int, read: Sequence[ReadPiece], online: Signer
+) -> Entry:
+    body: dict[str, Json] = {
+        "auditor": challenge.auditor,
+        "challenge": challenge.nonce,
+        "lease": challenge.lease,
+        "nonce": nonce,
+        "index": challenge.pieces,
+        "time": time,
+        "pieces": [[piece.number, b64encode(piece.record.encode()), piece.digest] for piece in read],
+    }
+    statement = Statement(AUDIT_ANSWER, (Subject("", challenge.artifact),), record.node, body)
+    parse_answer(statement)
+    return sign_statement(statement, online)
+
+
+def parse_answer(statement: Statement) -> Answer:
+    """Raises Malformed."""
+    if statement.predicate != AUDIT_ANSWER or statement.by is None or statement.by.kind != "node":
+        raise Malformed("audit answer is malformed", why="not an audit-answer of a node")
+    fields = statement.fields()
+    pieces = [_answered(item) for item in fields.items("pieces", least=1, most=MAX_CHALLENGED)]
+    challenge = Challenge(
+        fields.digest("auditor"),
+        statement.sole_subject(),
+        fields.digest("index"),
+        fields.digest("challenge"),
+        tuple(number for number, _, _ in pieces),
+        fields.integer("lease", most=MAX_LEASE),
+    )
+    nonce, time = fields.digest("nonce"), fields.integer("time")
+    fields.done()
+    return Answer(statement.by, challenge, nonce, time, {number: (record, hash_) for number, record, hash_ in pieces})
+
+
+def _answered(item: Json) -> tuple[int, PieceRecord, Digest]:
+    fields = Fields(dict(zip(("number", "record", "digest"), _row(item, 3), strict=True)), "audit answer")
+    data = b64decode(fields.take("record"), size=RECORD_BYTES)
+    record = PieceRecord(struct.unpack_from(">I", data)[0], data[4:])
+    return fields.integer("number"), record, fields.digest("digest")
+
+
+def _row(item: Json, size: int) -> Sequence[Json]:
+    if isinstance(item, str) or not isinstance(item, Sequence) or len(item) != size:
+        raise Malformed("audit is malformed", why=f"a row must be a list of {size}")
+    return item
+
+
+ExpectedHash = Callable[[int, Digest], Digest]
+"""The possession hash of a piece, by its number and the prover's nonce, from the verifier's own copy. Blocking."""
+
+
+def check_answer(
+    challenge: Challenge,
+    numbers: PieceNumbers,
+    prover: NodeRecord,
+    line: bytes,
+    paths: Sequence[Sequence[bytes]],
+    expected: ExpectedHash,
+) -> Answer:
+    """Verify an answer. Blocking if `expected` is. Raises AuditFailed, and what `expected` raises.
+
+    Args:
+        line: the signed answer. paths: the Merkle path of each challenged piece, in order.
+    """
+    try:
+        entry = parse_entry(line)
+        answer = parse_answer(entry.statement)
+    except ComityError as error:
+        raise AuditFailed("malformed", error.why) from error
+    if answer.by != prover.node or not entry.envelope.verified_by(prover.online):
+        raise AuditFailed("signature", f"not signed by {prover.name}")
+    if answer.challenge != challenge:
+        raise AuditFailed("challenge", "it answers another challenge: it is stale, swapped or replayed")
+    if len(paths) != len(challenge.numbers):
+        raise AuditFailed("malformed", f"{len(paths)} Merkle paths instead of {len(challenge.numbers)}")
+    for number, path in zip(challenge.numbers, paths, strict=True):
+        record, digest = answer.pieces[number]
+        check_record(numbers.find(number), number, record, path)
+        if digest != expected(number, answer.nonce):
+            raise AuditFailed("digest", f"the hash of piece {number} is not that of its bytes", number)
+    return answer
+
+
+def check_record(piece: NumberedPiece, number: int, record: PieceRecord, path: Sequence[bytes]) -> None:
+    """Raises AuditFailed unless the record is in the piece index."""
+    try:
+        root = bytes.fromhex(piece.layout.root)
+        verify_inclusion(leaf_hash(record.encode()), piece.index, piece.layout.count, path, root)
+    except ComityError as error:
+        raise AuditFailed("record", f"the record of piece {number} is not in the piece index", number) from error
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFailure:
+    """A failed audit of the node `prover`, as the node `by` logged it.
+
+    Attributes:
+        time: POSIX seconds by the auditor's clock.
+        answer: the line that the prover signed, if it signed this challenge; otherwise the failure is only a claim.
+        piece: the number of the first wrong piece.
+    """
+
+    by: Author
+    prover: Digest
+    challenge: Challenge
+    time: int
+    reason: str
+    answer: bytes | None = None
+    piece: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Results of one copy on one day: audits passed and their pieces, and audits without an answer."""
+
+    artifact: Digest
+    prover: Digest
+    passed: int
+    pieces: int
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSummary:
+    """Results of a `day`, counted from 1970. `root` is the RFC 6962 root over the `answers` lines that passed."""
+
+    by: Author
+    day: int
+    rows: tuple[AuditRow, ...]
+    root: Digest
+    answers: int
+
+
+def answers_root(lines: Iterable[bytes]) -> Digest:
+    """RFC 6962 root over the signed answers of a summary, in hex."""
+    return Digest(merkle_root([leaf_hash(line) for line in lines]).hex())
+
+
+def sign_failure(record: NodeRecord, failure: AuditFailure, online: Signer) -> Entry:
+    """Raises Malformed if the failure is not valid."""
+    challenge = failure.challenge
+    failed: dict[str, Json] = {
+        "answer": failure.answer.decode("ascii") if failure.answer else None,
+        "index": challenge.pieces,
+        "lease": challenge.lease,
+        "node": failure.prover,
+        "nonce": challenge.nonce,
+        "numbers": list(challenge.numbers),
+        "piece": failure.piece,
+        "reason": failure.reason,
+        "time": failure.time,
+    }
+    statement = Statement(AUDITED, (Subject("", challenge.artifact),), record.node, {"failed": failed})
+    parse_audited(statement)
+    return sign_statement(statement, online)
+
+
+def sign_summary(record: NodeRecord, summary: AuditSummary, online: Signer) -> Entry:
+    """Raises Malformed if the summary is not valid, or has too many rows."""
+    artifacts = list(dict.fromkeys(row.artifact for row in summary.rows))
+    nodes = list(dict.fromkeys(row.prover for row in summary.rows))
+    subject, node = ({digest: at for at, digest in enumerate(items)} for items in (artifacts, nodes))
+    body: dict[str, Json] = {
+        "answers": summary.answers,
+        "day": summary.day,
+        "nodes": nodes,
+        "results": [
+            [subject[row.artifact], node[row.prover], row.passed, row.pieces, row.missed] for row in summary.rows
+        ],
+        "root": summary.root,
+    }
+    statement = Statement(AUDITED, tuple(Subject("", digest) for digest in artifacts), record.node, body)
+    parse_audited(statement)
+    return sign_statement(statement, online)
+
+
+def parse_audited(statement: Statement) -> AuditFailure | AuditSummary:
+    """Raises Malformed."""
+    if statement.predicate != AUDITED or statement.by is None or statement.by.kind != "node":
+        raise Malformed("audited is malformed", why="not an audited statement of a node")
+    fields = statement.fields()
+    audited: AuditFailure | AuditSummary
+    if fields.has("failed"):
+        audited = _failure(statement.by, statement.sole_subject(), fields.object("failed"))
+    else:
+        audited = _summary(statement.by, tuple(subject.digest for subject in statement.subjects), fields)
+    fields.done()
+    return audited
+
+
+def _failure(by: Author, artifact: Digest, fields: Fields) -> AuditFailure:
+    numbers = tuple(_number(item) for item in fields.items("numbers", least=1, most=MAX_CHALLENGED))
+    challenge = Challenge(
+        by.id, artifact, fields.digest("index"), fields.digest("nonce"), numbers, fields.integer("lease")
+    )
+    answer, piece = fields.take("answer"), fields.take("piece")
+    if answer is not None and not (isinstance(answer, str) and answer.isascii() and len(answer) <= MAX_LINE):
+        raise fields.error("'answer' must be null or a line")
+    failure = AuditFailure(
+        by,
+        fields.digest("node"),
+        challenge,
+        fields.integer("time"),
+        fields.choice("reason", REASONS),
+        answer.encode("ascii") if answer is not None else None,
+        None if piece is None else _number(piece),
+    )
+    fields.done()
+    return failure
+
+
+def _summary(by: Author, artifacts: tuple[Digest, ...], fields: Fields) -> AuditSummary:
+    nodes = fields.digests("nodes", least=1, most=MAX_ROWS)
+    rows = tuple(_result(item, artifacts, nodes) for item in fields.items("results", least=1, most=MAX_ROWS))
+    if len({(row.artifact, row.prover) for row in rows}) != len(rows):
+        raise fields.error("a copy is listed twice")
+    summary = AuditSummary(by, fields.integer("day"), rows, fields.digest("root"), fields.integer("answers"))
+    if summary.answers != sum(row.passed for row in rows):
+        raise fields.error("'answers' must be the number of passed audits")
+    return summary
+
+
+def _result(item: Json, artifacts: Sequence[Digest], nodes: Sequence[Digest]) -> AuditRow:
+    subject, node, passed, pieces, missed = (_number(value) for value in _row(item, 5))
+    if subject >= len(artifacts) or node >= len(nodes) or passed + missed == 0:
+        raise Malformed("audited is malformed", why="a result names no listed artifact or node, or has no audit")
+    if not passed <= pieces <= passed * MAX_CHALLENGED:
+        raise Malformed("audited is malformed", why=f"an audit has 1 to {MAX_CHALLENGED} pieces")
+    return AuditRow(artifacts[subject], nodes[node], passed, pieces, missed)
+
+
+def _number(value: Json) -> int:
+    return Fields({"number": value}, "audited").integer("number")
+
+
+def split_rows(rows: Sequence[AuditRow]) -> list[list[AuditRow]]:
+    """Split the results of a day into those of one summary each: at most 64 artifacts and 512 results."""
+    parts: list[list[AuditRow]] = []
+    artifacts: set[Digest] = set()
+    for row in rows:
+        if not parts or len(parts[-1]) == MAX_ROWS or len({*artifacts, row.artifact}) > MAX_SUBJECTS:
+            parts.append([])
+            artifacts = set()
+        parts[-1].append(row)
+        artifacts.add(row.artifact)
+    return parts
+
+
+def is_evidence(failure: AuditFailure, prover: NodeRecord) -> bool:
+    """Whether the prover itself signed the answer in a failure, for exactly this challenge. If not, the failure is only
+    a claim of the auditor. That the answer is wrong is then checked with `check_failure` by whoever has the piece."""
+    if failure.answer is None or failure.piece is None:
+        return False
+    try:
+        entry = parse_entry(failure.answer)
+        answer = parse_answer(entry.statement)
+    except ComityError:
+        return False
+    signed = answer.by == prover.node == Author("node", failure.prover) and entry.envelope.verified_by(prover.online)
+    return signed and answer.challenge == failure.challenge and failure.piece in answer.pieces
+
+
+def check_failure(failure: AuditFailure, prover: NodeRecord, numbers: PieceNumbers, copy: PieceSource) -> str | None:
+    """What is wrong with the signed answer in a failure: `record` or `digest`; None if nothing is, or if the prover did
+    not sign it. Whoever has the failed piece and the piece records of its file can check this. Blocking.
+
+    Raises Malformed, and NotFound if `copy` is without them.
+    """
+    if not is_evidence(failure, prover):
+        return None
+    assert failure.answer is not None and failure.piece is not None
+    answer = parse_answer(parse_entry(failure.answer).statement)
+    challenge = replace(failure.challenge, numbers=(failure.piece,))
+    (true,) = read_pieces(challenge, answer.nonce, numbers, copy)
+    record, digest = answer.pieces[failure.piece]
+    if record != true.record:
+        return "record"
+    return "digest" if digest != true.digest else None

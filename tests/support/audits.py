@@ -1,0 +1,97 @@
+"""Copies in memory, audits of them, and lines about audits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from comity.trust.artifact import (
+    FIXED_LAYOUT,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    records_root,
+)
+from comity.trust.audit import (
+    AuditFailure,
+    AuditRow,
+    AuditSummary,
+    PieceNumbers,
+    answers_root,
+    draw_challenge,
+    draw_nonce,
+    read_pieces,
+    sign_answer,
+    sign_failure,
+    sign_summary,
+)
+from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound
+from support.case import nodes
+
+PROVER, OTHER, AUDITOR, THIRD = nodes(4)
+PIECES = sha256(b"the piece index")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy in memory, cut into tiny pieces."""
+
+    files: dict[Digest, bytes]
+    cut: dict[Digest, tuple[int, ...]]
+
+    def records(self, file: FileEntry, layout: PieceLayout) -> Sequence[PieceRecord]:
+        if file.sha256 not in self.cut:
+            raise NotFound("no piece records here")
+        return records_of(self.files[file.sha256], self.cut[file.sha256])
+
+    def read(self, blob: Digest, offset: int, length: int) -> Iterable[bytes]:
+        data = self.files[blob][offset : offset + length]
+        return [data[:3], data[3:]]
+
+
+def records_of(data: bytes, lengths: Iterable[int]) -> list[PieceRecord]:
+    found, at = [], 0
+    for length in lengths:
+        found.append(PieceRecord(length, bytes.fromhex(sha256(data[at : at + length]))))
+        at += length
+    return found
+
+
+def artifact(*files: tuple[bytes, tuple[int, ...]]) -> tuple[PieceNumbers, Copy]:
+    copy = Copy({sha256(data): data for data, _ in files}, {sha256(data): cut for data, cut in files})
+    entries = [FileEntry(f"file-{at}", len(data), sha256(data)) for at, (data, _) in enumerate(files)]
+    layouts = [PieceLayout(FIXED_LAYOUT, len(cut), records_root(records_of(data, cut))) for data, cut in files]
+    index = PieceIndex(tuple((entry.path, layout) for entry, layout in zip(entries, layouts, strict=True)))
+    return PieceNumbers(Manifest.of(entries), index), copy
+
+
+_NUMBERS, _COPY = artifact((b"bytes", (2, 3)))
+_CHANCE = random.Random(1)
+_CHALLENGE = draw_challenge(AUDITOR.record.node.id, _NUMBERS, PIECES, 2, _CHANCE)
+_NONCE = draw_nonce(_CHANCE)
+_READ = read_pieces(_CHALLENGE, _NONCE, _NUMBERS, _COPY)
+ANSWER = sign_answer(PROVER.record, _CHALLENGE, _NONCE, 1, _READ, PROVER.online).line
+FAILURE = sign_failure(
+    AUDITOR.record,
+    AuditFailure(AUDITOR.record.node, PROVER.record.node.id, _CHALLENGE, 1, "digest", ANSWER, 1),
+    AUDITOR.online,
+).line
+SUMMARY = sign_summary(
+    AUDITOR.record,
+    AuditSummary(
+        AUDITOR.record.node,
+        20_000,
+        (AuditRow(_CHALLENGE.artifact, PROVER.record.node.id, 1, 2, 3),),
+        answers_root([ANSWER]),
+        1,
+    ),
+    AUDITOR.online,
+).line
+WITHDRAWN = sign_hold_withdrawn(
+    PROVER.record, HoldWithdrawn(PROVER.record.node, _CHALLENGE.artifact, "space", "disk is full"), PROVER.online
+).line

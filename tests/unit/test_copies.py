@@ -1,0 +1,160 @@
+"""Copies as others see them: what is claimed, what was tested and by whom, and what is left without a party."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from comity.trust.copies import (
+    CLAIMED,
+    DISPUTED,
+    FAILED,
+    FRESH_DAYS,
+    MISSED,
+    PASSED,
+    STALE,
+    TESTED,
+    WITHDRAWN,
+    AuditResult,
+    ClaimedCopy,
+    CopyCount,
+    CopyPolicy,
+    Holder,
+    HoldWithdrawn,
+    Loss,
+    Party,
+    assess,
+    holders,
+    impact,
+    parse_hold_withdrawn,
+    sign_hold_withdrawn,
+)
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed
+from support.case import nodes
+
+A, B, C, D, E = (sha256(b"member %d" % at) for at in range(5))
+TODAY = 20_000
+POLICY = CopyPolicy(3, 2)
+
+
+def copy(member: Digest = A, jurisdiction: str = "CH", withdrawn: str = "") -> ClaimedCopy:
+    return ClaimedCopy(member, sha256(member.encode()), jurisdiction, withdrawn)
+
+
+def state(*results: AuditResult, of: ClaimedCopy | None = None) -> str:
+    return assess(of or copy(), results, TODAY).state
+
+
+def test_a_claim_is_only_a_claim_until_another_member_tested_it() -> None:
+    assert state() == CLAIMED
+    assert state(AuditResult(A, TODAY, PASSED)) == CLAIMED  # its own word
+    assert state(AuditResult(B, TODAY, MISSED)) == CLAIMED
+    assert state(AuditResult(B, TODAY, PASSED)) == TESTED
+
+
+def test_a_test_becomes_stale() -> None:
+    assert state(AuditResult(B, TODAY - FRESH_DAYS + 1, PASSED)) == TESTED
+    assert state(AuditResult(B, TODAY - FRESH_DAYS, PASSED)) == STALE
+
+
+def test_a_result_from_the_future_counts_for_nothing() -> None:
+    assert state(AuditResult(B, TODAY + 2, PASSED)) == CLAIMED
+    assert state(AuditResult(B, TODAY + 2, "digest")) == CLAIMED
+
+
+def test_a_withdrawn_copy_stays_withdrawn_whatever_audits_say() -> None:
+    assert state(AuditResult(B, TODAY, PASSED), of=copy(withdrawn="legal-order")) == WITHDRAWN
+
+
+def test_the_newest_result_of_an_auditor_replaces_its_earlier_ones() -> None:
+    failed, passed = AuditResult(B, TODAY - 1, "digest", proven=True), AuditResult(B, TODAY, PASSED)
+    assert state(failed) == FAILED
+    assert state(failed, passed) == state(passed, failed) == TESTED
+    assert state(AuditResult(B, TODAY, "digest", proven=True), passed) == FAILED
+
+
+def test_a_lying_auditor_cannot_brand_a_copy_that_others_test() -> None:
+    lie = AuditResult(B, TODAY, "digest")
+    assessed = assess(copy(), [lie, AuditResult(C, TODAY, PASSED)], TODAY)
+    assert assessed.state == TESTED
+    assert assess(copy(), [lie, AuditResult(C, TODAY - 1, PASSED)], TODAY).state == TESTED
+    assert lie in assessed.results  # and everybody sees who says it
+    assert not lie.proven
+
+
+def test_one_auditor_without_proof_makes_a_copy_disputed_and_it_still_counts() -> None:
+    lie = AuditResult(B, TODAY, "not-held")
+    assessed = assess(copy(), [lie], TODAY)
+    assert assessed.state == DISPUTED
+    assert assessed.counts
+    assert state(lie, AuditResult(B, TODAY - 1, "digest")) == DISPUTED  # saying it twice does not help
+    assert state(lie, AuditResult(C, TODAY, "not-held")) == FAILED
+    assert state(AuditResult(B, TODAY, "digest", proven=True)) == FAILED
+
+
+def test_an_audit_without_an_answer_does_not_undo_a_test() -> None:
+    passed, missed = AuditResult(B, TODAY - 1, PASSED), AuditResult(B, TODAY, MISSED)
+    assessed = assess(copy(), [passed, missed], TODAY)
+    assert (assessed.state, assessed.results) == (TESTED, (missed, passed))
+
+
+def test_members_count_once_whatever_number_of_nodes_they_have() -> None:
+    second = ClaimedCopy(A, sha256(b"second node"), "CH")
+    found = holders([assess(copy(), [], TODAY), assess(second, [AuditResult(B, TODAY, PASSED)], TODAY)])
+    assert found == (Holder(A, "CH", tested=True),)
+
+
+def test_the_own_copy_counts_as_tested() -> None:
+    (holder,) = holders([assess(copy(), [], TODAY)], own=A)
+    assert holder.tested
+
+
+def test_withdrawn_and_failed_copies_do_not_count() -> None:
+    gone = assess(copy(withdrawn="space"), [], TODAY)
+    failed = assess(copy(B), [AuditResult(C, TODAY, "digest", proven=True)], TODAY)
+    assert holders([gone, failed]) == ()
+
+
+def test_impact_names_what_falls_below_the_policy_and_what_is_gone() -> None:
+    wide = [Holder(A, "CH", True), Holder(B, "ES", True), Holder(C, "KR", False), Holder(D, "ES", False)]
+    narrow = wide[:3]
+    last = [Holder(A, "CH", True)]
+    artifacts = [(sha256(b"wide"), wide), (sha256(b"narrow"), narrow), (sha256(b"last"), last)]
+    parties = [Party("member", A), Party("member", D), Party("jurisdiction", "ES"), Party("publisher", E)]
+    losses = impact(artifacts, parties, POLICY)
+    assert [loss.artifact for loss in losses[parties[0]]] == [sha256(b"narrow"), sha256(b"last")]
+    assert [loss.gone for loss in losses[parties[0]]] == [False, True]
+    assert losses[parties[1]] == []
+    assert losses[parties[2]] == [
+        Loss(sha256(b"wide"), CopyCount(4, 3, 2, 2), CopyCount(2, 2, 1, 1)),
+        Loss(sha256(b"narrow"), CopyCount(3, 3, 2, 2), CopyCount(2, 2, 1, 1)),
+    ]
+    assert losses[parties[3]] == []
+
+
+def test_impact_agrees_with_counting_each_party_alone() -> None:
+    chance = random.Random(3)
+    members = [(sha256(b"%d" % at), chance.choice(["CH", "ES", "KR"])) for at in range(6)]
+    artifacts = [
+        (sha256(b"artifact %d" % at), [Holder(*who, chance.random() < 0.5) for who in members if chance.random() < 0.6])
+        for at in range(100)
+    ]
+    parties = [*(Party("member", who) for who, _ in members), *(Party("jurisdiction", j) for j in ("CH", "ES", "KR"))]
+    losses = impact(artifacts, parties, POLICY)
+    for party in parties:
+        expected = [
+            artifact
+            for artifact, found in artifacts
+            if any(party.takes(holder) for holder in found)
+            and not CopyCount.of(holder for holder in found if not party.takes(holder)).meets(POLICY)
+        ]
+        assert [loss.artifact for loss in losses[party]] == expected
+
+
+def test_a_withdrawal_is_read_as_it_was_written() -> None:
+    node = nodes(1)[0]
+    withdrawn = HoldWithdrawn(node.record.node, sha256(b"a"), "legal-order", "order 12\nof a court", kept=True)
+    assert parse_hold_withdrawn(sign_hold_withdrawn(node.record, withdrawn, node.online).statement) == withdrawn
+    with pytest.raises(Malformed):
+        sign_hold_withdrawn(node.record, HoldWithdrawn(node.record.node, sha256(b"a"), "whim", ""), node.online)
