@@ -208,7 +208,7 @@ async def test_what_cannot_be_fetched_now_is_a_503_that_says_why_and_when_to_com
             scarce.setattr(cold, "MAX_WAITING", 0)
             assert await refused() == (503, "COLD-BUSY")
         with monkeypatch.context() as scarce:
-            scarce.setattr(cold, "SPARE", 1 << 60)
+            scarce.setattr(cold, "SPARE_FACTOR", 1 << 40)
             assert await refused() == (503, "NOT-HERE")
             assert not road.passed
         road.open_until = 0

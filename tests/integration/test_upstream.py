@@ -469,12 +469,13 @@ def test_nobody_at_the_endpoint_is_unreachable(tmp_path: Path) -> None:
     assert nobody.value.code == "UPSTREAM-UNREACHABLE"
 
 
-def test_a_disk_without_room_is_found_out_before_the_first_byte(
-    hub: HubLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mirror, "MIN_FREE_SPACE", 2**60)
-    with pytest.raises(OutOfSpace):
-        run(order(hub), tmp_path / "work")
+def test_a_disk_without_room_is_found_out_before_the_first_byte(hub: HubLike, tmp_path: Path) -> None:
+    wanted, work = order(hub), Waits()
+    listing = list_repository(wanted, pin_revision(wanted, work), work)
+    with pytest.raises(OutOfSpace) as full:
+        fetch_repository(wanted, listing, tmp_path, work, reserve_bytes=2**60)
+    assert str(2**60) in full.value.why
+    assert "reserve_bytes" in full.value.hint
     assert not [asked for asked in hub.asked if "/resolve/" in asked.path]
 
 

@@ -79,6 +79,42 @@ def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    (
+        ("COMITY_GATEWAY_HTPP", "COMITY_GATEWAY_HTTP"),
+        ("COMITY_GATWAY_HTTP", "COMITY_GATEWAY_HTTP"),
+        ("COMITY_STORAGE_S3_BUCKETT", "COMITY_STORAGE_S3_BUCKET"),
+        ("COMITY_NODE_COLOUR", "docs/operations.md"),
+    ),
+)
+def test_an_unknown_variable_is_an_error_that_guesses_what_was_meant(tmp_path: Path, name: str, meant: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        load(tmp_path, environ={name: "1"})
+    assert refused.value.code == "CONFIG-UNKNOWN-KEY"
+    assert name in refused.value.what
+    assert meant in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    (
+        "COMITY_HOME",
+        "COMITY_FAULT_LOG",
+        "COMITY_TESTS_REQUIRE_ALL",
+        "COMITY_GRANT",
+        "COMITY_GATEWAY_SERVICE_HOST",
+        "COMITY_GATEWAY_SERVICE_PORT_HTTP",
+        "COMITY_GATEWAY_PORT",
+        "COMITY_GATEWAY_PORT_7480_TCP_ADDR",
+        "COMITY_NODE_PORT_7443_TCP",
+        "OTHER_GATEWAY_HTPP",
+    ),
+)
+def test_variables_that_are_no_settings_are_ignored(tmp_path: Path, name: str) -> None:
+    assert load(tmp_path, environ={name: "1"}) == load(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("text", "where"),
     (
         (LEAST.replace('"127.0.0.1:7443"', '"example.org:7443"'), "listen.mutual"),

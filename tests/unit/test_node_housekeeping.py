@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
+from comity.node import app
 from comity.node.app import RECORD_RETENTION, Housekeeping
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
@@ -55,8 +57,13 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
 
 
 @pytest.fixture
-def housekeeping(parts: Parts) -> Housekeeping:
-    ledger, pools, metrics = AsyncLedger(parts.ledger), Pools(), Metrics()
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def housekeeping(parts: Parts, metrics: Metrics) -> Housekeeping:
+    ledger, pools = AsyncLedger(parts.ledger), Pools()
     uploads = Uploads(ledger, parts.store, pools, metrics)
     return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, LOG)
 
@@ -96,3 +103,32 @@ def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, housekeeping: Ho
     parts.store.put(there, THERE)
     housekeeping.forget_records(set())  # a listing from before it came
     assert parts.ledger.pieces.blobs() == {there}
+
+
+async def test_the_store_is_measured_without_waiting_for_housekeeping(
+    parts: Parts, housekeeping: Housekeeping, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured() -> float:
+        value = metrics.registry.get_sample_value("comity_store_bytes")
+        assert value is not None
+        return value
+
+    monkeypatch.setattr(app, "MEASURING_SHARE", float("inf"))
+    assert math.isnan(measured()), "not counted yet is not an empty store"
+    parts.add(HERE)
+    await housekeeping.measure_store()
+    assert measured() == len(HERE)
+    parts.add(THERE)
+    await housekeeping.measure_store()
+    assert measured() == len(HERE) + len(THERE)
+
+
+async def test_a_store_that_takes_long_to_list_is_measured_less_often(
+    parts: Parts, housekeeping: Housekeeping, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "MEASURING_SHARE", 1e-9)
+    parts.add(HERE)
+    await housekeeping.measure_store()
+    parts.add(THERE)
+    await housekeeping.measure_store()
+    assert metrics.registry.get_sample_value("comity_store_bytes") == len(HERE)

@@ -59,6 +59,9 @@ from comity.wire.tls import Address
 TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
 MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
 LOG_SIZES_TIMING: Final = LoopTiming(interval=5.0, deadline=60.0)
+STORE_SIZE_TIMING: Final = LoopTiming(interval=5.0, deadline=1800.0)
+MEASURING_SHARE: Final = 0.02
+"""The largest share of the time that is spent on listing the blobs of a store to measure it."""
 STALE_SECONDS: Final = 7 * 86_400.0
 """Seconds after which an upload or import that was not continued is removed."""
 RECORD_RETENTION: Final = 86_400.0
@@ -87,11 +90,23 @@ class Housekeeping:
         self._uploads = uploads
         self._log = log
         self._missing_since: dict[Digest, float] = {}
+        self._measure_after = 0.0
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
         supervisor.loop("memory", self._return_memory, MEMORY_TIMING)
         supervisor.loop("log sizes", self._measure_logs, LOG_SIZES_TIMING)
+        supervisor.loop("store size", self.measure_store, STORE_SIZE_TIMING)
+
+    async def measure_store(self) -> None:
+        """Set the gauge of the store's bytes. A store that takes long to list is measured less often, at least as often
+        as housekeeping runs."""
+        begun = time.monotonic()
+        if begun < self._measure_after:
+            return
+        self._metrics.store_bytes.set(await self._pools.files(lambda: sum(size for _, size in self._store.sizes())))
+        ended = time.monotonic()
+        self._measure_after = ended + min(TIMING.interval, (ended - begun) / MEASURING_SHARE)
 
     async def _measure_logs(self) -> None:
         for log in await self._ledger.run(self._ledger.tables.logs.all):
@@ -107,7 +122,6 @@ class Housekeeping:
         await self._pools.files(self._uploads.remove_stale, time.time() - STALE_SECONDS)
         await self._pools.files(remove_stale_imports, self._store, time.time() - STALE_SECONDS)
         blobs = await self._pools.files(lambda: dict(self._store.sizes()))
-        self._metrics.store_bytes.set(sum(blobs.values()))
         await self._pools.files(self.forget_records, blobs)
         newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
         if newest is not None:
@@ -276,7 +290,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
     config, signer = home.config, home.keys.signer
     supervisor = Supervisor(home.metrics)
-    uploads = Uploads(ledger, store, pools, home.metrics)
+    uploads = Uploads(ledger, store, pools, home.metrics, reserve_bytes=config.storage.reserve_bytes)
     replication = ReplicationTasks(home, uploads, supervisor)
     own_log, follower = replication.own_log, replication.charter_follower
     offers = OfferController(home, own_log, supervisor)

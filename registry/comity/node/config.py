@@ -2,7 +2,9 @@
 
     flag  >  COMITY_<SECTION>_<KEY> in the environment  >  node.toml  >  default
 
-An unknown key is an error that suggests the closest key. Relative paths are relative to the folder of `node.toml`.
+An unknown key or variable is an error that suggests the closest one; variables that are no settings (`COMITY_HOME`, and
+what Kubernetes sets for a service called `comity`) are ignored. Relative paths are relative to the folder of
+`node.toml`.
 Secrets are not settings: keys are in files of their own.
 """
 
@@ -195,6 +197,9 @@ class Storage(Section):
 
     `database` names a PostgreSQL database used instead of the file `ledger`; small files stay in the folder of
     `ledger`. It contains no password: that is in `password_file`, in libpq's format and mode 0600.
+
+    Uploads and imports leave `reserve_bytes` of the disk free; files that are fetched because a reader asks for them
+    leave four times as much.
     """
 
     blobs: Path = Path("data/blobs")
@@ -202,6 +207,7 @@ class Storage(Section):
     database: str = ""
     password_file: MaybeFile = None
     scrub_bytes_per_second: Annotated[int, Field(ge=0)] = 16 * 1024**2
+    reserve_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     s3: S3 | None = None
 
 
@@ -382,6 +388,7 @@ class NodeConfig(Section):
         """
         home = file.absolute().parent
         merged = _read(file)
+        _refuse_unknown_variables(environ)
         for path, value in (*_from_environment(environ), *(flags or {}).items()):
             _put(merged, path.split("."), value)
         _refuse_unknown(merged, file)
@@ -445,9 +452,34 @@ def _read(file: Path) -> dict[str, Any]:
         raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
 
 
+_SERVICE_LINK: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)?)\Z")
+"""Variables that Kubernetes sets in every container for a service, whose name may be `comity-gateway`."""
+_CLOSE: Final = 0.8
+"""How close to the name of a setting a variable is taken for one that was mistyped, from 0 to 1."""
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """Raises Malformed (CONFIG-UNKNOWN-KEY) for a variable that looks like a setting and is none."""
+    known = [_variable(path) for path in _known_keys()]
+    sections = tuple(_variable(section) + "_" for section in _SECTIONS)
+    for name in environ:
+        if not name.startswith(PREFIX) or name in known or _SERVICE_LINK.match(name):
+            continue
+        close = difflib.get_close_matches(name[:200], known, n=1, cutoff=_CLOSE)
+        if close or name.startswith(sections):
+            hint = f"did you mean {close[0]!r}?" if close else "unset it, or see the settings in docs/operations.md"
+            why = "it is in the environment of this process"
+            raise Malformed(f"unknown setting {name[:200]!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
+
+
+def _variable(path: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + path.replace(".", "_").upper()
+
+
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for path in _known_keys():
-        name = PREFIX + path.replace(".", "_").upper()
+        name = _variable(path)
         if name in environ:
             yield path, environ[name]
 

@@ -23,7 +23,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.store_bytes = self._gauge("store_bytes", "Bytes of blobs in the store")
+        self.store_bytes = self._gauge("store_bytes", "Bytes of blobs in the store, NaN until they are counted")
+        self.store_bytes.set(float("nan"))
         self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent", "peer")
         self.pull_bytes = self._counter("pull_bytes", "Verified bytes received", "peer")
         self.hashed_bytes = self._counter("hashed_bytes", "Bytes that the gateway hashed before sending", "what")

@@ -187,15 +187,18 @@ class PendingSubmissions:
         )
 
 
-RESERVED_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of the disk that uploads leave free."""
+LESS_RESERVE: Final = "its operator frees space, or lowers reserve_bytes in [storage] of node.toml"
 _SUFFIX: Final = ".upload"
 
 
 class Uploads:
     """Receives files. One writer for each blob at a time, across processes."""
 
-    def __init__(self, ledger: AsyncLedger, store: BlobStore, pools: Pools, metrics: Metrics) -> None:
+    def __init__(
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, metrics: Metrics, *, reserve_bytes: int = 0
+    ) -> None:
+        """`reserve_bytes`: what uploads leave free on the disk."""
+        self.reserve_bytes = reserve_bytes
         self._ledger = ledger
         self._store = store
         self._pools = pools
@@ -289,8 +292,9 @@ class Uploads:
 
     def _require_space(self, missing: int) -> None:
         free = self._store.free_bytes()
-        if free is not None and free < missing + RESERVED_BYTES:
-            raise OutOfSpace("the node's disk is full", why=f"{missing} bytes to come, {free} free")
+        if free is not None and free < missing + self.reserve_bytes:
+            why = f"{missing} bytes to come, {free} free, and {self.reserve_bytes} of them stay free"
+            raise OutOfSpace("the node's disk is full", why=why, hint=LESS_RESERVE)
 
     def _begin(self, digest: Digest, offset: int) -> int:
         received = self.received(digest)

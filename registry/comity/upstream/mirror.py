@@ -58,8 +58,6 @@ AWAITED_AT_ONCE: Final = 24
 """Including files that readers wait for: a stock client requests eight at once, and does not retry after a refusal."""
 POLL_INTERVAL: Final = 0.2
 """Seconds between two checks of the files that readers wait for."""
-MIN_FREE_SPACE: Final = 256 * 1024 * 1024
-"""Bytes that an import leaves free on the disk."""
 MAX_TRIES: Final = 5
 MAX_WAIT_STEP: Final = 1.0
 """Longest single wait in seconds, so that cancellation is noticed."""
@@ -140,8 +138,11 @@ def fetch_repository(
     folder: Path,
     control: ImportControl,
     observer: ImportObserver = NO_OBSERVER,
+    *,
+    reserve_bytes: int = 0,
 ) -> MirrorResult:
-    """Fetch every file of the listing into `folder`. Raises as `Downloads.fetch` does, and OutOfSpace."""
+    """Fetch every file of the listing into `folder`, and leave `reserve_bytes` of its disk free. Raises as
+    `Downloads.fetch` does, and OutOfSpace."""
     upstream = listing.revision_info.upstream
     paths = tuple(folder / f"{number:06d}" for number in range(len(listing.files)))
     if listing.size > order.max_bytes:
@@ -149,7 +150,7 @@ def fetch_repository(
         hint = f"the node's operator can import it: comity import {upstream.name}"
         raise OutOfSpace(f"{upstream.name} is too large", why=why, hint=hint, code="UPSTREAM-TOO-LARGE")
     with disk_errors(f"{upstream.name} was not mirrored"):
-        require_space(folder, listing, paths)
+        require_space(folder, listing, paths, reserve_bytes)
     observer.on_listing(listing, paths)
     shared_control = _SharedControl(control)
     downloads = Downloads(order.allowed_hosts, upstream.repository, upstream.commit, order.timeouts, shared_control)
@@ -215,13 +216,14 @@ class _FileQueue:
             yield number
 
 
-def require_space(folder: Path, listing: RepositoryListing, paths: Sequence[Path]) -> None:
-    """Raises OutOfSpace if the disk of `folder` cannot hold the files that are not at `paths` yet."""
+def require_space(folder: Path, listing: RepositoryListing, paths: Sequence[Path], reserve_bytes: int) -> None:
+    """Raises OutOfSpace if the disk of `folder` cannot hold the files that are not at `paths` yet, beside
+    `reserve_bytes` that stay free."""
     here = sum(path.stat().st_size for path in paths if path.exists())
     missing, free = max(0, listing.size - here), shutil.disk_usage(folder).free
-    if free < missing + MIN_FREE_SPACE:
-        why = f"{missing} bytes are missing, {free} are free"
-        hint = "free some space and run the same command again"
+    if free < missing + reserve_bytes:
+        why = f"{missing} bytes are missing, {free} are free, and {reserve_bytes} of them stay free"
+        hint = "free some space or lower reserve_bytes in [storage] of node.toml, and run the same command again"
         raise OutOfSpace(f"not enough disk space for {listing.revision_info.upstream.name}", why=why, hint=hint)
 
 
@@ -275,12 +277,12 @@ def recognise_folder(folder: Path, named: UpstreamRequest | None) -> LocalFolder
     return _from_plain_folder(folder, found, named)
 
 
-def copy_folder(local: LocalFolder, into: Path, control: ImportControl) -> MirrorResult:
-    """Copy and hash every file. Raises Untrusted (UPSTREAM-LIED) if a file does not match the hash in its cache,
-    Conflict (CHANGED), OutOfSpace."""
+def copy_folder(local: LocalFolder, into: Path, control: ImportControl, *, reserve_bytes: int = 0) -> MirrorResult:
+    """Copy and hash every file, and leave `reserve_bytes` of the disk free. Raises Untrusted (UPSTREAM-LIED) if a file
+    does not match the hash in its cache, Conflict (CHANGED), OutOfSpace."""
     paths = tuple(into / f"{number:06d}" for number in range(len(local.files)))
     with disk_errors(f"{local.listing.revision_info.upstream.name} was not copied"):
-        require_space(into, local.listing, ())
+        require_space(into, local.listing, (), reserve_bytes)
         observations = tuple(
             _copy_file(listed, source, path, control)
             for listed, source, path in zip(local.listing.files, local.files, paths, strict=True)

@@ -20,6 +20,7 @@ import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -447,7 +448,12 @@ class Importer:
             listing = await self._pools.imports(mirror.list_repository, order, revision_info, counter)
             begun = int(self._clock())
             result = await self._pools.imports(
-                mirror.fetch_repository, order, listing, folder, counter, observer
+                partial(mirror.fetch_repository, reserve_bytes=self._uploads.reserve_bytes),
+                order,
+                listing,
+                folder,
+                counter,
+                observer,
             )  # (2)
             return await self._store_and_log(result, ImportDetails(FETCHED, begun, order.terms), folder)
 
@@ -471,7 +477,9 @@ class Importer:
         async with self._locked_folder(upstream) as folder:
             started.put_nowait(ImportStarted(upstream.name, len(found.files), found.listing.size))
             begun = int(self._clock())
-            result = await self._pools.imports(copy_folder, found, folder, counter)
+            result = await self._pools.imports(
+                partial(copy_folder, reserve_bytes=self._uploads.reserve_bytes), found, folder, counter
+            )
             return await self._store_and_log(result, ImportDetails(found.how, begun, order.terms), folder)
 
     async def _previous(self, upstream: Upstream, folder: Path) -> ImportDone | None:

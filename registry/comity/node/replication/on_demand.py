@@ -66,8 +66,8 @@ FETCH_TIMEOUT: Final = 6 * 3600.0
 """Seconds that one download may take; the next one continues from its partial file."""
 LINGER: Final = 15.0
 """Seconds that a download continues without a reader: clients retry after a lost connection or a 503."""
-SPARE: Final = 1024**3
-"""Bytes of the disk that stay free."""
+SPARE_FACTOR: Final = 4
+"""Readers leave this many times as much of the disk free as uploads do, because any reader causes a fetch."""
 MAX_LAYOUTS: Final = 4_096
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
@@ -76,8 +76,18 @@ _log: Final = structlog.get_logger("comity.node.artifacts")
 class OnDemandFetch:
     """Not thread-safe: call from the event loop."""
 
-    def __init__(self, store: BlobStore, pools: Pools, wants: Callable[[str], bool], files: FileFetcher) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        pools: Pools,
+        wants: Callable[[str], bool],
+        files: FileFetcher,
+        *,
+        reserve_bytes: int,
+    ) -> None:
+        """`reserve_bytes`: what uploads leave free on the disk."""
         self._store = store
+        self._reserve_bytes = reserve_bytes
         self._pools = pools
         self._wants = wants
         self._files = files
@@ -191,8 +201,12 @@ class OnDemandFetch:
     @contextmanager
     def _space(self, want: Want, free: int | None) -> Iterator[None]:
         """Reserve the file's bytes on the disk. Raises OutOfSpace if all running downloads would fill it."""
-        if free is not None and free - self._reserved_bytes - want.size < SPARE:
-            why = f"{want.size} bytes, and the disk has {free} left, of which {self._reserved_bytes} are reserved"
+        spare = SPARE_FACTOR * self._reserve_bytes
+        if free is not None and free - self._reserved_bytes - want.size < spare:
+            why = (
+                f"it has {want.size} bytes, and the disk has {free} left: {self._reserved_bytes} for running fetches, "
+                f"and {spare} stay free, {SPARE_FACTOR} times reserve_bytes in [storage] of node.toml"
+            )
             raise OutOfSpace(f"not enough disk space for {want.path}", why=why)
         self._reserved_bytes += want.size
         try:

@@ -93,7 +93,9 @@ class ReplicationTasks:
         self.replicas = Replicas(
             ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
         )
-        self.on_demand = OnDemandFetch(store, pools, settings.wants, files)
+        self.on_demand = OnDemandFetch(
+            store, pools, settings.wants, files, reserve_bytes=home.config.storage.reserve_bytes
+        )
 
     def _charter_follower(self, home: OpenedHome) -> CharterFollower | None:
         if home.epochs is None:

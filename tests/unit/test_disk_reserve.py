@@ -1,0 +1,63 @@
+"""What a node leaves free on its disk, and what it says when there is no room: how much stays free, and which setting
+decides it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.metrics import Metrics
+from comity.node.threads import AsyncLedger, Pools
+from comity.node.uploads import Uploads, Want
+from comity.trust.encoding import sha256
+from comity.trust.errors import OutOfSpace
+from comity.trust.upstream import UpstreamRequest
+from comity.upstream.mirror import copy_folder, recognise_folder
+
+MORE_THAN_A_DISK = 2**60
+SETTING = "reserve_bytes in [storage]"
+
+
+class Silent:
+    def progress(self, path: str, count: int) -> None:
+        pass
+
+    def wait(self, seconds: float, why: str) -> None:
+        raise AssertionError(why)
+
+
+async def _chunks(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def test_an_upload_that_would_use_the_reserve_is_refused_with_its_setting(tmp_path: Path) -> None:
+    data = b"weights"
+    want = Want(sha256(data), len(data), "")
+    ledger, store = Ledger.open(tmp_path / "ledger", lambda: 1_000), FolderStore(tmp_path / "blobs")
+    try:
+        scarce = Uploads(AsyncLedger(ledger), store, Pools(), Metrics(), reserve_bytes=MORE_THAN_A_DISK)
+        with pytest.raises(OutOfSpace) as full:
+            await scarce.upload(want, 0, _chunks(data))
+        assert str(MORE_THAN_A_DISK) in full.value.why
+        assert SETTING in full.value.hint
+        assert not store.has(want.digest)
+        roomy = Uploads(AsyncLedger(ledger), store, Pools(), Metrics())
+        assert await roomy.upload(want, 0, _chunks(data)) == len(data)
+    finally:
+        ledger.close()
+
+
+def test_an_import_that_would_use_the_reserve_is_refused_with_its_setting(tmp_path: Path) -> None:
+    folder, into = tmp_path / "model", tmp_path / "into"
+    folder.mkdir()
+    into.mkdir()
+    (folder / "weights.bin").write_bytes(b"weights")
+    found = recognise_folder(folder, UpstreamRequest("org/name", "1f" * 20))
+    with pytest.raises(OutOfSpace) as full:
+        copy_folder(found, into, Silent(), reserve_bytes=MORE_THAN_A_DISK)
+    assert str(MORE_THAN_A_DISK) in full.value.why
+    assert SETTING in full.value.hint
