@@ -21,7 +21,9 @@ from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.proof import ROOTS, TlogProof
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate, to_pem
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from support.federation import found, introduced, make_home, processes, serving, until
 from support.ports import free_port
 
@@ -124,6 +126,36 @@ async def test_health_is_reported_at_every_door(tmp_path: Path) -> None:
             for service in ("", "comity.v1.LogService", "comity.v1.PublishService"):
                 answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("version", ["v1alpha", "v1"])
+async def test_stock_tools_learn_the_services_by_reflection_without_a_deadline(tmp_path: Path, version: str) -> None:
+    home = make_home(tmp_path / "home", 0)
+    service = f"grpc.reflection.{version}.ServerReflection"
+    pem = to_pem(home.record.tls)
+    options = [("grpc.ssl_target_name_override", CertificatePin.of(home.record.tls).server_name)]
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="comity.v1.LogService"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=service),
+    ]
+    async with (
+        serving(home),
+        grpc.aio.secure_channel(
+            f"ipv4:{home.card.open[0]}", grpc.ssl_channel_credentials(pem), options=options
+        ) as channel,
+    ):
+        call = channel.stream_stream(
+            f"/{service}/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        listed, log, own = [answer async for answer in call(iter(asked))]
+    names = {found.name for found in listed.list_services_response.service}
+    assert {service, "grpc.health.v1.Health", "comity.v1.LogService"} <= names
+    for described, package in ((log, "comity.v1"), (own, f"grpc.reflection.{version}")):
+        files = map(FileDescriptorProto.FromString, described.file_descriptor_response.file_descriptor_proto)
+        assert package in {file.package for file in files}
 
 
 async def test_a_node_runs_without_its_members_keys(tmp_path: Path) -> None:

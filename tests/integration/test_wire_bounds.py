@@ -293,10 +293,11 @@ async def failure(call: Any) -> ComityError:
 
 
 @pytest.mark.parametrize("timeout", [None, 3_700])
-async def test_a_call_without_a_sensible_deadline_is_refused(timeout: float | None) -> None:
+async def test_a_call_without_a_sensible_deadline_is_an_invalid_argument(timeout: float | None) -> None:
     async with raw(MemoryNode()) as channel:
         get_node = single(channel, "NodeService/GetNode")
-        assert (await failure(get_node(b"", timeout=timeout))).code == "DEADLINE-REQUIRED"
+        refused = await failure(get_node(b"", timeout=timeout))
+        assert (type(refused), refused.code) == (Malformed, "DEADLINE-REQUIRED")
 
 
 async def test_a_request_that_is_no_message_is_malformed() -> None:
@@ -402,7 +403,9 @@ async def test_the_deadline_of_the_caller_ends_the_work_of_the_node() -> None:
         await node.until_open(0)
 
 
-async def test_the_health_service_of_grpcio_stands_behind_the_guard() -> None:
+async def test_the_health_service_of_grpcio_has_a_deadline_of_its_own_behind_the_guard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     health = pytest.importorskip("grpc_health.v1.health")
     health_pb2 = pytest.importorskip("grpc_health.v1.health_pb2")
     health_pb2_grpc = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
@@ -422,5 +425,10 @@ async def test_the_health_service_of_grpcio_stands_behind_the_guard() -> None:
         watching = stub.Watch(request, timeout=5)
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
         watching.cancel()
-        assert (await failure(stub.Check(request))).code == "DEADLINE-REQUIRED"
+        assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await failure(stub.Check(request, timeout=3_700))).code == "DEADLINE-REQUIRED"
+        monkeypatch.setattr(limits, "DEFAULT_DEADLINE", 0.2)
+        endless = stub.Watch(request)
+        assert (await endless.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await failure(endless.read())).code == "DEADLINE"
     await server.stop(0)

@@ -17,10 +17,10 @@ from typing import Final, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from comity.node.config import Limits, Listen
 from comity.node.members import Membership
+from comity.node.reflection import add_reflection
 from comity.trust.errors import Malformed
 from comity.v1 import (
     artifact_pb2,
@@ -206,7 +206,7 @@ class Listeners:
         servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         names = (*_service_names(services), health.SERVICE_NAME)
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        add_reflection(names, server)
         for name in ("", *names):
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._health[port] = servicer

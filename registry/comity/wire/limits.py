@@ -141,6 +141,8 @@ ERROR_HINT: Final = 512
 
 # Without a deadline a call could hold its stream for ever. Longer work is resumed in another call.
 DEADLINE: Final = 3_600.0
+# What a call of health or reflection gets that has no deadline.
+DEFAULT_DEADLINE: Final = 60.0
 # The longest deadline that our clients set; it is shorter because gRPC rounds deadlines up.
 LONGEST_CALL: Final = 3_500.0
 # Default timeout for an answer, or for the next message of a stream.

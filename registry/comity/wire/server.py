@@ -3,7 +3,8 @@
 The order of the checks:
 
 (1) errors from here on become a status of the table in `errors`; an internal error is logged, and its text not sent;
-(2) a deadline is required, of at most one hour;
+(2) a deadline is required, of at most one hour; health and reflection, which stock tools call without one, get
+    `limits.DEFAULT_DEADLINE`;
 (3) the port's `Access` identifies or refuses the caller;
 (4) the call is counted for this caller;
 (5) only now the request is read, with a timeout per message and a limit on requests that are read at the same time,
@@ -111,9 +112,9 @@ class Guard(grpc.aio.ServerInterceptor):
     async def _call(self, method: str, context: Context) -> AsyncIterator[_Call]:
         CALL.set(secrets.token_hex(8))
         async with _errors_to_status(method, context):
-            _require_deadline(context.time_remaining())
+            bound = _bound(method, context.time_remaining())
             caller = self._access.caller(context)
-            call = _Call(context, caller, self._throttle)
+            call = _Call(context, caller, self._throttle, bound)
             with self._throttle.call(caller.name, caller.block, call.end) as call.running:
                 self._admitted(context.peer(), caller.name if caller.certificate else "")
                 CALLER.set(caller)  # this task serves only this call
@@ -124,29 +125,37 @@ class Guard(grpc.aio.ServerInterceptor):
 class _Call:
     """One admitted call: reads and sends messages with timeouts, and can be ended in favour of another call."""
 
-    def __init__(self, context: Context, caller: Caller, throttle: Throttle) -> None:
+    def __init__(self, context: Context, caller: Caller, throttle: Throttle, bound: float | None) -> None:
+        """`bound`: the seconds that the call may take if its caller set no deadline; else None."""
         self.running = AdmittedCall(caller.block)
         self._context = context
         self._caller = caller
         self._throttle = throttle
-        self._bound = asyncio.timeout(None)
+        self._seconds = bound
+        self._bound = asyncio.timeout(bound)
+        self._replaced = False
         self._sending = False
 
     def end(self) -> None:
         """End the call now, because a call of another block gets its slot."""
         if self._sending:
             shut_down(self._context.peer())  # a pending send would delay the end of the call
+        self._replaced = True
         self._bound.reschedule(0)
 
     @asynccontextmanager
     async def until_ended(self) -> AsyncIterator[None]:
-        """Raises Refused (TOO-MANY-CALLS) inside the block when `end` is called."""
+        """Raises Refused (TOO-MANY-CALLS) inside the block when `end` is called, and Unavailable (DEADLINE) at the end
+        of the time that a call without a deadline has."""
         try:
             async with self._bound:
                 yield
         except TimeoutError:
             if not self._bound.expired():
                 raise
+            if not self._replaced:
+                why = f"a call without a deadline may take {self._seconds:g} s here"
+                raise Unavailable("the call timed out", why=why, hint="set a timeout", code="DEADLINE") from None
             raise Refused(
                 "the call was ended in favour of another call",
                 why="the limit of concurrent calls is reached, and this address block has the most",
@@ -200,14 +209,19 @@ async def _errors_to_status(method: str, context: Context) -> AsyncIterator[None
         await context.abort(grpc.StatusCode.INTERNAL, "internal error of the node; the reason is in its log")
 
 
-def _require_deadline(remaining: float | None) -> None:
+def _bound(method: str, remaining: float | None) -> float | None:
+    """Returns the seconds that a call without a deadline may take; None if it has one. Raises Malformed
+    (DEADLINE-REQUIRED)."""
+    if remaining is None and method.startswith(_WITHOUT_DEADLINE):
+        return limits.DEFAULT_DEADLINE
     if remaining is None or remaining > limits.DEADLINE:
-        raise Refused(
+        raise Malformed(
             "the call needs a deadline",
             why=f"a call may take at most {limits.DEADLINE:g} s",
             hint="set a timeout, and resume the work in another call",
             code="DEADLINE-REQUIRED",
         )
+    return None
 
 
 async def _single_request(requests: AsyncIterator[Any]) -> Any:
@@ -221,6 +235,8 @@ def _size(message: object) -> int:
 
 
 _BLOBS: Final = "comity.v1.BlobService"
+_WITHOUT_DEADLINE: Final = ("/grpc.health.", "/grpc.reflection.")
+"""Services of gRPC itself, by the prefix of their methods."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", limits.MESSAGE),
     ("grpc.max_send_message_length", limits.MESSAGE),
