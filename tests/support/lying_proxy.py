@@ -38,7 +38,9 @@ def lying_proxy(endpoint: str, lie: Lie) -> Iterator[str]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            sent = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+            sent = {
+                name: ", ".join(self.headers.get_all(name, ())) for name in self.headers if name.lower() != "expect"
+            }
             connection = http.client.HTTPConnection(upstream, timeout=30)
             try:
                 connection.request(self.command, self.path, body, sent)

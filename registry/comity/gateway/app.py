@@ -18,12 +18,13 @@ from starlette.routing import Route
 from comity.content.secrets import TOKENS_FILE
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
-from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
+from comity.gateway.hub.catalogue import RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.routes import HubRoutes, hub_routes
-from comity.gateway.ollama import OllamaRoutes, ollama_routes
+from comity.gateway.oci.registry import Registry, open_registry
+from comity.gateway.oci.routes import OciRoutes, oci_error, oci_routes
 from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
@@ -40,21 +41,22 @@ def make_app(
     replication: ReplicationTasks,
     imports: ReadThroughImports,
     file_routes: FileRoutes,
-    catalogue: Catalogue,
+    read_through: ReadThroughRoutes,
+    registry: Registry,
 ) -> Starlette:
     """Return the application for a running node."""
     settings, pools = home.config.gateway, home.pools
     access = GatewayAccess(home.config.path(TOKENS_FILE), pools, public=settings.public)
-    read_through = ReadThroughRoutes(pools, imports, catalogue)
     slots = ConnectionSlots(BODIES, "readers")
     files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots)
-    hub = HubRoutes(settings, pools, RepositoryList(home.ledger), read_through, access, files)
+    repositories = RepositoryList(home.ledger)
+    hub = HubRoutes(settings, pools, repositories, read_through, access, files)
     bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             *tlog_routes(home, replication),
-            *ollama_routes(OllamaRoutes(read_through, access, files)),
+            *oci_routes(OciRoutes(registry, read_through, repositories, access, files)),
             *hub_routes(hub),
         ],
         middleware=[bounds],
@@ -97,13 +99,12 @@ async def healthz(request: Request) -> JSONResponse:
 async def on_routing(request: Request, error: Exception) -> JSONResponse:
     """Return the error response for a request that the router refuses."""
     assert isinstance(error, HTTPException)
+    respond = oci_error if request.url.path.startswith("/v2/") else error_response
     if error.status_code == 404:
-        return error_response(NotFound("no such address", code="NO-SUCH-ROUTE"))
+        return respond(NotFound("no such address", code="NO-SUCH-ROUTE"))
     if error.status_code == 405:
-        return error_response(
-            Malformed("the address does not support this method", why=request.method[:20], code="METHOD")
-        )
-    return error_response(Malformed("the request cannot be read", why=error.detail))
+        return respond(Malformed("the address does not support this method", why=request.method[:20], code="METHOD"))
+    return respond(Malformed("the request cannot be read", why=error.detail))
 
 
 @asynccontextmanager
@@ -134,7 +135,9 @@ async def serve_gateway(
             return
         judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
         async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
-            app = make_app(home, replication, imports, file_routes, catalogue)
-            async with listen_http(app, settings) as url:
-                structlog.get_logger("comity.gateway").info("gateway", url=url)
-                yield url
+            read_through = ReadThroughRoutes(pools, imports, catalogue)
+            async with open_registry(ledger, read_through, pools) as registry:
+                app = make_app(home, replication, imports, file_routes, read_through, registry)
+                async with listen_http(app, settings) as url:
+                    structlog.get_logger("comity.gateway").info("gateway", url=url)
+                    yield url

@@ -18,6 +18,7 @@ docs/decisions/0008-asgi-server.md.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import secrets
 import socket
@@ -346,20 +347,25 @@ class GatewayAccess:
 
     async def token(self, request: Request) -> Token | None:
         """Return the token of a request if it is one of this node."""
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not looks_like_token(secret.strip()):
+        secret = _secret(request.headers.get("authorization", ""))
+        if not looks_like_token(secret):
             return None
         await self._pools.files(self._refresh)
-        return self._tokens.get(token_hash(secret.strip()))
+        return self._tokens.get(token_hash(secret))
 
-    async def require(self, request: Request, repository: str) -> None:
-        """Raise Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`."""
+    async def require_any(self, request: Request) -> Token | None:
+        """Return the token of a request, None at a public gateway. Raises Refused (NO-TOKEN)."""
         if self._public:
-            return
+            return None
         token = await self.token(request)
         if token is None:
             raise Refused("a token of this node is required", hint="ask its operator", code="NO-TOKEN")
-        if not token.allows(repository):
+        return token
+
+    async def require(self, request: Request, repository: str) -> None:
+        """Raise Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`."""
+        token = await self.require_any(request)
+        if token is not None and not token.allows(repository):
             raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
 
     async def readable_names(self, request: Request) -> Callable[[str], bool]:
@@ -374,6 +380,17 @@ class GatewayAccess:
         if version != self._version:
             self._tokens = {token.hash: token for token in self._file.read()}
             self._version = version
+
+
+def _secret(authorization: str) -> str:
+    """Return the secret of a header: a bearer token, or the password of registry clients, with any user name."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            return base64.b64decode(given.strip(), validate=True).decode("ascii").partition(":")[2]
+    return ""
 
 
 STATUS: Final[Mapping[type[ComityError], int]] = {

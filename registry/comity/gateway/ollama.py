@@ -1,4 +1,5 @@
-"""Registry routes for GGUF files, read-only: for Ollama, and for llama.cpp before it used the Hub API.
+"""Image manifests of GGUF files: for Ollama, and for llama.cpp before it used the Hub API. `comity.gateway.oci` serves
+them.
 
 The layer digest is the SHA-256 of the file, and the image manifest is derived from the file only, so it is the same
 everywhere. A tag is a version of the repository, else a quantisation in its newest version. Model family, template and
@@ -10,20 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
-from comity.gateway.http import GatewayAccess
-from comity.gateway.hub.files import FileResponses
-from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.views import MAIN, Claim
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
-from comity.trust.errors import ComityError, NotFound
+from comity.trust.errors import NotFound
 
 MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG: Final = "application/vnd.docker.container.image.v1+json"
@@ -101,71 +94,10 @@ def model_image(entry: FileEntry, projector: FileEntry | None) -> dict[str, Any]
     return document
 
 
-def model_blob(manifest: Manifest, digest: str) -> FileEntry | bytes:
-    """Return the file or configuration with digest `sha256:…`. Raises NotFound (NO-SUCH-FILE)."""
-    files: Sequence[FileEntry] = manifest.files
-    for entry in files:
-        if f"sha256:{entry.sha256}" == digest and entry.path.lower().endswith(".gguf"):
-            return entry
-    for entry in list_models(manifest):
-        configuration = model_config(entry)
-        if f"sha256:{sha256(configuration)}" == digest:
-            return configuration
-    raise NotFound("no such blob in this model", why=digest[:80], code="NO-SUCH-FILE")
+def encode_image(document: Mapping[str, Any]) -> bytes:
+    """Return the bytes of an image manifest; the same document gives the same bytes."""
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _layer(kind: str, entry: FileEntry) -> dict[str, Any]:
     return {"mediaType": kind, "digest": f"sha256:{entry.sha256}", "size": entry.size}
-
-
-def ollama_routes(registry: OllamaRoutes) -> list[Route]:
-    return [
-        Route("/v2/", version),
-        Route("/v2/{namespace}/{name}/manifests/{tag}", registry.manifest),
-        Route("/v2/{namespace}/{name}/blobs/{digest}", registry.blob),
-    ]
-
-
-async def version(request: Request) -> Response:
-    """Registry clients call this to detect a registry."""
-    return Response(b"{}", media_type="application/json", headers={"Docker-Distribution-Api-Version": "registry/2.0"})
-
-
-class OllamaRoutes:
-    def __init__(self, read_through: ReadThroughRoutes, access: GatewayAccess, files: FileResponses) -> None:
-        self._files = files
-        self._read_through = read_through
-        self._catalogue = read_through.catalogue
-        self._access = access
-
-    async def manifest(self, request: Request) -> Response:
-        repository, tag = await self._repository(request), request.path_params["tag"]
-        try:
-            snapshot, wanted = await self._catalogue.snapshot(repository, tag), LATEST
-        except NotFound:
-            snapshot, wanted = await self._read_through.snapshot(repository, MAIN), tag
-        entry = choose_model(snapshot.manifest, wanted)
-        body = json.dumps(model_image(entry, find_projector(snapshot.manifest)), separators=(",", ":")).encode()
-        return Response(body, media_type=MANIFEST, headers={"Docker-Content-Digest": f"sha256:{sha256(body)}"})
-
-    async def blob(self, request: Request) -> Response:
-        claim, found = await self._find(await self._repository(request), request.path_params["digest"])
-        if isinstance(found, FileEntry):
-            return await self._files.response(request, claim, found)
-        return Response(found, media_type="application/octet-stream")
-
-    async def _find(self, repository: str, digest: str) -> tuple[Claim, FileEntry | bytes]:
-        """Search all served versions, because a pull may continue while the next version is published."""
-        failure: ComityError = NotFound("no such blob in this model", why=digest[:80], code="NO-SUCH-FILE")
-        for version in reversed(await self._read_through.revisions(repository)):
-            try:
-                snapshot = await self._read_through.snapshot(repository, version)
-                return snapshot.claim, model_blob(snapshot.manifest, digest)
-            except ComityError as error:
-                failure = error
-        raise failure
-
-    async def _repository(self, request: Request) -> str:
-        name = f"{request.path_params['namespace']}/{request.path_params['name']}"
-        await self._access.require(request, name)
-        return name

@@ -54,13 +54,21 @@ class LocalArtifacts:
 
     async def evidence(self, manifest: Manifest, line: Digest | None) -> Evidence:
         """Return all statements here about an artifact, the proofs of `line` if given, and the files that are here."""
-        lines = [located.line async for located in self._artifacts.claims(manifest.digest)]
-        proofs: list[InclusionEvidence] = []
-        if line is not None:
-            with contextlib.suppress(NotFound):  # not under a checkpoint yet; the policy decides whether that matters
-                proofs += [InclusionEvidence(line, located.proof) async for located in self._logs.proofs(line, None)]
+        lines = await self.statements(manifest.digest)
+        proofs = [InclusionEvidence(line, proof) for proof in await self.proofs(line)] if line is not None else []
         files = await self._pools.files(self._stored_files, manifest)
-        return Evidence(manifest.encode(), files, tuple(lines), tuple(proofs), partial=True)
+        return Evidence(manifest.encode(), files, lines, tuple(proofs), partial=True)
+
+    async def statements(self, artifact: Digest) -> tuple[bytes, ...]:
+        """Return all proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""
+        return tuple([located.line async for located in self._artifacts.claims(artifact)])
+
+    async def proofs(self, line: Digest) -> tuple[bytes, ...]:
+        """Return the inclusion proofs of a line (`TlogProof`), one for each log; none if no checkpoint covers it yet,
+        which a policy may mind."""
+        with contextlib.suppress(NotFound):
+            return tuple([located.proof async for located in self._logs.proofs(line, None)])
+        return ()
 
     def manifest(self, item: SideObject) -> Manifest:
         """Raises NotFound, Malformed, and Unavailable (BLOB-DAMAGED) if its hash does not match."""

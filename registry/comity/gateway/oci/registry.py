@@ -1,0 +1,195 @@
+"""Finds what a digest means in a repository, and keeps what was made of recent artifacts.
+
+A registry client asks for a manifest by a tag, and for everything else by digest. So the versions of the repository are
+searched: first the one that was asked for last, then from the newest on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from comity.gateway.hub.judge import AnswerCache, Generations
+from comity.gateway.hub.read_through import ReadThroughRoutes
+from comity.gateway.hub.views import MAIN, Snapshot
+from comity.gateway.oci.modelpack import Document, Pack, make_pack
+from comity.gateway.oci.referrers import Referrers, about, claims, make_referrers
+from comity.node.threads import AsyncLedger, Pools
+from comity.trust.artifact import FileEntry
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, NotFound
+
+LATEST: Final = "latest"
+"""The tag of clients that were given none."""
+MAX_VERSIONS: Final = 256
+"""Versions of a repository that are searched for a digest."""
+MAX_FILES: Final = 200_000
+"""Maximum number of files in all kept packs, about 150 MB with their manifests."""
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""Maximum bytes of all kept referrers, and of all proofs that were listed and may be asked for."""
+MAX_RECENT: Final = 4_096
+"""Repositories of which the version that was asked for last is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBlob:
+    """A blob: a file of `snapshot`, or a document that is made here."""
+
+    snapshot: Snapshot
+    content: FileEntry | Document
+
+
+class Registry:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(self, read_through: ReadThroughRoutes, pools: Pools, now: Callable[[], Awaitable[int]]) -> None:
+        self._read_through = read_through
+        self._catalogue = read_through.catalogue
+        self._pools = pools
+        self._packs: AnswerCache[Digest, Pack] = AnswerCache(_never_changes, MAX_FILES, lambda p: 1 + len(p.files))
+        self._referrers: AnswerCache[Digest, Referrers] = AnswerCache(now, MAX_BYTES, lambda found: 1 + found.size)
+        self._listed = _RecentDocuments()
+        self._recent: OrderedDict[str, str] = OrderedDict()
+
+    async def close(self) -> None:
+        await self._packs.close()
+        await self._referrers.close()
+
+    async def tagged(self, repository: str, tag: str) -> Snapshot:
+        """Return the artifact of a tag; `latest` is the newest version, unless a version has that name. Raises as
+        `ReadThroughRoutes.snapshot`."""
+        snapshot = await self._tagged(repository, tag)
+        self._recent[repository.lower()] = snapshot.commit
+        self._recent.move_to_end(repository.lower())
+        if len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
+        return snapshot
+
+    async def pack(self, snapshot: Snapshot) -> Pack:
+        """Return what is served of an artifact."""
+
+        async def make() -> Pack:
+            return await self._pools.hashing(make_pack, snapshot.manifest)
+
+        return await self._packs.get(snapshot.artifact, make)
+
+    async def manifest(self, repository: str, digest: Digest) -> Document:
+        """Return a manifest by its digest. Raises NotFound (NO-SUCH-REVISION), and what hides the last version."""
+        missing = NotFound("no such manifest", why=f"sha256:{digest}", code="NO-SUCH-REVISION")
+        found = await self._find(repository, digest, missing)
+        if not isinstance(found.content, Document):
+            raise missing
+        return found.content
+
+    async def blob(self, repository: str, digest: Digest) -> FoundBlob:
+        """Raises NotFound (NO-SUCH-FILE), and what hides the last version."""
+        return await self._find(
+            repository, digest, NotFound("no such blob", why=f"sha256:{digest}", code="NO-SUCH-FILE")
+        )
+
+    async def referrers(self, repository: str, digest: Digest) -> Referrers:
+        """Return what refers to a manifest: nothing, unless it is the ModelPack manifest of a version."""
+        async for snapshot in self._versions(repository, None):
+            manifest = (await self.pack(snapshot)).manifest
+            if manifest is not None and manifest.digest == digest:
+                found = await self._referrers_of(snapshot, manifest)
+                self._listed.add(found)
+                return found
+        return Referrers(digest, (), {}, {})
+
+    async def _find(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
+        async for snapshot in self._versions(repository, missing):
+            pack = await self.pack(snapshot)
+            content = pack.files.get(digest) or pack.documents.get(digest)
+            if content is not None:
+                return FoundBlob(snapshot, content)
+        async for snapshot in self._versions(repository, missing):
+            subject = (await self.pack(snapshot)).manifest
+            if subject is None:
+                continue
+            referrers = await self._referrers_of(snapshot, subject)
+            listed = self._listed.get(subject.digest, digest)
+            content = listed or referrers.files.get(digest) or referrers.documents.get(digest)
+            if content is not None:
+                return FoundBlob(snapshot, content)
+        raise missing
+
+    async def _versions(self, repository: str, missing: ComityError | None) -> AsyncGenerator[Snapshot, None]:
+        """Yield the artifacts of the repository that may be served, each once. Raises why the last one is not served,
+        unless `missing` is None."""
+        recent, seen = self._recent.get(repository.lower()), set[Digest]()
+        newest_first = tuple(reversed(await self._read_through.revisions(repository)))[:MAX_VERSIONS]
+        failure: ComityError | None = None
+        for revision in (*([recent] if recent else []), *newest_first):
+            try:
+                snapshot = await self._read_through.snapshot(repository, revision)
+            except ComityError as error:
+                failure = error
+                continue
+            if snapshot.artifact not in seen:
+                seen.add(snapshot.artifact)
+                yield snapshot
+        if failure is not None and missing is not None:
+            raise failure
+
+    async def _tagged(self, repository: str, tag: str) -> Snapshot:
+        if tag != LATEST:
+            return await self._read_through.snapshot(repository, tag)
+        try:
+            return await self._catalogue.snapshot(repository, tag)
+        except NotFound:
+            return await self._read_through.snapshot(repository, MAIN)
+
+    async def _referrers_of(self, snapshot: Snapshot, subject: Document) -> Referrers:
+        async def make() -> Referrers:
+            local = self._catalogue.local_artifacts
+            try:
+                lines = await local.statements(snapshot.artifact)
+            except NotFound:  # it is being imported, and nothing is logged yet
+                lines = ()
+            entries = await self._pools.hashing(about, lines, snapshot.artifact)
+            proofs = [proof for line in claims(entries) for proof in await local.proofs(line)]
+            return await self._pools.hashing(make_referrers, subject, snapshot.manifest, entries, proofs)
+
+        return await self._referrers.get(snapshot.artifact, make)
+
+
+class _RecentDocuments:
+    """The manifests and proofs that were listed last, by artifact: a list names the digest of a proof, and the log may
+    have grown before the client asks for it."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[Digest, tuple[Digest, Document]] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, referrers: Referrers) -> None:
+        for digest, document in referrers.documents.items():
+            if digest not in self._found:
+                self._found[digest] = referrers.subject, document
+                self._bytes += len(document.data)
+            self._found.move_to_end(digest)
+        while self._bytes > MAX_BYTES:
+            _, (_, document) = self._found.popitem(last=False)
+            self._bytes -= len(document.data)
+
+    def get(self, subject: Digest, digest: Digest) -> Document | None:
+        """Return a document that was listed for the manifest `subject`."""
+        found = self._found.get(digest)
+        return found[1] if found is not None and found[0] == subject else None
+
+
+async def _never_changes() -> int:
+    return 0
+
+
+@asynccontextmanager
+async def open_registry(ledger: AsyncLedger, read_through: ReadThroughRoutes, pools: Pools) -> AsyncIterator[Registry]:
+    """Open the registry of a running node."""
+    registry = Registry(read_through, pools, Generations(ledger).now)
+    try:
+        yield registry
+    finally:
+        await registry.close()

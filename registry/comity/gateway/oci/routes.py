@@ -1,0 +1,233 @@
+"""HTTP routes of the OCI distribution protocol, read-only.
+
+/v2/                                   whether this is a registry, and whether the token is accepted
+/v2/_catalog                           the repositories that this reader may read
+/v2/{repository}/tags/list             the versions, and `latest`
+/v2/{repository}/manifests/{reference} a manifest by tag or digest
+/v2/{repository}/blobs/{digest}        a file, or a document that is made here
+/v2/{repository}/referrers/{digest}    what refers to a manifest
+
+Repository names are found without case, because registry clients refuse capitals. Errors have the form of the
+specification beside that of the gateway. Source: OCI distribution specification 1.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from comity.gateway.http import GatewayAccess, error_response
+from comity.gateway.hub.catalogue import RepositoryList
+from comity.gateway.hub.files import FileResponses
+from comity.gateway.hub.read_through import ReadThroughRoutes
+from comity.gateway.hub.views import MAIN, Snapshot, read_integer
+from comity.gateway.oci.modelpack import IMAGE_INDEX, IMAGE_MANIFEST, Document
+from comity.gateway.oci.registry import LATEST, Registry
+from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
+from comity.gateway.ollama import choose_model, encode_image, find_projector, model_image
+from comity.trust.artifact import FileEntry
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Refused, Unavailable
+from comity.wire.errors import clean
+
+VERSION: Final = {"Docker-Distribution-Api-Version": "registry/2.0"}
+MAX_PAGE: Final = 1_000
+MAX_WARNING: Final = 200
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_CODES: Final[Mapping[str, str]] = {
+    "NO-SUCH-REPOSITORY": "NAME_UNKNOWN",
+    "UPSTREAM-NOT-ALLOWED": "NAME_UNKNOWN",
+    "NO-SUCH-REVISION": "MANIFEST_UNKNOWN",
+    "NO-SUCH-FILE": "BLOB_UNKNOWN",
+    "OCI-DIGEST": "DIGEST_INVALID",
+    "NO-TOKEN": "UNAUTHORIZED",
+    "METHOD": "UNSUPPORTED",
+    "RATE": "TOOMANYREQUESTS",
+    "TOO-MANY-CALLS": "TOOMANYREQUESTS",
+}
+"""Codes of the specification, by those of this node."""
+_BY_CLASS: Final[Mapping[type, str]] = {
+    PolicyNotMet: "DENIED",
+    Refused: "DENIED",
+    Unavailable: "UNAVAILABLE",
+    NotFound: "NAME_UNKNOWN",
+}
+"""Codes of the specification for all other errors."""
+
+Handler = Callable[["OciRoutes", Request], Awaitable[Response]]
+
+
+def oci_routes(registry: OciRoutes) -> list[Route]:
+    repository = "/v2/{namespace}/{name}"
+    return [
+        Route("/v2/", registry.version),
+        Route("/v2/_catalog", registry.repositories),
+        Route(f"{repository}/tags/list", registry.tags),
+        Route(f"{repository}/manifests/{{reference}}", registry.manifest),
+        Route(f"{repository}/blobs/{{digest}}", registry.blob),
+        Route(f"{repository}/referrers/{{digest}}", registry.referrers),
+    ]
+
+
+def oci_error(error: ComityError) -> JSONResponse:
+    """Return the error as registry clients read it, with the fields of the gateway's own errors."""
+    by_class = next((_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS), "UNSUPPORTED")
+    plain = error_response(error)
+    own = JSONResponse(
+        {
+            "errors": [
+                {"code": _CODES.get(error.code, by_class), "message": str(error)[:MAX_PAGE], "detail": error.hint}
+            ],
+            **_own(error),
+        },
+        plain.status_code,
+    )
+    own.headers.update({name: plain.headers[name] for name in plain.headers if not name.startswith("content-")})
+    if plain.status_code == 401:
+        own.headers["WWW-Authenticate"] = 'Basic realm="comity"'
+    return own
+
+
+def _own(error: ComityError) -> dict[str, str]:
+    return {"error": str(error)[:MAX_PAGE], "code": error.code, "hint": error.hint}
+
+
+def _errors_as_oci(handler: Handler) -> Handler:
+    async def answer(routes: OciRoutes, request: Request) -> Response:
+        try:
+            response = await handler(routes, request)
+        except ComityError as error:
+            response = oci_error(error)
+        response.headers.update(VERSION)
+        return response
+
+    return answer
+
+
+class OciRoutes:
+    """Handlers of the distribution protocol."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        read_through: ReadThroughRoutes,
+        repository_list: RepositoryList,
+        access: GatewayAccess,
+        files: FileResponses,
+    ) -> None:
+        self._registry = registry
+        self._read_through = read_through
+        self._repository_list = repository_list
+        self._access = access
+        self._files = files
+
+    @_errors_as_oci
+    async def version(self, request: Request) -> Response:
+        """Registry clients call this to detect a registry, and whether it wants a password."""
+        await self._access.require_any(request)
+        return Response(b"{}", media_type="application/json")
+
+    @_errors_as_oci
+    async def repositories(self, request: Request) -> Response:
+        await self._access.require_any(request)
+        most, last = _page(request)
+        readable = await self._access.readable_names(request)
+        names, after = await self._repository_list.names("", "", last, max(1, most), readable)
+        return _listed(request, {"repositories": names[:most]}, after if most else "", most)
+
+    @_errors_as_oci
+    async def tags(self, request: Request) -> Response:
+        repository, (most, last) = await self._repository(request), _page(request)
+        versions, main = await self._read_through.refs(repository)
+        found = {name for name in versions if _TAG.match(name)} | ({LATEST} if main else set())
+        later = sorted(name for name in found if name > last)
+        shown = later[:most]
+        after = shown[-1] if shown and len(later) > len(shown) else ""
+        return _listed(request, {"name": repository, "tags": shown}, after, most)
+
+    @_errors_as_oci
+    async def manifest(self, request: Request) -> Response:
+        repository, reference = await self._repository(request), request.path_params["reference"]
+        if ":" in reference:
+            return _manifest(await self._registry.manifest(repository, _digest(reference)))
+        if any(IMAGE_MANIFEST in accepted for accepted in request.headers.getlist("accept")):
+            snapshot = await self._registry.tagged(repository, reference)
+            document = (await self._registry.pack(snapshot)).manifest
+            if document is None:
+                why = f"its {len(snapshot.manifest.files)} files do not fit into an image manifest"
+                raise NotFound("no OCI form of this artifact", why=why, hint="comity pull", code="NO-SUCH-REVISION")
+            return _manifest(document, snapshot)
+        return await self._ollama_manifest(repository, reference)
+
+    @_errors_as_oci
+    async def blob(self, request: Request) -> Response:
+        repository, digest = await self._repository(request), _digest(request.path_params["digest"])
+        found = await self._registry.blob(repository, digest)
+        if isinstance(found.content, FileEntry):
+            response = await self._files.response(request, found.snapshot.claim, found.content)
+        else:
+            response = Response(found.content.data, media_type="application/octet-stream")
+        response.headers["Docker-Content-Digest"] = f"sha256:{digest}"
+        return response
+
+    @_errors_as_oci
+    async def referrers(self, request: Request) -> Response:
+        repository, digest = await self._repository(request), _digest(request.path_params["digest"])
+        kind = request.query_params.get("artifactType") or None
+        found = await self._registry.referrers(repository, digest)
+        filtered = {"OCI-Filters-Applied": "artifactType"} if kind else {}
+        return Response(found.index(kind), media_type=IMAGE_INDEX, headers=filtered)
+
+    async def _ollama_manifest(self, repository: str, tag: str) -> Response:
+        """A tag of Ollama is a version, else a quantisation in the newest version."""
+        try:
+            snapshot, wanted = await self._read_through.catalogue.snapshot(repository, tag), LATEST
+        except NotFound:
+            snapshot, wanted = await self._read_through.snapshot(repository, MAIN), tag
+        entry = choose_model(snapshot.manifest, wanted)
+        body = encode_image(model_image(entry, find_projector(snapshot.manifest)))
+        return _manifest(Document(body, OLLAMA_MANIFEST))
+
+    async def _repository(self, request: Request) -> str:
+        """Return the name in the address. Raises Refused (NO-TOKEN, TOKEN-SCOPE)."""
+        name = f"{request.path_params['namespace']}/{request.path_params['name']}"
+        await self._access.require(request, name)
+        return name
+
+
+def _manifest(document: Document, snapshot: Snapshot | None = None) -> Response:
+    digest = f"sha256:{document.digest}"
+    headers = {"Docker-Content-Digest": digest, "ETag": f'"{digest}"', "Vary": "Accept"}
+    response = Response(document.data, media_type=document.media, headers=headers)
+    for topic, text in snapshot.notices if snapshot is not None else ():
+        words = clean(f"{topic}: {text}", MAX_WARNING).encode("ascii", "replace").decode("ascii")
+        response.headers.append("Warning", f'299 - "{words.replace(chr(92), "/").replace(chr(34), chr(39))}"')
+    return response
+
+
+def _digest(text: str) -> Digest:
+    if not _DIGEST.match(text):
+        hint = "this registry has sha256 digests only: sha256: and 64 hex digits"
+        raise Malformed("not a digest", why=text[:80], hint=hint, code="OCI-DIGEST")
+    return Digest(text.removeprefix("sha256:"))
+
+
+def _page(request: Request) -> tuple[int, str]:
+    """Return `n` and `last`. Raises Malformed."""
+    wanted = request.query_params.get("n")
+    most = 0 if wanted == "0" else read_integer(wanted, MAX_PAGE, MAX_PAGE)
+    return most, request.query_params.get("last", "")
+
+
+def _listed(request: Request, document: dict[str, Any], after: str, most: int) -> Response:
+    query = urlencode({"n": most, "last": after})
+    link = {"Link": f'<{request.url.path}?{query}>; rel="next"'} if after else {}
+    return JSONResponse(document, headers=link)

@@ -1,0 +1,262 @@
+"""A node as an OCI registry: what a client of the distribution protocol asks, and what it must never get."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from comity.content.secrets import TOKENS_FILE, TokenFile
+from comity.trust.encoding import sha256
+from comity.trust.statement import parse_entry
+from comity.trust.tlog.proof import TlogProof
+from support.federation import until
+from support.gateway import Shop, shop
+from support.publisher import Release, model
+
+REPOSITORY = "tests/Tiny"
+LOWER = "tests/tiny"
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+ACCEPT = {"Accept": f"{IMAGE}, application/vnd.docker.distribution.manifest.v2+json"}
+STATEMENT = "application/vnd.in-toto+json"
+PROOF = "application/vnd.c2sp.tlog-proof.v1"
+SIGSTORE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with shop(tmp_path) as running:
+        yield running
+
+
+async def published(node: Shop, tmp_path: Path, version: str = "v1", weights: int = 400_000) -> Release:
+    folder = model(tmp_path / version, weights=weights)
+    (folder / "README.md").write_text(f"Version {version}\n")
+    (folder / "model.sig").write_text("{}")
+    (folder / "tiny.cdx.json").write_text('{"bomFormat":"CycloneDX"}')
+    return await node.publish(folder, f"{REPOSITORY}@{version}")
+
+
+def client(node: Shop) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=node.url, follow_redirects=True)
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+async def image(http: httpx2.AsyncClient, reference: str = "v1") -> tuple[dict[str, Any], str]:
+    """An image manifest, checked as registry clients do, and its digest."""
+    answer = await http.get(f"/v2/{LOWER}/manifests/{reference}", headers=ACCEPT)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == IMAGE
+    assert answer.headers["Docker-Content-Digest"] == digest(answer.content)
+    return json.loads(answer.content), digest(answer.content)
+
+
+async def proven(http: httpx2.AsyncClient, subject: str) -> None:
+    """Wait until a checkpoint covers the publication."""
+
+    async def listed() -> bool:
+        return bool(await referrers(http, subject, PROOF))
+
+    await until(listed, what="the proof of the publication")
+
+
+async def visible(http: httpx2.AsyncClient, version: str) -> None:
+    """Wait until the gateway has read the log again."""
+
+    async def tagged() -> bool:
+        return version in (await http.get(f"/v2/{LOWER}/tags/list")).json()["tags"]
+
+    await until(tagged, what=f"the version {version}")
+
+
+async def referrers(http: httpx2.AsyncClient, subject: str, kind: str = "") -> list[dict[str, Any]]:
+    answer = await http.get(f"/v2/{LOWER}/referrers/{subject}", params={"artifactType": kind} if kind else {})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+    assert answer.headers.get("OCI-Filters-Applied") == ("artifactType" if kind else None)
+    found: list[dict[str, Any]] = answer.json()["manifests"]
+    return found
+
+
+async def test_a_model_is_a_modelpack_whose_layers_are_its_files(node: Shop, tmp_path: Path) -> None:
+    release = await published(node, tmp_path)
+    async with client(node) as http:
+        ping = await http.get("/v2/")
+        assert (ping.status_code, ping.headers["Docker-Distribution-Api-Version"]) == (200, "registry/2.0")
+        document, by_tag = await image(http)
+        again, by_digest = await image(http, by_tag)
+        assert (again, by_digest) == (document, by_tag), "the same manifest by its digest"
+        head = await http.head(f"/v2/{LOWER}/manifests/{by_tag}")
+        assert (head.status_code, head.headers["Docker-Content-Digest"]) == (200, by_tag)
+        assert document["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
+        assert document["annotations"]["dev.comity.artifact"] == f"sha256:{release.ingested.manifest.digest}"
+        layers = {layer["annotations"]["org.cncf.model.filepath"]: layer for layer in document["layers"]}
+        assert set(layers) == {entry.path for entry in release.ingested.manifest.files}
+        for entry in release.ingested.manifest.files:
+            layer = layers[entry.path]
+            assert (layer["digest"], layer["size"]) == (f"sha256:{entry.sha256}", entry.size)
+            assert layer["mediaType"].endswith(".v1.raw")
+            blob = await http.get(f"/v2/{LOWER}/blobs/{layer['digest']}")
+            assert blob.content == release.ingested.files[entry.path].read_bytes()
+            first = blob.history[0] if blob.history else blob
+            assert first.headers["Docker-Content-Digest"] == digest(blob.content) == layer["digest"]
+        config = await http.get(f"/v2/{LOWER}/blobs/{document['config']['digest']}")
+        assert digest(config.content) == document["config"]["digest"]
+        assert config.json()["modelfs"]["diff_ids"] == [layer["digest"] for layer in document["layers"]]
+
+
+async def test_a_range_of_a_blob_resumes_a_pull(node: Shop, tmp_path: Path) -> None:
+    release = await published(node, tmp_path)
+    entry = max(release.ingested.manifest.files, key=lambda each: each.size)
+    async with client(node) as http:
+        address = f"/v2/{LOWER}/blobs/sha256:{entry.sha256}"
+        assert (await http.head(address)).headers["Content-Length"] == str(entry.size)
+        part = await http.get(address, headers={"Range": "bytes=300000-"})
+        assert part.status_code == 206
+        assert part.content == release.ingested.files[entry.path].read_bytes()[300_000:]
+
+
+async def test_tags_are_the_versions_in_pages(node: Shop, tmp_path: Path) -> None:
+    for version in ("v1", "v2", "v3"):
+        await published(node, tmp_path, version, weights=100)
+    async with client(node) as http:
+        assert (await http.get(f"/v2/{LOWER}/tags/list")).json()["tags"] == ["latest", "v1", "v2", "v3"]
+        found, address = list[str](), f"/v2/{LOWER}/tags/list?n=3"
+        while address:
+            answer = await http.get(address)
+            found += answer.json()["tags"]
+            address = answer.links["next"]["url"] if "next" in answer.links else ""
+        assert found == ["latest", "v1", "v2", "v3"]
+        assert (await http.get(f"/v2/{LOWER}/tags/list?n=0")).json()["tags"] == []
+        assert (await http.get(f"/v2/{LOWER}/tags/list?n=2&last=v1")).json()["tags"] == ["v2", "v3"]
+        assert (await http.get(f"/v2/{LOWER}/tags/list?n=x")).status_code == 400
+        assert await image(http, "latest") == await image(http, "v3")
+        assert (await http.get("/v2/_catalog")).json() == {"repositories": [LOWER]}
+
+
+async def test_a_manifest_of_an_older_version_is_found_by_its_digest(node: Shop, tmp_path: Path) -> None:
+    await published(node, tmp_path, "v1", weights=100)
+    async with client(node) as http:
+        older, by_digest = await image(http, "v1")
+        release = await published(node, tmp_path, "v2", weights=200)
+        await visible(http, "v2")
+        newer, _ = await image(http, "v2")
+        assert newer != older
+        assert (await image(http, by_digest))[0] == older
+        entry = release.ingested.manifest.by_path["README.md"]
+        assert (await http.get(f"/v2/{LOWER}/blobs/sha256:{entry.sha256}")).text == "Version v2\n"
+
+
+async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_model(node: Shop, tmp_path: Path) -> None:
+    release = await published(node, tmp_path)
+    async with client(node) as http:
+        subject = (await image(http))[1]
+        await proven(http, subject)
+        found = await referrers(http, subject)
+        kinds = {each["artifactType"] for each in found}
+        assert kinds == {STATEMENT, PROOF, SIGSTORE, "application/vnd.cyclonedx+json"}
+        blobs: dict[str, bytes] = {}
+        for each in found:
+            document, by_digest = await image(http, each["digest"])
+            assert by_digest == each["digest"]
+            assert document["subject"]["digest"] == subject
+            (layer,) = document["layers"]
+            blob = await http.get(f"/v2/{LOWER}/blobs/{layer['digest']}")
+            assert digest(blob.content) == layer["digest"]
+            blobs.setdefault(
+                document["annotations"].get("in-toto.io/predicate-type", each["artifactType"]), blob.content
+            )
+        line = blobs["urn:comity:published:v1"]
+        assert parse_entry(line).statement.subject == release.ingested.manifest.digest
+        TlogProof.parse(blobs[PROOF]).verify(line, node.home.record.log)
+        assert blobs[SIGSTORE] == b"{}"
+        assert [each["artifactType"] for each in await referrers(http, subject, STATEMENT)] == [STATEMENT] * sum(
+            each["artifactType"] == STATEMENT for each in found
+        )
+        assert await referrers(http, subject, "application/x-nothing") == []
+        assert await referrers(http, f"sha256:{sha256(b'unknown')}") == []
+
+
+async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(node: Shop, tmp_path: Path) -> None:
+    await published(node, tmp_path, "v1", weights=100)
+    async with client(node) as http:
+        subject = (await image(http))[1]
+        await proven(http, subject)
+        (listed,) = await referrers(http, subject, PROOF)
+        await published(node, tmp_path, "v2", weights=100)
+        await visible(http, "v2")
+        document, _ = await image(http, listed["digest"])
+        blob = await http.get(f"/v2/{LOWER}/blobs/{document['layers'][0]['digest']}")
+        assert digest(blob.content) == document["layers"][0]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        (f"{LOWER}/manifests/v9", 404, "MANIFEST_UNKNOWN"),
+        ("tests/nothing/manifests/v1", 404, "NAME_UNKNOWN"),
+        (f"{LOWER}/manifests/sha256:{'0' * 64}", 404, "MANIFEST_UNKNOWN"),
+        (f"{LOWER}/blobs/sha256:{'0' * 64}", 404, "BLOB_UNKNOWN"),
+        (f"{LOWER}/blobs/sha512:{'0' * 128}", 400, "DIGEST_INVALID"),
+        (f"{LOWER}/manifests/sha256:short", 400, "DIGEST_INVALID"),
+        (f"{LOWER}/referrers/latest", 400, "DIGEST_INVALID"),
+        ("tests/nothing/tags/list", 404, "NAME_UNKNOWN"),
+    ],
+)
+async def test_what_is_not_there_is_said_as_the_specification_says_it(
+    node: Shop, tmp_path: Path, path: str, status: int, code: str
+) -> None:
+    await published(node, tmp_path, weights=100)
+    async with client(node) as http:
+        answer = await http.get(f"/v2/{path}", headers=ACCEPT)
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, code)
+        assert answer.json()["errors"][0]["message"]
+
+
+async def test_nothing_can_be_pushed_or_deleted(node: Shop, tmp_path: Path) -> None:
+    await published(node, tmp_path, weights=100)
+    async with client(node) as http:
+        for method, path in (
+            ("POST", f"/v2/{LOWER}/blobs/uploads/"),
+            ("PUT", f"/v2/{LOWER}/manifests/v1"),
+            ("DELETE", f"/v2/{LOWER}/manifests/v1"),
+            ("DELETE", f"/v2/{LOWER}/blobs/sha256:{'0' * 64}"),
+        ):
+            answer = await http.request(method, path)
+            assert (answer.status_code, answer.json()["errors"][0]["code"]) == (405, "UNSUPPORTED")
+
+
+async def test_a_private_registry_asks_for_a_token_as_password(tmp_path: Path) -> None:
+    async with shop(tmp_path, public=False) as node:
+        await published(node, tmp_path, weights=100)
+        tokens = TokenFile(node.home.directory / TOKENS_FILE)
+        good, other = (tokens.add(name, (reach,), 0)[0] for name, reach in (("a", "tests/*"), ("b", "else/*")))
+        async with client(node) as http:
+            for path in ("", "_catalog", f"{LOWER}/tags/list", f"{LOWER}/manifests/v1"):
+                refused = await http.get(f"/v2/{path}")
+                assert refused.status_code == 401
+                assert refused.headers["WWW-Authenticate"] == 'Basic realm="comity"'
+                assert refused.json()["errors"][0]["code"] == "UNAUTHORIZED"
+                allowed = await http.get(f"/v2/{path}", auth=("anybody", good), headers=ACCEPT)
+                assert allowed.status_code == 200
+            assert (await http.get("/v2/", auth=("anybody", "hf_" + "x" * 40))).status_code == 401
+            denied = await http.get(f"/v2/{LOWER}/manifests/v1", auth=("anybody", other), headers=ACCEPT)
+            assert (denied.status_code, denied.json()["errors"][0]["code"]) == (403, "DENIED")
+            assert (await http.get("/v2/_catalog", auth=("anybody", other))).json() == {"repositories": []}
+
+
+async def test_a_digest_of_another_repository_is_not_served_under_this_name(node: Shop, tmp_path: Path) -> None:
+    await published(node, tmp_path, weights=100)
+    folder = model(tmp_path / "other", weights=50)
+    secret = await node.publish(folder, "tests/other@v1")
+    entry = max(secret.ingested.manifest.files, key=lambda each: each.size)
+    async with client(node) as http:
+        assert (await http.get(f"/v2/tests/other/blobs/sha256:{entry.sha256}")).status_code == 200
+        assert (await http.get(f"/v2/{LOWER}/blobs/sha256:{entry.sha256}")).status_code == 404
