@@ -1,0 +1,3 @@
+module comity.invalid/reader
+
+go 1.22

@@ -1,0 +1,370 @@
+"""One real document of each kind that leaves the product, made by the code, and the function that reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from comity.trust.artifact import FileEntry, Manifest, PieceIndex
+from comity.trust.charter.document import Body, draft
+from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
+from comity.trust.charter.federation import Federation
+from comity.trust.charter.votes import (
+    Intent,
+    Ratify,
+    RoundBody,
+    adopted_statement,
+    consent_statement,
+    draft_statement,
+    left_statement,
+    parse_body_statement,
+    parse_vote,
+)
+from comity.trust.encoding import Json, canonical, parse_canonical, sha256
+from comity.trust.identity import Inception
+from comity.trust.keys import VerifyingKey
+from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, read_answer, read_usage, usage_statement
+from comity.trust.offers.chain import read_offer_statement
+from comity.trust.offers.fault_proof import (
+    FaultProof,
+    OfferFault,
+    ProvenRecord,
+    offer_fault_statement,
+    read_offer_fault,
+)
+from comity.trust.offers.offer import Eligibility, Offer, Terms, Window
+from comity.trust.offers.records import (
+    Acceptance,
+    Accepted,
+    Agreement,
+    ChainLink,
+    CutOff,
+    Default,
+    GivingBack,
+    Grant,
+    GrantRequest,
+    Lapsed,
+    Offered,
+    Redeemed,
+    Redemption,
+    Rejected,
+    Released,
+    Withdrawn,
+    party_statement,
+    record_statement,
+)
+from comity.trust.report import VerdictReport
+from comity.trust.rotation import LogCut, parse_rotation
+from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, SideObject, Statement, parse_entry, sign_statement
+from comity.trust.statements import (
+    Advisory,
+    Compromise,
+    Parent,
+    Published,
+    Verified,
+    Vouched,
+    parse_addresses,
+    parse_advisory,
+    parse_derived,
+    parse_hold,
+    parse_node_record,
+    parse_vouched,
+    sign_addresses,
+    sign_advisory,
+    sign_verified,
+    sign_vouched,
+    summarise_report,
+)
+from comity.trust.tlog.proof import TlogProof
+from comity.trust.upstream import (
+    Changed,
+    Gone,
+    ListedFile,
+    Observation,
+    Observed,
+    encode_observations,
+    parse_changed,
+    parse_gone,
+    parse_observations,
+    sign_changed,
+    sign_gone,
+)
+from comity_client.founding import NodeCard
+from comity_client.offers.bundle import OfferBundle, PlacedLine
+from comity_client.signing.votes import Ceremony, SigningPanel
+from support import offers
+from support.case import case, nodes, release
+from support.derivations import derived_line
+from support.observations import observation
+from support.rotations import begun
+from support.world import NOW, identity, signer
+
+Document = Any
+"""Parsed JSON."""
+
+_CASE = case()
+_NODE, _OTHER = nodes(2)
+_SEAT, _OFFICER = _NODE.seat, identity("Security officer", "ES")
+_BODY = _CASE.federation.body
+_NEXT = draft(_BODY, policy=replace(_BODY.policy, min_copies=1))
+_DIGEST = sha256(b"something")
+_LOG = offers.Written()
+_CHAIN = _LOG.post(
+    offers.an_offer(eligibility=Eligibility("listed", (offers.GRANTEE,)), terms=Terms("price", 5, "CHF"))
+)
+_LINK = ChainLink(_CHAIN, 1, _DIGEST, offers.START, (1000,))
+_WANTED = (offers.hours(0, 10),)
+
+
+def _payload(line: bytes) -> bytes:
+    return parse_entry(line).envelope.payload
+
+
+def _votes() -> Iterator[bytes]:
+    me, prev, body = _SEAT.id, _BODY.digest, _NEXT.digest
+    yield Intent(me, prev, 1, 1, body).statement().encode()
+    yield Intent(me, prev, 1, 3, body, RoundBody(1, body), 2).statement().encode()
+    yield Ratify(me, prev, 1, 1, body).statement().encode()
+    first, second = (
+        sign_statement(Intent(me, prev, 1, 1, each).statement(), _SEAT.signer).line for each in (body, _DIGEST)
+    )
+    proof = check_equivocation("intents", first, second, _SEAT.inception.keys)
+    yield misbehaviour_statement(proof, _NODE.record.node).encode()
+    yield draft_statement(_NEXT, _SEAT.id, "because\nof this").encode()
+    yield consent_statement(_BODY, _SEAT.id).encode()
+    yield left_statement(_BODY, _SEAT.id).encode()
+    yield adopted_statement(_NEXT, _NODE.record.node.id).encode()
+
+
+def _records() -> Iterator[bytes]:
+    first = ChainLink(_CHAIN, 0, None, offers.START, (1000,))
+    records = (
+        Offered(first, _LOG.chain(_CHAIN).state.offer),
+        Withdrawn(_LINK, "sold"),
+        Grant(_LINK, _DIGEST, offers.GRANTEE, _WANTED, offers.START),
+        Grant(_LINK, _DIGEST, offers.GRANTEE, _WANTED, offers.START, pact=True),
+        Rejected(_LINK, _DIGEST, "no"),
+        Accepted(_LINK, _DIGEST, _DIGEST),
+        Lapsed(_LINK, _DIGEST),
+        Redeemed(_LINK, _DIGEST, _DIGEST, (8,)),
+        Redeemed(_LINK, _DIGEST, _DIGEST, (8,), _DIGEST),
+        Released(_LINK, _DIGEST),
+        Released(_LINK, _DIGEST, _DIGEST),
+    )
+    yield from (record_statement(record, offers.NODE).encode() for record in records)
+    said = (offers.GRANTEE, _CHAIN, _DIGEST)
+    party = (
+        GrantRequest(offers.GRANTEE, _CHAIN, _WANTED, 1, True, "please"),
+        Acceptance(*said),
+        Redemption(*said, (8,), _DIGEST, "ssh-ed25519 AAAA"),
+        GivingBack(*said),
+        CutOff(*said, True),
+        Default(*said, "nothing came"),
+        Agreement(*said, _DIGEST),
+    )
+    yield from (party_statement(statement).encode() for statement in party)
+    yield usage_statement(Usage(_CHAIN, _DIGEST, Window(1, 2), (0, 3)), offers.NODE).encode()
+    yield answer_statement(DefaultAnswer(_CHAIN, _DIGEST, _DIGEST, "a fire"), offers.NODE).encode()
+    yield offer_fault_statement(OfferFault(_CHAIN, str(offers.LOG), 4, _DIGEST, "forked"), offers.NODE).encode()
+
+
+def _about_artifacts() -> Iterator[bytes]:
+    parents = Parent("finetune", "a/b@v1", _DIGEST), Parent("merge", "somewhere")
+    yield _payload(_CASE.publication.line)
+    yield release(lineage=parents)[1].envelope.payload
+    compromise = Compromise(_DIGEST, "node-ch.example/log", 7)
+    for advisory in (
+        Advisory(_OFFICER.inception.author, _CASE.artifact, "yank", "info", ""),
+        Advisory(_OFFICER.inception.author, _OFFICER.id, "key-compromise", "critical", "stolen\nlaptop", compromise),
+    ):
+        yield sign_advisory(advisory, _OFFICER.signer).envelope.payload
+    for document in (None, SideObject.of(b"scores")):
+        vouched = Vouched(_OFFICER.inception.author, _CASE.artifact, "evaluated", "well", document)
+        yield sign_vouched(vouched, _OFFICER.signer).envelope.payload
+    report = VerdictReport.of(_CASE.verdict(), "1.0")
+    yield sign_verified(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
+    yield _payload(derived_line(_CASE.artifact))
+    yield _payload(derived_line(_CASE.artifact, exact=False))
+    yield _payload(_CASE.claims[-1])
+    for how in ("fetched", "cache", "carried"):
+        yield observation(_NODE, _CASE.artifact, how=how).envelope.payload
+    upstream = Observed.parse(observation(_NODE, _CASE.artifact).statement).upstream
+    by = _NODE.record.node.id
+    yield sign_changed(Changed(by, upstream, _CASE.artifact, "2e" * 20, 1), _NODE.online).envelope.payload
+    yield sign_gone(Gone(by, upstream, _CASE.artifact, "commit", 1), _NODE.online).envelope.payload
+
+
+def _about_identities() -> Iterator[bytes]:
+    yield _payload(_OFFICER.entry.line)
+    owned = begun()
+    yield owned.to("next", cut=(LogCut("node-ch.example/log", 8, bytes(32)),), home="node-ch.example/log")[
+        1
+    ].envelope.payload
+    yield _payload(_NODE.entry.line)
+    yield sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online).envelope.payload
+
+
+def statements() -> tuple[bytes, ...]:
+    """Payloads: at least one of every predicate, by every kind of author that it may have."""
+    return (*_about_identities(), *_about_artifacts(), *_votes(), *_records())
+
+
+def read_statement(payload: bytes) -> object:
+    """Read the payload as strictly as the reader of its predicate does. Raises Malformed."""
+    statement = Statement.parse(payload)
+    entry = Entry(b"", Envelope(PAYLOAD_TYPE, payload, ()), statement)
+    if statement.by is not None and statement.by.kind == "node" and statement.predicate in _OF_NODES:
+        return _OF_NODES[statement.predicate](statement)
+    if statement.predicate in _OF_ENTRIES:
+        return _OF_ENTRIES[statement.predicate](entry)
+    return _OF_STATEMENTS.get(statement.predicate, read_offer_statement)(statement)
+
+
+def _inception(statement: Statement) -> Inception:
+    fields = statement.fields()
+    record = Inception.from_json(fields.take("record"))
+    fields.done()
+    return record
+
+
+_OF_NODES: Final[Mapping[str, Callable[[Statement], object]]] = {"usage": read_usage, "defaulted": read_answer}
+_OF_ENTRIES: Final[Mapping[str, Callable[[Entry], object]]] = {
+    "rotated": parse_rotation,
+    "node-record": parse_node_record,
+    "misbehaviour": parse_misbehaviour,
+    **dict.fromkeys(("intent", "ratified"), parse_vote),
+    **dict.fromkeys(("draft", "consented", "left", "adopted"), parse_body_statement),
+}
+_OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
+    "inception": _inception,
+    "published": Published.parse,
+    "advisory": parse_advisory,
+    "vouched": parse_vouched,
+    "verified": Verified.parse,
+    "derived": parse_derived,
+    "hold": parse_hold,
+    "addresses": parse_addresses,
+    "observed": Observed.parse,
+    "upstream-changed": parse_changed,
+    "upstream-gone": parse_gone,
+    "offer-fault": read_offer_fault,
+}
+
+
+def _observations() -> bytes:
+    entry = FileEntry("a", 1, _DIGEST)
+    lfs = Observation(entry, ListedFile("a", 1, "1" * 40, _DIGEST, "x"), "sha256", True)
+    return encode_observations([lfs, Observation(replace(entry, path="b"), ListedFile("b", 1), "none", False)])
+
+
+def _signing_file() -> bytes:
+    statement = draft_statement(_NEXT, _SEAT.id, "because")
+    panel = SigningPanel("governance", _SEAT.inception.keys)
+    begun_ = Ceremony(statement.encode(), (panel,), (), (_NEXT.data,), (_SEAT.entry.line,))
+    return begun_.with_signature(_SEAT.signer).encode()
+
+
+def _bundle() -> bytes:
+    lines = PlacedLine(_NODE.entry.line), PlacedLine(_SEAT.entry.line, "node-ch.example/log", 3)
+    return OfferBundle(lines, ((_DIGEST, b"c2sp.org/tlog-proof@v1\n"),)).encode("comity offer load FILE")
+
+
+def _fault_proof() -> bytes:
+    proof = TlogProof.parse(_CASE.proofs_of(_CASE.publication.line)[0].data)
+    record = ProvenRecord(_CASE.publication.line, proof.index, proof.hashes, 0)
+    return FaultProof((proof.checkpoint,), (record,)).encode()
+
+
+def _card() -> bytes:
+    entry = _NODE.entry.line
+    return NodeCard.of(_SEAT.entry.line, (), entry, ("node.example:7443",), ("node.example:7444",)).encode()
+
+
+def _later_body() -> bytes:
+    heir = replace(_OTHER.seat.member, id=_DIGEST, name="An observer", status="observer", successor_of=_OTHER.seat.id)
+    seats = [seat for seat in _BODY.members if seat.id != _OTHER.seat.id]
+    body = draft(_BODY, members=[*seats, heir], policy=replace(_BODY.policy, quorum_change=3), note_digest=_DIGEST)
+    return body.data
+
+
+def documents() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
+    """The name of the schema, the bytes of a document, and its reader, which raises ComityError."""
+    offer = offers.an_offer(slices=(offers.a_slice(attributes=(("rack", "7"),), strict=True),), supersedes=_DIGEST)
+    return (
+        ("envelope", _CASE.publication.line, Envelope.parse),
+        ("inception", canonical(_OFFICER.inception.to_json()), _of_json(Inception.from_json)),
+        ("manifest", _CASE.manifest, Manifest.parse),
+        ("manifest", Manifest.of(()).encode(), Manifest.parse),
+        ("pieces", _CASE.pieces, PieceIndex.parse),
+        ("charter", _BODY.data, Body.parse),
+        ("charter", _later_body(), Body.parse),
+        ("federation", _CASE.federation.encode(), Federation.parse),
+        ("node-card", _card(), NodeCard.parse),
+        ("observation", _observations(), parse_observations),
+        ("offer", offer.encode(), Offer.parse),
+        ("offer", offers.an_offer(terms=Terms("price", 5, "CHF")).encode(), Offer.parse),
+        ("offer-bundle", _bundle(), OfferBundle.parse),
+        ("offer-fault-proof", _fault_proof(), FaultProof.parse),
+        ("signing-file", _signing_file(), Ceremony.parse),
+        ("public-key", canonical(signer("anybody").public.to_json()), _of_json(VerifyingKey.from_json)),
+        ("report", VerdictReport.of(_CASE.verdict(), "1.0").encode(), VerdictReport.parse),
+    )
+
+
+def _of_json(read: Callable[[Json], object]) -> Callable[[bytes], object]:
+    return lambda data: read(parse_canonical(data, limit=1 << 20))
+
+
+def broken(document: Document) -> Iterator[tuple[str, Document]]:
+    """Copies of a document, each with one member removed, added, or of another type; and where that is."""
+    text = json.dumps(document)
+    for place in _places(document):
+        for change in ("remove", "add", "type", "value"):
+            copy = json.loads(text)
+            where = _at(copy, place[:-1])
+            if change == "type":
+                where[place[-1]] = _another_type(where[place[-1]])
+            elif change == "value" and not isinstance(where[place[-1]], dict | bool | None):
+                where[place[-1]] = _out_of_bounds(where[place[-1]])
+            elif change == "remove" and isinstance(where, dict):
+                del where[place[-1]]
+            elif change == "add" and isinstance(where[place[-1]], dict):
+                where[place[-1]]["unheard-of"] = 1
+            else:
+                continue
+            yield f"{change} {'/'.join(map(str, place))}", copy
+
+
+def _places(value: Document, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Of every member, and of the first item of every list."""
+    items: list[tuple[str | int, Document]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = [(0, value[0])] if value else []
+    for name, item in items:
+        yield (*at, name)
+        yield from _places(item, (*at, name))
+
+
+def _at(value: Document, place: tuple[str | int, ...]) -> Document:
+    for name in place:
+        value = value[name]
+    return value
+
+
+def _out_of_bounds(value: Document) -> Document:
+    """A negative number, an empty list, a text that is in no enumeration and no base64."""
+    return -1 if isinstance(value, int) else [] if isinstance(value, list) else value.upper() + "\u0007"
+
+
+def _another_type(value: Document) -> Document:
+    if isinstance(value, bool):
+        return "true"
+    if isinstance(value, str):
+        return 7
+    if isinstance(value, int):
+        return f"{value}"
+    return [] if isinstance(value, dict) else {} if isinstance(value, list) else True
