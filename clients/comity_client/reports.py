@@ -34,6 +34,7 @@ from comity.trust.key_validity import judge_keys
 from comity.trust.policy import ROWS
 from comity.trust.report import MAX_BYTES, VerdictReport
 from comity.trust.rotation import KeyState, RotationChain, follow
+from comity.trust.rows.publication import COMPARE
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import VERIFIED, Verified, check_report, format_time, sign_verified, summarise_report
 from comity.verifier import read_bounded
@@ -123,10 +124,17 @@ def meaning(verdict: Verdict) -> Meaning:
         required.add("bytes")
     deciding = tuple(row for row in verdict.rows if row.name in required and row.state != "pass")
     notable = tuple(row for row in verdict.rows[:-1] if row.name not in required and row.state == "fail")
-    hints = [row.hint for row in deciding if row.hint]
-    return Meaning(
-        headline, _ADVICE.get(status, ""), deciding, notable, tuple(dict.fromkeys([*hints, *_STEPS.get(status, ())]))
-    )
+    return Meaning(headline, _ADVICE.get(status, ""), deciding, notable, _next_steps(verdict, deciding))
+
+
+def _next_steps(verdict: Verdict, deciding: Sequence[Row]) -> tuple[str, ...]:
+    steps = [row.hint for row in deciding if row.hint]
+    keys = next((row for row in verdict.rows if row.name == "key policy"), None)
+    if keys is not None and keys.state == "unknown" and keys.hint.startswith(COMPARE):
+        steps.append(keys.hint)
+    if verdict.exit_status != POLICY_NOT_MET or verdict.policy is not None:  # the default policy has no file
+        steps += _STEPS.get(verdict.exit_status, ())
+    return tuple(dict.fromkeys(steps))
 
 
 SUFFIX: Final = ".intoto.jsonl"

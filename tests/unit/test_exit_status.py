@@ -52,3 +52,12 @@ def test_a_pack_without_proofs_is_evidence_that_is_missing(tmp_path: Path) -> No
     for proof in (folder / ".comity" / "proofs").iterdir():
         proof.unlink()
     assert _exits(["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]) == 5
+
+
+def test_a_verdict_without_pins_says_how_to_pin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = case().write(tmp_path)
+    assert _exits(["verify", str(folder)]) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no federation is pinned here" in said
+    assert "then: comity trust pin FILE Next: comity verify" in said
+    assert "policy explain" not in said, "there is no policy file to explain"

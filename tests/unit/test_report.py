@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.encoding import Digest, Json, canonical, sha256, short
+from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, STATES, FoundFile, Row, RowFact, Verdict
 from comity.trust.policy import ROWS
@@ -229,7 +229,7 @@ def test_whose_words_weigh_most_come_first() -> None:
     ).saying(OFFICER.entry.line, checked(GOOD, OFFICER), checked(GOOD, seat("SG")))
     verdict = verify(told.evidence, replace(GOOD.policy, refuse_from=frozenset({machine.id})))
     warned = [fact.by for fact in verdict.row("disputes and advisories").facts]
-    assert warned[:3] == [short(machine.id), "its publisher", short(stranger.id)]
+    assert warned[:3] == [machine.id, "its publisher", stranger.id]
     by = [fact.by for fact in verdict.row("policy").facts if fact.basis == "claimed"]
     assert by[0] == "Institute SG (SG)"
 

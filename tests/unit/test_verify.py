@@ -12,7 +12,7 @@ from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.statements import Advisory, Parent, sign_advisory
 from comity.trust.verify import verify
 from support.case import Case, advisory, case, filled, nodes
-from support.world import found, identity
+from support.world import Identity, found, identity
 
 CH, SG, ES, KR = nodes(4)
 GOOD = case()
@@ -94,6 +94,35 @@ def test_an_advisory_blocks_nothing_unless_the_owner_lists_its_issuer(kind: str)
     assert warned.verdict().exit_status == 0
     assert kind in warned.verdict().row("disputes and advisories").summary
     assert verify(warned.evidence, listed(GOOD, issuer.id)).exit_status == 4
+
+
+def advised(by: Identity, severity: str, kind: str = "yank") -> Case:
+    said = Advisory(by.inception.author, GOOD.artifact, kind, severity, "there is a newer version")
+    return GOOD.saying(by.entry.line, sign_advisory(said, by.signer).line)
+
+
+def test_an_advisory_for_information_is_listed_and_fails_no_row() -> None:
+    own = SWISS_AI
+    verdict = advised(own, "info").verdict()
+    row = verdict.row("disputes and advisories")
+    assert (row.state, row.facts[0].by) == ("unknown", "its publisher")
+    assert row.summary == "yank (info): there is a newer version says its publisher; 1 in all, for information"
+    assert "fail" not in {each.state for each in verdict.rows}
+    assert advised(own, "low").verdict().row("disputes and advisories").state == "fail"
+    refused = verify(advised(own, "info").evidence, listed(GOOD, own.id))
+    assert (refused.exit_status, refused.row("disputes and advisories").state) == (4, "unknown")
+
+
+def test_ids_are_given_with_all_digits_where_a_policy_needs_them() -> None:
+    desk = identity("Security desk", "ES")
+    verdict = advised(desk, "high").verdict()
+    assert verdict.row("disputes and advisories").facts[0].by == desk.id
+    assert any(SWISS_AI.id in fact.text for fact in verdict.row("key policy").facts)
+
+
+def test_a_signer_that_nobody_named_comes_with_the_line_to_paste() -> None:
+    row = unbound().verdict().row("key policy")
+    assert (row.state, row.hint.rpartition("then: ")[2]) == ("unknown", f"comity trust bind swiss-ai {SWISS_AI.id}")
 
 
 def test_a_node_that_the_owner_lists_can_advise_against_an_artifact() -> None:

@@ -59,6 +59,11 @@ def command(
     verdict = _judged(api, folder if folder.exists() else target, policy)
     verdicts.show(out, verdict, facts=facts)
     verdicts.warn(out, verdict)
+    if policy is None and not api.pins():
+        out.warn("no federation is pinned here, so no log and no cosigner counts")
+        out.hint("copy the federation file from the machine that pulled it, which lists its path: comity trust show")
+        out.hint("compare the words of the federation with two members, then: comity trust pin FILE")
+        out.hint(f"comity verify {target}")
     filed = file_report(out, api, verdict, report, page, publisher, nodes)
     if out.as_json:
         click.echo(_document(verdict, filed))

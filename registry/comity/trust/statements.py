@@ -186,7 +186,9 @@ def _certificate(item: object) -> bytes:
 
 KEY_COMPROMISE: Final = "key-compromise"
 ADVISORIES: Final = ("yank", "superseded", "vulnerability", "malware", "licence-change", KEY_COMPROMISE)
-SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
+INFO: Final = "info"
+"""A severity that warns of nothing: the advisory is listed and fails no row."""
+SEVERITIES: Final = (INFO, "low", "medium", "high", "critical")
 STATE_SETTING: Final = ("yank", "superseded")
 MAX_ADDRESSES: Final = 8
 

@@ -11,6 +11,7 @@ times at which its certificate may be valid; more times never make the result wo
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from comity.trust.claims import RivalPublication, member_label, rivals
 from comity.trust.encoding import Digest, short
@@ -27,7 +28,11 @@ from comity.trust.rows.findings import (
     verified_fact,
 )
 from comity.trust.statement import Entry
-from comity.trust.statements import KEY_COMPROMISE, SEVERITIES, Advisory
+from comity.trust.statements import INFO, KEY_COMPROMISE, SEVERITIES, Advisory
+
+ITS_PUBLISHER: Final = "its publisher"
+COMPARE: Final = "compare the id with its publisher"
+"""The first step before a publisher is bound by an id that came with the artifact."""
 
 
 def signatures_row(found: Findings) -> Row:
@@ -97,6 +102,7 @@ def key_policy_row(found: Findings) -> Row:
     publisher = identity_label(chosen.publication.publisher)
     keys = verified_fact(chosen.key_validity.text, chosen.publication.entry.digest)
     notices = tuple(fact for notice in found.compromised for fact in _notice_facts(notice, chosen))
+    notices = (_id_fact(chosen), *notices)
     if chosen.named is False:
         text = f"{publisher} is not the publisher that the policy names"
         return Row("key policy", "fail", text, 4, "short", (verified_fact(text, found.policy.digest), keys, *notices))
@@ -108,7 +114,8 @@ def key_policy_row(found: Findings) -> Row:
     if chosen.accepted is None:
         namespace = chosen.publication.published.name.namespace
         text = f"no publisher is pinned for namespace {namespace!r}; the signer is {publisher}"
-        return Row("key policy", "unknown", text, 4, "short", (keys, *notices))
+        hint = f"{COMPARE}, then: comity trust bind {namespace} {chosen.publication.publisher.id}"
+        return Row("key policy", "unknown", text, 4, "short", (keys, *notices), hint)
     text = f"{publisher} is the publisher that the policy names"
     facts = (verified_fact(text, found.policy.digest), keys, *notices)
     before = [is_logged_before(notice, chosen.witnessed) for notice in found.compromised]
@@ -119,6 +126,11 @@ def key_policy_row(found: Findings) -> Row:
         text = f"{publisher} reports that its key was compromised; no proof here that this statement is older"
         return Row("key policy", "unknown", text, 4, "missing", facts, hint="comity pull REF")
     return Row("key policy", "pass", text, 4, facts=facts)
+
+
+def _id_fact(chosen: Evaluation) -> RowFact:
+    """All digits of the publisher's id, as a policy or a binding needs them."""
+    return verified_fact(f"the publisher's id is {chosen.publication.publisher.id}", chosen.publication.entry.digest)
 
 
 def _notice_facts(notice: CompromiseNotice, chosen: Evaluation) -> tuple[RowFact, RowFact]:
@@ -134,7 +146,7 @@ def _notice_facts(notice: CompromiseNotice, chosen: Evaluation) -> tuple[RowFact
 
 def _compromise_fact(notice: CompromiseNotice) -> RowFact:
     text = f"key {short(notice.key)} is compromised from entry {notice.index} of {notice.origin} on: {notice.text}"
-    return RowFact(text, "claimed", "its publisher", notice.entry.digest)
+    return RowFact(text, "claimed", ITS_PUBLISHER, notice.entry.digest)
 
 
 def transparency_row(found: Findings) -> Row:
@@ -204,54 +216,60 @@ def replicas_row(found: Findings) -> Row:
 
 def advisories_row(found: Findings) -> Row:
     """Row (13): fails for advisories and disputes, for compromise notices, which count as advisories of the publisher,
-    and for rival publications, unless the name is bound to a publisher that gave it to these bytes only."""
+    and for rival publications, unless the name is bound to a publisher that gave it to these bytes only. Advisories of
+    severity `info` are listed and fail nothing."""
     name = "disputes and advisories"
     own = found.chosen.publication.publisher.id if found.chosen else None
+    ranked = sorted(found.advisories, key=lambda item: _rank(found, item[1], own))
     advisories = tuple(
-        RowFact(f"{each.kind} ({each.severity}): {each.text}", "claimed", _issuer(each, own), entry.digest)
-        for entry, each in sorted(found.advisories, key=lambda item: _rank(found, item[1], own))
+        RowFact(_advice(each), "claimed", ITS_PUBLISHER if each.by.id == own else each.by.id, entry.digest)
+        for entry, each in ranked
     )
     disputes = tuple(verified_fact(_dispute(*pair), pair[0].digest) for pair in found.disputes)
     disputes += dispute_facts(found.mirroring)
     claimants, disputed = _rival_facts(found)
     notices = tuple(
-        RowFact(f"{KEY_COMPROMISE} ({each.severity}): {each.text}", "claimed", "its publisher", each.entry.digest)
+        RowFact(f"{KEY_COMPROMISE} ({each.severity}): {each.text}", "claimed", ITS_PUBLISHER, each.entry.digest)
         for each in found.compromised
     )
     facts = (*advisories, *disputes, *claimants, *notices)
-    if advisories or disputes:
-        first = _said(advisories[0]) if advisories else disputes[0].text
-        return Row(name, "fail", f"{first}; {len(advisories + disputes)} in all", 13, "short", facts)
-    if disputed:
-        return Row(name, "fail", f"{claimants[0].text}; {len(claimants)} in all", 13, "short", facts)
+    first = f"{_advice(ranked[0][1])} says {_issuer(ranked[0][1], own)}" if ranked else ""
+    if disputes or any(each.severity != INFO for _, each in ranked):
+        text = f"{first or disputes[0].text}; {len(advisories + disputes)} in all"
+        return Row(name, "fail", text, 13, "short", facts)
+    if disputed is not None:
+        return Row(name, "fail", f"{disputed}; {len(claimants)} in all", 13, "short", facts)
     if notices:
-        return Row(name, "fail", f"{_said(notices[0])}; {len(notices)} in all", 13, "short", facts)
+        text = f"{notices[0].text} says {notices[0].by}; {len(notices)} in all"
+        return Row(name, "fail", text, 13, "short", facts)
+    if ranked:
+        return Row(name, "unknown", f"{first}; {len(advisories)} in all, for information", 13, "missing", facts)
     return Row(name, "unknown", "none here; their absence cannot be proven offline", 13, "missing", facts)
 
 
-def _said(fact: RowFact) -> str:
-    return f"{fact.text} says {fact.by}"
+def _advice(advisory: Advisory) -> str:
+    return f"{advisory.kind} ({advisory.severity}): {advisory.text}"
 
 
-def _rival_facts(found: Findings) -> tuple[tuple[RowFact, ...], bool]:
-    """Facts on rival publications of the name, and whether they are a dispute: the name is not bound to the publisher,
-    or the publisher gave it to other bytes too."""
+def _rival_facts(found: Findings) -> tuple[tuple[RowFact, ...], str | None]:
+    """Facts on rival publications of the name, and the text of the first one if they are a dispute: the name is not
+    bound to the publisher, or the publisher gave it to other bytes too."""
     chosen = found.chosen
     others = rivals(found.claims, chosen.publication) if chosen else ()
     if chosen is None or not others:
-        return (), False
+        return (), None
     own = chosen.publication.publisher.id
     disputed = chosen.named is not True or any(rival.publisher.id == own for rival in others)
-    return tuple(_rival_fact(rival, own) for rival in others), disputed
+    facts = tuple(verified_fact(_rival(rival, own, rival.publisher.id), rival.entry.digest) for rival in others)
+    return facts, _rival(others[0], own, others[0].publisher.id[:12]) if disputed else None
 
 
-def _rival_fact(rival: RivalPublication, publisher: str) -> RowFact:
+def _rival(rival: RivalPublication, publisher: str, digits: str) -> str:
+    """The text about a rival publication, with so many digits of the id of its publisher."""
     name, artifact = rival.published.name, short(rival.published.artifact)
     if rival.publisher.id == publisher:
-        return verified_fact(f"its publisher also gave {name} to other bytes: sha256:{artifact}", rival.entry.digest)
-    return verified_fact(
-        f"{identity_label(rival.publisher)} also claims {name}, for sha256:{artifact}", rival.entry.digest
-    )
+        return f"its publisher also gave {name} to other bytes: sha256:{artifact}"
+    return f"{rival.publisher.display} [{digits}] also claims {name}, for sha256:{artifact}"
 
 
 def _rank(found: Findings, advisory: Advisory, own: Digest | None) -> tuple[int, int]:
@@ -264,7 +282,7 @@ def _rank(found: Findings, advisory: Advisory, own: Digest | None) -> tuple[int,
 
 
 def _issuer(advisory: Advisory, publisher: Digest | None) -> str:
-    return "its publisher" if advisory.by.id == publisher else short(advisory.by.id)
+    return ITS_PUBLISHER if advisory.by.id == publisher else short(advisory.by.id)
 
 
 def _dispute(first: Entry, second: Entry) -> str:
