@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -312,6 +313,7 @@ class Client:
         *,
         publisher: Publisher,
         licence: str,
+        unlisted_licence: bool = False,
         licence_file: Path | None = None,
         card: Path | None = None,
         parents: Sequence[Parent] = (),
@@ -326,7 +328,8 @@ class Client:
         Args:
             parents: a parent without a digest gets that of the artifact which its name resolves to now, if there is
                 one.
-            licence: SPDX expression; its text is archived from `licence_file`, or from LICENSE in the folder.
+            licence: SPDX expression, or any text with `unlisted_licence`; the text of the licence is archived from
+                `licence_file`, or from LICENSE in the folder.
             model_key: writes a `model.sig` into the folder first (`model_sig.own_key` returns the publisher's own key).
             documents: files to publish with the artifact, by kind (`published.DOCUMENTS`).
             nodes: where to log: names or addresses of known nodes, or paths of operator sockets. Default: the node of
@@ -336,10 +339,12 @@ class Client:
         The inclusion proofs in the receipt are verified. Raises as `publish.publish_folder` does.
         """
         full = Name.parse(name)
+        more = documents or {}
+        given = PublicationDetails(licence, licence_file, card, (), model_key, more, unlisted_licence)
 
         async def work(targets: LogTargets) -> PublishReceipt:
             named = await with_digests(parents, lambda name: self._user.resolve(targets.session, name), on_event)
-            details = PublicationDetails(licence, licence_file, card, named, model_key, documents or {})
+            details = replace(given, parents=named)
             return await publish_folder(targets, folder, full, publisher, details, workers=workers(), link=link)
 
         return self._log(work, nodes or [publisher.home], on_event)

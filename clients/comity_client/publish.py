@@ -32,6 +32,7 @@ from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportPro
 from comity_client.events import Note, OnEvent, Progress, Started
 from comity_client.evidence.gather import gather
 from comity_client.evidence.resolve import Resolution
+from comity_client.licences import canonical_licence
 from comity_client.offers.signer import OfferSigner
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import LocalCopy, hash_local_copy
@@ -76,7 +77,8 @@ class PublishReceipt:
 @dataclass(frozen=True, slots=True)
 class PublicationDetails:
     """What a publisher states in addition to the bytes. Files default to LICENSE and README.md in the folder, if
-    present. `model_key` writes a `model.sig` first."""
+    present. `model_key` writes a `model.sig` first. The licence is written as SPDX spells it; raises Malformed
+    (BAD-LICENCE) if it is no SPDX expression and not `unlisted`."""
 
     licence: str
     licence_file: Path | None = None
@@ -84,6 +86,10 @@ class PublicationDetails:
     parents: tuple[Parent, ...] = ()
     model_key: PrivateKey | None = None
     documents: Mapping[str, Path] = field(default_factory=dict)
+    unlisted: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "licence", canonical_licence(self.licence, unlisted=self.unlisted))
 
 
 @dataclass(frozen=True, slots=True)

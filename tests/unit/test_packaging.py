@@ -57,6 +57,7 @@ PROVIDERS = {
     "grpc_status": "grpcio-status",
     "huggingface_hub": "huggingface-hub",
     "jinja2": "jinja2",
+    "license_expression": "license-expression",
     "numpy": "numpy",
     "picklescan": "picklescan",
     "pkcs11": "python-pkcs11",

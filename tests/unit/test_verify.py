@@ -11,7 +11,7 @@ from comity.trust.policy import ROWS, Policy
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.statements import Advisory, Parent, sign_advisory
 from comity.trust.verify import verify
-from support.case import Case, advisory, case, filled, nodes
+from support.case import Case, advisory, case, filled, nodes, release
 from support.world import Identity, found, identity
 
 CH, SG, ES, KR = nodes(4)
@@ -114,9 +114,9 @@ def test_an_advisory_for_information_is_listed_and_fails_no_row() -> None:
 
 
 def test_ids_are_given_with_all_digits_where_a_policy_needs_them() -> None:
-    desk = identity("Security desk", "ES")
-    verdict = advised(desk, "high").verdict()
-    assert verdict.row("disputes and advisories").facts[0].by == desk.id
+    warner = identity("Security desk", "ES")
+    verdict = advised(warner, "high").verdict()
+    assert verdict.row("disputes and advisories").facts[0].by == warner.id
     assert any(SWISS_AI.id in fact.text for fact in verdict.row("key policy").facts)
 
 
@@ -188,3 +188,25 @@ def test_what_did_not_verify_is_named_by_its_digest() -> None:
     told = replace(GOOD.saying(forged.line, unproven, b"junk"), proofs=(*GOOD.proofs, broken))
     named = {fact.evidence for fact in told.verdict().row("notes").facts}
     assert named >= {sha256(forged.line), sha256(unproven), sha256(b"junk")}
+
+
+@pytest.mark.parametrize(
+    ("claimed", "accepted", "state"),
+    [
+        ("GPL-3.0-only", "gpl-3.0", "pass"),
+        ("GPL-3.0-or-later", "GPL-3.0+", "pass"),
+        ("GPL-3.0-or-later", "gpl-3.0", "fail"),
+        ("MIT OR Apache-2.0", "mit or apache-2.0", "pass"),
+        ("MIT OR Apache-2.0", "mit", "fail"),
+    ],
+)
+def test_an_older_name_of_a_licence_in_a_policy_is_that_licence(claimed: str, accepted: str, state: str) -> None:
+    _, entry, _, _ = release(spdx=claimed)
+    log = filled(CH)
+    log.append(entry.line)
+    told = replace(
+        GOOD.demanding('accept = ["apache-2.0"]', f'accept = ["{accepted}"]'),
+        claims=tuple(entry.line if line == GOOD.publication.line else line for line in GOOD.claims),
+        proofs=(log.proof(entry.line, [SG, ES, KR]),),
+    )
+    assert told.verdict().row("licence").state == state

@@ -116,7 +116,10 @@ def _show(out: Output, done: Imported) -> None:
         "not checked", "; ".join(UNCHECKED[check] for check in observed.unchecked) or "nothing; every check was made"
     )
     if observed.conditions.licence:
-        out.fact("licence", f"{observed.conditions.licence} (claimed by the upstream's card)")
+        from comity_client.licences import is_listed
+
+        listed = "" if is_listed(observed.conditions.licence) else "; not an SPDX expression"
+        out.fact("licence", f"{observed.conditions.licence} (claimed by the upstream's card{listed})")
     before = " before this call" if done.before else ""
     out.done(f"logged at {logged.node}{before}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
     out.document("import", _document(done))

@@ -41,8 +41,11 @@ PUBLISHER = click.option(
 @click.option(
     "--as", "name", required=True, metavar="NAMESPACE/NAME@VERSION", help="The name; it can never be changed."
 )
-@click.option("--licence", required=True, metavar="SPDX", help="The SPDX expression, or 'other'.")
-@click.option("--licence-file", type=FILE, help="The licence's text. Default: LICENSE in the folder.")
+@click.option(
+    "--licence", "--license", required=True, metavar="SPDX", help="An SPDX expression, LicenseRef-NAME, or 'other'."
+)
+@click.option("--unlisted-licence", "--unlisted-license", is_flag=True, help="Publish --licence as it is, not checked.")
+@click.option("--licence-file", "--license-file", type=FILE, help="The licence's text. Default: LICENSE in the folder.")
 @click.option("--card", type=FILE, help="The model card. Default: README.md in the folder.")
 @click.option(
     "--document",
@@ -65,6 +68,7 @@ def command(
     folder: Path,
     name: str,
     licence: str,
+    unlisted_licence: bool,
     licence_file: Path | None,
     card: Path | None,
     documents: tuple[str, ...],
@@ -87,6 +91,7 @@ def command(
             name,
             publisher=signer,
             licence=licence,
+            unlisted_licence=unlisted_licence,
             licence_file=licence_file,
             card=card,
             parents=[_parent(item) for item in parents],

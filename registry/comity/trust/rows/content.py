@@ -415,6 +415,12 @@ def _open_end(graph: LineageGraph) -> str:
     return graph.truncation
 
 
+def _spellings(spdx: str) -> tuple[str, ...]:
+    """A licence as policies may write it: without case, or by its older SPDX name (`gpl-3.0`, `gpl-3.0+`)."""
+    name = spdx.lower()
+    return name, name.removesuffix("-only"), name.removesuffix("-or-later") + "+" * name.endswith("-or-later")
+
+
 def licence_row(found: Findings) -> Row:
     policy, chosen = found.policy, found.chosen
     if not policy.licences or chosen is None:
@@ -429,6 +435,6 @@ def licence_row(found: Findings) -> Row:
         text = f"its text, sha256 {short(licence.text.digest)}, is {'present' if present else 'missing'}"
         facts.append(RowFact(text, "verified here" if present else "stale or absent", evidence=licence.text.digest))
     facts += _conflict_facts(found.lineage)
-    if licence.spdx.lower() in policy.licences:
+    if not policy.licences.isdisjoint(_spellings(licence.spdx)):
         return Row("licence", "pass", f"{licence.spdx}, as {publisher} claims", 9, facts=tuple(facts))
     return Row("licence", "fail", f"{licence.spdx} is not an accepted licence", 9, "short", tuple(facts))
