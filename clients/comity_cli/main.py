@@ -16,7 +16,10 @@ from comity_cli.output import Output
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 USER_ERRORS: Final = frozenset(
-    {"BAD-LICENCE", "BAD-NAME", "CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"}
+    {
+        *("AMBIGUOUS-ID", "BAD-ID", "BAD-LICENCE", "BAD-NAME"),
+        *("CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"),
+    }
 )
 """Errors in a command line or a file of the user: exit status 2, not the status of a failed verification."""
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from comity.transfer.scheduler import TransferLimits
+from comity.trust.abbreviations import Abbreviation, find_id, parse_id
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
-from comity.trust.encoding import Digest, parse_digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.keys import PrivateKey
-from comity.trust.names import Name
+from comity.trust.names import Name, Reference
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.report import VerdictReport
 from comity.trust.rotation import LogCut
@@ -34,6 +35,7 @@ from comity_client.charter.proposals import GovernanceClient
 from comity_client.diff import ComparedArtifact, Differences, compare_sides, compared_folder, compared_resolution
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence import inspect
+from comity_client.evidence.lookup import FoundIdentity, find_identity, known_identities
 from comity_client.evidence.resolve import Resolution
 from comity_client.hardware_pins import HardwarePinStore
 from comity_client.home import Home
@@ -76,12 +78,10 @@ from comity_client.publishers import (
 )
 from comity_client.pull.destinations import (
     LocalCopy,
-    cached,
-    default_cache,
+    cached_folder,
     folder_of,
     hash_local_copy,
     local_copy_loader,
-    reference_of,
 )
 from comity_client.pull.model_sig import keyless_for
 from comity_client.pull.pull import PullContext, Pulled, destination_of, pull
@@ -166,7 +166,7 @@ class Client:
         """
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
-            folder = cached(hub_cache or default_cache(), reference_of(what))
+            folder = cached_folder(what, hub_cache)
         reader = EvidenceReader()
         judged_by = policy or self._user.policy(self._user.pins(reader), str(what))
         evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
@@ -582,9 +582,13 @@ class Client:
     def pins(self) -> list[TrustPin]:
         return list(self._user.trust_store().pins())
 
-    def unpin(self, federation: Digest) -> None:
-        """Raises NotFound."""
-        self._user.trust_store().unpin(federation)
+    def unpin(self, federation: str) -> Digest:
+        """Remove a pin, by the id of the federation, which may be abbreviated. Returns the id. Raises NotFound,
+        Malformed."""
+        pinned = {pin.id: str(pin.file) for pin in self.pins()}
+        found = find_id(federation, pinned, "federation", "comity trust show")
+        self._user.trust_store().unpin(found)
+        return found
 
     def diff(self, file: Path | bytes) -> CharterDiff:
         """Return the changes that pinning this file would make. Raises Malformed, Untrusted, NotFound."""
@@ -593,10 +597,26 @@ class Client:
     def bindings(self) -> Bindings:
         return self._user.trust_store().bindings()
 
+    def find_target(self, name: str, to: str) -> FoundIdentity:
+        """Return the publisher or artifact that `to` gives for a binding of `name`, in full, spelled or abbreviated. It
+        is `claimed` if only nodes say what the digits stand for. Raises as `find_identity` and `resolve` do."""
+        if Abbreviation.parse(to) is None:
+            return FoundIdentity(parse_id(to), "", claimed=False)
+        if "/" in name:
+            repository = Reference.parse(name).repository
+            found = self._user.run(lambda session: self._user.reference(session, f"{repository}@sha256:{to}"))
+            return FoundIdentity(found.digest or Digest(""), "", claimed=True)
+        known = self._known_identities()
+        return self._user.run(lambda session: find_identity(session, name, to, known, self._user.policy(session.pins)))
+
+    def _known_identities(self) -> dict[Digest, str]:
+        own = (publisher.inception for publisher in self.publishers())
+        return known_identities(own, (pin.federation.body for pin in self.pins()), self.bindings())
+
     def bind(self, name: str, to: str) -> None:
         """Bind a name for this user: a namespace to an identity, or `namespace/name[@version]` to an artifact. Raises
         Malformed."""
-        target = parse_digest(to)
+        target = parse_id(to)
         if "/" in name:
             self._user.trust_store().bind_artifact(name, target)
         else:
@@ -604,8 +624,9 @@ class Client:
 
     def pin_rotation(self, identity: str, rotation: str) -> None:
         """Pin a rotation of an identity: signatures of retired keys count only if they were logged before `rotation`.
-        Raises Malformed."""
-        self._user.trust_store().pin_rotation(parse_digest(identity), parse_digest(rotation))
+        The identity may be abbreviated if this user knows it. Raises Malformed, NotFound (UNKNOWN-ID)."""
+        who = find_id(identity, self._known_identities(), "publisher", "comity trust show")
+        self._user.trust_store().pin_rotation(who, parse_id(rotation))
 
     def unbind(self, name: str) -> None:
         """Remove the binding of a name, and the claimant remembered at its first resolution. Raises NotFound."""
@@ -641,7 +662,7 @@ class Client:
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
             try:
-                folder = cached(hub_cache or default_cache(), reference_of(what))
+                folder = cached_folder(what, hub_cache)
             except NotFound:
                 return self._user.run(lambda session: self._model(session, what, pattern))
         return model_in(folder, pattern)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
+from comity.trust.abbreviations import is_meant
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
@@ -202,8 +203,8 @@ def publishers(folder: Path) -> tuple[Publisher, ...]:
 
 
 def find_publisher(known: Sequence[Publisher], name: str) -> Publisher:
-    """Find a publisher by folder, label, or a beginning of its id of 8 digits or more. Raises NotFound."""
-    found = [p for p in known if name in (p.folder.name, p.label) or (len(name) >= 8 and p.id.startswith(name))]
+    """Find a publisher by folder, label, spelled id, or 8 or more digits of its id. Raises NotFound."""
+    found = [p for p in known if name in (p.folder.name, p.label) or is_meant(name, p.id)]
     if len(found) != 1:
         listed = ", ".join(f"{p.folder.name} [{p.id[:12]}]" for p in known) or "none yet"
         hint = "comity publisher ls" if found else f"comity publisher new {shlex.quote(name)} --jurisdiction CODE"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from comity.content import durable
+from comity.trust.abbreviations import Abbreviation, parse_id
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Untrusted
 from comity.trust.evidence import (
@@ -253,18 +254,19 @@ class CheckedReport:
 def check_signer(
     signed: SignedReport, by: str, own: Sequence[Publisher], pins: Sequence[TrustPin], bindings: Bindings
 ) -> CheckedReport:
-    """Require that the signer is `by` (an id, or its first 16 or more digits); if that is empty, that this user trusts
-    the signer: own identities, bindings, members and publishers of the pinned charters.
+    """Require that the signer is `by` (an id, or 16 or more of its digits); if that is empty, that this user trusts the
+    signer: own identities, bindings, members and publishers of the pinned charters.
 
     Raises Malformed for `by`, PolicyNotMet (REPORT-SIGNER).
     """
     _check_keys(signed, bindings)
     identity = signed.signer.id
     if by:
-        wanted = by.removeprefix("sha256:").lower()
-        if len(wanted) < MIN_PREFIX:
-            raise Malformed(f"{by!r} is too short", why=f"an id has 64 digits, at least {MIN_PREFIX} are needed")
-        if not identity.startswith(wanted):
+        given = Abbreviation.parse(by)
+        if given is not None and len(given.head + given.tail) < MIN_PREFIX:
+            why = f"an id has 64 digits, at least {MIN_PREFIX} are needed"
+            raise Malformed(f"{by!r} is too short", why=why, code="BAD-ID")
+        if not (given.matches(identity) if given else parse_id(by) == identity):
             raise _unknown(f"it is signed by {identity}, not by {by}")
         return CheckedReport(signed, "the signer that you named")
     known = next(_roles(identity, own, pins, bindings), None)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from comity.transfer.sources import RangeSource, SourceKey
+from comity.trust.abbreviations import is_meant
 from comity.trust.charter.document import Member
 from comity.trust.charter.federation import Federation
 from comity.trust.claims import ParsedClaims, read_claims
@@ -332,7 +333,7 @@ def decide_ask(socket: Path, member: str, *, keep: bool) -> Digest:
 
     async def decide() -> Digest:
         async with NodeClient.operator(socket.absolute()) as client:
-            found = [ask.member for ask in await client.asks() if len(member) >= 8 and ask.member.startswith(member)]
+            found = [ask.member for ask in await client.asks() if is_meant(member, ask.member)]
             if len(found) != 1:
                 why = f"{len(found)} pending requests begin with {member[:64]!r}"
                 hint = "comity member asks"

@@ -10,13 +10,14 @@ from typing import TypeVar
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
-from comity.trust.names import UPSTREAM
+from comity.trust.names import UPSTREAM, Reference, abbreviated
 from comity.trust.policy import Policy
 from comity_client.events import NodeAtFault, OnEvent, ignore_event
+from comity_client.evidence.lookup import find_reference
 from comity_client.evidence.resolve import Resolution, resolve
 from comity_client.hardware_pins import HardwarePinStore
 from comity_client.home import Home
-from comity_client.pull.destinations import reference_of
+from comity_client.pull.destinations import cached_artifacts, default_cache, reference_of
 from comity_client.pull.fetch import PlacedPieces
 from comity_client.seen import KnownNames, SeenLogs
 from comity_client.session import RemoteNode, Session, open_session
@@ -54,10 +55,17 @@ class User:
         policy = default_policy(pins, self.trust_store().bindings())
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
+    async def reference(self, session: Session, text: str) -> Reference:
+        """Parse a reference; an abbreviated digest is looked up. Raises as `reference_of` and `find_reference` do."""
+        if (given := abbreviated(text)) is None:
+            return reference_of(text)
+        repository, digits = given
+        return await find_reference(session, repository, digits, cached_artifacts(default_cache(), repository))
+
     async def resolve(self, session: Session, reference: str, policy: Policy | None = None) -> Resolution:
         """Resolve a reference; by default by the default policy of the session's pins."""
         judged_by = policy or self.policy(session.pins)
-        parsed, bindings = reference_of(reference), self.trust_store().bindings()
+        parsed, bindings = await self.reference(session, reference), self.trust_store().bindings()
         return await resolve(session, parsed, judged_by, bindings, self.known_names())
 
     def run(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore_event) -> T:

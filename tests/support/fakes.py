@@ -320,7 +320,8 @@ class FakeNode:
                 said, by = Reference.parse(entry.statement.subjects[0].name), entry.statement.by
                 if publisher not in (None, by.id if by else None):
                     continue
-                if said.repository == name and version in (None, said.version):
+                same = f"{said.repository}/".startswith(name) if name.endswith("/") else said.repository == name
+                if same and version in (None, said.version):
                     found.append((number, LocatedEntry(log.origin, index, line), entry))
         return [(located, entry) for _, located, entry in sorted(found, key=lambda item: item[0])]
 

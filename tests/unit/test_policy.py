@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.encoding import sha256
+from comity.trust.encoding import format_id, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.policy import (
     DEFAULT_REQUIRED,
@@ -177,7 +177,9 @@ def test_a_policy_that_cannot_be_meant_is_refused(text: str) -> None:
 
 
 def test_the_key_that_is_wrong_is_named() -> None:
-    with pytest.raises(Malformed, match=r"policy\.publishers is malformed: line 2: 'accept': not a sha256 digest"):
+    with pytest.raises(
+        Malformed, match=r"policy\.publishers is malformed: line 2: 'accept': 'Swiss AI' is no digest or id"
+    ):
         pinning("[publishers]\naccept = ['Swiss AI']")
 
 
@@ -486,3 +488,21 @@ def test_one_of_the_pinned_charters_that_names_a_publisher_is_enough() -> None:
     full = pinning(FULL)
     both = replace(full, publishers=frozenset(), bindings={}, pins=(found(nodes(3)).body, FEDERATION.body))
     assert "key policy" not in impossible_rows(both)
+
+
+def test_a_publisher_is_named_by_all_digits_by_its_spelled_form_or_by_enough_digits_of_a_pinned_one() -> None:
+    pin = '[[pin]]\nfile = "federation.json"\n'
+    ids = {m.id for m in FEDERATION.body.members} | set(FEDERATION.body.namespaces.values())
+    for who in ids:
+        for form in (who, f"sha256:{who}", format_id(who), who[:12], short(who)):
+            made = pinning(f'{pin}[publishers]\naccept = ["{form}"]\nnames = {{ x = "{form}" }}\n')
+            assert (made.publishers, made.bindings) == (frozenset({who}), {"x": who})
+            assert pinning(f'{pin}[advisories]\nrefuse_from = ["{form}"]\n').refuse_from == frozenset({who})
+
+
+@pytest.mark.parametrize("form", ["0" * 12, "51aa", "swiss-ai", "MFZWI3D"])
+def test_digits_that_no_pin_explains_are_refused_at_their_line(form: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        pinning(f'[[pin]]\nfile = "federation.json"\n[publishers]\naccept = ["{form}"]\n')
+    assert caught.value.code == "POLICY-SYNTAX"
+    assert "line 4" in caught.value.why

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.trust.charter.federation import MAX_BYTES
-from comity.trust.encoding import parse_digest, syllables
+from comity.trust.encoding import syllables
 from comity.verifier import read_bounded
 
 from comity_cli.charter.rendering import changes_json, show_changes
@@ -84,7 +84,7 @@ def show() -> None:
             [(m.name, m.jurisdiction, syllables(m.id), m.status) for m in body.members],
         )
         for namespace, publisher in body.namespaces.items():
-            out.say(f"  {namespace}/…  is bound by the charter to publisher {publisher[:16]}")
+            out.say(f"  {namespace}/…  is bound by the charter to publisher {publisher}")
     for name, target in {**bindings.publishers, **bindings.artifacts}.items():
         out.say(f"  {name}  is bound by you to {target}")
     for identity, rotation in bindings.rotations.items():
@@ -134,11 +134,20 @@ def diff(file: Path | None, federation: str) -> None:
 @command.command("bind", short_help="Bind a namespace or a name.")
 @click.argument("name")
 @click.argument("target")
-def bind(name: str, target: str) -> None:
-    """Bind a namespace to a publisher's identity, or a name to an artifact's digest. Overrides charters."""
-    client().bind(name, target)
-    output().done(f"{name} is now bound to {target} here")
-    output().document("binding", {"name": name, "target": target})
+@click.option("--yes", is_flag=True, help="Do not ask, if nodes said what an abbreviated TARGET is.")
+def bind(name: str, target: str, yes: bool) -> None:
+    """Bind a namespace to a publisher's identity, or a name to an artifact's digest. Overrides charters.
+
+    TARGET has 64 digits, or is spelled as `comity publisher new` prints it, or has 8 or more digits of an id that you
+    know or that nodes list; in that last case you are asked."""
+    out, api = output(), client()
+    found = api.find_target(name, target)
+    if found.claimed:
+        out.say(f"{target} is {found.id}{f'  {found.label}' * bool(found.label)}, as nodes claim")
+        agree("Compare all digits with its publisher. Bind the name to it?", yes=yes)
+    api.bind(name, found.id)
+    out.done(f"{name} is now bound to {found.id} here")
+    out.document("binding", {"name": name, "target": found.id})
 
 
 @examples("comity trust hold 51aa… 77b0…")
@@ -167,10 +176,10 @@ def unbind(name: str) -> None:
 @command.command("unpin", short_help="Remove the pin of a federation.")
 @click.argument("federation")
 def unpin(federation: str) -> None:
-    """Remove the pin of a federation, by its 64-digit id. Its cosignatures no longer count here."""
-    client().unpin(parse_digest(federation))
-    output().done(f"federation {federation} is no longer pinned")
-    output().document("unpin", {"federation": federation})
+    """Remove the pin of a federation, by its id or 8 or more digits of it. Its cosignatures no longer count here."""
+    found = client().unpin(federation)
+    output().done(f"federation {found} is no longer pinned")
+    output().document("unpin", {"federation": found})
 
 
 def _data(file: Path | None, federation: str) -> bytes:

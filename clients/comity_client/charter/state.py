@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content import durable
+from comity.trust.abbreviations import is_meant
 from comity.trust.charter.document import MAX_BYTES as MAX_BODY
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
@@ -105,7 +106,7 @@ class CharterState:
     def member(self, name: str) -> Member:
         """A seat of the current charter, by name, or by at least the first 8 digits of its id. Raises NotFound."""
         seats = self.current.members
-        found = [m for m in seats if name == m.name or (len(name) >= 8 and m.id.startswith(name))]
+        found = [m for m in seats if name == m.name or is_meant(name, m.id)]
         if len(found) != 1:
             known = ", ".join(f"{m.name} [{m.id[:12]}]" for m in seats)
             raise NotFound(f"no member {name[:80]!r}", why=f"members: {known}", hint="comity member ls")

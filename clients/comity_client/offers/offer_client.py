@@ -17,6 +17,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
+from comity.trust.abbreviations import Abbreviation, ambiguous, is_meant, parse_id
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
@@ -291,7 +292,7 @@ class OfferClient:
         """
         for seen in self._candidates(name):
             grants = seen.view.state.grants
-            wanted = [digest for digest in grants if digest.startswith(name)]
+            wanted = [digest for digest in grants if _is_named(digest, name)]
             if len(wanted) == 1 and (entry := seen.view.bundle.find(wanted[0])):
                 return FoundGrant(seen.view, grants[wanted[0]], entry)
         why = "no known chain has such a grant, or several do"
@@ -301,7 +302,7 @@ class OfferClient:
         """The statement of a `kind` whose line digest begins with `name`; for an empty name, the newest of the only
         chain in the bundle files. Raises NotFound (NO-STATEMENT), Unavailable."""
         for seen in self._candidates(name):
-            located = [each for each in self._statements(seen.view) if each.line.startswith(name)]
+            located = [each for each in self._statements(seen.view) if _is_named(each.line, name)]
             found = [(each.statement, each.line) for each in located if isinstance(each.statement, kind)]
             if found and (len(found) == 1 or not name):
                 content, line = found[-1]
@@ -384,7 +385,7 @@ class OfferClient:
             _require_name(name)
             for state in self.run(lambda session: list_grants(session, GrantQuery())):
                 lines = [state.request.line, *([state.answer.line] if state.answer else [])]
-                if any(digest.startswith(name) for digest in (*map(sha256, lines), *state.statements)):
+                if any(_is_named(digest, name) for digest in (*map(sha256, lines), *state.statements)):
                     yield self._fetch(state.chain)
 
     def _statements(self, seen: ChainView) -> list[LocatedStatement]:
@@ -397,14 +398,16 @@ class OfferClient:
             if chain and not others:
                 return Digest(chain)
         _require_name(name)
-        found = {chain for chain in chain_ids(self.known) if chain.startswith(name)}
+        found = {chain for chain in chain_ids(self.known) if _is_named(chain, name)}
         if not found and not self.offline:
-            found = {chain for chain in self.run(_all_chains) if chain.startswith(name)}
+            found = {chain for chain in self.run(_all_chains) if _is_named(chain, name)}
         if not found and len(name) == 64:
-            return Digest(name)
-        if len(found) != 1:
-            why = f"{len(found)} known chains begin with it"
+            return parse_id(name)
+        if not found:
+            why = "no known chain has this id"
             raise NotFound(f"no offer {name[:80]!r}", why=why, hint="comity offer ls", code="NO-OFFER")
+        if len(found) > 1 and (digits := Abbreviation.parse(name)) is not None:
+            raise ambiguous(digits, dict.fromkeys(found, ""), "offer")
         return found.pop()
 
     def _fetch(self, chain: Digest) -> FoundChain:
@@ -461,6 +464,11 @@ async def _poll(read: Callable[[], Awaitable[T | None]], entry: Entry, origin: s
                 "recorded, but not yet proven", why=why, hint="run the same command again", code="NO-PROOF"
             )
         await asyncio.sleep(PROOF_POLL)
+
+
+def _is_named(digest: Digest, name: str) -> bool:
+    """Whether the name gives or abbreviates the digest; the empty name stands for any."""
+    return not name or is_meant(name, digest)
 
 
 def _require_name(name: str) -> None:

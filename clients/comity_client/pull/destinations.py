@@ -16,6 +16,7 @@ reference runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -27,12 +28,13 @@ from typing import Final, Protocol
 
 from comity.content import durable
 from comity.content.durable import disk_errors
+from comity.trust.abbreviations import find_id
 from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, commit_id
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.evidence import PACK, Evidence, EvidenceReader, FoundFile, proof_name
-from comity.trust.names import UPSTREAM, Name, Reference
+from comity.trust.names import UPSTREAM, Name, Reference, abbreviated
 from comity.verifier import collect_evidence, hash_file, read_bounded
 from comity_client.evidence.gather import KeptProof
 
@@ -300,6 +302,27 @@ class HubCacheDestination:
         durable.move(temporary, link, point="link")
 
 
+def cached_artifacts(cache: Path, repository: str | None = None) -> dict[Digest, str]:
+    """Return the digest and the folder of each pulled artifact in a Hub cache, of one repository or of all."""
+    name = (repository or "*").removeprefix(UPSTREAM).replace("/", "--")
+    found: dict[Digest, str] = {}
+    for manifest in sorted(cache.glob(f"models--{name}/snapshots/*/{PACK}/manifest.json")):
+        with contextlib.suppress(NotFound, Malformed):
+            found[sha256(read_bounded(manifest, MAX_MANIFEST))] = f"in {manifest.parent.parent}"
+    return found
+
+
+def cached_folder(what: str, hub_cache: Path | None = None) -> Path:
+    """Return the snapshot of a reference, which may abbreviate its digest, in a Hub cache (default: the user's own),
+    without a network. Raises NotFound, Malformed (BAD-NAME, BAD-ID, AMBIGUOUS-ID)."""
+    cache = hub_cache or default_cache()
+    if (given := abbreviated(what)) is None:
+        return cached(cache, reference_of(what))
+    repository, digits = given
+    digest = find_id(digits.text, cached_artifacts(cache, repository), "cached", f"comity pull {what}")
+    return cached(cache, Reference(repository, None, digest))
+
+
 def cached(cache: Path, reference: Reference) -> Path:
     """Return the snapshot of a reference in a Hub cache, without a network. Raises NotFound."""
     repository = (reference.repository or "*").removeprefix(UPSTREAM).replace("/", "--")
@@ -369,7 +392,7 @@ def folder_of(what: Path | str, hub_cache: Path | None = None) -> Path:
         raise NotFound(f"{folder} is one file", why="an artifact is a folder", hint=f"name {folder.parent} instead")
     if folder.is_dir() or isinstance(what, Path):
         return folder
-    return cached(hub_cache or default_cache(), reference_of(what))
+    return cached_folder(what, hub_cache)
 
 
 def reference_of(what: str) -> Reference:

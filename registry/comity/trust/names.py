@@ -3,10 +3,11 @@
     swiss-ai/apertus-8b@v1                 a name and a version
     swiss-ai/apertus-8b                    the newest version that its publisher has not withdrawn
     swiss-ai/apertus-8b@sha256:9f2c…       a name with a digest; the digest decides
-    sha256:9f2c…                           the digest alone
+    sha256:9f2c…                           the digest alone, also without `sha256:`
     hf:org/name@6c12…                      a commit of a Hugging Face Hub repository that nodes mirrored
 
-Every form may start with `comity://`. Segments follow the Hub's rules, so that names are also valid on the Hub.
+Every form may start with `comity://`. A digest may be abbreviated (`abbreviations`); whoever resolves the reference
+looks it up. Segments follow the Hub's rules, so that names are also valid on the Hub.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.encoding import Digest, parse_digest
+from comity.trust.abbreviations import Abbreviation, parse_id
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 
 SCHEME: Final = "comity://"
 UPSTREAM: Final = "hf:"
 """Prefix of the names of Hugging Face Hub repositories."""
+_BARE = re.compile(r"(?:[0-9a-f]{64}|[A-Z2-7]{7}(?:-[A-Z2-7]{7}){7})\Z")
+_BARE_ABBREVIATION = re.compile(r"[0-9a-f]{8,63}\Z|[0-9a-f]{4,60}(?:…|\.\.\.)[0-9a-f]{0,60}\Z")
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?\Z")
 
 
@@ -42,6 +46,20 @@ def is_segment(text: str) -> bool:
     except Malformed:
         return False
     return True
+
+
+def abbreviated(text: str) -> tuple[str | None, Abbreviation] | None:
+    """Return the repository, if any, and the abbreviated digest of a reference as a user typed it. None if it has no
+    digest, or all digits of it. Raises Malformed (BAD-ID) for too few digits, and for a bad repository."""
+    name, at, digest = text.removeprefix(SCHEME).rpartition("@")
+    if at and not digest.startswith("sha256:"):
+        return None
+    if not digest.startswith("sha256:") and not _BARE_ABBREVIATION.match(digest):
+        return None
+    found = Abbreviation.parse(digest)
+    if found is None:
+        return None
+    return Reference.parse(name).repository if at else None, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +104,11 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Parse a reference. Raises Malformed (BAD-NAME); the error lists the accepted forms."""
+        """Parse a reference with all digits of its digest. Raises Malformed (BAD-NAME), which lists the accepted forms,
+        and Malformed (BAD-ID) for its digest."""
         rest = text.removeprefix(SCHEME)
-        if rest.startswith("sha256:"):
-            return cls(None, None, parse_digest(rest))
+        if rest.startswith("sha256:") or _BARE.match(rest):
+            return cls(None, None, parse_id(rest))
         repository, at, version = rest.partition("@")
         namespace, slash, name = repository.removeprefix(UPSTREAM).partition("/")
         if not slash:
@@ -102,7 +121,7 @@ class Reference:
         check_segment(namespace, "namespace")
         check_segment(name, "name")
         if version.startswith("sha256:"):
-            return cls(repository, None, parse_digest(version))
+            return cls(repository, None, parse_id(version))
         return cls(repository, check_segment(version, "version") if at else None, None)
 
     @property

@@ -8,7 +8,8 @@ schema = "comity/policy/v1"
 file = "federation.json"         # a federation file, relative to the policy
 body = "9f2c…"                   # one of its bodies; default: the newest
 [publishers]
-accept = ["51aa…"]               # accept only these identities; empty or absent: any, shown by name
+accept = ["51aa…"]               # accept only these identities; empty or absent: any, shown by name. An id has 64
+                                 # hex digits or is spelled; 8 or more digits are enough for one that a pin names
 [publishers.rotations]           # keys retired up to this rotation of an identity count only below its cut
 "51aa…" = "77c0…"
 [cosigners]
@@ -57,12 +58,13 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
+from comity.trust.abbreviations import find_id, parse_id
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import prove_bodies
 from comity.trust.encoding import Digest, parse_digest, sha256
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.evidence import DEFAULT_ALLOW, FORMATS, KINDS, kind_of
 from comity.trust.jurisdictions import COUNTRIES, suggest_jurisdiction
 from comity.trust.model_signing.certificates import ModelKey, parse_roots
@@ -385,24 +387,50 @@ class Publishers:
     rotations: Mapping[Digest, Digest] = field(default_factory=dict)
 
 
-def read_publishers(table: PolicyTable) -> Publishers:
+ReadId: TypeAlias = Callable[[str], Digest]
+
+
+def id_reader(pins: Sequence[Body]) -> ReadId:
+    """Return a function that reads an id: all its digits, the spelled form, or an abbreviation of an id that the pinned
+    bodies name. They are fixed by the policy, so an abbreviation has one meaning."""
+    known = {member.id: member.name for body in pins for member in body.members}
+    known |= {who: name for body in pins for name, who in body.namespaces.items()}
+
+    def read(text: str) -> Digest:
+        try:
+            return find_id(text, known, "pinned", "write all 64 digits, as this lists them: comity show NAME")
+        except NotFound as error:
+            raise Malformed(error.what, why=error.why, hint=error.hint, code="BAD-ID") from error
+
+    return read
+
+
+def read_publishers(table: PolicyTable, read_id: ReadId = parse_id) -> Publishers:
     made = Publishers(
-        accept=frozenset(table.parse_each("accept", parse_digest)), names=_bindings(table), rotations=_rotations(table)
+        accept=frozenset(table.parse_each("accept", read_id)),
+        names=_bindings(table, read_id),
+        rotations=_rotations(table, read_id),
     )
     table.done()
     return made
 
 
-def _bindings(table: PolicyTable) -> dict[str, Digest]:
+def _bindings(table: PolicyTable, read_id: ReadId) -> dict[str, Digest]:
     names = table.take("names", dict, {}).items()
     with malformed_at(table.what, "names"):
-        return {check_segment(name, "namespace"): parse_digest(item) for name, item in names}
+        return {check_segment(name, "namespace"): read_id(_text(item)) for name, item in names}
 
 
-def _rotations(table: PolicyTable) -> dict[Digest, Digest]:
+def _rotations(table: PolicyTable, read_id: ReadId) -> dict[Digest, Digest]:
     pinned = table.take("rotations", dict, {}).items()
     with malformed_at(table.what, "rotations"):
-        return {parse_digest(identity): parse_digest(rotation) for identity, rotation in pinned}
+        return {read_id(identity): parse_id(_text(rotation)) for identity, rotation in pinned}
+
+
+def _text(item: object) -> str:
+    if not isinstance(item, str):
+        raise Malformed("an id must be a string", why=f"got {str(item)[:40]!r}", code="BAD-ID")
+    return item
 
 
 _DIGEST_PREFIX: Final = "sha256:"
@@ -590,9 +618,10 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         raise malformed("policy", f"not TOML: {str(error)[:200]}") from error
     if document.take("schema", str, SCHEMA) != SCHEMA:
         raise malformed("policy", f"schema must be {SCHEMA!r}")
-    publishers = read_publishers(document.table("publishers"))
     pinned = document.take("pin", list, [])
     pins = tuple(read_pin(PolicyTable(item, "policy.pin", document.lines), read) for item in pinned)
+    read_id = id_reader(pins)
+    publishers = read_publishers(document.table("publishers"), read_id)
     cosigners, rows = document.table("cosigners"), document.table("rows")
     policy = Policy(
         pins=pins,
@@ -601,7 +630,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         rotations=publishers.rotations,
         cosigners=read_cosigners(cosigners, pins),
         licences=_licences(document.table("licences")),
-        refuse_from=_refusing_issuers(document.table("advisories")),
+        refuse_from=_refusing_issuers(document.table("advisories"), read_id),
         freshness=read_freshness(document.table("time")),
         lineage=read_lineage(document.table("lineage")),
         model_signing=read_model_signing(document.table("model_signing"), read),
@@ -624,7 +653,7 @@ def _licences(table: PolicyTable) -> frozenset[str]:
     return accepted
 
 
-def _refusing_issuers(table: PolicyTable) -> frozenset[Digest]:
-    issuers = frozenset(table.parse_each("refuse_from", parse_digest))
+def _refusing_issuers(table: PolicyTable, read_id: ReadId) -> frozenset[Digest]:
+    issuers = frozenset(table.parse_each("refuse_from", read_id))
     table.done()
     return issuers

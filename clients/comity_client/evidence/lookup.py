@@ -1,0 +1,139 @@
+"""Look up what an abbreviated digest or id stands for: on this machine first, then in the lists of the nodes.
+
+What a node lists is a claim and only widens the choice: an abbreviation that several listed digests match is refused,
+and the one that is found is resolved and verified as if all its digits had been typed. A node that hides a digest can
+make another one unique, so whoever binds a name by an abbreviation is asked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.abbreviations import Abbreviation, ambiguous, find_id
+from comity.trust.charter.document import Body
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed, NotFound
+from comity.trust.identity import Inception
+from comity.trust.names import Reference
+from comity.trust.policy import Policy
+from comity.trust.statement import Entry
+from comity.trust.upstream import OBSERVED
+from comity.wire.client import NodeClient
+from comity.wire.messages import LocatedEntry
+from comity_client.evidence.gather import lines_by_log, prove_said
+from comity_client.session import Session
+from comity_client.trust_store import Bindings
+
+MAX_LISTED: Final = 2000
+"""Publications of one node that are listed to find a digest without a name."""
+MAX_PAGES: Final = 100
+
+
+async def find_reference(
+    session: Session, repository: str | None, digits: Abbreviation, here: Mapping[Digest, str]
+) -> Reference:
+    """Return the reference whose digest has these digits: among the artifacts `here`, and those that nodes list, under
+    the name of `repository` if it is given.
+
+    Raises NotFound (UNKNOWN-ID), Malformed (AMBIGUOUS-ID), also if the nodes list too many artifacts to be sure, and
+    Unavailable if nobody answers and the artifact is not here.
+    """
+    found = {digest: label for digest, label in here.items() if digits.matches(digest)}
+    answers = await session.ask(lambda node: _listed(node, repository))
+    if not answers.found and not found:
+        raise answers.failure(f"{digits.text} cannot be looked up", otherwise="comity search WORD")
+    complete = all(done for _, done in answers.found.values())
+    for lines, _ in answers.found.values():
+        entries = filter(None, map(session.reader.readable, dict.fromkeys(item.line for item in lines)))
+        found |= {digest: f"({name})" for digest, name in _artifacts(entries, repository) if digits.matches(digest)}
+    if len(found) > 1:
+        raise ambiguous(digits, found, "artifact")
+    if not complete and not any(digest in here for digest in found):
+        why = f"a node has more than {MAX_LISTED} publications, so that others may begin like this"
+        hint = "give NAME@sha256: with these digits, or all 64 digits, which this lists: comity search WORD --json"
+        raise Malformed(f"{digits.text!r} may be ambiguous", why=why, hint=hint, code="AMBIGUOUS-ID")
+    if not found:
+        why = "no node and no cache here lists an artifact with these digits"
+        raise NotFound(f"no artifact {digits.text!r}", why=why, hint="comity search WORD", code="UNKNOWN-ID")
+    return Reference(repository, None, next(iter(found)))
+
+
+async def _listed(node: NodeClient, repository: str | None) -> tuple[list[LocatedEntry], bool]:
+    """Return what the node lists, and whether that is all."""
+    if repository is not None:
+        return list(await node.resolve(repository, None)), True
+    found: list[LocatedEntry] = []
+    cursor = ""
+    for _ in range(MAX_PAGES):
+        page = await node.search("", cursor)
+        found += page.found
+        if not page.next_cursor:
+            return found[:MAX_LISTED], len(found) <= MAX_LISTED
+        if len(found) >= MAX_LISTED or page.next_cursor == cursor:
+            break
+        cursor = page.next_cursor
+    return found[:MAX_LISTED], False
+
+
+def _artifacts(entries: Iterable[Entry], repository: str | None) -> Iterable[tuple[Digest, str]]:
+    """Yield the artifacts that the entries claim, each with the claimed name."""
+    for entry in entries:
+        if entry.statement.predicate not in ("published", OBSERVED):
+            continue
+        name = entry.statement.subjects[0].name
+        if repository is None or name.partition("@")[0].lower() == repository.lower():
+            yield entry.statement.subject, name
+
+
+@dataclass(frozen=True, slots=True)
+class FoundIdentity:
+    """An identity, the label under which it was found, and whether only nodes claim it."""
+
+    id: Digest
+    label: str
+    claimed: bool
+
+
+def known_identities(own: Iterable[Inception], pins: Iterable[Body], bindings: Bindings) -> dict[Digest, str]:
+    """Return the identities that this user knows without asking a node, each with a label."""
+    bodies = tuple(pins)
+    known = {who: f"bound to {name}" for name, who in bindings.publishers.items()}
+    known |= dict.fromkeys(bindings.rotations, "pinned to a rotation")
+    known |= {member.id: member.name for body in bodies for member in body.members}
+    known |= {who: f"publisher of {name}" for body in bodies for name, who in body.namespaces.items()}
+    return known | {inception.id: inception.label for inception in own}
+
+
+async def find_identity(
+    session: Session, namespace: str, text: str, known: Mapping[Digest, str], policy: Policy
+) -> FoundIdentity:
+    """Return the publisher of a namespace that `text` gives in full or abbreviates: one that is `known`, else one whose
+    publication under the namespace a node shows and its signature proves.
+
+    Raises Malformed (BAD-ID, AMBIGUOUS-ID), NotFound (UNKNOWN-ID), Unavailable.
+    """
+    digits = Abbreviation.parse(text)
+    if digits is None or any(map(digits.matches, known)):
+        found = find_id(text, known, "publisher", "")
+        return FoundIdentity(found, known.get(found, ""), claimed=False)
+    answers = await session.ask(lambda node: node.resolve(f"{namespace}/", None))
+    if not answers.found:
+        raise answers.failure(f"{digits.text} cannot be looked up", otherwise=f"comity search {namespace}")
+    proven = prove_said(session, lines_by_log(answers.found), policy)
+    claimants = _claimants(proven.entries, namespace)
+    labels = {who: made.label for who, made in proven.readings.inceptions.items() if who in claimants}
+    matching = find_id(text, labels, "publisher", f"comity search {namespace}")
+    return FoundIdentity(matching, labels[matching], claimed=True)
+
+
+def _claimants(entries: Sequence[Entry], namespace: str) -> set[Digest]:
+    """The authors of publications under the namespace."""
+    return {
+        entry.statement.by.id
+        for entry in entries
+        if entry.statement.by is not None
+        and entry.statement.predicate == "published"
+        and entry.statement.subjects[0].name.partition("/")[0].lower() == namespace.lower()
+    }

@@ -1,0 +1,86 @@
+"""Ids as people type them."""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.abbreviations import Abbreviation, find_id, parse_id
+from comity.trust.encoding import Digest, format_id, sha256, short
+from comity.trust.errors import ComityError, Malformed, NotFound
+from hypothesis import given
+from hypothesis import strategies as st
+
+ID = sha256(b"an identity")
+NEAR = Digest(ID[:10] + "e" * 54)
+OTHER = sha256(b"another")
+KNOWN = {ID: "Lab", NEAR: "Rival", OTHER: ""}
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_the_spelled_form_reads_back(raw: bytes) -> None:
+    digest = Digest(raw.hex())
+    for text in (format_id(digest), format_id(digest).lower(), format_id(digest).replace("-", ""), f" {digest} "):
+        assert parse_id(text) == digest
+    assert parse_id(f"sha256:{digest}") == digest
+
+
+@pytest.mark.parametrize("at", [0, 8, 30, 54, 61])
+def test_a_wrong_digit_of_the_spelled_form_is_refused(at: int) -> None:
+    text = format_id(ID)
+    wrong = "A" if text[at] != "A" else "B"
+    with pytest.raises(Malformed, match="check digits") as caught:
+        parse_id(text[:at] + wrong + text[at + 1 :])
+    assert caught.value.code == "BAD-ID"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", ID[:-1], f"{ID}0", "sha256:", "sha512:" + ID, format_id(ID)[:-1], "…", "1" * 65]
+)
+def test_what_has_not_all_digits_is_no_id(text: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        parse_id(text)
+    assert caught.value.code == "BAD-ID"
+
+
+@pytest.mark.parametrize(
+    "text", [ID[:12], f"sha256:{ID[:11]}", short(ID), ID[:11].upper(), f"{ID[:5]}...{ID[-4:]}", ID]
+)
+def test_enough_digits_find_the_only_id(text: str) -> None:
+    assert find_id(text, KNOWN, "publisher", "comity search") == ID
+
+
+def test_the_first_digits_of_two_ids_are_ambiguous_and_both_are_listed() -> None:
+    with pytest.raises(Malformed) as caught:
+        find_id(ID[:10], KNOWN, "publisher", "comity search")
+    assert caught.value.code == "AMBIGUOUS-ID"
+    assert f"{ID} Lab" in caught.value.why and f"{NEAR} Rival" in caught.value.why and OTHER not in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "code"),
+    [
+        (ID[:7], Malformed, "BAD-ID"),
+        ("…" + ID[-9:], Malformed, "BAD-ID"),
+        (ID[:3] + "…" + ID[-4:], Malformed, "BAD-ID"),
+        ("0" * 12, NotFound, "UNKNOWN-ID"),
+        ("swiss-ai", Malformed, "BAD-ID"),
+    ],
+)
+def test_other_text_finds_nothing(text: str, kind: type[ComityError], code: str) -> None:
+    with pytest.raises(kind) as caught:
+        find_id(text, KNOWN, "publisher", "comity search")
+    assert caught.value.code == code
+
+
+def test_an_id_with_all_its_digits_need_not_be_known() -> None:
+    unknown = sha256(b"nobody knows it")
+    assert find_id(unknown, KNOWN, "publisher", "") == find_id(format_id(unknown), {}, "publisher", "") == unknown
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_an_abbreviation_or_is_none(text: str) -> None:
+    try:
+        found = Abbreviation.parse(text)
+    except Malformed as error:
+        assert error.code == "BAD-ID"
+    else:
+        assert found is None or len(found.head + found.tail) >= 8
