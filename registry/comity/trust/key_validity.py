@@ -26,6 +26,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark
 from comity.trust.policy import Policy
+from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep, reachable
 from comity.trust.statement import Entry
 from comity.trust.statements import parse_advisory
@@ -207,6 +208,12 @@ class Evaluation:
         """`named`, but False if the policy pins a rotation and the keys are not proven to count under it."""
         return self.named if self.key_validity.accepted else False
 
+    @property
+    def home_index(self) -> int | None:
+        """The index in the home log of the publisher, proven here; None without such a proof."""
+        home = self.publication.publisher.home
+        return min((seen.index for seen in self.witnessed if seen.origin == home), default=None)
+
     def best(self, policy: Policy) -> WitnessedEntry | None:
         def rank(seen: WitnessedEntry) -> tuple[bool, int, int]:
             counted = seen.counted(policy.cosigners, self.jurisdictions)
@@ -220,6 +227,28 @@ class Evaluation:
         cosigned = best is not None and best.satisfies(policy.cosigners, self.jurisdictions)
         counted = len(best.counted(policy.cosigners, self.jurisdictions)) if best else 0
         return self.accepted is not False, best is not None, cosigned, self.accepted is True, counted
+
+
+def choose(evaluations: Sequence[Evaluation], policy: Policy) -> Evaluation | None:
+    """Return the evaluation that the rows follow: the best one, or a newer statement of the same publisher that passes
+    the same steps, which corrects it. None if there is none."""
+    best = max(evaluations, key=lambda each: each.rank(policy), default=None)
+    if best is None:
+        return None
+    passed = best.rank(policy)[:-1]
+    own = [each for each in own_statements(evaluations, best) if each.rank(policy)[:-1] == passed]
+    return own[0]
+
+
+def own_statements(evaluations: Iterable[Evaluation], chosen: Evaluation) -> list[Evaluation]:
+    """Return the statements of the publisher of `chosen`, the newest first."""
+    own = {
+        each.publication.entry.digest: each
+        for each in evaluations
+        if each.publication.publisher.id == chosen.publication.publisher.id
+    }
+    ordered = newest_first(Candidate(each.publication, each.home_index) for each in own.values())
+    return [own[candidate.publication.entry.digest] for candidate in ordered]
 
 
 def evaluate(

@@ -12,7 +12,8 @@ rivals: they are reported and do not change the result. Without a preference bet
 publisher contradicts itself, the name is not resolved and the error lists them.
 
 A bare name is the newest version: the last one in the publisher's home log, or, if that log has none, the last one by
-its name.
+its name. Of several statements of one publisher about the same bytes the newest counts, in the same order: it corrects
+the licence, the lineage and the documents of the older ones, which stay visible.
 
 If nodes observed different bytes for one commit, the artifact that most members fetched counts, or, if that is equal,
 the one that most members saw first. The others are reported as a dispute. Source: protocol, sections 5 and 6a.
@@ -253,7 +254,20 @@ def _single(reference: Reference, candidates: list[Candidate]) -> Candidate:
             hint=f"comity trust bind {first} sha256:DIGEST",
             code="VERSION-DISPUTED",
         )
-    return max(candidates, key=lambda candidate: -1 if candidate.index is None else candidate.index)
+    return newest_first(candidates)[0]
+
+
+def newest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the statements of one publisher, the newest first: those in its home log by their index, then the others
+    by the names of their versions. Statements that nothing orders are sorted by their digest, so that everybody gets
+    the same one."""
+
+    def age(candidate: Candidate) -> tuple[object, ...]:
+        ordered = candidate.index is not None
+        name = () if ordered else version_order(candidate.version)
+        return ordered, candidate.index or 0, name, candidate.publication.entry.digest
+
+    return sorted(candidates, key=age, reverse=True)
 
 
 def _versions(candidates: Iterable[Candidate]) -> list[str]:

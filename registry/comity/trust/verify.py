@@ -19,8 +19,9 @@
     (16) policy        every required row passes, and no issuer in `refuse_from` advises against it
 
 Steps (3) to (6) evaluate each publication separately and use the best one, so that no row combines two publishers, and
-more evidence never makes the verdict worse (I4). Not read: any clock, any charter in the evidence, and the content of
-files except for hashes and inspections.
+more evidence never makes the verdict worse (I4). A newer statement of the same publisher that passes the same steps is
+used instead: it corrects the licence, the lineage and the documents. Not read: any clock, any charter in the evidence,
+and the content of files except for hashes and inspections.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.claims import (
     BoundNode,
     KnownAuthors,
+    Publication,
     bind_nodes,
     collect_mirror_evidence,
     member_label,
@@ -58,7 +60,7 @@ from comity.trust.evidence import (
     Verdict,
     exit_status,
 )
-from comity.trust.key_validity import Evaluation, compromise_notices, evaluate, prove_entry
+from comity.trust.key_validity import Evaluation, choose, compromise_notices, evaluate, prove_entry
 from comity.trust.lineage import lineage_of
 from comity.trust.model_signing.certificates import TrustedTime
 from comity.trust.model_signing.judging import KeylessVerifier, ModelSignatureResult, judge
@@ -116,6 +118,20 @@ def verify(
     return replace(verdict, inputs=_inputs(verdict.rows, found.claims.entries))
 
 
+def counted_publication(evidence: Evidence, policy: Policy, reader: EvidenceReader) -> Publication | None:
+    """Return the publication that `verify` follows; None if there is none. The files are not needed."""
+    manifest = identify(evidence)
+    return None if isinstance(manifest, Row) else _publication(evidence, manifest.digest, policy, reader)
+
+
+def _publication(evidence: Evidence, artifact: Digest, policy: Policy, reader: EvidenceReader) -> Publication | None:
+    claims = read_claims(evidence.claims, artifact, reader)
+    bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
+    growths = growth_proofs(evidence.objects.values())
+    chosen = choose([evaluate(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications], policy)
+    return chosen.publication if chosen else None
+
+
 def _ordered(evidence: Evidence) -> Evidence:
     proofs = sorted(set(evidence.proofs), key=lambda proof: (proof.line, proof.data))
     return replace(evidence, claims=tuple(sorted(set(evidence.claims))), proofs=tuple(proofs))
@@ -130,7 +146,7 @@ def _find(
     bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
     evaluations = tuple(evaluate(each, evidence.proofs, growths, bound, policy, reader) for each in claims.publications)
-    chosen = max(evaluations, key=lambda evaluation: evaluation.rank(policy), default=None)
+    chosen = choose(evaluations, policy)
     publication = chosen.publication if chosen else None
     members = [member for body in policy.pins for member in body.members]
     advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound])

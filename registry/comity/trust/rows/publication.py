@@ -10,13 +10,14 @@ times at which its certificate may be valid; more times never make the result wo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from comity.trust.claims import RivalPublication, member_label, rivals
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Basis, Row, RowFact
-from comity.trust.key_validity import CompromiseNotice, Evaluation, is_logged_before
+from comity.trust.key_validity import CompromiseNotice, Evaluation, is_logged_before, own_statements
 from comity.trust.model_signing.judging import ModelSignatureResult
 from comity.trust.rows.findings import (
     Findings,
@@ -62,7 +63,7 @@ def _publication_row(found: Findings) -> Row:
         text = (
             f"published by {identity_label(chosen.publication.publisher)}, {key_algorithms(chosen.publication.signer)}"
         )
-        facts = (verified_fact(text, chosen.publication.entry.digest),)
+        facts = (verified_fact(text, chosen.publication.entry.digest), *_other_statements(found, chosen))
         return Row("signatures", "pass", text, 3, facts=facts)
     if chosen is not None and chosen.named is not False:
         text = f"signed by {identity_label(chosen.publication.publisher)}: {chosen.key_validity.text}"
@@ -81,6 +82,24 @@ def _publication_row(found: Findings) -> Row:
         text = f"the inception of publisher {short(claims.unknown_publishers[0])} is missing"
         return Row("signatures", "unknown", text, 3, "missing", hint="comity pull REF")
     return Row("signatures", "unknown", "no published statement about it", 3, "missing", hint="comity pull REF")
+
+
+def _other_statements(found: Findings, chosen: Evaluation) -> Iterator[RowFact]:
+    """Facts on the other statements of the publisher about these bytes: those that the chosen one replaces, and newer
+    ones that pass fewer steps."""
+    own = own_statements(found.evaluations, chosen)
+    newer = own.index(chosen)
+    for number, other in enumerate(own):
+        published, index = other.publication.published, other.home_index
+        where = "" if index is None else f", entry {index} of {other.publication.publisher.home}"
+        lineage = ", ".join(f"{parent.relation} of {parent.name}" for parent in published.lineage) or "no parent"
+        text = f"{published.name}, licence {published.licence.spdx}, {lineage}{where}"
+        if number < newer:
+            text = f"a newer statement of its publisher passes fewer steps and does not count: {text}"
+        elif number > newer:
+            text = f"an older statement of its publisher, replaced: {text}"
+        if number != newer:
+            yield verified_fact(text, other.publication.entry.digest)
 
 
 def _signer_facts(result: ModelSignatureResult) -> tuple[RowFact, ...]:

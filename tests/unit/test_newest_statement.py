@@ -1,0 +1,106 @@
+"""A publisher states again what it published: the newest statement about the same bytes counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from comity.trust.evidence import Verdict
+from comity.trust.statements import Parent
+from comity.trust.verify import verify
+from support.case import Case, case, filled, nodes, release
+from support.world import Identity, identity
+
+CH, SG, ES, KR = nodes(4)
+GOOD = case()
+OWNER = identity("Swiss AI", "CH")
+BASE = Parent("finetune", "swiss-ai/base@v1", None)
+
+
+def stated(*statements: tuple[str, str, bool], home: bool = True, by: Identity = OWNER) -> Case:
+    """GOOD where `by` stated these names and licences in this order, with enough cosigners or with one."""
+    log = filled(CH if home else SG)
+    entries = []
+    for name, spdx, _ in statements:
+        lineage = (BASE,) if spdx == "MIT" else ()
+        entries.append(release(name=name, spdx=spdx, by=by, lineage=lineage)[1])
+        log.append(entries[-1].line)
+    witnesses = [node for node in (CH, SG, ES, KR) if node.origin != log.origin]
+    proofs = [
+        log.proof(entry.line, witnesses if cosigned else witnesses[:1])
+        for entry, (_, _, cosigned) in zip(entries, statements, strict=True)
+    ]
+    kept = [line for line in GOOD.claims if line != GOOD.publication.line]
+    return replace(GOOD, claims=(*kept, *(entry.line for entry in entries)), proofs=tuple(proofs))
+
+
+def licence(verdict: Verdict) -> str:
+    return verdict.row("licence").summary.split()[0].rstrip(",")
+
+
+V1, V2 = "swiss-ai/tiny@v1", "swiss-ai/tiny@v2"
+
+
+@pytest.mark.parametrize("order", [("Apache2", "Apache-2.0"), ("Apache-2.0", "Apache2"), ("MIT", "Apache-2.0", "ISC")])
+def test_the_last_statement_in_the_home_log_counts(order: tuple[str, ...]) -> None:
+    assert licence(stated(*((V1, spdx, True) for spdx in order)).verdict()) == order[-1]
+
+
+def test_the_order_of_the_evidence_does_not_matter() -> None:
+    told = stated((V1, "Apache2", True), (V1, "Apache-2.0", True))
+    first = told.verdict()
+    for claims in permutations(told.claims[-2:]):
+        for proofs in permutations(told.proofs):
+            again = replace(told, claims=(*told.claims[:-2], *claims), proofs=proofs)
+            assert again.verdict() == first
+
+
+def test_the_older_statement_stays_among_the_facts() -> None:
+    facts = [fact.text for fact in stated((V1, "Apache2", True), (V1, "MIT", True)).verdict().row("signatures").facts]
+    older = f"{V1}, licence Apache2, no parent, entry 5 of node-ch.example/log"
+    assert facts[1:] == [f"an older statement of its publisher, replaced: {older}"]
+
+
+def test_a_lineage_that_was_added_later_counts() -> None:
+    assert stated((V1, "Apache-2.0", True)).verdict().row("lineage").summary == "the publisher names no parent"
+    added = stated((V1, "Apache-2.0", True), (V1, "MIT", True)).verdict().row("lineage")
+    assert "swiss-ai/base@v1 is named without a digest" in added.summary
+
+
+def test_a_correction_that_too_few_cosigned_waits() -> None:
+    verdict = stated((V1, "Apache-2.0", True), (V1, "MIT", False)).verdict()
+    assert (verdict.exit_status, licence(verdict)) == (0, "Apache-2.0")
+    assert any("newer statement of its publisher passes fewer steps" in f.text for f in verdict.row("signatures").facts)
+
+
+def test_without_the_home_log_the_names_of_the_versions_decide() -> None:
+    for order in ((V1, "MIT", True), (V2, "Apache-2.0", True)), ((V2, "Apache-2.0", True), (V1, "MIT", True)):
+        assert licence(stated(*order, home=False).verdict()) == "Apache-2.0"
+    newest = stated((V2, "MIT", True), (V1, "Apache-2.0", True)).verdict()
+    assert newest.name == V1, "in the home log the order of the log decides"
+
+
+def test_another_publisher_corrects_nothing() -> None:
+    rival = identity("Rival", "SG")
+    _, other, _, _ = release(spdx="MIT", by=rival)
+    log = filled(CH)
+    log.append(GOOD.publication.line)
+    log.append(other.line)
+    told = GOOD.saying(rival.entry.line, other.line)
+    told = replace(told, proofs=tuple(log.proof(line, [SG, ES, KR]) for line in (GOOD.publication.line, other.line)))
+    assert licence(told.verdict()) == "Apache-2.0"
+    free = told.demanding(f'accept = ["{OWNER.id}"]', "accept = []")
+    assert verify(free.evidence, free.policy).name == "swiss-ai/tiny@v1"
+    assert "older statement" not in str(told.verdict().row("signatures").facts)
+
+
+def test_a_line_that_is_in_the_log_twice_is_as_old_as_its_first_entry() -> None:
+    log = filled(CH)
+    first, second = release(spdx="MIT")[1], release(spdx="Apache-2.0")[1]
+    for line in (first.line, second.line, first.line):
+        log.append(line)
+    kept = [line for line in GOOD.claims if line != GOOD.publication.line]
+    told = replace(GOOD, claims=(*kept, first.line, second.line))
+    told = replace(told, proofs=tuple(log.proof(line, [SG, ES, KR]) for line in (first.line, second.line)))
+    assert licence(told.verdict()) == "Apache-2.0"
