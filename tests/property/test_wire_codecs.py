@@ -35,17 +35,20 @@ from comity.wire.log import (
     encode_proof,
 )
 from comity.wire.messages import GatewayUrl, LocatedEntry, decode_located, encode_located
-from comity.wire.node import Charter, NodeFacts, decode_charter, decode_node, encode_charter, encode_node
+from comity.wire.node import Charter, NodeFacts, ReplicaCounts, decode_charter, decode_node, encode_charter, encode_node
 from comity.wire.operator import (
     DraftStatus,
     DutyStatus,
     ForkStatus,
     GovernanceStatus,
+    LackingArtifact,
     LogStatus,
     MemberStatus,
     NodeStatus,
     PeerStatus,
     Quota,
+    ReplicationStatus,
+    ShortArtifact,
     StoreStatus,
     decode_status,
     encode_status,
@@ -91,12 +94,15 @@ submitted = st.one_of(
     st.builds(lambda d, m: Submitted(d, m, ()), digests, tuples(missing, 1)),
     st.builds(lambda d, r: Submitted(d, (), r), digests, tuples(receipts, 1)),
 )
+counts = st.builds(ReplicaCounts, integers, integers, integers, integers, integers)
 statuses = st.builds(
     NodeStatus,
     software=texts,
     origin=origins,
     started=integers,
-    peers=tuples(st.builds(PeerStatus, texts, texts, texts, st.booleans(), integers, integers, sentences)),
+    peers=tuples(
+        st.builds(PeerStatus, texts, texts, texts, st.booleans(), integers, integers, sentences, st.booleans())
+    ),
     logs=tuples(st.builds(LogStatus, origins, integers, st.booleans(), integers, tuples(texts))),
     store=st.builds(StoreStatus, integers, integers, st.none() | integers, integers),
     holds=integers,
@@ -121,6 +127,14 @@ statuses = st.builds(
         members=tuples(st.builds(MemberStatus, names, st.none() | integers, integers)),
         crowded=tuples(origins),
     ),
+    replication=st.none()
+    | st.builds(
+        ReplicationStatus,
+        counts,
+        integers,
+        tuples(st.builds(LackingArtifact, digests, names, texts, sentences, names, integers)),
+        tuples(st.builds(ShortArtifact, digests, names, integers)),
+    ),
 )
 gateways = st.sampled_from(["https://models.example.org", "http://[2001:db8::1]:7480/hub"]).map(GatewayUrl.parse)
 facts = st.builds(
@@ -132,6 +146,7 @@ facts = st.builds(
     st.none() | lines,
     tuples(texts),
     st.none() | gateways,
+    st.none() | counts,
 )
 
 PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {

@@ -22,6 +22,7 @@ from comity.node.replication.artifacts import PAGE, Job, Replicas
 from comity.node.replication.files import FileFetcher
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
+from comity.trust.errors import Unavailable
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -111,3 +112,45 @@ async def test_a_held_artifact_that_many_claim_is_looked_at_once(bench: Bench, m
     bench.replicas.rescan(cast(Supervisor, SimpleNamespace(wake=lambda name: None)))
     await bench.replicas._work()
     assert len(looked_at) == 2, "an object was lost, so it is looked at again"
+
+
+async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "MAX_NOT_LISTED", 5)
+    bench.replicas._settings = Replication(mirror=("c/d",))
+    bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(9)])
+    bench.prove(QUIET, [FLOOD.publish("a/b0@v1", Release(b"0\n")), FEW.publish("c/d@v1", Release(b"few\n"))])
+
+    async def failed(job: Job) -> None:
+        bench.replicas._copies.failed(job, bench.replicas._now(), Unavailable("no peer has it", code="NO-SOURCE"))
+
+    monkeypatch.setattr(bench.replicas, "_run_job", failed)
+    await bench.replicas._work()
+    assert bench.replicas.not_listed == 5, "no more are counted than are remembered"
+    (lacking,) = bench.replicas.incomplete(64)
+    assert (lacking.name, lacking.state, lacking.why, lacking.code) == (
+        "c/d@v1",
+        "paused",
+        "no peer has it",
+        "NO-SOURCE",
+    )
+    assert 0 < lacking.retry_seconds <= artifacts.FIRST_REST_SECONDS
+
+
+async def test_a_held_artifact_that_lost_a_file_is_lacking_and_not_held(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = FLOOD.publish("a/b@v1", Release(b"held\n"))
+    bench.prove(FLOODED, [line])
+    bench.replicas.holds.add(parse_entry(line).statement.subject)
+    assert (bench.replicas.held, bench.replicas.lacking) == (1, 0)
+
+    async def failed(job: Job) -> None:
+        bench.replicas._copies.failed(job, bench.replicas._now(), Unavailable("no peer has it"))
+
+    monkeypatch.setattr(bench.replicas, "_run_job", failed)
+    monkeypatch.setattr(bench.replicas, "_gaps", lambda published: True)
+    await bench.replicas._work()
+    assert (bench.replicas.held, bench.replicas.lacking) == (0, 1)
+    assert len(bench.replicas.wanted()) == 1

@@ -35,6 +35,7 @@ from comity.trust.statement import parse_entry
 from comity.trust.upstream import OBSERVED
 
 MAX_ANSWER: Final = 1000
+MAX_AUTHORS_PER_LOG: Final = 4
 MAX_LOOKED_UP: Final = 64
 """Observers in one query."""
 _LAST_CHARACTER: Final = "\U0010ffff"
@@ -255,6 +256,22 @@ class ProvenTables:
         with self._database.reading() as connection:
             positions = _about(connection, digest, kinds, limit)
             return Page(tuple(_lines_at(connection, positions.found)), positions.limited)
+
+    def authors_about(self, digest: Digest, kind: str) -> frozenset[Digest]:
+        """Returns the authors of statements of one kind about a digest: of the first `MAX_AUTHORS_PER_LOG` statements
+        in each log, so that a log with many costs no more than others."""
+        here = and_(
+            _SUBJECT.log_id == _LOG.id,
+            _SUBJECT.digest == digest,
+            _SUBJECT.kind == kind,
+            _SUBJECT.turn < MAX_AUTHORS_PER_LOG,
+        )
+        joined = select(_STATEMENT.by).select_from(schema.logs).join(schema.subjects, here)
+        wanted = joined.join(
+            schema.statements, and_(_STATEMENT.log_id == _SUBJECT.log_id, _STATEMENT.index == _SUBJECT.index)
+        )
+        with self._database.reading() as connection:
+            return frozenset(connection.execute(wanted.distinct()).scalars())
 
     def positions_about(self, digest: Digest, limit: int) -> Page[ProvenPosition]:
         """Returns the positions of statements about a digest, in the order of `about`, to read them in parts. Without

@@ -306,7 +306,9 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         ledger, store, pools, membership, home.served, home.clock, submissions, replication, offers.index
     )
     services = Services(
-        node=NodeFactsService(ledger, membership.seat, home.epochs, config.gateway.advertised_url()),
+        node=NodeFactsService(
+            ledger, membership.seat, home.epochs, config.gateway.advertised_url(), replication.copies.counts
+        ),
         logs=LogService(ledger),
         artifacts=ArtifactService(ledger, membership, home.metrics),
         blobs=BlobService(ledger, store, pools, membership, home.served, home.locations),

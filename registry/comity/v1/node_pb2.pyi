@@ -44,6 +44,7 @@ class GetNodeResponse(_message.Message):
     ADDRESSES_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     GATEWAY_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     software: _builtins.str
     """Name and version of the software, for people; at most 128 bytes."""
     origin: _builtins.str
@@ -69,6 +70,10 @@ class GetNodeResponse(_message.Message):
         ignored.
         """
 
+    @_builtins.property
+    def replicas(self) -> Global___ReplicaCounts:
+        """How many artifacts this node wants, holds and lacks, as it counts them; absent in older software."""
+
     def __init__(
         self,
         *,
@@ -79,21 +84,63 @@ class GetNodeResponse(_message.Message):
         addresses: _builtins.bytes | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         gateway: _builtins.str | None = ...,
+        replicas: Global___ReplicaCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "_gateway", b"_gateway", "addresses", b"addresses", "gateway", b"gateway"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "_gateway", b"_gateway", "_replicas", b"_replicas", "addresses", b"addresses", "gateway", b"gateway", "replicas", b"replicas"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "_gateway", b"_gateway", "addresses", b"addresses", "capabilities", b"capabilities", "gateway", b"gateway", "identity", b"identity", "node_record", b"node_record", "origin", b"origin", "software", b"software"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "_gateway", b"_gateway", "_replicas", b"_replicas", "addresses", b"addresses", "capabilities", b"capabilities", "gateway", b"gateway", "identity", b"identity", "node_record", b"node_record", "origin", b"origin", "replicas", b"replicas", "software", b"software"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__addresses: _TypeAlias = _typing.Literal["addresses"]  # noqa: Y015
     _WhichOneofArgType__addresses: _TypeAlias = _typing.Literal["_addresses", b"_addresses"]  # noqa: Y015
     _WhichOneofReturnType__gateway: _TypeAlias = _typing.Literal["gateway"]  # noqa: Y015
     _WhichOneofArgType__gateway: _TypeAlias = _typing.Literal["_gateway", b"_gateway"]  # noqa: Y015
+    _WhichOneofReturnType__replicas: _TypeAlias = _typing.Literal["replicas"]  # noqa: Y015
+    _WhichOneofArgType__replicas: _TypeAlias = _typing.Literal["_replicas", b"_replicas"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__addresses) -> _WhichOneofReturnType__addresses | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gateway) -> _WhichOneofReturnType__gateway | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replicas) -> _WhichOneofReturnType__replicas | None: ...
 
 Global___GetNodeResponse: _TypeAlias = GetNodeResponse  # noqa: Y015
+
+@_typing.final
+class ReplicaCounts(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: _builtins.int
+    LACKING_FIELD_NUMBER: _builtins.int
+    MIN_COPIES_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    SHORT_FIELD_NUMBER: _builtins.int
+    held: _builtins.int
+    """Artifacts that are complete here."""
+    lacking: _builtins.int
+    """Artifacts that the node wants and that are not complete here."""
+    min_copies: _builtins.int
+    """The copies that the charter asks for, each at another member; 0 in a node without a charter."""
+    counted: _builtins.int
+    """Of the artifacts above, how many were counted last in the `hold` statements of the members, and how many of these
+    had fewer copies than `min_copies`.
+    """
+    short: _builtins.int
+    def __init__(
+        self,
+        *,
+        held: _builtins.int = ...,
+        lacking: _builtins.int = ...,
+        min_copies: _builtins.int = ...,
+        counted: _builtins.int = ...,
+        short: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted", "held", b"held", "lacking", b"lacking", "min_copies", b"min_copies", "short", b"short"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaCounts: _TypeAlias = ReplicaCounts  # noqa: Y015
 
 @_typing.final
 class GetCharterRequest(_message.Message):

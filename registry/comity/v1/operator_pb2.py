@@ -22,48 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import node_pb2 as comity_dot_v1_dot_node__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/operator.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"C\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\"%\n\rAdoptResponse\x12\x14\n\x0c\x61lready_held\x18\x01 \x01(\x08\"0\n\x10\x44\x65\x63ideAskRequest\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04keep\x18\x02 \x01(\x08\"\x13\n\x11\x44\x65\x63ideAskResponse\"\x12\n\x10GetStatusRequest\"\xf8\x02\n\x11GetStatusResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07started\x18\x03 \x01(\x04\x12$\n\x05peers\x18\x04 \x03(\x0b\x32\x15.comity.v1.PeerStatus\x12\"\n\x04logs\x18\x05 \x03(\x0b\x32\x14.comity.v1.LogStatus\x12%\n\x05store\x18\x06 \x01(\x0b\x32\x16.comity.v1.StoreStatus\x12\r\n\x05holds\x18\x07 \x01(\x04\x12\x14\n\x0cmisbehaviour\x18\x08 \x01(\x04\x12 \n\x06quotas\x18\t \x03(\x0b\x32\x10.comity.v1.Quota\x12\x10\n\x08warnings\x18\n \x03(\t\x12!\n\x06served\x18\x0b \x03(\x0b\x32\x11.comity.v1.Served\x12\x34\n\ngovernance\x18\x0c \x01(\x0b\x32\x1b.comity.v1.GovernanceStatusH\x00\x88\x01\x01\x42\r\n\x0b_governance\"\xb0\x02\n\x10GovernanceStatus\x12\x12\n\nfederation\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07stopped\x18\x04 \x01(\x08\x12\r\n\x05round\x18\x05 \x01(\x04\x12&\n\x06\x64rafts\x18\x06 \x03(\x0b\x32\x16.comity.v1.DraftStatus\x12%\n\x06\x64uties\x18\x07 \x03(\x0b\x32\x15.comity.v1.DutyStatus\x12$\n\x05\x66orks\x18\x08 \x03(\x0b\x32\x15.comity.v1.ForkStatus\x12\r\n\x05liars\x18\t \x03(\t\x12\x0c\n\x04\x61sks\x18\n \x01(\x04\x12(\n\x07members\x18\x0b \x03(\x0b\x32\x17.comity.v1.MemberStatus\x12\x0f\n\x07\x63rowded\x18\x0c \x03(\t\"\x8c\x01\n\x0b\x44raftStatus\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07intents\x18\x04 \x01(\x04\x12\x10\n\x08ratified\x18\x05 \x01(\x04\x12\x0e\n\x06quorum\x18\x06 \x01(\x04\x12\x0f\n\x07missing\x18\x07 \x03(\t\x12\x11\n\tobjection\x18\x08 \x01(\t\"c\n\nDutyStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0b\n\x03own\x18\x06 \x01(\x08\"K\n\nForkStatus\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x0c\x12\x0e\n\x06second\x18\x03 \x01(\x0c\x12\x0f\n\x07retired\x18\x04 \x01(\x08\"I\n\x0cMemberStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05\x65poch\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05heard\x18\x03 \x01(\x04\x42\x08\n\x06_epoch\"5\n\x06Served\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x0c\n\x04\x62lob\x18\x02 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\x88\x01\n\nPeerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\treachable\x18\x04 \x01(\x08\x12\x11\n\tlast_seen\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\"\x80\x01\n\tLogStatus\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\x0f\x63heckpoint_time\x18\x04 \x01(\x04\x12\x11\n\tcosigners\x18\x05 \x03(\t\x12\x0e\n\x06\x66rozen\x18\x06 \x01(\x08\x12\x0c\n\x04\x66ull\x18\x07 \x01(\x08\"h\n\x0bStoreStatus\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x17\n\nfree_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x42\r\n\x0b_free_bytes\"2\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\x04\x32\xdd\x01\n\x0fOperatorService\x12:\n\x05\x41\x64opt\x12\x17.comity.v1.AdoptRequest\x1a\x18.comity.v1.AdoptResponse\x12\x46\n\tDecideAsk\x12\x1b.comity.v1.DecideAskRequest\x1a\x1c.comity.v1.DecideAskResponse\x12\x46\n\tGetStatus\x12\x1b.comity.v1.GetStatusRequest\x1a\x1c.comity.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/operator.proto\x12\tcomity.v1\x1a\x14\x63omity/v1/node.proto\x1a\x15\x63omity/v1/types.proto\"C\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\"%\n\rAdoptResponse\x12\x14\n\x0c\x61lready_held\x18\x01 \x01(\x08\"0\n\x10\x44\x65\x63ideAskRequest\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04keep\x18\x02 \x01(\x08\"\x13\n\x11\x44\x65\x63ideAskResponse\"\x12\n\x10GetStatusRequest\"\xc0\x03\n\x11GetStatusResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07started\x18\x03 \x01(\x04\x12$\n\x05peers\x18\x04 \x03(\x0b\x32\x15.comity.v1.PeerStatus\x12\"\n\x04logs\x18\x05 \x03(\x0b\x32\x14.comity.v1.LogStatus\x12%\n\x05store\x18\x06 \x01(\x0b\x32\x16.comity.v1.StoreStatus\x12\r\n\x05holds\x18\x07 \x01(\x04\x12\x14\n\x0cmisbehaviour\x18\x08 \x01(\x04\x12 \n\x06quotas\x18\t \x03(\x0b\x32\x10.comity.v1.Quota\x12\x10\n\x08warnings\x18\n \x03(\t\x12!\n\x06served\x18\x0b \x03(\x0b\x32\x11.comity.v1.Served\x12\x34\n\ngovernance\x18\x0c \x01(\x0b\x32\x1b.comity.v1.GovernanceStatusH\x00\x88\x01\x01\x12\x36\n\x0breplication\x18\r \x01(\x0b\x32\x1c.comity.v1.ReplicationStatusH\x01\x88\x01\x01\x42\r\n\x0b_governanceB\x0e\n\x0c_replication\"\xa7\x01\n\x11ReplicationStatus\x12(\n\x06\x63ounts\x18\x01 \x01(\x0b\x32\x18.comity.v1.ReplicaCounts\x12\x12\n\nnot_listed\x18\x02 \x01(\x04\x12+\n\x07lacking\x18\x03 \x03(\x0b\x32\x1a.comity.v1.LackingArtifact\x12\'\n\x05short\x18\x04 \x03(\x0b\x32\x18.comity.v1.ShortArtifact\"r\n\x0fLackingArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x15\n\rretry_seconds\x18\x06 \x01(\x04\"?\n\rShortArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x04\"\xb0\x02\n\x10GovernanceStatus\x12\x12\n\nfederation\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07stopped\x18\x04 \x01(\x08\x12\r\n\x05round\x18\x05 \x01(\x04\x12&\n\x06\x64rafts\x18\x06 \x03(\x0b\x32\x16.comity.v1.DraftStatus\x12%\n\x06\x64uties\x18\x07 \x03(\x0b\x32\x15.comity.v1.DutyStatus\x12$\n\x05\x66orks\x18\x08 \x03(\x0b\x32\x15.comity.v1.ForkStatus\x12\r\n\x05liars\x18\t \x03(\t\x12\x0c\n\x04\x61sks\x18\n \x01(\x04\x12(\n\x07members\x18\x0b \x03(\x0b\x32\x17.comity.v1.MemberStatus\x12\x0f\n\x07\x63rowded\x18\x0c \x03(\t\"\x8c\x01\n\x0b\x44raftStatus\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07intents\x18\x04 \x01(\x04\x12\x10\n\x08ratified\x18\x05 \x01(\x04\x12\x0e\n\x06quorum\x18\x06 \x01(\x04\x12\x0f\n\x07missing\x18\x07 \x03(\t\x12\x11\n\tobjection\x18\x08 \x01(\t\"c\n\nDutyStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0b\n\x03own\x18\x06 \x01(\x08\"K\n\nForkStatus\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x0c\x12\x0e\n\x06second\x18\x03 \x01(\x0c\x12\x0f\n\x07retired\x18\x04 \x01(\x08\"I\n\x0cMemberStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05\x65poch\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05heard\x18\x03 \x01(\x04\x42\x08\n\x06_epoch\"5\n\x06Served\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x0c\n\x04\x62lob\x18\x02 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\x98\x01\n\nPeerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\treachable\x18\x04 \x01(\x08\x12\x11\n\tlast_seen\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x0e\n\x06\x66ormer\x18\x08 \x01(\x08\"\x80\x01\n\tLogStatus\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\x0f\x63heckpoint_time\x18\x04 \x01(\x04\x12\x11\n\tcosigners\x18\x05 \x03(\t\x12\x0e\n\x06\x66rozen\x18\x06 \x01(\x08\x12\x0c\n\x04\x66ull\x18\x07 \x01(\x08\"h\n\x0bStoreStatus\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x17\n\nfree_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x42\r\n\x0b_free_bytes\"2\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\x04\x32\xdd\x01\n\x0fOperatorService\x12:\n\x05\x41\x64opt\x12\x17.comity.v1.AdoptRequest\x1a\x18.comity.v1.AdoptResponse\x12\x46\n\tDecideAsk\x12\x1b.comity.v1.DecideAskRequest\x1a\x1c.comity.v1.DecideAskResponse\x12\x46\n\tGetStatus\x12\x1b.comity.v1.GetStatusRequest\x1a\x1c.comity.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.operator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADOPTREQUEST']._serialized_start=62
-  _globals['_ADOPTREQUEST']._serialized_end=129
-  _globals['_ADOPTRESPONSE']._serialized_start=131
-  _globals['_ADOPTRESPONSE']._serialized_end=168
-  _globals['_DECIDEASKREQUEST']._serialized_start=170
-  _globals['_DECIDEASKREQUEST']._serialized_end=218
-  _globals['_DECIDEASKRESPONSE']._serialized_start=220
-  _globals['_DECIDEASKRESPONSE']._serialized_end=239
-  _globals['_GETSTATUSREQUEST']._serialized_start=241
-  _globals['_GETSTATUSREQUEST']._serialized_end=259
-  _globals['_GETSTATUSRESPONSE']._serialized_start=262
-  _globals['_GETSTATUSRESPONSE']._serialized_end=638
-  _globals['_GOVERNANCESTATUS']._serialized_start=641
-  _globals['_GOVERNANCESTATUS']._serialized_end=945
-  _globals['_DRAFTSTATUS']._serialized_start=948
-  _globals['_DRAFTSTATUS']._serialized_end=1088
-  _globals['_DUTYSTATUS']._serialized_start=1090
-  _globals['_DUTYSTATUS']._serialized_end=1189
-  _globals['_FORKSTATUS']._serialized_start=1191
-  _globals['_FORKSTATUS']._serialized_end=1266
-  _globals['_MEMBERSTATUS']._serialized_start=1268
-  _globals['_MEMBERSTATUS']._serialized_end=1341
-  _globals['_SERVED']._serialized_start=1343
-  _globals['_SERVED']._serialized_end=1396
-  _globals['_PEERSTATUS']._serialized_start=1399
-  _globals['_PEERSTATUS']._serialized_end=1535
-  _globals['_LOGSTATUS']._serialized_start=1538
-  _globals['_LOGSTATUS']._serialized_end=1666
-  _globals['_STORESTATUS']._serialized_start=1668
-  _globals['_STORESTATUS']._serialized_end=1772
-  _globals['_QUOTA']._serialized_start=1774
-  _globals['_QUOTA']._serialized_end=1824
-  _globals['_OPERATORSERVICE']._serialized_start=1827
-  _globals['_OPERATORSERVICE']._serialized_end=2048
+  _globals['_ADOPTREQUEST']._serialized_start=84
+  _globals['_ADOPTREQUEST']._serialized_end=151
+  _globals['_ADOPTRESPONSE']._serialized_start=153
+  _globals['_ADOPTRESPONSE']._serialized_end=190
+  _globals['_DECIDEASKREQUEST']._serialized_start=192
+  _globals['_DECIDEASKREQUEST']._serialized_end=240
+  _globals['_DECIDEASKRESPONSE']._serialized_start=242
+  _globals['_DECIDEASKRESPONSE']._serialized_end=261
+  _globals['_GETSTATUSREQUEST']._serialized_start=263
+  _globals['_GETSTATUSREQUEST']._serialized_end=281
+  _globals['_GETSTATUSRESPONSE']._serialized_start=284
+  _globals['_GETSTATUSRESPONSE']._serialized_end=732
+  _globals['_REPLICATIONSTATUS']._serialized_start=735
+  _globals['_REPLICATIONSTATUS']._serialized_end=902
+  _globals['_LACKINGARTIFACT']._serialized_start=904
+  _globals['_LACKINGARTIFACT']._serialized_end=1018
+  _globals['_SHORTARTIFACT']._serialized_start=1020
+  _globals['_SHORTARTIFACT']._serialized_end=1083
+  _globals['_GOVERNANCESTATUS']._serialized_start=1086
+  _globals['_GOVERNANCESTATUS']._serialized_end=1390
+  _globals['_DRAFTSTATUS']._serialized_start=1393
+  _globals['_DRAFTSTATUS']._serialized_end=1533
+  _globals['_DUTYSTATUS']._serialized_start=1535
+  _globals['_DUTYSTATUS']._serialized_end=1634
+  _globals['_FORKSTATUS']._serialized_start=1636
+  _globals['_FORKSTATUS']._serialized_end=1711
+  _globals['_MEMBERSTATUS']._serialized_start=1713
+  _globals['_MEMBERSTATUS']._serialized_end=1786
+  _globals['_SERVED']._serialized_start=1788
+  _globals['_SERVED']._serialized_end=1841
+  _globals['_PEERSTATUS']._serialized_start=1844
+  _globals['_PEERSTATUS']._serialized_end=1996
+  _globals['_LOGSTATUS']._serialized_start=1999
+  _globals['_LOGSTATUS']._serialized_end=2127
+  _globals['_STORESTATUS']._serialized_start=2129
+  _globals['_STORESTATUS']._serialized_end=2233
+  _globals['_QUOTA']._serialized_start=2235
+  _globals['_QUOTA']._serialized_end=2285
+  _globals['_OPERATORSERVICE']._serialized_start=2288
+  _globals['_OPERATORSERVICE']._serialized_end=2509
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 For the operators of this node only: over its Unix socket, or with an operator certificate of its node-record."""
 
 from collections import abc as _abc
+from comity.v1 import node_pb2 as _node_pb2
 from comity.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -133,6 +134,7 @@ class GetStatusResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     SERVED_FIELD_NUMBER: _builtins.int
     GOVERNANCE_FIELD_NUMBER: _builtins.int
+    REPLICATION_FIELD_NUMBER: _builtins.int
     software: _builtins.str
     origin: _builtins.str
     started: _builtins.int
@@ -160,6 +162,10 @@ class GetStatusResponse(_message.Message):
     def governance(self) -> Global___GovernanceStatus:
         """Absent in a node that belongs to no federation."""
 
+    @_builtins.property
+    def replication(self) -> Global___ReplicationStatus:
+        """What this node wants and lacks; absent in older software."""
+
     def __init__(
         self,
         *,
@@ -175,16 +181,128 @@ class GetStatusResponse(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         served: _abc.Iterable[Global___Served] | None = ...,
         governance: Global___GovernanceStatus | None = ...,
+        replication: Global___ReplicationStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "governance", b"governance", "store", b"store"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "_replication", b"_replication", "governance", b"governance", "replication", b"replication", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "governance", b"governance", "holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "served", b"served", "software", b"software", "started", b"started", "store", b"store", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "_replication", b"_replication", "governance", b"governance", "holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "replication", b"replication", "served", b"served", "software", b"software", "started", b"started", "store", b"store", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__governance: _TypeAlias = _typing.Literal["governance"]  # noqa: Y015
     _WhichOneofArgType__governance: _TypeAlias = _typing.Literal["_governance", b"_governance"]  # noqa: Y015
+    _WhichOneofReturnType__replication: _TypeAlias = _typing.Literal["replication"]  # noqa: Y015
+    _WhichOneofArgType__replication: _TypeAlias = _typing.Literal["_replication", b"_replication"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__governance) -> _WhichOneofReturnType__governance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replication) -> _WhichOneofReturnType__replication | None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ReplicationStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    NOT_LISTED_FIELD_NUMBER: _builtins.int
+    LACKING_FIELD_NUMBER: _builtins.int
+    SHORT_FIELD_NUMBER: _builtins.int
+    not_listed: _builtins.int
+    """Artifacts that are published in a log here and that the settings of this node do not name; at most 10,000 are
+    counted.
+    """
+    @_builtins.property
+    def counts(self) -> _node_pb2.ReplicaCounts: ...
+    @_builtins.property
+    def lacking(self) -> _containers.RepeatedCompositeFieldContainer[Global___LackingArtifact]:
+        """At most 64: those that failed most often first."""
+
+    @_builtins.property
+    def short(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShortArtifact]:
+        """At most 64: those with the fewest copies first."""
+
+    def __init__(
+        self,
+        *,
+        counts: _node_pb2.ReplicaCounts | None = ...,
+        not_listed: _builtins.int = ...,
+        lacking: _abc.Iterable[Global___LackingArtifact] | None = ...,
+        short: _abc.Iterable[Global___ShortArtifact] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "lacking", b"lacking", "not_listed", b"not_listed", "short", b"short"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicationStatus: _TypeAlias = ReplicationStatus  # noqa: Y015
+
+@_typing.final
+class LackingArtifact(_message.Message):
+    """An artifact that this node wants and does not have completely."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    RETRY_SECONDS_FIELD_NUMBER: _builtins.int
+    artifact: _builtins.bytes
+    name: _builtins.str
+    """Its name, as the publication says."""
+    state: _builtins.str
+    """"copying", "waits" for its turn, or "paused" after a failure."""
+    why: _builtins.str
+    """Why the last attempt failed, and its stable code; empty where none did."""
+    code: _builtins.str
+    retry_seconds: _builtins.int
+    """Seconds until the next attempt of a paused one."""
+    def __init__(
+        self,
+        *,
+        artifact: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        why: _builtins.str = ...,
+        code: _builtins.str = ...,
+        retry_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "code", b"code", "name", b"name", "retry_seconds", b"retry_seconds", "state", b"state", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LackingArtifact: _TypeAlias = LackingArtifact  # noqa: Y015
+
+@_typing.final
+class ShortArtifact(_message.Message):
+    """An artifact with fewer copies than the charter asks for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    artifact: _builtins.bytes
+    name: _builtins.str
+    copies: _builtins.int
+    """Members that logged a `hold`, this node's own included."""
+    def __init__(
+        self,
+        *,
+        artifact: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        copies: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "copies", b"copies", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShortArtifact: _TypeAlias = ShortArtifact  # noqa: Y015
 
 @_typing.final
 class GovernanceStatus(_message.Message):
@@ -437,6 +555,7 @@ class PeerStatus(_message.Message):
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     LAG_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    FORMER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     jurisdiction: _builtins.str
     address: _builtins.str
@@ -447,6 +566,8 @@ class PeerStatus(_message.Message):
     """Entries of its own log that it has announced and this node has not copied yet."""
     last_error: _builtins.str
     """Why the last exchange failed; empty where it did not."""
+    former: _builtins.bool
+    """The newest charter does not list its member any more."""
     def __init__(
         self,
         *,
@@ -457,10 +578,11 @@ class PeerStatus(_message.Message):
         last_seen: _builtins.int = ...,
         lag: _builtins.int = ...,
         last_error: _builtins.str = ...,
+        former: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "jurisdiction", b"jurisdiction", "lag", b"lag", "last_error", b"last_error", "last_seen", b"last_seen", "name", b"name", "reachable", b"reachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "former", b"former", "jurisdiction", b"jurisdiction", "lag", b"lag", "last_error", b"last_error", "last_seen", b"last_seen", "name", b"name", "reachable", b"reachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -110,6 +110,8 @@ UPSTREAM_HOSTS: Final = 16
 IMPORT_EVENTS: Final = 1_000_000
 
 STATUS_ITEMS: Final = 10_000
+# Artifacts that a status names as examples; the rest is counted.
+STATUS_EXAMPLES: Final = 64
 
 # Concurrent calls on one connection; `server.Guard` also limits them per peer.
 STREAMS: Final = 128

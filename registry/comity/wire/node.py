@@ -20,9 +20,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaCounts:
+    """How many artifacts a node holds completely, and how many it wants and lacks.
+
+    Attributes:
+        min_copies: the copies that the charter asks for, each at another member; 0 without a charter.
+        counted: artifacts whose copies at the members were counted last.
+        short: of these, the artifacts with fewer than `min_copies` copies.
+    """
+
+    held: int
+    lacking: int
+    min_copies: int = 0
+    counted: int = 0
+    short: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """Facts that a node reports about itself. `identity` has its member's inception and rotations, in order; `gateway`
-    is its URL for HTTP clients."""
+    is its URL for HTTP clients; `replicas` is None in older software."""
 
     software: str
     origin: str
@@ -31,6 +48,7 @@ class NodeFacts:
     addresses: bytes | None = None
     capabilities: tuple[str, ...] = ()
     gateway: GatewayUrl | None = None
+    replicas: ReplicaCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +69,7 @@ def encode_node(facts: NodeFacts) -> node_pb2.GetNodeResponse:
         addresses=facts.addresses,
         capabilities=facts.capabilities,
         gateway=None if facts.gateway is None else str(facts.gateway),
+        replicas=None if facts.replicas is None else encode_counts(facts.replicas),
     )
 
 
@@ -68,6 +87,27 @@ def decode_node(message: node_pb2.GetNodeResponse) -> NodeFacts:
             lambda name: read_text(name, "capability", limits.LABEL),
         ),
         gateway=GatewayUrl.parse(message.gateway) if message.HasField("gateway") else None,
+        replicas=decode_counts(message.replicas) if message.HasField("replicas") else None,
+    )
+
+
+def encode_counts(counts: ReplicaCounts) -> node_pb2.ReplicaCounts:
+    return node_pb2.ReplicaCounts(
+        held=counts.held,
+        lacking=counts.lacking,
+        min_copies=counts.min_copies,
+        counted=counts.counted,
+        short=counts.short,
+    )
+
+
+def decode_counts(message: node_pb2.ReplicaCounts) -> ReplicaCounts:
+    return ReplicaCounts(
+        held=read_integer(message.held, "held artifacts"),
+        lacking=read_integer(message.lacking, "lacking artifacts"),
+        min_copies=read_integer(message.min_copies, "copies"),
+        counted=read_integer(message.counted, "counted artifacts"),
+        short=read_integer(message.short, "short artifacts"),
     )
 
 

@@ -21,6 +21,7 @@ from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
 from comity.wire.messages import Context
+from comity.wire.node import ReplicaCounts, decode_counts, encode_counts
 
 if TYPE_CHECKING:
     from comity.v1.operator_pb2_grpc import OperatorServiceAsyncStub
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """The state of a peer. `lag` counts entries that this node has not copied yet; `last_seen` is 0 for never."""
+    """The state of a peer. `lag` counts entries that this node has not copied yet; `last_seen` is 0 for never.
+    `former`: the newest charter no longer lists its member."""
 
     name: str
     jurisdiction: str
@@ -37,6 +39,7 @@ class PeerStatus:
     last_seen: int
     lag: int
     last_error: str
+    former: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +146,48 @@ class GovernanceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LackingArtifact:
+    """An artifact that the node wants and does not have completely.
+
+    Attributes:
+        name: as its publication says.
+        state: `copying`, `waits` for its turn, or `paused` after a failure.
+        why, code: of the last failure; empty where there was none.
+        retry_seconds: until the next attempt, where it is paused.
+    """
+
+    artifact: Digest
+    name: str
+    state: str
+    why: str = ""
+    code: str = ""
+    retry_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShortArtifact:
+    """An artifact with fewer `copies`, each at another member, than the charter asks for."""
+
+    artifact: Digest
+    name: str
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationStatus:
+    """What a node wants and lacks. `not_listed` counts artifacts that are published and that its settings do not name;
+    `lacking` and `short` list at most `limits.STATUS_EXAMPLES` each."""
+
+    counts: ReplicaCounts
+    not_listed: int = 0
+    lacking: tuple[LackingArtifact, ...] = ()
+    short: tuple[ShortArtifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """The status of a node, for its operators. `misbehaviour` counts stored proofs."""
+    """The status of a node, for its operators. `misbehaviour` counts stored proofs; `replication` is None in older
+    software."""
 
     software: str
     origin: str
@@ -158,6 +201,7 @@ class NodeStatus:
     warnings: tuple[str, ...]
     served: tuple[ServedStatus, ...] = ()
     governance: GovernanceStatus | None = None
+    replication: ReplicationStatus | None = None
 
 
 def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
@@ -179,6 +223,7 @@ def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
         warnings=(clean(warning, limits.STATUS_TEXT) for warning in status.warnings),
         served=map(_encode_served, status.served),
         governance=_encode_governance(status.governance) if status.governance else None,
+        replication=_encode_replication(status.replication) if status.replication else None,
     )
 
 
@@ -197,7 +242,59 @@ def decode_status(message: operator_pb2.GetStatusResponse) -> NodeStatus:
         warnings=read_many(message.warnings, "warnings", most, _text),
         served=read_many(message.served, "sums of bytes served", most, _decode_served),
         governance=_decode_governance(message.governance) if message.HasField("governance") else None,
+        replication=_decode_replication(message.replication) if message.HasField("replication") else None,
     )
+
+
+def _encode_replication(status: ReplicationStatus) -> operator_pb2.ReplicationStatus:
+    most = limits.STATUS_EXAMPLES
+    return operator_pb2.ReplicationStatus(
+        counts=encode_counts(status.counts),
+        not_listed=status.not_listed,
+        lacking=(
+            operator_pb2.LackingArtifact(
+                artifact=encode_digest(item.artifact),
+                name=clean(item.name, limits.NAME),
+                state=item.state,
+                why=clean(item.why, limits.STATUS_TEXT),
+                code=clean(item.code, limits.LABEL),
+                retry_seconds=item.retry_seconds,
+            )
+            for item in status.lacking[:most]
+        ),
+        short=(
+            operator_pb2.ShortArtifact(
+                artifact=encode_digest(item.artifact), name=clean(item.name, limits.NAME), copies=item.copies
+            )
+            for item in status.short[:most]
+        ),
+    )
+
+
+def _decode_replication(message: operator_pb2.ReplicationStatus) -> ReplicationStatus:
+    most = limits.STATUS_EXAMPLES
+    return ReplicationStatus(
+        counts=decode_counts(message.counts),
+        not_listed=read_integer(message.not_listed, "artifacts"),
+        lacking=read_many(message.lacking, "lacking artifacts", most, _decode_lacking),
+        short=read_many(message.short, "short artifacts", most, _decode_short),
+    )
+
+
+def _decode_lacking(message: operator_pb2.LackingArtifact) -> LackingArtifact:
+    return LackingArtifact(
+        artifact=read_digest(message.artifact),
+        name=_name(message.name),
+        state=read_text(message.state, "state", limits.LABEL),
+        why=_text(message.why),
+        code=read_text(message.code, "code", limits.LABEL),
+        retry_seconds=read_integer(message.retry_seconds, "time"),
+    )
+
+
+def _decode_short(message: operator_pb2.ShortArtifact) -> ShortArtifact:
+    copies = read_integer(message.copies, "copies")
+    return ShortArtifact(read_digest(message.artifact), _name(message.name), copies)
 
 
 def _encode_peer(peer: PeerStatus) -> operator_pb2.PeerStatus:
@@ -209,6 +306,7 @@ def _encode_peer(peer: PeerStatus) -> operator_pb2.PeerStatus:
         last_seen=peer.last_seen,
         lag=peer.lag,
         last_error=clean(peer.last_error, limits.STATUS_TEXT),
+        former=peer.former,
     )
 
 
@@ -221,6 +319,7 @@ def _decode_peer(message: operator_pb2.PeerStatus) -> PeerStatus:
         last_seen=read_integer(message.last_seen, "time"),
         lag=read_integer(message.lag, "lag"),
         last_error=_text(message.last_error),
+        former=message.former,
     )
 
 

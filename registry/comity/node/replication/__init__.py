@@ -5,6 +5,7 @@ mirror               mirroring of logs, their quotas, and recovery of the own lo
 side_objects, side_object_repair  fetching of side objects before a log advances, and of missing ones later
 cosigner             cosignatures for mirrored logs
 misbehaviour         proofs that a log showed two histories, and the logs frozen for it
+copies               counts of the copies at the members, against the charter's `min_copies`
 artifacts, files, fair_queue      copies of artifacts and `hold` statements; file transfers; fair scheduling
 on_demand            files fetched because a reader asks for them
 peers, setup         one supervised loop for each peer; construction of all parts

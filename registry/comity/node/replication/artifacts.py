@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.trust.statements import Published, parse_hold, sign_hold
 from comity.trust.upstream import OBSERVED, Observed
+from comity.wire.operator import LackingArtifact
 
 TURN_SECONDS: Final = 20.0
 """Seconds of a log's first turn."""
@@ -182,6 +184,7 @@ class Copy:
     failures: int = 0
     turns: int = 0
     resting_until: float = 0.0
+    failure: ComityError | None = None
     paths: dict[Path, None] = field(default_factory=dict)
     queued_under: set[Path] = field(default_factory=set)
 
@@ -218,6 +221,16 @@ class CopyQueue:
 
     def __len__(self) -> int:
         return len(self._copies)
+
+    def incomplete(self) -> Iterator[Copy]:
+        """The first `MAX_QUEUED` of them, in the order in which they were queued."""
+        return itertools.islice(self._copies.values(), MAX_QUEUED)
+
+    def state(self, copy: Copy) -> str:
+        """`copying`, `paused` after a failure, or `waits` for a turn."""
+        if copy.artifact in self._jobs:
+            return "copying"
+        return "paused" if copy.resting_until else "waits"
 
     def waiting(self, source: object) -> int:
         return self._queue.waiting(source)
@@ -274,10 +287,11 @@ class CopyQueue:
         del self._copies[job.copy.artifact]
         self._count_by_source[job.copy.source] -= 1
 
-    def failed(self, job: Job, now: float) -> float:
+    def failed(self, job: Job, now: float, failure: ComityError | None = None) -> float:
         """The job failed. Returns the seconds until it is tried again."""
         self._end(job, now)
         copy = job.copy
+        copy.failure = failure
         copy.failures += 1
         rest = min(MAX_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(copy.failures - 1, 16))
         copy.resting_until = now + rest
@@ -325,6 +339,7 @@ REREAD_SECONDS: Final = 300.0
 """Seconds after which publications are read again, if some did not fit into the queue."""
 PAGE: Final = 256
 """Publications of one log that are read in one step."""
+MAX_NOT_LISTED: Final = 10_000
 MAX_HOLDS: Final = 256
 """Holds of one artifact whose piece indexes are tried."""
 PREDICATES: Final = ("published", OBSERVED)
@@ -370,6 +385,10 @@ class Replicas:
         self._reread_at = 0.0
         self._scan_lock = asyncio.Lock()
         self.holds: set[Digest] = set()
+        self._damaged: set[Digest] = set()
+        """Artifacts with a logged hold of which a file is missing."""
+        self._not_listed: set[Digest] = set()
+        """Published artifacts that the settings do not name: the first `MAX_NOT_LISTED`."""
 
     async def begin(self, supervisor: Supervisor) -> None:
         self.holds = await self._ledger.run(self._read_holds)
@@ -386,6 +405,35 @@ class Replicas:
         """A stored object was lost: read all publications again."""
         self._read, self._whole = {}, set()
         self.wake(supervisor)
+
+    @property
+    def held(self) -> int:
+        """Artifacts with a logged hold of which no file is known to be missing."""
+        return len(self.holds) - len(self._damaged)
+
+    @property
+    def lacking(self) -> int:
+        """Wanted artifacts that are not complete."""
+        return len(self._copies)
+
+    @property
+    def not_listed(self) -> int:
+        """Published artifacts that the settings do not name; counted up to `MAX_NOT_LISTED`."""
+        return len(self._not_listed)
+
+    def wanted(self) -> list[Digest]:
+        """The artifacts that are held, or wanted and incomplete."""
+        return [*self.holds, *(copy.artifact for copy in self._copies.incomplete() if copy.artifact not in self.holds)]
+
+    def incomplete(self, most: int) -> list[LackingArtifact]:
+        """Wanted artifacts that are not complete, with the reasons: those that failed most often first."""
+        copies = heapq.nlargest(most, self._copies.incomplete(), key=lambda copy: copy.failures)
+        return [self._lacking(copy) for copy in copies]
+
+    def _lacking(self, copy: Copy) -> LackingArtifact:
+        failure, rest = copy.failure, max(0.0, copy.resting_until - self._now()) if copy.resting_until else 0.0
+        why, code = (str(failure), failure.code) if failure else ("", "")
+        return LackingArtifact(copy.artifact, copy.name, self._copies.state(copy), why, code, round(rest))
 
     async def _work(self) -> None:
         """Copy due artifacts, one after the other, until all publications are read and no artifact is due."""
@@ -409,13 +457,15 @@ class Replicas:
                 self._copies.preempted(job, self._now())
                 _log.info("copy preempted", name=copy.name, artifact=copy.artifact)
                 return
-            rest = self._copies.failed(job, self._now())
+            failure = error if isinstance(error, ComityError) else Unavailable("the copy timed out", code="PATIENCE")
+            rest = self._copies.failed(job, self._now(), failure)
             _log.warning("not copied yet", name=copy.name, artifact=copy.artifact, why=str(error), rest=rest)
         except BaseException:
             self._copies.preempted(job, self._now())
             raise
         else:
             self._copies.done(job, self._now())
+            self._damaged.discard(copy.artifact)
 
     @contextmanager
     def _watch_turn(self, job: Job, turn: asyncio.Timeout) -> Iterator[None]:
@@ -478,13 +528,17 @@ class Replicas:
             return  # no charter lists this node
         ours = line.vkey == self._membership.seat.log
         if not (ours or self._settings.wants(_repository(published))):  # (2)
+            if len(self._not_listed) < MAX_NOT_LISTED and published.artifact not in self.holds:
+                self._not_listed.add(published.artifact)
             return
         if published.artifact in (whole := self._whole):
             return
         if published.artifact in self.holds:
             if not await self._pools.files(self._gaps, published):
                 whole.add(published.artifact)
+                self._damaged.discard(published.artifact)
                 return
+            self._damaged.add(published.artifact)
             self._on_lost()
         path = self._member_of(line.vkey), published.by
         self._copies.add(published.artifact, str(published.name), published.manifest, published.pieces, path)

@@ -14,6 +14,7 @@ from comity.node.members import Peer
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.artifacts import Replicas
+from comity.node.replication.copies import CopyCounter
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import PeerLink, StartBarrier
@@ -93,6 +94,7 @@ class ReplicationTasks:
         self.replicas = Replicas(
             ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
         )
+        self.copies = CopyCounter(ledger, membership, self.replicas)
         self.on_demand = OnDemandFetch(
             store, pools, settings.wants, files, reserve_bytes=home.config.storage.reserve_bytes
         )
@@ -118,6 +120,7 @@ class ReplicationTasks:
         await self.peers.begin()
         await self.side_object_repair.begin(self._supervisor, recheck=self._is_copy)
         await self.replicas.begin(self._supervisor)
+        self.copies.begin(self._supervisor, self._interval)
         if self.charter_follower:
             self.charter_follower.open()
             timing = LoopTiming(max(1.0, self._interval), STEP_DEADLINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 from comity.node.epochs import EpochStore
@@ -10,7 +11,7 @@ from comity.node.own_log import newest_addresses
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
 from comity.wire.messages import GatewayUrl
-from comity.wire.node import Charter, NodeFacts
+from comity.wire.node import Charter, NodeFacts, ReplicaCounts
 
 SOFTWARE = f"comity {version('comity')}"
 
@@ -18,11 +19,19 @@ SOFTWARE = f"comity {version('comity')}"
 class NodeFactsService:
     """Implements `NodeReads`."""
 
-    def __init__(self, ledger: AsyncLedger, seat: Seat, epochs: EpochStore | None, gateway: GatewayUrl | None) -> None:
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        seat: Seat,
+        epochs: EpochStore | None,
+        gateway: GatewayUrl | None,
+        counts: Callable[[], ReplicaCounts],
+    ) -> None:
         self._ledger = ledger
         self._seat = seat
         self._epochs = epochs
         self._gateway = gateway
+        self._counts = counts
 
     async def node(self) -> NodeFacts:
         seat = self._seat
@@ -33,6 +42,7 @@ class NodeFactsService:
             identity=(seat.inception_line, *seat.rotation_lines),
             addresses=await self._ledger.run(newest_addresses, self._ledger.tables, seat.record),
             gateway=self._gateway,
+            replicas=self._counts(),
         )
 
     async def charter(self, epoch: int | None) -> Charter:

@@ -63,7 +63,7 @@ class StatusReport:
             software=SOFTWARE,
             origin=self._membership.seat.record.origin,
             started=self._started,
-            peers=tuple(map(_peer, self._replication.peers.links.values())),
+            peers=tuple(map(self._peer, self._replication.peers.links.values())),
             logs=tuple(logs),
             store=await self._pools.files(self._store_status),
             holds=len(self._replication.replicas.holds),
@@ -75,6 +75,7 @@ class StatusReport:
             ),
             served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
             governance=governance,
+            replication=await self._replication.copies.status(),
         )
 
     async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
@@ -147,18 +148,18 @@ class StatusReport:
         sizes = [size for _, size in self._store.sizes()]
         return StoreStatus(len(sizes), sum(sizes), self._store.free_bytes(), self._store.quarantined())
 
-
-def _peer(link: PeerLink) -> PeerStatus:
-    peer, state = link.peer, link.state
-    return PeerStatus(
-        name=link.name,
-        jurisdiction=peer.member.jurisdiction,
-        address=link.address,
-        reachable=state.reachable,
-        last_seen=state.last_seen,
-        lag=state.lag,
-        last_error=state.last_error,
-    )
+    def _peer(self, link: PeerLink) -> PeerStatus:
+        peer, state, body = link.peer, link.state, self._membership.body
+        return PeerStatus(
+            name=link.name,
+            jurisdiction=peer.member.jurisdiction,
+            address=link.address,
+            reachable=state.reachable,
+            last_seen=state.last_seen,
+            lag=state.lag,
+            last_error=state.last_error,
+            former=body is not None and body.member(peer.member.id) is None,
+        )
 
 
 class OperatorService:
