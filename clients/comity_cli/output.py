@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -75,22 +76,32 @@ class Output:
         if self.as_json:
             click.echo(json.dumps({"schema": f"comity.dev/{kind}/v1", **value}, indent=1, ensure_ascii=False))
 
-    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def clear(self) -> None:
+        """Clear the terminal, before a state is shown again. No effect in a pipe or a file."""
+        click.clear()
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, shorten: Collection[str] = ()) -> None:
+        """Print a table. On a narrow terminal the columns in `shorten` lose the middle of long names, and the others
+        wrap between words; in a pipe or a file nothing is shortened or wrapped."""
         if self.as_json or self.quiet:
+            return
+        from comity_cli.columns import aligned, column_widths, shortened
+
+        cells = [[header.upper() for header in headers], *([printable(cell) for cell in row] for row in rows)]
+        width = terminal_width()
+        if width is None:
+            click.echo("\n".join(aligned(cells)))
             return
         from rich.table import Table
         from rich.text import Text
 
-        from comity_cli.columns import column_widths
-
-        console, titles = self.console(stderr=False), [header.upper() for header in headers]
-        cells = [[printable(cell) for cell in row] for row in rows]
+        cells = shortened(cells, [n for n, header in enumerate(headers) if header in shorten], width)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title, width in zip(titles, column_widths([titles, *cells], console.width), strict=True):
-            table.add_column(title, overflow="fold", width=width)
-        for row in cells:
+        for title, column in zip(cells[0], column_widths(cells, width), strict=True):
+            table.add_column(title, overflow="fold", width=column)
+        for row in cells[1:]:
             table.add_row(*map(Text, row))
-        console.print(table)
+        self.console(stderr=False).print(table)
 
     def error(self, error: ComityError) -> None:
         """Print what happened, why, and the next command."""
@@ -178,6 +189,11 @@ def _bar(console: Console, what: str, total: int) -> Iterator[ProgressBar]:
                 bar.update(task, total=total)
 
         yield BarProgress()
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output goes to; None for a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def size(count: int) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from comity_cli import output
 from comity_cli.output import Output
 
 SCRIPT = """
@@ -45,7 +46,7 @@ def test_a_strangers_words_forge_no_line_and_command_no_terminal(capsys: pytest.
 def test_a_narrow_table_wraps_between_words_and_breaks_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(output, "terminal_width", lambda: 80)
     endpoint, open_port = "http://127.0.0.1:31980", "127.0.0.1:16546"
     row = ("node-sg", "SG", "running, pid 12082", open_port, endpoint)
     Output().table(("node", "jurisdiction", "state", "open port", "HF_ENDPOINT"), [row])
@@ -57,8 +58,38 @@ def test_a_narrow_table_wraps_between_words_and_breaks_none(
 def test_what_no_widths_would_fit_is_folded_and_loses_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(output, "terminal_width", lambda: 80)
     Output().table(("label", "id"), [("Swiss AI", "0123456789" * 9)])
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert sum(printed.count(digit) for digit in "0123456789") == 90
+
+
+LONG = "models-and-datasets.node-1.institute-for-computing.example.org"
+
+
+def test_a_long_name_loses_its_middle_on_a_terminal_and_each_row_stays_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "terminal_width", lambda: 80)
+    rows = [(LONG, "CH", "up", "1048576", "200", "200", "1048576", "12", "0"), (LONG, "ES", "DOWN", *"------")]
+    headers = ("node", "jur", "state", "entries", "cosigners", "logs", "holds", "lacks", "short")
+    Output().table(headers, rows, shorten=("node",))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    first = lines[1].split()
+    assert first[1:] == list(rows[0][1:])
+    head, tail = first[0].split("…")
+    assert LONG.startswith(head)
+    assert LONG.endswith(tail)
+
+
+def test_a_table_in_a_pipe_is_neither_wrapped_nor_cut() -> None:
+    script = f"from comity_cli.output import Output\nOutput().table(('node', 'why'), [({LONG!r}, 'a b ' * 60)])"
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "40"}
+    )
+    header, row = ran.stdout.splitlines()
+    assert header.split() == ["NODE", "WHY"]
+    assert row == f"{LONG}  {'a b ' * 60}".rstrip()
