@@ -8,18 +8,30 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from comity.trust.encoding import short
-from comity.wire.operator import GovernanceStatus, LogStatus, NodeStatus, PeerStatus
+from comity.wire.operator import (
+    GovernanceStatus,
+    LackingArtifact,
+    LogStatus,
+    NodeStatus,
+    PeerStatus,
+    ReplicationStatus,
+)
 
 from comity_cli.output import Output, plural, size
 
 MOST_CALLERS: Final = 10
+MOST_NOT_LISTED: Final = 10_000
+"""A node counts no more of them."""
 
 
 def show(out: Output, status: NodeStatus, now: float) -> None:
     """Args: now: POSIX seconds."""
     out.say(f"{status.origin}  {status.software}  up {span(now - status.started)}")
     store, free = status.store, status.store.free_bytes
-    out.fact("full copies", plural(status.holds, "artifact"))
+    if status.replication is None:
+        out.fact("full copies", plural(status.holds, "artifact"))
+    else:
+        _replication(out, status.replication)
     out.fact("store", f"{plural(store.blobs, 'blob')}, {size(store.bytes)}; {_free_space(free)}")
     if store.quarantined:
         out.fact("quarantine", f"{plural(store.quarantined, 'damaged blob')}")
@@ -30,14 +42,19 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
         _peers(out, status, now)
     out.say()
     out.table(
-        ("log", "entries", "state", "cosigned by", "cosigned"),
+        ("log", "entries", "state", "cosigners", "cosigned"),
         [
-            (log.origin, str(log.size), log_state(log), _names(log.cosigners), _ago(now, log.checkpoint_time))
+            (log.origin, str(log.size), log_state(log), str(len(log.cosigners)), _ago(now, log.checkpoint_time))
             for log in status.logs
         ],
+        shorten=("log",),
     )
     out.say()
-    out.table(("quota", "used", "limit"), [(item.name, size(item.used), size(item.limit)) for item in status.quotas])
+    out.table(
+        ("quota", "used", "limit"),
+        [(item.name, size(item.used), size(item.limit)) for item in status.quotas],
+        shorten=("quota",),
+    )
     if status.served:
         _served(out, status)
     for warning in status.warnings:
@@ -53,10 +70,21 @@ def document(status: NodeStatus) -> Mapping[str, Any]:
     }
 
 
+def exit_status(status: NodeStatus) -> int:
+    """0 if all is well, 5 if a peer is down, 8 if something is lacking, short, or at its quota."""
+    if any(peer_state(peer) == "DOWN" for peer in status.peers):
+        return 5
+    counts = status.replication.counts if status.replication else None
+    missing = counts is not None and bool(counts.lacking or counts.short)
+    return 8 if missing or any(log.full for log in status.logs) else 0
+
+
 def peer_state(peer: PeerStatus) -> str:
-    """`up`, `DOWN`, or `unknown` for a peer that was not asked yet."""
+    """`up`, `DOWN`, `left` for a peer that is down and whose member left, or `unknown` for one not asked yet."""
     if peer.reachable:
         return "up"
+    if peer.former:
+        return "left"
     return "DOWN" if peer.last_seen or peer.last_error else "unknown"
 
 
@@ -77,6 +105,42 @@ def span(seconds: float) -> str:
     return f"{max(0, int(seconds))} s"
 
 
+def _replication(out: Output, status: ReplicationStatus) -> None:
+    """What the node wants and lacks, each lacking artifact with the reason, and the copies at the members."""
+    counts = status.counts
+    out.fact("wants", f"{plural(counts.held + counts.lacking, 'artifact')}: {counts.held} complete here, "
+                      f"{counts.lacking} lacking")  # fmt: skip
+    if counts.min_copies and counts.counted:
+        enough = counts.counted - counts.short
+        copies = plural(counts.min_copies, "member")
+        out.fact("copies", f"{enough} of {plural(counts.counted, 'artifact')} at {copies} or more (min_copies)")
+    elif counts.min_copies:
+        out.fact("copies", "not counted yet")
+    if status.not_listed:
+        more = " or more" if status.not_listed >= MOST_NOT_LISTED else ""
+        out.fact("not listed", f"{plural(status.not_listed, 'published artifact')}{more}; `replication.mirror` in "
+                               "node.toml does not name them")  # fmt: skip
+    if status.lacking:
+        rows = [(item.name or short(item.artifact), _attempt(item), item.why or "-") for item in status.lacking]
+        out.say()
+        out.table(("lacking", "state", "why"), rows, shorten=("lacking",))
+        _and_more(out, counts.lacking - len(rows))
+    if status.short:
+        names = [(item.name or short(item.artifact), f"{item.copies} of {counts.min_copies}") for item in status.short]
+        out.say()
+        out.table(("short of copies", "copies"), names, shorten=("short of copies",))
+        _and_more(out, counts.short - len(names))
+
+
+def _attempt(item: LackingArtifact) -> str:
+    return f"again in {span(item.retry_seconds)}" if item.state == "paused" else item.state
+
+
+def _and_more(out: Output, count: int) -> None:
+    if count > 0:
+        out.say(f"and {count} more")
+
+
 def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
     stopped = "; FORK: votes about the charter are stopped" if status.stopped else ""
     out.fact("charter", f"epoch {status.epoch}, {short(status.body)}{stopped}")
@@ -85,14 +149,13 @@ def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
     if status.drafts:
         out.say()
         out.table(
-            ("draft", "by", "intend", "ratified", "needed", "waits for"),
+            ("draft", "by", "intent", "ratify", "waits for"),
             [
                 (
                     short(draft.body),
                     draft.by or "-",
-                    str(draft.intents),
-                    str(draft.ratified),
-                    str(draft.quorum),
+                    f"{draft.intents} of {draft.quorum}",
+                    f"{draft.ratified} of {draft.quorum}",
                     draft.objection or ", ".join(draft.missing) or "-",
                 )
                 for draft in status.drafts
@@ -104,7 +167,7 @@ def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
             for member in status.members
         ]
         out.say()
-        out.table(("member", "acts under epoch", "newest checkpoint"), rows)
+        out.table(("member", "epoch", "newest checkpoint"), rows, shorten=("member",))
 
 
 def _peers(out: Output, status: NodeStatus, now: float) -> None:
@@ -115,12 +178,14 @@ def _peers(out: Output, status: NodeStatus, now: float) -> None:
             peer_state(peer),
             f"{peer.lag} behind" if peer.lag else "level" if peer.last_seen else "-",
             _ago(now, peer.last_seen),
-            peer.last_error or "-",
         )
         for peer in status.peers
     ]
     out.say()
-    out.table(("peer", "in", "state", "its log here", "seen", "last error"), rows)
+    out.table(("node", "jur", "state", "its log here", "seen"), rows, shorten=("node",))
+    for peer in status.peers:
+        if peer.last_error and peer.reachable:
+            out.say(f"{peer.name}: the last exchange failed: {peer.last_error}")
 
 
 def _served(out: Output, status: NodeStatus) -> None:
@@ -131,13 +196,8 @@ def _served(out: Output, status: NodeStatus) -> None:
         blobs[item.caller] += 1
     rows = [(caller, str(blobs[caller]), size(count)) for caller, count in sent.most_common(MOST_CALLERS)]
     out.say()
-    out.table(("served to", "blobs", "bytes"), rows)
-    if len(sent) > MOST_CALLERS:
-        out.say(f"and {len(sent) - MOST_CALLERS} more")
-
-
-def _names(cosigners: tuple[str, ...]) -> str:
-    return ", ".join(name.removesuffix("/cosigner") for name in cosigners) or "-"
+    out.table(("served to", "blobs", "bytes"), rows, shorten=("served to",))
+    _and_more(out, len(sent) - MOST_CALLERS)
 
 
 def _ago(now: float, time: int) -> str:

@@ -90,6 +90,7 @@ from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles
 from comity_client.seen import LogContradiction
 from comity_client.session import ClaimedGateway, Session, claimed_gateway
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin
+from comity_client.uplink import find_node
 from comity_client.user import User
 
 T = TypeVar("T")
@@ -235,9 +236,16 @@ class Client:
 
         return self._user.run(work)
 
-    def status(self, on_event: OnEvent = ignore_event) -> list[inspect.NodeState]:
-        """Return the state of every known node. `on_event` gets logs that contradict an earlier checkpoint."""
-        return self._user.run(lambda session: inspect.node_states(session, self._user.seen_logs(), on_event), on_event)
+    def status(self, on_event: OnEvent = ignore_event, *, node: str = "") -> list[inspect.NodeState]:
+        """Return the state of every known node, or of one. `on_event` gets logs that contradict an earlier checkpoint.
+        Raises NotFound for an unknown node."""
+
+        async def work(session: Session) -> list[inspect.NodeState]:
+            named = await find_node(session, node) if node else None
+            states = await inspect.node_states(session, self._user.seen_logs(), on_event)
+            return [state for state in states if named is None or state.origin == named.record.origin]
+
+        return self._user.run(work, on_event)
 
     def gateway(self, node: str = "") -> ClaimedGateway:
         """Return the gateway URL that a node claims: the named node, or the only known one. Raises as `claimed_gateway`

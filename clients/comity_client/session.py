@@ -17,11 +17,12 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.abbreviations import is_meant
 from comity.trust.charter.document import Member
-from comity.trust.charter.federation import Federation
+from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
@@ -51,12 +52,14 @@ OnFault: TypeAlias = "Callable[[RemoteNode, ComityError], None]"
 
 @dataclass(eq=False)
 class RemoteNode:
-    """A node of a pinned federation. Connections are opened at the first call, one per address."""
+    """A node of a pinned federation. Connections are opened at the first call, one per address. `former`: the pinned
+    charter no longer lists its member."""
 
     record: NodeRecord
     line: bytes
     member: Member
     addresses: tuple[str, ...]
+    former: bool = False
     _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
 
     @property
@@ -140,10 +143,22 @@ class Session:
         return read_claims(lines, artifact, self.reader)
 
     def named(self, name: str) -> RemoteNode:
-        """Find a node by its own name, log origin, member name, or address. Raises NotFound."""
-        for node in self.nodes:
-            if name in (node.name, node.record.origin, node.member.name, *node.addresses):
-                return node
+        """Find a node by its own name, its log, its member's name, its address, or a URL with its address or host; in
+        this order, so that no member can take another node's name. Raises NotFound."""
+        url = urlsplit(name) if "://" in name else None
+        address, host = (url.netloc.rpartition("@")[2], url.hostname or "") if url else (name, "")
+        tests: tuple[Callable[[RemoteNode], bool], ...] = (
+            lambda node: name == node.name,
+            lambda node: name == node.record.origin,
+            lambda node: name == node.member.name,
+            lambda node: address in node.addresses,
+        )
+        for test in tests:
+            if found := [node for node in self.nodes if test(node)]:
+                return found[0]
+        found = [node for node in self.nodes if host and any(Address.parse(at).host == host for at in node.addresses)]
+        if len(found) == 1:
+            return found[0]
         known = ", ".join(node.name for node in self.nodes) or "none"
         raise NotFound(f"no node {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
 
@@ -256,7 +271,14 @@ async def _cancel(tasks: Iterable[asyncio.Task[T]]) -> None:
 def _nodes(federation: Federation) -> list[RemoteNode]:
     """Return the nodes with the newest entry of their member. Nodes of removed members still serve and are included."""
     members = {member.id: member for body in federation.chain for member in body.members}
-    return [RemoteNode(node.record, node.line, members[node.record.member], node.open) for node in federation.nodes]
+    return [
+        RemoteNode(node.record, node.line, members[node.record.member], node.open, former=not _listed(federation, node))
+        for node in federation.nodes
+    ]
+
+
+def _listed(federation: Federation, node: FederationNode) -> bool:
+    return federation.body.member(node.record.member) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +290,8 @@ class ClaimedGateway:
 
 
 async def claimed_gateway(session: Session, name: str = "") -> ClaimedGateway:
-    """Ask the named node for its gateway URL; without a name, the only known node. The connection is authenticated by
-    the pinned certificate; the gateway behind the URL is not.
+    """Ask a node for its gateway URL: the node with this name, or the only known one. The connection is authenticated
+    by the pinned certificate; the gateway behind the URL is not.
 
     Raises NotFound (NO-NODES, NO-GATEWAY), Malformed (GATEWAY-URL) for an invalid URL, and connection errors.
     """
@@ -298,6 +320,7 @@ def _no_gateway(node: RemoteNode, why: str) -> NotFound:
 
 
 SETTING: Final = "COMITY_LISTEN_OPERATOR"
+SOCKET: Final = "unix:"
 
 
 def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
@@ -309,6 +332,25 @@ def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path
     if not isinstance(socket, str):
         raise Malformed("setting 'listen.operator' is not usable", why=f"expected a path, in {home}", code="CONFIG")
     return home / socket
+
+
+def local_socket(named: str) -> Path | None:
+    """Return the operator socket that `named` means: the path of a socket, with or without the prefix `unix:`, or the
+    home of a node. None if it is neither, so that it is a name.
+
+    Raises NotFound (NO-HOME) for a path where there is no node, and as `operator_socket` does.
+    """
+    path = Path(named.removeprefix(SOCKET)).expanduser()
+    if named.startswith(SOCKET) or path.is_socket():
+        return path
+    if (path / "node.toml").is_file():
+        return operator_socket(path)
+    if path.suffix == ".sock":
+        return path
+    if named.startswith(("/", "./", "../", "~")) or named in (".", ".."):
+        hint = "name a node's home, its operator socket, or a node of: comity status"
+        raise NotFound(f"no node at {named}", why="it is neither a home nor a socket", hint=hint, code="NO-HOME")
+    return None
 
 
 def operator_status(socket: Path) -> NodeStatus:

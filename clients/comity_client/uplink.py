@@ -23,9 +23,8 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
 from comity_client.events import OnEvent, Progress, first_error
-from comity_client.session import RemoteNode, Session
+from comity_client.session import RemoteNode, Session, local_socket
 
-SOCKET: Final = "unix:"
 INLINE_BYTES: Final = 2 * 1024 * 1024
 """Maximum total bytes of small objects sent with the lines; other objects are uploaded."""
 UPLOADS_AT_ONCE: Final = 4
@@ -52,13 +51,15 @@ class Uplink:
 
 @asynccontextmanager
 async def open_uplink(session: Session, target: str) -> AsyncIterator[Uplink]:
-    """Connect to a node of a pinned federation by name or address, or to a node on this machine by the path of its
-    operator socket, with or without the prefix `unix:`.
+    """Connect to a node of a pinned federation by name, address or URL, or to a node on this machine by its operator
+    socket or its home. A folder that is called like a pinned node, and whose node does not run, is that node's name.
 
     Raises NotFound, Unavailable, Refused; Untrusted if the node behind the socket does not match its pinned record.
     """
-    socket = Path(target.removeprefix(SOCKET))
-    if not target.startswith(SOCKET) and not socket.is_socket():
+    socket = local_socket(target)
+    if socket is not None and not socket.is_socket() and any(node.name == target for node in session.nodes):
+        socket = None
+    if socket is None:
         node = session.named(target)
         yield Uplink(await _reached(node), node.name, node.record.log, operator=False)
         return
@@ -69,6 +70,16 @@ async def open_uplink(session: Session, target: str) -> AsyncIterator[Uplink]:
                 why = f"its log {record.origin} has another key than in the pinned federation"
                 raise Untrusted(f"{target} is not the pinned node", why=why, code="NODE-RECORD")
         yield Uplink(client, record.name, record.log, operator=True)
+
+
+async def find_node(session: Session, target: str) -> RemoteNode:
+    """Find the node of a pinned federation that `target` names as for `open_uplink`. Raises NotFound, Unavailable,
+    Refused, Untrusted."""
+    socket = local_socket(target)
+    if socket is None or any(node.name == target for node in session.nodes):
+        return session.named(target)
+    async with open_uplink(session, target) as uplink:
+        return session.named(uplink.origin)
 
 
 async def log_lines(

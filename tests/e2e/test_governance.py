@@ -130,7 +130,7 @@ def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> 
     seat = commons.founders[1].comity("member", "show", NAMES[0])
     assert seat["keys"] == [key["id"] for key in after["keys"]]
     wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its log on")
-    assert {peer["state"] for peer in changing.comity("status", "--dir", changing.home)["peers"]} == {"up"}
+    assert {peer["state"] for peer in changing.status["peers"]} == {"up"}
 
 
 @pytest.mark.long
@@ -301,13 +301,13 @@ def seat_of(officer: Officer, name: str) -> str:
 
 def own_log(officer: Officer) -> Document:
     """The own log of the member's node, and who has cosigned it as it is now."""
-    (own,) = [log for log in officer.comity("status", "--dir", officer.home)["logs"] if log["own"]]
+    (own,) = [log for log in officer.status["logs"] if log["own"]]
     return dict(own)
 
 
 def down(officer: Officer) -> set[str]:
     """Peers that the member's node does not reach."""
-    peers = officer.comity("status", "--dir", officer.home)["peers"]
+    peers = officer.status["peers"]
     return {peer["name"] for peer in peers if peer["state"] == "DOWN"}
 
 
@@ -319,7 +319,7 @@ def signal_all(nodes: Sequence[LabNode], what: signal.Signals) -> None:
 
 def mirrored(officer: Officer, origin: str) -> int:
     """How many entries of a log the member's node holds."""
-    logs = officer.comity("status", "--dir", officer.home)["logs"]
+    logs = officer.status["logs"]
     return next(int(log["size"]) for log in logs if log["origin"] == origin)
 
 

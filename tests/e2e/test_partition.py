@@ -96,5 +96,5 @@ def pulled(officer: Officer, publisher: Officer, folder: Path) -> bool:
 
 def unreachable(officer: Officer) -> list[str]:
     """Peers of the member's node that it does not reach now."""
-    peers = officer.comity("status", "--dir", officer.home)["peers"]
+    peers = officer.status["peers"]
     return [peer["name"] for peer in peers if peer["state"] != "up"]

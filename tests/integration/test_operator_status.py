@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,7 +14,7 @@ from comity.node.config import NodeConfig
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity_cli.main import command
 from comity_client.session import operator_socket
-from support.federation import converged, found, make_home, serving
+from support.federation import converged, found, make_home, serving, until
 from support.publisher import Publisher, model, release, send
 
 
@@ -39,6 +41,38 @@ async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> 
     for word in (second.name, third.name, "DOWN", second.origin, "uploads", "artifact"):
         assert word in by_home.stdout
     assert f"{third.name} does not answer" in by_home.stderr
+    counts = told["replication"]["counts"]
+    assert (counts["held"] + counts["lacking"], counts["min_copies"]) == (1, 3)
+
+
+async def test_a_node_tells_what_it_lacks_and_why_and_what_is_short_of_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    founded = found(tmp_path, 2)
+    full, origin = founded.homes
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: SimpleNamespace(f_blocks=1, f_bavail=0, f_frsize=4096))
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    async with serving(full, origin), origin.client() as client:
+        await send(client, what)
+        async with full.operator() as operator, origin.operator() as at_origin:
+
+            async def told() -> bool:
+                lacking = (await operator.status()).replication
+                counted = (await at_origin.status()).replication
+                assert lacking is not None and counted is not None
+                return bool(lacking.lacking and lacking.lacking[0].why and counted.short)
+
+            await until(told, what="the reason of the missing copy")
+            lacking = (await operator.status()).replication
+            counted = (await at_origin.status()).replication
+        shown = await asyncio.to_thread(status, "--node", str(full.directory))
+    assert lacking is not None and counted is not None
+    (item,) = lacking.lacking
+    assert (item.name, item.artifact) == ("tests/model@v1", what.artifact)
+    assert "free" in item.why
+    assert [(short.name, short.copies) for short in counted.short] == [("tests/model@v1", 1)]
+    assert "1 artifact: 0 complete here, 1 lacking" in shown.stdout
+    assert "tests/model@v1" in shown.stdout and "free" in shown.stdout
 
 
 def test_no_node_behind_the_socket_is_unreachable(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from comity.wire.charter import CharterReads
 from comity.wire.limits import Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import GatewayUrl, LocatedEntry
-from comity.wire.node import Charter, NodeFacts
+from comity.wire.node import Charter, NodeFacts, ReplicaCounts
 from comity.wire.operator import NodeStatus, StoreStatus
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
@@ -67,6 +67,7 @@ class FakeNode:
     misbehaving: list[ShownMisbehaviour] = field(default_factory=list)
     governance: CharterReads | None = None
     gateway: GatewayUrl | None = None
+    replicas: ReplicaCounts | None = None
     fail_after: int | None = None
     """Reads after which the node goes silent: as if it vanished in the middle."""
 
@@ -77,7 +78,7 @@ class FakeNode:
     async def node_facts(self) -> NodeFacts:
         await self._answering()
         lines = (self.node.entry.line, (self.node.seat.entry.line,))
-        return NodeFacts("comity/fake", self.node.origin, *lines, gateway=self.gateway)
+        return NodeFacts("comity/fake", self.node.origin, *lines, gateway=self.gateway, replicas=self.replicas)
 
     async def charter(self, epoch: int | None) -> Charter:
         raise NotFound("no charter here")

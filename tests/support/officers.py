@@ -73,8 +73,16 @@ class Officer:
     @property
     def governance(self) -> Document:
         """The charter as the member's own node follows it."""
-        followed: Document = self.comity("status", "--dir", self.home)["governance"]
+        followed: Document = self.status["governance"]
         return followed
+
+    @property
+    def status(self) -> Document:
+        """The state of the member's own node, whatever is down or missing."""
+        ran = self.run("status", "--node", self.home, "--json")
+        assert ran.returncode in (0, 5, 8), ran.stdout + ran.stderr
+        document: Document = json.loads(ran.stdout)
+        return document
 
     @property
     def card(self) -> Path:

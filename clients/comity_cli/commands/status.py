@@ -2,63 +2,132 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.following import follow
-from comity_cli.output import plural
+from comity_cli.nodes import node_option
+from comity_cli.output import Output, plural
+
+if TYPE_CHECKING:
+    from comity_client.evidence.inspect import NodeState
+
+WELL: Final = 0
+DOWN: Final = 5
+SHORT: Final = 8
+WAIT_SECONDS: Final = 300
+WATCH_SECONDS: Final = 5
+POLL_SECONDS: Final = 2.0
+"""Seconds between two looks of --wait."""
 
 
-@examples("comity status", "comity status --json", "comity status --dir /var/lib/comity")
+@examples("comity status", "comity status --wait 60 --json", "comity status --node /var/lib/comity --watch")
 @click.command(cls=Command, name="status", short_help="Show the state of the nodes of your federation.")
-@click.option(
-    "--socket", type=click.Path(path_type=Path), help="Ask the node of this machine through its operator socket."
+@node_option(
+    "Show this node: of your own node on this machine (its home or operator socket) everything, of another what it "
+    "tells everybody. Default: every node.",
+    old=("--socket", "--dir"),
 )
-@click.option("--dir", "home", type=click.Path(path_type=Path), help="Ask the node of this machine, by its home.")
-def command(socket: Path | None, home: Path | None) -> None:
+@click.option(
+    "--wait",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=WAIT_SECONDS,
+    metavar="[SECONDS]",
+    help=f"Look again until all is well, for at most SECONDS ({WAIT_SECONDS} if not given); then show the state.",
+)
+@click.option(
+    "--watch",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=WATCH_SECONDS,
+    metavar="[SECONDS]",
+    help=f"Show the state again every SECONDS ({WATCH_SECONDS} if not given), until you stop it.",
+)
+def command(node: str | None, wait: int | None, watch: int | None) -> int:
     """Ask every node of the pinned federations for its state, and compare their logs with the checkpoints that you saw
-    before. With --socket or --dir: show your own node's peers, logs, store and callers."""
-    if socket is not None and home is not None:
-        raise click.UsageError("--socket and --dir name the same node; give one")
-    if socket is not None or home is not None:
-        _own_node(socket, home)
-    else:
-        _federation()
+    before. LACKS counts the artifacts that a node wants and does not have completely; SHORT those with fewer copies
+    than the charter's `min_copies` asks for. Both are what the node says. Of your own node you also see which artifacts
+    it lacks, and why.
+
+    Exit status: 0 all is well, 5 a node is down, 8 all nodes answer and something is lacking, short or at its quota.
+    """
+    out = output()
+    if watch is not None and (wait is not None or out.as_json):
+        raise click.UsageError("--watch goes neither with --wait nor with --json")
+    look = _look(node)
+    if watch is not None:
+        _watch(out, look, watch)
+    deadline = time.monotonic() + (wait or 0)
+    while (found := look()).exit_status != WELL and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    found.show()
+    return found.exit_status
 
 
-def _own_node(socket: Path | None, home: Path | None) -> None:
-    from comity_client.session import operator_socket, operator_status
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at the state, and how to print it."""
+
+    exit_status: int
+    show: Callable[[], None]
+
+
+def _look(node: str | None) -> Callable[[], _Look]:
+    """How to look at the node of this machine that `node` names, or at the nodes of the federations."""
+    from comity_client.session import local_socket
+
+    socket = local_socket(node) if node is not None else None
+    return (lambda: _own_node(socket)) if socket is not None else (lambda: _federation(node or ""))
+
+
+def _watch(out: Output, look: Callable[[], _Look], seconds: int) -> None:
+    """Print the state every few seconds; Ctrl-C ends it."""
+    while True:
+        found = look()
+        out.clear()
+        found.show()
+        time.sleep(seconds)
+
+
+def _own_node(socket: Path) -> _Look:
+    from comity_client.session import operator_status
 
     from comity_cli import node_view
 
-    out = output()
-    status = operator_status(socket or operator_socket(home or Path()))
-    node_view.show(out, status, time.time())
-    out.document("node-status", node_view.document(status))
+    out, status = output(), operator_status(socket)
+
+    def show() -> None:
+        node_view.show(out, status, time.time())
+        out.document("node-status", node_view.document(status))
+
+    return _Look(node_view.exit_status(status), show)
 
 
-def _federation() -> None:
+def _federation(node: str) -> _Look:
     out = output()
     with follow(out, "asking") as on_event:
-        states = client().status(on_event=on_event)
-    rows = [
-        (
-            s.name,
-            s.jurisdiction,
-            "up" if s.reachable else "DOWN",
-            "-" if s.size is None else f"{s.size} entries",
-            ", ".join(name.removesuffix("/cosigner") for name in s.cosigners) or "-",
-            str(s.logs),
-            str(s.misbehaviour) if s.misbehaviour else "-",
-        )
-        for s in states
-    ]
+        states = client().status(on_event=on_event, node=node)
+    return _Look(_exit_status(states), lambda: _show(out, states))
+
+
+def _exit_status(states: Sequence[NodeState]) -> int:
+    if any(not state.reachable and not state.former for state in states):
+        return DOWN
+    counts = [state.replicas for state in states if state.replicas is not None]
+    return SHORT if any(each.lacking or each.short for each in counts) else WELL
+
+
+def _show(out: Output, states: Sequence[NodeState]) -> None:
     if states:
-        headers = ("node", "jurisdiction", "state", "own log", "cosigned by", "logs", "misbehaviour")
-        out.table(headers, rows)
+        headers = ("node", "jur", "state", "entries", "cosigners", "logs", "holds", "lacks", "short")
+        out.table(headers, [_row(state) for state in states], shorten=("node",))
     else:
         out.say("No federation is pinned, so no node is known.")
         out.hint("comity trust pin FILE")
@@ -67,30 +136,49 @@ def _federation() -> None:
         for name, url in gateways:
             out.fact(name, url)
     for state in states:
-        if not state.reachable:
-            out.warn(f"{state.name}: {state.why}")
-        if state.misbehaviour:
-            proofs = plural(state.misbehaviour, "proof")
-            out.warn(f"{state.name} keeps {proofs} of misbehaviour: comity log misbehaviour --all")
-    out.document(
-        "status",
-        {
-            "nodes": [
-                {
-                    "name": s.name,
-                    "member": s.member,
-                    "jurisdiction": s.jurisdiction,
-                    "reachable": s.reachable,
-                    "why": s.why,
-                    "software": s.software,
-                    "origin": s.origin,
-                    "size": s.size,
-                    "cosigners": list(s.cosigners),
-                    "logs": s.logs,
-                    "misbehaviour": s.misbehaviour,
-                    "gateway_claimed": s.gateway,
-                }
-                for s in states
-            ]
-        },
+        _warn(out, state)
+    lacking = [s.name for s in states if s.replicas is not None and (s.replicas.lacking or s.replicas.short)]
+    if lacking:
+        out.hint(f"on the machine of {lacking[0]}: comity status --node HOME   says what is missing, and why")
+    out.document("status", {"nodes": [_json(state) for state in states], "exit_status": _exit_status(states)})
+
+
+def _row(state: NodeState) -> tuple[str, ...]:
+    counts = state.replicas
+    return (
+        state.name,
+        state.jurisdiction,
+        "up" if state.reachable else "left" if state.former else "DOWN",
+        "-" if state.size is None else str(state.size),
+        str(len(state.cosigners)) if state.size is not None else "-",
+        str(state.logs) if state.reachable else "-",
+        *("-" if counts is None else str(count) for count in (counts and counts.held, counts and counts.lacking)),
+        "-" if counts is None or not counts.counted else str(counts.short),
     )
+
+
+def _warn(out: Output, state: NodeState) -> None:
+    if not state.reachable and not state.former:
+        out.warn(f"{state.name}: {state.why}")
+    if state.misbehaviour:
+        proofs = plural(state.misbehaviour, "proof")
+        out.warn(f"{state.name} keeps {proofs} of misbehaviour: comity log misbehaviour --all")
+
+
+def _json(state: NodeState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "member": state.member,
+        "jurisdiction": state.jurisdiction,
+        "reachable": state.reachable,
+        "former": state.former,
+        "why": state.why,
+        "software": state.software,
+        "origin": state.origin,
+        "size": state.size,
+        "cosigners": list(state.cosigners),
+        "logs": state.logs,
+        "misbehaviour": state.misbehaviour,
+        "gateway_claimed": state.gateway,
+        "replicas_claimed": None if state.replicas is None else dataclasses.asdict(state.replicas),
+    }

@@ -43,12 +43,13 @@ from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
 from comity.wire.log import LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
-from comity.wire.node import NodeFacts
+from comity.wire.node import NodeFacts, ReplicaCounts
 from comity_client.events import MisbehaviourFound, OnEvent
 from comity_client.evidence.gather import fetch_object, prove_publication, publisher_records, related_lines
 from comity_client.evidence.resolve import Resolution, log_keys, versions
 from comity_client.seen import CONTRADICTION_CODES, SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session
+from comity_client.uplink import find_node
 
 MAX_PAGES: Final = 100
 """Maximum number of search pages per node."""
@@ -428,7 +429,8 @@ def _log_key(session: Session, origin: str) -> VerifierKey:
 @dataclass(frozen=True, slots=True)
 class NodeState:
     """State of a node. `size` of its own log is None without a checkpoint; `cosigners` are verified on it; `logs`:
-    number of logs that it has. `gateway`: claimed URL. `why`: reason if not `reachable`."""
+    number of logs that it has. `gateway`: claimed URL. `replicas`: claimed counts, None from older software. `former`:
+    the pinned charter no longer lists its member. `why`: reason if not `reachable`."""
 
     name: str
     member: str
@@ -443,6 +445,8 @@ class NodeState:
     logs: int = 0
     misbehaviour: int = 0
     gateway: str = ""
+    replicas: ReplicaCounts | None = None
+    former: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,7 +488,7 @@ async def _reconcile(session: Session, seen_logs: SeenLogs, log: VerifierKey, no
 def _state(session: Session, node: RemoteNode, answer: _NodeAnswer | None, why: str) -> NodeState:
     known = (node.name, node.member.name, node.jurisdiction, node.addresses)
     if answer is None:
-        return NodeState(*known, reachable=False, why=why, origin=node.record.origin)
+        return NodeState(*known, reachable=False, why=why, origin=node.record.origin, former=node.former)
     size, cosigners = _own_checkpoint(session, node, answer.heads)
     return NodeState(
         *known,
@@ -496,6 +500,8 @@ def _state(session: Session, node: RemoteNode, answer: _NodeAnswer | None, why: 
         logs=len(answer.heads),
         misbehaviour=answer.misbehaviour,
         gateway=str(answer.facts.gateway or ""),
+        replicas=answer.facts.replicas,
+        former=node.former,
     )
 
 
@@ -533,7 +539,7 @@ async def accusations(session: Session, names: Sequence[str] = ()) -> list[LogAc
 
     Raises NotFound for an unknown name, and the error of the nodes if none answers.
     """
-    shown = await _shown_misbehaviour(session, [session.named(name) for name in names])
+    shown = await _shown_misbehaviour(session, [await find_node(session, name) for name in names])
     found: dict[ShownMisbehaviour, LogAccusation] = {}
     for node, proofs in shown.items():
         for proof in {replace(proof, parts=tuple(sorted(proof.parts))) for proof in proofs}:

@@ -1,0 +1,151 @@
+"""`comity status` about the nodes of a federation: what each lacks is shown; the exit status says if all is well."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from comity.wire.node import ReplicaCounts
+from comity_cli import output
+from comity_cli.main import main
+from comity_client.client import Client
+from comity_client.home import Home
+from support.fakes import FakeFederation
+
+WELL = ReplicaCounts(held=12, lacking=0, min_copies=3, counted=12, short=0)
+LACKING = ReplicaCounts(held=10, lacking=2, min_copies=3, counted=12, short=0)
+SHORT = ReplicaCounts(held=12, lacking=0, min_copies=3, counted=12, short=5)
+
+
+@pytest.fixture
+def federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFederation]:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "user"))
+    with FakeFederation(("CH", "ES")).running() as made:
+        Client(Home.default()).pin(made.file())
+        for node in made.nodes:
+            node.replicas = WELL
+        yield made
+
+
+class Ran(NamedTuple):
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def status(*arguments: str) -> Ran:
+    """Run the command as a shell does."""
+    with redirect_stdout(StringIO()) as stdout, redirect_stderr(StringIO()) as stderr:
+        try:
+            main(["status", *arguments])
+        except SystemExit as ended:
+            return Ran(int(ended.code or 0), stdout.getvalue(), stderr.getvalue())
+    raise AssertionError("main always exits")
+
+
+def test_status_ends_with_0_where_nothing_is_down_lacking_or_short(federation: FakeFederation) -> None:
+    ran = status("--json")
+    assert ran.exit_code == 0
+    told = json.loads(ran.stdout)
+    assert told["exit_status"] == 0
+    assert [node["replicas_claimed"]["held"] for node in told["nodes"]] == [12, 12]
+
+
+@pytest.mark.parametrize("counts", [LACKING, SHORT])
+def test_what_a_node_lacks_is_shown_and_ends_with_8(federation: FakeFederation, counts: ReplicaCounts) -> None:
+    federation.nodes[1].replicas = counts
+    ran = status()
+    assert ran.exit_code == 8
+    header, *rows = ran.stdout.splitlines()
+    assert header.split()[-3:] == ["HOLDS", "LACKS", "SHORT"]
+    assert rows[1].split()[-3:] == [str(counts.held), str(counts.lacking), str(counts.short)]
+    assert f"on the machine of {federation.nodes[1].node.record.name}: comity status --node HOME" in ran.stderr
+
+
+def test_a_node_of_older_software_tells_no_counts_and_is_well(federation: FakeFederation) -> None:
+    federation.nodes[0].replicas = None
+    ran = status()
+    assert ran.exit_code == 0
+    assert ran.stdout.splitlines()[1].split()[-3:] == ["-", "-", "-"]
+
+
+def test_a_node_that_is_down_ends_with_5_and_one_line_each_fits_the_terminal(
+    federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = federation.nodes[1]
+    federation.kill(down.node.record.name)
+    monkeypatch.setattr(output, "terminal_width", lambda: 80)
+    ran = status()
+    assert ran.exit_code == 5
+    lines = ran.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[2] for line in lines[:3]] == ["STATE", "up", "DOWN"]
+    assert f"! {down.node.record.name}" in ran.stderr
+
+
+def test_waiting_looks_again_until_all_is_well(federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
+    federation.nodes[0].replicas = LACKING
+
+    def recovered(seconds: float) -> None:
+        federation.nodes[0].replicas = WELL
+
+    monkeypatch.setattr(time, "sleep", recovered)
+    assert status("--wait", "--json").exit_code == 0
+
+
+def test_waiting_ends_with_the_state_when_its_time_is_over(
+    federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation.nodes[0].replicas = LACKING
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def passes(seconds: float) -> None:
+        clock[0] += 30
+
+    monkeypatch.setattr(time, "sleep", passes)
+    assert status("--wait", "60").exit_code == 8
+
+
+def test_watching_shows_the_state_again_until_it_is_stopped(
+    federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    def stopped(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", stopped)
+    ran = status("--watch", "7")
+    assert slept == [7, 7]
+    assert ran.stdout.count("NODE ") == 2
+
+
+@pytest.mark.parametrize("others", [["--json"], ["--wait", "5"]])
+def test_watching_is_for_people_and_does_not_wait(federation: FakeFederation, others: list[str]) -> None:
+    assert status("--watch", "5", *others).exit_code == 2
+
+
+def test_one_node_is_named_by_its_name_its_log_its_address_or_a_url(federation: FakeFederation) -> None:
+    wanted = federation.nodes[1].node.record
+    federation.nodes[0].replicas = LACKING
+    pinned = Client(Home.default()).pins()[0].federation.nodes
+    (address,) = next(node.open for node in pinned if node.record == wanted)
+    for name in (wanted.name, wanted.origin, address, f"https://{address}"):
+        ran = status("--node", name, "--json")
+        assert ran.exit_code == 0, name
+        assert [node["name"] for node in json.loads(ran.stdout)["nodes"]] == [wanted.name]
+
+
+def test_a_name_that_no_node_has_is_not_found(federation: FakeFederation) -> None:
+    ran = status("--node", "nobody")
+    assert ran.exit_code == 5
+    assert "no node 'nobody'" in ran.stderr
