@@ -1,7 +1,7 @@
 """Find the gateway for `env` and `run-with`.
 
-The user names it by its URL, by a node's home or a lab's folder on this machine, or by the name of a node of the
-pinned federations, which is asked for its gateway's URL.
+`--node` names it by its URL, by a node's home, operator socket or a lab's folder on this machine, or by the name of a
+node of the pinned federations, which is asked for its gateway's URL.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import click
 from comity.trust.errors import NotFound, Unavailable
 
 from comity_cli.command import client, output
+from comity_cli.nodes import node_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,20 +26,13 @@ CONNECT_SECONDS: Final = 3.0
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS: Final = (
-    click.option(
-        "--dir",
-        "directory",
-        type=click.Path(path_type=Path),
-        help="A node's home, or a lab's folder. Default: the current folder, if it is one of these.",
+    node_option(
+        "The gateway's URL; or a node's home or a lab's folder here; or a node of the lab here or of the pinned "
+        "federations, which is asked for its gateway's URL. Default: the node or the first running node of the lab "
+        "here, or the only node that is pinned."
     ),
-    click.option(
-        "--node",
-        default="",
-        metavar="NAME",
-        help="A node of the lab, or else of the pinned federations, which is asked for its gateway's URL. "
-        "Default: the first running node of the lab, or the only node that is pinned.",
-    ),
-    click.option("--url", default="", help="The gateway's URL; no node is asked."),
+    click.option("--dir", "directory", type=click.Path(path_type=Path), hidden=True),
+    click.option("--url", default="", hidden=True),
     click.option("--token-file", type=_FILE, help="A file of mode 0600 with a token of that node."),
     click.option(
         "--ca", type=_FILE, help="Certificates (PEM) to trust, if the node's certificate is not publicly trusted."
@@ -62,23 +56,29 @@ class Endpoint:
     node: str = ""
 
 
-def endpoint(directory: Path | None, node: str, url: str) -> Endpoint:
+def endpoint(directory: Path | None, node: str | None, url: str) -> Endpoint:
     """Return the gateway that the options name; warn if its URL is only a node's claim.
+
+    Args:
+        directory: a home or a lab's folder in which `node` is a name, for the earlier spelling of the options.
 
     Raises NotFound (NO-GATEWAY, NO-NODES), Malformed (CONFIG, GATEWAY-URL), and the error of a node that does not
     answer.
     """
     from comity_client.hub_environment import endpoint_of
 
-    if url:
-        return Endpoint(url, "given")
-    home = _home(directory or Path(), node)
+    if url or (node and "://" in node):
+        return Endpoint(url or str(node), "given")
+    if node is None or directory is not None:
+        home = _home(directory or Path(), node or "")
+    else:
+        home = _home(Path(node), "") or _home_of_socket(Path(node)) or _home(Path(), node)
     if home is not None:
         return Endpoint(endpoint_of(home), "settings")
     if directory is not None:
         what = f"no node {node!r} in {directory}" if node else f"neither a node nor a lab in {directory}"
-        raise NotFound(what, hint="name one with --dir, or the gateway with --url", code="NO-GATEWAY")
-    claim = client().gateway(node)
+        raise NotFound(what, hint="name one, or the gateway's URL: --node HOME|URL", code="NO-GATEWAY")
+    claim = client().gateway(node or "")
     output().warn(f"{claim.url} is the gateway that {claim.node} claims to have; this is not proven")
     return Endpoint(str(claim.url), "claimed", claim.node)
 
@@ -91,8 +91,13 @@ def check_answers(endpoint: str) -> None:
         with contextlib.closing(socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS)):
             pass
     except OSError as error:
-        hint = "comity serve --dir HOME, or run-with --offline to use only the cache"
+        hint = "comity serve --node HOME, or run-with --offline to use only the cache"
         raise Unavailable(f"no gateway answers at {endpoint}", why=str(error), hint=hint, code="UNREACHABLE") from error
+
+
+def _home_of_socket(socket: Path) -> Path | None:
+    """The home of the node on this machine that listens on this operator socket, if the socket is in its home."""
+    return socket.parent if socket.is_socket() and (socket.parent / "node.toml").exists() else None
 
 
 def _home(directory: Path, node: str) -> Path | None:

@@ -48,22 +48,28 @@ def nodes_option(help: str, *, old: Sequence[str] = ()) -> Callable[[F], F]:
     return click.option("--node", *old, "nodes", cls=SpelledOption, multiple=True, metavar=NODE, help=help)
 
 
-def home_option(help: str, *, name: str = "home", default: Path | None = Path()) -> Callable[[F], F]:
-    """Decorator: `--node HOME` for a command that needs the files of a node's home."""
+def home_option(help: str, *, name: str = "home", exists: bool = True) -> Callable[[F], F]:
+    """Decorator: `--node HOME` for a command that needs the files of a node's home; without `exists` the
+    command itself refuses a folder that is not there."""
+    kind = FOLDER if exists else click.Path(path_type=Path)
     return click.option(
-        "--node", "--dir", name, cls=SpelledOption, type=FOLDER, metavar="HOME", default=default, help=help
+        "--node", "--dir", name, cls=SpelledOption, type=kind, metavar="HOME", default=Path(), help=help
     )
 
 
-def member_node_options(home_help: str, target_help: str) -> Callable[[F], F]:
+def member_node_options(home_help: str, target_help: str, *, default: Path | None = Path()) -> Callable[[F], F]:
     """Decorator: `--node`, for a command that signs with the keys of a home and logs at a node, as the arguments `home`
-    and `to`: a home gives the keys, and its node logs the line unless another node is named."""
+    and `to`: a home gives the keys, and its node logs the line unless another node is named.
+
+    Args:
+        default: the home if none is named.
+    """
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def resolved(*args: Any, nodes: tuple[str, ...], home: Path | None, to: str | None, **options: Any) -> Any:
             home, to = _home_and_target(nodes, home, to)
-            return command(*args, home=home, to=to, **options)
+            return command(*args, home=home or default, to=to, **options)
 
         for option in (
             click.option("--to", hidden=True),
@@ -81,7 +87,7 @@ def is_home(named: str) -> bool:
     return any((Path(named) / name).is_file() for name in ("node.toml", "inception.line"))
 
 
-def _home_and_target(named: Sequence[str], home: Path | None, to: str | None) -> tuple[Path, str | None]:
+def _home_and_target(named: Sequence[str], home: Path | None, to: str | None) -> tuple[Path | None, str | None]:
     for each in named:
         if home is None and is_home(each):
             home = Path(each)
@@ -89,7 +95,7 @@ def _home_and_target(named: Sequence[str], home: Path | None, to: str | None) ->
             to = each
         else:
             raise click.UsageError("--node names at most a home and one other node")
-    return home or Path(), to
+    return home, to
 
 
 def _only(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> str | None:

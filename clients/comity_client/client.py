@@ -250,7 +250,11 @@ class Client:
     def gateway(self, node: str = "") -> ClaimedGateway:
         """Return the gateway URL that a node claims: the named node, or the only known one. Raises as `claimed_gateway`
         does."""
-        return self._user.run(lambda session: claimed_gateway(session, node))
+
+        async def work(session: Session) -> ClaimedGateway:
+            return await claimed_gateway(session, (await find_node(session, node)).name if node else "")
+
+        return self._user.run(work)
 
     def misbehaviour(self) -> list[LogContradiction]:
         """Return the contradictions of logs that this client has recorded, with their proofs."""

@@ -199,7 +199,7 @@ def read_settings(home: Path) -> dict[str, Any]:
     """The values in node.toml, not validated. Raises NotFound, Malformed (CONFIG)."""
     file = home / "node.toml"
     if not file.is_file():
-        hint = "name your node's home: --dir HOME"
+        hint = "name your node's home: --node HOME"
         raise NotFound(f"{home.absolute()} is not a node's home", why="node.toml is missing", hint=hint, code="NO-HOME")
     try:
         return tomllib.loads(read_bounded(file, MAX_SETTINGS).decode())

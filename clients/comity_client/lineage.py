@@ -119,7 +119,7 @@ def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:
     evidence = read_pack(folder, reader)
     if evidence.manifest is None:
         why = "the folder has no evidence pack"
-        raise NotFound(f"no lineage for {folder}", why=why, hint="comity pull REF --to DIR", code="NO-PACK")
+        raise NotFound(f"no lineage for {folder}", why=why, hint="comity pull REF --out DIR", code="NO-PACK")
     artifact = sha256(evidence.manifest)
     return lineage_of_claims(read_claims(evidence.claims, artifact, reader), artifact, None, policy)
 

@@ -99,7 +99,7 @@ _ADVICE: Final = {
     PARTIAL: "Usable if a partial copy is enough; a loader that needs the other files will fail.",
 }
 _STEPS: Final = {
-    VERIFICATION_FAILED: ("comity pull REF --to ELSEWHERE",),
+    VERIFICATION_FAILED: ("comity pull REF --out ELSEWHERE",),
     POLICY_NOT_MET: ("comity policy explain FILE",),
 }
 

@@ -315,7 +315,7 @@ def _only_node(session: Session) -> RemoteNode:
 
 
 def _no_gateway(node: RemoteNode, why: str) -> NotFound:
-    hint = "ask its operator for the URL, then: comity env --url URL"
+    hint = "ask its operator for the URL, then: comity env --node URL"
     return NotFound(f"{node.name} claims no usable gateway", why=why, hint=hint, code="NO-GATEWAY")
 
 
@@ -348,9 +348,20 @@ def local_socket(named: str) -> Path | None:
     if path.suffix == ".sock":
         return path
     if named.startswith(("/", "./", "../", "~")) or named in (".", ".."):
-        hint = "name a node's home, its operator socket, or a node of: comity status"
+        hint = "name your node's home: --node HOME; other nodes: comity status"
         raise NotFound(f"no node at {named}", why="it is neither a home nor a socket", hint=hint, code="NO-HOME")
     return None
+
+
+def own_socket(named: str | None) -> Path:
+    """Return the operator socket of the node on this machine that `named` means, or of the node whose home is the
+    current folder. Raises NotFound (NO-HOME), and as `operator_socket` does."""
+    socket = operator_socket(Path()) if named is None else local_socket(named)
+    if socket is None:
+        hint = "name your node's home: --node HOME"
+        raise NotFound(f"no node {named!r} on this machine", why="only its operators may do this", hint=hint,
+                       code="NO-HOME")  # fmt: skip
+    return socket
 
 
 def operator_status(socket: Path) -> NodeStatus:

@@ -152,7 +152,7 @@ def _hash(file: io.RawIOBase, on_hashed: Callable[[int], None]) -> tuple[int, Di
 
 def _each_file(folder: Path, workers: int, read: Callable[[Path, str], FoundFile]) -> Iterator[FoundFile]:
     if not folder.is_dir():
-        raise NotFound(f"no folder {folder}", hint="comity pull REF --to DIR")
+        raise NotFound(f"no folder {folder}", hint="comity pull REF --out DIR")
 
     def read_entry(path: Path) -> FoundFile:
         name = path.relative_to(folder).as_posix()
@@ -343,7 +343,7 @@ def _too_much(name: str) -> Unavailable:
     return Unavailable(
         "too much evidence to read",
         why=f"more than {MAX_READ} bytes, or {MAX_PACK_NAMES} names, in {name} of the evidence pack",
-        hint="comity pull REF --to DIR, into a new folder",
+        hint="comity pull REF --out DIR, into a new folder",
         code="TOO-MUCH-EVIDENCE",
     )
 

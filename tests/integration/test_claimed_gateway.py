@@ -106,7 +106,7 @@ def test_a_node_that_tells_nothing_is_said_to_and_the_next_step_named(
 ) -> None:
     error = refused(*asked)
     assert error.code == "NO-GATEWAY"
-    assert "--url" in error.hint
+    assert "--node URL" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,14 @@ from support.fair import Stall
 from support.offers import HOUR, START
 from support.world import Identity, seat
 
-LOADED = "comity grant load said --dir HOME"
+LOADED = "comity grant load said --node HOME"
 SAYABLE: Mapping[str, tuple[str, str]] = {
     "grant accept GRANT": ("accepts:", LOADED),
-    "grant redeem GRANT --amount 3": ("redeems:", "comity grant hand-over said --dir HOME --into ./hand-off"),
+    "grant redeem GRANT --amount 3": ("redeems:", "comity grant hand-over said --node HOME --into ./hand-off"),
     "grant release GRANT": ("releases:", LOADED),
     "grant default GRANT --text no": (
         "states that this was not honoured:",
-        "comity grant answer said --text TEXT --dir HOME",
+        "comity grant answer said --text TEXT --node HOME",
     ),
     "grant agree USAGE": ("agrees to have used:", LOADED),
     "pact declare PACT --text cut": ("declares itself cut off:", LOADED),

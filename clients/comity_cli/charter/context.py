@@ -13,6 +13,7 @@ from comity.trust.errors import Conflict, NotFound
 
 from comity_cli.command import client
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
+from comity_cli.nodes import member_node_options
 
 if TYPE_CHECKING:
     from comity.trust.rotation import RotationChain
@@ -41,12 +42,12 @@ def signing_options(command: F) -> F:
     for option in (
         click.option("--yes", is_flag=True, help="Sign without asking; the plan is still shown."),
         click.option("--out", type=NEW_FOLDER, help="Write the signed line to this folder."),
-        click.option("--to", metavar="NODE", help="The node that logs the line: its name, or its operator's socket."),
         click.option(
             "--key", "keys", multiple=True, type=FILE, help="A governance key. Default: the keys in HOME/offline."
         ),
-        click.option(
-            "--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here."
+        member_node_options(
+            "Your member's node: its home, with your keys. Default: here.",
+            "Given a second time, the node that logs the line instead.",
         ),
     ):
         command = option(command)
@@ -90,7 +91,7 @@ class CharterContext:
         from comity_client.charter.keys import own_chain
 
         if not (self.home / "inception.line").exists():
-            hint = "name your member's home: --dir HOME; or make one: comity init --help"
+            hint = "name your member's home: --node HOME; or make one: comity init --help"
             raise NotFound(f"{self.home.absolute()} is not a node's home", why="inception.line is missing", hint=hint,
                            code="NO-HOME")  # fmt: skip
         return own_chain(self.charter_state, self.home)
@@ -136,7 +137,7 @@ class CharterContext:
 
     @property
     def target(self) -> str:
-        """The node that logs signed lines: from --to, else the node of the home. Raises NotFound, Conflict."""
+        """The node that logs signed lines: from --node, else the node of the home. Raises NotFound, Conflict."""
         if self.to:
             return self.to
         from comity_client.session import operator_socket
@@ -146,7 +147,7 @@ class CharterContext:
             raise Conflict(
                 "the signed line has no target",
                 why=f"no node runs on {self.home}",
-                hint="start it: comity serve; or name a node: --to NODE; or write the line to a folder: --out FOLDER",
+                hint="start it: comity serve; or name a node: --node NODE; or write the line to a folder: --out FOLDER",
                 code="NO-TARGET",
             )
         return str(socket)

@@ -75,7 +75,7 @@ def show_pending(out: Output, found: Sequence[PendingAction]) -> None:
     for (action, round_, command), names in duties.items():
         what = _DONE.get(action, action) + (f", round {round_}" if action != "consented" else "")
         out.say(textwrap.fill(printable(f"{what}: {', '.join(names)}"), initial_indent="  ", subsequent_indent="    "))
-        out.say(f"      {command} --dir HOME")
+        out.say(f"      {command} --node HOME")
 
 
 def show_drafts(out: Output, charter_state: CharterState) -> None:

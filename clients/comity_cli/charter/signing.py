@@ -76,8 +76,8 @@ def write_ceremony(plan: Plan, file: Path | None = None) -> Path:
 
 def _next_step(plan: Plan, where: Path) -> str:
     if plan.ceremony.statement.predicate == "rotated":
-        return f"on the node's machine: comity keys rotate --signed {where} --dir HOME"
-    return f"comity keys sign {where} --to NODE; or --out FOLDER, to write the line to a folder"
+        return f"on the node's machine: comity keys rotate --signed {where} --node HOME"
+    return f"comity keys sign {where} --node NODE; or --out FOLDER, to write the line to a folder"
 
 
 def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = None) -> None:

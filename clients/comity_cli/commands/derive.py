@@ -11,6 +11,7 @@ import click
 from comity_cli.command import Command, Group, client, examples, output
 from comity_cli.commands.publish import show_receipt, signing
 from comity_cli.following import follow
+from comity_cli.nodes import nodes_option
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def command() -> None:
 @examples(
     "comity derive check ./tiny-bf16 ./tiny",
     "comity derive check inst/tiny-gguf@v1 inst/tiny@v1 --json",
-    "comity derive check ./tiny-q8 ./tiny --log node-ch --sign-as 'Checking lab'",
+    "comity derive check ./tiny-q8 ./tiny --node node-ch --sign-as 'Checking lab'",
 )
 @command.command("check", cls=Command, short_help="Compare every tensor of CHILD with the one derived from PARENT.")
 @click.argument("child", metavar="CHILD")
 @click.argument("parent", metavar="PARENT")
-@click.option("--log", "nodes", multiple=True, metavar="NODE", help="Log the result at this node, signed.")
-@click.option("--sign-as", "publisher", default="", metavar="LABEL", help="The publisher that signs; with --log.")
+@nodes_option("Log the result at this node, signed.", old=("--log",))
+@click.option("--sign-as", "publisher", default="", metavar="LABEL", help="The publisher that signs; with --node.")
 def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> int:
     """Hash CHILD and PARENT (folders, or references that were pulled), derive every tensor of CHILD again from PARENT,
     and compare bit by bit: casts between FP32, FP16 and BF16, any sharding, and GGUF's F32, F16, BF16, Q8_0, Q4_0,
@@ -46,7 +47,7 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
     Exit status: 0 exact, 8 only a share, 3 a side differs from its manifest.
     """
     if publisher and not nodes:
-        raise click.UsageError("--sign-as goes with --log")
+        raise click.UsageError("--sign-as goes with --node")
     out = output()
     api = client()
     signer = signing(api, publisher) if nodes else None
@@ -59,7 +60,7 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
         show_receipt(out, receipt, document=False)
         document["receipt"] = asdict(receipt)
     elif derivation.comparison.equal:
-        out.hint(f"comity derive check {child} {parent} --log NODE   # to log the result, signed")
+        out.hint(f"comity derive check {child} {parent} --node NODE   # to log the result, signed")
     out.document("derivation", document)
     return 0 if derivation.comparison.exact else NOT_EXACT
 

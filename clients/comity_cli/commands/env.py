@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 
 @examples(
-    'eval "$(comity env --dir ./node-ch)"',
-    "comity env --url https://models.example.org --token-file ~/.config/comity/token",
+    'eval "$(comity env --node ./node-ch)"',
+    "comity env --node https://models.example.org --token-file ~/.config/comity/token",
     "comity env --node node-es.example.org",
-    "comity env --dir ./lab --node node-es --shell fish | source",
+    "comity env --node ./lab/node-es --shell fish | source",
 )
 @click.command(cls=Command, name="env", short_help="Point Hugging Face clients at a node.")
 @gateway_options
 @click.option(
     "--shell", type=click.Choice(["bash", "fish"]), default="bash", help="Syntax of the output; bash is POSIX."
 )
-def command(directory: Path | None, node: str, url: str, token_file: Path | None, ca: Path | None, shell: str) -> None:
+def command(
+    directory: Path | None, node: str | None, url: str, token_file: Path | None, ca: Path | None, shell: str
+) -> None:
     """Print shell commands that make unmodified Hugging Face clients read from a node's gateway.
 
     With --node, a node of the pinned federations gives its gateway's URL. This is the node's claim; a client that uses

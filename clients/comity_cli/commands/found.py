@@ -12,12 +12,13 @@ from comity.verifier import read_bounded
 
 from comity_cli.charter.rendering import show_charter
 from comity_cli.command import Group, agree, examples, output
-from comity_cli.files import FILE, FOLDER, out_option
+from comity_cli.files import FILE, out_option
+from comity_cli.nodes import home_option
 
 
 @examples(
     "comity found draft node-card-*.json --out genesis.json",
-    "comity found consent genesis.json --dir node-ch --out consent-ch.line",
+    "comity found consent genesis.json --node node-ch --out consent-ch.line",
     "comity found seal genesis.json consent-*.line node-card-*.json --out federation.json",
 )
 @click.group(cls=Group, name="found", short_help="Found a federation from members' cards, by files.")
@@ -46,13 +47,13 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
             f"every change of this charter needs all {len(body.members)} members: one lost key stops them all. "
             "From four members on, one may be absent"
         )
-    output().hint(f"each member: comity found consent {target} --dir NODE-HOME --out consent-NAME.line")
+    output().hint(f"each member: comity found consent {target} --node NODE-HOME --out consent-NAME.line")
 
 
-@examples("comity found consent genesis.json --dir node-ch --out consent-ch.line")
+@examples("comity found consent genesis.json --node node-ch --out consent-ch.line")
 @command.command("consent", short_help="Show a genesis charter and sign it for your member.")
 @click.argument("genesis", type=FILE)
-@click.option("--dir", "directory", type=FOLDER, default=Path())
+@home_option("Your member's node, by its home. Default: here.", name="directory")
 @click.option("--key", "keys", multiple=True, type=FILE, help="A governance key outside the home's offline/.")
 @out_option("consent.line")
 @click.option("--yes", is_flag=True, help="Sign without asking.")

@@ -19,8 +19,8 @@ from comity_cli.offers.own_grant import find_own_grant, require_own
 
 @examples(
     "comity grant ls",
-    "comity grant accept 1f2e3d4c --dir node-es",
-    "comity grant hand-over redeem.bundle --dir node-ch --user guest1 --into ./hand-off",
+    "comity grant accept 1f2e3d4c --node node-es",
+    "comity grant hand-over redeem.bundle --node node-ch --user guest1 --into ./hand-off",
 )
 @click.group(cls=Group, name="grant", short_help="Answer requests for machines; accept, redeem or release grants.")
 def command() -> None:
@@ -84,8 +84,8 @@ def show(grant: str, **options: Any) -> None:
 
 
 @examples(
-    "comity grant accept 1f2e3d4c --dir node-es",
-    "comity grant accept grant.bundle --offline --dir node-es --out accept.bundle",
+    "comity grant accept 1f2e3d4c --node node-es",
+    "comity grant accept grant.bundle --offline --node node-es --out accept.bundle",
 )
 @command.command("accept", short_help="Accept a grant that you asked for.")
 @click.argument("grant", metavar="GRANT")
@@ -99,8 +99,8 @@ def accept(grant: str, **options: Any) -> None:
 
 
 @examples(
-    "comity grant redeem 1f2e3d4c --amount 300 --text 'user: alice' --dir node-es",
-    "comity grant redeem grant.bundle --offline --dir node-es --out redeem.bundle",
+    "comity grant redeem 1f2e3d4c --amount 300 --text 'user: alice' --node node-es",
+    "comity grant redeem grant.bundle --offline --node node-es --out redeem.bundle",
 )
 @command.command("redeem", short_help="Ask to use an amount of a grant now.")
 @click.argument("grant", metavar="GRANT")
@@ -124,11 +124,11 @@ def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
         Redemption(*own.ids, wanted, grant_state.newest, text),
         "redeems:",
         facts=[("now", ", ".join(map(str, wanted)))],
-        next_command=f"comity grant hand-over {LINE} --dir HOME --into ./hand-off",
+        next_command=f"comity grant hand-over {LINE} --node HOME --into ./hand-off",
     )
 
 
-@examples("comity grant release 1f2e3d4c --dir node-es --text 'done early'")
+@examples("comity grant release 1f2e3d4c --node node-es --text 'done early'")
 @command.command("release", short_help="Release what you will not use of a grant.")
 @click.argument("grant", metavar="GRANT")
 @click.option("--text", default="", help="Reason. Public.")
@@ -136,11 +136,11 @@ def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
 def release(grant: str, text: str, **options: Any) -> None:
     """Release what was not redeemed of GRANT. It is free again once the provider's node has recorded it."""
     own = find_own_grant(grant, **options)
-    next_command = f"comity grant take-back {own.name} --dir HOME"
+    next_command = f"comity grant take-back {own.name} --node HOME"
     own.sign(GivingBack(*own.ids, text), "releases:", next_command=next_command)
 
 
-@examples("comity grant default 1f2e3d4c --dir node-es --text 'the hand-off was refused on 3 January'")
+@examples("comity grant default 1f2e3d4c --node node-es --text 'the hand-off was refused on 3 January'")
 @command.command("default", short_help="State publicly that a grant was not honoured.")
 @click.argument("grant", metavar="GRANT")
 @click.option("--text", required=True, help="What happened. Public.")
@@ -153,13 +153,13 @@ def default(grant: str, text: str, **options: Any) -> None:
         Default(*own.ids, text),
         "states that this was not honoured:",
         facts=[("text", text)],
-        next_command=f"comity grant answer {LINE} --text TEXT --dir HOME",
+        next_command=f"comity grant answer {LINE} --text TEXT --node HOME",
     )
 
 
 @examples(
-    "comity grant agree 5a4b3c2d --dir node-es",
-    "comity grant agree usage.bundle --offline --dir node-es --out agree.bundle",
+    "comity grant agree 5a4b3c2d --node node-es",
+    "comity grant agree usage.bundle --offline --node node-es --out agree.bundle",
 )
 @command.command("agree", short_help="Agree to a usage line of the provider.")
 @click.argument("usage", metavar="USAGE")

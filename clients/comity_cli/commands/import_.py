@@ -11,6 +11,7 @@ from comity.trust.names import UPSTREAM
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE
 from comity_cli.following import follow
+from comity_cli.nodes import node_option
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ LOST = {
 
 
 @examples(
-    "comity import hf:org/name --dir /var/lib/comity",
+    "comity import hf:org/name --node /var/lib/comity",
     "comity import hf:org/name@v1.0 --node /srv/comity/operator.sock",
     "comity import hf:org/gated --accept-terms terms.txt --token-file token",
     "comity import ~/.cache/huggingface/hub/models--org--name",
@@ -41,8 +42,7 @@ LOST = {
 )
 @click.command(cls=Command, name="import", short_help="Mirror a repository of a Hub through your node, and log it.")
 @click.argument("source", metavar="hf:ORG/NAME[@REV]|DIR")
-@click.option("--node", metavar="SOCKET", help="Your node's operator socket.")
-@click.option("--dir", "home", type=click.Path(path_type=Path), default=Path(), help="Your node's home. Default: here.")
+@node_option("Your node, by its home or operator socket. Default: here.", old=("--dir",))
 @click.option("--endpoint", default="", metavar="URL", help="A Hub other than huggingface.co.")
 @click.option(
     "--allow-host", "hosts", multiple=True, metavar="HOST[:PORT]", help="Another host that may serve the Hub's files."
@@ -58,7 +58,6 @@ LOST = {
 def command(
     source: str,
     node: str | None,
-    home: Path,
     endpoint: str,
     hosts: tuple[str, ...],
     terms: Path | None,
@@ -70,8 +69,9 @@ def command(
     the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a publication: the upstream
     vouches for its hashes, your node for the fetch. Run the command again to continue."""
     from comity_client.publish import read_token
+    from comity_client.session import own_socket
 
-    out, api, target, token = output(), client(), _socket(node, home), read_token(token_file)
+    out, api, target, token = output(), client(), str(own_socket(node)), read_token(token_file)
     if recheck:
         _show_check(out, api.check_upstream(source, target, token=token))
         return
@@ -92,12 +92,6 @@ def command(
             on_event=on_event,
         )
     _show(out, done)
-
-
-def _socket(node: str | None, home: Path) -> str:
-    from comity_client.session import operator_socket
-
-    return node or str(operator_socket(home))
 
 
 def _show(out: Output, done: Imported) -> None:

@@ -32,4 +32,6 @@ def command(target: Path, federation: str) -> None:
     out.document(
         "invitation", {"file": str(target), "federation": body.federation, "epoch": body.epoch, "spoken": spoken}
     )
-    out.hint(f"they run: comity join {target} --dir HOME; read the words to them through another channel than the file")
+    out.hint(
+        f"they run: comity join {target} --node HOME; read the words to them through another channel than the file"
+    )

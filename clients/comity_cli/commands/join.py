@@ -14,7 +14,8 @@ from comity.verifier import read_bounded
 
 from comity_cli.charter.context import CharterContext
 from comity_cli.command import Command, agree, client, examples, output
-from comity_cli.files import FILE, FOLDER
+from comity_cli.files import FILE
+from comity_cli.nodes import home_option
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 
 @examples(
-    "comity join federation.json --dir node-es",
-    "comity join federation.json --dir node-es --words 'babad-cadef-…'",
-    "comity join --dir node-es",
+    "comity join federation.json --node node-es",
+    "comity join federation.json --node node-es --words 'babad-cadef-…'",
+    "comity join --node node-es",
 )
 @click.command(cls=Command, name="join", short_help="Ask a federation to admit your member.")
 @click.argument("file", type=FILE, required=False)
-@click.option("--dir", "home", type=FOLDER, default=Path(), help="The home that `comity init` made. Default: here.")
+@home_option("Your node, by the home that `comity init` made. Default: here.")
 @click.option(
     "--words", help="The federation's words, as two members read them to you; the command fails unless they match."
 )
@@ -55,7 +56,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
             f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {charter_state.current.epoch}"
         )
         out.document("join", {"member": who.id, "state": "member", "epoch": charter_state.current.epoch})
-        out.hint(f"comity serve --dir {home}   then   comity status")
+        out.hint(f"comity serve --node {home}   then   comity status")
         return
     asked = context.governance.ask(home)
     out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(name for name, _ in asked.waiting)}")
@@ -81,14 +82,14 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         out.say(f"  No member has drafted a charter with you yet. It needs {charter_state.current.quorum} of "
                 f"{plural(len(charter_state.current.active), 'member')}, in two rounds.")  # fmt: skip
         out.fact("read out", f"{syllables(who.id)}   to two of them, by phone")
-        out.hint(f"comity serve --dir {home}   to mirror from now on;   comity join --dir {home}   to look again")
+        out.hint(f"comity serve --node {home}   to mirror from now on;   comity join --node {home}   to look again")
 
 
 def _show(out: Output, draft: AdmissionDraft, home: Path) -> None:
     out.fact("draft", f"{draft.body[:12]} by {draft.by or 'a member'}: {draft.intents} of {draft.quorum} INTENT votes, "
                       f"{draft.ratified} of {draft.quorum} RATIFY votes")  # fmt: skip
     if not draft.consented:
-        out.hint(f"your consent is missing: comity proposal consent {draft.body[:12]} --dir {home} --to NODE")
+        out.hint(f"your consent is missing: comity proposal consent {draft.body[:12]} --node {home} --node NODE")
 
 
 def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:

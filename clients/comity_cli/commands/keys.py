@@ -13,6 +13,7 @@ from comity.verifier import read_bounded
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
+from comity_cli.nodes import home_option, member_node_options
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @examples(
-    "comity keys show --dir node-ch",
-    "comity keys rotate --dir node-ch --recovery /media/vault/recovery.pem",
+    "comity keys show --node node-ch",
+    "comity keys rotate --node node-ch --recovery /media/vault/recovery.pem",
     "comity keys sign intent-1a2b3c4d.ceremony.json --key governance-2.pem",
 )
 @click.group(cls=Group, name="keys", short_help="Show, change and use the keys of your seat.")
@@ -30,9 +31,9 @@ def command() -> None:
     """The governance keys sign for your member. The recovery keys can change them, without consent of other members."""
 
 
-@examples("comity keys show --dir node-ch", "comity keys show --dir node-ch --json")
+@examples("comity keys show --node node-ch", "comity keys show --node node-ch --json")
 @command.command("show", short_help="Show your member's keys, and whether they may sign now.")
-@click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here.")
+@home_option("Your member's node, by its home. Default: here.")
 @reading_options
 def show(home: Path, **options: Any) -> None:
     """Show which keys sign for your member, which of them are here, and whether their vote files are intact."""
@@ -79,9 +80,9 @@ def show(home: Path, **options: Any) -> None:
 
 
 @examples(
-    "comity keys rotate --dir node-ch",
-    "comity keys rotate --dir node-ch --recovery /media/vault/recovery.pem --governance-keys 3",
-    "comity keys rotate --dir node-ch --signed rotated-1a2b3c4d.ceremony.json",
+    "comity keys rotate --node node-ch",
+    "comity keys rotate --node node-ch --recovery /media/vault/recovery.pem --governance-keys 3",
+    "comity keys rotate --node node-ch --signed rotated-1a2b3c4d.ceremony.json",
 )
 @command.command("rotate", short_help="Give your member new keys, signed by its recovery keys.")
 @click.option(
@@ -134,7 +135,7 @@ def rotate(
         _apply(context, rotated)
         return
     file = write_ceremony(rotated)
-    output().hint(f"when all have signed: comity keys rotate --dir {context.home} --signed {file}")
+    output().hint(f"when all have signed: comity keys rotate --node {context.home} --signed {file}")
 
 
 @examples(
@@ -148,8 +149,7 @@ def rotate(
     "--from", "carried", multiple=True, type=FOLDER, help="A folder of carried lines, with which the plan is checked."
 )
 @click.option("--out", type=NEW_FOLDER, help="When complete: write the line into this folder, to be carried.")
-@click.option("--dir", "home", type=FOLDER, help="When complete: log it at the node of this home.")
-@click.option("--to", metavar="NODE", help="When complete: log it there.")
+@member_node_options("When complete: log it at this node.", "", default=None)
 @click.option("--yes", is_flag=True, help="Sign without asking; the plan is still shown.")
 def sign(
     file: Path,
@@ -187,7 +187,7 @@ def sign(
         write_ceremony(plan, file)
 
 
-@examples("comity keys recover-votes --dir node-ch --key governance.pem")
+@examples("comity keys recover-votes --node node-ch --key governance.pem")
 @command.command("recover-votes", short_help="Vote again with a key whose vote file was lost.")
 @signing_options
 def recover_votes(**options: Any) -> None:
@@ -231,7 +231,7 @@ def _apply(context: CharterContext, rotated: Plan) -> None:
         out.warn("more of the new keys must sign the node record")
     seat = rotated.charter_state.current.member(context.chain.start.identity)
     if seat is not None:
-        out.hint(f"propose them for the charter: comity proposal new rekey '{seat.name}' --dir {context.home}")
+        out.hint(f"propose them for the charter: comity proposal new rekey '{seat.name}' --node {context.home}")
 
 
 def _folders(paths: Any) -> str:

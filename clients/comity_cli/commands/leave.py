@@ -11,9 +11,9 @@ from comity_cli.command import Command, examples, output
 
 
 @examples(
-    "comity leave --dir node-es --text 'our mandate ends in June'",
-    "comity leave --dir node-es --out /media/stick",
-    "comity keys show --dir node-es",
+    "comity leave --node node-es --text 'our mandate ends in June'",
+    "comity leave --node node-es --out /media/stick",
+    "comity keys show --node node-es",
 )
 @click.command(cls=Command, name="leave", short_help="Ask to be removed from the next charter.")
 @click.option("--text", default="", help="Reason. Public.")
@@ -32,4 +32,4 @@ def command(text: str, **options: Any) -> None:
         acts.leave_plan(context.charter_state, context.governance_keys[0].public, text),
         context.governance_keys,
     )
-    output().hint(f"another member drafts: comity proposal new remove '{member.name}' --dir HOME")
+    output().hint(f"another member drafts: comity proposal new remove '{member.name}' --node HOME")

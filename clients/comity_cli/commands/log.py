@@ -13,6 +13,7 @@ from comity.trust.evidence import proof_name
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.files import NEW_FOLDER
+from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def check(origin: str) -> None:
 
 @examples("comity log misbehaviour", "comity log misbehaviour --node node-es", "comity log misbehaviour --all --json")
 @command.command("misbehaviour", short_help="List misbehaviour of logs that you or nodes have seen.")
-@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Ask this node for the proofs that it keeps.")
+@nodes_option("Ask this node for the proofs that it keeps.")
 @click.option("--all", "all_nodes", is_flag=True, help="Ask every node.")
 def misbehaviour(nodes: tuple[str, ...], all_nodes: bool) -> None:
     """List logs that showed you contradicting checkpoints; the signed notes are kept as proof. With --node or

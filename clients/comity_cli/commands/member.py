@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,6 +12,7 @@ from comity.trust.encoding import format_id, syllables
 
 from comity_cli.charter.context import CharterContext, reading_options
 from comity_cli.command import Group, examples, output
+from comity_cli.nodes import node_option
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -21,16 +21,7 @@ if TYPE_CHECKING:
     from comity_client.charter.state import CharterState
 
 
-def _own_node(command: F) -> F:
-    """Decorator: the options that name a node of this machine."""
-    for option in (
-        click.option("--dir", "home", type=click.Path(path_type=Path), help="Your node's home. Default: here."),
-        click.option(
-            "--socket", type=click.Path(path_type=Path), help="Your node's operator socket, instead of --dir."
-        ),
-    ):
-        command = option(command)
-    return command
+_own_node = node_option("Your node, by its home or operator socket. Default: here.", old=("--dir", "--socket"))
 
 
 @examples("comity member ls", "comity member show BSC", "comity member asks")
@@ -116,34 +107,32 @@ def asks(federation: str) -> None:
     ]  # fmt: skip
     out.document("asks", {"asks": asking})
     if found:
-        out.hint(f"comity proposal new admit {found[0].card.inception.id[:12]} --text WHY --dir HOME")
+        out.hint(f"comity proposal new admit {found[0].card.inception.id[:12]} --text WHY --node HOME")
 
 
-@examples("comity member keep 51aa90c2 --dir HOME", "comity member keep 51aa90c2 --socket /srv/comity/operator.sock")
+@examples("comity member keep 51aa90c2 --node HOME", "comity member keep 51aa90c2 --node /srv/comity/operator.sock")
 @command.command("keep", short_help="Protect a request to join from being replaced.")
 @click.argument("applicant", metavar="ID")
 @_own_node
-def keep(applicant: str, socket: Path | None, home: Path | None) -> None:
+def keep(applicant: str, node: str | None) -> None:
     """Keep the request of ID (its first 8 digits or more): new requests cannot replace it."""
-    _decide(applicant, socket, home, keep=True)
+    _decide(applicant, node, keep=True)
 
 
-@examples("comity member dismiss 51aa90c2 --dir HOME")
+@examples("comity member dismiss 51aa90c2 --node HOME")
 @command.command("dismiss", short_help="Remove a request to join.")
 @click.argument("applicant", metavar="ID")
 @_own_node
-def dismiss(applicant: str, socket: Path | None, home: Path | None) -> None:
+def dismiss(applicant: str, node: str | None) -> None:
     """Remove the request of ID from your node's list. The applicant may ask again, and may ask at other nodes."""
-    _decide(applicant, socket, home, keep=False)
+    _decide(applicant, node, keep=False)
 
 
-def _decide(applicant: str, socket: Path | None, home: Path | None, *, keep: bool) -> None:
-    from comity_client.session import decide_ask, operator_socket
+def _decide(applicant: str, node: str | None, *, keep: bool) -> None:
+    from comity_client.session import decide_ask, own_socket
 
-    if socket is not None and home is not None:
-        raise click.UsageError("--socket and --dir name the same node; give one")
     out = output()
-    member = decide_ask(socket or operator_socket(home or Path()), applicant, keep=keep)
+    member = decide_ask(own_socket(node), applicant, keep=keep)
     out.say(f"{'Kept' if keep else 'Dismissed'}: {member}")
     out.document("ask", {"id": member, "kept": keep})
 

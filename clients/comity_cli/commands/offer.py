@@ -14,7 +14,8 @@ from comity.trust.errors import Conflict, Untrusted
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, client, examples, output
-from comity_cli.files import FILE, FOLDER, NEW_FILE, out_option
+from comity_cli.files import FILE, NEW_FILE, out_option
+from comity_cli.nodes import home_option
 from comity_cli.offers import evidence, rendering
 from comity_cli.offers.arguments import offer_query
 from comity_cli.offers.context import (
@@ -42,7 +43,7 @@ MAX_BALANCE_OFFERS = 1000
 @examples(
     "comity offer ls --accelerator H100 --jurisdiction EU --without-legal-reach US",
     "comity offer fit swiss-ai/apertus-70b --context 32768 --batch 8",
-    "comity offer request 9f2c41aa --want big:2 --dir node-es",
+    "comity offer request 9f2c41aa --want big:2 --node node-es",
 )
 @click.group(cls=Group, name="offer", short_help="Lend machines to partners, and find machines they lend.")
 def command() -> None:
@@ -64,13 +65,13 @@ def new(jurisdiction: str, target: Path) -> None:
     out = output()
     out.done(f"{target}: written, to be filled in")
     out.document("offer-template", {"file": str(target)})
-    out.hint(f"comity offer check {shlex.quote(str(target))} --dir HOME")
+    out.hint(f"comity offer check {shlex.quote(str(target))} --node HOME")
 
 
-@examples("comity offer check offer.toml --dir node-ch", "comity offer check offer.toml --dir node-ch --json")
+@examples("comity offer check offer.toml --node node-ch", "comity offer check offer.toml --node node-ch --json")
 @command.command("check", short_help="Check an offer file.")
 @click.argument("file", type=FILE)
-@click.option("--dir", "home", type=FOLDER, default=Path(), help="Home of the node that would grant it.")
+@home_option("The node that would grant it, by its home. Default: here.")
 def check(file: Path, home: Path) -> None:
     """Read FILE as it would be posted, and report errors and unusual values. Nothing is signed or sent."""
     from comity_client.offers.offer_file import offer_warnings
@@ -82,10 +83,12 @@ def check(file: Path, home: Path) -> None:
         out.warn(warning)
     out.done(f"{file} is a valid offer")
     out.document("offer-check", {"offer": offer.id, "document": offer.to_json(), "remarks": list(unusual)})
-    out.hint(f"comity offer post {shlex.quote(str(file))} --dir {shlex.quote(str(home))}")
+    out.hint(f"comity offer post {shlex.quote(str(file))} --node {shlex.quote(str(home))}")
 
 
-@examples("comity offer post offer.toml --dir node-ch", "comity offer post offer.toml --dir node-ch --out offer.bundle")
+@examples(
+    "comity offer post offer.toml --node node-ch", "comity offer post offer.toml --node node-ch --out offer.bundle"
+)
 @command.command("post", short_help="Log an offer at your node.")
 @click.argument("file", type=FILE)
 @recording_options
@@ -102,7 +105,7 @@ def post(file: Path, **options: Any) -> None:
     recorded = context.record(Post(offer.encode()), "Log this offer publicly?")
     chain = recorded.entry.statement.subject
     next_command = (
-        f"comity offer request {chain[:12]} --want {offer.slices[0].name}:{offer.granularity.nodes} --dir HOME"
+        f"comity offer request {chain[:12]} --want {offer.slices[0].name}:{offer.granularity.nodes} --node HOME"
     )
     out.done(f"logged: offer {chain[:12]}, proven by a checkpoint")
     out.document("offer-post", {"offer": offer.id, "chain": chain, "line": recorded.entry.digest, "next": next_command})
@@ -181,7 +184,7 @@ def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -
         printed.say(f"  {'pact' if grant_state.grant.pact else 'grant'} {digest[:12]}  {grant_state.state}, to "
                     f"{seen.view.identities.name(grant_state.grant.grantee)}")  # fmt: skip
     next_command = (
-        f"comity offer request {seen.view.state.chain[:12]} --want {seen.view.offer.slices[0].name}:1 --dir HOME"
+        f"comity offer request {seen.view.state.chain[:12]} --want {seen.view.offer.slices[0].name}:1 --node HOME"
     )
     if out is not None:
         seen.view.bundle.write(out, f"comity offer show {out.name} --offline")
@@ -194,7 +197,7 @@ def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -
     printed.hint(next_command)
 
 
-@examples("comity offer challenge 9f2c41aa --dir node-ch", "comity offer challenge 9f2c41aa --out challenge.json")
+@examples("comity offer challenge 9f2c41aa --node node-ch", "comity offer challenge 9f2c41aa --out challenge.json")
 @command.command("challenge", short_help="Make the nonce that hardware evidence has to sign.")
 @click.argument("offer", metavar="OFFER")
 @out_option("challenge.json")
@@ -210,12 +213,12 @@ def challenge(offer: str, target: Path, home: Path) -> None:
     out.fact("nonce", made.nonce.hex())
     out.document("offer-challenge", {"file": str(target), **document})
     file, where = shlex.quote(str(target)), shlex.quote(str(home))
-    out.hint(f"comity offer attest --challenge {file} --evidence FILE --dir {where}")
+    out.hint(f"comity offer attest --challenge {file} --evidence FILE --node {where}")
 
 
 @examples(
-    "comity offer attest --challenge challenge.json --evidence gpus.json --dir node-ch",
-    "comity offer attest --challenge challenge.json --snp report.bin chain.pem --dir node-ch",
+    "comity offer attest --challenge challenge.json --evidence gpus.json --node node-ch",
+    "comity offer attest --challenge challenge.json --snp report.bin chain.pem --node node-ch",
 )
 @command.command("attest", short_help="Log hardware evidence of an offer's machines.")
 @click.option("--challenge", "file", required=True, type=FILE, help="The file of `comity offer challenge`.")
@@ -251,7 +254,7 @@ def attest(file: Path, lists: Sequence[Path], snp: Sequence[tuple[Path, Path]], 
     out.hint(f"comity offer show {made.subject[:12]}")
 
 
-@examples("comity offer withdraw 9f2c41aa --dir node-ch --text 'the machines are broken'")
+@examples("comity offer withdraw 9f2c41aa --node node-ch --text 'the machines are broken'")
 @command.command("withdraw", short_help="Withdraw your offer: grant no more.")
 @click.argument("offer", metavar="OFFER")
 @click.option("--text", default="", help="Reason. Public.")
@@ -269,9 +272,9 @@ def withdraw(offer: str, text: str, **options: Any) -> None:
 
 
 @examples(
-    "comity offer request 9f2c41aa --want big:2 --from-time 2027-01-04 --until 2027-01-11 --dir node-es",
-    "comity offer request 9f2c41aa --want big:2:300 --publisher 'BSC AI' --to node-es",
-    "comity offer request offer.bundle --offline --want big:1 --dir node-es --out request.bundle",
+    "comity offer request 9f2c41aa --want big:2 --from-time 2027-01-04 --until 2027-01-11 --node node-es",
+    "comity offer request 9f2c41aa --want big:2:300 --publisher 'BSC AI' --node node-es",
+    "comity offer request offer.bundle --offline --want big:1 --node node-es --out request.bundle",
 )
 @command.command("request", short_help="Request machines of an offer.")
 @click.argument("offer", metavar="OFFER")

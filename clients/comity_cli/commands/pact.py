@@ -16,9 +16,9 @@ from comity_cli.offers.requests import request_allocations, request_options
 
 
 @examples(
-    "comity pact new 9f2c41aa --want big:2 --dir node-es",
-    "comity pact drill 1f2e3d4c --dir node-es",
-    "comity pact declare 1f2e3d4c --text 'our provider cut us off' --dir node-es",
+    "comity pact new 9f2c41aa --want big:2 --node node-es",
+    "comity pact drill 1f2e3d4c --node node-es",
+    "comity pact declare 1f2e3d4c --text 'our provider cut us off' --node node-es",
 )
 @click.group(cls=Group, name="pact", short_help="Reserve machines for the case of a cut-off.")
 def command() -> None:
@@ -26,7 +26,7 @@ def command() -> None:
     once its beneficiary declares a cut-off; nobody else can prevent that."""
 
 
-@examples("comity pact new 9f2c41aa --want big:2 --dir node-es --text 'if our cloud is closed to us'")
+@examples("comity pact new 9f2c41aa --want big:2 --node node-es --text 'if our cloud is closed to us'")
 @command.command("new", short_help="Request a standing pact.")
 @click.argument("offer", metavar="OFFER")
 @request_options
@@ -59,7 +59,7 @@ def ls(**options: Any) -> None:
     out.document("pacts", {"pacts": rows})
 
 
-@examples("comity pact declare 1f2e3d4c --text 'our provider cut us off' --dir node-es")
+@examples("comity pact declare 1f2e3d4c --text 'our provider cut us off' --node node-es")
 @command.command("declare", short_help="Declare yourself cut off: your pact becomes redeemable.")
 @click.argument("pact", metavar="PACT")
 @click.option("--text", required=True, help="What happened. Public.")
@@ -74,11 +74,11 @@ def declare(pact: str, text: str, **options: Any) -> None:
         CutOff(*own.ids, False, text),
         "declares itself cut off:",
         facts=[("declares", text)],
-        next_command=f"comity grant redeem {own.name} --dir HOME",
+        next_command=f"comity grant redeem {own.name} --node HOME",
     )
 
 
-@examples("comity pact drill 1f2e3d4c --dir node-es", "comity pact drill pact.bundle --offline --dir node-es --json")
+@examples("comity pact drill 1f2e3d4c --node node-es", "comity pact drill pact.bundle --offline --node node-es --json")
 @command.command("drill", short_help="Test a cut-off without logging anything.")
 @click.argument("pact", metavar="PACT")
 @signing_options

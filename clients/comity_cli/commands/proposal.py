@@ -12,13 +12,14 @@ from comity_cli.charter import changes
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, examples, output
 from comity_cli.files import FOLDER, NEW_FOLDER
+from comity_cli.nodes import member_node_options
 from comity_cli.output import plural
 
 
 @examples(
     "comity proposal ls",
-    "comity proposal new admit node-card.json --text 'BSC mirrors what we publish' --dir node-ch",
-    "comity proposal approve 9f2c41aa --dir node-ch",
+    "comity proposal new admit node-card.json --text 'BSC mirrors what we publish' --node node-ch",
+    "comity proposal approve 9f2c41aa --node node-ch",
 )
 @click.group(cls=Group, name="proposal", short_help="Change the charter: draft, approve, follow.")
 def command() -> None:
@@ -77,9 +78,9 @@ def show(draft: str, **options: Any) -> None:
 
 
 @examples(
-    "comity proposal new admit node-card.json --dir node-ch --text 'they asked us on 3 May'",
-    "comity proposal new remove BSC --dir node-ch --text 'it asked to leave'",
-    "comity proposal new policy min_copies=4 --dir node-ch",
+    "comity proposal new admit node-card.json --node node-ch --text 'they asked us on 3 May'",
+    "comity proposal new remove BSC --node node-ch --text 'it asked to leave'",
+    "comity proposal new policy min_copies=4 --node node-ch",
 )
 @command.command("new", short_help="Propose a change of the charter.")
 @click.argument("kind", type=click.Choice(tuple(changes.CHANGES)), metavar="KIND")
@@ -113,7 +114,9 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
     sign_and_deliver(context, plan, context.governance_keys)
 
 
-@examples("comity proposal approve 9f2c41aa --dir node-ch", "comity proposal approve 9f2c41aa --stalled --dir node-ch")
+@examples(
+    "comity proposal approve 9f2c41aa --node node-ch", "comity proposal approve 9f2c41aa --stalled --node node-ch"
+)
 @command.command("approve", short_help="Sign your member's next vote on a draft.")
 @click.argument("draft")
 @click.option("--stalled", is_flag=True, help="Do not wait for members that have not voted in this round.")
@@ -143,7 +146,7 @@ def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> 
         sign_and_deliver(context, plan, context.governance_keys)
 
 
-@examples("comity proposal consent 9f2c41aa --dir node-es --to node-ch.example")
+@examples("comity proposal consent 9f2c41aa --node node-es --node node-ch.example")
 @command.command("consent", short_help="Consent to your seat in a draft.")
 @click.argument("draft")
 @signing_options
@@ -162,7 +165,7 @@ def consent(draft: str, **options: Any) -> None:
     sign_and_deliver(context, plan, context.governance_keys)
 
 
-@examples("comity proposal rebase 9f2c41aa --dir node-ch")
+@examples("comity proposal rebase 9f2c41aa --node node-ch")
 @command.command("rebase", short_help="Propose a superseded draft again on the current charter.")
 @click.argument("draft")
 @click.option("--text", default="", help="Reason. Public.")
@@ -206,11 +209,12 @@ def export(folder: Path, **options: Any) -> None:
     output().hint(f"on the other machine: comity proposal ls --offline --from {folder}")
 
 
-@examples("comity proposal load /media/stick --dir node-ch", "comity proposal load /media/stick --to node-ch.example")
+@examples(
+    "comity proposal load /media/stick --node node-ch", "comity proposal load /media/stick --node node-ch.example"
+)
 @command.command("load", short_help="Log the lines of a folder at a node.")
 @click.argument("folder", type=FOLDER)
-@click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here.")
-@click.option("--to", metavar="NODE", help="A node's name, or its operator's socket. Default: the node of --dir.")
+@member_node_options("Log them at this node.", "Default: the node whose home is here.")
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def load(folder: Path, home: Path, to: str | None, federation: str) -> None:
     """Log the lines of FOLDER at a node. Running it twice is safe."""

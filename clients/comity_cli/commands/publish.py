@@ -14,6 +14,7 @@ from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
+from comity_cli.nodes import nodes_option
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from comity_client.publish import PublishReceipt
     from comity_client.publishers import Publisher
 
-NODE = click.option(
-    "--node", "nodes", multiple=True, metavar="NODE", help="A node's name, host:port, or operator socket; at most two."
-)
+NODE = nodes_option("Log it at this node; at most two. Default: at the home log.")
 PUBLISHER = click.option(
     "--publisher", "--sign-as", "publisher", default="", help="The publisher that signs; required if you have several."
 )

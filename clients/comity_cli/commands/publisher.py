@@ -9,6 +9,7 @@ from comity.trust.encoding import format_id, sha256, syllables
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
+from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
 
 
@@ -56,7 +57,7 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
 @command.command("rotate", short_help="Give a publisher new keys, signed by its recovery key.")
 @click.argument("label")
 @click.option("--recovery", multiple=True, type=FILE, help="The recovery key, if it was moved.")
-@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Log it there. Default: at its home log.")
+@nodes_option("Log it there. Default: at its home log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: bool) -> None:
     """Give a publisher new keys; its id and its earlier signatures stay valid. Only the recovery key can do this,

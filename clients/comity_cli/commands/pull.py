@@ -12,17 +12,18 @@ from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.following import follow
+from comity_cli.nodes import SpelledOption
 from comity_cli.output import plural, size
 
 
 @examples(
     "comity pull swiss-ai/apertus-8b@v1",
-    "comity pull swiss-ai/apertus-8b --to ./apertus-8b --include '*.safetensors'",
+    "comity pull swiss-ai/apertus-8b --out ./apertus-8b --include '*.safetensors'",
     "comity pull sha256:9f2c… --policy ministry.toml --json",
 )
 @click.command(cls=Command, name="pull", short_help="Fetch an artifact from all reachable nodes, and verify it.")
 @click.argument("reference", metavar="REF")
-@click.option("--to", type=NEW_FOLDER, help="Write into this plain folder.")
+@click.option("--out", "--to", "to", cls=SpelledOption, type=NEW_FOLDER, help="Write into this plain folder.")
 @click.option("--hub-cache", type=NEW_FOLDER, help="Write into this Hugging Face cache. Default: yours.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only matching files; exit status 8, partial.")
 @click.option("--policy", type=FILE, help="Verify with this policy (TOML).")
@@ -33,7 +34,7 @@ def command(
     policy, and write it read-only into a Hugging Face cache or a folder. Run it again to continue after an
     interruption."""
     if to is not None and hub_cache is not None:
-        raise click.UsageError("give --to or --hub-cache, not both")
+        raise click.UsageError("give --out or --hub-cache, not both")
     out, began = output(), time.monotonic()
     with follow(out, "pulling") as on_event:
         api = client()

@@ -16,7 +16,7 @@ from comity_cli.files import FILE, out_option
 
 @examples(
     "comity refound node-card-*.json --out genesis.json",
-    "comity found consent genesis.json --dir node-ch --out consent-ch.line",
+    "comity found consent genesis.json --node node-ch --out consent-ch.line",
     "comity found seal genesis.json consent-*.line node-card-*.json --out federation.json",
 )
 @click.command(cls=Command, name="refound", short_help="Found a successor of a federation that lost its quorum.")
@@ -35,4 +35,4 @@ def command(cards: tuple[Path, ...], target: Path, **options: Any) -> None:
     durable.write_file(target, body.data, mode=0o644, point="genesis")
     out.say(f"Successor of federation {lost.federation}, whose last charter is of epoch {lost.epoch}")
     show_charter(out, body)
-    out.hint(f"each member: comity found consent {target} --dir NODE-HOME --out consent-NAME.line")
+    out.hint(f"each member: comity found consent {target} --node NODE-HOME --out consent-NAME.line")

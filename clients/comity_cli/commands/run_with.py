@@ -18,8 +18,8 @@ _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 @examples(
-    "comity run-with --dir ./node-ch -- hf download swiss-ai/apertus-8b",
-    "comity run-with --url https://models.example.org --token-file ./token -- vllm serve swiss-ai/apertus-8b",
+    "comity run-with --node ./node-ch -- hf download swiss-ai/apertus-8b",
+    "comity run-with --node https://models.example.org --token-file ./token -- vllm serve swiss-ai/apertus-8b",
     "comity run-with --node node-es.example.org -- hf download swiss-ai/apertus-8b",
     "comity run-with --offline -- python train.py",
 )
@@ -34,7 +34,7 @@ _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def command(
     directory: Path | None,
-    node: str,
+    node: str | None,
     url: str,
     token_file: Path | None,
     ca: Path | None,

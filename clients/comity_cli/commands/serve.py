@@ -13,15 +13,16 @@ import click
 from comity.trust.errors import NotFound, Unavailable
 
 from comity_cli.command import Command, examples, output
+from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity.node.app import HomeCheck
 
 
-@examples("comity serve", "comity serve --dir /var/lib/comity --check", "comity serve --dir /var/lib/comity")
+@examples("comity serve", "comity serve --node /var/lib/comity --check", "comity serve --node /var/lib/comity")
 @click.command(cls=Command, name="serve", short_help="Run a node.")
-@click.option("--dir", "directory", type=click.Path(path_type=Path), default=Path(), help="The node's home.")
+@home_option("The node, by its home. Default: here.", name="directory", exists=False)
 @click.option("--check", is_flag=True, help="Check settings, keys, federation file and ports, and start nothing.")
 @click.option("--until-eof", is_flag=True, hidden=True, help="Stop when standard input closes.")
 def command(directory: Path, check: bool, until_eof: bool) -> None:

@@ -10,8 +10,9 @@ from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
 from comity.trust.errors import NotFound
 
 from comity_cli.command import Group, examples, output
+from comity_cli.nodes import home_option
 
-HOME = click.option("--dir", "directory", type=click.Path(path_type=Path), default=Path(), help="The node's home.")
+HOME = home_option("Your node, by its home. Default: here.", name="directory", exists=False)
 
 
 @examples("comity token new ci --reach swiss-ai/*", "comity token ls", "comity token revoke ci")
@@ -21,7 +22,9 @@ def command() -> None:
     other right: no publishing, no votes, no operator calls."""
 
 
-@examples("comity token new ci", "comity token new 'Ana, laptop' --reach swiss-ai/* --reach acme/model --dir ./node-ch")
+@examples(
+    "comity token new ci", "comity token new 'Ana, laptop' --reach swiss-ai/* --reach acme/model --node ./node-ch"
+)
 @command.command("new", short_help="Make a token.")
 @click.argument("name")
 @click.option("--reach", multiple=True, help="namespace/* or namespace/name; repeatable. Default: everything.")
@@ -36,7 +39,7 @@ def new(name: str, reach: tuple[str, ...], directory: Path) -> None:
     out.hint("keep it in a file of mode 0600, and name that file in HF_TOKEN_PATH")
 
 
-@examples("comity token ls", "comity token ls --dir ./node-ch --json")
+@examples("comity token ls", "comity token ls --node ./node-ch --json")
 @command.command("ls", short_help="List the tokens.")
 @HOME
 def ls(directory: Path) -> None:
@@ -51,7 +54,7 @@ def ls(directory: Path) -> None:
     out.document("tokens", {"tokens": listed})
 
 
-@examples("comity token revoke ci", "comity token revoke 3f9c01aa --dir ./node-ch")
+@examples("comity token revoke ci", "comity token revoke 3f9c01aa --node ./node-ch")
 @command.command("revoke", short_help="Revoke a token.")
 @click.argument("identifier", metavar="ID-OR-NAME")
 @HOME

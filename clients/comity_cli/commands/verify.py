@@ -13,6 +13,7 @@ from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.filing import Filed, file_report
+from comity_cli.nodes import nodes_option
 
 if TYPE_CHECKING:
     from comity_client.client import Client
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @examples(
     "comity verify ./apertus-8b",
     "comity verify ./apertus-8b --policy ministry.toml --report evidence.json --html evidence.html",
-    "comity verify ./apertus-8b --policy ministry.toml --report evidence.json --sign-as 'Security desk' --log node-ch",
+    "comity verify ./apertus-8b --policy ministry.toml --report evidence.json --sign-as 'Security desk' --node node-ch",
     "python -m comity.verifier ./apertus-8b --policy ministry.toml",
 )
 @click.command(cls=Command, name="verify", short_help="Check an artifact and its evidence, offline.")
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--html", "page", type=NEW_FILE, help="Write the report as an HTML page to this file.")
 @click.option("--sign-as", "signer", default="", metavar="LABEL", help="Sign the report with this publisher's keys.")
-@click.option(
-    "--log", "nodes", multiple=True, metavar="NODE", help="Log the signed report at this node; needs a network."
-)
+@nodes_option("Log the signed report at this node; needs a network.", old=("--log",))
 @click.option("--facts", is_flag=True, help="Show the facts of each row.")
 def command(
     target: str,
@@ -82,7 +81,7 @@ def _check_usage(
     if signer and (report is None or policy is None):
         raise click.UsageError("--sign-as signs a report under a policy: give --report and --policy")
     if nodes and not signer:
-        raise click.UsageError("--log logs a signed report: give --sign-as")
+        raise click.UsageError("--node logs a signed report: give --sign-as")
     for path in (report, page):
         if path is not None and folder.is_dir() and path.resolve().is_relative_to(folder.resolve()):
             raise click.UsageError(f"{path} is inside the verified folder, and would be a file that nobody published")

@@ -17,7 +17,8 @@ from comity.trust.offers.amounts import Usage
 from comity.trust.offers.records import PartyStatement
 
 from comity_cli.command import agree, client, output
-from comity_cli.files import FILE, FOLDER, NEW_FILE
+from comity_cli.files import FILE, NEW_FILE
+from comity_cli.nodes import home_option, member_node_options
 
 if TYPE_CHECKING:
     from comity.trust.encoding import Digest
@@ -32,9 +33,7 @@ S = TypeVar("S", bound=PartyStatement | Usage)
 LINE: Final = "LINE"
 MAX_COMPARED: Final = 100
 """Other offers in which the devices of one are looked for."""
-PROVIDER_HOME: Final = click.option(
-    "--dir", "home", type=FOLDER, default=Path(), help="Home of the node that lends. Default: the current folder."
-)
+PROVIDER_HOME: Final = home_option("The node that lends, by its home. Default: the current folder.")
 
 
 def reading_options(command: F) -> F:
@@ -52,11 +51,10 @@ def signing_options(command: F) -> F:
     for option in (
         click.option("--yes", is_flag=True, help="Sign without a question. The statement is still shown."),
         click.option("--out", type=NEW_FILE, help="Write a bundle file, and log nothing."),
-        click.option("--to", metavar="NODE", help="Log it at this node: its name, or its operator socket."),
         click.option("--publisher", metavar="NAME", help="Sign as this publisher, not as a member."),
         click.option("--key", "keys", multiple=True, type=FILE, help="Governance key file. Default: in HOME/offline."),
-        click.option(
-            "--dir", "home", type=FOLDER, default=Path(), help="Home of your node. Default: the current folder."
+        member_node_options(
+            "Your node: its home, with your keys. Default: here.", "Given a second time, the node that logs it instead."
         ),
     ):
         command = option(command)
@@ -138,7 +136,7 @@ class OfferContext:
         socket = operator_socket(self.home)
         if not socket.is_socket():
             raise Conflict(f"no node runs on {self.home}", why="its operators' socket is not there",
-                           hint=f"comity serve --dir {shlex.quote(str(self.home))}", code="NO-TARGET")  # fmt: skip
+                           hint=f"comity serve --node {shlex.quote(str(self.home))}", code="NO-TARGET")  # fmt: skip
         return str(socket)
 
     @property
@@ -210,7 +208,7 @@ class OfferContext:
         if self.out is None:
             return command.replace(LINE, line[:12])
         bundle = shlex.quote(self.out.name)
-        return command.replace(LINE, bundle) if LINE in command else f"comity grant load {bundle} --dir HOME"
+        return command.replace(LINE, bundle) if LINE in command else f"comity grant load {bundle} --node HOME"
 
     def _write_ceremony(self, content: PartyStatement) -> None:
         """Write the ceremony file for the holders of the other keys."""

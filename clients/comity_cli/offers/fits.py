@@ -61,5 +61,5 @@ def show_fits(
     best = next((each for each in listed if each["fits"] and each["chain"]), None)
     if best is not None:
         out.hint(
-            f"comity offer request {best['chain'][:12]} --want {best['room'].split()[1]}:{best['nodes']} --dir HOME"
+            f"comity offer request {best['chain'][:12]} --want {best['room'].split()[1]}:{best['nodes']} --node HOME"
         )

@@ -59,5 +59,5 @@ def require_own(context: OfferContext, view: ChainView, grant_state: GrantState)
     grantee, signer = grant_state.grant.grantee, context.signer.identity
     if grantee != signer:
         raise Refused("not your grant", why=f"its grantee is {grantee[:12]}, and you sign for {signer[:12]}",
-                      hint="give your member's home: --dir HOME, or your publisher", code="NOT-YOURS")  # fmt: skip
+                      hint="give your member's home: --node HOME, or your publisher", code="NOT-YOURS")  # fmt: skip
     return OwnGrant(context, view, grant_state)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 @examples(
-    "comity grant approve 7c6b5a49 --dir node-ch",
-    "comity grant approve request.bundle --dir node-ch --out grant.bundle",
-    "comity grant approve 7c6b5a49 --want big:1:100 --dir node-ch",
+    "comity grant approve 7c6b5a49 --node node-ch",
+    "comity grant approve request.bundle --node node-ch --out grant.bundle",
+    "comity grant approve 7c6b5a49 --want big:1:100 --node node-ch",
 )
 @click.command(cls=Command, name="approve", short_help="Grant a request.")
 @click.argument("request", metavar="REQUEST")
@@ -59,11 +59,11 @@ def approve(request: str, wants: Sequence[str], start: int | None, end: int | No
         )
     recorded = context.record(Approve(found.entry.digest, chosen), "Grant this?", _unlogged_lines(found))
     _show_record(
-        context, recorded, f"granted to {who}", f"comity grant accept {_argument(context, recorded)} --dir HOME"
+        context, recorded, f"granted to {who}", f"comity grant accept {_argument(context, recorded)} --node HOME"
     )
 
 
-@examples("comity grant reject 7c6b5a49 --text 'in use until March' --dir node-ch")
+@examples("comity grant reject 7c6b5a49 --text 'in use until March' --node node-ch")
 @click.command(cls=Command, name="reject", short_help="Reject a request.")
 @click.argument("request", metavar="REQUEST")
 @click.option("--text", required=True, help="Reason. Public.")
@@ -78,7 +78,7 @@ def reject(request: str, text: str, **options: Any) -> None:
     _show_record(context, recorded, f"rejected {found.entry.digest[:12]}", "comity offer ls")
 
 
-@examples("comity grant load accept.bundle --dir node-ch", "comity grant load cut-off.bundle --dir node-ch --json")
+@examples("comity grant load accept.bundle --node node-ch", "comity grant load cut-off.bundle --node node-ch --json")
 @click.command(cls=Command, name="load", short_help="Log the statements of a bundle file at your node.")
 @click.argument("file", type=FILE)
 @PROVIDER_HOME
@@ -98,8 +98,8 @@ def load(file: Path, home: Path) -> None:
 
 
 @examples(
-    "comity grant hand-over redeem.bundle --dir node-ch --user guest1 --into ./hand-off",
-    "comity grant hand-over 3d4c5b6a --engine skypilot --into ./hand-off --dir node-ch",
+    "comity grant hand-over redeem.bundle --node node-ch --user guest1 --into ./hand-off",
+    "comity grant hand-over 3d4c5b6a --engine skypilot --into ./hand-off --node node-ch",
 )
 @click.command(cls=Command, name="hand-over", short_help="Record a redemption, and write files for the engine.")
 @click.argument("redemption", metavar="REDEMPTION")
@@ -136,7 +136,7 @@ def hand_over(
     out.hint("read the files, run the administrator's part, and send the rest to the grantee")
 
 
-@examples("comity grant take-back 1f2e3d4c --dir node-ch")
+@examples("comity grant take-back 1f2e3d4c --node node-ch")
 @click.command(cls=Command, name="take-back", short_help="Release a grant that is over or was given back.")
 @click.argument("grant", metavar="GRANT")
 @provider_options
@@ -150,7 +150,7 @@ def take_back(grant: str, **options: Any) -> None:
     _show_record(context, recorded, "released", f"comity offer show {found.view.state.chain[:12]}")
 
 
-@examples("comity grant answer 4f3e2d1c --text 'the power failed; it was made good on 9 January' --dir node-ch")
+@examples("comity grant answer 4f3e2d1c --text 'the power failed; it was made good on 9 January' --node node-ch")
 @click.command(cls=Command, name="answer", short_help="Answer a default statement.")
 @click.argument("default", metavar="DEFAULT")
 @click.option("--text", required=True, help="Your answer. Public.")
@@ -166,7 +166,7 @@ def answer(default: str, text: str, **options: Any) -> None:
     _show_record(context, recorded, "answered", f"comity grant show {found.statement.grant[:12]}")
 
 
-@examples("comity grant report 1f2e3d4c --amount 280 --since 2027-01-04 --until 2027-01-11 --dir node-ch")
+@examples("comity grant report 1f2e3d4c --amount 280 --since 2027-01-04 --until 2027-01-11 --node node-ch")
 @click.command(cls=Command, name="report", short_help="Log what was used of a grant.")
 @click.argument("grant", metavar="GRANT")
 @click.option(
@@ -184,7 +184,7 @@ def report(grant: str, given: Sequence[int], start: int, end: int, text: str, **
     found = context.grant(grant)
     action = UsageReport(found.grant_state.digest, tuple(given), Window(start, end), text)
     recorded = context.record(action, f"Log that {', '.join(map(str, given))} {found.view.offer.measure} were used?")
-    _show_record(context, recorded, "logged", f"comity grant agree {_argument(context, recorded)} --dir HOME")
+    _show_record(context, recorded, "logged", f"comity grant agree {_argument(context, recorded)} --node HOME")
 
 
 COMMANDS: Final = (approve, reject, load, hand_over, take_back, answer, report)

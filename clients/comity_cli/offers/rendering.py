@@ -189,7 +189,7 @@ def request_rows(view: ChainView) -> list[dict[str, Any]]:
                 "chain_state": view.status,
                 "next": next_step(grant_state)
                 if grant_state
-                else f"comity grant approve {located.line[:12]} --dir HOME",
+                else f"comity grant approve {located.line[:12]} --node HOME",
             }
         )
     return rows
@@ -221,8 +221,8 @@ def next_step(grant_state: GrantState) -> str:
     """The next command for a grant; empty if it is over."""
     accepted = "pact declare" if grant_state.grant.pact else "grant redeem"
     return {
-        "granted": f"comity grant accept {grant_state.digest[:12]} --dir HOME",
-        "accepted": f"comity {accepted} {grant_state.digest[:12]} --dir HOME",
+        "granted": f"comity grant accept {grant_state.digest[:12]} --node HOME",
+        "accepted": f"comity {accepted} {grant_state.digest[:12]} --node HOME",
     }.get(grant_state.state, "")
 
 

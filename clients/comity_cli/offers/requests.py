@@ -53,5 +53,5 @@ def request_allocations(
         facts,
         title="requests a standing pact:" if pact else "requests machines:",
         known=view.bundle,
-        next_command=f"comity grant approve {LINE} --dir HOME",
+        next_command=f"comity grant approve {LINE} --node HOME",
     )

@@ -51,7 +51,7 @@ def accelerator_warning(vendor: str, accelerator: str) -> str:
 ACCEPT_HOURS: Final = 72
 
 TEMPLATE: Final = """\
-# An offer. `comity offer check FILE` checks it; `comity offer post FILE --dir HOME` logs it.
+# An offer. `comity offer check FILE` checks it; `comity offer post FILE --node HOME` logs it.
 # It is public: no internal addresses, no secrets.
 
 title = "Spare H100 nodes"
@@ -153,7 +153,7 @@ def read_offer(data: bytes, record: NodeRecord) -> Offer:
 def own_node_record(home: Path) -> NodeRecord:
     """The record of the node with this home. Raises NotFound (NO-HOME), Malformed."""
     if not (home / "node-record.line").exists():
-        why, hint = "node-record.line is missing", "give the home of the node that lends: --dir HOME"
+        why, hint = "node-record.line is missing", "give the home of the node that lends: --node HOME"
         raise NotFound(f"{home.absolute()} is not the home of a node", why=why, hint=hint, code="NO-HOME")
     return parse_node_record(parse_entry(read_line(home / "node-record.line")))
 

@@ -54,7 +54,7 @@ class OfferSigner:
         Raises NotFound (NO-KEY, NO-HOME), Refused (NOT-A-SIGNER) for keys that do not belong to the member.
         """
         if not (home / "inception.line").exists():
-            hint = "give the home of your member's node: --dir HOME, or a publisher: --publisher NAME"
+            hint = "give the home of your member's node: --node HOME, or a publisher: --publisher NAME"
             raise NotFound(f"{home.absolute()} is not the home of a node", why="inception.line is missing", hint=hint,
                            code="NO-HOME")  # fmt: skip
         inception, rotations = own_inception(home), own_rotations(home)

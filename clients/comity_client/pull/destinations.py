@@ -399,7 +399,7 @@ def reference_of(what: str) -> Reference:
     """Parse a reference that is not a folder here. Raises NotFound for text that can only be a folder, Malformed
     (BAD-NAME)."""
     if what in (".", "..") or what.startswith(("/", "./", "../", "~")):
-        hint = "comity pull REF --to DIR, or name an existing folder"
+        hint = "comity pull REF --out DIR, or name an existing folder"
         raise NotFound(
             f"no folder {what}", why="it does not exist, and is not a valid reference", hint=hint, code="NO-FOLDER"
         )

@@ -174,7 +174,7 @@ def destination_of(resolution: Resolution, manifest: Manifest, to: Path | None, 
         named = Name(namespace, repository, upstream.requested if is_segment(upstream.requested) else upstream.commit)
         return HubCacheDestination(hub_cache or default_cache(), named, manifest, newest=False, commit=upstream.commit)
     if resolution.publication is None:
-        hint = f"comity pull {resolution.reference} --to DIR"
+        hint = f"comity pull {resolution.reference} --out DIR"
         raise NotFound("an artifact without a name cannot be stored in a Hub cache", hint=hint, code="NO-NAME")
     newest = resolution.reference.version is None and resolution.reference.digest is None
     name = resolution.publication.published.name

@@ -310,7 +310,7 @@ async def explain_socket(socket: Path) -> ComityError | None:
     except PermissionError:
         return Refused(f"no access to {socket}", why="its file permissions exclude this user", code="SOCKET-DENIED")
     except OSError as error:
-        hint = "start the node with: comity serve --dir HOME"
+        hint = "start the node with: comity serve --node HOME"
         return Unavailable("no node answers", why=f"{socket}: {error.strerror}", hint=hint, code="UNREACHABLE")
     writer.transport.abort()
     return None
