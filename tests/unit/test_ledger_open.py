@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from comity.ledger import schema
 from comity.ledger.database import LOCK_FILE as LOCK
-from comity.ledger.database import Database, find_log, migrate
+from comity.ledger.database import NEWEST, SCRIPTS, Database, find_log, migrate
 from comity.ledger.intake import IntakeStore
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.proven import ProvenTables
@@ -112,6 +114,20 @@ def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) 
     migrate(database)
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+
+
+def test_the_newest_revision_is_that_of_the_newest_script() -> None:
+    """A ledger with this revision is opened without Alembic."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    assert ScriptDirectory.from_config(config).get_current_head() == NEWEST
+
+
+def test_a_ledger_of_this_version_is_opened_without_alembic(tmp_path: Path) -> None:
+    opening = f"from pathlib import Path; Ledger.open(Path({str(tmp_path)!r}), lambda: 0.0).close()"
+    asking = f"import sys; from comity.ledger.ledger import Ledger; {opening}; print('alembic' in sys.modules)"
+    runs = [subprocess.run([sys.executable, "-c", asking], capture_output=True, check=True) for _ in range(2)]
+    assert [run.stdout.strip() for run in runs] == [b"True", b"False"]
 
 
 def test_a_ledger_of_the_first_version_keeps_its_logs_and_takes_a_second_key(database: Database) -> None:

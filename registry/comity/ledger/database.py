@@ -23,12 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from filelock import Timeout
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, column, inspect, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -217,6 +213,9 @@ class Database:
 
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
+NEWEST: Final = "0010"
+"""The revision of the newest migration."""
+_VERSION: Final = table("alembic_version", column("version_num"))
 
 _alembic_lock = threading.Lock()
 """Alembic passes the connection to its scripts in global variables."""
@@ -224,12 +223,19 @@ _alembic_lock = threading.Lock()
 
 def migrate(database: Database, revision: str = "head") -> None:
     """Apply the missing migrations up to `revision` in one transaction. Raises Refused(code="LEDGER-NEWER")."""
+    with database.reading() as connection:
+        versioned = inspect(connection).has_table(_VERSION.name)
+        current = connection.scalar(select(_VERSION.c.version_num)) if versioned else None
+    if current == NEWEST:
+        return
+    # Imported only for a new or older ledger: Alembic would stay in the memory of every node, 13 MB.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
-    with database.reading() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current is not None and current not in known:
         raise Refused(
             "the ledger was written by a newer version",
@@ -237,10 +243,9 @@ def migrate(database: Database, revision: str = "head") -> None:
             hint="install the version of Comity that wrote it, or a later one",
             code="LEDGER-NEWER",
         )
-    if current != scripts.get_current_head():
-        with _alembic_lock, database.rebuilding("migrate") as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+    with _alembic_lock, database.rebuilding("migrate") as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 _LOG = schema.logs.c
