@@ -9,12 +9,55 @@ import ssl
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def take_turns(peers: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+@dataclass
+class Spent:
+    """CPU seconds of each peer in each round: of the processes that it started and waited for, and of `server`.
+
+    Attributes:
+        server: returns the CPU seconds that the serving processes have used.
+    """
+
+    server: Callable[[], float] = lambda: 0.0
+    own: dict[str, list[float]] = field(default_factory=dict)
+    served: dict[str, list[float]] = field(default_factory=dict)
+    load: list[float] = field(default_factory=list)
+
+    def __call__(self) -> tuple[float, float]:
+        times = os.times()
+        return times.children_user + times.children_system, self.server()
+
+    def add(self, name: str, before: tuple[float, float]) -> None:
+        own, served = self()
+        self.own.setdefault(name, []).append(own - before[0])
+        self.served.setdefault(name, []).append(served - before[1])
+        self.load.append(os.getloadavg()[0])
+
+    def columns(self, name: str, size: int) -> dict[str, float]:
+        """Medians and spreads per gigabyte (10**9 bytes)."""
+        own, served = ([each / (size / 1e9) for each in found[name]] for found in (self.own, self.served))
+        return {
+            "cpu_s_per_gb": round(statistics.median(own), 2),
+            "cpu_min": round(min(own), 2),
+            "cpu_max": round(max(own), 2),
+            "server_cpu_s_per_gb": round(statistics.median(served), 2),
+        }
+
+
+def process_seconds(pid: int) -> float:
+    """CPU seconds of a running process and of its children that ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def take_turns(
+    peers: Mapping[str, Callable[[], None]], rounds: int, spent: Spent | None = None
+) -> dict[str, list[float]]:
     """Seconds of each peer in each round: A B C A B C …, after one round that is not counted.
 
     What a peer left unwritten is on the disk before the next one starts: nobody pays for another's writes.
@@ -23,10 +66,13 @@ def take_turns(peers: Mapping[str, Callable[[], None]], rounds: int) -> dict[str
     for counted in (False, *([True] * rounds)):
         for name, peer in peers.items():
             os.sync()
+            before = spent() if spent else (0.0, 0.0)
             began = time.perf_counter()
             peer()
             if counted:
                 seconds[name].append(time.perf_counter() - began)
+                if spent:
+                    spent.add(name, before)
     return seconds
 
 
@@ -47,9 +93,9 @@ def speeds(seconds: Mapping[str, list[float]], size: int, base: str) -> dict[str
 
 def show(table: Mapping[str, Mapping[str, float]]) -> None:
     columns = list(next(iter(table.values())))
-    print(f"{'peer':<34}" + "".join(f"{column:>26}" for column in columns))
+    print(f"{'peer':<34}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
     for name, row in table.items():
-        print(f"{name:<34}" + "".join(f"{row[column]:>26}" for column in columns))
+        print(f"{name:<34}" + "".join(f"{row[column]:>{len(column) + 2}}" for column in columns))
 
 
 def write(name: str, **content: object) -> None:

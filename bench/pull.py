@@ -1,6 +1,6 @@
 """Pulling and verifying, beside tools that fetch the same bytes.
 
-    python bench/pull.py [--rounds 5] [--mib 1024]
+    python bench/pull.py [--rounds 5] [--mib 1024] [--only PEER]…
 
     curl | sha256sum    from nginx over TLS; the hash is printed, the bytes go nowhere
     curl to disk, sha   the same to a file, then sha256sum of the file
@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from comity.trust.names import Name
-from harness import show, speeds, take_turns, write
+from harness import Spent, process_seconds, show, speeds, take_turns, write
 from made import COMITY, REFERENCE, Served, model, served
 from static_site import REPOSITORY, Site, nginx
 
@@ -39,6 +39,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--mib", type=int, default=1024)
+    options.add_argument("--only", action="append", help="a peer of the list, several times; writes no result file")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="comity-bench-") as scratch:
         root = Path(scratch)
@@ -50,10 +51,20 @@ def main() -> None:
             policy.write_text(
                 'schema = "comity/policy/v1"\n[[pin]]\nfile = "lab/federation.json"\n[cosigners]\nat_least = 0\n'
             )
-            taken = take_turns(peers(root, lab, site, policy), chosen.rounds)
-    table = speeds(taken, size, "hf download")
+            pid = lab.node.pid
+            assert pid is not None
+            every = peers(root, lab, site, policy)
+            chosen_peers = {name: peer for name, peer in every.items() if not chosen.only or name in chosen.only}
+            spent = Spent(lambda: process_seconds(pid))
+            taken = take_turns(chosen_peers, chosen.rounds, spent)
+    table = speeds(taken, size, "hf download" if "hf download" in taken else next(iter(taken)))
+    table = {name: row | spent.columns(name, size) for name, row in table.items()}
     show(table)
-    write("pull", rounds=chosen.rounds, bytes=size, cache="warm at the server", figure="whole processes", peers=table)
+    if chosen.only:
+        return
+    figure = "whole processes; CPU seconds a gigabyte of the peer's processes, and of the node"
+    load = {"min": min(spent.load), "max": max(spent.load)}
+    write("pull", rounds=chosen.rounds, bytes=size, cache="warm at the server", figure=figure, load=load, peers=table)
 
 
 def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callable[[], None]]:
