@@ -16,15 +16,19 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Set
+import threading
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import comity
 from comity.formats.inspect import inspect
-from comity.trust.artifact import MAX_FILES, MAX_MANIFEST
+from comity.hashing import hash_by_chain
+from comity.trust.artifact import MAX_FILES, MAX_MANIFEST, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_PIECES
+from comity.trust.artifact import MAX_PIECES as MAX_PIECES_OF_FILE
+from comity.trust.chained import check_chained, records_bytes
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
@@ -47,6 +51,8 @@ from comity.trust.tlog.proof import MAX_GROWTH_PROOF, MAX_PROOF, is_growth_proof
 from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
+CHAINS: Final = "chains"
+"""Folder of a pack with the chained records of large files, each named by the SHA-256 of the file."""
 MAX_INVALID: Final = 100
 """Up to this number of lines that are not statements get one remark each; more lines are only counted. Also the number
 of unrelated files in a pack folder without a remark, because older versions of a pack leave files behind."""
@@ -73,7 +79,8 @@ def collect_evidence(
     exceeds a limit.
     """
     report_progress = on_hashed or (lambda _: None)
-    files = tuple(_each_file(folder, workers, lambda path, name: hash_and_inspect(path, name, report_progress)))
+    chains = _Chains(folder / PACK, workers, report_progress)
+    files = tuple(_each_file(folder, workers, chains.hash_and_inspect))
     return replace(read_pack(folder, reader), files=files, model_sig=_model_sig(folder, files))
 
 
@@ -138,6 +145,49 @@ def hash_and_inspect(path: Path, name: str, on_hashed: Callable[[int], None] = l
     with path.open("rb", buffering=0) as file:
         size, digest = _hash(file, on_hashed)
         return FoundFile(name, size, digest, inspection=inspect(file, name, size))
+
+
+class _Chains:
+    """Hashes files on all cores by the chained records in a pack. They are hints: a file that does not match them, or
+    has none, is hashed in order. Thread-safe.
+
+    Files with chained records are hashed one after the other, each by all `workers`; others by one thread each.
+    """
+
+    def __init__(self, pack: Path, workers: int, on_hashed: Callable[[int], None]) -> None:
+        self._folder = pack / CHAINS
+        self._workers = workers
+        self._on_hashed = on_hashed
+        self._turn = threading.Lock()
+        self._listed: Mapping[str, FileEntry] = {}
+        if self._folder.is_dir():
+            with contextlib.suppress(ComityError):
+                self._listed = Manifest.parse(read_bounded(pack / "manifest.json", MAX_MANIFEST)).by_path
+
+    def hash_and_inspect(self, path: Path, name: str) -> FoundFile:
+        """As `hash_and_inspect`."""
+        records = self._records(name)
+        if not records:
+            return hash_and_inspect(path, name, self._on_hashed)
+        with path.open("rb", buffering=0) as file:
+            with self._turn:
+                digest = hash_by_chain(file.fileno(), records, self._workers, self._on_hashed)
+            if digest is not None:
+                size = self._listed[name].size
+                return FoundFile(name, size, digest, inspection=inspect(file, name, size))
+        return hash_and_inspect(path, name, self._on_hashed)
+
+    def _records(self, name: str) -> list[PieceRecord]:
+        """The records of a listed file; none if they are missing or invalid."""
+        entry = self._listed.get(name)
+        if entry is None:
+            return []
+        try:
+            limit = min(records_bytes(entry.size), MAX_PIECES_OF_FILE * RECORD_BYTES)
+            data = read_bounded(self._folder / entry.sha256, limit)
+            return check_chained(data, size=entry.size, digest=entry.sha256)
+        except ComityError:
+            return []
 
 
 def _hash(file: io.RawIOBase, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:

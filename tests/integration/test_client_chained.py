@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from comity.content import chained_hash
+from comity import hashing, verifier
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource
@@ -21,7 +22,7 @@ from comity_client.home import Home
 from comity_client.pull import fetch
 from support.fakes import FakeFederation, FakeNode, Release, release
 
-pytestmark = pytest.mark.skipif(chained_hash.ENGINE is None, reason="needs libcrypto.so.3 (OpenSSL 3)")
+pytestmark = pytest.mark.skipif(hashing.ENGINE is None, reason="needs libcrypto.so.3 (OpenSSL 3)")
 
 WEIGHTS = random.Random(5).randbytes(4 * PIECE_SIZE + 1001)
 FILES = {"config.json": b"{}\n", "model.bin": WEIGHTS}
@@ -138,3 +139,32 @@ def test_a_machine_without_the_engine_pulls_as_before(
     monkeypatch.setattr(fetch, "ENGINE", None)
     assert pulled(client, tmp_path / "model") == set()
     assert tried == [False]
+
+
+def test_what_was_pulled_is_verified_on_all_cores_and_damage_is_found(tmp_path: Path, client: Client) -> None:
+    into = tmp_path / "model"
+    client.pull("swiss-ai/tiny", to=into)
+    assert [path.name for path in (into / ".comity" / "chains").iterdir()] == [BLOB]
+    by_chain: list[bool] = []
+
+    def noted(*arguments: Any) -> Any:
+        found = hashing.hash_by_chain(*arguments)
+        by_chain.append(found is not None)
+        return found
+
+    with patch.object(verifier, "hash_by_chain", noted):
+        assert client.verify(into).exit_status == 0
+        weights = into / "model.bin"
+        weights.chmod(0o644)
+        weights.write_bytes(WEIGHTS[:-1] + b"!")
+        assert client.verify(into).exit_status == 3
+    assert by_chain == [True, False]
+
+
+@pytest.mark.parametrize("records", [b"", bytes(5 * RECORD_BYTES), b"x" * 10_000])
+def test_false_chains_in_a_pack_change_no_verdict(tmp_path: Path, client: Client, records: bytes) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    file = tmp_path / "model" / ".comity" / "chains" / BLOB
+    file.chmod(0o644)
+    file.write_bytes(records or file.read_bytes()[:36] + bytes(36) + file.read_bytes()[72:])
+    assert client.verify(tmp_path / "model").exit_status == 0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.content import chained_hash
+from comity import hashing
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.partial import PartialFile
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
@@ -374,9 +374,9 @@ async def test_two_sources_of_one_name_are_two_sources_and_told_apart_where_they
 
 def chained(data: bytes = DATA) -> WantedFile:
     """The same pieces by states in the place of hashes."""
-    if chained_hash.ENGINE is None:
+    if hashing.ENGINE is None:
         pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")
-    hashed, values = chained_hash.ENGINE(INITIAL_STATE, 0), []
+    hashed, values = hashing.ENGINE(INITIAL_STATE, 0), []
     for at in range(0, len(data) - PIECE_SIZE, PIECE_SIZE):
         hashed.update(data[at : at + PIECE_SIZE])
         values.append(hashed.state())

@@ -6,8 +6,8 @@ import hashlib
 from unittest.mock import patch
 
 import pytest
-from comity.content import chained_hash
-from comity.content.chained_hash import FileHash, load
+from comity import hashing
+from comity.hashing import FileHash, load
 from comity.trust.chained import INITIAL_STATE, ContinueFrom
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def test_a_hash_continued_anywhere_gives_the_hash_of_the_whole(data: bytes, spli
 
 @given(data=st.binary(max_size=500), piece=st.sampled_from([64, 128, 192]), parts=st.lists(st.integers(0, 200)))
 def test_the_states_of_a_file_do_not_depend_on_how_it_is_read(data: bytes, piece: int, parts: list[int]) -> None:
-    with patch.object(chained_hash, "PIECE_SIZE", piece):
+    with patch.object(hashing, "PIECE_SIZE", piece):
         hashed, at = FileHash(len(data), engine()), 0
         for length in [*parts, len(data)]:
             hashed.update(bytearray(data[at : at + length]))

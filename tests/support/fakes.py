@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from comity.content.blobs import piece_lengths
-from comity.content.chained_hash import FileHash
 from comity.content.ingest import ingest
+from comity.hashing import FileHash
 from comity.trust.artifact import Manifest, PieceIndex, PieceRecord, encode_records
 from comity.trust.chained import CHAINED_LAYOUT, chained_records
 from comity.trust.encoding import Digest, sha256

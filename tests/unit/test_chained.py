@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comity.content import chained_hash
-from comity.content.chained_hash import FileHash, load
+from comity import hashing
+from comity.hashing import FileHash, hash_by_chain, load
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord, encode_records, records_root
 from comity.trust.chained import (
     INITIAL_STATE,
@@ -167,7 +168,7 @@ def test_a_state_inside_a_block_does_not_exist(engine: ContinueFrom) -> None:
 
 
 def test_a_library_that_hashes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = chained_hash._Library
+    library = hashing._Library
     broken = []
 
     class Broken(library):  # type: ignore[misc, valid-type]
@@ -177,7 +178,7 @@ def test_a_library_that_hashes_otherwise_is_not_used(monkeypatch: pytest.MonkeyP
             complete = self.__dict__["update"]
             self.__dict__["update"] = lambda at, data, size: complete(at, data, size - 1 if size > 100 else size)
 
-    monkeypatch.setattr(chained_hash, "_Library", Broken)
+    monkeypatch.setattr(hashing, "_Library", Broken)
     assert load() is None
     assert load(("libnothing-of-the-kind.so.9",)) is None
     assert load(("libc.so.6",)) is None, "a library without these functions"
@@ -195,3 +196,35 @@ def test_read_only_bytes_are_hashed_as_writable_ones(engine: ContinueFrom) -> No
         hashed.update(data)
         hashed.update(type(data)(b""))
         assert hashed.digest() == hashlib.sha256(DATA[:1000]).digest()
+
+
+def test_a_size_from_a_stranger_costs_no_memory() -> None:
+    with pytest.raises(Untrusted):
+        check_chained(b"", size=2**53 - 1, digest=DIGEST)
+
+
+def hashed_on(path: Path, records: list[PieceRecord], workers: int = 3) -> tuple[Digest | None, int]:
+    counts: list[int] = []
+    with path.open("rb") as file:
+        found = hash_by_chain(file.fileno(), records, workers, counts.append)
+    return found, sum(counts)
+
+
+def test_a_whole_file_is_hashed_by_threads_in_any_order(engine: ContinueFrom, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    assert hashed_on(tmp_path / "file", records_of(DATA, engine)) == (DIGEST, SIZE)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"\0" + data[1:]])
+def test_another_file_is_not_taken_for_the_one_of_the_chain(
+    engine: ContinueFrom, tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "file").write_bytes(change(DATA))
+    assert hashed_on(tmp_path / "file", records_of(DATA, engine))[0] is None
+
+
+def test_without_records_or_engine_nothing_is_claimed(engine: ContinueFrom, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    assert hashed_on(tmp_path / "file", []) == (None, 0)
+    with (tmp_path / "file").open("rb") as file:
+        assert hash_by_chain(file.fileno(), records_of(DATA, engine), 2, lambda count: None, None) is None

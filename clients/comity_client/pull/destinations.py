@@ -35,7 +35,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.evidence import PACK, Evidence, EvidenceReader, FoundFile, proof_name
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated
-from comity.verifier import collect_evidence, hash_file, read_bounded
+from comity.verifier import CHAINS, collect_evidence, hash_file, read_bounded
 from comity_client.evidence.gather import KeptProof
 
 PARTIAL: Final = "partial"
@@ -45,7 +45,7 @@ INCOMING: Final = "incoming"
 @dataclass(frozen=True, slots=True)
 class Pack:
     """An evidence pack. `missing`: paths that a partial pull left out. `model_sig`: content of the `model.sig` among
-    the files."""
+    the files. `chains`: chained records by file, with which the files are hashed on all cores."""
 
     manifest: bytes
     pieces: bytes
@@ -54,6 +54,7 @@ class Pack:
     objects: Mapping[Digest, bytes] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     model_sig: bytes | None = None
+    chains: Mapping[Digest, bytes] = field(default_factory=dict)
 
     def evidence(self, files: Iterable[FoundFile]) -> Evidence:
         """Return the evidence as a verifier would read it, with `files` as found."""
@@ -74,8 +75,10 @@ class Pack:
         Unavailable."""
         pack = folder / PACK
         with durable.disk_errors(f"{pack} was not written"):
-            for made in (pack, pack / "proofs", pack / "objects"):
+            for made in (pack, pack / "proofs", pack / "objects", *([pack / CHAINS] if self.chains else [])):
                 durable.make_folders(made)
+        for digest, records in self.chains.items():
+            _write(pack / CHAINS / digest, records)
         for digest, data in self.objects.items():
             _write(pack / "objects" / digest, data)
         for kept in self.proofs:

@@ -19,12 +19,21 @@ from typing import Final
 
 from comity.content import fault
 from comity.content.blobs import BlobLock
-from comity.content.chained_hash import ENGINE
+from comity.hashing import ENGINE
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of, sources_with_blob
-from comity.trust.artifact import PIECE_SIZE, FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, check_records
-from comity.trust.chained import CHAINED_LAYOUT, check_chained
+from comity.trust.artifact import (
+    PIECE_SIZE,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    check_records,
+    encode_records,
+)
+from comity.trust.chained import CHAINED_LAYOUT, chained_records, check_chained
 from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
@@ -253,7 +262,8 @@ class BytesBySource:
 class PullFetch:
     """Fetches the files of one pull into `incoming`, verified.
 
-    After `run`, `tally` has the origin of the bytes, and `records` the pieces of each file.
+    After `run`, `tally` has the origin of the bytes, `records` the pieces of each file, and `chains` the encoded
+    chained records of files of several pieces.
     """
 
     def __init__(
@@ -276,6 +286,7 @@ class PullFetch:
         self._names = names_of([*sources, *self._other_ways])
         self.tally = BytesBySource()
         self.records: dict[Digest, Sequence[PieceRecord]] = {}
+        self.chains: dict[Digest, bytes] = {}
 
     async def run(self, entries: Sequence[FileEntry]) -> None:
         """Fetch all `entries`, whose digests are distinct, to `incoming/<sha256>`.
@@ -325,6 +336,9 @@ class PullFetch:
                 continue
             self._done(entry, fetched)
             self.records[entry.sha256] = records
+            if fetched.states:
+                chained = chained_records(entry.size, fetched.states, entry.sha256)
+                self.chains[entry.sha256] = encode_records(chained)
             return
         raise failure
 

@@ -148,7 +148,7 @@ async def pull(
     pack = replace(pack, model_sig=await asyncio.to_thread(fetched_model_sig, destination, complete, missing))
     found = await asyncio.to_thread(inspect_files, destination, complete, here)
     verdict = _judge(pack, found, context, resolution, alarms, final=True)
-    await _place(destination, missing, complete, pack, context.on_event)
+    await _place(destination, missing, complete, replace(pack, chains=fetching.chains), context.on_event)
     await asyncio.to_thread(_remember, context, destination, missing, fetching)
     return Pulled(
         title=resolution.title,

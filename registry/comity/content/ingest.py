@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.blobs import piece_lengths
-from comity.content.chained_hash import FileHash
 from comity.content.durable import disk_errors
+from comity.hashing import FileHash
 from comity.trust.artifact import (
     MAX_FILES,
     RESERVED,

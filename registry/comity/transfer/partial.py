@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from comity.content import durable, fault
-from comity.content.chained_hash import ENGINE, FileHash
+from comity.hashing import ENGINE, FileHash
 from comity.transfer.scheduler import WantedFile
 from comity.trust.chained import INITIAL_STATE, ContinuedHash, result_of
 from comity.trust.encoding import Digest, short

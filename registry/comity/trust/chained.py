@@ -12,7 +12,7 @@ order, the file has that SHA-256, by induction, whoever made the records: they n
 proves nothing: who chooses both states of a piece can choose its bytes too. Therefore such records serve readers who
 wait for the whole file. A reader of single pieces needs records whose root was signed.
 
-This module has the format. `comity.content.chained_hash` computes states. Source: FIPS 180-4, sections 5.3.3 and 6.2.
+This module has the format. `comity.hashing` computes states. Source: FIPS 180-4, sections 5.3.3 and 6.2.
 """
 
 from __future__ import annotations
@@ -64,14 +64,18 @@ def chained_records(size: int, states: Sequence[bytes], digest: Digest) -> list[
     return [PieceRecord(length, value) for length, value in zip(fixed_pieces(size), values, strict=True)]
 
 
+def records_bytes(size: int) -> int:
+    """The length of the records of a file of `size` bytes. Sizes of strangers are only divided, never allocated."""
+    return -(-size // PIECE_SIZE) * RECORD_BYTES
+
+
 def check_chained(data: bytes, *, size: int, digest: Digest) -> list[PieceRecord]:
     """Parse untrusted records for a file whose SHA-256 is known. Their states are not proven: a wrong one is found when
     the pieces are hashed. Raises Malformed, Untrusted (PIECE-RECORDS)."""
-    lengths = fixed_pieces(size)
-    if len(data) != len(lengths) * RECORD_BYTES:
-        raise Untrusted("piece records refused", why=f"expected {len(lengths)} records", code="PIECE-RECORDS")
+    if len(data) != records_bytes(size):
+        raise Untrusted("piece records refused", why=f"expected {records_bytes(size)} bytes", code="PIECE-RECORDS")
     records = parse_records(data, size=size)
-    if [record.length for record in records] != lengths:
+    if any(record.length != PIECE_SIZE for record in records[:-1]):
         raise Untrusted("piece records refused", why=f"not cut every {PIECE_SIZE} bytes", code="PIECE-RECORDS")
     last = records[-1].sha256.hex() if records else hashlib.sha256().hexdigest()
     if last != digest:

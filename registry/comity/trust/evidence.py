@@ -6,6 +6,7 @@ The evidence pack beside the files has this shape on disk; `comity.verifier` rea
             claims.jsonl                                     one envelope per line: exactly the bytes that were logged
             proofs/<sha256 of line>.<sha256 of origin, 16 digits>.tlog-proof
             objects/<sha256>                                 side objects that the claims rely on
+            chains/<sha256 of a file>                        chained records: only hints for hashing on all cores
 
 The pack is untrusted: its content counts only after a pinned charter body proves it. An inspection names active content
 as `kind` or `kind: detail`. A verdict has rows (pass, fail, unknown, not-checked) and one exit status.

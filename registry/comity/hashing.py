@@ -1,4 +1,5 @@
-"""A SHA-256 that continues from a state, by OpenSSL's libcrypto through ctypes, and the states of a file.
+"""A SHA-256 that continues from a state, by OpenSSL's libcrypto through ctypes; the states of a file; whole files on
+all cores.
 
 `hashlib` cannot set the state of a hash. libcrypto can: `SHA256_CTX` is a public structure (openssl/sha.h, the same
 from 0.9.8 to 3.x), and `SHA256_Update` is the code that hashlib uses, without the interpreter lock. Whether the library
@@ -11,15 +12,19 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import random
 import struct
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from comity.trust.artifact import PIECE_SIZE
-from comity.trust.chained import BLOCK, INITIAL_STATE, ContinuedHash, ContinueFrom
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
+from comity.trust.chained import BLOCK, INITIAL_STATE, ContinuedHash, ContinueFrom, result_of, start_of
+from comity.trust.encoding import Digest
 
 _LIBRARIES: Final = ("libcrypto.so.3", "libcrypto.so.1.1")
 """Not `ctypes.util.find_library`, which starts processes. The first one is loaded already where hashlib uses it."""
@@ -189,3 +194,66 @@ class FileHash:
     def digest(self) -> bytes:
         """The SHA-256. May be called once."""
         return self._continued.digest() if self._continued else self._plain.digest()
+
+
+_READ: Final = 1024 * 1024
+
+
+def hash_by_chain(
+    descriptor: int,
+    records: Sequence[PieceRecord],
+    workers: int,
+    on_hashed: Callable[[int], None],
+    engine: ContinueFrom | None = ENGINE,
+) -> Digest | None:
+    """The SHA-256 of an open file, hashed by `workers` threads as its chained records divide it.
+
+    The records need no trust: if every piece matches, the last one is the SHA-256 of the bytes that were read. Returns
+    None if one does not, the file has another length, or there is no engine: hash the file as a whole then.
+
+    Args:
+        on_hashed: called with the number of bytes hashed since the last call, from several threads.
+
+    Raises OSError.
+    """
+    size = sum(record.length for record in records)
+    if engine is None or not records or os.fstat(descriptor).st_size != size:
+        return None
+    pieces, wrong, lock = iter(range(len(records))), threading.Event(), threading.Lock()
+
+    def work() -> None:
+        buffer = memoryview(bytearray(_READ))
+        while not wrong.is_set():
+            with lock:
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            if not _matches(descriptor, records, piece, buffer, engine, on_hashed):
+                wrong.set()
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="chain") as pool:
+        for job in [pool.submit(work) for _ in range(workers)]:
+            job.result()
+    if wrong.is_set() or os.fstat(descriptor).st_size != size:
+        return None
+    return Digest(records[-1].sha256.hex())
+
+
+def _matches(
+    descriptor: int,
+    records: Sequence[PieceRecord],
+    piece: int,
+    buffer: memoryview,
+    engine: ContinueFrom,
+    on_hashed: Callable[[int], None],
+) -> bool:
+    state, offset = start_of(records, piece)
+    hashed, end = engine(state, offset), offset + records[piece].length
+    while offset < end:
+        count = os.preadv(descriptor, [buffer[: end - offset]], offset)
+        if not count:
+            return False
+        hashed.update(buffer[:count])
+        offset += count
+        on_hashed(count)
+    return result_of(records, piece, hashed) == records[piece].sha256
