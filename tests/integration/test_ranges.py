@@ -6,7 +6,9 @@ import asyncio
 import logging
 import random
 import re
+import resource
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -18,14 +20,16 @@ import structlog
 from comity.content.blobs import FolderStore
 from comity.content.secrets import read_keys
 from comity.gateway.app import serve_gateway
+from comity.hashing import FileHash
 from comity.node.app import Companion
 from comity.transfer import sources as ranges
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import RangeSource, sources_with_blob
 from comity.trust.artifact import PIECE_SIZE
+from comity.trust.chained import chained_records
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
+from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.verifier import load_policy
 from comity.wire.blob import BlobLocation
@@ -396,3 +400,77 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
             await until(there, patience=60, what="another copy")
             assert await read(source, 0, 10) == WEIGHTS[:10]
             source.close()
+
+
+async def over_https(
+    folder: Path, identity: TlsIdentity, behaviour: Behaviour, want: WantedFile | None = None
+) -> FetchResult:
+    """A transfer that has ranges only."""
+    with host(identity, behaviour) as there:
+        source = source_at([there.url], identity)
+        assert await source.find(BLOB)
+        limits = TransferLimits(read_timeout=0.5, patience=5.0, first_delay=0.05, max_delay=0.1)
+        try:
+            plain = WantedFile(BLOB, BYTES, cut(WEIGHTS, PIECE_SIZE))
+            return await fetch_file(want or plain, [source], folder / "got", limits=limits)
+        finally:
+            source.close()
+            source._threads.shutdown(wait=True)
+
+
+def chained() -> WantedFile:
+    hashed = FileHash(BYTES)
+    hashed.update(bytearray(WEIGHTS))
+    if hashed.states is None:
+        pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")
+    return WantedFile(BLOB, BYTES, chained_records(BYTES, hashed.states, BLOB), chained=True)
+
+
+async def test_ranges_alone_bring_a_file_by_plain_and_by_chained_records(tmp_path: Path, identity: TlsIdentity) -> None:
+    for want in (None, chained()):
+        fetched = await over_https(tmp_path, identity, right, want)
+        assert (tmp_path / "got").read_bytes() == WEIGHTS
+        assert fetched.states == [record.sha256 for record in chained().records[:-1]]
+        (tmp_path / "got").unlink()
+
+
+async def test_a_disk_that_fills_up_while_a_thread_writes_is_this_machines_fault(
+    tmp_path: Path, identity: TlsIdentity
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_SIZE * 5 // 2, before[1]))
+    try:
+        with pytest.raises(OutOfSpace):
+            await over_https(tmp_path, identity, right)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (await over_https(tmp_path, identity, right)).resumed >= PIECE_SIZE
+
+
+async def test_a_range_that_ends_early_is_asked_for_again(tmp_path: Path, identity: TlsIdentity) -> None:
+    asked: list[int] = []
+
+    def early(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+        asked.append(offset)
+        if len(asked) > 2:
+            return right(wrapped, offset, length)
+        return breaks_off(wrapped, offset, length)
+
+    fetched = await over_https(tmp_path, identity, early)
+    assert (tmp_path / "got").read_bytes() == WEIGHTS
+    assert "the connection" in str(named(fetched.faults)["memory node"])
+
+
+async def test_a_cancelled_transfer_leaves_no_thread_that_still_writes(tmp_path: Path, identity: TlsIdentity) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await over_https(tmp_path, identity, drips)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("range")]
+
+
+async def test_a_lying_range_host_is_refused_by_plain_and_ends_a_chain(tmp_path: Path, identity: TlsIdentity) -> None:
+    for want, code in ((None, {"BAD-PIECES", "PIECE-INDEX"}), (chained(), {"PIECE-INDEX"})):
+        with pytest.raises(Untrusted) as refused:
+            await over_https(tmp_path, identity, lies, want)
+        assert refused.value.code in code
+        assert not any((tmp_path / "got").read_bytes()), "no wrong byte was written"

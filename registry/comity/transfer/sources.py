@@ -347,6 +347,7 @@ class _RangeAnswer:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
             self.client.abort()
+            waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else asks for it
             if not job.cancel():  # its thread gets an error soon
                 await asyncio.wait({waiting})
             raise
