@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from comity.node.own_log import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.node.replication.link import PeerLink
 from comity.node.replication.mirror import LogMirror, ShownHead
+from comity.node.replication.news import PeerNews
 from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.statement import Statement, Subject, sign_statement
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
 from comity.wire.client import NodeClient
-from comity.wire.log import LogHead
+from comity.wire.news import News
 from support.federation import (
     Founded,
     NodeHome,
@@ -254,36 +256,48 @@ async def test_a_log_that_is_not_the_one_signed_is_never_signed_again(tmp_path: 
         assert (await client.node()).origin == first.origin
 
 
-async def test_a_round_that_brings_nothing_new_is_over_when_the_heads_are_known(
+async def test_a_node_with_nothing_new_is_not_asked_for_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    followed, asked = [], []
-    follow, logs = LogMirror.follow, NodeClient.logs
+    followed, asked, told = list[str](), list[str](), list[News]()
+    follow, take = LogMirror.follow, PeerNews.take
 
     async def following(self: LogMirror, link: PeerLink, head: ShownHead, **how: bool) -> bool:
         followed.append(head.origin)
         return await follow(self, link, head, **how)
 
-    async def listing(self: NodeClient) -> tuple[LogHead, ...]:
-        asked.append(self)
-        return await logs(self)
+    def taking(self: PeerNews, news: News, is_mirrored: Callable[[str], bool]) -> None:
+        told.append(news)
+        take(self, news, is_mirrored)
+
+    def counted(call: str) -> None:
+        made = getattr(NodeClient, call)
+
+        def calling(self: NodeClient, *arguments: object) -> object:
+            asked.append(call)
+            return made(self, *arguments)
+
+        monkeypatch.setattr(NodeClient, call, calling)
 
     monkeypatch.setattr(LogMirror, "follow", following)
-    monkeypatch.setattr(NodeClient, "logs", listing)
+    monkeypatch.setattr(PeerNews, "take", taking)
+    for call in ("logs", "misbehaviour", "epochs"):
+        counted(call)
     founded = found(tmp_path, 2)
     first, _ = founded.homes
 
-    async def rounds(count: int) -> None:
-        wanted = len(asked) + count
-        await until(lambda: len(asked) >= wanted, what="rounds")
+    async def heartbeats(count: int) -> None:
+        wanted = len(told) + count
+        await until(lambda: len(told) >= wanted, what="heartbeats")
 
     async with serving(*founded.homes), first.client() as client:
         for home in founded.homes:
             await converged(founded.homes, home, least=3)
-        await rounds(8)
-        before = len(followed)
-        await rounds(8)
-        assert len(followed) == before
+        await heartbeats(4)
+        before, calls = len(followed), len(asked)
+        await heartbeats(4)
+        assert (len(followed), len(asked)) == (before, calls)
+        assert not any(news.logs for news in told[-2:])
         publisher = Publisher.generate()
         receipts = (await client.submit([publisher.announcement, say(publisher, 1)])).receipts
         await converged(founded.homes, first, least=receipts[-1].index + 1)

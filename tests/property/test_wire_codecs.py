@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.trust.tlog.note import NoteSignature
+from comity.v1 import (
+    artifact_pb2,
+    blob_pb2,
+    charter_pb2,
+    log_pb2,
+    news_pb2,
+    node_pb2,
+    operator_pb2,
+    publish_pb2,
+    types_pb2,
+)
 from comity.wire import limits
 from comity.wire.artifact import SearchPage, decode_page, encode_page
 from comity.wire.blob import BlobLocation, BlobStat, decode_location, decode_stat, encode_location, encode_stat
@@ -35,6 +46,15 @@ from comity.wire.log import (
     encode_proof,
 )
 from comity.wire.messages import GatewayUrl, LocatedEntry, decode_located, encode_located
+from comity.wire.news import (
+    KnownCosignatures,
+    LogNews,
+    News,
+    decode_known,
+    decode_news,
+    encode_known,
+    encode_news,
+)
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts, decode_charter, decode_node, encode_charter, encode_node
 from comity.wire.operator import (
     DraftStatus,
@@ -95,6 +115,9 @@ submitted = st.one_of(
     st.builds(lambda d, r: Submitted(d, (), r), digests, tuples(receipts, 1)),
 )
 counts = st.builds(ReplicaCounts, integers, integers, integers, integers, integers)
+key_ids = st.binary(min_size=4, max_size=4)
+cosignatures = st.builds(NoteSignature, origins, key_ids, st.binary(min_size=1, max_size=50))
+log_news = st.builds(LogNews, origins, data, integers, tuples(cosignatures))
 statuses = st.builds(
     NodeStatus,
     software=texts,
@@ -183,6 +206,25 @@ PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callabl
         encode_misbehaviour,
         decode_misbehaviour,
         log_pb2.Misbehaviour,
+    ),
+    "news": (
+        st.builds(
+            News,
+            data,
+            st.booleans(),
+            st.lists(log_news, max_size=4, unique_by=lambda item: item.log).map(tuple),
+            integers,
+            st.none() | digests,
+        ),
+        encode_news,
+        decode_news,
+        news_pb2.News,
+    ),
+    "known cosignatures": (
+        st.builds(KnownCosignatures, origins, integers, tuples(st.tuples(key_ids, integers))),
+        encode_known,
+        decode_known,
+        news_pb2.KnownCosignatures,
     ),
     "page": (
         st.builds(SearchPage, tuples(locateds), texts),

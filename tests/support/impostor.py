@@ -16,6 +16,7 @@ from comity.wire.access import MutualAccess
 from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.limits import Allowance, Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
+from comity.wire.news import NewsReads
 from comity.wire.server import Services, make_server
 from comity.wire.tls import CertificatePin
 from support.federation import Founded, NodeHome
@@ -87,13 +88,16 @@ class Shown:
 
 
 @contextlib.asynccontextmanager
-async def impostor(founded: Founded, home: NodeHome) -> AsyncIterator[Shown]:
-    """Serve at the mutual port of `home`, one of `founded`, whatever the `Shown` that is given says."""
+async def impostor(founded: Founded, home: NodeHome, news: NewsReads | None = None) -> AsyncIterator[Shown]:
+    """Serve at the mutual port of `home`, one of `founded`, whatever the `Shown` that is given says, and `news`.
+
+    Without news it is a node of an older version.
+    """
     keys = NodeKeys.load(home.config().keys, home.record)
     shown = Shown(keys, [home.card.inception_line, home.card.record_line])
     pins = [CertificatePin.of(other.record.tls) for other in founded.homes if other is not home]
     door = MutualAccess(keys.tls, lambda: pins)
-    server = make_server(door, Services(logs=shown, blobs=shown), Throttle(Allowance(1000, 1000, 100)))
+    server = make_server(door, Services(logs=shown, blobs=shown, news=news), Throttle(Allowance(1000, 1000, 100)))
     server.add_secure_port(home.card.mutual[0], door.credentials())
     await server.start()
     try:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support.raw_bytes import RawLog, consistency, inclusion, message, parsed
 
 CHUNK = 1 << 20
-UNARY = frozenset({"GetNode", "GetCheckpoint", "GetInclusion", "GetConsistency", "Stat", "Search", "Submit"})
+UNARY = frozenset({"GetNode", "GetNews", "GetCheckpoint", "GetInclusion", "GetConsistency", "Stat", "Search", "Submit"})
 
 Fields: TypeAlias = "dict[int, list[int | bytes]]"
 
@@ -56,6 +56,10 @@ Lie: TypeAlias = Callable[[Any, Question], Iterable[bytes]]
 
 class NotHere(Exception):
     """Becomes a bare NOT_FOUND."""
+
+
+class NoSuchCall(Exception):
+    """Becomes a bare UNIMPLEMENTED, as from a node of an older version."""
 
 
 @dataclass
@@ -148,6 +152,8 @@ class Liar:
                 return []
             case "GetEpochs":
                 raise NotHere
+            case "ReadNews" | "GetNews" | "GetCosignatures":
+                raise NoSuchCall
         if question.data(1) not in (log.origin.encode(), log.vkey.encode()):
             raise NotHere
         match call:
@@ -194,6 +200,8 @@ class _Handler(grpc.GenericRpcHandler):
                 yield from self.liar.answer(call, Question(self.face, parsed(request), context.is_active))
             except NotHere:
                 context.abort(grpc.StatusCode.NOT_FOUND, "not here")
+            except NoSuchCall:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such call")
 
         def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
             return next(stream(request, context), b"")

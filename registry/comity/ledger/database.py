@@ -147,6 +147,11 @@ class Database:
         self._failed = False
         self.version = 0
         """The number of commits. While it does not change, all reads return the same results."""
+        self._watchers: tuple[Callable[[], None], ...] = ()
+
+    def watch(self, committed: Callable[[], None]) -> None:
+        """Call `committed` after each commit, in the writer's thread. It must be short and must not raise."""
+        self._watchers = (*self._watchers, committed)
 
     def check_writes(self, check: Callable[[Connection], None]) -> None:
         """Call `check` at the beginning of each write transaction. An error that it raises stops the transaction."""
@@ -199,6 +204,8 @@ class Database:
                 self._failed = not certainly_not_written(error)
                 raise
             self.version += 1
+            for committed in self._watchers:
+                committed()
             fault.point(f"ledger.{step}.after-commit")
 
     def _check_writable(self) -> None:

@@ -132,6 +132,10 @@ class Ledger:
         """A counter of commits. While it does not change, all reads return the same results."""
         return self._database.version
 
+    def watch(self, committed: Callable[[], None]) -> None:
+        """Call `committed` after each commit, in the writer's thread. It must be short and must not raise."""
+        self._database.watch(committed)
+
     def close(self) -> None:
         """Close the database, then release the lock. Running calls fail."""
         self._database.close()

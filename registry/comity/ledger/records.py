@@ -22,14 +22,14 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection, LargeBinary, cast, delete, distinct, func, insert, select, tuple_, update
 
 from comity.ledger import schema, tree
-from comity.ledger.database import Database, LogRow, find_log
+from comity.ledger.database import Database, LogRow, all_logs, find_log
 from comity.ledger.tree import SignedHead, head_at, newest_head
 from comity.trust.artifact import parse_records
 from comity.trust.chained import CHAINED_LAYOUT
@@ -49,6 +49,16 @@ _TIMESTAMP_SIZE: Final = 8
 _COSIGNATURE = schema.cosignatures.c
 
 _Key: TypeAlias = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class NewestHead:
+    """The newest checkpoint of a log (`vkey`), signed by the log alone, and some of its cosignatures."""
+
+    vkey: str
+    size: int
+    note: bytes
+    cosignatures: tuple[NoteSignature, ...]
 
 
 class Cosignatures:
@@ -86,6 +96,16 @@ class Cosignatures:
         with self._database.reading() as connection:
             log = find_log(connection, name)
             return _note(connection, log, _head(connection, log, size))
+
+    def newest_heads(self, key_ids: Collection[bytes]) -> list[NewestHead]:
+        """Returns the newest checkpoint of every log that has one, with the cosignatures by keys with these ids, all
+        from one snapshot."""
+        with self._database.reading() as connection:
+            return [
+                NewestHead(log.vkey, head.size, head.note, _signatures_by(connection, log, head.size, key_ids))
+                for log in all_logs(connection)
+                if (head := newest_head(connection, log)) is not None
+            ]
 
     def newest_by(self, name: str, cosigners: Iterable[VerifierKey]) -> SignedNote:
         """Returns the largest checkpoint that one of `cosigners` signed, with all cosignatures.
@@ -145,6 +165,15 @@ def _note(connection: Connection, log: LogRow, head: SignedHead) -> SignedNote:
         NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made)))
     ]  # the order must not depend on the database
     return SignedNote.parse(head.note).with_signatures(*lines)
+
+
+def _signatures_by(
+    connection: Connection, log: LogRow, size: int, key_ids: Collection[bytes]
+) -> tuple[NoteSignature, ...]:
+    made = select(_COSIGNATURE.name, _COSIGNATURE.key_id, _COSIGNATURE.signature).where(
+        _COSIGNATURE.log_id == log.id, _COSIGNATURE.size == size, _COSIGNATURE.key_id.in_(key_ids)
+    )
+    return tuple(NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made))))
 
 
 def _merge(connection: Connection, log: LogRow, size: int, offered: Iterable[NoteSignature]) -> int:
@@ -319,6 +348,11 @@ class MisbehaviourTable:
                 )
             )
             return True
+
+    def count(self) -> int:
+        """Returns the number of stored proofs."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(func.count()).select_from(schema.misbehaviour)) or 0
 
     def all(self, origin: str | None = None) -> list[StoredMisbehaviour]:
         """Returns all proofs, oldest first."""

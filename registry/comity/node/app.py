@@ -43,6 +43,7 @@ from comity.node.services.artifact import ArtifactService
 from comity.node.services.blob import BlobService
 from comity.node.services.charter import CharterService
 from comity.node.services.log import LogService
+from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, StatusReport
@@ -305,11 +306,17 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     status = StatusReport(
         ledger, store, pools, membership, home.served, home.clock, submissions, replication, offers.index
     )
+    news = NewsFeed(
+        ledger,
+        [key.key_id for key in home.keys.record.cosigners],
+        lambda: home.epochs.newest.digest if home.epochs else None,
+    )
     services = Services(
         node=NodeFactsService(
             ledger, membership.seat, home.epochs, config.gateway.advertised_url(), replication.copies.counts
         ),
         logs=LogService(ledger),
+        news=news,
         artifacts=ArtifactService(ledger, membership, home.metrics),
         blobs=BlobService(ledger, store, pools, membership, home.served, home.locations),
         publishing=submissions,
@@ -321,6 +328,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, services)
     ending.push_async_callback(listeners.close)
     listening = await listeners.open()
+    ending.callback(news.close)
     ending.push_async_callback(replication.close)
     ending.push_async_callback(read_through.close)
     ending.push_async_callback(supervisor.stop)
@@ -336,6 +344,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         http=listening.http,
     )
     ready(listening)
+    news.begin(supervisor)
     await replication.begin()
     offers.begin()
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded

@@ -27,6 +27,7 @@ from comity.v1 import (
     blob_pb2,
     charter_pb2,
     log_pb2,
+    news_pb2,
     node_pb2,
     offer_pb2,
     operator_pb2,
@@ -95,6 +96,7 @@ _READS: Final = tuple(
     for module, name in (
         (node_pb2, "NodeService"),
         (log_pb2, "LogService"),
+        (news_pb2, "NewsService"),
         (artifact_pb2, "ArtifactService"),
         (blob_pb2, "BlobService"),
         (charter_pb2, "CharterService"),

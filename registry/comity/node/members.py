@@ -209,6 +209,10 @@ class Membership:
         """The writers of a log, named by its verifier key: one node, under each online key that it had."""
         return frozenset(author for author, record in self._records.items() if str(record.log) == log)
 
+    def records_of(self, log: str) -> tuple[NodeRecord, ...]:
+        """The records that bind a log, named by its verifier key."""
+        return tuple(record for record in self._records.values() if str(record.log) == log)
+
     def owner(self, log: str) -> Digest | None:
         """The member whose node writes a log, named by its verifier key."""
         return next((record.member for record in self._records.values() if str(record.log) == log), None)

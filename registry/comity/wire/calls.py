@@ -35,11 +35,20 @@ class Calls:
             return _parsed(await method(request, timeout=self.timeout))
 
     async def stream(
-        self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, items: int, size: int
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Q, R],
+        request: Q,
+        *,
+        items: int,
+        size: int,
+        deadline: float | None = None,
     ) -> AsyncGenerator[R, None]:
-        """Yields the messages of an answer. Raises Malformed (UNBOUNDED) after `items` messages or `size` bytes."""
+        """Yields the messages of an answer. Raises Malformed (UNBOUNDED) after `items` messages or `size` bytes.
+
+        `deadline` is in seconds; by default it follows from `size`.
+        """
         async with self._failures():
-            answer = method(request, timeout=self._deadline(size))
+            answer = method(request, timeout=deadline or self._deadline(size))
             size += items * limits.MESSAGE_COST
             try:
                 while (message := await self._next(answer)) is not grpc.aio.EOF:

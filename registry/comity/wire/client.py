@@ -17,6 +17,7 @@ from comity.wire.blob import BlobCalls
 from comity.wire.calls import Calls
 from comity.wire.charter import CharterCalls
 from comity.wire.log import LogCalls
+from comity.wire.news import NewsCalls
 from comity.wire.node import NodeCalls
 from comity.wire.offer import OfferCalls
 from comity.wire.operator import OperatorCalls
@@ -25,7 +26,7 @@ from comity.wire.tls import Address, CertificatePin, PinnedChannel, TlsIdentity,
 from comity.wire.upstream import UpstreamCalls
 
 
-class NodeClient(NodeCalls, CharterCalls, LogCalls, ArtifactCalls, BlobCalls, PublishCalls, OperatorCalls):
+class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, BlobCalls, PublishCalls, OperatorCalls):
     """One connection to a node, with the calls of its services. Close it, or use it as an async context manager.
 
     Every method may raise Unavailable (unreachable, timeout, overload), Refused (certificate, rate, permission) and

@@ -109,6 +109,21 @@ TERMS: Final = 1 * MiB
 UPSTREAM_HOSTS: Final = 16
 IMPORT_EVENTS: Final = 1_000_000
 
+# News of logs: one message, one log, and one call, which lasts an hour. The reader limits the rate.
+POSITION: Final = 64
+NEWS_LOGS: Final = 256
+NEWS_MESSAGES: Final = 1_000_000
+NEWS_BYTES: Final = 1024 * MiB
+CHECKPOINT: Final = 16 * KiB
+# Two signatures by each of a charter's members, and as many by former ones and nodes that a member has besides.
+COSIGNATURES: Final = 1_024
+COSIGNATURE: Final = 8 * KiB
+OWN_KEYS: Final = 4
+# Logs of one GetCosignatures call.
+ASKED_LOGS: Final = 64
+# Calls for news that one caller may keep open.
+NEWS_CALLS: Final = 2
+
 STATUS_ITEMS: Final = 10_000
 # Artifacts that a status names as examples; the rest is counted.
 STATUS_EXAMPLES: Final = 64

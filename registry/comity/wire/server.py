@@ -36,6 +36,7 @@ from comity.v1.artifact_pb2_grpc import add_ArtifactServiceServicer_to_server
 from comity.v1.blob_pb2_grpc import add_BlobServiceServicer_to_server
 from comity.v1.charter_pb2_grpc import add_CharterServiceServicer_to_server
 from comity.v1.log_pb2_grpc import add_LogServiceServicer_to_server
+from comity.v1.news_pb2_grpc import add_NewsServiceServicer_to_server
 from comity.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
 from comity.v1.offer_pb2_grpc import add_OfferServiceServicer_to_server
 from comity.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
@@ -50,6 +51,7 @@ from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
 from comity.wire.limits import AdmittedCall, Throttle
 from comity.wire.log import LogReads, LogServicer
+from comity.wire.news import NewsReads, NewsServicer
 from comity.wire.node import NodeReads, NodeServicer
 from comity.wire.offer import OfferService, OfferServicer
 from comity.wire.operator import OperateService, OperatorServicer
@@ -264,6 +266,7 @@ class Services:
     governance: CharterReads | None = None
     offers: OfferService | None = None
     importing: ImportService | None = None
+    news: NewsReads | None = None
 
 
 def make_server(
@@ -296,6 +299,8 @@ def make_server(
         add_NodeServiceServicer_to_server(NodeServicer(services.node), server)
     if services.logs:
         add_LogServiceServicer_to_server(LogServicer(services.logs), server)
+    if services.news:
+        add_NewsServiceServicer_to_server(NewsServicer(services.news), server)
     if services.artifacts:
         add_ArtifactServiceServicer_to_server(ArtifactServicer(services.artifacts), server)
     if services.blobs:

@@ -198,6 +198,17 @@ class CharterFollower:
             self._newcomer_entries[identity, body] = entries
         return entries
 
+    def is_behind(self, peer: Peer, told: Digest | None) -> bool:
+        """Whether `fetch_epochs` may find something: the peer follows a body that is not followed here.
+
+        Args:
+            told: the newest body that the peer says it follows.
+        """
+        log = str(peer.record.log)
+        logged = self.adopted.get(log)
+        rival = logged is not None and logged not in self.epoch_store.digests and logged != self._checked.get(log)
+        return rival or (told is not None and told not in self.epoch_store.digests)
+
     async def fetch_epochs(self, peer: Peer, client: NodeClient) -> None:
         """Fetch a peer's epochs after the newest one here and adopt them, and fetch the certificate of a rival body."""
         await self._fetch_rival(peer, client)

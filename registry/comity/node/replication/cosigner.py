@@ -3,12 +3,17 @@
 Only the newest checkpoint of durable entries is signed, so sizes never decrease. If a peer shows a larger checkpoint
 with this node's own cosignature, the ledger is older than what was signed: then that log is not cosigned until it has
 reached that checkpoint.
+
+Every peer shows the same checkpoints, and may repeat what is not valid: results of verifications are cached, bounded,
+and what was used least recently is dropped.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import structlog
 
@@ -18,11 +23,85 @@ from comity.node.metrics import Metrics
 from comity.node.replication.link import StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.threads import AsyncLedger, Clock
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Untrusted
-from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
+from comity.trust.tlog.note import (
+    Checkpoint,
+    NoteSignature,
+    SignedNote,
+    VerifierKey,
+    open_checkpoint,
+    verify_cosignature,
+)
+from comity.wire.news import KnownCosignatures
 
 HEARTBEAT: Final = 600
 """Seconds after which an unchanged checkpoint is cosigned again."""
+
+MAX_KEPT: Final = 4096
+"""Results kept: about 1 MB."""
+
+V = TypeVar("V")
+
+
+class _Results(Generic[V]):
+    """The results of verifications by the digest of everything that was verified."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[Digest, V] = OrderedDict()
+
+    def get(self, digest: Digest) -> V | None:
+        if digest not in self._kept:
+            return None
+        self._kept.move_to_end(digest)
+        return self._kept[digest]
+
+    def keep(self, digest: Digest, result: V) -> None:
+        self._kept[digest] = result
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
+class OpenedNotes:
+    """Checkpoints whose log's signature was verified."""
+
+    def __init__(self, most: int = MAX_KEPT) -> None:
+        self._results: _Results[Checkpoint] = _Results(most)
+
+    def get(self, note: SignedNote, key: VerifierKey) -> Checkpoint:
+        """The checkpoint in `note`. Raises Malformed, and Untrusted if the log did not sign it."""
+        lines = [line for line in note.signatures if line.by(key)]
+        digest = _digest(str(key).encode(), note.text.encode(), *(line.signature for line in lines))
+        opened = self._results.get(digest)
+        if opened is None:
+            opened = open_checkpoint(note, key)
+            self._results.keep(digest, opened)
+        return opened
+
+
+class CheckedCosignatures:
+    """Results of verifying cosignatures, valid or not."""
+
+    def __init__(self, most: int = MAX_KEPT) -> None:
+        self._results: _Results[bool] = _Results(most)
+
+    def is_valid(self, line: NoteSignature, key: VerifierKey, checkpoint: Checkpoint) -> bool:
+        digest = _digest(str(key).encode(), checkpoint.text.encode(), line.signature)
+        known = self._results.get(digest)
+        if known is None:
+            try:
+                verify_cosignature(line, key, checkpoint)
+                known = True
+            except Untrusted:
+                known = False
+            self._results.keep(digest, known)
+        return known
+
+
+def _digest(*parts: bytes) -> Digest:
+    return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts))
+
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -58,16 +137,22 @@ class CheckpointCosigner:
         self._start = start
         self._misbehaviour = misbehaviour
         self._forgotten: dict[VerifierKey, _ForgottenCheckpoint] = {}
+        self._checked = CheckedCosignatures()
 
     async def collect(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Store a checkpoint that the stored log reaches, with its valid cosignatures."""
         known = await self._ledger.run(self._known_signatures, log, checkpoint, note)
-        fresh = [line for line in note.signatures if line not in known]
-        good = [line for line in fresh if self._is_valid(line, checkpoint)]
-        if good:
-            await self._ledger.run(
-                self._ledger.tables.cosignatures.add, str(log), checkpoint.size, checkpoint.root, good
-            )
+        await self._add(log, checkpoint, [line for line in note.signatures if line not in known])
+
+    async def collect_told(self, log: VerifierKey, size: int, lines: Sequence[NoteSignature]) -> bool:
+        """Store the valid ones of `lines`, cosignatures of the checkpoint of `size`. Returns whether nothing is left to
+        do: false until the stored log has reached `size`. If no checkpoint of that size is stored, they are ignored."""
+        try:
+            note = await self._ledger.run(self._ledger.tables.cosignatures.cosigned, str(log), size)
+        except NotFound:
+            return await self._ledger.run(self._has_passed, log, size)
+        await self._add(log, Checkpoint.parse(note.text), [line for line in lines if line not in note.signatures])
+        return True
 
     def note_own_cosignature(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Remember a checkpoint larger than the stored log if it has this node's own cosignature."""
@@ -78,6 +163,20 @@ class CheckpointCosigner:
                     if forgotten is None or forgotten.size < checkpoint.size:
                         self._forgotten[log] = _ForgottenCheckpoint(checkpoint.size, checkpoint.root)
                         _log.warning("ledger is older than this node's cosignature", origin=checkpoint.origin)
+
+    def lacking(self) -> list[KnownCosignatures]:
+        """For each log whose newest checkpoint lacks a fresh cosignature of a member's node: those that it has.
+        Blocking."""
+        peers = [peer for peer in self._membership.peers if self._membership.member(peer.member.id)]
+        expected = {key.key_id for peer in peers for key in peer.record.cosigners}
+        oldest = self._clock() - 2 * HEARTBEAT
+        found = list[KnownCosignatures]()
+        for head in self._ledger.tables.cosignatures.newest_heads(expected):
+            writers = {key.key_id for record in self._membership.records_of(head.vkey) for key in record.cosigners}
+            known = [(line.key_id, int.from_bytes(line.signature[:8], "big")) for line in head.cosignatures]
+            if expected - writers - {key_id for key_id, time in known if time >= oldest}:
+                found.append(KnownCosignatures(head.vkey, head.size, tuple(known)))
+        return found
 
     async def cosign_if_due(self, key: VerifierKey) -> None:
         """Cosign the newest checkpoint of a mirrored log if it is due and allowed."""
@@ -121,13 +220,26 @@ class CheckpointCosigner:
             return frozenset()
         return frozenset(kept.signatures)
 
+    async def _add(self, log: VerifierKey, checkpoint: Checkpoint, lines: Iterable[NoteSignature]) -> None:
+        """Store the valid ones of `lines`."""
+        good = [line for line in lines if self._is_valid(line, checkpoint)]
+        if good:
+            await self._ledger.run(
+                self._ledger.tables.cosignatures.add, str(log), checkpoint.size, checkpoint.root, good
+            )
+
+    def _has_passed(self, log: VerifierKey, size: int) -> bool:
+        """Blocking."""
+        try:
+            return self._ledger.tables.logs.get(str(log)).size >= size
+        except NotFound:
+            return False
+
     def _is_valid(self, line: NoteSignature, checkpoint: Checkpoint) -> bool:
         key = next((key for key in self._membership.cosigner_keys() if line.by(key)), None)
         if key is None:
             return False
-        try:
-            verify_cosignature(line, key, checkpoint)
-        except Untrusted:
+        if not self._checked.is_valid(line, key, checkpoint):
             self._metrics.verify_failures.labels("cosignature").inc()
             return False
         return True

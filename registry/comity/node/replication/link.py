@@ -16,15 +16,13 @@ from typing import Final
 import structlog
 
 from comity.node.members import Membership, Peer, PeerKey
+from comity.node.replication.news import ANSWER_TIMEOUT, PeerNews
 from comity.node.threads import Clock
 from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin, TlsIdentity
-
-ANSWER_TIMEOUT: Final = 10.0
-"""Seconds that a peer may take for an answer, or for the next message of a stream."""
 
 FIRST_ADDRESS_RETRY: Final = 60.0
 """Seconds after which the first address is tried again after a failure."""
@@ -67,6 +65,7 @@ class PeerLink:
         self._endpoint_index = 0
         self._retry_first_at = 0.0
         self.state = PeerState()
+        self.news = PeerNews()
 
     @property
     def peer(self) -> Peer:
@@ -119,12 +118,14 @@ class PeerLink:
         self.state.last_error = str(error)
 
     def seen(self) -> None:
-        """The peer has answered, with the certificate that the last call pinned."""
+        """The peer has answered, with the certificate that the last call pinned. An error in processing its answer
+        stays in the state."""
         endpoints = self._endpoints()
         self._membership.certificate_seen(self.peer_key, endpoints[self._endpoint_index % len(endpoints)].certificate)
+        if not self.state.reachable:
+            self.state.last_error = ""
         self.state.reachable = True
         self.state.last_seen = int(self._clock())
-        self.state.last_error = ""
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Implements a source of `comity.transfer`."""

@@ -29,17 +29,17 @@ from comity.ledger.log_store import LogState
 from comity.node.config import Limits
 from comity.node.members import Membership, PeerKey
 from comity.node.replication.artifacts import LogTurn, LogTurns
-from comity.node.replication.cosigner import CheckpointCosigner
+from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
 from comity.node.replication.link import PeerLink, StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.replication.news import ToldLog
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
-from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 from comity.wire.client import NodeClient
-from comity.wire.log import LogHead
 from comity.wire.operator import Quota
 
 
@@ -146,6 +146,7 @@ class LogMirror:
         self._on_advance = on_advance
         self._mirrored_before: set[str] = set()
         self._turns = LogTurns(interval)
+        self._opened = OpenedNotes()
         self._behind_since: dict[str, float] = {}
         """When each log was first shown larger than the stored copy."""
 
@@ -154,17 +155,24 @@ class LogMirror:
         logs = await self._ledger.run(self._ledger.tables.logs.all)
         self._mirrored_before = {log.vkey for log in logs if not log.own}
 
-    def parse_head(self, shown: LogHead) -> ShownHead | None:
-        """The head of a log that is mirrored here; None for other logs and before the first checkpoint.
+    def is_mirrored(self, log: str) -> bool:
+        """Whether a log, named by its verifier key, is mirrored here, or is this node's own."""
+        origin = log.partition("+")[0]
+        return log in self._mirrored_before or log in map(str, self._membership.log_keys(origin))
+
+    def parse_head(self, told: ToldLog) -> ShownHead | None:
+        """The head of a log that is mirrored here; None for other logs and if no checkpoint was told.
 
         Raises Malformed, and Untrusted if the log did not sign it.
         """
-        bound = map(str, self._membership.log_keys(shown.origin))
-        if not shown.note or (shown.vkey not in bound and shown.vkey not in self._mirrored_before):
+        if not told.note or not self.is_mirrored(told.log):
             return None
-        key = VerifierKey.parse(shown.vkey)
-        note = SignedNote.parse(shown.note)
-        return ShownHead(key, note, open_checkpoint(note, key))  # (1)
+        key = VerifierKey.parse(told.log)
+        note = SignedNote.parse(told.note)
+        checkpoint = self._opened.get(note, key)  # (1)
+        if told.cosignatures and told.size == checkpoint.size:
+            note = note.with_signatures(*told.cosignatures)
+        return ShownHead(key, note, checkpoint)
 
     async def follow(self, link: PeerLink, head: ShownHead, *, from_own_node: bool, own_node_reachable: bool) -> bool:
         """Fetch what `head` covers. Returns whether nothing is left to fetch. Raises the peer's failure, and OutOfSpace
@@ -191,6 +199,18 @@ class LogMirror:
         if known or not await self._misbehaviour.contradicts(head.key, head.note):  # (2)
             await self._cosigner.collect(head.key, head.checkpoint, head.note)
         return True
+
+    async def collect(self, told: ToldLog) -> bool:
+        """Store cosignatures of a checkpoint that is stored here. Returns whether nothing is left to do: false until
+        the stored log has reached the checkpoint."""
+        key = VerifierKey.parse(told.log)
+        return await self._cosigner.collect_told(key, told.size, told.cosignatures)
+
+    async def cosign_due(self) -> None:
+        """Cosign every mirrored log that is due."""
+        for log in await self._ledger.run(self._ledger.tables.logs.all):
+            if not log.own and self.is_mirrored(log.vkey):
+                await self._cosigner.cosign_if_due(VerifierKey.parse(log.vkey))
 
     def _leave_to_own_node(self, head: ShownHead, from_own_node: bool, own_node_reachable: bool) -> bool:
         now = asyncio.get_running_loop().time()

@@ -1,15 +1,15 @@
-"""One loop for each peer: asks for its log heads, mirrors the logs, and fetches misbehaviour proofs and the charter.
+"""Two loops for each peer: one reads its news, the other processes them: mirrors the logs, and fetches misbehaviour
+proofs and the charter.
 
-Each peer has a loop of its own, so that a slow or dishonest peer does not delay the others. A round is skipped if
-neither the peer's heads nor the ledger have changed. `PeerDiscovery` reads node records and addresses from the logs.
+Each peer has loops of its own, so that a slow or dishonest peer does not delay the others. A round makes no call if the
+peer has told nothing new. `PeerDiscovery` reads node records and addresses from the logs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -21,47 +21,21 @@ from comity.ledger.proven import ProvenLine
 from comity.node.members import OUTSIDE_LOG, FoundRecord, Membership, Peer, PeerKey
 from comity.node.metrics import Metrics
 from comity.node.own_log import newest_addresses
+from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.link import PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, OwnLogRecovery, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
+from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import ROOTS
 from comity.wire.client import NodeClient
-from comity.wire.log import LogHead
-
-MAX_UNCHANGED_SECONDS: Final = 30.0
-"""Seconds after which unchanged heads are processed again: some work is due by the clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerRound:
-    """The heads that a peer showed in a round, and the ledger's version.
-
-    Attributes:
-        shown: digest of the heads, in their order.
-        since: POSIX seconds.
-    """
-
-    shown: Digest
-    version: int
-    since: float
-
-    @classmethod
-    def of(cls, heads: Iterable[LogHead], version: int, now: float) -> PeerRound:
-        parts = [part for head in heads for part in (head.origin.encode(), head.vkey.encode(), head.note)]
-        return cls(sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)), version, now)
-
-    def unchanged_since(self, before: PeerRound | None) -> bool:
-        """Whether neither heads nor ledger have changed since `before`, a round that left nothing to do."""
-        if before is None or not 0 <= self.since - before.since < MAX_UNCHANGED_SECONDS:
-            return False
-        return (self.shown, self.version) == (before.shown, before.version)
-
+from comity.wire.limits import ASKED_LOGS
 
 PAGE: Final = 32
 """Records read at a time: verifying each costs several signatures."""
@@ -132,12 +106,53 @@ def _newest_addresses(ledger: Ledger, record: NodeRecord) -> Addresses | None:
 
 
 ROUND_DEADLINE: Final = 1800.0
+READ_DEADLINE: Final = CALL_SECONDS + 300.0
+ROUND_PAUSE: Final = 0.05
+"""Seconds after a round before the next: what a peer tells in quick succession is processed together."""
+ASK_ROUNDS: Final = 12
+"""Rounds between two questions for missing cosignatures."""
+MAX_SKIP: Final = 15
+"""Questions left out at most while no peer has an answer."""
+MAX_COSIGN_SECONDS: Final = 30.0
+"""Seconds after which it is checked at the latest whether a cosignature is due by the clock."""
 CHARTER_RETRY_SECONDS: Final = 600.0
 """Seconds for which the charter is not fetched from a peer that sent an invalid one: a certificate is large."""
 START_RETRY_SECONDS: Final = 0.25
 """Seconds between tries while the node waits for first answers."""
 
 _log: Final = structlog.get_logger("comity.node")
+
+
+class MissingCosignatures:
+    """Asks peers for cosignatures that their signers have not told this node: a signer may be unreachable from here.
+    Asks one peer at a time, in turn, and less often while nothing comes of it."""
+
+    def __init__(self, ledger: AsyncLedger, cosigner: CheckpointCosigner, links: Mapping[PeerKey, PeerLink]) -> None:
+        self._ledger = ledger
+        self._cosigner = cosigner
+        self._links = links
+        self._lacked: Mapping[str, int] = {}
+        """Logs that lacked cosignatures at the last step, with the size of their checkpoint."""
+        self._turn = 0
+        self._skip = self._skipped = 0
+        """Steps to skip before the next question, and those that were skipped."""
+
+    async def step(self) -> None:
+        """Ask a peer for what has been missing since the last step. Raises the errors of the call."""
+        lacking = await self._ledger.run(self._cosigner.lacking)
+        asked = [item for item in lacking if self._lacked.get(item.log) == item.size]
+        self._lacked = {item.log: item.size for item in lacking}
+        able = [link for link in self._links.values() if link.state.reachable and link.news.misbehaviour is not None]
+        self._skipped += 1
+        if not asked or not able or self._skipped <= self._skip:
+            return
+        self._turn, self._skipped = self._turn + 1, 0
+        first = (self._turn * ASKED_LOGS) % len(asked)
+        told = await able[self._turn % len(able)].client.cosignatures((asked[first:] + asked[:first])[:ASKED_LOGS])
+        for item in told:
+            if self._lacked.get(item.log) == item.size:
+                await self._cosigner.collect_told(VerifierKey.parse(item.log), item.size, item.cosignatures)
+        self._skip = 0 if told else min(2 * self._skip + 1, MAX_SKIP)
 
 
 class Peers:
@@ -157,6 +172,8 @@ class Peers:
         misbehaviour: MisbehaviourProofs,
         recovery: OwnLogRecovery,
         sync_charter: Callable[[Peer, NodeClient], Awaitable[None]],
+        is_charter_due: Callable[[Peer, Digest | None], bool],
+        cosigner: CheckpointCosigner,
     ) -> None:
         self._ledger = ledger
         self._membership = membership
@@ -170,14 +187,29 @@ class Peers:
         self._misbehaviour = misbehaviour
         self._recovery = recovery
         self._sync = sync_charter
+        self._is_charter_due = is_charter_due
         self._charter_retry_at: dict[PeerKey, float] = {}
-        self._finished_rounds: dict[PeerKey, PeerRound] = {}
+        key_ids = [key.key_id for key in cosigner.cosigners]
+        self._reader: NewsReader[PeerLink] = NewsReader(
+            HEARTBEAT_ROUNDS * interval, key_ids, mirror.is_mirrored, self._taken
+        )
         self._discovery = PeerDiscovery(ledger, membership)
         self.links: dict[PeerKey, PeerLink] = {}
+        self._missing = MissingCosignatures(ledger, cosigner, self.links)
 
     async def begin(self) -> None:
-        """Start a loop for every known peer; more start as logs name new nodes."""
+        """Start the loops for every known peer; more start as logs name new nodes."""
         await self.reread_all()
+        timing = LoopTiming(min(max(1.0, 2 * self._interval), MAX_COSIGN_SECONDS), ROUND_DEADLINE)
+        self._supervisor.loop("cosigner", self._mirror.cosign_due, timing)
+        asking = LoopTiming(ASK_ROUNDS * self._interval, ROUND_DEADLINE)
+        self._supervisor.loop("cosignatures", self._missing.step, asking)
+
+    def log_grew(self, log: str) -> None:
+        """A stored log has grown: process what peers told of it."""
+        for link in self.links.values():
+            if link.news.log_grew(log):
+                self._supervisor.wake(_round_name(link.peer_key))
 
     async def read_new(self) -> None:
         """New statements were proven: they may name new nodes or addresses."""
@@ -196,64 +228,105 @@ class Peers:
     def _start_loops(self, peers: Iterable[Peer]) -> None:
         interval = self._interval
         timing = LoopTiming(interval, ROUND_DEADLINE, max_delay=4 * interval)
-        for key in [peer.key for peer in peers if peer.key not in self.links]:
+        reading = LoopTiming(interval, READ_DEADLINE, max_delay=4 * interval)
+        new = [peer.key for peer in peers if peer.key not in self.links]
+        if new:
+            self._ask_again()
+        for key in new:
             link = self.links[key] = self._connect(key)
             _log.info("node known", node=link.name, member=link.peer.member.name)
-            self._supervisor.loop(f"peer {key}", partial(self._round_with_retry, link), timing)
+            self._supervisor.loop(_round_name(key), partial(self._round, link), timing)
+            self._supervisor.loop(_news_name(key), partial(self._read_with_retry, link), reading)
 
-    async def _round_with_retry(self, link: PeerLink) -> None:
-        """A round with one peer; retried at once while the node waits for first answers."""
+    def _ask_again(self) -> None:
+        """More logs are mirrored from now on: ask the known peers for everything."""
+        for key, link in self.links.items():
+            link.news.begin_again()
+            self._supervisor.wake(_news_name(key))
+
+    async def _read_with_retry(self, link: PeerLink) -> None:
+        """Read news of one peer; retried at once while the node waits for first answers."""
         while True:
+            link.begin()
             try:
-                await self._round(link)
+                await self._reader.step(link)
                 return
-            except ComityError:
+            except ComityError as error:
+                link.failed(error)
+                self._metrics.peer_up.labels(link.name).set(0)
+                self._start.attempted(link.peer_key, answered=False)
                 if self._start.settled:
                     raise
             await asyncio.sleep(START_RETRY_SECONDS)
 
-    async def _round(self, link: PeerLink) -> None:
-        link.begin()
-        try:
-            shown = await link.client.logs()
-        except ComityError as error:
-            link.failed(error)
-            self._metrics.peer_up.labels(link.name).set(0)
-            self._start.attempted(link.peer_key, answered=False)
-            raise
+    def _taken(self, link: PeerLink) -> None:
+        """A peer has answered: its news are in `link.news`."""
         link.seen()
         self._metrics.peer_up.labels(link.name).set(1)
-        round_state = PeerRound.of(shown, self._ledger.version, self._clock())
-        nothing_new = round_state.unchanged_since(self._finished_rounds.get(link.peer_key))
-        heads = [] if nothing_new else self._valid_heads(link, shown)
-        self._start.attempted(link.peer_key, answered=True)
-        await self._misbehaviour.fetch(link.client)
-        if nothing_new:
+        own = link.news.get(self._membership.seat.log)
+        if own is not None and (head := self._parse_head(link, own)) is not None:
+            self._recovery.add_head(link, head)
+        if link.news.answered:
+            self._start.attempted(link.peer_key, answered=True)
+        self._supervisor.wake(_round_name(link.peer_key))
+
+    async def _round(self, link: PeerLink) -> None:
+        """Process what a peer has told."""
+        if not link.news.answered or not link.state.reachable:
+            return
+        await self._fetch_misbehaviour(link)
+        link.state.last_error = ""
+        await self._process_told(link)
+        link.state.last_error = link.state.last_error or link.news.error
+        if link.news.settled and link.state.lag == 0:
             link.state.level_since = self._clock()
-        elif await self._follow_all(link, heads) and round_state.version == self._ledger.version:
-            self._finished_rounds[link.peer_key] = round_state
+            self._metrics.peer_lag.labels(link.name).set(0)
         await self._sync_charter(link)
+        await asyncio.sleep(ROUND_PAUSE)
 
-    def _valid_heads(self, link: PeerLink, shown: Iterable[LogHead]) -> list[ShownHead]:
-        """The valid heads, the peer's own log first. Heads of this node's own log are passed to the recovery."""
-        heads = [head for item in shown if (head := self._parse_head(link, item)) is not None]
-        for head in heads:
-            if head.log == self._membership.seat.log:
-                self._recovery.add_head(link, head)
-        return sorted(heads, key=lambda head: head.key != link.peer.record.log)
+    async def _fetch_misbehaviour(self, link: PeerLink) -> None:
+        """Fetch a peer's proofs if their number has changed, at most once in an interval."""
+        told, now = link.news.misbehaviour, asyncio.get_running_loop().time()
+        if (told is not None and told == link.news.fetched_misbehaviour) or now < link.news.fetch_at:
+            return
+        link.news.fetch_at = now + self._interval / 2
+        await self._misbehaviour.fetch(link.client)
+        link.news.fetched_misbehaviour = told
 
-    async def _follow_all(self, link: PeerLink, heads: Iterable[ShownHead]) -> bool:
-        """Returns whether nothing is left to do for any head."""
-        settled = self._start.settled
-        for head in heads:
-            settled = await self._follow(link, head) and settled
-        return settled and not link.state.last_error
+    async def _process_told(self, link: PeerLink) -> None:
+        """Process the logs that the peer has told, its own log first."""
+        clock = asyncio.get_running_loop().time
+        for told in link.news.due(clock(), str(link.peer.record.log)):
+            link.state.last_error = ""
+            if await self._process(link, told) and self._start.settled:
+                link.news.settle(told)
+            else:
+                link.news.postpone(told, clock() + self._interval, link.state.last_error)
+
+    async def _process(self, link: PeerLink, told: ToldLog) -> bool:
+        """Returns whether nothing is left to do."""
+        if not told.note:
+            return await self._collect(link, told)
+        head = self._parse_head(link, told)
+        if head is None:
+            return not link.state.last_error
+        return await self._follow(link, head) and not link.state.last_error
+
+    async def _collect(self, link: PeerLink, told: ToldLog) -> bool:
+        try:
+            return await self._mirror.collect(told)
+        except ComityError as error:
+            link.state.last_error = f"{told.log.partition('+')[0]}: {error}"
+            return False
 
     async def _sync_charter(self, link: PeerLink) -> None:
         """Fetch charter data last, so that a failure does not affect the mirroring of logs (I3)."""
-        now = asyncio.get_running_loop().time()
+        now, told = asyncio.get_running_loop().time(), link.news.charter
         if now < self._charter_retry_at.get(link.peer_key, 0.0):
             return
+        if link.news.misbehaviour is not None and not self._is_charter_due(link.peer, told):
+            return
+        self._charter_retry_at[link.peer_key] = now + self._interval / 2
         try:
             await self._sync(link.peer, link.client)
         except ComityError as error:
@@ -297,11 +370,20 @@ class Peers:
             state.level_since = now
         self._metrics.peer_lag.labels(link.name).set(now - state.level_since)
 
-    def _parse_head(self, link: PeerLink, shown: LogHead) -> ShownHead | None:
+    def _parse_head(self, link: PeerLink, told: ToldLog) -> ShownHead | None:
         try:
-            return self._mirror.parse_head(shown)
+            return self._mirror.parse_head(told)
         except ComityError as error:
-            link.state.last_error = f"{shown.origin}: {error}"
+            origin = told.log.partition("+")[0]
+            link.state.last_error = f"{origin}: {error}"
             self._metrics.verify_failures.labels("head").inc()
-            _log.warning("head not signed by its log", peer=link.name, origin=shown.origin, why=str(error))
+            _log.warning("head not signed by its log", peer=link.name, origin=origin, why=str(error))
             return None
+
+
+def _round_name(key: PeerKey) -> str:
+    return f"logs of {key}"
+
+
+def _news_name(key: PeerKey) -> str:
+    return f"peer {key}"

@@ -88,6 +88,8 @@ class ReplicationTasks:
             self.misbehaviour,
             self.recovery,
             self.charter_follower.fetch_epochs if self.charter_follower else _no_charter,
+            self.charter_follower.is_behind if self.charter_follower else lambda peer, charter: False,
+            self.cosigner,
         )
         files = FileFetcher(ledger, store, pools, metrics, uploads, self.peers.links.values, side_objects)
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
@@ -142,6 +144,7 @@ class ReplicationTasks:
     async def advanced(self, log: str) -> None:
         """A log has grown."""
         self.intake.notify()
+        self.peers.log_grew(log)
 
     async def proven(self) -> None:
         """New statements were verified."""
