@@ -18,7 +18,7 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication import artifacts
-from comity.node.replication.artifacts import PAGE, Job, Replicas
+from comity.node.replication.artifacts import PAGE, CopyQueue, Job, Replicas
 from comity.node.replication.files import FileFetcher
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -39,6 +39,7 @@ class Bench:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ledger = Ledger.open(folder, lambda: 1_000)
         self.read = 0
+        self.metrics = Metrics()
         for log in (FLOODED, QUIET):
             self.ledger.logs.create(log.origin, log.vkey)
         seat = SimpleNamespace(log="")
@@ -47,7 +48,7 @@ class Bench:
             FolderStore(folder / "blobs"),
             Pools(),
             cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=seat)),
-            Metrics(),
+            self.metrics,
             cast(NodeSigner, None),
             Replication(mirror="all"),
             cast(OwnLog, None),
@@ -154,3 +155,41 @@ async def test_a_held_artifact_that_lost_a_file_is_lacking_and_not_held(
     await bench.replicas._work()
     assert (bench.replicas.held, bench.replicas.lacking) == (0, 1)
     assert len(bench.replicas.wanted()) == 1
+
+
+async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, most = 30, 8
+    monkeypatch.setattr(bench.replicas, "_copies", CopyQueue(most))
+    monkeypatch.setattr(artifacts, "REREAD_SECONDS", 0.0)
+    lines = [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(count)]
+    bench.prove(FLOODED, lines)
+    copied: list[str] = []
+
+    async def run(job: Job) -> None:
+        copied.append(job.copy.name)
+        bench.replicas._copies.done(job, 0.0)
+
+    monkeypatch.setattr(bench.replicas, "_run_job", run)
+    while len(copied) < count:
+        before = len(copied)
+        await bench.replicas._work()
+        assert len(copied) > before
+    assert len(set(copied)) == count
+    assert not bench.replicas.left_out
+    assert bench.read == sum(range(count, 0, -most)), "each time from the first that did not fit"
+
+
+async def test_a_full_queue_shows_in_its_use_and_in_a_metric(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.replicas, "_copies", CopyQueue(8))
+    lines = [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(6)]
+    bench.prove(FLOODED, lines)
+    await bench.replicas._scan()
+    use = bench.replicas.queue_use
+    assert (use.used, use.most, use.nearly_full, bench.replicas.left_out) == (6, 8, False, False)
+    bench.prove(QUIET, [FEW.publish(f"c/d{number}@v1", Release(b"few %d\n" % number)) for number in range(9)])
+    await bench.replicas._scan()
+    use = bench.replicas.queue_use
+    assert (use.member, use.used, use.nearly_full, bench.replicas.left_out) == (QUIET.vkey, 8, True, True)
+    assert bench.metrics.registry.get_sample_value("comity_replica_queue_share") == 1.0

@@ -31,6 +31,9 @@ class Metrics:
         self.verify_failures = self._counter("verify_failures", "Failed verifications", "reason")
         self.scrub_age = self._gauge("scrub_age_seconds", "Age of the last complete scrub of the store")
         self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not complete")
+        self.replica_queue = self._gauge(
+            "replica_queue_share", "Largest share that one member uses of its part of the copy queue"
+        )
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
         self.peer_lag = self._gauge("peer_log_lag_seconds", "Seconds since the peer's log is ahead of the copy", "peer")
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")

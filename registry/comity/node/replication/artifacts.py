@@ -166,6 +166,8 @@ COPY_SECONDS: Final = 60.0
 """Seconds of a copy's first turn."""
 MAX_DOUBLINGS: Final = 12
 MAX_QUEUED: Final = 16_384
+WARN_SHARE: Final = 0.8
+"""The share of a member's part of the queue from which operators are warned."""
 MAX_PATHS: Final = 16
 MAX_INDEXES: Final = 8
 """Piece indexes tried for one artifact."""
@@ -174,12 +176,14 @@ FIRST_REST_SECONDS: Final = 2.0
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """An artifact to copy. `indexes` are the piece indexes named for it: hints, tried in turn."""
+    """An artifact to copy. `indexes` are the piece indexes named for it: hints, tried in turn. `number` is that of the
+    proven statement for which it was queued."""
 
     artifact: Digest
     name: str
     manifest: SideObject
     source: object
+    number: int = 0
     indexes: dict[SideObject, None] = field(default_factory=dict)
     failures: int = 0
     turns: int = 0
@@ -203,11 +207,25 @@ class Job:
         return COPY_SECONDS * 2.0 ** min(self.copy.turns, MAX_DOUBLINGS)
 
 
+@dataclass(frozen=True, slots=True)
+class QueueUse:
+    """Artifacts of one member in the queue, and the most that fit. Further ones wait in the logs."""
+
+    member: object
+    used: int
+    most: int
+
+    @property
+    def nearly_full(self) -> bool:
+        return self.used >= WARN_SHARE * self.most
+
+
 class CopyQueue:
     """The wanted artifacts that are not complete.
 
     Attributes:
-        left_out: members with claims that did not fit into the queue: their logs are read again.
+        left_out: members with claims that did not fit into the queue, and the number of the first of these statements:
+            their logs are read again from there.
     """
 
     def __init__(self, max_queued: int = MAX_QUEUED) -> None:
@@ -217,7 +235,7 @@ class CopyQueue:
         self._count_by_source: Counter[object] = Counter()
         self._resting: list[tuple[float, Digest]] = []
         self._jobs: dict[Digest, Job] = {}
-        self.left_out: set[object] = set()
+        self.left_out: dict[object, int] = {}
 
     def __len__(self) -> int:
         return len(self._copies)
@@ -235,14 +253,23 @@ class CopyQueue:
     def waiting(self, source: object) -> int:
         return self._queue.waiting(source)
 
-    def add(self, artifact: Digest, name: str, manifest: SideObject, pieces: SideObject, path: Path) -> None:
-        """Queue an artifact claimed under `path`: the member whose log has the claim, and the publisher."""
+    @property
+    def fullest(self) -> QueueUse:
+        """The member that uses most of its part of the queue."""
+        member, used = max(self._count_by_source.items(), key=lambda item: item[1], default=(None, 0))
+        return QueueUse(member, used, self._max_queued)
+
+    def add(
+        self, artifact: Digest, name: str, manifest: SideObject, pieces: SideObject, path: Path, number: int = 0
+    ) -> None:
+        """Queue an artifact claimed under `path`: the member whose log has the claim, and the publisher. `number` is
+        that of the proven statement."""
         copy = self._copies.get(artifact)
         if copy is None:
             if self._count_by_source[path[0]] >= self._max_queued:
-                self.left_out.add(path[0])
+                self._leave_out(path[0], number)
                 return
-            copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0])
+            copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0], number)
             self._count_by_source[copy.source] += 1
         if len(copy.indexes) < MAX_INDEXES:
             copy.indexes.setdefault(pieces)
@@ -318,14 +345,18 @@ class CopyQueue:
         displaced = self._queue.put(path, copy.artifact)
         if displaced is None:
             return
-        self.left_out.add(path[0])
         path_displaced, artifact = displaced
-        if (displaced_copy := self._copies.get(artifact)) is None:
+        displaced_copy = self._copies.get(artifact)
+        self._leave_out(path[0], displaced_copy.number if displaced_copy else 0)
+        if displaced_copy is None:
             return
         displaced_copy.queued_under.discard(path_displaced)
         if not displaced_copy.queued_under and artifact not in self._jobs and not displaced_copy.resting_until:
             del self._copies[artifact]
             self._count_by_source[displaced_copy.source] -= 1
+
+    def _leave_out(self, member: object, number: int) -> None:
+        self.left_out[member] = min(self.left_out.get(member, number), number)
 
     def _may_start(self, path: Path) -> bool:
         return self._used(path) < (WORKERS_PER_MEMBER if len(path) == 1 else WORKERS_PER_PUBLISHER)
@@ -383,6 +414,7 @@ class Replicas:
         """Artifacts with a logged hold that were found complete. Replaced when a stored object was lost."""
         self._copies = CopyQueue()
         self._reread_at = 0.0
+        self._warned = False
         self._scan_lock = asyncio.Lock()
         self.holds: set[Digest] = set()
         self._damaged: set[Digest] = set()
@@ -435,13 +467,32 @@ class Replicas:
         why, code = (str(failure), failure.code) if failure else ("", "")
         return LackingArtifact(copy.artifact, copy.name, self._copies.state(copy), why, code, round(rest))
 
+    @property
+    def queue_use(self) -> QueueUse:
+        """The member with most artifacts in the queue. Those that do not fit wait in the logs: they are not counted as
+        wanted here until they are read."""
+        return self._copies.fullest
+
+    @property
+    def left_out(self) -> bool:
+        """Whether wanted artifacts wait in the logs, because the queue was full when they were read."""
+        return bool(self._copies.left_out)
+
+    def _measure(self) -> None:
+        use = self.queue_use
+        self._metrics.replica_short.set(len(self._copies))
+        self._metrics.replica_queue.set(use.used / use.most)
+        if use.nearly_full and not self._warned:
+            _log.warning("copies of one member fill its part of the queue", used=use.used, most=use.most)
+        self._warned = use.nearly_full
+
     async def _work(self) -> None:
         """Copy due artifacts, one after the other, until all publications are read and no artifact is due."""
         while True:
             behind = await self._scan()
             if (job := self._copies.next(self._now())) is not None:
                 await self._run_job(job)
-                self._metrics.replica_short.set(len(self._copies))
+                self._measure()
             elif not behind:
                 return
 
@@ -503,17 +554,20 @@ class Replicas:
                 whole = len(page) < PAGE
                 read[log] = max([last, *(line.number for line in page[-1:])]) if whole else page[-1].number
                 behind = behind or not whole
-            self._metrics.replica_short.set(len(self._copies))
+            self._measure()
             return behind or self._read is not read
 
     def _reread_left_out(self) -> None:
-        """Read all publications again for members whose claims did not fit, when their queue is empty."""
+        """Read publications again for members whose claims did not fit, when their queue is empty: from the first of
+        these claims on."""
         left_out, now = self._copies.left_out, self._now()
         free = {member for member in left_out if not self._copies.waiting(member)}
         if free and now >= self._reread_at:
             self._reread_at = now + REREAD_SECONDS
-            left_out -= free
-            self._read = {}
+            first = {member: left_out.pop(member) for member in free}
+            self._read = {
+                log: min(read, first.get(self._member_of(log), read + 1) - 1) for log, read in self._read.items()
+            }
 
     def _member_of(self, log: str) -> Digest | str:
         """The member whose log it is; the log itself if no member writes it."""
@@ -541,7 +595,9 @@ class Replicas:
             self._damaged.add(published.artifact)
             self._on_lost()
         path = self._member_of(line.vkey), published.by
-        self._copies.add(published.artifact, str(published.name), published.manifest, published.pieces, path)
+        self._copies.add(
+            published.artifact, str(published.name), published.manifest, published.pieces, path, line.number
+        )
 
     async def _copy(self, wanted: Copy) -> None:
         indexes = (*wanted.indexes, *await self._ledger.run(self._indexes_in_holds, wanted.artifact))
