@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.records import MAX_NAMES, MAX_SIZES
+from comity.ledger.records import MAX_SIZES, SHOWN_NAMES
+from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import (
@@ -147,12 +148,20 @@ def test_a_size_with_a_cosigner_of_its_own_stays(ledger: Ledger) -> None:
 
 
 def test_a_note_never_has_more_lines_than_others_read(ledger: Ledger) -> None:
-    crowd = [line(f"cosigner-{number}", key=key) for number in range(100) for key in range(4)]
+    crowd = [line(f"cosigner-{number}", key=key) for number in range(300) for key in range(4)]
     add(ledger, SIZES, *crowd)
     note = ledger.cosignatures.cosigned(LOG.origin)
-    assert len(names(note)) == MAX_NAMES
+    assert len(names(note)) == SHOWN_NAMES
     assert len(note.signatures) <= MAX_SIGNATURES
     assert SignedNote.parse(note.encode()) == note
+
+
+def test_every_member_of_the_largest_charter_can_cosign_a_log(ledger: Ledger) -> None:
+    for number in range(MAX_MEMBERS + 1):
+        stored = add(ledger, SIZES, line(f"cosigner-{number}", key=1), line(f"cosigner-{number}", key=2))
+        assert stored == (2 if number < MAX_MEMBERS else 0)
+    assert len(names(ledger.cosignatures.all(LOG.origin))) == MAX_MEMBERS
+    assert names(ledger.cosignatures.cosigned(LOG.origin)) < names(ledger.cosignatures.all(LOG.origin))
 
 
 def test_beyond_the_quota_the_least_cosigned_sizes_give_way_and_never_the_newest(ledger: Ledger) -> None:

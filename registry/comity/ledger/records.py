@@ -2,10 +2,10 @@
 
 Callers verify each record before they store it.
 
-- Cosignatures: at most MAX_SIZES sizes per log, and MAX_NAMES cosigners per size, so a note with all of them has at
-  most the 100 lines that other clients read. A size is deleted when a larger size has all its cosigner keys. Above
-  MAX_SIZES, the size with the fewest cosigners is deleted, the smallest first, never the largest size. Checkpoints are
-  never deleted.
+- Cosignatures: at most MAX_SIZES sizes per log, and MAX_NAMES cosigners per size: as many as a charter has members. A
+  note shows at most SHOWN_NAMES of them, so it has at most the 100 lines that other clients read. A size is deleted when
+  a larger size has all its cosigner keys. Above MAX_SIZES, the size with the fewest cosigners is deleted, the smallest
+  first, never the largest size. Checkpoints are never deleted.
 - Witnessed checkpoints: the newest submitted checkpoint of each log (origin and key), kept for ever. A witness must not
   go back behind it. For a log in this ledger the newest stored checkpoint counts too, if it is larger and consistent.
 - Misbehaviour proofs: kept for ever, and served to every caller, who verifies them again (`comity.trust.tlog.proof`).
@@ -33,13 +33,15 @@ from comity.ledger.database import Database, LogRow, all_logs, find_log
 from comity.ledger.tree import SignedHead, head_at, newest_head
 from comity.trust.artifact import parse_records
 from comity.trust.chained import CHAINED_LAYOUT
+from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 from comity.trust.tlog.proof import KINDS
 
-MAX_NAMES: Final = 48
+MAX_NAMES: Final = MAX_MEMBERS
+SHOWN_NAMES: Final = 48
 MAX_KEYS: Final = 2
 """Signatures of one cosigner over one size: Ed25519 and ML-DSA-44."""
 MAX_SIZES: Final = 64
@@ -89,13 +91,21 @@ class Cosignatures:
             return added
 
     def cosigned(self, name: str, size: int | None = None) -> SignedNote:
-        """Returns the checkpoint of `size`, by default the newest, with the log's signature and all cosignatures.
+        """Returns the checkpoint of `size`, by default the newest, with the log's signature and its cosignatures, by at
+        most SHOWN_NAMES cosigners.
 
         Raises NotFound(code="NO-CHECKPOINT").
         """
         with self._database.reading() as connection:
             log = find_log(connection, name)
             return _note(connection, log, _head(connection, log, size))
+
+    def all(self, name: str, size: int | None = None) -> SignedNote:
+        """As `cosigned`, with every stored cosignature: more than other clients read. Raises
+        NotFound(code="NO-CHECKPOINT")."""
+        with self._database.reading() as connection:
+            log = find_log(connection, name)
+            return _note(connection, log, _head(connection, log, size), shown=MAX_NAMES)
 
     def newest_heads(self, key_ids: Collection[bytes]) -> list[NewestHead]:
         """Returns the newest checkpoint of every log that has one, with the cosignatures by keys with these ids, all
@@ -108,7 +118,8 @@ class Cosignatures:
             ]
 
     def newest_by(self, name: str, cosigners: Iterable[VerifierKey]) -> SignedNote:
-        """Returns the largest checkpoint that one of `cosigners` signed, with all cosignatures.
+        """Returns the largest checkpoint that one of `cosigners` signed, with theirs and other cosignatures, by at most
+        SHOWN_NAMES cosigners.
 
         Raises NotFound(code="NO-CHECKPOINT").
         """
@@ -120,7 +131,7 @@ class Cosignatures:
             if size is None:
                 why = f"these cosigners signed no checkpoint of {log.origin}"
                 raise NotFound("no checkpoint", why=why, code="NO-CHECKPOINT")
-            return _note(connection, log, _head(connection, log, size))
+            return _note(connection, log, _head(connection, log, size), first={name for name, _ in keys})
 
     def best_note(self, name: str, index: int) -> SignedNote:
         """Returns the checkpoint with most cosigners that covers entry `index`; among equals, the largest.
@@ -157,13 +168,21 @@ def _most_cosigned(connection: Connection, log: LogRow, index: int) -> SignedHea
     return None if size is None else head_at(connection, log, size)
 
 
-def _note(connection: Connection, log: LogRow, head: SignedHead) -> SignedNote:
+def _note(
+    connection: Connection, log: LogRow, head: SignedHead, *, shown: int = SHOWN_NAMES, first: Collection[str] = ()
+) -> SignedNote:
+    """If there are more cosigners than `shown`, each log shows others of them, after `first`: their order depends on
+    the log."""
     made = select(_COSIGNATURE.name, _COSIGNATURE.key_id, _COSIGNATURE.signature).where(
         _COSIGNATURE.log_id == log.id, _COSIGNATURE.size == head.size
     )
     lines = [
         NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made)))
     ]  # the order must not depend on the database
+    names = sorted(
+        {line.name for line in lines}, key=lambda name: (name not in first, sha256(f"{log.vkey}\n{name}".encode()))
+    )[:shown]
+    lines = [line for line in lines if line.name in names]
     return SignedNote.parse(head.note).with_signatures(*lines)
 
 

@@ -275,7 +275,7 @@ class MirrorRoutes:
                 raise
         await self._on_advance(str(key))
         await self._cosigner.cosign_if_due(key)
-        cosigned = await self._ledger.run(self._ledger.tables.cosignatures.cosigned, str(key), target.size)
+        cosigned = await self._ledger.run(self._ledger.tables.cosignatures.all, str(key), target.size)
         cosigners = self._cosigner.cosigners
         lines = tuple(line for line in cosigned.signatures if any(line.by(own) for own in cosigners))
         if not lines:

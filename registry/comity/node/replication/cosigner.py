@@ -138,6 +138,8 @@ class CheckpointCosigner:
         self._misbehaviour = misbehaviour
         self._forgotten: dict[VerifierKey, _ForgottenCheckpoint] = {}
         self._checked = CheckedCosignatures()
+        self._signed: dict[str, tuple[Checkpoint, float]] = {}
+        """What this node signed last for each log, and when: the ledger stores a bounded number of cosigners."""
 
     async def collect(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Store a checkpoint that the stored log reaches, with its valid cosignatures."""
@@ -148,7 +150,7 @@ class CheckpointCosigner:
         """Store the valid ones of `lines`, cosignatures of the checkpoint of `size`. Returns whether nothing is left to
         do: false until the stored log has reached `size`. If no checkpoint of that size is stored, they are ignored."""
         try:
-            note = await self._ledger.run(self._ledger.tables.cosignatures.cosigned, str(log), size)
+            note = await self._ledger.run(self._ledger.tables.cosignatures.all, str(log), size)
         except NotFound:
             return await self._ledger.run(self._has_passed, log, size)
         await self._add(log, Checkpoint.parse(note.text), [line for line in lines if line not in note.signatures])
@@ -190,7 +192,7 @@ class CheckpointCosigner:
         """Sign if the newest checkpoint covers all stored entries and was not signed recently. Blocking."""
         ledger, name = self._ledger.tables, str(log)
         try:
-            note = ledger.cosignatures.cosigned(name)
+            note = ledger.cosignatures.all(name)
         except NotFound:
             return None
         checkpoint = Checkpoint.parse(note.text)
@@ -200,13 +202,17 @@ class CheckpointCosigner:
             return None
         if forgotten and (forgotten.size > state.size or ledger.history.root(name, forgotten.size) != forgotten.root):
             return None
-        if self._signed_lately(note):
+        if self._signed_lately(name, checkpoint, note):
             return None
         signed = self._keys.cosign(checkpoint, self._clock)
         ledger.cosignatures.add(name, checkpoint.size, checkpoint.root, signed)
+        self._signed[name] = checkpoint, self._clock()
         return checkpoint
 
-    def _signed_lately(self, note: SignedNote) -> bool:
+    def _signed_lately(self, log: str, checkpoint: Checkpoint, note: SignedNote) -> bool:
+        last, at = self._signed.get(log, (None, 0.0))
+        if last == checkpoint and 0 <= self._clock() - at < HEARTBEAT:
+            return True
         keys = self._keys.record.cosigners
         times = [int.from_bytes(line.signature[:8], "big") for key in keys for line in note.signatures if line.by(key)]
         return len(times) == len(keys) and min(times) > self._clock() - HEARTBEAT
@@ -214,7 +220,7 @@ class CheckpointCosigner:
     def _known_signatures(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> frozenset[NoteSignature]:
         """Store the checkpoint if it is new. Returns its known signatures. Blocking."""
         try:
-            kept = self._ledger.tables.cosignatures.cosigned(str(log), checkpoint.size)
+            kept = self._ledger.tables.cosignatures.all(str(log), checkpoint.size)
         except NotFound:
             self._ledger.tables.logs.set_note(str(log), note)
             return frozenset()

@@ -240,7 +240,7 @@ def _item(name: str, state: _LogState, since: int, added: Sequence[NoteSignature
 def _unknown_cosignatures(ledger: Ledger, known: KnownCosignatures) -> LogNews | None:
     """Blocking."""
     try:
-        note = ledger.cosignatures.cosigned(known.log, known.size)
+        note = ledger.cosignatures.all(known.log, known.size)
     except NotFound:
         return None
     origin = known.log.partition("+")[0]
