@@ -32,6 +32,7 @@ from comity.verifier import collect_evidence, load_policy, read_bounded
 from comity.wire.upstream import ImportOrder
 from comity_client import bom
 from comity_client.charter.proposals import GovernanceClient
+from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
 from comity_client.diff import ComparedArtifact, Differences, compare_sides, compared_folder, compared_resolution
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence import inspect
@@ -235,6 +236,15 @@ class Client:
             return await inspect.replicas(session, await self._user.resolve(session, reference, policy), policy)
 
         return self._user.run(work)
+
+    def copies(self, node: str = "", artifact: Digest | None = None) -> CopyList:
+        """Return what a node says about the copies of all artifacts, or of one: the named node, or the first that
+        answers. Raises NotFound, Unavailable."""
+        return self._user.run(lambda session: copies_of_federation(session, node, artifact))
+
+    def logged_audits(self, artifact: Digest) -> list[LoggedResult]:
+        """Return the newest logged audits of copies of an artifact, signed by nodes of the pinned federations."""
+        return self._user.run(lambda session: logged_results(session, artifact))
 
     def status(self, on_event: OnEvent = ignore_event, *, node: str = "") -> list[inspect.NodeState]:
         """Return the state of every known node, or of one. `on_event` gets logs that contradict an earlier checkpoint.

@@ -343,6 +343,14 @@ open_calls_per_second = 50.0
 upload_bytes = 4398046511104
 # Lines about compute offers that are read from one log; further lines are mirrored, but ignored.
 offer_lines_per_origin = 262144
+
+[audits]
+# Bytes that this node reads in a day to test copies of others, at its disk and at theirs; 0 for none.
+bytes_per_day = 34359738368
+# Pieces of one challenge.
+pieces = 10
+# Bytes that each member may make this node read in an hour.
+answer_bytes_per_hour = 536870912
 """
 
 

@@ -53,6 +53,12 @@ class Copy:
         data = self.files[blob][offset : offset + length]
         return [data[:3], data[3:]]
 
+    def bytes_of(self, numbers: PieceNumbers, number: int) -> Iterable[bytes]:
+        """The bytes of a piece, damaged or not."""
+        piece = numbers.find(number)
+        lengths = self.cut[piece.file.sha256]
+        return self.read(piece.file.sha256, sum(lengths[: piece.index]), lengths[piece.index])
+
 
 def records_of(data: bytes, lengths: Iterable[int]) -> list[PieceRecord]:
     found, at = [], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,7 +45,7 @@ from comity.trust.audit import (
     split_rows,
 )
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed
+from comity.trust.errors import Malformed, Untrusted
 from comity.trust.statement import Entry
 from support.audits import AUDITOR, OTHER, PIECES, PROVER, THIRD, Copy, artifact
 
@@ -129,22 +130,37 @@ def test_who_answers_from_a_copy_with_lost_pieces_fails_exactly_when_one_is_aske
     damaged = bytearray(copy.files[blob])
     for number in lost:
         damaged[8 * (number - 1)] ^= 1
-    damaged_copy = Copy({**copy.files, blob: bytes(damaged)}, copy.cut)
 
-    class Pretending(Copy):
+    class Damaged(Copy):
         def records(self, file: FileEntry, layout: PieceLayout) -> Sequence[PieceRecord]:
             return copy.records(file, layout)
 
-    prover = Pretending(damaged_copy.files, damaged_copy.cut)
+    damaged_copy = Damaged({**copy.files, blob: bytes(damaged)}, copy.cut)
+
+    def pretend(challenge: Challenge) -> tuple[bytes, list[tuple[bytes, ...]]]:
+        """Answer with the true records and paths, and hashes over what is left."""
+        nonce = draw_nonce(CHANCE)
+        read = [
+            replace(
+                piece,
+                digest=possession_hash(challenge, nonce, piece.number, damaged_copy.bytes_of(numbers, piece.number)),
+            )
+            for piece in read_pieces(challenge, nonce, numbers, copy)
+        ]
+        line = sign_answer(PROVER.record, challenge, nonce, 1, read, PROVER.online).line
+        return line, [piece.path for piece in read]
+
     outcomes = set()
     for _ in range(200):
         challenge = challenge_of(numbers)
         try:
-            check(challenge, numbers, copy, *answered(challenge, numbers, prover))
+            check(challenge, numbers, copy, *pretend(challenge))
             failed = False
         except AuditFailed as error:
             assert (error.reason, error.piece in lost) == ("digest", True)
             failed = True
+        with pytest.raises(Untrusted, match="damaged") if failed else contextlib.nullcontext():
+            read_pieces(challenge, draw_nonce(CHANCE), numbers, damaged_copy)  # an honest node signs no wrong answer
         assert failed == bool(lost.intersection(challenge.numbers))
         outcomes.add(failed)
     assert outcomes == {True, False}

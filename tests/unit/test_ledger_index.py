@@ -55,6 +55,21 @@ def believe(ledger: Ledger, log: str) -> None:
     ledger.intake.commit(stretch, IntakeResult(log, tuple(item for item in facts if item is not None)))
 
 
+def test_the_newest_statements_about_a_digest_come_from_each_log_in_turn(ledger: Ledger) -> None:
+    audits = [statement_line(at, predicate="audited", subject=MODEL) for at in range(10, 15)]
+    ledger.logs.append(OWN.origin, audits)
+    lines = [*FAR_LINES, statement_line(20, predicate="audited", subject=MODEL)]
+    ledger.logs.advance(FAR.origin, len(FAR_LINES), lines[-1:], FAR.note_over(lines))
+    believe(ledger, FAR.vkey)
+    found = ledger.proven.newest_about(MODEL, "audited", 4)
+    assert [(item.vkey == OWN.vkey, item.index) for item in found] == [(True, 8), (False, 3), (True, 7), (True, 6)]
+    assert ledger.proven.newest_about(MODEL, "audited", 100)[-1].index == 4
+    assert len(ledger.proven.newest_about(MODEL, "audited", 100)) == 6
+    assert ledger.proven.newest_about(sha256(b"another model"), "audited", 4) == []
+    held = {position.index for position in ledger.proven.positions_about(MODEL, 100).found}
+    assert held.isdisjoint({4, 5, 6, 7, 8})  # audits are no part of the claims about an artifact
+
+
 def places(found: list[IndexedEntry]) -> list[tuple[str, int]]:
     return [("own" if entry.origin == OWN.origin else "far", entry.index) for entry in found]
 

@@ -7,6 +7,7 @@ import re
 import pytest
 from comity.v1 import (
     artifact_pb2,
+    audit_pb2,
     blob_pb2,
     charter_pb2,
     log_pb2,
@@ -24,6 +25,7 @@ FILES = [
     module.DESCRIPTOR
     for module in (
         artifact_pb2,
+        audit_pb2,
         blob_pb2,
         charter_pb2,
         log_pb2,
@@ -40,7 +42,7 @@ CALLS: list[MethodDescriptor] = [
     method for file in FILES for service in file.services_by_name.values() for method in service.methods
 ]
 
-READS = {"Get", "List", "Read", "Resolve", "Search", "Stat"}
+READS = {"Audit", "Get", "List", "Read", "Resolve", "Search", "Stat"}
 APPENDS = {"Adopt", "Allocate", "Ask", "Check", "Decide", "Import", "Submit", "Upload"}
 FORBIDDEN = re.compile(
     "delete|remove|hide|overwrite|replace|purge|revoke|drop|truncate|reset|update|set_", re.IGNORECASE
@@ -70,6 +72,7 @@ def test_i7_no_request_has_a_field_that_asks_for_it(call: MethodDescriptor) -> N
 def test_the_contract_has_these_services_and_no_other() -> None:
     assert {call.containing_service.name for call in CALLS} == {
         "ArtifactService",
+        "AuditService",
         "BlobService",
         "CharterService",
         "LogService",
@@ -85,6 +88,7 @@ def test_the_contract_has_these_services_and_no_other() -> None:
 def test_only_asking_publishing_and_operating_append() -> None:
     appending = {call.full_name for call in CALLS if re.match("[A-Z][a-z]+", call.name)[0] in APPENDS}  # type: ignore[index]  # it matches
     assert appending == {
+        "comity.v1.AuditService.CheckCopies",
         "comity.v1.CharterService.Ask",
         "comity.v1.OfferService.Allocate",
         "comity.v1.OperatorService.Adopt",

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.database import Database, find_log
@@ -278,6 +278,22 @@ class ProvenTables:
         audits: their number grows with time, and no verdict needs them."""
         with self._database.reading() as connection:
             return _about(connection, digest, (*sorted(KNOWN_PREDICATES - {AUDITED}), OTHER), limit)
+
+    def newest_about(self, digest: Digest, kind: str, limit: int) -> list[ProvenLine]:
+        """Returns the newest statements of one kind about a digest: the last of each log, then the one before it, and
+        so on."""
+        _check(limit)
+        here = (_SUBJECT.digest == digest, _SUBJECT.kind == kind)
+        with self._database.reading() as connection:
+            last = select(_SUBJECT.log_id, func.max(_SUBJECT.turn)).where(*here).group_by(_SUBJECT.log_id)
+            turns = {log: turn for log, turn in connection.execute(last)}  # noqa: C416  # rows are no pairs for dict
+            wanted = [(turn - back, log) for log, turn in turns.items() for back in range(min(turn + 1, limit))]
+            wanted.sort(key=lambda place: (turns[place[1]] - place[0], place[1]))
+            found = []
+            for turn, log in wanted[:limit]:
+                place = select(_SUBJECT.index).where(*here, _SUBJECT.log_id == log, _SUBJECT.turn == turn)
+                found.append(ProvenPosition(log, connection.execute(place).scalar_one()))
+            return _lines_at(connection, found)
 
     def lines(self, positions: Sequence[ProvenPosition]) -> list[ProvenLine]:
         """Returns the lines at these positions, in this order."""

@@ -28,6 +28,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.admission import Admission
 from comity.node.charter.admission import CharterAdmission, JoinRequests
 from comity.node.config import NodeConfig
+from comity.node.copies.controller import CopiesController
 from comity.node.home import HomeFiles, OpenedHome, check_ports
 from comity.node.importing.importer import Importer
 from comity.node.importing.importer import remove_stale as remove_stale_imports
@@ -40,6 +41,7 @@ from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import Scrub
 from comity.node.services.artifact import ArtifactService
+from comity.node.services.audit import AuditService
 from comity.node.services.blob import BlobService
 from comity.node.services.charter import CharterService
 from comity.node.services.log import LogService
@@ -295,6 +297,8 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     replication = ReplicationTasks(home, uploads, supervisor)
     own_log, follower = replication.own_log, replication.charter_follower
     offers = OfferController(home, own_log, supervisor)
+    copies = await asyncio.to_thread(CopiesController, home, replication, supervisor)
+    ending.callback(copies.close)
     charter_admission = CharterAdmission(ledger, membership, follower)
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
@@ -324,6 +328,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         offers=OfferRpcService(ledger, offers),
         operating=OperatorService(submissions, status, governance),
         importing=importer,
+        audits=AuditService(ledger, membership, home.clock, copies.index, copies.responder, copies.auditor),
     )
     listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, services)
     ending.push_async_callback(listeners.close)
@@ -347,6 +352,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     news.begin(supervisor)
     await replication.begin()
     offers.begin()
+    copies.begin()
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
         ending.callback(MetricsListener(home.metrics, config.listen.metrics).close)
     log = membership.seat.record.log

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from comity.trust.audit import MAX_CHALLENGED
 from comity.trust.encoding import parse_digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
@@ -335,6 +336,17 @@ MAX_FILE: Final = 1024 * 1024
 PREFIX: Final = "COMITY_"
 
 
+class Audits(Section):
+    """Audits of copies. `bytes_per_day` is what this node reads to test copies of others, at its own disk and at
+    theirs; 0 for none. `pieces` is the number of pieces of one challenge. `answer_bytes_per_hour` is what each member
+    may make this node read.
+    """
+
+    bytes_per_day: Annotated[int, Field(ge=0)] = 32 * GIB
+    pieces: Annotated[int, Field(ge=1, le=MAX_CHALLENGED)] = 10
+    answer_bytes_per_hour: Annotated[int, Field(ge=0)] = GIB // 2
+
+
 class NodeConfig(Section):
     """A node's settings, made by `load`; every path is absolute."""
 
@@ -350,6 +362,7 @@ class NodeConfig(Section):
     upstream: ReadThrough = ReadThrough()
     tlog: Tlog = Tlog()
     limits: Limits = Limits()
+    audits: Audits = Audits()
 
     @model_validator(mode="after")
     def _distinct_listeners(self) -> Self:
@@ -418,6 +431,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "upstream": ReadThrough,
     "tlog": Tlog,
     "limits": Limits,
+    "audits": Audits,
 }
 
 

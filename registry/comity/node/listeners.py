@@ -24,6 +24,7 @@ from comity.node.reflection import add_reflection
 from comity.trust.errors import Malformed
 from comity.v1 import (
     artifact_pb2,
+    audit_pb2,
     blob_pb2,
     charter_pb2,
     log_pb2,
@@ -101,6 +102,7 @@ _READS: Final = tuple(
         (blob_pb2, "BlobService"),
         (charter_pb2, "CharterService"),
         (offer_pb2, "OfferService"),
+        (audit_pb2, "AuditService"),
     )
 )
 _PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name

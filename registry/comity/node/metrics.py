@@ -55,6 +55,10 @@ class Metrics:
         self.answers_limited = self._counter(
             "answers_limited", "Answers from which a limit left statements out", "call"
         )
+        self.audits = self._counter("audits", "Audits of copies of others, by result", "outcome")
+        self.audit_answers = self._counter(
+            "audit_answers", "Challenges of others, by how they were answered", "outcome"
+        )
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -26,10 +26,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import random
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -158,8 +157,16 @@ class Challenge:
             raise Malformed("challenge is malformed", why=f"a lease has at most {MAX_LEASE} seconds")
 
 
+class Chance(Protocol):
+    """A source of random numbers that nobody can predict: `random.SystemRandom`."""
+
+    def sample(self, population: Sequence[int], k: int) -> list[int]: ...
+
+    def getrandbits(self, k: int, /) -> int: ...
+
+
 def draw_challenge(
-    auditor: Digest, numbers: PieceNumbers, pieces: Digest, count: int, chance: random.Random, *, lease: int = 0
+    auditor: Digest, numbers: PieceNumbers, pieces: Digest, count: int, chance: Chance, *, lease: int = 0
 ) -> Challenge:
     """A challenge for `count` random pieces, or all if there are fewer. `chance` must be unpredictable: the system's.
 
@@ -169,7 +176,7 @@ def draw_challenge(
     return Challenge(auditor, numbers.artifact, pieces, draw_nonce(chance), drawn, lease)
 
 
-def draw_nonce(chance: random.Random) -> Digest:
+def draw_nonce(chance: Chance) -> Digest:
     return Digest(chance.getrandbits(256).to_bytes(32, "big").hex())
 
 
@@ -182,6 +189,16 @@ def possession_hash(challenge: Challenge, nonce: Digest, number: int, data: Iter
     for chunk in data:
         hasher.update(chunk)
     return Digest(hasher.hexdigest())
+
+
+class DamagedPiece(Untrusted):
+    """A piece of an own copy differs from its record. `blob` is the SHA-256 of its file."""
+
+    code = "PIECE"
+
+    def __init__(self, blob: Digest, why: str) -> None:
+        super().__init__("this copy is damaged", why=why)
+        self.blob = blob
 
 
 class PieceSource(Protocol):
@@ -205,7 +222,11 @@ class ReadPiece:
 
 
 def read_pieces(challenge: Challenge, nonce: Digest, numbers: PieceNumbers, source: PieceSource) -> list[ReadPiece]:
-    """Read the challenged pieces from a copy. Blocking. Raises Malformed, and NotFound if a part is missing."""
+    """Read the challenged pieces from a copy. Blocking.
+
+    Raises Malformed, NotFound if a part is missing, and DamagedPiece: an auditor must not
+    accuse others because of its own disk, and an honest prover signs no wrong answer.
+    """
     files: dict[tuple[Digest, Digest], tuple[Sequence[PieceRecord], MemoryTree, list[int]]] = {}
     found = []
     for number in challenge.numbers:
@@ -219,10 +240,20 @@ def read_pieces(challenge: Challenge, nonce: Digest, numbers: PieceNumbers, sour
             files[key] = records, MemoryTree(leaf_hash(record.encode()) for record in records), starts
         records, tree, starts = files[key]
         record = records[piece.index]
-        data = source.read(piece.file.sha256, starts[piece.index], record.length)
-        path = inclusion_proof(piece.index, tree.size, tree.node)
-        found.append(ReadPiece(number, record, path, possession_hash(challenge, nonce, number, data)))
+        hasher = hashlib.sha256()
+        data = _hashed(source.read(piece.file.sha256, starts[piece.index], record.length), hasher)
+        digest = possession_hash(challenge, nonce, number, data)
+        if hasher.digest() != record.sha256:
+            why = f"piece {piece.index} of {piece.file.path[:200]} differs from its record"
+            raise DamagedPiece(piece.file.sha256, why)
+        found.append(ReadPiece(number, record, inclusion_proof(piece.index, tree.size, tree.node), digest))
     return found
+
+
+def _hashed(chunks: Iterable[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
 
 
 @dataclass(frozen=True, slots=True)

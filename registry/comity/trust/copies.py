@@ -37,6 +37,7 @@ STALE: Final = "stale"
 DISPUTED: Final = "disputed"
 FAILED: Final = "failed"
 WITHDRAWN: Final = "withdrawn"
+STATES: Final = (TESTED, CLAIMED, STALE, DISPUTED, FAILED, WITHDRAWN)
 
 CLAIMANTS: Final = 2
 """Members whose failures count without proof."""

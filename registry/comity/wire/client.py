@@ -13,6 +13,7 @@ from typing import Self
 
 from comity.wire import limits
 from comity.wire.artifact import ArtifactCalls
+from comity.wire.audit import AuditCalls
 from comity.wire.blob import BlobCalls
 from comity.wire.calls import Calls
 from comity.wire.charter import CharterCalls
@@ -41,6 +42,11 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
     def offers(self) -> OfferCalls:
         """The calls of `OfferService`."""
         return OfferCalls(self._calls)
+
+    @cached_property
+    def audits(self) -> AuditCalls:
+        """The calls of `AuditService`."""
+        return AuditCalls(self._calls)
 
     @cached_property
     def upstream(self) -> UpstreamCalls:

@@ -128,6 +128,12 @@ STATUS_ITEMS: Final = 10_000
 # Artifacts that a status names as examples; the rest is counted.
 STATUS_EXAMPLES: Final = 64
 
+# Artifacts of one page, copies of one artifact, auditors of one copy, and logged audits of one answer.
+COPIES_PAGE: Final = 200
+COPIES: Final = 2_000
+AUDIT_RESULTS: Final = 64
+AUDIT_LINES: Final = 64
+
 # Concurrent calls on one connection; `server.Guard` also limits them per peer.
 STREAMS: Final = 128
 

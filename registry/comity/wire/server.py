@@ -33,6 +33,7 @@ from google.protobuf.message import DecodeError, Message
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.v1 import blob_pb2
 from comity.v1.artifact_pb2_grpc import add_ArtifactServiceServicer_to_server
+from comity.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from comity.v1.blob_pb2_grpc import add_BlobServiceServicer_to_server
 from comity.v1.charter_pb2_grpc import add_CharterServiceServicer_to_server
 from comity.v1.log_pb2_grpc import add_LogServiceServicer_to_server
@@ -45,6 +46,7 @@ from comity.v1.upstream_pb2_grpc import add_UpstreamServiceServicer_to_server
 from comity.wire import limits
 from comity.wire.access import CALL, CALLER, Access, Caller
 from comity.wire.artifact import ArtifactReads, ArtifactServicer
+from comity.wire.audit import AuditReads, AuditServicer
 from comity.wire.blob import BlobReads, BlobServicer
 from comity.wire.charter import CharterReads, CharterServicer
 from comity.wire.connections import shut_down
@@ -267,6 +269,7 @@ class Services:
     offers: OfferService | None = None
     importing: ImportService | None = None
     news: NewsReads | None = None
+    audits: AuditReads | None = None
 
 
 def make_server(
@@ -313,6 +316,8 @@ def make_server(
         add_CharterServiceServicer_to_server(CharterServicer(services.governance), server)
     if services.offers:
         add_OfferServiceServicer_to_server(OfferServicer(services.offers), server)
+    if services.audits:
+        add_AuditServiceServicer_to_server(AuditServicer(services.audits), server)
     if services.importing:
         add_UpstreamServiceServicer_to_server(UpstreamServicer(services.importing), server)
     return server

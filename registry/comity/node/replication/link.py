@@ -96,7 +96,13 @@ class PeerLink:
         if not endpoints:
             why = "neither the federation file nor its own log names an address"
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
-        endpoint = endpoints[self._endpoint_index % len(endpoints)]
+        return self._client(endpoints[self._endpoint_index % len(endpoints)])
+
+    def authenticated(self) -> tuple[NodeClient, ...]:
+        """Clients for the addresses at which the peer sees this node's certificate; the caller tries them in turn."""
+        return tuple(self._client(endpoint) for endpoint in self._endpoints() if endpoint.mutual)
+
+    def _client(self, endpoint: _Endpoint) -> NodeClient:
         if endpoint not in self._clients:
             identity = self._tls if endpoint.mutual else None
             client = NodeClient.connect(

@@ -1,0 +1,381 @@
+"""Challenges other nodes about their copies, and logs the results.
+
+Each node tests copies of the artifacts that it holds itself, so that it can compare; every such copy in turn, each time
+in another random order, as many as its budget of bytes a day allows. With N copies to test and a budget for B audits a
+day, each copy is tested by this node every N/B days, and by every other holder as well. The cost at each side is the
+bytes of the challenged pieces; one answer has a few kilobytes.
+
+A *failure* is logged at once, in full. What passed, and what gave no answer (*missed*), is logged once a day, when the
+day is over. No result changes what anybody keeps: it is a claim that readers weigh (`comity.trust.copies`). Nothing is
+logged if the own copy is the damaged one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from comity.ledger.intake import HOLD
+from comity.ledger.proven import ProvenLine
+from comity.node.config import Audits
+from comity.node.copies.index import CopiesIndex, CopyFact, CopyRow, HoldFact, OwnAudit, ResultFact, WithdrawalFact
+from comity.node.copies.pieces import OwnPieces
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership, Peer, PeerKey
+from comity.node.metrics import Metrics
+from comity.node.own_log import OwnLog
+from comity.node.replication.link import PeerLink
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.audit import (
+    AUDITED,
+    DAY,
+    NOT_HELD,
+    AuditFailed,
+    AuditFailure,
+    AuditRow,
+    AuditSummary,
+    Challenge,
+    DamagedPiece,
+    PieceNumbers,
+    answers_root,
+    check_answer,
+    check_failure,
+    draw_challenge,
+    is_evidence,
+    parse_audited,
+    read_pieces,
+    sign_failure,
+    sign_summary,
+    split_rows,
+)
+from comity.trust.copies import HOLD_WITHDRAWN, MISSED, PASSED, AuditResult, parse_hold_withdrawn
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.statements import NodeRecord, parse_hold
+from comity.wire.audit import AuditOrder, AuditReply
+
+PREDICATES: Final = (HOLD, HOLD_WITHDRAWN, AUDITED)
+PAGE: Final = 256
+"""Statements that are read in one step."""
+ANSWER_SECONDS: Final = 120.0
+"""Seconds that a node may take to read the pieces of one challenge."""
+CANDIDATES: Final = 64
+"""Copies that are looked at in one step for one that can be audited."""
+
+_log: Final = structlog.get_logger("comity.node.audits")
+
+
+class StatementReader:
+    """Reads holds, withdrawals and audits from proven statements into the index."""
+
+    def __init__(self, ledger: AsyncLedger, membership: Membership, index: CopiesIndex, own: OwnPieces) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._index = index
+        self._own = own
+
+    async def read(self) -> None:
+        """Read all new statements, in bounded steps."""
+        while await self._step():
+            pass
+
+    async def _step(self) -> bool:
+        """Returns whether more may follow."""
+        proven = self._ledger.tables.proven
+        last, position = await self._ledger.run(proven.last_number), self._index.position
+        if position > last:
+            await self._ledger.run(self._index.restart)  # the ledger is another one
+            position = 0
+        if position == last:
+            return False
+        lines = await self._ledger.run(proven.since, position, PREDICATES, PAGE)
+        whole = len(lines) < PAGE
+        facts = [fact for line in lines for fact in self._facts(line)]
+        checked = await self._ledger.run(self._check_failures, facts)
+        await self._ledger.run(self._index.add, checked, last if whole else lines[-1].number)
+        return not whole
+
+    def _facts(self, line: ProvenLine) -> list[tuple[CopyFact, AuditFailure | None]]:
+        statement = parse_entry(line.line).statement
+        assert statement.by is not None
+        if statement.predicate == AUDITED:
+            audited = parse_audited(statement)
+            auditor = self._membership.node(audited.by)
+            return self._results(audited, auditor.member) if auditor is not None else []
+        if statement.by not in self._membership.writers(line.vkey):
+            return []  # repeated in another log: it counts only where the node said it
+        if statement.predicate == HOLD_WITHDRAWN:
+            withdrawn = parse_hold_withdrawn(statement)
+            return [(WithdrawalFact(withdrawn.artifact, line.vkey, line.index, withdrawn.reason), None)]
+        hold, objects = parse_hold(statement), {item.digest: item for item in statement.objects}
+        manifest, pieces = objects[hold.artifact], objects[hold.pieces]
+        return [(HoldFact(hold.artifact, line.vkey, hold.by.id, line.index, manifest, pieces), None)]
+
+    def _results(
+        self, audited: AuditFailure | AuditSummary, auditor: Digest
+    ) -> list[tuple[CopyFact, AuditFailure | None]]:
+        """The results for the copies of other members."""
+        if isinstance(audited, AuditFailure):
+            result = AuditResult(auditor, audited.time // DAY, audited.reason, len(audited.challenge.numbers))
+            rows = [(audited.challenge.artifact, audited.prover, result)]
+            failure: AuditFailure | None = audited
+        else:
+            rows, failure = [], None
+            for row in audited.rows:
+                if row.passed:
+                    rows.append((row.artifact, row.prover, AuditResult(auditor, audited.day, PASSED, row.pieces)))
+                if row.missed:
+                    rows.append((row.artifact, row.prover, AuditResult(auditor, audited.day, MISSED)))
+        found: list[tuple[CopyFact, AuditFailure | None]] = []
+        for artifact, prover, result in rows:
+            record = self._membership.node(Author("node", prover))
+            if record is not None and record.member != auditor:
+                found.append((ResultFact(artifact, str(record.log), result), failure))
+        return found
+
+    def _check_failures(self, facts: list[tuple[CopyFact, AuditFailure | None]]) -> list[CopyFact]:
+        """Mark failures that this node can check with its own copy. Blocking."""
+        checked: list[CopyFact] = []
+        for fact, failure in facts:
+            if isinstance(fact, ResultFact) and failure is not None and self._is_proven(failure):
+                fact = replace(fact, result=replace(fact.result, proven=True))
+            checked.append(fact)
+        return checked
+
+    def _is_proven(self, failure: AuditFailure) -> bool:
+        record = self._membership.node(Author("node", failure.prover))
+        if record is None or not is_evidence(failure, record):
+            return False
+        artifact, pieces = failure.challenge.artifact, failure.challenge.pieces
+        row = next((row for row in self._index.copies(artifact) if row.pieces.digest == pieces), None)
+        if row is None:
+            return False
+        try:
+            numbers = self._own.numbers(row.manifest, row.pieces)
+            return check_failure(failure, record, numbers, self._own) is not None
+        except ComityError:
+            return False  # there is no copy here to compare with
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedCopy:
+    """The result of an audit: PASSED, MISSED, or the reason of a failure."""
+
+    peer: Peer
+    outcome: str
+    pieces: int = 0
+    why: str = ""
+
+
+class Auditor:
+    """Audits copies. Not thread-safe: call from the event loop.
+
+    Args:
+        links: the connections to peers.
+        on_damaged: called when the own copy was found to be damaged, after its file was quarantined.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        signer: NodeSigner,
+        metrics: Metrics,
+        clock: Clock,
+        settings: Audits,
+        index: CopiesIndex,
+        own_log: OwnLog,
+        links: Mapping[PeerKey, PeerLink],
+        pieces: OwnPieces,
+        on_damaged: Callable[[], None],
+    ) -> None:
+        self._pools = pools
+        self._membership = membership
+        self._signer = signer
+        self._metrics = metrics
+        self._clock = clock
+        self._settings = settings
+        self._index = index
+        self._ledger = ledger
+        self._own_log = own_log
+        self._links = links
+        self._on_damaged = on_damaged
+        self._pieces = pieces
+        self._reader = StatementReader(ledger, membership, index, self._pieces)
+        self._chance = random.SystemRandom()
+        self._left = 0.0
+        self._since: float | None = None
+        self._reading = asyncio.Lock()
+        self._auditing = asyncio.Lock()
+
+    async def step(self) -> None:
+        """Read what is new, log the summaries of days that are over, and audit one copy if the budget allows it."""
+        await self.read_new()
+        await self.log_days()
+        if self._refilled() > 0:
+            await self._audit_next()
+
+    async def read_new(self) -> None:
+        async with self._reading:
+            await self._reader.read()
+
+    async def check(self, artifact: Digest) -> AsyncGenerator[AuditedCopy, None]:
+        """Audit all copies of an artifact that other members claim, now, without a budget. Raises NotFound."""
+        await self.read_new()
+        rows = await self._ledger.run(self._index.copies, artifact)
+        own = self._membership.seat.log
+        if not any(row.log == own and not row.withdrawn for row in rows):
+            why = "it has no copy of its own to compare with"
+            raise NotFound("this node cannot audit the artifact", why=why, code="NOT-HELD")
+        for row in rows:
+            peer = self._peer(row.log)
+            if peer is not None and not row.withdrawn:
+                audited = await self.audit(row, peer)
+                if audited is not None:
+                    yield audited
+
+    async def audit(self, row: CopyRow, peer: Peer) -> AuditedCopy | None:
+        """Audit one copy and record the result; None if it cannot be audited from here."""
+        now = int(self._clock())
+        async with self._auditing:
+            await self._ledger.run(self._index.tried, row.artifact, row.log, now)
+            try:
+                numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
+                challenge = draw_challenge(
+                    self._signer.record.node.id, numbers, row.pieces.digest, self._settings.pieces, self._chance
+                )
+                self._left -= numbers.cost(challenge.numbers)
+                outcome, line, why, piece = await self._challenge(challenge, numbers, peer)
+            except ComityError as error:
+                await self._own_copy_failed(row, error)
+                return None
+        audited = AuditedCopy(peer, outcome, len(challenge.numbers) if outcome == PASSED else 0, why)
+        await self._record(audited, challenge, line, piece, now)
+        return audited
+
+    async def log_days(self) -> None:
+        """Log the results of the days that are over."""
+        today = int(self._clock()) // DAY
+        for day in await self._ledger.run(self._index.unlogged_days, today):
+            audits = await self._ledger.run(self._index.own_audits, day)
+            for rows in split_rows(_rows(audits)):
+                named = {(row.artifact, row.prover) for row in rows}
+                lines = [audit.line for audit in audits if audit.passed and (audit.artifact, audit.node) in named]
+                summary = AuditSummary(self._signer.record.node, day, tuple(rows), answers_root(lines), len(lines))
+                entry = await self._pools.files(sign_summary, self._signer.record, summary, self._signer.online)
+                await self._own_log.append(entry.line)  # the same statement again after a crash: logged once
+            await self._ledger.run(self._index.logged, day, today)
+
+    async def _audit_next(self) -> None:
+        """Audit the copy that this node did not try for the longest time, if one can be audited now."""
+        for row in await self._ledger.run(self._index.next_copies, CANDIDATES):
+            peer = self._peer(row.log)
+            if peer is None:
+                await self._ledger.run(self._index.tried, row.artifact, row.log, int(self._clock()))
+                continue
+            if await self.audit(row, peer) is not None:
+                return
+
+    async def _challenge(
+        self, challenge: Challenge, numbers: PieceNumbers, peer: Peer
+    ) -> tuple[str, bytes, str, int | None]:
+        """The outcome, the answer, the reason in words, and the first wrong piece. Raises if the own copy is bad."""
+
+        def expected(number: int, nonce: Digest) -> Digest:
+            (read,) = read_pieces(replace(challenge, numbers=(number,)), nonce, numbers, self._pieces)
+            return read.digest
+
+        line = b""
+        try:
+            reply = await self._ask(challenge, peer)
+            line = reply.line
+        except NotFound as error:
+            return (NOT_HELD if error.code == "NOT-HELD" else MISSED), b"", str(error), None
+        except ComityError as error:
+            return MISSED, b"", str(error), None
+        try:
+            await self._pools.hashing(check_answer, challenge, numbers, peer.record, line, reply.paths, expected)
+        except AuditFailed as error:
+            return error.reason, line, error.why, error.piece
+        return PASSED, line, "", None
+
+    async def _ask(self, challenge: Challenge, peer: Peer) -> AuditReply:
+        """Send a challenge to the first address that answers. Raises what the last one raised."""
+        order = AuditOrder(challenge.artifact, challenge.pieces, challenge.nonce, challenge.numbers, challenge.lease)
+        link = self._links.get(peer.key)
+        failure = Unavailable(f"no address of {peer.name}", why="none is known", code="NO-ADDRESS")
+        for client in link.authenticated() if link else ():
+            try:
+                return await client.with_timeout(ANSWER_SECONDS).audits.audit(order)
+            except Unavailable as error:
+                if isinstance(error, NotFound):
+                    raise
+                failure = error
+        raise failure
+
+    async def _record(
+        self, audited: AuditedCopy, challenge: Challenge, line: bytes, piece: int | None, now: int
+    ) -> None:
+        record, outcome = audited.peer.record, audited.outcome
+        self._metrics.audits.labels("failed" if outcome not in (PASSED, MISSED) else outcome).inc()
+        result = AuditResult(self._signer.record.member, now // DAY, outcome, audited.pieces)
+        if outcome in (PASSED, MISSED):
+            passed = outcome == PASSED
+            own = OwnAudit(now // DAY, challenge.artifact, record.node.id, passed, audited.pieces, line)
+            await self._ledger.run(self._index.add_own, own)
+        else:
+            entry, evidence = await self._pools.files(self._failure, record, challenge, outcome, line, piece, now)
+            result = replace(result, proven=evidence)
+            await self._own_log.append(entry.line)
+            _log.warning("audit failed", node=record.name, artifact=challenge.artifact, reason=outcome, why=audited.why)
+        fact = ResultFact(challenge.artifact, str(record.log), result)
+        await self._ledger.run(self._index.add, [fact])
+
+    def _failure(
+        self, prover: NodeRecord, challenge: Challenge, reason: str, line: bytes, piece: int | None, now: int
+    ) -> tuple[Entry, bool]:
+        """The statement of a failure, and whether it has an answer that the prover signed. Blocking."""
+        claimed = AuditFailure(self._signer.record.node, prover.node.id, challenge, now, reason)
+        evident = replace(claimed, answer=line, piece=piece)
+        failure = evident if is_evidence(evident, prover) else claimed
+        return sign_failure(self._signer.record, failure, self._signer.online), failure is evident
+
+    async def _own_copy_failed(self, row: CopyRow, error: ComityError) -> None:
+        if isinstance(error, DamagedPiece):
+            await self._pools.files(self._pieces.quarantine, error)
+            self._on_damaged()
+        _log.info("copy cannot be audited from here", artifact=row.artifact, why=str(error))
+
+    def _peer(self, log: str) -> Peer | None:
+        """The node of another member that writes a log."""
+        own = self._membership.seat.inception.id
+        found = (peer for peer in self._membership.peers if str(peer.record.log) == log and peer.member.id != own)
+        return next(found, None)
+
+    def _refilled(self) -> float:
+        """Bytes that may be read now. An hour's share can be saved up."""
+        per_day, now = self._settings.bytes_per_day, self._clock()
+        if self._since is None:
+            self._left = float(per_day) / 24
+        else:
+            self._left = min(per_day / 24, self._left + max(0.0, now - self._since) * per_day / DAY)
+        self._since = now
+        return self._left
+
+
+def _rows(audits: list[OwnAudit]) -> list[AuditRow]:
+    rows: dict[tuple[Digest, Digest], AuditRow] = {}
+    for audit in audits:
+        key = audit.artifact, audit.node
+        known = rows.get(key, AuditRow(*key, 0, 0, 0))
+        rows[key] = AuditRow(
+            *key, known.passed + audit.passed, known.pieces + audit.pieces, known.missed + (not audit.passed)
+        )
+    return list(rows.values())

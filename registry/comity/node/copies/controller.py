@@ -1,0 +1,65 @@
+"""The parts for copies and audits at this node, and the loop that keeps them up to date."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final
+
+from comity.node.copies.auditor import Auditor
+from comity.node.copies.index import CopiesIndex
+from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.responder import AuditResponder
+from comity.node.home import OpenedHome
+from comity.node.replication.setup import ReplicationTasks
+from comity.node.supervisor import LoopTiming, Supervisor
+
+AUDITS: Final = "audits"
+STEP_DEADLINE: Final = 1800.0
+INDEX_FILE: Final = "copies.sqlite"
+"""The index of copies, beside the ledger."""
+
+
+class CopiesController:
+    """Opens the index when it is made (blocking); `close` closes it, after the loops have ended."""
+
+    def __init__(self, home: OpenedHome, replication: ReplicationTasks, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._interval = home.config.replication.interval_seconds
+        settings = home.config.audits
+        chance = random.SystemRandom()
+        file = home.config.storage.ledger.with_name(INDEX_FILE)
+        self.index = CopiesIndex(file, home.membership.seat.log, lambda: chance.getrandbits(62))
+        pieces = OwnPieces(home.ledger.tables, home.store)
+        self.responder = AuditResponder(
+            home.ledger,
+            home.pools,
+            home.membership,
+            home.keys.signer,
+            home.metrics,
+            home.clock,
+            time.monotonic,
+            settings.answer_bytes_per_hour,
+            pieces,
+            replication.blob_lost,
+        )
+        self.auditor = Auditor(
+            home.ledger,
+            home.pools,
+            home.membership,
+            home.keys.signer,
+            home.metrics,
+            home.clock,
+            settings,
+            self.index,
+            replication.own_log,
+            replication.peers.links,
+            pieces,
+            replication.blob_lost,
+        )
+
+    def begin(self) -> None:
+        self._supervisor.loop(AUDITS, self.auditor.step, LoopTiming(max(1.0, self._interval), STEP_DEADLINE))
+
+    def close(self) -> None:
+        self.index.close()

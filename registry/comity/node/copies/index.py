@@ -1,0 +1,339 @@
+"""An index of what the logs say about copies: holds, withdrawals, and results of audits.
+
+It is derived from the proven statements of the ledger, and costs what is new: the number of the last statement that was
+read is kept with it. It is a SQLite file of its own beside the ledger; without it, or if the ledger is older than it,
+the index is made again. It also keeps what only this node knows: when it last tried each copy, and the answers of the
+last 90 days.
+
+    grows with                    bound          charged to             at the bound
+    holds, withdrawals            the log quota  the log                its log is not read on
+    results of an auditor         MAX_RESULTS    the auditor's member   results about further copies are not indexed
+    own audits                    KEPT_DAYS      this node's budget     removed
+
+A result is indexed only about a copy that is claimed, once for each auditor's member.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.content.durable import disk_errors
+from comity.trust.copies import MISSED, AuditResult
+from comity.trust.encoding import Digest
+from comity.trust.errors import Unavailable
+from comity.trust.statement import SideObject
+
+MAX_RESULTS: Final = 200_000
+KEPT_DAYS: Final = 90
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, vkey TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS copy (
+    artifact BLOB NOT NULL, log INTEGER NOT NULL, node BLOB NOT NULL, held INTEGER NOT NULL,
+    manifest BLOB NOT NULL, manifest_size INTEGER NOT NULL, pieces BLOB NOT NULL, pieces_size INTEGER NOT NULL,
+    withdrawn INTEGER NOT NULL, reason TEXT NOT NULL,
+    here INTEGER NOT NULL, tried INTEGER NOT NULL, draw INTEGER NOT NULL,
+    PRIMARY KEY (artifact, log)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS copy_next ON copy (tried, draw) WHERE here = 1 AND withdrawn < held;
+CREATE TABLE IF NOT EXISTS result (
+    artifact BLOB NOT NULL, log INTEGER NOT NULL, auditor BLOB NOT NULL, missed INTEGER NOT NULL,
+    day INTEGER NOT NULL, outcome TEXT NOT NULL, pieces INTEGER NOT NULL, proven INTEGER NOT NULL,
+    PRIMARY KEY (artifact, log, auditor, missed)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS result_day ON result (day);
+CREATE TABLE IF NOT EXISTS own_audit (
+    id INTEGER PRIMARY KEY, day INTEGER NOT NULL, artifact BLOB NOT NULL, node BLOB NOT NULL,
+    passed INTEGER NOT NULL, pieces INTEGER NOT NULL, line BLOB NOT NULL, logged INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS own_audit_day ON own_audit (logged, day);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldFact:
+    """A `hold` at `index` of `log` (a verifier key), by the node `node`."""
+
+    artifact: Digest
+    log: str
+    node: Digest
+    index: int
+    manifest: SideObject
+    pieces: SideObject
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalFact:
+    artifact: Digest
+    log: str
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFact:
+    """The result of an audit of the copy that `log` claims."""
+
+    artifact: Digest
+    log: str
+    result: AuditResult
+
+
+CopyFact = HoldFact | WithdrawalFact | ResultFact
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    """The copy of an artifact that a log claims. `withdrawn` is the reason, if the claim was withdrawn later."""
+
+    artifact: Digest
+    log: str
+    node: Digest
+    manifest: SideObject
+    pieces: SideObject
+    withdrawn: str
+    results: tuple[AuditResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAudit:
+    """An audit by this node: the signed answer if it passed, otherwise an empty line."""
+
+    day: int
+    artifact: Digest
+    node: Digest
+    passed: bool
+    pieces: int
+    line: bytes = b""
+    id: int = 0
+
+
+DrawNumber = Callable[[], int]
+
+
+class CopiesIndex:
+    """Blocking; thread-safe.
+
+    Args:
+        file: the database, created if it is missing.
+        own_log: the verifier key of the log of this node.
+        draw: returns a random number below 2**62.
+    """
+
+    def __init__(self, file: Path, own_log: str, draw: DrawNumber) -> None:
+        """Raises Unavailable, OutOfSpace."""
+        self._own_log = own_log
+        self._draw = draw
+        self._lock = threading.Lock()
+        with disk_errors("the index of copies was not opened"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._database = _open(file)
+            except sqlite3.DatabaseError:
+                file.unlink(missing_ok=True)  # it is derived: make it again
+                self._database = _open(file)
+        self._logs: dict[str, int] = dict(self._database.execute("SELECT vkey, id FROM log"))
+        self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
+        self._result_counts = self._count_results()
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @property
+    def position(self) -> int:
+        """The number of the last proven statement that was read."""
+        with self._lock:
+            row = self._database.execute("SELECT number FROM position").fetchone()
+        return int(row[0]) if row else 0
+
+    def restart(self) -> None:
+        """Forget what was read from the logs. What only this node knows stays."""
+        with self._writing() as database:
+            for table in ("position", "copy", "result"):
+                database.execute(f"DELETE FROM {table}")
+            self._result_counts = Counter()
+
+    def add(self, facts: Iterable[CopyFact], position: int | None = None) -> None:
+        """Add facts, and move the position, in one transaction."""
+        with self._writing() as database:
+            for fact in facts:
+                if isinstance(fact, HoldFact):
+                    self._add_hold(database, fact)
+                elif isinstance(fact, WithdrawalFact):
+                    self._add_withdrawal(database, fact)
+                else:
+                    self._add_result(database, fact)
+            if position is not None:
+                database.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
+
+    def copies(self, artifact: Digest) -> list[CopyRow]:
+        """All copies of an artifact that logs claim or claimed."""
+        with self._lock:
+            return list(self._rows("WHERE artifact = ?", (_blob(artifact),)))
+
+    def page(self, after: Digest | None, limit: int) -> list[list[CopyRow]]:
+        """The copies of the next `limit` artifacts after `after`, in the order of artifacts."""
+        start = _blob(after) if after else b""
+        with self._lock:
+            wanted = "SELECT DISTINCT artifact FROM copy WHERE artifact > ? ORDER BY artifact LIMIT ?"
+            artifacts = [row[0] for row in self._database.execute(wanted, (start, limit))]
+            return [list(self._rows("WHERE artifact = ?", (artifact,))) for artifact in artifacts]
+
+    def next_copies(self, limit: int) -> list[CopyRow]:
+        """Claimed copies of artifacts that this node has too, those first that it did not try for the longest time; in
+        random order among those."""
+        with self._lock:
+            return list(
+                self._rows("WHERE here = 1 AND withdrawn < held ORDER BY tried, draw LIMIT ?", (limit,), results=False)
+            )
+
+    def tried(self, artifact: Digest, log: str, at: int) -> None:
+        """This node audited the copy at `at`, or could not. Every copy is tried again before this one is."""
+        with self._writing() as database:
+            values = (at, self._draw(), _blob(artifact), self._log_id(database, log))
+            database.execute("UPDATE copy SET tried = ?, draw = ? WHERE artifact = ? AND log = ?", values)
+
+    def add_own(self, audit: OwnAudit) -> None:
+        with self._writing() as database:
+            values = (audit.day, _blob(audit.artifact), _blob(audit.node), audit.passed, audit.pieces, audit.line)
+            database.execute(
+                "INSERT INTO own_audit (day, artifact, node, passed, pieces, line, logged) VALUES (?,?,?,?,?,?,0)",
+                values,
+            )
+
+    def unlogged_days(self, today: int) -> list[int]:
+        with self._lock:
+            wanted = "SELECT DISTINCT day FROM own_audit WHERE logged = 0 AND day < ? ORDER BY day"
+            return [row[0] for row in self._database.execute(wanted, (today,))]
+
+    def own_audits(self, day: int) -> list[OwnAudit]:
+        """The audits of a day that are not logged, by artifact and node."""
+        with self._lock:
+            wanted = (
+                "SELECT day, artifact, node, passed, pieces, line, id FROM own_audit WHERE logged = 0 AND day = ?"
+                " ORDER BY artifact, node, id"
+            )
+            return [
+                OwnAudit(day, _digest(artifact), _digest(node), bool(passed), pieces, line, id_)
+                for day, artifact, node, passed, pieces, line, id_ in self._database.execute(wanted, (day,))
+            ]
+
+    def logged(self, day: int, today: int) -> None:
+        """The summaries of a day are in the log. Also removes what is too old."""
+        with self._writing() as database:
+            database.execute("UPDATE own_audit SET logged = 1 WHERE day = ?", (day,))
+            database.execute("DELETE FROM own_audit WHERE logged = 1 AND day < ?", (today - KEPT_DAYS,))
+            database.execute("DELETE FROM result WHERE day < ?", (today - KEPT_DAYS,))
+            self._result_counts = self._count_results()
+
+    def _add_hold(self, database: sqlite3.Connection, fact: HoldFact) -> None:
+        log, own = self._log_id(database, fact.log), fact.log == self._own_log
+        artifact = _blob(fact.artifact)
+        here = not own and self._held_here(database, artifact)
+        documents = (_blob(fact.manifest.digest), fact.manifest.size, _blob(fact.pieces.digest), fact.pieces.size)
+        database.execute(
+            "INSERT INTO copy VALUES (?,?,?,?,?,?,?,?,-1,'',?,0,?) ON CONFLICT (artifact, log) DO UPDATE SET"
+            " node = excluded.node, held = excluded.held, manifest = excluded.manifest,"
+            " manifest_size = excluded.manifest_size, pieces = excluded.pieces, pieces_size = excluded.pieces_size"
+            " WHERE excluded.held > held",
+            (artifact, log, _blob(fact.node), fact.index, *documents, here, self._draw()),
+        )
+        if own:
+            self._update_here(database, artifact)
+
+    def _add_withdrawal(self, database: sqlite3.Connection, fact: WithdrawalFact) -> None:
+        artifact, log = _blob(fact.artifact), self._log_id(database, fact.log)
+        database.execute(
+            "UPDATE copy SET withdrawn = ?, reason = ? WHERE artifact = ? AND log = ? AND withdrawn < ?",
+            (fact.index, fact.reason, artifact, log, fact.index),
+        )
+        if fact.log == self._own_log:
+            self._update_here(database, artifact)
+
+    def _add_result(self, database: sqlite3.Connection, fact: ResultFact) -> None:
+        artifact, log, result = _blob(fact.artifact), self._log_id(database, fact.log), fact.result
+        auditor, missed = _blob(result.auditor), result.outcome == MISSED
+        key = (artifact, log, auditor, missed)
+        if database.execute("SELECT 1 FROM copy WHERE artifact = ? AND log = ?", key[:2]).fetchone() is None:
+            return
+        known = database.execute(
+            "SELECT day, outcome FROM result WHERE artifact = ? AND log = ? AND auditor = ? AND missed = ?", key
+        ).fetchone()
+        if known is None:
+            if self._result_counts[auditor] >= MAX_RESULTS:
+                return
+            self._result_counts[auditor] += 1
+        elif known[0] > result.day or (known[0] == result.day and not result.failed):
+            return
+        values = (*key, result.day, result.outcome, result.pieces, result.proven)
+        database.execute("INSERT OR REPLACE INTO result VALUES (?,?,?,?,?,?,?,?)", values)
+
+    def _update_here(self, database: sqlite3.Connection, artifact: bytes) -> None:
+        here = self._held_here(database, artifact)
+        own = self._log_id(database, self._own_log)
+        database.execute("UPDATE copy SET here = ? WHERE artifact = ? AND log <> ?", (here, artifact, own))
+
+    def _held_here(self, database: sqlite3.Connection, artifact: bytes) -> bool:
+        own = self._log_id(database, self._own_log)
+        wanted = "SELECT 1 FROM copy WHERE artifact = ? AND log = ? AND withdrawn < held"
+        return database.execute(wanted, (artifact, own)).fetchone() is not None
+
+    def _log_id(self, database: sqlite3.Connection, vkey: str) -> int:
+        if vkey not in self._logs:
+            row = database.execute("INSERT INTO log (vkey) VALUES (?) RETURNING id", (vkey,)).fetchone()
+            self._logs[vkey], self._vkeys[row[0]] = row[0], vkey
+        return self._logs[vkey]
+
+    def _rows(self, where: str, values: Sequence[object], *, results: bool = True) -> Iterator[CopyRow]:
+        columns = "artifact, log, node, held, manifest, manifest_size, pieces, pieces_size, withdrawn, reason"
+        for row in self._database.execute(f"SELECT {columns} FROM copy {where}", values).fetchall():
+            artifact, log, node, held, manifest, manifest_size, pieces, pieces_size, withdrawn, reason = row
+            yield CopyRow(
+                _digest(artifact),
+                self._vkeys[log],
+                _digest(node),
+                SideObject(_digest(manifest), manifest_size),
+                SideObject(_digest(pieces), pieces_size),
+                reason if withdrawn > held else "",
+                tuple(self._results(artifact, log)) if results else (),
+            )
+
+    def _results(self, artifact: bytes, log: int) -> Iterator[AuditResult]:
+        wanted = "SELECT auditor, day, outcome, pieces, proven FROM result WHERE artifact = ? AND log = ?"
+        for auditor, day, outcome, pieces, proven in self._database.execute(wanted, (artifact, log)):
+            yield AuditResult(_digest(auditor), day, outcome, pieces, bool(proven))
+
+    def _count_results(self) -> Counter[bytes]:
+        return Counter(dict(self._database.execute("SELECT auditor, count(*) FROM result GROUP BY auditor")))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                with self._database:
+                    yield self._database
+            except sqlite3.Error as error:
+                self._logs = dict(self._database.execute("SELECT vkey, id FROM log"))
+                self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
+                raise Unavailable("the index of copies was not written", why=str(error), code="INDEX") from error
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(file, check_same_thread=False, timeout=30)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.executescript(_SCHEMA)
+    return database
+
+
+def _blob(digest: Digest) -> bytes:
+    return bytes.fromhex(digest)
+
+
+def _digest(data: bytes) -> Digest:
+    return Digest(data.hex())

@@ -1,0 +1,178 @@
+"""Answers challenges about this node's copies, within a budget for each member.
+
+    cost of a challenge       bound                              charged to
+    bytes read                30 pieces and their records        the member: BYTES_PER_HOUR; all: ALL_MEMBERS times that
+    manifest and piece index  read once, and kept for the next   the member, like bytes read
+    answers at once           AT_ONCE                            waits
+
+Only nodes of the federation may ask. A member that has used its budget is refused, and nobody else is: its own budget
+is a small part of what all may use. A refusal is no failure, but others see that this node gave no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from comity.ledger.log_store import EntryQuery
+from comity.node.copies.pieces import OwnPieces
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership
+from comity.node.metrics import Metrics
+from comity.node.own_log import iterate_entries
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.audit import Challenge, DamagedPiece, draw_nonce, read_pieces, sign_answer
+from comity.trust.copies import HOLD_WITHDRAWN
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused
+from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statements import parse_hold
+from comity.wire.access import Caller
+from comity.wire.audit import AuditOrder, AuditReply
+
+ALL_MEMBERS: Final = 8
+"""What all members together may use, as a multiple of the budget of one."""
+AT_ONCE: Final = 2
+HOUR: Final = 3600.0
+
+_log: Final = structlog.get_logger("comity.node.audits")
+
+
+@dataclass(slots=True)
+class _MemberAccount:
+    left: float
+    since: float
+
+
+class AuditBudget:
+    """Bytes that a member may make this node read, refilled continuously: `per_hour` in an hour. No clock.
+
+    The accounts are those of members, whose number the charter bounds.
+    """
+
+    def __init__(self, per_hour: int) -> None:
+        self._per_hour = per_hour
+        self._accounts: dict[str, _MemberAccount] = {}
+
+    def charge(self, member: str, size: int, now: float) -> None:
+        """Raises OutOfSpace (AUDIT-BUDGET) if the member, or all together, asked for too much."""
+        accounts = [(self._account(member, 1, now)), (self._account("", ALL_MEMBERS, now))]
+        short_of = next((account for account in accounts if account.left < size), None)
+        if short_of is not None:
+            why = f"{size} bytes would be read; a member may ask for {self._per_hour} in an hour"
+            raise OutOfSpace("the budget for audits is used up", why=why, hint="ask later", code="AUDIT-BUDGET")
+        for account in accounts:
+            account.left -= size
+
+    def _account(self, name: str, times: int, now: float) -> _MemberAccount:
+        most = float(times * self._per_hour)
+        account = self._accounts.setdefault(name, _MemberAccount(most, now))
+        account.left = min(most, account.left + max(0.0, now - account.since) * most / HOUR)
+        account.since = now
+        return account
+
+
+class AuditResponder:
+    """Not thread-safe: call from the event loop.
+
+    Args:
+        monotonic: seconds, for the budget.
+        on_damaged: called when a piece of an own copy was found to be damaged, after its blob was quarantined.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        signer: NodeSigner,
+        metrics: Metrics,
+        clock: Clock,
+        monotonic: Clock,
+        bytes_per_hour: int,
+        pieces: OwnPieces,
+        on_damaged: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._signer = signer
+        self._metrics = metrics
+        self._clock = clock
+        self._monotonic = monotonic
+        self._budget = AuditBudget(bytes_per_hour)
+        self._on_damaged = on_damaged
+        self._pieces = pieces
+        self._chance = random.SystemRandom()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def answer(self, caller: Caller, order: AuditOrder) -> AuditReply:
+        """Raises Refused (AUDITORS-ONLY), OutOfSpace (AUDIT-BUDGET), NotFound (NOT-HELD), Malformed."""
+        peer = self._membership.by_certificate(caller.certificate) if caller.certificate else None
+        if peer is None:
+            why = "only nodes of the federation may audit"
+            raise Refused("this caller may not audit", why=why, code="AUDITORS-ONLY")
+        challenge = Challenge(peer.record.node.id, order.artifact, order.index, order.nonce, order.numbers, order.lease)
+        try:
+            reply = await self._answer(challenge, peer.member.id)
+        except ComityError as error:
+            self._metrics.audit_answers.labels("refused" if isinstance(error, OutOfSpace) else "failed").inc()
+            raise
+        self._metrics.audit_answers.labels("answered").inc()
+        return reply
+
+    async def _answer(self, challenge: Challenge, member: Digest) -> AuditReply:
+        documents = await self._ledger.run(self._own_hold, challenge.artifact, challenge.pieces)
+        if documents is None:
+            raise _not_held(challenge.artifact, "this node claims no copy with this piece index")
+        manifest, index = documents
+        async with self._turns:
+            self._budget.charge(member, 1 + manifest.size + index.size, self._monotonic())
+            try:
+                numbers = await self._pools.files(self._pieces.numbers, manifest, index)
+            except NotFound as error:
+                raise _not_held(challenge.artifact, error.why) from error
+            self._budget.charge(member, numbers.cost(challenge.numbers), self._monotonic())
+            nonce = draw_nonce(self._chance)
+            try:
+                read = await self._pools.hashing(read_pieces, challenge, nonce, numbers, self._pieces)
+            except NotFound as error:
+                raise _not_held(challenge.artifact, error.why) from error
+            except DamagedPiece as error:
+                await self._pools.files(self._pieces.quarantine, error)
+                self._on_damaged()
+                raise _not_held(challenge.artifact, error.why) from error
+        record, online = self._signer.record, self._signer.online
+        entry = sign_answer(record, challenge, nonce, int(self._clock()), read, online)
+        return AuditReply(entry.line, tuple(piece.path for piece in read))
+
+    def _own_hold(self, artifact: Digest, index: Digest) -> tuple[SideObject, SideObject] | None:
+        """Manifest and piece index of this node's standing hold. Blocking."""
+        return own_hold(self._ledger, self._signer.record.node.id, self._membership.seat.log, artifact, index)
+
+
+def own_hold(
+    ledger: AsyncLedger, node: Digest, log: str, artifact: Digest, index: Digest | None = None
+) -> tuple[SideObject, SideObject] | None:
+    """Manifest and piece index of a node's newest hold in its log that was not withdrawn later, with the piece index
+    `index` if one is given. Blocking."""
+    found: tuple[int, tuple[SideObject, SideObject]] | None = None
+    for item in iterate_entries(ledger.tables, EntryQuery(artifact, "hold", node, log)):
+        statement = parse_entry(item.line).statement
+        hold = parse_hold(statement)
+        if index is None or hold.pieces == index:
+            by_digest = {named.digest: named for named in statement.objects}
+            found = item.index, (by_digest[hold.artifact], by_digest[hold.pieces])
+    if found is None:
+        return None
+    withdrawn = [item.index for item in iterate_entries(ledger.tables, EntryQuery(artifact, HOLD_WITHDRAWN, node, log))]
+    return found[1] if found[0] > max(withdrawn, default=-1) else None
+
+
+def _not_held(artifact: Digest, why: str) -> NotFound:
+    return NotFound("no such copy here", why=f"{short(artifact)}: {why}", code="NOT-HELD")

@@ -1,0 +1,317 @@
+"""`AuditService`: audits of copies, and what a node knows about copies. Values, codec, calls and servicer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from comity.trust.audit import MAX_CHALLENGED, MAX_LEASE, REASONS
+from comity.trust.copies import MISSED, PASSED, STATES, AssessedCopy, AuditResult, ClaimedCopy, CopyPolicy
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.v1 import audit_pb2, types_pb2
+from comity.v1.audit_pb2_grpc import AuditServiceServicer, AuditServiceStub
+from comity.wire import limits
+from comity.wire.access import CALLER, Caller, require_operator
+from comity.wire.calls import ServiceCalls
+from comity.wire.errors import clean
+from comity.wire.limits import encode_digest, read_digest, read_hashes, read_integer, read_line, read_many, read_text
+from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
+
+if TYPE_CHECKING:
+    from comity.v1.audit_pb2_grpc import AuditServiceAsyncStub
+
+OUTCOMES = frozenset({PASSED, MISSED, *REASONS})
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOrder:
+    """A challenge as it is sent: without the auditor, whom the certificate names."""
+
+    artifact: Digest
+    index: Digest
+    nonce: Digest
+    numbers: tuple[int, ...]
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReply:
+    """The signed answer, and the Merkle path of each record. Unverified."""
+
+    line: bytes
+    paths: tuple[tuple[bytes, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCopies:
+    """The copies of one artifact, as a node assessed them. `name` is a claimed name, or empty."""
+
+    artifact: Digest
+    name: str
+    copies: tuple[AssessedCopy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopiesPage:
+    """A page of what a node says about copies, for the `day` counted from 1970. `names` has display names by id;
+    `member` is the member of the node that says it."""
+
+    artifacts: tuple[ListedCopies, ...]
+    names: Mapping[Digest, str]
+    policy: CopyPolicy
+    day: int
+    member: Digest
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCopy:
+    """The result of an audit that this node made now. `outcome` is PASSED, MISSED or the reason of a failure."""
+
+    member: str
+    node: str
+    jurisdiction: str
+    outcome: str
+    why: str = ""
+    pieces: int = 0
+
+
+def encode_audit(order: AuditOrder) -> audit_pb2.AuditRequest:
+    return audit_pb2.AuditRequest(
+        artifact=encode_digest(order.artifact),
+        index=encode_digest(order.index),
+        nonce=encode_digest(order.nonce),
+        numbers=order.numbers,
+        lease=order.lease,
+    )
+
+
+def decode_audit(message: audit_pb2.AuditRequest) -> AuditOrder:
+    return AuditOrder(
+        artifact=read_digest(message.artifact),
+        index=read_digest(message.index),
+        nonce=read_digest(message.nonce),
+        numbers=read_many(message.numbers, "pieces", MAX_CHALLENGED, lambda number: read_integer(number, "piece")),
+        lease=read_integer(message.lease, "lease", most=MAX_LEASE),
+    )
+
+
+def encode_reply(reply: AuditReply) -> audit_pb2.AuditResponse:
+    paths = (audit_pb2.MerklePath(hashes=path) for path in reply.paths)
+    return audit_pb2.AuditResponse(line=reply.line, paths=paths)
+
+
+def decode_reply(message: audit_pb2.AuditResponse) -> AuditReply:
+    paths = read_many(
+        message.paths, "paths", MAX_CHALLENGED, lambda path: read_hashes(path.hashes, limits.INCLUSION_HASHES)
+    )
+    return AuditReply(read_line(message.line), paths)
+
+
+def encode_copies(page: CopiesPage) -> audit_pb2.ListCopiesResponse:
+    return audit_pb2.ListCopiesResponse(
+        artifacts=map(_encode_listed, page.artifacts),
+        names=(
+            audit_pb2.PartyName(id=encode_digest(party), name=clean(name, limits.NAME))
+            for party, name in page.names.items()
+        ),
+        min_copies=page.policy.min_copies,
+        min_jurisdictions=page.policy.min_jurisdictions,
+        day=page.day,
+        member=encode_digest(page.member),
+        more=page.more,
+    )
+
+
+def decode_copies(message: audit_pb2.ListCopiesResponse) -> CopiesPage:
+    names = read_many(
+        message.names,
+        "names",
+        limits.STATUS_ITEMS,
+        lambda item: (read_digest(item.id), read_text(item.name, "name", limits.NAME)),
+    )
+    return CopiesPage(
+        artifacts=read_many(message.artifacts, "artifacts", limits.COPIES_PAGE, _decode_listed),
+        names=dict(names),
+        policy=CopyPolicy(
+            read_integer(message.min_copies, "copies"), read_integer(message.min_jurisdictions, "jurisdictions")
+        ),
+        day=read_integer(message.day, "day"),
+        member=read_digest(message.member),
+        more=message.more,
+    )
+
+
+def _encode_listed(listed: ListedCopies) -> audit_pb2.ArtifactCopies:
+    return audit_pb2.ArtifactCopies(
+        artifact=encode_digest(listed.artifact),
+        name=clean(listed.name, limits.NAME),
+        copies=map(_encode_copy, listed.copies),
+    )
+
+
+def _decode_listed(message: audit_pb2.ArtifactCopies) -> ListedCopies:
+    return ListedCopies(
+        read_digest(message.artifact),
+        read_text(message.name, "name", limits.NAME),
+        read_many(message.copies, "copies", limits.COPIES, _decode_copy),
+    )
+
+
+def _encode_copy(assessed: AssessedCopy) -> audit_pb2.CopyState:
+    return audit_pb2.CopyState(
+        member=encode_digest(assessed.copy.member),
+        node=encode_digest(assessed.copy.node),
+        jurisdiction=assessed.copy.jurisdiction,
+        state=assessed.state,
+        withdrawn=assessed.copy.withdrawn,
+        results=(
+            audit_pb2.AuditOutcome(
+                auditor=encode_digest(result.auditor),
+                day=result.day,
+                outcome=result.outcome,
+                pieces=result.pieces,
+                proven=result.proven,
+            )
+            for result in assessed.results
+        ),
+    )
+
+
+def _decode_copy(message: audit_pb2.CopyState) -> AssessedCopy:
+    copy = ClaimedCopy(
+        member=read_digest(message.member),
+        node=read_digest(message.node),
+        jurisdiction=read_text(message.jurisdiction, "jurisdiction", limits.NAME),
+        withdrawn=read_text(message.withdrawn, "reason", limits.LABEL),
+    )
+    if message.state not in STATES:
+        raise Malformed("unknown state of a copy", why=f"expected one of {', '.join(STATES)}")
+    return AssessedCopy(copy, message.state, read_many(message.results, "audits", limits.AUDIT_RESULTS, _decode_result))
+
+
+def _decode_result(message: audit_pb2.AuditOutcome) -> AuditResult:
+    return AuditResult(
+        auditor=read_digest(message.auditor),
+        day=read_integer(message.day, "day"),
+        outcome=_outcome(message.outcome),
+        pieces=read_integer(message.pieces, "pieces"),
+        proven=message.proven,
+    )
+
+
+def encode_checked(checked: CheckedCopy) -> audit_pb2.CheckCopiesResponse:
+    return audit_pb2.CheckCopiesResponse(
+        member=clean(checked.member, limits.NAME),
+        node=clean(checked.node, limits.NAME),
+        jurisdiction=checked.jurisdiction,
+        outcome=checked.outcome,
+        why=clean(checked.why, limits.STATUS_TEXT),
+        pieces=checked.pieces,
+    )
+
+
+def decode_checked(message: audit_pb2.CheckCopiesResponse) -> CheckedCopy:
+    return CheckedCopy(
+        member=read_text(message.member, "name", limits.NAME),
+        node=read_text(message.node, "name", limits.NAME),
+        jurisdiction=read_text(message.jurisdiction, "jurisdiction", limits.NAME),
+        outcome=_outcome(message.outcome),
+        why=read_text(message.why, "reason", limits.STATUS_TEXT),
+        pieces=read_integer(message.pieces, "pieces"),
+    )
+
+
+def _outcome(value: str) -> str:
+    if value not in OUTCOMES:
+        raise Malformed("unknown result of an audit", why=f"expected one of {', '.join(sorted(OUTCOMES))}")
+    return value
+
+
+class AuditCalls(ServiceCalls):
+    """The calls of `AuditService`."""
+
+    @cached_property
+    def _audits(self) -> AuditServiceAsyncStub:
+        return AuditServiceStub(self._calls.connection.channel)
+
+    async def audit(self, order: AuditOrder) -> AuditReply:
+        """Send a challenge to the node. Raises NotFound (NOT-HELD), Refused, OutOfSpace (AUDIT-BUDGET)."""
+        return decode_reply(await self._calls.unary(self._audits.Audit, encode_audit(order)))
+
+    async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
+        """What the node says about the copies of one artifact, or of a page of all artifacts."""
+        request = audit_pb2.ListCopiesRequest(
+            artifact=encode_digest(artifact) if artifact else b"", after=encode_digest(after) if after else b""
+        )
+        return decode_copies(await self._calls.unary(self._audits.ListCopies, request))
+
+    async def all_copies(self) -> AsyncGenerator[CopiesPage, None]:
+        """Yields every page. Raises Malformed if the artifacts of a node are not in order."""
+        after: Digest | None = None
+        while True:
+            page = await self.copies(after=after)
+            order = [item.artifact for item in page.artifacts]
+            if sorted(set(order)) != order or (after and order and order[0] <= after) or (page.more and not order):
+                raise Malformed("the answer is not in order", why="artifacts must be listed in order, each once")
+            yield page
+            if not page.more:
+                return
+            after = order[-1]
+
+    async def logged(self, artifact: Digest) -> tuple[LocatedEntry, ...]:
+        """The newest logged audits of copies of an artifact. Unverified."""
+        request = audit_pb2.ListAuditsRequest(artifact=encode_digest(artifact))
+        return tuple(await self._calls.all(self._audits.ListAudits, request, decode_located, limits.AUDIT_LINES))
+
+    async def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
+        """Audit the copies of an artifact now. For operators. Raises NotFound."""
+        request = audit_pb2.CheckCopiesRequest(artifact=encode_digest(artifact))
+        size = int(limits.LONGEST_CALL * limits.SLOWEST)  # gives the longest deadline
+        results = self._calls.stream(self._audits.CheckCopies, request, items=limits.COPIES, size=size)
+        async with aclosing(results):
+            async for result in results:
+                yield decode_checked(result)
+
+
+class AuditReads(Protocol):
+    async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
+        """Answer a challenge. Raises NotFound (NOT-HELD), Refused (AUDITORS-ONLY), OutOfSpace (AUDIT-BUDGET)."""
+
+    async def copies(self, artifact: Digest | None, after: Digest | None) -> CopiesPage: ...
+
+    async def logged(self, artifact: Digest) -> Sequence[LocatedEntry]: ...
+
+    def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
+        """Audit all copies of others. Raises NotFound."""
+
+
+class AuditServicer(AuditServiceServicer):
+    def __init__(self, audits: AuditReads) -> None:
+        self._audits = audits
+
+    async def Audit(self, request: audit_pb2.AuditRequest, context: Context) -> audit_pb2.AuditResponse:
+        return encode_reply(await self._audits.audit(CALLER.get(), decode_audit(request)))
+
+    async def ListCopies(self, request: audit_pb2.ListCopiesRequest, context: Context) -> audit_pb2.ListCopiesResponse:
+        artifact = read_digest(request.artifact) if request.artifact else None
+        after = read_digest(request.after) if request.after else None
+        return encode_copies(await self._audits.copies(artifact, after))
+
+    async def ListAudits(
+        self, request: audit_pb2.ListAuditsRequest, context: Context
+    ) -> AsyncIterator[types_pb2.Located]:
+        for located in (await self._audits.logged(read_digest(request.artifact)))[: limits.AUDIT_LINES]:
+            yield encode_located(located)
+
+    async def CheckCopies(
+        self, request: audit_pb2.CheckCopiesRequest, context: Context
+    ) -> AsyncIterator[audit_pb2.CheckCopiesResponse]:
+        require_operator()
+        async with aclosing(at_most(limits.COPIES, self._audits.check(read_digest(request.artifact)))) as results:
+            async for result in results:
+                yield encode_checked(result)

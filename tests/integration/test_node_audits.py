@@ -1,0 +1,232 @@
+"""Audits between running nodes: copies are tested, losses are caught and told, and strangers get nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.trust.audit import DAY, AuditFailure, AuditSummary, is_evidence, parse_audited
+from comity.trust.copies import CLAIMED, FAILED, PASSED, TESTED, AssessedCopy
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound, OutOfSpace, Refused
+from comity.trust.statement import parse_entry
+from comity.wire.audit import AuditOrder, CheckedCopy
+from comity.wire.client import NodeClient
+from comity.wire.tls import Address, CertificatePin
+from support.federation import Founded, NodeHome, found, serving, until
+from support.publisher import Publisher, Release, model, release, send
+
+pytestmark = pytest.mark.slow
+
+
+class MovedClock:
+    """The system's clock, moved by `days`."""
+
+    def __init__(self) -> None:
+        self.days = 0
+
+    def __call__(self) -> float:
+        return time.time() + self.days * DAY
+
+
+def federation(folder: Path, *, budget: int = 0) -> tuple[Founded, Release]:
+    founded = found(folder, 3)
+    for home in founded.homes:
+        home.set("audits", bytes_per_day=budget)
+    what = release(Publisher.generate(), model(folder / "model", weights=9_000_000), "tests/model@v1")
+    return founded, what
+
+
+async def states(asked: NodeHome, artifact: Digest) -> dict[str, AssessedCopy]:
+    """The copies by the name of the node, as one node sees them."""
+    async with asked.client() as client:
+        page = await client.audits.copies(artifact)
+    return {page.names[copy.copy.node]: copy for listed in page.artifacts for copy in listed.copies}
+
+
+async def all_hold(founded: Founded, artifact: Digest) -> None:
+    async def seen_by_all() -> bool:
+        return all([len(await states(home, artifact)) == len(founded.homes) for home in founded.homes])
+
+    await until(seen_by_all, what="every node to see every copy")
+
+
+async def checked(home: NodeHome, artifact: Digest) -> dict[str, CheckedCopy]:
+    async with home.operator() as operator:
+        return {result.node: result async for result in operator.audits.check(artifact)}
+
+
+def blob(home: NodeHome, digest: Digest) -> Path:
+    return FolderStore(home.config().storage.blobs).path(digest)
+
+
+def weights(what: Release) -> Digest:
+    return next(digest for digest, path in what.blobs.items() if path.name == "weights.bin")
+
+
+async def audits_logged(asked: NodeHome, artifact: Digest) -> list[AuditFailure | AuditSummary]:
+    async with asked.client() as client:
+        return [parse_audited(parse_entry(located.line).statement) for located in await client.audits.logged(artifact)]
+
+
+async def test_copies_are_tested_by_others_and_everybody_sees_by_whom(tmp_path: Path) -> None:
+    founded, what = federation(tmp_path)
+    first, second, third = founded.homes
+    clock = MovedClock()
+    async with serving(*founded.homes, clock=clock), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        assert {copy.state for copy in (await states(first, what.artifact)).values()} == {CLAIMED}
+        results = await checked(first, what.artifact)
+        assert {name: result.outcome for name, result in results.items()} == {second.name: PASSED, third.name: PASSED}
+        seen = await states(first, what.artifact)
+        assert {name: copy.state for name, copy in seen.items()} == {
+            first.name: CLAIMED,
+            second.name: TESTED,
+            third.name: TESTED,
+        }
+        assert (await states(third, what.artifact))[second.name].state == CLAIMED  # nobody else knows yet
+        clock.days = 1  # when the day is over, the auditor logs what passed
+
+        async def told() -> bool:
+            copies = await states(third, what.artifact)
+            return copies[second.name].state == TESTED
+
+        await until(told, what="the summary of the day to reach the third node")
+        (result,) = (await states(third, what.artifact))[second.name].results
+        assert (result.auditor, result.outcome) == (first.record.member, PASSED)
+        (summary,) = await audits_logged(third, what.artifact)
+        assert isinstance(summary, AuditSummary)
+        assert {row.prover for row in summary.rows} == {second.record.node.id, third.record.node.id}
+        clock.days = 40
+        assert (await states(third, what.artifact))[second.name].state == "stale"
+
+
+async def test_the_scheduler_tests_every_copy_of_others_within_its_budget(tmp_path: Path) -> None:
+    founded, what = federation(tmp_path, budget=10**12)
+    async with serving(*founded.homes), founded.homes[0].client() as client:
+        await send(client, what)
+
+        async def all_tested() -> bool:
+            for home in founded.homes:
+                seen = await states(home, what.artifact)
+                others = [copy.state for name, copy in seen.items() if name != home.name]
+                if others != [TESTED, TESTED]:
+                    return False
+            return True
+
+        await until(all_tested, what="every node to have tested the copies of the others")
+
+
+async def test_a_node_that_overwrote_its_copy_says_that_it_has_none_and_repairs_it(tmp_path: Path) -> None:
+    """An honest node finds the damage when it reads the piece: it signs nothing wrong, and fetches the file again."""
+    founded, what = federation(tmp_path)
+    first, second, _ = founded.homes
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        path = blob(second, weights(what))
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.write(os.urandom(9_000_000))
+        results = await checked(first, what.artifact)
+        assert results[second.name].outcome == "not-held"
+        failure = next(item for item in await audits_logged(first, what.artifact) if isinstance(item, AuditFailure))
+        assert (failure.prover, failure.reason, failure.answer) == (second.record.node.id, "not-held", None)
+        assert not is_evidence(failure, second.record)
+
+        async def repaired() -> bool:
+            return (await checked(first, what.artifact))[second.name].outcome == PASSED
+
+        await until(repaired, what="the second node to repair its copy")
+
+
+async def test_a_missing_answer_is_no_failure(tmp_path: Path) -> None:
+    founded, what = federation(tmp_path)
+    first, second, third = founded.homes
+    async with serving(first, second), first.client() as client:
+        async with serving(third):
+            await send(client, what)
+            await all_hold(founded, what.artifact)
+        results = await checked(first, what.artifact)
+        assert (results[second.name].outcome, results[third.name].outcome) == (PASSED, "missed")
+        assert (await states(first, what.artifact))[third.name].state == CLAIMED
+
+
+async def test_an_auditor_whose_own_copy_is_damaged_accuses_nobody(tmp_path: Path) -> None:
+    founded, what = federation(tmp_path)
+    first, second, _ = founded.homes
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        path = blob(first, weights(what))
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.write(os.urandom(9_000_000))
+        assert await checked(first, what.artifact) == {}
+        assert await audits_logged(first, what.artifact) == []
+        assert (await states(first, what.artifact))[second.name].state == CLAIMED
+
+
+async def test_strangers_and_greedy_members_are_refused(tmp_path: Path) -> None:
+    founded, what = federation(tmp_path)
+    first, second, third = founded.homes
+    second.set("audits", answer_bytes_per_hour=20_000_000)
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        index = what.ingested.index.digest
+        order = AuditOrder(what.artifact, index, sha256(b"nonce"), (0, 1, 2))
+        async with second.client() as stranger:
+            with pytest.raises(Refused) as refused:
+                await stranger.audits.audit(order)
+            assert refused.value.code == "AUDITORS-ONLY"
+            with pytest.raises(Refused):
+                _ = [result async for result in stranger.audits.check(what.artifact)]
+        async with as_node(first, second) as greedy:
+            with pytest.raises(NotFound) as unknown:
+                await greedy.audits.audit(AuditOrder(sha256(b"other"), index, sha256(b"nonce"), (0,)))
+            assert unknown.value.code == "NOT-HELD"
+            await greedy.audits.audit(order)
+            with pytest.raises(OutOfSpace) as budget:
+                for _ in range(3):
+                    await greedy.audits.audit(order)
+            assert budget.value.code == "AUDIT-BUDGET"
+        assert (await checked(third, what.artifact))[second.name].outcome == PASSED  # its budget is its own
+
+
+def as_node(caller: NodeHome, called: NodeHome) -> NodeClient:
+    """A client with the certificate of a node, as its member could make one."""
+    from comity.node.keys import NodeKeys
+
+    keys = NodeKeys.load(caller.directory / "keys", caller.record)
+    return NodeClient.connect(Address.parse(called.card.mutual[0]), CertificatePin.of(called.record.tls), keys.tls)
+
+
+async def test_a_prover_that_signs_a_wrong_answer_convicts_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from comity.node.copies import responder
+    from comity.trust.audit import ReadPiece, read_pieces
+
+    def invent(*given: object) -> list[ReadPiece]:
+        read = read_pieces(*given)  # type: ignore[arg-type]  # as it was called
+        return [ReadPiece(piece.number, piece.record, piece.path, sha256(b"invented")) for piece in read]
+
+    founded, what = federation(tmp_path)
+    first, second, third = founded.homes
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        monkeypatch.setattr(responder, "read_pieces", invent)
+        assert (await checked(first, what.artifact))[second.name].outcome == "digest"
+
+        async def convicted() -> bool:
+            return (await states(third, what.artifact))[second.name].state == FAILED
+
+        await until(convicted, what="the third node to check the signed answer with its own copy")
+        (result,) = (await states(third, what.artifact))[second.name].results
+        assert result.proven

@@ -1,0 +1,125 @@
+"""The index of copies: what logs say, in any order, once; what to audit next; what this node did."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.node.copies import index as index_module
+from comity.node.copies.index import CopiesIndex, HoldFact, OwnAudit, ResultFact, WithdrawalFact
+from comity.trust.copies import MISSED, PASSED, AuditResult
+from comity.trust.encoding import Digest, sha256
+from comity.trust.statement import SideObject
+
+OWN, FAR, THIRD = "own/log+1+key", "far/log+2+key", "third/log+3+key"
+MODEL, OTHER = sorted((sha256(b"a model"), sha256(b"another model")))
+AUDITOR = sha256(b"auditor")
+
+
+def hold(log: str, artifact: Digest = MODEL, at: int = 1, node: str = "node") -> HoldFact:
+    manifest, pieces = SideObject(artifact, 10), SideObject(sha256(b"index"), 20)
+    return HoldFact(artifact, log, sha256(node.encode()), at, manifest, pieces)
+
+
+def result(outcome: str, day: int, artifact: Digest = MODEL, auditor: Digest = AUDITOR) -> ResultFact:
+    return ResultFact(artifact, FAR, AuditResult(auditor, day, outcome))
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[CopiesIndex]:
+    numbers = itertools.count()
+    opened = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: next(numbers))
+    yield opened
+    opened.close()
+
+
+def test_it_is_the_same_after_it_was_opened_again(index: CopiesIndex, tmp_path: Path) -> None:
+    index.add([hold(FAR), hold(OWN), result(PASSED, 3)], 17)
+    again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
+    assert (again.position, again.copies(MODEL)) == (17, index.copies(MODEL))
+    again.close()
+
+
+def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "copies.sqlite").write_bytes(b"no database at all, but as long as a header of one would be" * 10)
+    opened = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
+    assert opened.position == 0
+    opened.close()
+
+
+def test_a_withdrawal_ends_the_hold_before_it_and_a_later_hold_begins_anew(index: CopiesIndex) -> None:
+    index.add([hold(FAR, at=4), WithdrawalFact(MODEL, FAR, 7, "space")])
+    assert [row.withdrawn for row in index.copies(MODEL)] == ["space"]
+    index.add([hold(FAR, at=9)])
+    assert [row.withdrawn for row in index.copies(MODEL)] == [""]
+    index.add([hold(FAR, at=4)])  # read again
+    assert [row.withdrawn for row in index.copies(MODEL)] == [""]
+
+
+def test_only_copies_of_what_is_here_are_audited_each_in_its_turn(index: CopiesIndex) -> None:
+    index.add([hold(FAR), hold(THIRD), hold(FAR, OTHER), hold(OWN)])
+    assert {(row.artifact, row.log) for row in index.next_copies(10)} == {(MODEL, FAR), (MODEL, THIRD)}
+    seen = []
+    for at in range(1, 7):
+        (row,) = index.next_copies(1)
+        index.tried(row.artifact, row.log, at)
+        seen.append(row.log)
+    assert sorted(seen[:2]) == sorted(seen[2:4]) == sorted(seen[4:]) == [FAR, THIRD]
+    index.add([hold(OWN, OTHER)])
+    assert index.next_copies(1)[0].artifact == OTHER
+    index.add([WithdrawalFact(MODEL, OWN, 5, "space"), WithdrawalFact(OTHER, FAR, 5, "space")])
+    assert index.next_copies(10) == []
+
+
+def test_the_newest_result_of_an_auditor_is_kept_whatever_the_order(index: CopiesIndex) -> None:
+    index.add([hold(FAR)])
+    for order in itertools.permutations([result("digest", 5), result(PASSED, 5), result(PASSED, 4), result(MISSED, 6)]):
+        index.add(order)
+        (row,) = index.copies(MODEL)
+        assert {(item.outcome, item.day) for item in row.results} == {("digest", 5), (MISSED, 6)}
+
+
+def test_a_result_about_a_copy_that_nobody_claims_takes_no_room(index: CopiesIndex) -> None:
+    index.add([result(PASSED, 1), hold(FAR)])
+    assert index.copies(MODEL)[0].results == ()
+
+
+def test_an_auditor_has_a_bounded_share_of_the_index(index: CopiesIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "MAX_RESULTS", 1)
+    index.add([hold(FAR), hold(FAR, OTHER), result(PASSED, 1), result(PASSED, 1, OTHER)])
+    assert [len(index.copies(artifact)[0].results) for artifact in (MODEL, OTHER)] == [1, 0]
+    index.add([result(PASSED, 2), result(PASSED, 1, OTHER, sha256(b"second auditor"))])
+    assert index.copies(MODEL)[0].results[0].day == 2
+    assert len(index.copies(OTHER)[0].results) == 1
+
+
+def test_pages_list_every_artifact_once_in_order(index: CopiesIndex) -> None:
+    artifacts = sorted(sha256(b"%d" % at) for at in range(25))
+    index.add([hold(log, artifact) for artifact in artifacts for log in (FAR, THIRD)])
+    seen: list[Digest] = []
+    while page := index.page(seen[-1] if seen else None, 10):
+        seen += [rows[0].artifact for rows in page]
+        assert all(len(rows) == 2 for rows in page)
+    assert seen == artifacts
+
+
+def test_own_audits_are_logged_once_a_day_and_kept_for_a_time(index: CopiesIndex) -> None:
+    audit = OwnAudit(5, MODEL, sha256(b"node"), True, 10, b"answer")
+    index.add_own(audit)
+    index.add_own(OwnAudit(6, MODEL, sha256(b"node"), False, 0))
+    assert index.unlogged_days(5) == []
+    assert index.unlogged_days(6) == [5]
+    (kept,) = index.own_audits(5)
+    assert (kept.line, kept.passed) == (b"answer", True)
+    index.logged(5, 6)
+    assert index.own_audits(5) == []
+    assert index.unlogged_days(7) == [6]
+
+
+def test_the_index_is_made_again_for_another_ledger_and_own_audits_stay(index: CopiesIndex) -> None:
+    index.add([hold(FAR), result(PASSED, 1)], 9)
+    index.add_own(OwnAudit(5, MODEL, sha256(b"node"), True, 10, b"answer"))
+    index.restart()
+    assert (index.position, index.copies(MODEL), len(index.own_audits(5))) == (0, [], 1)
