@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.copies_view import date, outcome_text
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -18,18 +19,31 @@ if TYPE_CHECKING:
 @click.command(cls=Command, name="whereis", short_help="List the nodes that claim a full copy.")
 @click.argument("reference", metavar="REF")
 def command(reference: str) -> None:
-    """List the nodes that have REF: by their signed claims, and by their answers now. Neither is a proof of storage."""
+    """List the nodes that have REF: by their signed claims, by their answers now, and by the newest audit of each other
+    member. An audit is what its auditor says; it proves quick access, not a disk of its own."""
     out = output()
     replicas = client().whereis(reference)
-    rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r)) for r in replicas]
-    out.table(("jurisdiction", "member", "node", "signed claim", "answers now"), rows)
+    rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _audits(r)) for r in replicas]
+    out.table(("jurisdiction", "member", "node", "signed claim", "answers now", "audits"), rows)
     full = {r.jurisdiction for r in replicas if r.claimed or r.complete}
     out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
     out.document("replicas", {"replicas": [{**asdict(r), "complete": r.complete} for r in replicas]})
 
 
 def _claim(replica: Replica) -> str:
+    if replica.withdrawn:
+        return f"withdrawn: {replica.withdrawn}"
     return "full copy" if replica.claimed else "-"
+
+
+def _audits(replica: Replica) -> str:
+    if not replica.audits:
+        return "none"
+    return "; ".join(
+        f"{outcome_text(audit.result)} on {date(audit.result.day)}, says {audit.auditor}"
+        + (" with the signed answer" if audit.signed else "")
+        for audit in replica.audits
+    )
 
 
 def _answer(replica: Replica) -> str:

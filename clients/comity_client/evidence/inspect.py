@@ -7,7 +7,7 @@ node alone does not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -25,6 +25,7 @@ from comity.trust.claims import (
     verify_checks,
     verify_vouches,
 )
+from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import RowFact
@@ -44,6 +45,7 @@ from comity.wire.limits import STAT_DIGESTS
 from comity.wire.log import LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import NodeFacts, ReplicaCounts
+from comity_client.copies import LoggedResult, logged_results
 from comity_client.events import MisbehaviourFound, OnEvent
 from comity_client.evidence.gather import fetch_object, prove_publication, publisher_records, related_lines
 from comity_client.evidence.resolve import Resolution, log_keys, versions
@@ -79,7 +81,8 @@ class ArtifactStatement:
 @dataclass(frozen=True, slots=True)
 class Replica:
     """A node and its copy. `claimed`: a signed statement of the node about the copy was found; `held` of `files` blobs
-    are there according to its answer, None if it does not answer (`why`)."""
+    are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
+    claim later; `audits` are the newest results that other members' nodes logged and signed about its copy."""
 
     node: str
     member: str
@@ -88,6 +91,8 @@ class Replica:
     held: int | None
     files: int
     why: str = ""
+    withdrawn: str = ""
+    audits: tuple[LoggedResult, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -185,16 +190,25 @@ async def replicas(session: Session, resolution: Resolution, policy: Policy) -> 
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     wanted = sorted({entry.sha256 for entry in manifest.files})
     answers = await session.ask(lambda node: _count_stored_blobs(node, wanted))
-    claimed = _claimants(resolution.gathered.readings, resolution.artifact, policy)
+    readings, places = resolution.gathered.readings, resolution.gathered.places
+    claimed = _claimants(readings, resolution.artifact, policy)
+    withdrawn = _withdrawn(readings, places, resolution.artifact, session.nodes)
+    audits = await logged_results(session, resolution.artifact)
     return [
         Replica(
             node=node.name,
             member=node.member.name,
             jurisdiction=node.jurisdiction,
-            claimed=node.record.node.id in claimed,
+            claimed=node.record.node.id in claimed and node.record.node.id not in withdrawn,
             held=answers.found.get(node),
             files=len(wanted),
             why=str(answers.failed.get(node, "")),
+            withdrawn=withdrawn.get(node.record.node.id, ""),
+            audits=tuple(
+                audit
+                for audit in audits
+                if audit.prover == node.record.node.id and audit.result.auditor != node.member.id
+            ),
         )
         for node in session.nodes
     ]
@@ -225,6 +239,29 @@ def _claimants(readings: ParsedClaims, artifact: Digest, policy: Policy) -> froz
     bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
     holds = [e for e in readings.entries if e.statement.predicate == "hold" and e.statement.subject == artifact]
     return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
+
+
+def _withdrawn(
+    readings: ParsedClaims,
+    places: Mapping[bytes, Collection[tuple[str, int]]],
+    artifact: Digest,
+    nodes: Iterable[RemoteNode],
+) -> dict[Digest, str]:
+    """Return the reason of each node that withdrew its hold, by the positions that nodes claim for the node's log."""
+    found: dict[Digest, str] = {}
+    for node in nodes:
+        last: tuple[int, str] = (-1, "")
+        for entry in readings.entries:
+            statement = entry.statement
+            wanted = statement.predicate in ("hold", HOLD_WITHDRAWN) and statement.subject == artifact
+            if not (wanted and signed_by_node(entry, node.record)):
+                continue
+            reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
+            own = [index for origin, index in places.get(entry.line, ()) if origin == node.record.origin]
+            last = max(last, (max(own, default=-1), reason))
+        if last[1]:
+            found[node.record.node.id] = last[1]
+    return found
 
 
 def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts]:

@@ -85,10 +85,8 @@ answers another challenge; a record is not in the piece index; a hash is not tha
 class AuditFailed(Untrusted):
     """An answer that does not prove a copy. `reason` is one of REASONS, `piece` the number of the first wrong piece."""
 
-    code = "AUDIT-FAILED"
-
     def __init__(self, reason: str, why: str, piece: int | None = None) -> None:
-        super().__init__("audit failed", why=why)
+        super().__init__("audit failed", why=why, code="AUDIT-FAILED")
         self.reason = reason
         self.piece = piece
 
@@ -194,10 +192,8 @@ def possession_hash(challenge: Challenge, nonce: Digest, number: int, data: Iter
 class DamagedPiece(Untrusted):
     """A piece of an own copy differs from its record. `blob` is the SHA-256 of its file."""
 
-    code = "PIECE"
-
     def __init__(self, blob: Digest, why: str) -> None:
-        super().__init__("this copy is damaged", why=why)
+        super().__init__("this copy is damaged", why=why, code="PIECE")
         self.blob = blob
 
 

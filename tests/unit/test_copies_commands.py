@@ -1,0 +1,131 @@
+"""`comity copies`, `impact`, `audit ls` and `whereis`: what they say about copies, and whose word it is."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.trust.copies import (
+    CLAIMED,
+    FAILED,
+    PASSED,
+    TESTED,
+    WITHDRAWN,
+    AssessedCopy,
+    AuditResult,
+    ClaimedCopy,
+    CopyPolicy,
+)
+from comity.trust.encoding import Digest, sha256
+from comity.wire.audit import ListedCopies
+from comity_cli.commands import audit, copies, impact, whereis
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.copies import CopyList, LoggedResult
+from comity_client.evidence.inspect import Replica
+
+A, B, C, D = (sha256(b"member %d" % at) for at in range(4))
+WIDE, NARROW = sorted((sha256(b"wide"), sha256(b"narrow")))
+NAMES = {A: "Institute A", B: "Institute B", C: "Institute C", D: "Institute D"}
+
+
+def held(member: Digest, jurisdiction: str, state: str = TESTED, *results: AuditResult) -> AssessedCopy:
+    withdrawn = "space" if state == WITHDRAWN else ""
+    return AssessedCopy(ClaimedCopy(member, sha256(member.encode()), jurisdiction, withdrawn), state, results)
+
+
+LIST = CopyList(
+    "node-a",
+    (
+        ListedCopies(
+            WIDE,
+            "lab/wide@v1",
+            (
+                held(A, "CH"),
+                held(B, "ES", TESTED, AuditResult(A, 20_000, PASSED, 10)),
+                held(C, "KR", CLAIMED),
+            ),
+        ),
+        ListedCopies(
+            NARROW,
+            "",
+            (
+                held(A, "CH"),
+                held(B, "ES", FAILED, AuditResult(A, 20_000, "digest", 10, proven=True)),
+                held(C, "KR", WITHDRAWN),
+            ),
+        ),
+    ),
+    NAMES,
+    CopyPolicy(2, 2),
+    20_000,
+    A,
+)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str) -> Any:
+    monkeypatch.setattr(module, "read_list", lambda *_: LIST)
+    ran = CliRunner().invoke(command, arguments, obj=Output())
+    assert ran.exit_code == 0, ran.output
+    return ran.output
+
+
+def document(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str) -> Any:
+    return json.loads(run(monkeypatch, module, *arguments, "--json"))
+
+
+def test_copies_counts_claimed_and_tested_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, narrow = document(monkeypatch, copies, "copies")["artifacts"]
+    assert wide["count"] == {"copies": 3, "jurisdictions": 3, "tested": 2, "tested_jurisdictions": 2}
+    assert (wide["meets_policy"], narrow["meets_policy"]) == (True, False)
+    assert [copy["state"] for copy in narrow["copies"]] == [TESTED, FAILED, WITHDRAWN]
+    (short,) = document(monkeypatch, copies, "copies", "--short")["artifacts"]
+    assert short["artifact"] == NARROW
+    assert document(monkeypatch, copies, "copies", "--untested")["artifacts"] == []
+    assert "1 artifact of 2 with too few copies" in run(monkeypatch, copies, "copies")
+
+
+def test_impact_of_everybody_and_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    parties = {
+        (party["kind"], party["name"]): (party["below_policy"], party["gone"])
+        for party in document(monkeypatch, impact, "impact", "--all")["parties"]
+    }
+    assert parties == {
+        ("member", "Institute A"): (1, 1),
+        ("member", "Institute B"): (0, 0),
+        ("member", "Institute C"): (0, 0),
+        ("jurisdiction", "CH"): (1, 1),
+        ("jurisdiction", "ES"): (0, 0),
+        ("jurisdiction", "KR"): (0, 0),
+    }
+    for name in ("CH", "Institute A", A[:8], A):
+        assert "no copy left" in run(monkeypatch, impact, "impact", name)
+    assert "Nothing would fall" in run(monkeypatch, impact, "impact", D)  # a publisher without a copy
+
+
+def test_impact_wants_one_party_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(impact, "read_list", lambda *_: LIST)
+    for arguments in (("impact",), ("impact", "CH", "--all")):
+        assert CliRunner().invoke(command, arguments, obj=Output()).exit_code == 2
+
+
+def test_audit_ls_says_whose_word_a_result_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed, failed = document(monkeypatch, audit, "audit", "ls")["results"]
+    assert (passed["outcome"], passed["auditor_name"], passed["date"]) == (PASSED, "Institute A", "2024-10-04")
+    assert (failed["outcome"], failed["proven"]) == ("digest", True)
+    (only,) = document(monkeypatch, audit, "audit", "ls", "--failed")["results"]
+    assert only == failed
+
+
+def test_whereis_names_the_auditor_of_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    note = LoggedResult("node-b", sha256(A.encode()), AuditResult(B, 20_000, PASSED, 10))
+    lie = LoggedResult("node-c", sha256(A.encode()), AuditResult(C, 20_000, "not-held"))
+    told = Replica("node-a", "Institute A", "CH", True, 3, 3, audits=(note, lie))
+    gone = Replica("node-d", "Institute D", "BR", False, 0, 3, withdrawn="legal-order")
+    monkeypatch.setattr(whereis, "client", lambda: SimpleNamespace(whereis=lambda _: [told, gone]))
+    ran = CliRunner().invoke(command, ["whereis", "a/b"], obj=Output(), env={"COLUMNS": "400"})
+    assert "passed 10 pieces on 2024-10-04, says node-b; failed: not-held on 2024-10-04, says node-c" in ran.output
+    assert "withdrawn: legal-order" in ran.output
