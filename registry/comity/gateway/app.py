@@ -6,17 +6,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from comity.content.secrets import TOKENS_FILE
 from comity.gateway.fileserver.server import FileRoutes, serve_files
+from comity.gateway.git import git_routes
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
 from comity.gateway.hub.catalogue import RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, FileResponses
@@ -29,6 +32,7 @@ from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
+from comity.node.config import Gateway
 from comity.node.home import OpenedHome
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.own_log import OUTSIDE_MARK
@@ -57,11 +61,36 @@ def make_app(
             Route("/healthz", healthz),
             *tlog_routes(home, replication),
             *oci_routes(OciRoutes(registry, read_through, repositories, access, files)),
+            *git_routes(),
             *hub_routes(hub),
         ],
-        middleware=[bounds],
+        middleware=[bounds, *cross_origin(settings)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )
+
+
+ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Range", "If-None-Match", "If-Range", "X-Requested-With")
+SHOWN_HEADERS: Final = (
+    *("Accept-Ranges", "Content-Range", "Content-Length", "ETag", "Link", "X-Total-Count", "X-Repo-Commit"),
+    *("X-Linked-ETag", "X-Linked-Size", "X-Error-Code", "X-Error-Message", "X-HF-Warning", "X-Request-Id"),
+    *("Docker-Content-Digest", "OCI-Filters-Applied"),
+)
+
+
+def cross_origin(settings: Gateway) -> list[Middleware]:
+    """Return what lets pages of the origins in the settings read this gateway from a browser: none by default. A page
+    gets no cookies or saved passwords with it, so it can read only what its own token, if any, may read."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=ASKED_HEADERS,
+            expose_headers=SHOWN_HEADERS,
+        )
+    ]
 
 
 def tlog_routes(home: OpenedHome, replication: ReplicationTasks) -> list[Route]:

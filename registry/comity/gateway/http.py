@@ -5,7 +5,8 @@
 (3) a response that the client takes slower than that, or not at all, is aborted
 (4) every error is a response of one table, or aborts a started response; internal errors are logged, not returned
 (5) response headers forbid browsers to run, frame or sniff the content, because models contain HTML and JavaScript
-(6) one log line per request, with the route but not the address, so that no token or signature is logged
+(6) one log line per request, with the repository and the path on one bounded line, without the query and the headers,
+    where tokens and signatures are
 
 Slots limit requests that hold memory while the client is slow (file bodies, uploads). If all are used, a request waits;
 the address block with most slots loses one to requests from other blocks: its connection is aborted, and the client can
@@ -20,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import re
 import secrets
 import socket
 import ssl
@@ -64,6 +66,8 @@ SLOT_TIMEOUT: Final = 8.0
 """Seconds that a request waits for a slot; stock clients wait for ten."""
 RETRY_INTERVAL: Final = 1.0
 """Seconds after which a waiting request tries again."""
+REPOSITORY: Final = "comity.repository"
+"""Key in an ASGI scope: the repository that the request is about."""
 ABORT: Final = "comity.cut"
 """Key in an ASGI scope: a function that aborts the connection."""
 
@@ -363,7 +367,8 @@ class GatewayAccess:
         return token
 
     async def require(self, request: Request, repository: str) -> None:
-        """Raise Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`."""
+        """Raise Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`, which its log line names."""
+        request.scope[REPOSITORY] = repository
         token = await self.require_any(request)
         if token is not None and not token.allows(repository):
             raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
@@ -520,7 +525,10 @@ class RequestBounds:
                 "request",
                 method=scope["method"],
                 route=route,
+                repository=_shown(scope.get(REPOSITORY, "")),
+                path=_shown(scope["path"]),
                 status=exchange.status,
+                code=exchange.code,
                 sent=exchange.sent,
                 seconds=round(time.monotonic() - begun, 3),
             )
@@ -539,6 +547,7 @@ class _Exchange:
     def __init__(self, receive: Receive, send: Send) -> None:
         self.id = secrets.token_hex(8)
         self.status = 0
+        self.code = ""
         self.sent = 0
         self._receive = receive
         self._send = send
@@ -566,6 +575,7 @@ class _Exchange:
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("X-Request-Id", self.id)
+            self.code = headers.get("X-Error-Code", "")
         self.sent += len(message.get("body", b""))
         async with asyncio.timeout(STALLED + len(message.get("body", b"")) / SLOWEST):
             await self._send(message)
@@ -586,6 +596,15 @@ async def read_body(request: Request, most: int) -> bytes:
 def _require_short_target(scope: Scope) -> None:
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
         raise Malformed("the request target is too long", why=f"more than {MAX_TARGET} bytes")
+
+
+MAX_SHOWN: Final = 300
+_TOKEN: Final = re.compile(r"hf_\w{8,}", re.A)
+
+
+def _shown(text: str) -> str:
+    """Return text of a client for a log line: on one line, bounded, without what may be a token."""
+    return clean(_TOKEN.sub("hf_(hidden)", text[:MAX_TARGET]), MAX_SHOWN)
 
 
 def _route(scope: Scope) -> str:

@@ -138,6 +138,10 @@ Accepted = Annotated[
 ]
 """Identities, or "none" or "any"."""
 
+Origins = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^https?://[a-z0-9.\-\[\]:]+$", max_length=255)], ...], BeforeValidator(_listed)
+]
+"""Web origins as browsers send them: scheme and host in lower case, and the port unless it is the default one."""
 Alias = Annotated[str, Field(pattern=r"^[^=\s]+=[^/=\s]+/[^/=\s]+$")]
 Aliases = Annotated[tuple[Alias, ...], BeforeValidator(_listed)]
 Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
@@ -249,7 +253,8 @@ class Gateway(Section):
 
     With `certificate` and `key` (PEM) it uses HTTPS. `url` is the URL for clients, and the only one that the node
     announces. If `public` is false, every reader needs a token. `aliases` are other names of repositories. `policy`
-    decides what is served; without it, only signatures are required.
+    decides what is served; without it, only signatures are required. `cors_origins` are the web origins whose pages may
+    read the gateway in a browser: exact, none by default.
 
     `files` is a second address for the same clients that serves large files fast; `ranges` is one for other nodes and
     `comity pull`, always under the node's own certificate. Both serve only what a signed URL names; `files_url` and
@@ -270,6 +275,7 @@ class Gateway(Section):
     public: bool = True
     aliases: Aliases = ()
     policy: MaybeFile = None
+    cors_origins: Origins = ()
     cold: Literal["off", "peers", "upstream"] = "off"
     calls_per_second: Annotated[float, Field(gt=0)] = 500.0
 

@@ -168,12 +168,18 @@ class FileResponses:
             return await _stream(
                 with_slot(self._slots, request.scope, self._incoming(claim, entry, span)), entry, span, headers
             )
-        if self._file_routes.address and entry.size > INLINE and not tainted:  # the file server supports ranges
+        redirected = self._file_routes.address and entry.size > INLINE and not self._is_cross_origin(request)
+        if redirected and not tainted:  # the file server supports ranges
             name = entry.path.rpartition("/")[2]
             to = self._file_routes.location(entry.sha256, host=_host(request, self._settings.url), name=name)
             return RedirectResponse(to, 302, headers=headers)
         parts = self._stored(entry.sha256, span.offset, span.length)
         return await _stream(with_slot(self._slots, request.scope, parts), entry, span, headers)
+
+    def _is_cross_origin(self, request: Request) -> bool:
+        """Return whether a page of an allowed origin asks: after a redirect to another port, the browser would not say
+        any more which origin that is."""
+        return request.headers.get("origin") in self._settings.cors_origins
 
     def _may_serve_stored(self, claim: Claim) -> bool:
         """Return whether stored blobs may be served for a claim. If tokens cover only some repositories, a repository
