@@ -604,7 +604,7 @@ _TOKEN: Final = re.compile(r"hf_\w{8,}", re.A)
 
 def _shown(text: str) -> str:
     """Return text of a client for a log line: on one line, bounded, without what may be a token."""
-    return clean(_TOKEN.sub("hf_(hidden)", text[:MAX_TARGET]), MAX_SHOWN)
+    return clean(_TOKEN.sub("(hidden)", text[:MAX_TARGET]), MAX_SHOWN)
 
 
 def _route(scope: Scope) -> str:
