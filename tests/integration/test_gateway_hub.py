@@ -311,6 +311,55 @@ async def test_a_list_reaches_every_repository_however_little_is_read_at_a_time(
                 assert seen == expected
 
 
+async def test_a_list_has_the_models_that_match_its_filters(tmp_path: Path) -> None:
+    cards = {
+        "tests/Tiny-Chat": "library_name: transformers\npipeline_tag: text-generation\ntags: [conversational]\n",
+        "tests/tiny-words": "library_name: transformers\npipeline_tag: fill-mask\nlanguage:\n  - de\n  - fr\n",
+        "tests/other": "",
+    }
+    chat, words, _ = cards
+    async with shop(tmp_path) as node:
+        for name, card in cards.items():
+            folder = model(tmp_path / name)
+            (folder / "README.md").write_text(f"---\n{card}---\n")
+            (folder / "model.safetensors").write_text(name)
+            await node.publish(folder, f"{name}@v1")
+        async with client(node) as http:
+
+            async def listed(query: str) -> list[str]:
+                url, seen = f"/api/models?limit=1&{query}", list[str]()
+                while url:
+                    answer = await http.get(url)
+                    seen += [item["id"] for item in answer.json()]
+                    url = answer.links.get("next", {}).get("url", "")
+                return seen
+
+            everything = sorted(cards, key=str.lower)
+            for query, expected in (
+                ("search=TINY", [chat, words]),
+                ("search=tiny&filter=conversational", [chat]),
+                ("author=tests", everything),
+                ("author=nobody", []),
+                ("filter=transformers", [chat, words]),
+                ("filter=transformers&filter=fr", [words]),
+                ("filter=transformers,fr", [words]),
+                ("pipeline_tag=text-generation", [chat]),
+                ("library=transformers&pipeline_tag=fill-mask", [words]),
+                ("filter=safetensors&filter=license:mit", everything),
+                ("filter=license:apache-2.0", []),
+                ("filter=gguf", []),
+                ("sort=downloads&direction=-1", everything),
+                ("gated=false", everything),
+                ("gated=true", []),
+                ("num_parameters=min:1B", []),
+            ):
+                assert await listed(query) == expected, query
+            assert "num_parameters" in (await http.get("/api/models?num_parameters=min:1B")).headers["X-HF-Warning"]
+            page = (await http.get(f"/api/models/{chat}")).json()
+            assert (page["pipeline_tag"], page["library_name"]) == ("text-generation", "transformers")
+            assert {"transformers", "conversational", "safetensors", "license:mit"} <= set(page["tags"])
+
+
 async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop, ready: Release) -> None:
     async with client(node, headers={"Authorization": "Bearer hf_" + "z" * 34}) as http:
         assert (await http.get(PATH)).status_code == 200

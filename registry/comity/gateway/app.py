@@ -21,6 +21,7 @@ from comity.content.secrets import TOKENS_FILE
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.git import git_routes
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
+from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
@@ -54,7 +55,7 @@ def make_app(
     slots = ConnectionSlots(BODIES, "readers")
     files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots)
     repositories = RepositoryList(home.ledger)
-    hub = HubRoutes(settings, pools, repositories, read_through, access, files)
+    hub = HubRoutes(settings, pools, repositories, read_through, access, files, Cards(home.store, pools))
     bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
     return Starlette(
         routes=[

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from comity.gateway.http import GatewayAccess, error_response, read_body
 from comity.gateway.hub import views
+from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes
@@ -24,6 +25,10 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Refused
 from comity.wire.errors import clean
 
 LIST_PAGE: Final = 100
+MAX_EXAMINED: Final = 300
+"""Repositories of which one request for a list reads more than the name; then the page is short, with a cursor."""
+UNKNOWN: Final = ("num_parameters", "apps", "inference", "inference_provider", "trained_dataset")
+"""Filters of the Hub by what no node knows of a model: no model is known to match."""
 MAX_FORM: Final = 1024 * 1024
 MAX_NOTICE: Final = 500
 
@@ -49,7 +54,9 @@ class HubRoutes:
         read_through: ReadThroughRoutes,
         access: GatewayAccess,
         files: FileResponses,
+        cards: Cards,
     ) -> None:
+        self._cards = cards
         self._url = settings.url
         self._pools = pools
         self._files = files
@@ -67,15 +74,28 @@ class HubRoutes:
         return JSONResponse(who)
 
     async def repositories(self, request: Request) -> Response:
-        """`GET /api/models`: the repositories that this reader may read, by name."""
+        """`GET /api/models`: the repositories that this reader may read, by name, as nothing is known of them by which
+        they could be sorted."""
         query = request.query_params
         limit = views.read_integer(query.get("limit"), LIST_PAGE, LIST_PAGE)
-        words, author, after = query.get("search", ""), query.get("author", ""), query.get("cursor", "")
+        words, author, cursor = query.get("search", ""), query.get("author", ""), query.get("cursor", "")
+        unknown = [name for name in UNKNOWN if query.get(name)]
+        if unknown or views.read_bool(query.get("gated")):
+            text = f"this node does not know {', '.join(unknown)} of a model" if unknown else "no model here is gated"
+            return JSONResponse([], headers={"X-HF-Warning": f"filter; {text}"})
+        wanted = _filters(request)
         readable_names = await self._access.readable_names(request)
-        names, cursor = await self._repository_list.names(words, author, after, limit, readable_names)
-        listed = [await self._list_item(request, name) for name in names]
-        more = self._link(request, cursor) if cursor else {}
-        return JSONResponse([item for item in listed if item is not None], headers=more)
+        found: list[dict[str, Any]] = []
+        examined = 0
+        while True:
+            names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), readable_names)
+            for name in names:
+                item = await self._list_item(request, name, wanted)
+                found += [item] if item is not None else []
+            examined += len(names)
+            if not cursor or len(found) >= limit or examined >= MAX_EXAMINED or not names:
+                break
+        return JSONResponse(found, headers=self._link(request, cursor) if cursor else {})
 
     async def repository_view(self, request: Request) -> Response:
         """`/api/{kind}/{id}/…`."""
@@ -140,7 +160,8 @@ class HubRoutes:
     async def _model(self, request: Request, address: HubAddress) -> Response:
         blobs = views.read_bool(request.query_params.get("blobs"))
         snapshot = await self._snapshot(address)
-        return await self._json(snapshot, lambda: views.model_view(snapshot, blobs=blobs))
+        card = await self._cards.card(snapshot.artifact, snapshot.manifest)
+        return await self._json(snapshot, lambda: views.model_view(snapshot, card, blobs=blobs))
 
     async def _tree(self, request: Request, address: HubAddress) -> Response:
         snapshot = await self._snapshot(address)
@@ -180,13 +201,16 @@ class HubRoutes:
         refs = self._read_through.refs if address.model else self._read_through.catalogue.refs
         return JSONResponse(views.refs_view(*await refs(address.repository)))
 
-    async def _list_item(self, request: Request, name: str) -> dict[str, Any] | None:
-        """Return an item of a list; None if the repository is not served."""
+    async def _list_item(self, request: Request, name: str, wanted: frozenset[str]) -> dict[str, Any] | None:
+        """Return an item of a list; None if the repository is not served, or does not match `wanted`."""
         full = views.read_bool(request.query_params.get("full"))
         try:
-            return views.model_view(await self._read_through.catalogue.snapshot(name, "main"), siblings=full)
+            snapshot = await self._read_through.catalogue.snapshot(name, "main")
         except ComityError:
             return None
+        item = views.model_view(snapshot, await self._cards.card(snapshot.artifact, snapshot.manifest), siblings=full)
+        words = {str(word).lower() for word in (*item["tags"], item.get("pipeline_tag", ""))}
+        return item if wanted <= words else None
 
     def _link(self, request: Request, cursor: str) -> dict[str, str]:
         base = self._url or f"{request.url.scheme}://{request.url.netloc}"
@@ -194,6 +218,14 @@ class HubRoutes:
             [*((k, v) for k, v in request.query_params.multi_items() if k != "cursor"), ("cursor", cursor)]
         )
         return {"Link": f'<{base}{_raw(request)}?{query}>; rel="next"'}
+
+
+def _filters(request: Request) -> frozenset[str]:
+    """Return the words that a model of the list must have: tags, the task, the library, the licence."""
+    query = request.query_params
+    given = (*query.getlist("filter"), *(query.get(name, "") for name in ("pipeline_tag", "library")))
+    words = (word.strip().lower() for item in given for word in item.split(","))
+    return frozenset(word for word in words if word)
 
 
 def _with_notices(response: Response, snapshot: Snapshot) -> Response:

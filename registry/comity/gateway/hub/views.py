@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from comity.gateway.hub.card import Card
 from comity.node.importing.read_through import ReadThroughImport
 from comity.trust.artifact import FileEntry, Manifest, blob_id, lfs_pointer
 from comity.trust.encoding import Digest
@@ -141,7 +142,7 @@ PATHS: Final = 10_000
 _CURSOR: Final = re.compile(rb"[0-9]{1,9}\Z")
 
 
-def model_view(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True) -> Document:
+def model_view(snapshot: Snapshot, card: Card, *, blobs: bool = False, siblings: bool = True) -> Document:
     """`GET /api/models/{id}`."""
     licence = snapshot.licence.lower()
     document: Document = {
@@ -157,7 +158,9 @@ def model_view(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True
         "disabled": False,
         "downloads": 0,
         "likes": 0,
-        "tags": [*([f"license:{licence}"] if licence else []), f"comity:{snapshot.label}"],
+        "tags": [*card.tags, *([f"license:{licence}"] if licence else []), f"comity:{snapshot.label}"],
+        **({"pipeline_tag": card.pipeline} if card.pipeline else {}),
+        **({"library_name": card.library} if card.library else {}),
         "cardData": {"license": licence} if licence else {},
         "usedStorage": snapshot.manifest.size,
     }

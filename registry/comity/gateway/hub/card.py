@@ -1,0 +1,129 @@
+"""What a model's README.md says of it in its front matter, for lists and their filters: its publisher's claim.
+
+Only what lists need is read, of the simplest YAML: `key: value`, `key: [a, b]`, and `key:` with items on lines that
+begin with a dash. Anything else is skipped, never guessed. And the format of the weights, by the names of the files.
+
+    ---
+    library_name: transformers
+    pipeline_tag: text-generation
+    tags: [conversational]
+    language:
+      - de
+    ---
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from comity.content.blobs import BlobStore
+from comity.node.threads import Pools
+from comity.trust.artifact import Manifest
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+
+README: Final = "README.md"
+MAX_README: Final = 256 * 1024
+"""Bytes: a longer file is not read."""
+MAX_LINES: Final = 500
+MAX_ITEMS: Final = 64
+"""Items of one list."""
+
+_ENTRY: Final = re.compile(r"([a-z_]{1,40}):\s*(.*?)\s*\Z")
+_ITEM: Final = re.compile(r"\s*-\s+(.*?)\s*\Z")
+_WORD: Final = re.compile(r"[\w.:/+-][\w .:/+-]{0,99}\Z", re.A)
+_FORMATS: Final = ("safetensors", "gguf", "onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What lists show and filter by; empty where the card says nothing. `tags` has the languages and formats too."""
+
+    pipeline: str = ""
+    library: str = ""
+    tags: tuple[str, ...] = ()
+
+    def words(self) -> frozenset[str]:
+        """Return everything that a filter may name, in lower case."""
+        return frozenset(word.lower() for word in (self.pipeline, self.library, *self.tags) if word)
+
+
+MAX_CARDS: Final = 20_000
+"""Cards that are kept, of at most about 1 KiB each as a rule."""
+
+
+class Cards:
+    """The cards of the artifacts that were shown last. Not thread-safe: call from the event loop."""
+
+    def __init__(self, store: BlobStore, pools: Pools) -> None:
+        self._store = store
+        self._pools = pools
+        self._read: OrderedDict[Digest, Card] = OrderedDict()
+
+    async def card(self, artifact: Digest, manifest: Manifest) -> Card:
+        """Return the card of an artifact; a README.md that is not here yet is looked for again."""
+        entry = manifest.by_path.get(README)
+        known = self._read.get(artifact)
+        if known is not None:
+            self._read.move_to_end(artifact)
+            return known
+        card = await self._pools.files(read_card, manifest, self._store)
+        if entry is None or await self._pools.files(self._store.has, entry.sha256):
+            self._read[artifact] = card
+            if len(self._read) > MAX_CARDS:
+                self._read.popitem(last=False)
+        return card
+
+
+def read_card(manifest: Manifest, store: BlobStore) -> Card:
+    """Return the card of an artifact, from its README.md if that is stored here and has its hash. Blocking."""
+    entry = manifest.by_path.get(README)
+    fields: dict[str, tuple[str, ...]] = {}
+    if entry is not None and 0 < entry.size <= MAX_README:
+        try:
+            data = b"".join(store.iterate(entry.sha256, 0, entry.size))
+        except ComityError:  # it is not here, or the disk fails: the model is listed without its card
+            data = b""
+        if sha256(data) == entry.sha256:
+            fields = front_matter(data)
+    return _card(fields, manifest)
+
+
+def front_matter(data: bytes) -> dict[str, tuple[str, ...]]:
+    """Return the values of each key at the beginning of a Markdown file that this module can read."""
+    lines = data.decode("utf-8", "replace").splitlines()[: MAX_LINES + 1]
+    if not lines or lines[0].strip() != "---" or "---" not in (line.strip() for line in lines[1:]):
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    key = ""
+    for line in lines[1:]:
+        if line.strip() == "---":
+            break
+        entry, item = _ENTRY.match(line), _ITEM.match(line)
+        if entry:
+            key = entry[1]
+            found[key] = _values(entry[2])
+        elif item and key and len(found[key]) < MAX_ITEMS:
+            found[key] += _values(item[1])
+        elif line.strip():
+            key = ""
+    return found
+
+
+def _values(text: str) -> tuple[str, ...]:
+    listed = text[1:-1].split(",") if text.startswith("[") and text.endswith("]") else [text]
+    bare = (word.strip().strip("\"'").strip() for word in listed[:MAX_ITEMS])
+    return tuple(word for word in bare if _WORD.match(word))
+
+
+def _card(fields: Mapping[str, tuple[str, ...]], manifest: Manifest) -> Card:
+    endings = {PurePosixPath(entry.path).suffix.lower() for entry in manifest.files}
+    formats = [name for name in _FORMATS if f".{name}" in endings]
+    pipeline, library = (next(iter(fields.get(key, ())), "") for key in ("pipeline_tag", "library_name"))
+    tags = (library, *formats, *fields.get("tags", ()), *fields.get("language", ()))
+    return Card(pipeline, library, tuple(dict.fromkeys(tag for tag in tags if tag)))

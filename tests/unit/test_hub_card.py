@@ -1,0 +1,64 @@
+"""The front matter of a README.md: what is plain is read, anything else is skipped, and nothing costs much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.gateway.hub.card import MAX_ITEMS, MAX_README, Card, front_matter, read_card
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import sha256
+
+CARD = (
+    b"---\npipeline_tag: fill-mask\nlibrary_name: \"transformers\"\ntags:\n- bert\n- 'de'\n---\n# Title\ntags: [no]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("---\na: b\n---\n", {"a": ("b",)}),
+        ("---\na: [x, 'y', \"z\"]\n---\n", {"a": ("x", "y", "z")}),
+        ("---\na:\n  - x\n  - y\nb: c\n---\n", {"a": ("x", "y"), "b": ("c",)}),
+        ("---\na:\n  b:\n    - x\n---\n", {"a": ()}),
+        ("---\na: b\n", {}),
+        ("# Title\n---\na: b\n---\n", {}),
+        ("---\na: !!python/object:os.system x\n---\n", {"a": ()}),
+        ("---\na: <b>x</b>\n---\n", {"a": ()}),
+        ("---\na: " + "x" * 101 + "\n---\n", {"a": ()}),
+        ("", {}),
+    ],
+)
+def test_what_is_plain_is_read_and_the_rest_is_skipped(text: str, found: dict[str, tuple[str, ...]]) -> None:
+    assert front_matter(text.encode()) == found
+
+
+def test_a_list_is_bounded() -> None:
+    lines = "".join(f"- tag{number}\n" for number in range(400))
+    assert len(front_matter(f"---\ntags:\n{lines}---\n".encode())["tags"]) == MAX_ITEMS
+
+
+def entry_of(path: str, data: bytes) -> FileEntry:
+    return FileEntry(path, len(data), sha256(data))
+
+
+def test_a_card_is_read_from_a_stored_file_with_its_hash(tmp_path: Path) -> None:
+    store, entry = FolderStore(tmp_path), entry_of("README.md", CARD)
+    manifest = Manifest.of([entry, entry_of("model.safetensors", b"weights")])
+    assert read_card(manifest, store) == Card("", "", ("safetensors",)), "it is not here"
+    store.put(entry.sha256, CARD)
+    assert read_card(manifest, store) == Card(
+        "fill-mask", "transformers", ("transformers", "safetensors", "bert", "de")
+    )
+    stored = tmp_path / "blobs" / entry.sha256[:2] / entry.sha256
+    stored.chmod(0o644)
+    stored.write_bytes(CARD.replace(b"fill-mask", b"fill-MASK"))
+    assert read_card(manifest, store) == Card("", "", ("safetensors",)), "a damaged file says nothing"
+
+
+def test_a_long_readme_is_not_read(tmp_path: Path) -> None:
+    data = CARD + bytes(MAX_README)
+    store, entry = FolderStore(tmp_path), entry_of("README.md", data)
+    store.put(entry.sha256, data)
+    assert read_card(Manifest.of([entry]), store) == Card()
