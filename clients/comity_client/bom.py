@@ -12,16 +12,18 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import comity
 from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, Vouch
 from comity.trust.encoding import Digest
+from comity.trust.evidence import EvidenceReader
 from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Parent
+from comity.trust.verify import counted_publication
 from comity_client.evidence.inspect import ArtifactInfo, vouches_of
 from comity_client.pull.destinations import LocalCopy
 
@@ -46,22 +48,17 @@ class BomContent:
 
 
 def bom_of_folder(local: LocalCopy, policy: Policy) -> BomContent:
-    """Return the BOM content of a folder with its evidence pack. Of several publications, those of a publisher that the
-    policy binds come first."""
-    publications = sorted(local.readings.publications, key=lambda each: (not _bound(each, policy), each.entry.digest))
+    """Return the BOM content of a folder with its evidence pack, by the publication that a verdict follows."""
     config = local.manifest.by_path.get("config.json")
     data = (local.folder / "config.json").read_bytes() if config and config.size <= MAX_CONFIG else b""
-    chosen = publications[0] if publications else None
+    evidence = replace(local.evidence, manifest=local.manifest.encode())
+    chosen = counted_publication(evidence, policy, EvidenceReader())
     return BomContent(local.manifest, chosen, vouches_of(local.readings, local.artifact, policy), data)
 
 
 def bom_of_artifact(info: ArtifactInfo) -> BomContent:
     """Return the BOM content as nodes describe the artifact; the bytes are not read."""
-    return BomContent(info.manifest, info.publication, info.vouches)
-
-
-def _bound(publication: Publication, policy: Policy) -> bool:
-    return policy.bound_publisher(publication.published.name.namespace) == publication.publisher.id
+    return BomContent(info.manifest, info.current, info.vouches)
 
 
 def write_bom(described: BomContent) -> str:

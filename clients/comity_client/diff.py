@@ -112,7 +112,7 @@ async def compared_resolution(
     evidence = Evidence(data, None, gathered.lines, tuple(kept.proof for kept in collected.proofs))
     verdict = verify(evidence, policy, reader=session.reader)
     folder = (await asyncio.to_thread(load)).folder if load else None
-    published = resolution.publication.published if resolution.publication else None
+    published = resolution.current.published if resolution.current else None
     return ComparedArtifact(resolution.title, Manifest.parse(data), folder, gathered.readings, published, verdict)
 
 

@@ -17,6 +17,7 @@ from comity.trust.lineage import LineageGraph, LocalComparison, lineage_of
 from comity.trust.policy import Policy
 from comity.trust.statement import Author
 from comity.trust.statements import MAX_STEPS, Derived, Extent, Parent
+from comity.trust.verify import counted_publication
 from comity.verifier import read_pack
 from comity_client.events import Note, OnEvent
 from comity_client.evidence.gather import gather_ancestors, with_ancestor_lines
@@ -105,9 +106,9 @@ class Lineage:
 async def lineage_of_resolution(session: Session, resolution: Resolution, policy: Policy) -> Lineage:
     """Return the lineage from the statements of all reachable nodes. Invalid statements are skipped, not raised."""
     lines = resolution.gathered.lines
-    more = await gather_ancestors(session, resolution.artifact, resolution.publication, lines, policy)
+    more = await gather_ancestors(session, resolution.artifact, resolution.current, lines, policy)
     readings = session.read_claims(with_ancestor_lines(lines, more), resolution.artifact)
-    return lineage_of_claims(readings, resolution.artifact, resolution.publication, policy)
+    return lineage_of_claims(readings, resolution.artifact, resolution.current, policy)
 
 
 def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:
@@ -121,23 +122,18 @@ def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:
         why = "the folder has no evidence pack"
         raise NotFound(f"no lineage for {folder}", why=why, hint="comity pull REF --out DIR", code="NO-PACK")
     artifact = sha256(evidence.manifest)
-    return lineage_of_claims(read_claims(evidence.claims, artifact, reader), artifact, None, policy)
+    counted = counted_publication(evidence, policy, reader)
+    return lineage_of_claims(read_claims(evidence.claims, artifact, reader), artifact, counted, policy)
 
 
 def lineage_of_claims(readings: ParsedClaims, artifact: Digest, chosen: Publication | None, policy: Policy) -> Lineage:
     """Return the lineage that the claims prove.
 
     Args:
-        chosen: the publication of `artifact` to use; None selects one whose publisher the policy names.
+        chosen: the publication of `artifact` to use; None if there is none.
     """
     bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-
-    def named(publication: Publication) -> bool:
-        owner = policy.bound_publisher(publication.published.name.namespace)
-        return publication.publisher.id in policy.publishers or publication.publisher.id == owner
-
-    best = chosen or max(readings.publications, key=named, default=None)
-    graph, notes = lineage_of(readings, artifact, best, policy, bound)
+    graph, notes = lineage_of(readings, artifact, chosen, policy, bound)
     return Lineage(graph, tuple(note.text for note in notes))
 
 

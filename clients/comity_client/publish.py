@@ -121,12 +121,27 @@ async def publish_folder(
         signed = await asyncio.to_thread(sign_folder, made, folder, str(name), details.model_key)
         made = signed.ingested
     objects, published = _publication(made, folder, name, publisher, details)
+    earlier = await asyncio.to_thread(publisher.other_statements, published)
     entry = await asyncio.to_thread(publisher.sign, published)
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
     on_event(Started(len(made.files), made.manifest.size, 0))
     logged = await _log_at(targets, [*publisher.lines, entry.line], objects, files, link=link)
+    if earlier and (warning := _order_warning(publisher, name, logged)):
+        on_event(Note(warning))
     receipt = PublishReceipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
     return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
+
+
+def _order_warning(publisher: Publisher, name: Name, logged: Sequence[Logged]) -> str:
+    """Return why a statement about bytes that this publisher published before may not replace the older one."""
+    if not publisher.home:
+        return (
+            f"{publisher.label} has no home log, so nothing orders two statements about {name}: "
+            "publish the correction under the next version"
+        )
+    if publisher.home in {item.origin for item in logged}:
+        return ""
+    return f"this statement replaces the older one about the same bytes, but counts only when it is in {publisher.home}"
 
 
 async def publish_advisory(targets: LogTargets, title: str, advisory: Advisory, publisher: Publisher) -> PublishReceipt:

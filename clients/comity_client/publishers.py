@@ -79,14 +79,13 @@ class Publisher:
 
         Raises Conflict (VERSION-TAKEN) if this name and version were given to other bytes before.
         """
-        statements = self.folder / "published"
+        statements = self._statements
         with durable.disk_errors(f"{statements} was not made"):
             durable.make_folders(statements, mode=0o700)
         path = statements / f"{sha256(published.statement().encode())}.line"
         if path.exists():
             return parse_entry(_line(path))
-        for other in sorted(statements.glob("*.line")):
-            signed = Published.parse(parse_entry(_line(other)).statement)
+        for signed in self._signed():
             if signed.name == published.name and signed.artifact != published.artifact:
                 why = f"{signed.name} is already published as sha256:{signed.artifact}"
                 hint = "publish under a new version"
@@ -94,6 +93,19 @@ class Publisher:
         entry = sign_published(published, self.signer())
         durable.write_file(path, entry.line + b"\n", point="statement")
         return entry
+
+    @property
+    def _statements(self) -> Path:
+        return self.folder / "published"
+
+    def _signed(self) -> Iterator[Published]:
+        for path in sorted(self._statements.glob("*.line")):
+            yield Published.parse(parse_entry(_line(path)).statement)
+
+    def other_statements(self, published: Published) -> tuple[Published, ...]:
+        """Return the other statements about the same bytes, under the same name, that were signed on this machine."""
+        same = (each for each in self._signed() if (each.name, each.artifact) == (published.name, published.artifact))
+        return tuple(each for each in same if each != published)
 
 
 def default_home_log(pins: Iterable[Federation], jurisdiction: str) -> str:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 from comity.trust.errors import Malformed
+from comity.trust.statement import parse_entry
+from comity.trust.statements import Parent
+from comity.wire.messages import LocatedEntry
 from comity_cli.main import main
 from comity_client.client import Client
+from comity_client.events import Event, Note
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.fakes import FakeFederation
@@ -80,3 +84,92 @@ def test_a_licence_is_given_in_either_spelling_of_the_option(
     assert run(monkeypatch, client, *words, "llama3", option.replace("--", "--unlisted-")) == 0
     shown = client.show("lab/tiny@v1").publication
     assert shown is not None and shown.published.licence.spdx == "llama3"
+
+
+def licence(client: Client, reference: str) -> str:
+    shown = client.show(reference).current
+    assert shown is not None
+    return shown.published.licence.spdx
+
+
+def verdict_facts(client: Client, folder: Path) -> list[str]:
+    return [fact.text for fact in client.verify(folder).row("signatures").facts]
+
+
+def test_a_corrected_publication_counts_and_the_older_one_stays_visible(
+    client: Client,
+    publisher: Publisher,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = client.publish(source, "lab/tiny@v1", publisher=publisher, licence="Apache2", unlisted_licence=True)
+    client.publish(source, "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    for reference in ("lab/tiny@v1", "lab/tiny", f"sha256:{first.artifact}"):
+        assert licence(client, reference) == "Apache-2.0"
+        assert [s.publication.published.licence.spdx for s in client.show(reference).statements] == [
+            "Apache-2.0",
+            "Apache2",
+        ]
+    client.pull("lab/tiny@v1", to=tmp_path / "model")
+    assert any("replaced: lab/tiny@v1, licence Apache2" in text for text in verdict_facts(client, tmp_path / "model"))
+    assert client.verify(tmp_path / "model").row("licence").summary.endswith("claimed: Apache-2.0")
+    assert json.loads(client.bom(tmp_path / "model"))["metadata"]["component"]["licenses"] == (
+        [{"expression": "Apache-2.0", "acknowledgement": "declared"}]
+    )
+    assert run(monkeypatch, client, "show", "lab/tiny@v1") == 0
+    assert "lab/tiny@v1: licence Apache2, no parent, entry" in capsys.readouterr().out
+    assert run(monkeypatch, client, "show", "lab/tiny@v1", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["licence"] == "Apache-2.0"
+    assert [(each["licence"], each["counts"]) for each in document["statements"]] == [
+        ("Apache-2.0", True),
+        ("Apache2", False),
+    ]
+
+
+def test_a_lineage_that_is_stated_later_counts(
+    client: Client, publisher: Publisher, source: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "model.safetensors").write_bytes(b"other weights")
+    parent = client.publish(base, "lab/base@v1", publisher=publisher, licence="MIT").artifact
+    client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT")
+    assert client.lineage("lab/tiny@v1").graph.edges == ()
+    parents = [Parent("finetune", "lab/base@v1")]
+    client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT", parents=parents)
+    (edge,) = client.lineage("lab/tiny@v1").graph.edges
+    assert edge.parent == f"sha256:{parent}"
+    client.pull("lab/tiny@v1", to=tmp_path / "model")
+    (edge,) = client.lineage(tmp_path / "model").graph.edges
+    assert edge.parent == f"sha256:{parent}"
+
+
+def test_a_node_that_gives_false_positions_does_not_bring_an_older_statement_back(
+    client: Client, publisher: Publisher, source: Path, federation: FakeFederation
+) -> None:
+    client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT")
+    client.publish(source, "lab/tiny@v1", publisher=publisher, licence="ISC")
+    log = federation.nodes[0].log
+    lines = [(line, parse_entry(line)) for line in log.lines]
+    own = [(line, entry) for line, entry in lines if entry.statement.predicate == "published"]
+    federation.nodes[3].junk_claims = tuple(
+        (LocatedEntry(log.origin, index, line), entry) for index, (line, entry) in zip((900, 0), own, strict=True)
+    )
+    for reference in ("lab/tiny@v1", "lab/tiny"):
+        assert licence(client, reference) == "ISC"
+
+
+def test_a_correction_that_nothing_orders_says_so(client: Client, publisher: Publisher, source: Path) -> None:
+    homeless = client.new_publisher("No home", "CH", "")
+    for signer, nodes, expected in (
+        (homeless, ["node-sg.example"], "nothing orders"),
+        (publisher, ["node-sg.example"], "counts only when it is in node-ch.example/log"),
+    ):
+        name = f"lab-{signer.id[:8]}/tiny@v1"
+        heard: list[Event] = []
+        client.publish(source, name, publisher=signer, licence="MIT", nodes=[signer.home or "node-sg.example"])
+        client.publish(source, name, publisher=signer, licence="ISC", nodes=nodes, on_event=heard.append)
+        assert any(expected in event.text for event in heard if isinstance(event, Note))

@@ -12,6 +12,7 @@ from comity_cli.mirroring import mirroring_document, show_mirroring
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
+    from comity.trust.resolution import Candidate
     from comity_client.evidence.inspect import ArtifactInfo
 
 
@@ -33,11 +34,16 @@ def command(reference: str, files: bool) -> None:
     out.fact("resolved by", info.basis)
     out.fact("content", f"{plural(len(manifest.files), 'file')}, {size(manifest.size)}")
     if info.publication is not None:
-        publisher, published = info.publication.publisher, info.publication.published
-        out.fact("publisher", f"{publisher.display} [{publisher.id[:12]}], signature verified here")
+        publisher = info.publication.publisher
+        out.fact("publisher", f"{publisher.display}, signature verified here")
+        out.fact("its id", publisher.id)
+    if info.current is not None:
+        published = info.current.published
         out.fact("licence", f"{published.licence.spdx} (claimed by the publisher)")
         for parent in published.lineage:
             out.fact(parent.relation, f"of {parent.name} (claimed by the publisher)")
+    for older in info.statements[1:]:
+        out.fact("before", _older(older))
     for version in info.versions:
         out.fact("version", f"{version.version}  {short(version.artifact)}{'  withdrawn' if version.withdrawn else ''}")
     for check in info.checks:
@@ -59,19 +65,27 @@ def command(reference: str, files: bool) -> None:
     out.hint(f"comity pull {info.title}")
 
 
+def _older(older: Candidate) -> str:
+    """What an older statement of the publisher about the same bytes said; it does not count."""
+    published = older.publication.published
+    where = "" if older.index is None else f", entry {older.index} of {older.publication.publisher.home}"
+    parents = ", ".join(f"{parent.relation} of {parent.name}" for parent in published.lineage) or "no parent"
+    return f"{published.name}: licence {published.licence.spdx}, {parents}{where} (replaced by its publisher)"
+
+
 def _show_disputes(out: Output, info: ArtifactInfo) -> None:
     """Print lost keys of the publisher, and rival claimants of the name."""
     for notice in info.lost_keys:
         since = f"from entry {notice.index} of {notice.origin} on"
         out.warn(f"key-compromise ({notice.severity}) by its publisher: {since}: {notice.text}")
     for rival in info.rivals:
-        who = f"{rival.publisher.display} [{rival.publisher.id[:12]}]"
+        who = f"{rival.publisher.display} [{rival.publisher.id}]"
         out.warn(f"{who} claims {rival.published.name} too, for sha256:{short(rival.published.artifact)}")
 
 
 def _issuer(info: ArtifactInfo, identity: str) -> str:
     own = info.publication is not None and info.publication.publisher.id == identity
-    return "its publisher" if own else identity[:12]
+    return "its publisher" if own else identity
 
 
 def _document(info: ArtifactInfo) -> dict[str, object]:
@@ -81,7 +95,21 @@ def _document(info: ArtifactInfo) -> dict[str, object]:
         "artifact": info.artifact,
         "basis": info.basis,
         "publisher": publication.publisher.id if publication else None,
-        "licence": publication.published.licence.spdx if publication else None,
+        "licence": info.current.published.licence.spdx if info.current else None,
+        "statements": [
+            {
+                "name": str(each.publication.published.name),
+                "licence": each.publication.published.licence.spdx,
+                "lineage": [
+                    {"relation": parent.relation, "name": parent.name, "digest": parent.digest}
+                    for parent in each.publication.published.lineage
+                ],
+                "line": each.publication.entry.digest,
+                "home_index": each.index,
+                "counts": number == 0,
+            }
+            for number, each in enumerate(info.statements)
+        ],
         "bytes": info.manifest.size,
         "files": [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in info.manifest.files],
         "versions": [{"version": v.version, "artifact": v.artifact, "withdrawn": v.withdrawn} for v in info.versions],

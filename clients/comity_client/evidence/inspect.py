@@ -101,7 +101,8 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactInfo:
-    """All information about one artifact."""
+    """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
+    the licence, the lineage and the documents are those of `current`, the first one."""
 
     title: str
     artifact: Digest
@@ -116,6 +117,11 @@ class ArtifactInfo:
     lost_keys: tuple[CompromiseNotice, ...] = field(default=())
     rivals: tuple[RivalPublication, ...] = field(default=())
     mirroring: MirrorEvidence = field(default=MirrorEvidence((), (), ()))
+    statements: tuple[Candidate, ...] = field(default=())
+
+    @property
+    def current(self) -> Publication | None:
+        return self.statements[0].publication if self.statements else self.publication
 
 
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
@@ -165,6 +171,7 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         advisories=resolution.advisories,
         said=said,
         mirroring=resolution.mirroring,
+        statements=resolution.statements,
         vouches=vouches_of(gathered.readings, resolution.artifact, policy),
         lost_keys=compromise_notices(readings, publication) if publication else (),
         rivals=rivals(readings, publication) if publication else (),

@@ -36,6 +36,7 @@ from comity.trust.resolution import (
     claimant_label,
     first_seen,
     majority_first,
+    newest_first,
     preferred_artifact,
     preferred_claimant,
     select_candidate,
@@ -207,6 +208,8 @@ def _disputed(name: str, rivals: Mapping[Digest, MirrorEvidence]) -> PolicyNotMe
     )
 
 
+MAX_STATEMENTS: Final = 16
+"""Statements of one publisher about one artifact whose order is proven."""
 AT_ONCE: Final = 16
 """Maximum number of concurrent requests for proofs."""
 
@@ -217,6 +220,7 @@ class Resolution:
 
     `publication` is the proven statement that decided, or the best one of an artifact named by digest; None if there is
     no proven publication. `basis` describes what decided, `mirroring` who mirrored it, `rivals` the other claimants.
+    `statements` are those of the same publisher about these bytes, the newest first: the first one counts.
     """
 
     reference: Reference
@@ -227,6 +231,13 @@ class Resolution:
     advisories: tuple[Advisory, ...]
     mirroring: MirrorEvidence
     rivals: tuple[str, ...] = ()
+    statements: tuple[Candidate, ...] = ()
+
+    @property
+    def current(self) -> Publication | None:
+        """The publisher's newest statement about these bytes, also under another version: its licence, lineage and
+        documents count."""
+        return self.statements[0].publication if self.statements else self.publication
 
     @property
     def title(self) -> str:
@@ -271,6 +282,7 @@ async def resolve(
         _advisories(session, gathered),
         _mirror_evidence(gathered, policy),
         _rivals(preference, claims),
+        await _statements(session, gathered, chosen.publication),
     )
 
 
@@ -361,8 +373,29 @@ async def _resolve_artifact(
         return accepted, bound == publication.publisher.id
 
     best = max(named or publications, key=priority, default=None)
+    statements: tuple[Candidate, ...] = ()
+    if best is not None:
+        statements = await _statements(session, gathered, best)
+        wanted = {publication.entry.digest for publication in named or publications}
+        newest = (each.publication for each in statements if each.publication.entry.digest in wanted)
+        best = next(newest, best)
     advisories = _advisories(session, gathered)
-    return Resolution(reference, artifact, why, best, gathered, advisories, _mirror_evidence(gathered, policy))
+    mirroring = _mirror_evidence(gathered, policy)
+    return Resolution(reference, artifact, why, best, gathered, advisories, mirroring, statements=statements)
+
+
+async def _statements(session: Session, gathered: GatheredEvidence, publication: Publication) -> tuple[Candidate, ...]:
+    """Return the statements about the artifact of the publisher of `publication`, the newest first, by proven indexes
+    in its home log. More than `MAX_STATEMENTS` are not ordered: the newest by the claimed indexes come first."""
+    own = [each for each in gathered.readings.publications if each.publisher.id == publication.publisher.id]
+    if publication.entry.digest not in {each.entry.digest for each in own}:
+        own.append(publication)
+    claimed = [Candidate(each, _home_index(each, gathered.places.get(each.entry.line, frozenset()))) for each in own]
+    if len(claimed) == 1:
+        return tuple(claimed)
+    nearest = newest_first(claimed)[:MAX_STATEMENTS]
+    indexes = await _ProvenIndexes(session).of_all(nearest)
+    return tuple(newest_first(replace(c, index=index) for c, index in zip(nearest, indexes, strict=True)))
 
 
 async def _gather_all(
@@ -392,14 +425,16 @@ def _bound_artifact(reference: Reference, bindings: Bindings) -> Digest | None:
 async def _choose_proven(
     session: Session, reference: Reference, candidates: Sequence[Candidate], preference: Preference
 ) -> Candidate:
-    """Decide, and for a name without version prove the log index by which the newest version won. If that proof fails,
+    """Decide, and if there are several statements prove the log index by which the newest one won. If that proof fails,
     prove all indexes; an unproven index does not order candidates.
 
     Each index is proven once and each decision made at most twice, so that a node that proves a line at several
     positions cannot prevent an end.
     """
     if reference.version is not None:
-        return select_candidate(reference, candidates, [preference])
+        candidates = [candidate for candidate in candidates if candidate.version == reference.version]
+        if len(candidates) < 2:
+            return select_candidate(reference, candidates, [preference])
     # Nodes give one position of a line, which may be in another log than the home log of the publisher.
     indexes = _ProvenIndexes(session)
     unplaced = [candidate for candidate in candidates if candidate.index is None]
@@ -464,7 +499,9 @@ def _advisories(session: Session, gathered: GatheredEvidence) -> tuple[Advisory,
 
 
 def _home_index(publication: Publication, places: frozenset[tuple[str, int]]) -> int | None:
-    return min((index for origin, index in places if origin == publication.publisher.home), default=None)
+    """Return the claimed index in the home log; None if nodes claim none or several, so that it must be proven."""
+    indexes = {index for origin, index in places if origin == publication.publisher.home}
+    return indexes.pop() if len(indexes) == 1 else None
 
 
 def _withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:

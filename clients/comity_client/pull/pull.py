@@ -211,7 +211,7 @@ async def _evidence(
     """Step (1): evidence of the nodes, and of an earlier pull."""
     before = _existing_pack(destination.folder, context)
     lines = (*resolution.gathered.lines, *before.claims)
-    above = await gather_ancestors(context.session, resolution.artifact, resolution.publication, lines, context.policy)
+    above = await gather_ancestors(context.session, resolution.artifact, resolution.current, lines, context.policy)
     related, notes = await related_lines(context.session, resolution.publication, context.policy)
     claims = _claims(context, resolution, before.claims, related, notes)
     claims = with_ancestor_lines(claims, above)
@@ -221,9 +221,9 @@ async def _evidence(
     )
     growths = await collect_growths(context.session, readings.publications, collected.proofs)
     objects = {**before.objects, **growths}
-    if resolution.publication is not None:
-        published = resolution.publication.published
-        objects |= await collect_objects(context.session, published, context.on_event)
+    stated = {each.entry.digest: each for each in (resolution.publication, resolution.current) if each is not None}
+    for statement in stated.values():
+        objects |= await collect_objects(context.session, statement.published, context.on_event)
     objects |= await vouched_documents(context.session, readings, resolution.artifact, context.policy, context.on_event)
     return Pack(manifest, pieces, claims, tuple(collected.proofs), objects), list(collected.alarms)
 

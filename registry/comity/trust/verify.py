@@ -120,12 +120,11 @@ def verify(
 
 def counted_publication(evidence: Evidence, policy: Policy, reader: EvidenceReader) -> Publication | None:
     """Return the publication that `verify` follows; None if there is none. The files are not needed."""
+    evidence = _ordered(evidence)
     manifest = identify(evidence)
-    return None if isinstance(manifest, Row) else _publication(evidence, manifest.digest, policy, reader)
-
-
-def _publication(evidence: Evidence, artifact: Digest, policy: Policy, reader: EvidenceReader) -> Publication | None:
-    claims = read_claims(evidence.claims, artifact, reader)
+    if isinstance(manifest, Row):
+        return None
+    claims = read_claims(evidence.claims, manifest.digest, reader)
     bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
     chosen = choose([evaluate(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications], policy)
