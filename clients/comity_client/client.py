@@ -18,7 +18,7 @@ from comity.transfer.scheduler import TransferLimits
 from comity.trust.abbreviations import Abbreviation, find_id, parse_id
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, NotFound
+from comity.trust.errors import Conflict, NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name, Reference
@@ -82,9 +82,12 @@ from comity_client.pull.destinations import (
     cached_folder,
     folder_of,
     hash_local_copy,
+    known_reference,
     local_copy_loader,
 )
+from comity_client.pull.fetch import BytesBySource
 from comity_client.pull.model_sig import keyless_for
+from comity_client.pull.offline import is_exact, local_answer
 from comity_client.pull.pull import PullContext, Pulled, destination_of, pull
 from comity_client.reports import CheckedReport, check_signer, read_signed, sign_report
 from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles
@@ -140,12 +143,17 @@ class Client:
         """Fetch an artifact to this machine and verify it: into folder `to`, or into a Hub cache (default: the user's
         own).
 
-        Raises as `pull.pull` does. On an error nothing is placed, and verified data stay for the next attempt.
+        If no node can be reached, the complete copy of an exact version that is here already is the answer, verified
+        again (`Pulled.cache`). Raises as `pull.pull` does. On an error nothing is placed, and verified data stay for
+        the next attempt.
         """
 
         async def work(session: Session) -> Pulled:
             judged_by = policy or self._user.policy(session.pins, reference)
-            resolution = await self._user.resolve(session, reference, judged_by)
+            try:
+                resolution = await self._user.resolve(session, reference, judged_by)
+            except Unavailable as error:
+                return await asyncio.to_thread(self._pulled, reference, to, hub_cache, judged_by, error, on_event)
             stores = self._user.seen_logs(), self._user.placed_pieces()
             context = PullContext(session, *stores, judged_by, self._limits, on_event)
             return await pull(
@@ -153,6 +161,38 @@ class Client:
             )
 
         return self._user.run(work, on_event)
+
+    def _pulled(
+        self,
+        reference: str,
+        to: Path | None,
+        hub_cache: Path | None,
+        policy: Policy,
+        failure: Unavailable,
+        on_event: OnEvent,
+    ) -> Pulled:
+        """Return the copy that an earlier pull left, as the answer without nodes. Raises `failure`."""
+        try:
+            folder = to or cached_folder(reference, hub_cache)
+            parsed = known_reference(reference, hub_cache)
+        except NotFound:
+            raise failure from None
+        if not folder.is_dir() or not is_exact(parsed):
+            raise failure
+        found = local_answer(
+            folder,
+            parsed,
+            policy,
+            self.bindings(),
+            self._user.known_names(),
+            failure,
+            workers=workers(),
+            on_hashed=lambda count: on_event(Progress("", count)),
+        )
+        here, tally = found.bytes, BytesBySource()
+        return Pulled(
+            found.title, found.artifact, folder, found.verdict, found.files, here, here, tally, (), found.basis
+        )
 
     def verify(
         self,

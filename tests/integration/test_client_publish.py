@@ -205,6 +205,22 @@ def test_search_finds_by_words_and_says_who_proves_it(tmp_path: Path, client: Cl
     assert client.search("absent") == []
 
 
+def test_search_offers_near_names_and_lists_a_republication_once(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    source = write(tmp_path / "source")
+    for licence in ("MIT", "Apache-2.0"):
+        client.publish(source, "lab/apertus-8b@v1", publisher=publisher, licence=licence)
+    client.publish(source, "lab/whisper@v1", publisher=publisher, licence="MIT")
+    for text in ("apertus", "pertus lab"):
+        (exact,) = client.search(text)
+        assert (exact.name, exact.licence, exact.near) == ("lab/apertus-8b@v1", "Apache-2.0", False)
+    for text in ("apertsu", "apertus 9b", "Aperturs-8B"):
+        (near,) = client.search(text)
+        assert (near.name, near.near) == ("lab/apertus-8b@v1", True)
+    assert client.search("llama") == client.search("mistral large") == []
+
+
 def test_whereis_tells_copies_from_claims(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
 ) -> None:
@@ -306,13 +322,16 @@ def test_a_recovery_key_that_was_moved_away_is_named_and_another_ones_is_refused
     assert second.keys.name == "rotation-2"
 
 
-def test_an_unknown_version_is_named_and_so_is_the_command_that_lists_others(
+def test_an_unknown_version_is_named_and_so_are_those_that_there_are(
     tmp_path: Path, client: Client, publisher: Publisher
 ) -> None:
     client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
-    with pytest.raises(NotFound, match="lab/tiny@v2 is not known") as raised:
-        client.resolve("lab/tiny@v2")
-    assert raised.value.hint == "comity search tiny"
+    with pytest.raises(NotFound, match="lab/tiny@v2 is not published") as raised:
+        client.pull("lab/tiny@v2", to=tmp_path / "model")
+    assert raised.value.why == "its publisher has these versions, the newest first: v1"
+    assert raised.value.hint == "comity pull lab/tiny@v1"
+    with pytest.raises(NotFound, match="lab/other is not known"):
+        client.resolve("lab/other@v2")
 
 
 def test_a_publisher_without_a_home_log_is_asked_for_a_node(

@@ -107,11 +107,21 @@ def test_what_only_others_publish_is_told_with_whose_the_name_is() -> None:
     assert found.hint == "comity search WORD"
     remembered = [Preference(PublisherClaim(OURS.id), "remembered")]
     assert refused(BARE, others, remembered).hint == "comity trust bind swiss-ai IDENTITY"
-    both = [V1, *others]
-    assert f"only by Rival [{RIVAL.id}]," in refused("swiss-ai/tiny@v3", both, bound(OURS)).why
-    for candidates, preferences in (([], bound(OURS)), ([V1], bound(OURS)), ([], []), ([V1], [])):
-        found = refused("swiss-ai/tiny@v3", candidates, preferences)
+    for preferences in (bound(OURS), []):
+        found = refused("swiss-ai/tiny@v3", [], preferences)
         assert (found.why, found.hint) == ("", "comity search WORD")
+
+
+def test_an_unknown_version_is_told_with_those_that_there_are() -> None:
+    several = [candidate(f"v{n}", A, n, withdrawn=n == 3) for n in (1, 2, 3)]
+    for preferences in (bound(OURS), []):
+        found = refused("swiss-ai/tiny@v9", several, preferences)
+        assert found.why == "its publisher has these versions, the newest first: v3 (withdrawn), v2, v1"
+        assert (found.code, found.hint) == ("NOT-PUBLISHED", "comity pull swiss-ai/tiny@v2")
+    many = refused("swiss-ai/tiny@v0", [candidate(f"v{n}", A, n) for n in range(1, 12)], bound(OURS))
+    assert many.why.endswith("v11, v10, v9, v8, v7, v6, v5, v4 and 3 more")
+    gone = refused("swiss-ai/tiny@v9", [candidate("v1", A, 1, withdrawn=True)], bound(OURS))
+    assert gone.hint == "comity pull swiss-ai/tiny@v1"
 
 
 def test_one_publication_of_several_of_the_same_bytes_is_the_newest_that_is_ordered() -> None:

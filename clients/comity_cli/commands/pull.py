@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.names import UPSTREAM
@@ -13,7 +15,10 @@ from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.following import follow
 from comity_cli.nodes import SpelledOption
-from comity_cli.output import plural, size
+from comity_cli.output import Output, plural, size
+
+if TYPE_CHECKING:
+    from comity_client.pull.offline import CacheBasis
 
 
 @examples(
@@ -42,6 +47,8 @@ def command(
         pulled = api.pull(reference, to=to, hub_cache=hub_cache, include=include, policy=chosen, on_event=on_event)
     sources = sorted(pulled.tally.by_node.items(), key=lambda item: -item[1])
     verdict = pulled.verdict
+    if pulled.cache is not None:
+        _show_basis(out, pulled.cache, time.time())
     out.done(f"{plural(pulled.files, 'file')}, {size(pulled.bytes)}, verified in {time.monotonic() - began:.1f} s")
     for name in ("signatures", "transparency", "cosigners"):
         out.fact(name, verdict.row(name).summary)
@@ -63,6 +70,7 @@ def command(
             "by_node": pulled.tally.by_node,
             "reused": reused,
             "alarms": list(pulled.alarms),
+            "cache": asdict(pulled.cache) if pulled.cache else None,
             "verdict": verdict.to_json(),
         },
     )
@@ -72,3 +80,15 @@ def command(
     else:
         out.hint(f"comity verify {pulled.folder}")
     return verdict.exit_status
+
+
+def _show_basis(out: Output, cache: CacheBasis, now: float) -> None:
+    """Say that no node answered, and how old the evidence of the copy here is."""
+    out.warn("no node answered: this rests on the copy that was pulled before, hashed again with its evidence")
+    if cache.cosigned_at is None:
+        out.fact("log heads", "no cosigned head is in the evidence, so its age is unknown")
+    else:
+        days = max(0, int(now - cache.cosigned_at)) // 86_400
+        seen = time.strftime("%Y-%m-%d", time.gmtime(cache.cosigned_at))
+        out.fact("log heads", f"last cosigned on {seen}, {plural(days, 'day')} ago by the clock here")
+    out.fact("not known", "later corrections, advisories and withdrawals; run it again when a node can be reached")

@@ -15,7 +15,8 @@ from comity_cli.command import Command, client, examples, output
 @click.argument("text", default="")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 def command(text: str, limit: int) -> None:
-    """List publications and mirrored commits whose name contains every word of TEXT, from the reachable nodes."""
+    """List publications and mirrored commits whose name contains every word of TEXT, from the reachable nodes. If there
+    is none, list names that are near TEXT."""
     out = output()
     found = client().search(text, limit)
     rows = [
@@ -25,6 +26,8 @@ def command(text: str, limit: int) -> None:
     if not found:
         out.say("Nothing found.")
     else:
+        if found[0].near:
+            out.say(f"No name has every word of {text!r}. Near it:")
         out.table(("name", "digest", "licence", "by", "signature"), rows)
         out.hint(f"comity show {found[0].name}")
     out.document("search", {"found": [asdict(hit) for hit in found]})

@@ -7,6 +7,8 @@ node alone does not count.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -31,7 +33,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, U
 from comity.trust.evidence import RowFact
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.policy import Policy
-from comity.trust.resolution import Candidate
+from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rows.findings import check_facts
 from comity.trust.statement import Entry
 from comity.trust.statements import Advisory, signed_by_node
@@ -47,8 +49,14 @@ from comity.wire.messages import LocatedEntry
 from comity.wire.node import NodeFacts, ReplicaCounts
 from comity_client.copies import LoggedResult, logged_results
 from comity_client.events import MisbehaviourFound, OnEvent
-from comity_client.evidence.gather import fetch_object, prove_publication, publisher_records, related_lines
-from comity_client.evidence.resolve import Resolution, log_keys, versions
+from comity_client.evidence.gather import (
+    fetch_object,
+    places_of,
+    prove_publication,
+    publisher_records,
+    related_lines,
+)
+from comity_client.evidence.resolve import Resolution, home_index, log_keys, versions
 from comity_client.seen import CONTRADICTION_CODES, SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session
 from comity_client.uplink import find_node
@@ -59,7 +67,8 @@ MAX_PAGES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class FoundArtifacts:
-    """One search result. `publisher` is the claimed author; `proven`: its signature is verified."""
+    """One search result. `publisher` is the claimed author; `proven`: its signature is verified; `near`: its name has
+    not every word of the search, but is near it."""
 
     name: str
     artifact: Digest
@@ -67,6 +76,7 @@ class FoundArtifacts:
     label: str
     licence: str
     proven: bool
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +135,75 @@ class ArtifactInfo:
 
 
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
-    """Return at most `limit` publications and mirrored commits whose names contain all words of `text`, sorted by name.
+    """Return at most `limit` publications and mirrored commits whose names contain all words of `text`, sorted by name;
+    if there are none, those whose names are near it, the nearest first. A publication that was stated several times is
+    listed once, by its newest statement as nodes claim the order.
 
     Raises Unavailable.
     """
     answers = await session.ask(lambda node: _pages(node, text, limit))
     if not answers.found:
         raise answers.failure("the search has no answer")
-    lines = dict.fromkeys(item.line for found in answers.found.values() for item in found)
-    entries = [entry for line in lines if (entry := session.reader.readable(line)) is not None]
-    published = [entry for entry in entries if entry.statement.predicate == "published"][:limit]
-    records = await publisher_records(session, published)
-    found = [_found(entry, prove_publication(entry, records)) for entry in published]
-    found += _mirrored(session, entries)[: limit - len(found)]
-    return sorted(found, key=lambda listing: listing.name)
+    found = await _listings(session, [item for found in answers.found.values() for item in found], limit)
+    if found or not text.strip():
+        return sorted(found, key=lambda listing: listing.name)
+    fragments = name_fragments(text)
+    nearby = await session.ask(lambda node: _containing(node, fragments))
+    located = [item for found in nearby.found.values() for item in found]
+    listed = [replace(each, near=True) for each in await _listings(session, located, len(located))]
+    rated = {each: nearness(text, each.name) for each in listed}
+    near = [each for each in listed if rated[each] >= NEAR]
+    return sorted(near, key=lambda each: (-rated[each], each.name))[:limit]
+
+
+async def _listings(session: Session, located: Sequence[LocatedEntry], limit: int) -> list[FoundArtifacts]:
+    places = places_of(located)
+    entries = [entry for line in places if (entry := session.reader.readable(line)) is not None]
+    published = [entry for entry in entries if entry.statement.predicate == "published"]
+    newest = list({_key(entry): entry for entry in published}.values())[:limit]
+    records = await publisher_records(session, newest)
+    stated: dict[tuple[str, Digest, Digest | None], list[Candidate]] = {}
+    for entry in published:
+        if (publication := prove_publication(entry, records)) is not None:
+            index = home_index(publication, places[entry.line])
+            stated.setdefault(_key(entry), []).append(Candidate(publication, index))
+    found = []
+    for entry in newest:
+        own = newest_first(stated.get(_key(entry), ()))
+        found.append(_found(own[0].publication.entry, own[0].publication) if own else _found(entry, None))
+    return found + _mirrored(session, entries)[: limit - len(found)]
+
+
+def _key(entry: Entry) -> tuple[str, Digest, Digest | None]:
+    """What several statements of one publication have in common: name, artifact and author."""
+    statement = entry.statement
+    return statement.subjects[0].name, statement.subject, statement.by.id if statement.by else None
+
+
+NEAR: Final = 0.6
+"""Similarity from which a name is near a search, 0 to 1."""
+MAX_WORDS: Final = 4
+MAX_NEAR: Final = 50
+"""Names of one node with one fragment of a word."""
+
+
+def name_fragments(text: str) -> list[str]:
+    """Return parts of the words of a search that a name near it probably contains: the words, their first three and
+    four letters, and their last four."""
+    parts = [part for word in text.casefold().split()[:MAX_WORDS] for part in (word, word[:4], word[-4:], word[:3])]
+    return [part for part in dict.fromkeys(parts) if len(part) >= 2]
+
+
+def nearness(text: str, name: str) -> float:
+    """Return the similarity of a search and a name, 0 to 1: the mean over its words of the nearest part of the name."""
+    words = text.casefold().split()[:MAX_WORDS]
+    whole = name.casefold()
+    parts = [whole, *re.split(r"[/@]", whole), *re.split(r"[/@._-]", whole)]
+    return sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words) / len(words)
+
+
+async def _containing(node: NodeClient, fragments: Sequence[str]) -> list[LocatedEntry]:
+    return [item for part in fragments for item in await _pages(node, part, MAX_NEAR)]
 
 
 async def describe_artifact(session: Session, resolution: Resolution, policy: Policy) -> ArtifactInfo:

@@ -11,6 +11,7 @@ equal, those that most members saw first. The others are listed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,9 +81,11 @@ async def decide_mirrored(session: Session, reference: Reference, policy: Policy
     found = _evidence_by_artifact(proven)
     wanted = {name for name, mirroring in _by_name(found) if _matches(reference, name, mirroring)}
     if not wanted:
+        others = sorted(name for name, _ in _by_name(found) if name.partition("@")[0] == reference.repository)
+        why = "no node of a pinned member claims to have fetched it"
         raise NotFound(
             f"{reference} is not mirrored here",
-            why="no node of a pinned member claims to have fetched it",
+            why=f"{why}; they fetched {', '.join(others[:5])}" if others else why,
             hint=f"comity import {reference}",
             code="NOT-MIRRORED",
         )
@@ -294,7 +297,7 @@ async def versions(session: Session, repository: str, publisher: Digest, policy:
 def candidates_of(claims: Claims) -> tuple[Candidate, ...]:
     """Return the publications, each with its claimed index in the home log of its publisher."""
     return tuple(
-        Candidate(p, _home_index(p, claims.places.get(p.entry.line, frozenset())), _withdrawn(p, claims.proven.entries))
+        Candidate(p, home_index(p, claims.places.get(p.entry.line, frozenset())), _withdrawn(p, claims.proven.entries))
         for p in claims.publications
     )
 
@@ -326,11 +329,15 @@ async def _preference(
 async def _claims_of_publisher(
     session: Session, reference: Reference, policy: Policy, publisher: Digest, claims: Claims | None
 ) -> Claims:
-    """Return the publications of `publisher` under the name; if no node has any, `claims`, which the error then
-    lists."""
+    """Return the publications of `publisher` under the name; if no node has any of the version, those of other
+    versions, or else `claims`, which the error then lists."""
+    repository = reference.repository or ""
     try:
-        return await claims_of(session, reference.repository or "", reference.version, policy, publisher)
+        return await claims_of(session, repository, reference.version, policy, publisher)
     except NotFound:
+        if reference.version is not None:
+            with contextlib.suppress(NotFound):
+                return await claims_of(session, repository, None, policy, publisher)
         if claims is None or not claims.rivals(PublisherClaim(publisher)):
             raise
         return claims
@@ -390,7 +397,7 @@ async def _statements(session: Session, gathered: GatheredEvidence, publication:
     own = [each for each in gathered.readings.publications if each.publisher.id == publication.publisher.id]
     if publication.entry.digest not in {each.entry.digest for each in own}:
         own.append(publication)
-    claimed = [Candidate(each, _home_index(each, gathered.places.get(each.entry.line, frozenset()))) for each in own]
+    claimed = [Candidate(each, home_index(each, gathered.places.get(each.entry.line, frozenset()))) for each in own]
     if len(claimed) == 1:
         return tuple(claimed)
     nearest = newest_first(claimed)[:MAX_STATEMENTS]
@@ -432,9 +439,10 @@ async def _choose_proven(
     positions cannot prevent an end.
     """
     if reference.version is not None:
-        candidates = [candidate for candidate in candidates if candidate.version == reference.version]
-        if len(candidates) < 2:
+        same = [candidate for candidate in candidates if candidate.version == reference.version]
+        if len(same) < 2:
             return select_candidate(reference, candidates, [preference])
+        candidates = same
     # Nodes give one position of a line, which may be in another log than the home log of the publisher.
     indexes = _ProvenIndexes(session)
     unplaced = [candidate for candidate in candidates if candidate.index is None]
@@ -498,7 +506,7 @@ def _advisories(session: Session, gathered: GatheredEvidence) -> tuple[Advisory,
     return proven_advisories(gathered.readings, gathered.artifact, (node.record for node in session.nodes))
 
 
-def _home_index(publication: Publication, places: frozenset[tuple[str, int]]) -> int | None:
+def home_index(publication: Publication, places: frozenset[tuple[str, int]]) -> int | None:
     """Return the claimed index in the home log; None if nodes claim none or several, so that it must be proven."""
     indexes = {index for origin, index in places if origin == publication.publisher.home}
     return indexes.pop() if len(indexes) == 1 else None

@@ -318,12 +318,16 @@ def cached_artifacts(cache: Path, repository: str | None = None) -> dict[Digest,
 def cached_folder(what: str, hub_cache: Path | None = None) -> Path:
     """Return the snapshot of a reference, which may abbreviate its digest, in a Hub cache (default: the user's own),
     without a network. Raises NotFound, Malformed (BAD-NAME, BAD-ID, AMBIGUOUS-ID)."""
-    cache = hub_cache or default_cache()
+    return cached(hub_cache or default_cache(), known_reference(what, hub_cache))
+
+
+def known_reference(what: str, hub_cache: Path | None = None) -> Reference:
+    """Parse a reference; an abbreviated digest is looked up in a Hub cache. Raises as `cached_folder` does."""
     if (given := abbreviated(what)) is None:
-        return cached(cache, reference_of(what))
+        return reference_of(what)
     repository, digits = given
-    digest = find_id(digits.text, cached_artifacts(cache, repository), "cached", f"comity pull {what}")
-    return cached(cache, Reference(repository, None, digest))
+    known = cached_artifacts(hub_cache or default_cache(), repository)
+    return Reference(repository, None, find_id(digits.text, known, "cached", f"comity pull {what}"))
 
 
 def cached(cache: Path, reference: Reference) -> Path:

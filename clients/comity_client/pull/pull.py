@@ -57,6 +57,7 @@ from comity_client.pull.destinations import (
 )
 from comity_client.pull.fetch import BytesBySource, Layouts, PlacedPieces, PullFetch, locked, named_indexes
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
+from comity_client.pull.offline import CacheBasis
 from comity_client.seen import SeenLogs
 from comity_client.session import Session, node_sources
 
@@ -83,7 +84,8 @@ def _found(destination: Destination, entry: FileEntry, here: bool) -> FoundFile:
 @dataclass(frozen=True, slots=True)
 class Pulled:
     """Result of a pull. `folder` has the files by path. `here` counts bytes that were in place already; `alarms` are
-    log contradictions found. The verdict of a partial pull has status 8."""
+    log contradictions found. The verdict of a partial pull has status 8. `cache`: no node answered, and the copy here,
+    verified again, is the answer."""
 
     title: str
     artifact: Digest
@@ -94,6 +96,7 @@ class Pulled:
     here: int
     tally: BytesBySource
     alarms: tuple[str, ...]
+    cache: CacheBasis | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ Callers verify each record before they store it.
 
 - Cosignatures: at most MAX_SIZES sizes per log, and MAX_NAMES cosigners per size: as many as a charter has members. A
   note shows at most SHOWN_NAMES of them, and so has at most the 100 lines that other clients read. A size is deleted
-  when a larger size has all its cosigner keys. Above MAX_SIZES, the size with the fewest cosigners is deleted, the smallest
-  first, never the largest size. Checkpoints are never deleted.
+  when a larger size has all its cosigner keys. Above MAX_SIZES, the size with the fewest cosigners is deleted, the
+  smallest first, never the largest size. Checkpoints are never deleted.
 - Witnessed checkpoints: the newest submitted checkpoint of each log (origin and key), kept for ever. A witness must not
   go back behind it. For a log in this ledger the newest stored checkpoint counts too, if it is larger and consistent.
 - Misbehaviour proofs: kept for ever, and served to every caller, who verifies them again (`comity.trust.tlog.proof`).

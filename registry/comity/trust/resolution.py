@@ -197,13 +197,34 @@ def _candidates_of_claimant(
     labels = {candidate.publisher: candidate.publication.publisher.display for candidate in candidates}
     preference = preferred_claimant(repository, map(PublisherClaim, labels), preferences, labels)
     publisher = preference.claimant.publisher if preference else None
-    owned = [candidate for candidate in candidates if candidate.publisher == publisher]
-    if reference.version is not None:
-        owned = [candidate for candidate in owned if candidate.version == reference.version]
+    every = [candidate for candidate in candidates if candidate.publisher == publisher]
+    owned = [candidate for candidate in every if reference.version in (None, candidate.version)]
+    if every and not owned:
+        raise _no_version(reference, every)
     if not owned:
         why, hint = _not_published(repository, preference, labels)
         raise NotFound(f"{reference} is not published", why=why, hint=hint, code="NOT-PUBLISHED")
     return owned
+
+
+LISTED: Final = 8
+"""Versions that an error lists."""
+
+
+def _no_version(reference: Reference, candidates: Iterable[Candidate]) -> NotFound:
+    """Return the error NOT-PUBLISHED for a version that does not exist; it lists those that do, the newest first."""
+    ordered = newest_first(candidates)
+    versions = list(dict.fromkeys(candidate.version for candidate in ordered))
+    withdrawn = {candidate.version for candidate in ordered if candidate.withdrawn}
+    shown = ", ".join(f"{each} (withdrawn)" if each in withdrawn else each for each in versions[:LISTED])
+    more = f" and {len(versions) - LISTED} more" if len(versions) > LISTED else ""
+    best = next((each for each in versions if each not in withdrawn), versions[0])
+    return NotFound(
+        f"{reference} is not published",
+        why=f"its publisher has these versions, the newest first: {shown}{more}",
+        hint=f"comity pull {reference.repository}@{best}",
+        code="NOT-PUBLISHED",
+    )
 
 
 def _not_published(repository: str, preference: Preference | None, labels: dict[Digest, str]) -> tuple[str, str]:

@@ -120,6 +120,12 @@ def verify(
 
 def counted_publication(evidence: Evidence, policy: Policy, reader: EvidenceReader) -> Publication | None:
     """Return the publication that `verify` follows; None if there is none. The files are not needed."""
+    counted = counted_evaluation(evidence, policy, reader)
+    return counted.publication if counted else None
+
+
+def counted_evaluation(evidence: Evidence, policy: Policy, reader: EvidenceReader) -> Evaluation | None:
+    """As `counted_publication`, with what is proven about it."""
     evidence = _ordered(evidence)
     manifest = identify(evidence)
     if isinstance(manifest, Row):
@@ -127,8 +133,7 @@ def counted_publication(evidence: Evidence, policy: Policy, reader: EvidenceRead
     claims = read_claims(evidence.claims, manifest.digest, reader)
     bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
-    chosen = choose([evaluate(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications], policy)
-    return chosen.publication if chosen else None
+    return choose([evaluate(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications], policy)
 
 
 def _ordered(evidence: Evidence) -> Evidence:

@@ -1,0 +1,114 @@
+"""The answer to a pull when no node can be reached: the copy that an earlier pull left, if it is complete and verifies.
+
+The copy is hashed again and judged with the evidence beside it. What an earlier pull cannot know is missing from this
+answer: later corrections, advisories, and whether the publisher gave the version to other bytes. Only an exact version
+or a digest is answered, because the newest version of a name is what nodes say now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.trust.claims import read_claims
+from comity.trust.encoding import Digest
+from comity.trust.errors import Unavailable
+from comity.trust.evidence import OK, Evidence, EvidenceReader, Verdict
+from comity.trust.key_validity import Evaluation
+from comity.trust.names import Reference
+from comity.trust.policy import Policy
+from comity.trust.verify import counted_evaluation, verify
+from comity.verifier import collect_evidence
+from comity_client.pull.model_sig import keyless_for
+from comity_client.seen import KnownNames
+from comity_client.trust_store import Bindings
+
+
+@dataclass(frozen=True, slots=True)
+class CacheBasis:
+    """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: the time of the newest cosignature on
+    the log head that proves the publication, in seconds since 1970, by the clock of its cosigner; None without one."""
+
+    why: str
+    cosigned_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAnswer:
+    """A complete copy of an artifact that verifies, and its basis."""
+
+    title: str
+    artifact: Digest
+    folder: Path
+    verdict: Verdict
+    files: int
+    bytes: int
+    basis: CacheBasis
+
+
+def is_exact(reference: Reference) -> bool:
+    """Whether a reference means the same bytes at any time: a digest, or a version of a publisher."""
+    return reference.digest is not None or (reference.version is not None and not reference.mirrored)
+
+
+def local_answer(
+    folder: Path,
+    reference: Reference,
+    policy: Policy,
+    bindings: Bindings,
+    names: KnownNames,
+    failure: Unavailable,
+    *,
+    workers: int,
+    on_hashed: Callable[[int], None],
+) -> LocalAnswer:
+    """Verify the copy in `folder` as the answer for `reference`. Blocking.
+
+    Raises `failure`, the error of the nodes, if the copy is incomplete, does not pass the policy, or is not what the
+    reference means: by its digest, by a binding of the owner, or by a statement of the publisher to which the name
+    belongs here.
+    """
+    reader = EvidenceReader()
+    evidence = collect_evidence(folder, workers=workers, on_hashed=on_hashed, reader=reader)
+    verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader)
+    chosen = counted_evaluation(evidence, policy, reader)
+    title = _title(reference, evidence, verdict, chosen, bindings, names, reader)
+    if verdict.exit_status != OK or verdict.artifact is None or not title:
+        raise failure
+    times = [at for seen in chosen.witnessed for c in seen.cosigners for at, _ in c.lines if at] if chosen else []
+    files = evidence.files or ()
+    return LocalAnswer(
+        title=title,
+        artifact=verdict.artifact,
+        folder=folder,
+        verdict=verdict,
+        files=len(files),
+        bytes=sum(file.size for file in files),
+        basis=CacheBasis(failure.why or str(failure), max(times, default=None)),
+    )
+
+
+def _title(
+    reference: Reference,
+    evidence: Evidence,
+    verdict: Verdict,
+    chosen: Evaluation | None,
+    bindings: Bindings,
+    names: KnownNames,
+    reader: EvidenceReader,
+) -> str:
+    """Return the name of the artifact if it is what the reference means, else an empty text."""
+    if reference.digest is not None:
+        return verdict.name or str(reference) if reference.digest == verdict.artifact else ""
+    if (bound := bindings.artifacts.get(str(reference))) is not None:
+        return str(reference) if bound == verdict.artifact else ""
+    if chosen is None or verdict.artifact is None:
+        return ""
+    publisher = chosen.publication.publisher.id
+    claimant = names.claimant(reference.repository or "")
+    if claimant is not None and claimant.publisher != publisher:
+        return ""
+    stated = read_claims(evidence.claims, verdict.artifact, reader).publications
+    own = (str(each.published.name) for each in stated if each.publisher.id == publisher)
+    return next((name for name in own if name.lower() == str(reference).lower()), "")

@@ -1,0 +1,119 @@
+"""A pull while no node can be reached: what was pulled before is the answer, and it says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import Unavailable
+from comity_cli.main import main
+from comity_client.client import Client
+from comity_client.home import Home
+from support.fakes import FakeFederation, Release, release
+from support.world import NOW, identity
+
+FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
+OWNER = identity("Swiss AI", "CH")
+
+
+@dataclass
+class Pulled:
+    client: Client
+    federation: FakeFederation
+    release: Release
+    folder: Path
+
+    def close(self) -> None:
+        for fake in self.federation.nodes:
+            self.federation.kill(fake.node.record.name)
+
+
+@pytest.fixture
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+@pytest.fixture
+def pulled(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Pulled:
+    """swiss-ai/tiny@v1 in the cache; its nodes still answer."""
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    made = release(tmp_path / "source", FILES, by=OWNER)
+    for line in (OWNER.entry.line, made.entry.line):
+        federation.nodes[0].log.append(line)
+    for fake in federation.nodes:
+        fake.take(made)
+    client = Client(Home(tmp_path / "home"))
+    client.pin(federation.file({}))
+    return Pulled(client, federation, made, client.pull("swiss-ai/tiny@v1").folder)
+
+
+def ends(*words: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return ended.value.code
+
+
+def test_a_version_in_the_cache_is_the_answer_without_nodes(pulled: Pulled) -> None:
+    artifact = pulled.release.published.artifact
+    assert pulled.client.pull("swiss-ai/tiny@v1").cache is None, "nodes answer"
+    pulled.close()
+    digests = (artifact, artifact[:9])
+    for reference in ("swiss-ai/tiny@v1", *(f"{name}sha256:{d}" for name in ("", "swiss-ai/tiny@") for d in digests)):
+        found = pulled.client.pull(reference)
+        assert (found.artifact, found.folder, found.files) == (artifact, pulled.folder, len(FILES))
+        assert found.verdict.exit_status == 0
+        assert found.cache is not None and found.cache.cosigned_at == NOW
+        assert all(fake.node.record.name in found.cache.why for fake in pulled.federation.nodes)
+
+
+def test_the_command_says_what_the_answer_rests_on(pulled: Pulled, capsys: pytest.CaptureFixture[str]) -> None:
+    pulled.close()
+    assert ends("pull", "swiss-ai/tiny@v1") == 0
+    said = capsys.readouterr()
+    assert "no node answered: this rests on the copy that was pulled before" in said.err
+    assert "last cosigned on 2026-11-18" in said.out
+    assert "later corrections, advisories and withdrawals" in said.out
+    assert ends("pull", "swiss-ai/tiny@v1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["cache"]["cosigned_at"] == NOW
+
+
+def test_a_copy_that_is_damaged_or_in_part_is_no_answer(pulled: Pulled, tmp_path: Path) -> None:
+    pulled.client.pull("swiss-ai/tiny@v1", to=tmp_path / "part", include=["README.md"])
+    pulled.close()
+    with pytest.raises(Unavailable):
+        pulled.client.pull("swiss-ai/tiny@v1", to=tmp_path / "part")
+    blob = (pulled.folder / "README.md").resolve()
+    blob.chmod(0o644)
+    blob.write_bytes(b"# Tidy\n")
+    with pytest.raises(Unavailable):
+        pulled.client.pull("swiss-ai/tiny@v1")
+
+
+def test_what_the_copy_cannot_answer_fails_as_before(pulled: Pulled, tmp_path: Path) -> None:
+    refs = pulled.folder.parent.parent / "refs"
+    (refs / "v2").write_bytes((refs / "v1").read_bytes())
+    pulled.close()
+    names = ("swiss-ai/tiny", "swiss-ai/tiny@v2", "swiss-ai/tiny@v3", "swiss-ai/other@v1")
+    for reference in (*names, f"sha256:{'0' * 64}"):
+        with pytest.raises(Unavailable):
+            pulled.client.pull(reference)
+    with pytest.raises(Unavailable):
+        pulled.client.pull("swiss-ai/tiny@v1", to=tmp_path / "absent")
+
+
+def test_a_copy_of_another_publisher_than_the_name_has_here_is_no_answer(pulled: Pulled) -> None:
+    pulled.close()
+    rival = identity("Rival", "SG").id
+    pulled.client.bind("swiss-ai", rival)
+    with pytest.raises(Unavailable):
+        pulled.client.pull("swiss-ai/tiny@v1")
+    pulled.client.unbind("swiss-ai")
+    pulled.client.bind("swiss-ai/tiny@v1", "0" * 64)
+    with pytest.raises(Unavailable):
+        pulled.client.pull("swiss-ai/tiny@v1")
+    pulled.client.unbind("swiss-ai/tiny@v1")
