@@ -118,6 +118,15 @@ class CharterContext:
         known = (*self.governance.federation.nodes, *carried_nodes(self.charter_state))
         return [node.record for node in known if self.charter_state.current.member(node.record.member) is not None]
 
+    @property
+    def consent_node(self) -> str:
+        """The node of a member at which a newcomer, whose own node nobody follows yet, can log its consent."""
+        try:
+            current, nodes = self.governance.federation.body, self.governance.federation.nodes
+        except NotFound:  # no federation is pinned on a machine that only signs
+            return "NODE"
+        return next((node.record.name for node in nodes if current.member(node.record.member) and node.open), "NODE")
+
     @cached_property
     def governance_keys(self) -> Sequence[GovernanceKey]:
         """The governance keys from --key, else those in the home. Raises NotFound (NO-KEY)."""
@@ -129,6 +138,22 @@ class CharterContext:
             why = f"{self.home / OFFLINE} has none of the member's current keys"
             raise NotFound("no governance key", why=why, hint="name the key file: --key FILE", code="NO-KEY")
         return found
+
+    def check_own_log(self) -> None:
+        """Check that the pinned federation knows the log of the node of `home`, unless `offline`. Raises Conflict
+        (STALE-PIN, NOT-A-MEMBER) with the cause."""
+        from comity_client.founding import own_inception
+
+        own, pinned = own_inception(self.home), self.governance.federation
+        if self.offline or any(node.record.origin == own.home for node in pinned.nodes):
+            return
+        current = self.charter_state.current
+        if current.member(own.id) is None:
+            why = f"the charter of epoch {current.epoch} does not list it, so no node follows its log"
+            hint = f"comity join --node {self.home}; or rotate without the size of its log: --offline"
+            raise Conflict(f"{own.label} is not a member", why=why, hint=hint, code="NOT-A-MEMBER")
+        why = f"it is of epoch {pinned.body.epoch}, and the charter is of epoch {current.epoch}"
+        raise Conflict("your pin does not know your own node yet", why=why, hint="comity trust pin", code="STALE-PIN")
 
     def check_destination(self) -> None:
         """Check the target of the signed line before signing. Raises as `target` does."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from comity.content import durable
 from comity.trust.charter.federation import MAX_BYTES, Federation
-from comity.trust.encoding import syllables
+from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import Untrusted
 from comity.verifier import read_bounded
 
@@ -20,6 +20,7 @@ from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
     from comity_client.charter.joining import AdmissionDraft
+    from comity_client.charter.state import CharterState
 
 
 @examples(
@@ -57,14 +58,26 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         )
         out.document("join", {"member": who.id, "state": "member", "epoch": charter_state.current.epoch})
         out.hint(f"comity serve --node {home}   then   comity status")
+        pinned = context.governance.federation.body.epoch
+        if charter_state.current.epoch > pinned:
+            out.hint(f"comity trust pin   takes up epoch {charter_state.current.epoch}, with your node; "
+                     f"your pin is of epoch {pinned}")  # fmt: skip
         return
+    left = _left_epoch(context.governance.federation, charter_state, who.id)
+    if left is not None:
+        out.say(f"{who.label} ({who.jurisdiction}) was a member up to epoch {left - 1}; the charter of epoch {left} "
+                "does not list it any more.")  # fmt: skip
+        if out.as_json and not yes:
+            out.document("join", {"member": who.id, "state": "left", "epoch": left})
+            return
+        agree("Ask to be admitted again?", yes=yes)
     asked = context.governance.ask(home)
     out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(name for name, _ in asked.waiting)}")
     for name, refusal in asked.refused:
         out.warn(f"{name}: {refusal}")
     found = admission_drafts(charter_state, who.id)
     for draft in found:
-        _show(out, draft, home)
+        _show(out, draft, home, asked.waiting[0][0])
     out.document(
         "join",
         {
@@ -85,11 +98,19 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         out.hint(f"comity serve --node {home}   to mirror from now on;   comity join --node {home}   to look again")
 
 
-def _show(out: Output, draft: AdmissionDraft, home: Path) -> None:
+def _left_epoch(federation: Federation, charter_state: CharterState, member: Digest) -> int | None:
+    """The epoch in which a former member was left out; None if it never was a member."""
+    bodies = (*federation.chain, *(certificate.body for certificate in charter_state.tally.epochs))
+    seated = [body.epoch for body in bodies if body.member(member) is not None]
+    return max(seated) + 1 if seated else None
+
+
+def _show(out: Output, draft: AdmissionDraft, home: Path, node: str) -> None:
+    """Args: node: a member's node, which logs what a newcomer signs."""
     out.fact("draft", f"{draft.body[:12]} by {draft.by or 'a member'}: {draft.intents} of {draft.quorum} INTENT votes, "
                       f"{draft.ratified} of {draft.quorum} RATIFY votes")  # fmt: skip
     if not draft.consented:
-        out.hint(f"your consent is missing: comity proposal consent {draft.body[:12]} --node {home} --node NODE")
+        out.hint(f"your consent is missing: comity proposal consent {draft.body[:12]} --node {home} --node {node}")
 
 
 def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:

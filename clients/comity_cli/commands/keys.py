@@ -123,6 +123,7 @@ def rotate(
     files = recovery or tuple(sorted((context.home / OFFLINE).rglob("recovery*.pem")))
     used = [key for key in map(open_key, files) if key.public.id in context.chain.current.recovery]
     shape = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
+    context.check_own_log()
     cut = () if context.offline else (client().cut(own_inception(context.home).home),)
     prepared = rotating.prepare_rotation(
         context.charter_state, context.home, shape, [key.public for key in used], cut=cut
