@@ -31,6 +31,7 @@ from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy, read_bounded
 from comity.wire.upstream import ImportOrder
 from comity_client import bom
+from comity_client.charter.own_lines import OwnLines
 from comity_client.charter.proposals import GovernanceClient
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
 from comity_client.diff import ComparedArtifact, Differences, compare_sides, compared_folder, compared_resolution
@@ -706,7 +707,8 @@ class Client:
         if len(pins) != 1:
             why = f"{len(pins)} pinned federations match"
             raise NotFound("the federation is not unique", why=why, hint="comity trust show", code="WHICH-FEDERATION")
-        return GovernanceClient(pins[0].federation, self._user.run)
+        own_lines = OwnLines(self.home.memory / "charter", pins[0].federation)
+        return GovernanceClient(pins[0].federation, self._user.run, own_lines)
 
     def offers(self) -> OfferClient:
         """Return the client for offers, requests and grants of all pinned federations."""

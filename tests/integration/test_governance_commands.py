@@ -7,15 +7,34 @@ import io
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from comity.trust.charter.document import Body
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
+from comity.trust.errors import Conflict
+from comity.wire.charter import AskReceipt
+from comity_cli.charter.context import CharterContext
+from comity_cli.commands import join
 from comity_cli.main import main
+from comity_client.charter.joining import JoinAnswer, card_of
+from comity_client.charter.own_lines import OwnLines
+from comity_client.charter.proposals import (
+    GovernanceClient,
+    draft_policy_change,
+    draft_removal,
+    propose_plan,
+    sign_plan_with_all,
+)
+from comity_client.charter.state import CharterMaterial, DeliveredLine, GatheredVotes, federation_charter_state
 from comity_client.client import Client
-from comity_client.founding import consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import consent_to, draft_genesis, init_node, own_inception, seal_federation
 from comity_client.home import Home
+from comity_client.signing.votes import find_keys
 from support import command_lines
 
 CODES = ("CH", "ES", "KR", "SG")
@@ -116,12 +135,13 @@ def deciding(comity: Comity, machine: SigningMachine) -> dict[str, tuple[str | P
         "proposal new": (*NEW, *machine.offline),
         "proposal approve": ("proposal", "approve", draft, *offline),
         "proposal consent": ("proposal", "consent", draft, *offline),
+        "proposal withdraw": ("proposal", "withdraw", draft, *offline),
         "leave": ("leave", *machine.offline),
         "keys rotate": ("keys", "rotate", *machine.offline),
     }
 
 
-SIGNING = ("proposal new", "proposal approve", "proposal consent", "leave", "keys rotate")
+SIGNING = ("proposal new", "proposal approve", "proposal consent", "proposal withdraw", "leave", "keys rotate")
 
 
 @pytest.mark.parametrize("name", SIGNING)
@@ -280,7 +300,8 @@ def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_o
     comity("found", "consent", genesis, "--dir", machine.root / "FR", "--out", line, "--yes")
     comity("found", "seal", genesis, line, card, "--out", tmp_path / "federation.json")
     comity("trust", "pin", tmp_path / "federation.json", "--yes")
-    half = comity(*NEW, "--offline", "--dir", machine.root / "FR", "--out", machine.stick,
+    bound = ("proposal", "new", "namespace", f"tests={'1' * 64}")
+    half = comity(*bound, "--offline", "--dir", machine.root / "FR", "--out", machine.stick,
                   "--key", keys / "governance-1.pem", "--yes", "--json").document  # fmt: skip
     assert (half["schema"], half["complete"]) == ("comity.dev/ceremony/v1", False)
     file = Path(half["file"])
@@ -295,3 +316,130 @@ def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_o
     assert (full["complete"], full["missing"]) == (True, [])
     handed = comity("keys", "sign", file, "--out", machine.stick, "--json").document
     assert (machine.stick / "lines" / f"{handed['line']}.line").exists()
+
+
+def test_a_draft_that_changes_nothing_is_refused_with_the_command_that_comes_first(
+    comity: Comity, machine: SigningMachine
+) -> None:
+    for kind in (("rekey", "Institute CH"), ("active", "Institute CH"), ("policy", "min_copies=3")):
+        ran = comity("proposal", "new", *kind, *machine.offline, "--yes")
+        assert (ran.status, ran.code) == (1, "NO-CHANGE"), ran.err
+        assert "comity keys rotate" in ran.advice
+    assert not machine.stick.exists()
+
+
+def test_a_withdrawn_draft_is_shown_as_withdrawn_and_asks_nobody(comity: Comity, machine: SigningMachine) -> None:
+    draft, known = drafted(comity, machine), ("--offline", "--from", machine.stick)
+    assert "Next" in comity("proposal", "ls", *known).out
+    other = ("proposal", "withdraw", draft, "--dir", machine.root / "ES", *known, "--out", machine.stick, "--yes")
+    assert comity(*other).code == "NOT-PROPOSED"
+    assert comity("proposal", "withdraw", draft, *machine.offline, "--from", machine.stick, "--yes").status == 0
+    listed = comity("proposal", "ls", *known)
+    assert "withdrawn" in listed.out
+    assert "Next" not in listed.out
+    approved = comity("proposal", "approve", draft, *machine.offline, "--from", machine.stick, answer="n\n")
+    assert "who proposed it withdrew it" in approved.err
+    shown = comity("proposal", "show", draft, *known, "--json").document
+    assert (shown["withdrawn"], shown["changes_nothing"]) == (True, False)
+
+
+class FollowedFederation:
+    """What `join` and `keys rotate` learn from the nodes: the newest charter, and that a request waits somewhere."""
+
+    def __init__(self, machine: SigningMachine, current: Body) -> None:
+        self.federation = Federation.parse((machine.root / "federation.json").read_bytes())
+        self.asked = 0
+        self.charter_state = SimpleNamespace(
+            current=current, tally=SimpleNamespace(epochs=[SimpleNamespace(body=current)], drafts=())
+        )
+
+    def ask(self, home: Path) -> JoinAnswer:
+        self.asked += 1
+        return JoinAnswer(card_of(home).inception.id, (("node-es", cast(AskReceipt, None)),), ())
+
+    def context(self, **options: Any) -> CharterContext:
+        made = CharterContext(**options)
+        made.__dict__.update(governance=self, charter_state=self.charter_state)
+        return made
+
+
+def followed(machine: SigningMachine, change: Callable[[Body, Digest], Body]) -> FollowedFederation:
+    current = Federation.parse((machine.root / "federation.json").read_bytes()).body
+    return FollowedFederation(machine, change(current, card_of(machine.home).inception.id))
+
+
+def test_a_member_that_left_asks_for_admission_only_when_a_person_agrees(
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = followed(machine, draft_removal)
+    monkeypatch.setattr(join, "CharterContext", federation.context)
+    declined = comity("join", "--node", machine.home, answer="n\n")
+    assert (declined.status, federation.asked) == (130, 0)
+    assert "was a member up to epoch 0" in declined.out
+    told = comity("join", "--node", machine.home, "--json").document
+    assert (told["state"], told["epoch"], federation.asked) == ("left", 1, 0)
+    assert comity("join", "--node", machine.home, answer="y\n").status == 0
+    assert federation.asked == 1
+
+
+def test_after_joining_the_command_that_refreshes_the_pin_is_named(
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = followed(machine, lambda body, member: draft_policy_change(body, replace(body.policy, min_copies=1)))
+    monkeypatch.setattr(join, "CharterContext", federation.context)
+    ran = comity("join", "--node", machine.home)
+    assert "comity trust pin   takes up epoch 1" in ran.err
+
+
+def test_a_rotation_names_the_pin_or_the_seat_that_is_missing_and_not_a_log(machine: SigningMachine) -> None:
+    member = followed(machine, lambda body, member: body)
+    member.federation = replace(member.federation, nodes=())
+    for federation, code in ((member, "STALE-PIN"), (followed(machine, draft_removal), "NOT-A-MEMBER")):
+        federation.federation = replace(federation.federation, nodes=())
+        with pytest.raises(Conflict) as caught:
+            federation.context(home=machine.home).check_own_log()
+        assert caught.value.code == code
+        federation.context(home=machine.home, offline=True).check_own_log()
+
+
+def test_a_client_reads_its_own_lines_before_any_node_shows_them(machine: SigningMachine, tmp_path: Path) -> None:
+    federation = Federation.parse((machine.root / "federation.json").read_bytes())
+    key = find_keys(machine.home / "offline", own_inception(machine.home).keys)[0]
+    body = draft_policy_change(federation.body, replace(federation.body.policy, min_copies=1))
+    state = federation_charter_state(federation)
+    signed = sign_plan_with_all(propose_plan(state, key.public, body, "why", despite_quorum=True), [key])
+    refused = CharterMaterial.of([b"{}"])
+    answers: list[object] = [
+        [DeliveredLine(signed.entry.line, 7), DeliveredLine(b"{}", None, Conflict("no"))],
+        GatheredVotes(CharterMaterial(), (), ()),
+    ]
+    client = GovernanceClient(federation, lambda work: answers.pop(0), OwnLines(tmp_path / "own", federation))  # type: ignore[arg-type]
+    client.deliver(signed.material | refused, "node-ch")
+    assert [draft.body.digest for draft in client.charter_state().tally.drafts] == [body.digest]
+    assert b"{}" not in OwnLines(tmp_path / "own", federation).material.lines
+
+
+def test_own_lines_are_forgotten_when_the_pin_moves(machine: SigningMachine, tmp_path: Path) -> None:
+    federation = Federation.parse((machine.root / "federation.json").read_bytes())
+    before, line = OwnLines(tmp_path / "own", federation), CharterMaterial.of([b"a line"])
+    before.add(line)
+    assert before.material.lines == {b"a line"}
+    after = OwnLines(
+        tmp_path / "own", cast(Federation, SimpleNamespace(id=federation.id, body=SimpleNamespace(digest="f" * 64)))
+    )
+    after.add(CharterMaterial.of([b"another"]))
+    assert not before.material.lines
+    assert after.material.lines == {b"another"}
+
+
+def test_a_newcomer_is_given_a_node_that_takes_its_consent(
+    comity: Comity, machine: SigningMachine, tmp_path: Path
+) -> None:
+    newcomer = tmp_path / "NO"
+    init_node(newcomer, jurisdiction="NO", org="Institute NO", node_name="node-no", mutual="127.0.0.1:7443",
+              open_="127.0.0.1:7444")  # fmt: skip
+    comity("proposal", "new", "admit", newcomer / "node-card.json", *machine.offline, "--yes")
+    listed = comity("proposal", "ls", "--offline", "--from", machine.stick)
+    (line,) = [line.strip() for line in listed.out.splitlines() if "proposal consent" in line]
+    nodes = Federation.parse((machine.root / "federation.json").read_bytes()).nodes
+    assert line.partition(" --node HOME --node ")[2] in {node.record.name for node in nodes}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.charter.document import Body
-from comity.trust.charter.votes import Intent
+from comity.trust.charter.document import Body, draft
+from comity.trust.charter.votes import Intent, draft_withdrawn_statement
 from comity.trust.errors import ComityError
 from comity.trust.statement import Statement, parse_entry, sign_statement
 from support.federation import converged, found, make_home, serving, until
@@ -43,6 +44,24 @@ async def test_a_fifth_member_is_admitted_and_its_node_mirrored_by_all(tmp_path:
         assert not any("does not list" in warning for warning in (await fifth.status()).warnings)
     async with serving(fifth.home):
         assert await fifth.epoch() == 1
+
+
+async def test_a_withdrawn_draft_is_seen_as_withdrawn_at_every_node(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = (Person(home) for home in founded)
+    body = draft(founded.federation.body, policy=replace(founded.federation.body.policy, min_copies=1))
+
+    async def withdrawn() -> bool:
+        return any(found.withdrawn for found in (await second.tally()).drafts)
+
+    async with serving(*founded.homes):
+        await first.say(first.drafting(body), bodies=[body])
+        await until(lambda: _tally_has(second, body))
+        assert not await withdrawn()
+        await first.say(sign_statement(draft_withdrawn_statement(body, first.id, "a mistake"), first.signer))
+        await until(withdrawn)
+        governance = (await second.status()).governance
+        assert governance is not None and governance.duties == ()
 
 
 async def refused(submitting: Awaitable[object]) -> str:

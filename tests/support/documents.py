@@ -18,6 +18,7 @@ from comity.trust.charter.votes import (
     adopted_statement,
     consent_statement,
     draft_statement,
+    draft_withdrawn_statement,
     left_statement,
     parse_body_statement,
     parse_vote,
@@ -135,6 +136,7 @@ def _votes() -> Iterator[bytes]:
     yield draft_statement(_NEXT, _SEAT.id, "because\nof this").encode()
     yield consent_statement(_BODY, _SEAT.id).encode()
     yield left_statement(_BODY, _SEAT.id).encode()
+    yield draft_withdrawn_statement(_NEXT, _SEAT.id, "a mistake").encode()
     yield adopted_statement(_NEXT, _NODE.record.node.id).encode()
 
 
@@ -235,7 +237,7 @@ _OF_ENTRIES: Final[Mapping[str, Callable[[Entry], object]]] = {
     "node-record": parse_node_record,
     "misbehaviour": parse_misbehaviour,
     **dict.fromkeys(("intent", "ratified"), parse_vote),
-    **dict.fromkeys(("draft", "consented", "left", "adopted"), parse_body_statement),
+    **dict.fromkeys(("draft", "draft-withdrawn", "consented", "left", "adopted"), parse_body_statement),
 }
 _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     "inception": _inception,

@@ -9,9 +9,17 @@ import pytest
 from comity.trust.charter import tally as tally_module
 from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body
+from comity.trust.charter.document import draft as draft_body
 from comity.trust.charter.equivocation import active_keys, would_lose_quorum
 from comity.trust.charter.tally import MAX_BODIES, MAX_NOTES, Tally, compute_tally
-from comity.trust.charter.votes import Intent, adopted_statement, consent, draft_statement, left_statement
+from comity.trust.charter.votes import (
+    Intent,
+    adopted_statement,
+    consent,
+    draft_statement,
+    draft_withdrawn_statement,
+    left_statement,
+)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import KeySet
 from comity.trust.keys import PublicKey
@@ -98,6 +106,55 @@ def test_a_newcomer_is_told_to_agree(room: Assembly) -> None:
     assert actions(room.tally)["consented 1"] == {NEWCOMER.id}
     room.lines.append(consent(body, NEWCOMER.id, NEWCOMER.signer))
     assert "consented 1" not in actions(room.tally)
+
+
+def test_a_draft_that_all_its_proposers_withdrew_asks_nobody_for_a_vote(room: Assembly) -> None:
+    body = change(room.body)
+    room.bodies[body.digest] = body.data
+    for who in (A, B):
+        room.lines.append(sign_statement(draft_statement(body, who.id, "please"), who.signer))
+    room.lines.append(sign_statement(draft_withdrawn_statement(body, A.id), A.signer))
+    assert not room.tally.drafts[0].withdrawn, "B still proposes it"
+    assert room.tally.duties
+    room.lines.append(sign_statement(draft_withdrawn_statement(body, B.id), A.signer))
+    assert not room.tally.drafts[0].withdrawn, "A cannot withdraw for B"
+    room.lines.append(sign_statement(draft_withdrawn_statement(body, B.id), B.signer))
+    assert room.tally.drafts[0].withdrawn
+    assert room.tally.duties == ()
+
+
+def test_a_member_that_did_not_propose_a_draft_withdraws_nothing(room: Assembly) -> None:
+    body = change(room.body)
+    room.bodies[body.digest] = body.data
+    room.lines.append(sign_statement(draft_statement(body, A.id, ""), A.signer))
+    room.lines.append(sign_statement(draft_withdrawn_statement(body, C.id), C.signer))
+    assert not room.tally.drafts[0].withdrawn
+
+
+def test_a_withdrawn_draft_on_which_members_may_be_locked_still_asks_for_votes(room: Assembly) -> None:
+    body = change(room.body)
+    room.bodies[body.digest] = body.data
+    room.lines.append(sign_statement(draft_statement(body, A.id, ""), A.signer))
+    room.lines.append(sign_statement(draft_withdrawn_statement(body, A.id), A.signer))
+    for who in (A, B, C):
+        room.intent(who, body, 1)
+    (draft,) = room.tally.drafts
+    assert (draft.withdrawn, draft.certified_rounds, draft.recommended) == (True, (1,), True)
+    assert set(actions(room.tally)) == {"ratified 1"}
+
+
+def test_a_draft_that_changes_nothing_asks_nobody_for_a_vote_and_another_one_does(room: Assembly) -> None:
+    empty, other = draft_body(room.body), change(room.body)
+    for body, who in ((empty, A), (other, B)):
+        room.bodies[body.digest] = body.data
+        if body is other:
+            assert room.tally.duties == ()
+        room.lines.append(sign_statement(draft_statement(body, who.id, ""), who.signer))
+    assert {draft.body.digest: draft.changes_nothing for draft in room.tally.drafts} == {
+        empty.digest: True,
+        other.digest: False,
+    }
+    assert {duty.body for duty in room.tally.duties} == {other.digest}
 
 
 def test_who_asks_to_leave_is_named(room: Assembly) -> None:

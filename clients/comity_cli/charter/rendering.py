@@ -64,8 +64,12 @@ def changes_json(changes: Iterable[CharterChange]) -> list[dict[str, str]]:
     return [asdict(change) for change in changes]
 
 
-def show_pending(out: Output, found: Sequence[PendingAction]) -> None:
-    """Show who must act next, and by which command. Members with the same duty share a line."""
+def show_pending(out: Output, found: Sequence[PendingAction], consent_node: str) -> None:
+    """Show who must act next, and by which command. Members with the same duty share a line.
+
+    Args:
+        consent_node: where a newcomer can log its consent.
+    """
     duties: dict[tuple[str, int, str], list[str]] = {}
     for duty in found:
         who = f"{duty.name} ({duty.jurisdiction})" if duty.jurisdiction else duty.name
@@ -75,7 +79,8 @@ def show_pending(out: Output, found: Sequence[PendingAction]) -> None:
     for (action, round_, command), names in duties.items():
         what = _DONE.get(action, action) + (f", round {round_}" if action != "consented" else "")
         out.say(textwrap.fill(printable(f"{what}: {', '.join(names)}"), initial_indent="  ", subsequent_indent="    "))
-        out.say(f"      {command} --node HOME")
+        node = f" --node {consent_node}" if action == "consented" else ""
+        out.say(f"      {command} --node HOME{node}")
 
 
 def show_drafts(out: Output, charter_state: CharterState) -> None:
@@ -83,13 +88,19 @@ def show_drafts(out: Output, charter_state: CharterState) -> None:
     rows = []
     for draft in charter_state.tally.drafts:
         intents, ratified = progress(charter_state, draft)
-        state = draft.objection or ", ".join(f"consent of {seat.name} missing" for seat in draft.missing) or "open"
+        missing = ", ".join(f"consent of {seat.name} missing" for seat in draft.missing)
+        state = draft.objection or _advice(draft) or missing or "open"
         by = _proposer(charter_state, draft) or "-"
         rows.append((draft.body.digest[:12], by, summary(charter_state, draft), intents, ratified, state))
     if rows:
         out.table(("draft", "by", "changes", "intent", "ratify", "state"), rows)
     else:
         out.say("No draft is open.")
+
+
+def _advice(draft: DraftState) -> str:
+    """Why nobody is asked to vote for a draft; empty if members are."""
+    return "withdrawn" if draft.withdrawn else "changes nothing" if draft.changes_nothing else ""
 
 
 def show_draft(out: Output, charter_state: CharterState, draft: DraftState) -> None:
@@ -100,6 +111,8 @@ def show_draft(out: Output, charter_state: CharterState, draft: DraftState) -> N
         out.fact("reason", draft.text)
     if draft.objection:
         out.warn(f"do not sign it: {draft.objection}")
+    elif advice := _advice(draft):
+        out.warn(f"there is no reason to vote for it: {advice}")
     show_changes(out, changes_of(charter_state, draft))
     rounds = sorted({*draft.intents, *draft.ratified})
     rows = [
@@ -137,6 +150,8 @@ def draft_json(charter_state: CharterState, draft: DraftState) -> dict[str, Any]
         "ratified": {str(at): sorted(members) for at, members in draft.ratified.items()},
         "missing_consents": [seat.id for seat in draft.missing],
         "objection": draft.objection,
+        "withdrawn": draft.withdrawn,
+        "changes_nothing": draft.changes_nothing,
         "quorum": charter_state.current.quorum,
         "changes": changes_json(changes_of(charter_state, draft)),
     }

@@ -99,7 +99,7 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
     if after.current.epoch > plan.charter_state.current.epoch:
         out.done(f"decided: this is the charter of epoch {after.current.epoch}")
     due = pending_actions(after)
-    show_pending(out, due)
+    show_pending(out, due, context.consent_node)
     out.document(
         "signed",
         {

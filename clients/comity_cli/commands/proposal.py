@@ -39,12 +39,13 @@ def ls(**options: Any) -> None:
 
     from comity_cli.charter import rendering
 
-    out, charter_state = output(), CharterContext(**options).charter_state
+    out, context = output(), CharterContext(**options)
+    charter_state = context.charter_state
     rendering.show_alarms(out, charter_state)
     rendering.show_current(out, charter_state)
     rendering.show_drafts(out, charter_state)
     due = pending_actions(charter_state)
-    rendering.show_pending(out, due)
+    rendering.show_pending(out, due, context.consent_node)
     out.document(
         "proposals",
         {
@@ -68,12 +69,13 @@ def show(draft: str, **options: Any) -> None:
 
     from comity_cli.charter import rendering
 
-    out, charter_state = output(), CharterContext(**options).charter_state
+    out, context = output(), CharterContext(**options)
+    charter_state = context.charter_state
     found = charter_state.draft(draft)
     rendering.show_alarms(out, charter_state)
     rendering.show_draft(out, charter_state, found)
     due = [pending for pending in pending_actions(charter_state) if pending.body == found.body.digest]
-    rendering.show_pending(out, due)
+    rendering.show_pending(out, due, context.consent_node)
     out.document("proposal", {**rendering.draft_json(charter_state, found), "next": rendering.pending_json(due)})
 
 
@@ -144,6 +146,27 @@ def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> 
         out.hint(f"comity proposal show {short(body.digest)}")
     else:
         sign_and_deliver(context, plan, context.governance_keys)
+
+
+@examples(
+    "comity proposal withdraw 9f2c41aa --node node-ch",
+    "comity proposal withdraw 9f2c41aa --node node-ch --text 'the keys were not rotated yet'",
+)
+@command.command("withdraw", short_help="Propose a draft no longer.")
+@click.argument("draft")
+@click.option("--text", default="", help="Reason. Public.")
+@signing_options
+def withdraw(draft: str, text: str, **options: Any) -> None:
+    """State that your member no longer proposes a draft. Nobody is asked to vote for a draft that all its proposers
+    withdrew. Votes that were signed for it stay valid, so a quorum of them can still decide it."""
+    from comity_client.charter import proposals as acts
+
+    from comity_cli.charter.signing import sign_and_deliver
+
+    context = CharterContext(**options)
+    body = context.charter_state.draft(draft).body
+    plan = acts.withdraw_plan(context.charter_state, context.governance_keys[0].public, body, text)
+    sign_and_deliver(context, plan, context.governance_keys)
 
 
 @examples("comity proposal consent 9f2c41aa --node node-es --node node-ch.example")

@@ -4,6 +4,7 @@
     propose_plan     propose a body
     vote_plan        the next vote that this member owes a body: INTENT, and RATIFY after a quorum's INTENT
     consent_plan     a newcomer's consent to its seat
+    withdraw_plan    propose a body no longer
     leave_plan       ask to be left out of the next body
     sign_plan        sign a plan with one key; for m of k keys the ceremony in the plan goes on to the next signer
 
@@ -34,6 +35,7 @@ from comity.trust.charter.tally import DraftState, NothingToVote, next_vote
 from comity.trust.charter.votes import (
     CONSENTED,
     DRAFT,
+    DRAFT_WITHDRAWN,
     INTENT,
     LEFT,
     RATIFIED,
@@ -43,6 +45,7 @@ from comity.trust.charter.votes import (
     Vote,
     consent_statement,
     draft_statement,
+    draft_withdrawn_statement,
     left_statement,
     parse_body_statement,
     parse_vote,
@@ -53,10 +56,11 @@ from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
 from comity.trust.offers.records import PartyStatement, is_party_statement, read_party_statement
 from comity.trust.rotation import KeyState, Rotation, parse_rotation
-from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, Statement
+from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
 from comity.trust.statements import parse_node_record
 from comity_client.charter import joining
 from comity_client.charter.joining import Applicant, JoinAnswer, announced_nodes, carried_nodes, extended_federation
+from comity_client.charter.own_lines import OwnLines
 from comity_client.charter.state import (
     CharterMaterial,
     CharterState,
@@ -246,7 +250,7 @@ def plan(ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, .
     predicate = entry.statement.predicate
     if predicate in (INTENT, RATIFIED):
         return _vote_plan(parse_vote(entry), ceremony, charter_state, warnings)
-    if predicate in (DRAFT, CONSENTED, LEFT):
+    if predicate in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT):
         return _body_plan(parse_body_statement(entry), ceremony, charter_state, warnings)
     if predicate == "rotated":
         return _rotation_plan(parse_rotation(entry)[0], ceremony, charter_state, warnings)
@@ -306,6 +310,7 @@ def _body_plan(
     who = _member_name(named.by, charter_state)
     title = {
         DRAFT: f"DRAFT: {who} proposes this charter",
+        DRAFT_WITHDRAWN: f"WITHDRAW: {who} no longer proposes this charter",
         CONSENTED: f"CONSENT: {who} agrees to its seat in this charter",
         LEFT: f"LEAVE: {who} asks to be left out of the next charter",
     }[named.predicate]
@@ -334,6 +339,10 @@ def _plan_for_body(
             warnings += (f"it does not follow the current charter here, epoch {current.epoch}",)
     if draft is not None and draft.objection:
         warnings += (draft.objection,)
+    if draft is not None and draft.withdrawn and ceremony.statement.predicate != DRAFT_WITHDRAWN:
+        warnings += ("who proposed it withdrew it",)
+    if draft is not None and draft.changes_nothing:
+        warnings += ("it changes nothing: there is no reason to vote for it",)
     warnings += tuple(
         f"proven equivocation: {_member_name(lie.member, charter_state)} ({lie.kind})"
         for lie in charter_state.tally.equivocations
@@ -392,7 +401,13 @@ def _member_name(member: Digest, charter_state: CharterState) -> str:
 def _current_body(statement: Statement, carried: CharterMaterial) -> Body | None:
     """The body that was current when the statement was made, among the carried bodies."""
     bodies = [Body.parse(data) for data in carried.objects.values()]
-    if statement.predicate not in (INTENT, RATIFIED, DRAFT, CONSENTED):  # it names only the current body
+    if statement.predicate not in (
+        INTENT,
+        RATIFIED,
+        DRAFT,
+        DRAFT_WITHDRAWN,
+        CONSENTED,
+    ):  # it names only the current body
         return bodies[0] if len(bodies) == 1 else None
     prev = statement.body.get("prev")
     return next((body for body in bodies if body.digest == prev), None)
@@ -402,7 +417,7 @@ def _ordinal(number: int) -> str:
     return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
 
 
-_BY_GOVERNANCE_KEYS = frozenset({DRAFT, CONSENTED, LEFT, INTENT, RATIFIED})
+_BY_GOVERNANCE_KEYS = frozenset({DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED})
 
 
 def quorum_loss(charter_state: CharterState, body: Body, me: Digest) -> str:
@@ -461,10 +476,14 @@ def propose_plan(
         text: the reason, shown to all members.
         despite_quorum: the owner knows that the body may leave the federation without a quorum.
 
-    Raises Refused (NO-SEAT, RETIRED-KEY, STRANDED), Conflict (FORK).
+    Raises Refused (NO-SEAT, RETIRED-KEY, STRANDED), Conflict (FORK, NO-CHANGE).
     """
     seat, state = charter_state.seat_of(key)
     _check_not_forked(charter_state)
+    if body.digest == draft(charter_state.current).digest:
+        why = "the current charter says the same already"
+        hint = "comity member ls; a member that wants new keys first runs: comity keys rotate --node HOME"
+        raise Conflict("this draft changes nothing", why=why, hint=hint, code="NO-CHANGE")
     _check_quorum_kept(charter_state, body, seat.id, despite_quorum)
     return _plan(charter_state, draft_statement(body, seat.id, text), state.keys, body)
 
@@ -511,6 +530,25 @@ def consent_plan(charter_state: CharterState, body: Body, member: Digest) -> Pla
     new = charter_state.current.member(member) is None
     keys = KeySet(seat.keys.keys, len(seat.keys.keys)) if new else charter_state.chain(member).current.keys
     return _plan(charter_state, consent_statement(body, member), keys, body)
+
+
+def withdraw_plan(charter_state: CharterState, key: VerifyingKey, body: Body, text: str = "") -> Plan:
+    """Propose `body` no longer, as the member of this key. Votes for it stay valid; nobody is asked for more of them
+    once all members that proposed it withdrew it.
+
+    Raises Refused (NO-SEAT, RETIRED-KEY, NOT-PROPOSED).
+    """
+    seat, state = charter_state.seat_of(key)
+    if not any(_proposes(entry, seat.id, body.digest) for entry in charter_state.entries):
+        hint = "a member that does not want a draft does not approve it"
+        raise Refused(f"{seat.name} did not propose this draft", why="only its proposers can withdraw it", hint=hint,
+                      code="NOT-PROPOSED")  # fmt: skip
+    return _plan(charter_state, draft_withdrawn_statement(body, seat.id, text), state.keys, body)
+
+
+def _proposes(entry: Entry, member: Digest, body: Digest) -> bool:
+    statement = entry.statement
+    return statement.predicate == DRAFT and statement.by == Author("identity", member) and statement.subject == body
 
 
 def leave_plan(charter_state: CharterState, key: VerifyingKey, text: str = "") -> Plan:
@@ -623,6 +661,7 @@ class GovernanceClient:
 
     federation: Federation
     run: RunWithSession
+    own_lines: OwnLines | None = None
 
     def carried(self, folder: Path) -> CharterState:
         """The charter state from one folder only. Raises NotFound, Malformed."""
@@ -636,7 +675,7 @@ class GovernanceClient:
     def charter_state(self, *folders: Path) -> CharterState:
         """The charter state from all nodes, and from folders. Raises NotFound, Malformed. Without a network use
         `carried`."""
-        carried = CharterMaterial()
+        carried = self.own_lines.material if self.own_lines else CharterMaterial()
         for folder in folders:
             carried |= read_folder(folder)
         return federation_charter_state(self.federation, carried, self.gather(carried).material)
@@ -659,7 +698,11 @@ class GovernanceClient:
             async with open_uplink(session, to) as uplink:
                 return await deliver_lines(uplink, material)
 
-        return self.run(work)
+        delivered = self.run(work)
+        accepted = frozenset(item.line for item in delivered if item.index is not None)
+        if self.own_lines is not None and accepted:
+            self.own_lines.add(CharterMaterial(accepted, material.objects))
+        return delivered
 
     def ask(self, home: Path) -> JoinAnswer:
         """Send a join request with the card in a node's home. Raises Refused, NotFound, Malformed."""

@@ -28,7 +28,17 @@ from comity.trust.charter.document import MAX_BYTES as MAX_BODY
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.tally import DraftState, Tally, compute_tally
-from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, Vote, parse_vote
+from comity.trust.charter.votes import (
+    ADOPTED,
+    CONSENTED,
+    DRAFT,
+    DRAFT_WITHDRAWN,
+    INTENT,
+    LEFT,
+    RATIFIED,
+    Vote,
+    parse_vote,
+)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
 from comity.trust.keys import VerifyingKey
@@ -198,7 +208,7 @@ MAX_ANSWERS: Final = 8
 MAX_COPIES: Final = 4
 """Limit of envelopes of one statement from one node."""
 
-_ORDER: Final = ("inception", "rotated", "node-record", DRAFT, CONSENTED, LEFT, INTENT, RATIFIED)
+_ORDER: Final = ("inception", "rotated", "node-record", DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED)
 """Order of submission: a node accepts a line only if it knows the author and the subject."""
 
 

@@ -23,7 +23,7 @@ from comity.ledger import schema
 from comity.ledger.database import Database, LogRow, find_log
 from comity.trust.audit import AUDITED
 from comity.trust.charter.equivocation import MISBEHAVIOUR
-from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, INTENT, LEFT, RATIFIED
+from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
@@ -48,7 +48,7 @@ OTHER: Final = ""
 KNOWN_PREDICATES: Final = frozenset(
     {PUBLISHED, OBSERVED, HOLD, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
     | {ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED}
-    | {DRAFT, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
+    | {DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
 )
 MAX_FOLDED: Final = 512
 

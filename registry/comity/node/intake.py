@@ -25,7 +25,16 @@ from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.audit import AUDITED, parse_audited
-from comity.trust.charter.votes import CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, parse_body_statement, parse_vote
+from comity.trust.charter.votes import (
+    CONSENTED,
+    DRAFT,
+    DRAFT_WITHDRAWN,
+    INTENT,
+    LEFT,
+    RATIFIED,
+    parse_body_statement,
+    parse_vote,
+)
 from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
@@ -82,6 +91,7 @@ PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     DRAFT: parse_body_statement,
     CONSENTED: parse_body_statement,
     LEFT: parse_body_statement,
+    DRAFT_WITHDRAWN: parse_body_statement,
     INTENT: parse_vote,
     RATIFIED: parse_vote,
 }

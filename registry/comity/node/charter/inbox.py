@@ -42,6 +42,7 @@ from comity.trust.charter.votes import (
     ADOPTED,
     CONSENTED,
     DRAFT,
+    DRAFT_WITHDRAWN,
     INTENT,
     LEFT,
     RATIFIED,
@@ -59,7 +60,7 @@ from comity.trust.keys import PublicKey
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Author, Entry, Envelope, Statement, parse_entry
 
-CHARTER_PREDICATES: Final = (DRAFT, INTENT, RATIFIED, CONSENTED, LEFT)
+CHARTER_PREDICATES: Final = (DRAFT, DRAFT_WITHDRAWN, INTENT, RATIFIED, CONSENTED, LEFT)
 """Predicates of statements about the next epoch."""
 MAX_ENVELOPES: Final = 4
 MAX_OVER_QUOTA: Final = 1024
@@ -173,7 +174,7 @@ class VoteInbox:
         """Bodies in drafts and votes: for each author, the few that a tally may read."""
         by_author: dict[Digest, list[tuple[int, int, Digest]]] = {}
         for entry in self.entries.values():
-            if entry.statement.predicate == LEFT or entry.statement.by is None:
+            if entry.statement.predicate in (LEFT, DRAFT_WITHDRAWN) or entry.statement.by is None:
                 continue
             vote = _vote_of(entry)
             rank = (2, 0) if vote is None else (0 if isinstance(vote, Ratify) else 1, -vote.round)

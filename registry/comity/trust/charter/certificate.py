@@ -25,6 +25,7 @@ from comity.trust.charter.votes import (
     ADOPTED,
     CONSENTED,
     DRAFT,
+    DRAFT_WITHDRAWN,
     INTENT,
     LEFT,
     RATIFIED,
@@ -82,7 +83,7 @@ class StatementSet:
         if predicate in (INTENT, RATIFIED):
             vote = parse_vote(entry)
             self.votes.setdefault(vote.prev, {}).setdefault(vote, []).append(entry)
-        elif predicate in (DRAFT, CONSENTED, LEFT, ADOPTED):
+        elif predicate in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, ADOPTED):
             named = parse_body_statement(entry)
             self.body_statements.setdefault(named.prev, []).append((named, entry))
         elif predicate == "inception" and by is not None:

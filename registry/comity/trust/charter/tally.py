@@ -30,10 +30,12 @@ from comity.trust.charter.certificate import (
     new_keys_without_consent,
 )
 from comity.trust.charter.document import MAX_BYTES, Body, Member, seat_names
+from comity.trust.charter.document import draft as draft_body
 from comity.trust.charter.equivocation import EquivocationProof, find_equivocations
 from comity.trust.charter.votes import (
     CONSENTED,
     DRAFT,
+    DRAFT_WITHDRAWN,
     INTENT,
     LEFT,
     RATIFIED,
@@ -62,6 +64,8 @@ class DraftState:
         ready_rounds: certified rounds in which only RATIFYs of members with a counted INTENT are still missing.
         missing: seats whose consent it needs.
         objection: why no honest member signs it; None if there is no reason.
+        withdrawn: all members that proposed it withdrew it.
+        changes_nothing: it differs from the current body by its epoch only.
     """
 
     body: Body
@@ -73,6 +77,14 @@ class DraftState:
     ready_rounds: tuple[int, ...]
     missing: tuple[Member, ...]
     objection: str | None
+    withdrawn: bool = False
+    changes_nothing: bool = False
+
+    @property
+    def recommended(self) -> bool:
+        """Whether members may be asked to vote for it: not for a draft that is withdrawn or changes nothing, unless
+        members may be locked on it. This is advice; the voting rules do not know it."""
+        return bool(self.certified_rounds) or not (self.withdrawn or self.changes_nothing)
 
     def rank(self, round_: int) -> tuple[int, int, str]:
         """Sort key: the first draft is the one to vote for after a split `round_`. Order: a draft that members may be
@@ -138,9 +150,11 @@ class Tally:
     def draft(self, body: Digest) -> DraftState | None:
         return next((draft for draft in self.drafts if draft.body.digest == body), None)
 
-    def leading(self, round_: int) -> DraftState | None:
-        """The draft to vote for after `round_` was split."""
-        open_drafts = (draft for draft in self.drafts if draft.objection is None)
+    def leading(self, round_: int, *, recommended: bool = False) -> DraftState | None:
+        """The draft to vote for after `round_` was split; with `recommended`, of those that are."""
+        open_drafts = (
+            draft for draft in self.drafts if draft.objection is None and (draft.recommended or not recommended)
+        )
         return min(open_drafts, key=lambda draft: draft.rank(round_), default=None)
 
     @property
@@ -370,18 +384,21 @@ def _declares_last_ratify(state: VoteState, vote: Intent) -> bool:
 
 def duties(tally: Tally, votes: Mapping[Vote, Entry]) -> Iterator[Duty]:
     """The statements that the leading draft needs: missing consents of every draft, then for each seat the vote that an
-    honest member would sign next for the leading draft. A member may prefer another draft, or none."""
+    honest member would sign next for the leading draft. A member may prefer another draft, or none. A draft that is
+    withdrawn or changes nothing asks nobody for a first vote (`DraftState.recommended`); members that voted follow the
+    leading draft, whatever it is, so that a split ends.
+    """
     if tally.stopped:
         return
     states = _states(tally, votes)
     for draft in tally.drafts:
-        if draft.objection is None:
+        if draft.objection is None and draft.recommended:
             for seat in draft.missing:
                 why = f"{seat.name} has to consent to its seat, with every key listed there"
                 yield Duty(seat.id, CONSENTED, draft.body.digest, tally.round, why)
     for seat in tally.current.active:
         state = states.get(seat.id) or VoteState(tally.current.digest)
-        draft_ = tally.leading(state.round or tally.round)
+        draft_ = tally.leading(state.round or tally.round, recommended=not state.round)
         vote = next_vote(state, tally, seat.id, draft_.body) if draft_ else None
         if draft_ is not None and vote is not None and not isinstance(vote, NothingToVote):
             action = INTENT if isinstance(vote, Intent) else RATIFIED
@@ -540,7 +557,7 @@ def _named_bodies(valid_votes: ValidVotes) -> dict[Digest, list[tuple[int, int, 
 
 
 def _body_statements(valid_votes: ValidVotes, predicate: str) -> Iterator[BodyStatement]:
-    """The verified `draft` or `left` statements of members of the current body."""
+    """The verified `draft`, `draft-withdrawn` or `left` statements of members of the current body."""
     for named, entry in valid_votes.statements.body_statements.get(_subject(valid_votes, predicate), ()):
         if (named.predicate, named.federation) != (predicate, valid_votes.previous.federation):
             continue
@@ -550,7 +567,7 @@ def _body_statements(valid_votes: ValidVotes, predicate: str) -> Iterator[BodySt
 
 def _subject(valid_votes: ValidVotes, predicate: str) -> Digest | None:
     """The `prev` by which `StatementSet` sorts the statement: a `left` names the current body itself as its body."""
-    return valid_votes.digest if predicate == DRAFT else valid_votes.previous.prev
+    return valid_votes.digest if predicate in (DRAFT, DRAFT_WITHDRAWN) else valid_votes.previous.prev
 
 
 def _decided(valid_votes: ValidVotes, candidates: Iterable[Body]) -> Iterator[Certificate]:
@@ -573,11 +590,30 @@ def _retired(rival: Certificate, newest: ValidVotes) -> bool:
 
 def _drafts(valid_votes: ValidVotes, candidates: Iterable[Body]) -> tuple[DraftState, ...]:
     proposals: dict[Digest, BodyStatement] = {}
+    proposed = set[tuple[Digest, Digest]]()
     for named in sorted(_body_statements(valid_votes, DRAFT), key=lambda named: (named.by, named.text)):
         proposals.setdefault(named.body, named)
-    drafts = [_draft(valid_votes, body, proposals.get(body.digest)) for body in candidates]
+        proposed.add((named.body, named.by))
+    withdrawn = {(named.body, named.by) for named in _body_statements(valid_votes, DRAFT_WITHDRAWN)}
+    wanted, unchanged = {body for body, _ in proposed - withdrawn}, _unchanged(valid_votes.previous)
+    drafts = [
+        replace(
+            _draft(valid_votes, body, proposals.get(body.digest)),
+            withdrawn=body.digest in proposals and body.digest not in wanted,
+            changes_nothing=body.digest == unchanged,
+        )
+        for body in candidates
+    ]
     at = _current_round(valid_votes)
     return tuple(sorted(drafts, key=lambda draft: draft.rank(at)))
+
+
+def _unchanged(current: Body) -> Digest | None:
+    """The digest of the only body that may follow `current` and changes nothing; None where that is no valid body."""
+    try:
+        return draft_body(current).digest
+    except ComityError:
+        return None
 
 
 def _draft(valid_votes: ValidVotes, body: Body, named: BodyStatement | None) -> DraftState:

@@ -4,6 +4,7 @@
     ratified  { prev, epoch, round, body }
     draft     a member proposes a body; the body is a side object, and `text` gives the reason
     consented a member without a vote agrees to its seat in exactly this body; a founder to a genesis
+    draft-withdrawn  a member no longer proposes a body; its votes stay what they are
     left      a member asks to be left out of the next body; only a charter changes the number of members
     adopted   a node (its online key) acts under this body from now on
 
@@ -15,6 +16,7 @@ only; `certificate` checks signatures and counts. Only votes and consents decide
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -27,13 +29,15 @@ from comity.trust.statement import Author, Entry, SideObject, Statement, Subject
 DRAFT: Final = "draft"
 CONSENTED: Final = "consented"
 LEFT: Final = "left"
+DRAFT_WITHDRAWN: Final = "draft-withdrawn"
 ADOPTED: Final = "adopted"
 MAX_TEXT: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class BodyStatement:
-    """A `draft`, `consented`, `left` or `adopted` statement about a body. `by` is a member, or a node for `adopted`."""
+    """A `draft`, `draft-withdrawn`, `consented`, `left` or `adopted` statement about a body. `by` is a member, or a
+    node for `adopted`."""
 
     predicate: str
     by: Digest
@@ -46,6 +50,13 @@ class BodyStatement:
 def draft_statement(body: Body, member: Digest, text: str) -> Statement:
     """Propose `body`; `text` (at most 4,000 characters) gives the other members the reason."""
     return _draft_statement(DRAFT, body, Author("identity", member), {"text": text})
+
+
+def draft_withdrawn_statement(body: Body, member: Digest, text: str = "") -> Statement:
+    """Propose `body` no longer. It names no side object: the log that has the draft has the body."""
+    return dataclasses.replace(
+        _draft_statement(DRAFT_WITHDRAWN, body, Author("identity", member), {"text": text}), objects=()
+    )
 
 
 def consent_statement(body: Body, member: Digest) -> Statement:
@@ -69,14 +80,14 @@ def adopted_statement(body: Body, node: Digest) -> Statement:
 
 
 def parse_body_statement(entry: Entry) -> BodyStatement:
-    """Parse a `draft`, `consented`, `left` or `adopted`. Verifies no signature. Raises Malformed."""
+    """Parse a `draft`, `draft-withdrawn`, `consented`, `left` or `adopted`. Verifies no signature. Raises Malformed."""
     statement = entry.statement
-    if statement.predicate not in (DRAFT, CONSENTED, LEFT, ADOPTED) or statement.by is None:
+    if statement.predicate not in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, ADOPTED) or statement.by is None:
         raise Malformed("not about a charter", why=f"a statement of type {statement.predicate[:60]!r}")
     if statement.by.kind != ("node" if statement.predicate == ADOPTED else "identity"):
         raise Malformed(f"{statement.predicate} is malformed", why=f"a {statement.by.kind} cannot be its author")
     fields = statement.fields()
-    prev, texted = fields.take("prev"), statement.predicate in (DRAFT, LEFT)
+    prev, texted = fields.take("prev"), statement.predicate in (DRAFT, DRAFT_WITHDRAWN, LEFT)
     named = BodyStatement(
         predicate=statement.predicate,
         by=statement.by.id,
@@ -88,8 +99,10 @@ def parse_body_statement(entry: Entry) -> BodyStatement:
     fields.done()
     if statement.sole_subject() != named.body:
         raise Malformed(f"{statement.predicate} is malformed", why="its subject is another body")
-    if [item.digest for item in statement.objects] != [named.body]:
-        raise Malformed(f"{statement.predicate} is malformed", why="its only side object must be the body")
+    withdrawn = statement.predicate == DRAFT_WITHDRAWN
+    if [item.digest for item in statement.objects] != ([] if withdrawn else [named.body]):
+        why = "it names a side object" if withdrawn else "its only side object must be the body"
+        raise Malformed(f"{statement.predicate} is malformed", why=why)
     return named
 
 
