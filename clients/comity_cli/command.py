@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from comity_cli.main import INTERRUPTED, common_options
+from comity_cli.main import INTERRUPTED, close, common_options, no_such_command
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
     from comity_client.client import Client
 
 C = TypeVar("C", bound=click.Command)
+
+SAME_VERBS: Final[Mapping[str, Sequence[str]]] = {
+    "list": ("ls",),
+    "add": ("new", "pin", "draft"),
+    "create": ("new", "draft"),
+    "make": ("new", "draft"),
+    "delete": ("rm", "revoke", "withdraw"),
+    "remove": ("rm", "revoke", "unpin", "withdraw"),
+    "cancel": ("withdraw", "revoke"),
+    "get": ("show", "ls"),
+    "info": ("show",),
+    "import": ("load",),
+    "vote": ("approve",),
+    "accept": ("approve", "accept"),
+    "clean": ("prune",),
+    "gc": ("prune",),
+}
+"""Verbs of other tools, and the verbs here that may be meant."""
 
 
 class Command(click.Command):
@@ -33,6 +51,15 @@ class Group(click.Group):
 
     command_class = Command
     examples: Sequence[str] = ()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            found = SAME_VERBS.get(args[0].lower(), ())
+            near = [verb for verb in found if verb in self.commands] or close(args[0], self.commands)
+            ctx.fail(no_such_command(f"{self.name} {args[0]}", [f"{self.name} {verb}" for verb in near]))
+        return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _examples(self.examples, formatter)

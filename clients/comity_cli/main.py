@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import click
@@ -73,10 +73,65 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "refound": LazyCommand("Govern", "refound", "Found a successor of a federation that lost its quorum."),
     "serve": LazyCommand("Operate", "serve", "Run a node."),
     "token": LazyCommand("Operate", "token", "Manage tokens for your node's gateway."),
+    "cache": LazyCommand("Mirror", "cache", "List, remove and clean up what was pulled."),
     "status": LazyCommand("Operate", "status", "Show the state of the nodes of your federation."),
     "explain": LazyCommand("Operate", "explain", "Explain an error code."),
     "completion": LazyCommand("Operate", "completion", "Print a shell completion script."),
+    "version": LazyCommand("Operate", "version", "Print the version."),
+    "help": LazyCommand("Operate", "help", "Show the help of a command."),
 }
+
+GUESSES: Final[dict[str, tuple[str, ...]]] = {
+    "pin": ("trust pin",),
+    "unpin": ("trust unpin",),
+    "bind": ("trust bind",),
+    "restore": ("serve", "keys rotate"),
+    "backup": ("keys show",),
+    "download": ("pull",),
+    "fetch": ("pull",),
+    "get": ("pull",),
+    "clone": ("pull",),
+    "mirror": ("import", "pull"),
+    "push": ("publish",),
+    "upload": ("publish",),
+    "sign": ("publish", "keys sign"),
+    "yank": ("advisory new",),
+    "withdraw": ("proposal withdraw", "offer withdraw", "advisory new"),
+    "delete": ("cache rm", "advisory new"),
+    "rm": ("cache rm",),
+    "prune": ("cache prune",),
+    "gc": ("cache prune",),
+    "ls": ("cache ls", "search", "status"),
+    "list": ("cache ls", "search", "status"),
+    "find": ("search",),
+    "info": ("show",),
+    "inspect": ("show", "scan"),
+    "check": ("verify", "scan"),
+    "audit": ("verify", "log check"),
+    "approve": ("proposal approve",),
+    "vote": ("proposal approve",),
+    "consent": ("proposal consent", "found consent"),
+    "admit": ("proposal new",),
+    "members": ("member ls",),
+    "peers": ("status",),
+    "peer": ("status",),
+    "nodes": ("status",),
+    "node": ("status", "serve"),
+    "ping": ("status",),
+    "doctor": ("status", "serve"),
+    "start": ("serve",),
+    "run": ("serve", "run-with"),
+    "up": ("lab up",),
+    "down": ("lab down",),
+    "login": ("env", "token new"),
+    "rotate": ("keys rotate", "publisher rotate"),
+    "key": ("keys",),
+    "sbom": ("bom",),
+    "license": ("show",),
+    "copies": ("whereis",),
+    "replicas": ("whereis",),
+}
+"""What people type first, and the commands that do it."""
 
 EXAMPLES: Final = (
     "comity demo",
@@ -102,12 +157,9 @@ class CommandTable(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], COMMANDS, 1)
-            guess = f" Did you mean {close[0]!r}?" if close else ""
-            ctx.fail(f"No such command {args[0]!r}.{guess}")
+            found = GUESSES.get(args[0].lower()) or (close(args[0], COMMANDS) or close(args[0], GUESSES))
+            ctx.fail(no_such_command(args[0], [name for each in found for name in GUESSES.get(each, (each,))]))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -116,6 +168,19 @@ class CommandTable(click.Group):
                 formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items() if lazy.section == section])
         with formatter.section("Examples"):
             formatter.write_text("\b\n" + "\n".join(EXAMPLES))
+
+
+def close(typed: str, known: Iterable[str]) -> Sequence[str]:
+    """The known name that was probably meant; none if nothing is near."""
+    import difflib
+
+    return difflib.get_close_matches(typed.lower(), list(known), 1)
+
+
+def no_such_command(typed: str, meant: Sequence[str]) -> str:
+    """The message for a command that is not there, with those that may have been meant, as they are typed."""
+    guess = f" Did you mean {' or '.join(repr(name) for name in meant)}?" if meant else " See: comity --help"
+    return f"No such command {typed[:80]!r}.{guess}"
 
 
 def _set(attribute: str, value: bool) -> Callable[[click.Context, click.Parameter, bool], None]:

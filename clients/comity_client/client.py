@@ -11,11 +11,13 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.abbreviations import Abbreviation, find_id, parse_id
+from comity.trust.artifact import Manifest
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Unavailable
@@ -79,6 +81,7 @@ from comity_client.publishers import (
     publishers,
 )
 from comity_client.pull.destinations import (
+    Destination,
     LocalCopy,
     cached_folder,
     folder_of,
@@ -89,7 +92,7 @@ from comity_client.pull.destinations import (
 from comity_client.pull.fetch import BytesBySource
 from comity_client.pull.model_sig import keyless_for
 from comity_client.pull.offline import is_exact, local_answer
-from comity_client.pull.pull import PullContext, Pulled, destination_of, pull
+from comity_client.pull.pull import PullContext, Pulled, PullPlan, destination_of, plan_pull, pull
 from comity_client.reports import CheckedReport, check_signer, read_signed, sign_report
 from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles
 from comity_client.seen import LogContradiction
@@ -138,6 +141,7 @@ class Client:
         to: Path | None = None,
         hub_cache: Path | None = None,
         include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         policy: Policy | None = None,
         on_event: OnEvent = ignore_event,
     ) -> Pulled:
@@ -150,18 +154,43 @@ class Client:
         """
 
         async def work(session: Session) -> Pulled:
-            judged_by = policy or self._user.policy(session.pins, reference)
             try:
-                resolution = await self._user.resolve(session, reference, judged_by)
+                context, resolution = await self._pulling(session, reference, policy, on_event)
             except Unavailable as error:
+                judged_by = policy or self._user.policy(session.pins, reference)
                 return await asyncio.to_thread(self._pulled, reference, to, hub_cache, judged_by, error, on_event)
-            stores = self._user.seen_logs(), self._user.placed_pieces()
-            context = PullContext(session, *stores, judged_by, self._limits, on_event)
-            return await pull(
-                context, resolution, lambda made: destination_of(resolution, made, to, hub_cache), include
-            )
+            destination = partial(_destination, resolution, to, hub_cache)
+            return await pull(context, resolution, destination, include, exclude)
 
         return self._user.run(work, on_event)
+
+    def plan_pull(
+        self,
+        reference: str,
+        *,
+        to: Path | None = None,
+        hub_cache: Path | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        policy: Policy | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> PullPlan:
+        """Return what `pull` with the same arguments would fetch, and where to; writes nothing. Raises as `pull`."""
+
+        async def work(session: Session) -> PullPlan:
+            context, resolution = await self._pulling(session, reference, policy, on_event)
+            destination = partial(_destination, resolution, to, hub_cache)
+            return await plan_pull(context, resolution, destination, include, exclude)
+
+        return self._user.run(work, on_event)
+
+    async def _pulling(
+        self, session: Session, reference: str, policy: Policy | None, on_event: OnEvent
+    ) -> tuple[PullContext, Resolution]:
+        judged_by = policy or self._user.policy(session.pins, reference)
+        resolution = await self._user.resolve(session, reference, judged_by)
+        stores = self._user.seen_logs(), self._user.placed_pieces()
+        return PullContext(session, *stores, judged_by, self._limits, on_event), resolution
 
     def _pulled(
         self,
@@ -733,6 +762,10 @@ class Client:
 
     async def _model(self, session: Session, reference: str, pattern: str) -> Model:
         return await model_of(session, await self._user.resolve(session, reference), pattern)
+
+
+def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None, made: Manifest) -> Destination:
+    return destination_of(resolution, made, to, hub_cache)
 
 
 def _federation_bytes(file: Path | bytes) -> bytes:

@@ -83,6 +83,34 @@ def test_what_was_pulled_verifies_offline_from_its_pack_alone(
     assert verdict.row("replicas").state == "pass"
 
 
+def test_excluded_files_are_left_out_also_of_the_included_ones(tmp_path: Path, client: Client, made: Release) -> None:
+    pulled = client.pull("swiss-ai/tiny", to=tmp_path / "model", exclude=["*.safetensors", "tokenizer/*"])
+    assert set(files_in(tmp_path / "model")) == {"config.json", "copy.json", "empty.txt"}
+    assert pulled.verdict.exit_status == 8
+    client.pull("swiss-ai/tiny", to=tmp_path / "two", include=["*.json"], exclude=["copy*"])
+    assert set(files_in(tmp_path / "two")) == {"config.json"}
+    with pytest.raises(NotFound, match="no file matches"):
+        client.pull("swiss-ai/tiny", to=tmp_path / "none", exclude=["*"])
+
+
+def test_a_plan_tells_what_a_pull_would_fetch_and_writes_nothing(tmp_path: Path, client: Client, made: Release) -> None:
+    plan = client.plan_pull("swiss-ai/tiny", to=tmp_path / "model", exclude=["*.txt"])
+    assert {entry.path for entry in plan.files} == {"config.json", "copy.json", "model.safetensors"}
+    assert plan.missing_bytes == len(FILES["config.json"]) + len(FILES["model.safetensors"]), "equal files come once"
+    assert (plan.here, plan.folder, plan.free_bytes > 0) == (frozenset(), tmp_path / "model", True)
+    assert not (tmp_path / "model").exists()
+    client.pull("swiss-ai/tiny", to=tmp_path / "model", include=["*.json"])
+    again = client.plan_pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert again.here == {"config.json", "copy.json"}
+
+
+def test_a_plan_that_the_policy_refuses_is_refused_as_the_pull_would_be(
+    tmp_path: Path, client: Client, made: Release
+) -> None:
+    with pytest.raises(NotFound):
+        client.plan_pull("swiss-ai/nothing", to=tmp_path / "model")
+
+
 def test_a_flipped_bit_after_the_pull_is_found(tmp_path: Path, client: Client, made: Release) -> None:
     client.pull("swiss-ai/tiny", to=tmp_path / "model")
     damaged = tmp_path / "model" / "config.json"

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import comity
 import pytest
 from click.testing import CliRunner
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Untrusted
 from comity_cli.command import Command, Group, agree
-from comity_cli.main import COMMANDS, INTERRUPTED, command, main
+from comity_cli.main import COMMANDS, GUESSES, INTERRUPTED, command, main
 from comity_cli.output import Output, size
 from comity_client.client import Client
 from comity_client.home import Home
+from support.command_lines import exists
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
@@ -64,6 +66,61 @@ def test_a_misspelled_command_gets_a_guess(capsys: pytest.CaptureFixture[str]) -
         main(["pul", "a/b"])
     assert stopped.value.code == 2
     assert "Did you mean 'pull'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("pin", "'trust pin'"),
+        ("restore", "'serve' or 'keys rotate'"),
+        ("DOWNLOAD", "'pull'"),
+        ("downlod", "'pull'"),
+        ("proposal list", "'proposal ls'"),
+        ("proposal cancel", "'proposal withdraw'"),
+        ("trust pinn", "'trust pin'"),
+        ("token create", "'token new'"),
+    ],
+)
+def test_a_guess_from_another_tool_names_the_command_that_does_it(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(typed.split())
+    assert stopped.value.code == 2
+    assert f"Did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_every_guess_is_a_command_that_exists() -> None:
+    named = [name for names in GUESSES.values() for name in names]
+    assert [name for name in named if not exists(name.split())] == []
+    assert not set(GUESSES) & set(COMMANDS)
+
+
+def test_what_nobody_could_guess_is_sent_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["xyzzy"])
+    assert "See: comity --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["pull", "proposal approve", ""])
+def test_help_of_a_command_is_its_help_page(words: str) -> None:
+    asked = CliRunner().invoke(command, ["help", *words.split()], prog_name="comity")
+    page = CliRunner().invoke(command, [*words.split(), "--help"], prog_name="comity")
+    assert (asked.exit_code, asked.output) == (0, page.output)
+
+
+def test_help_of_an_unknown_command_guesses(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("pul", "pull it"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["help", *words.split()])
+        assert stopped.value.code == 2
+    assert "Did you mean 'pull'?" in capsys.readouterr().err
+
+
+def test_the_version_is_a_command_and_an_option() -> None:
+    told = CliRunner().invoke(command, ["version", "--json"])
+    assert json.loads(told.output)["version"] == comity.__version__
+    assert comity.__version__ in CliRunner().invoke(command, ["--version"]).output
 
 
 @pytest.mark.parametrize(

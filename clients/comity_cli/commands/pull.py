@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from comity.trust.names import UPSTREAM
@@ -19,6 +19,7 @@ from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity_client.pull.offline import CacheBasis
+    from comity_client.pull.pull import PullPlan
 
 
 @examples(
@@ -31,9 +32,17 @@ if TYPE_CHECKING:
 @click.option("--out", "--to", "to", cls=SpelledOption, type=NEW_FOLDER, help="Write into this plain folder.")
 @click.option("--hub-cache", type=NEW_FOLDER, help="Write into this Hugging Face cache. Default: yours.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only matching files; exit status 8, partial.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Not the matching files; exit status 8, partial.")
+@click.option("--dry-run", is_flag=True, help="Show what would be fetched, and where to; write nothing.")
 @click.option("--policy", type=FILE, help="Verify with this policy (TOML).")
 def command(
-    reference: str, to: Path | None, hub_cache: Path | None, include: tuple[str, ...], policy: Path | None
+    reference: str,
+    to: Path | None,
+    hub_cache: Path | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    dry_run: bool,
+    policy: Path | None,
 ) -> int:
     """Fetch REF in parallel from all nodes that have it, verify every piece and file, check the evidence by the
     policy, and write it read-only into a Hugging Face cache or a folder. Run it again to continue after an
@@ -44,7 +53,17 @@ def command(
     with follow(out, "pulling") as on_event:
         api = client()
         chosen = api.policy(policy) if policy else None
-        pulled = api.pull(reference, to=to, hub_cache=hub_cache, include=include, policy=chosen, on_event=on_event)
+        what: dict[str, Any] = {
+            "to": to,
+            "hub_cache": hub_cache,
+            "include": include,
+            "exclude": exclude,
+            "policy": chosen,
+        }
+        if dry_run:
+            _show_plan(out, api.plan_pull(reference, **what, on_event=on_event))
+            return 0
+        pulled = api.pull(reference, **what, on_event=on_event)
     sources = sorted(pulled.tally.by_node.items(), key=lambda item: -item[1])
     verdict = pulled.verdict
     if pulled.cache is not None:
@@ -92,3 +111,27 @@ def _show_basis(out: Output, cache: CacheBasis, now: float) -> None:
         seen = time.strftime("%Y-%m-%d", time.gmtime(cache.cosigned_at))
         out.fact("log heads", f"last cosigned on {seen}, {plural(days, 'day')} ago by the clock here")
     out.fact("not known", "later corrections, advisories and withdrawals; run it again when a node can be reached")
+
+
+def _show_plan(out: Output, plan: PullPlan) -> None:
+    """Print what a pull would do; nothing was fetched but the manifest and the evidence."""
+    rows = [(entry.path, size(entry.size), "here, not checked" if entry.path in plan.here else "to fetch")
+            for entry in plan.files]  # fmt: skip
+    out.table(("path", "size", "state"), rows, shorten=("path",))
+    out.fact("to fetch", f"{size(plan.missing_bytes)}; {size(plan.free_bytes)} free on the disk")
+    out.fact("path", str(plan.folder))
+    if plan.missing_bytes > plan.free_bytes:
+        out.warn(f"the disk lacks {size(plan.missing_bytes - plan.free_bytes)}")
+    files = [{"path": entry.path, "size": entry.size, "here": entry.path in plan.here} for entry in plan.files]
+    out.document(
+        "pull-plan",
+        {
+            "title": plan.title,
+            "artifact": plan.artifact,
+            "folder": str(plan.folder),
+            "files": files,
+            "missing_bytes": plan.missing_bytes,
+            "free_bytes": plan.free_bytes,
+        },
+    )
+    out.hint("run the same command without --dry-run")

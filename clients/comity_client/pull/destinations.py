@@ -213,10 +213,15 @@ def place_file(verified: Path, paths: Sequence[Path], entry: FileEntry) -> None:
         durable.move(verified, missing[-1], point="place")
 
 
+def free_space(folder: Path) -> int:
+    """Return the free bytes of the disk of `folder`, or of its nearest parent that exists. Raises Unavailable."""
+    with disk_errors(f"free space of {folder} is unknown"):
+        return shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
+
+
 def require_space(folder: Path, missing: int) -> None:
     """Raise OutOfSpace, before anything is fetched, if the disk of `folder` has less than `missing` bytes free."""
-    with disk_errors(f"free space of {folder} is unknown"):
-        free = shutil.disk_usage(folder).free
+    free = free_space(folder)
     if free < missing:
         raise OutOfSpace(
             f"not enough space for {missing} bytes",

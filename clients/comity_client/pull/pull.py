@@ -51,6 +51,7 @@ from comity_client.pull.destinations import (
     Pack,
     allocated,
     default_cache,
+    free_space,
     has_file,
     place_file,
     require_space,
@@ -116,18 +117,20 @@ async def pull(
     resolution: Resolution,
     destination_for: Callable[[Manifest], Destination],
     include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Pulled:
     """Fetch the artifact of `resolution`, verified, to the destination that `destination_for` returns for its manifest.
 
     Args:
         include: patterns as in Hub tools (`*.safetensors`); only matching files are pulled, a partial pull.
+        exclude: patterns of files that are left out, also of the included ones.
 
     Raises Untrusted, PolicyNotMet, Unavailable, NotFound, OutOfSpace, Conflict; then nothing is placed.
     """
     _announce(context.on_event, resolution)
     data = await fetch_object(context.session, resolution.artifact)
     manifest = Manifest.parse(data)
-    wanted = _selected(manifest, include)
+    wanted = _selected(manifest, include, exclude)
     destination = destination_for(manifest)
     layouts = _layouts(context.session, resolution, manifest)
     pack, alarms = await _evidence(context, resolution, destination, data, await layouts.document())
@@ -166,6 +169,51 @@ async def pull(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PullPlan:
+    """What a pull would do. `here` are the paths of files of the right size that are in place, not hashed;
+    `free_bytes` is the free space of the disk of `folder`."""
+
+    title: str
+    artifact: Digest
+    folder: Path
+    verdict: Verdict
+    files: tuple[FileEntry, ...]
+    here: frozenset[str]
+    free_bytes: int
+
+    @property
+    def missing_bytes(self) -> int:
+        return sum({entry.sha256: entry.size for entry in self.files if entry.path not in self.here}.values())
+
+
+async def plan_pull(
+    context: PullContext,
+    resolution: Resolution,
+    destination_for: Callable[[Manifest], Destination],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> PullPlan:
+    """Steps (1) and (2) of a pull: fetches the manifest and evidence, writes nothing. Raises as `pull`, if no download
+    would change the verdict."""
+    _announce(context.on_event, resolution)
+    data = await fetch_object(context.session, resolution.artifact)
+    manifest = Manifest.parse(data)
+    wanted, destination = _selected(manifest, include, exclude), destination_for(manifest)
+    layouts = _layouts(context.session, resolution, manifest)
+    pack, alarms = await _evidence(context, resolution, destination, data, await layouts.document())
+    early = replace(context, policy=policy_before_fetch(context.policy, manifest))
+    verdict = _judge(pack, announced(manifest), early, resolution, alarms, final=False)
+    here = frozenset(entry.path for entry in wanted if _has_size(destination.path_of(entry), entry))
+    free = free_space(destination.folder)
+    return PullPlan(resolution.title, resolution.artifact, destination.folder, verdict, tuple(wanted), here, free)
+
+
+def _has_size(path: Path, entry: FileEntry) -> bool:
+    with disk_errors(f"{path} was not read"):
+        return path.is_file() and path.stat().st_size == entry.size
+
+
 def destination_of(resolution: Resolution, manifest: Manifest, to: Path | None, hub_cache: Path | None) -> Destination:
     """Return the folder `to`, else the place in a Hub cache (default: the user's own). Raises NotFound (NO-NAME) for an
     artifact that has no place in a cache."""
@@ -193,14 +241,21 @@ def _announce(on_event: OnEvent, resolution: Resolution) -> None:
         on_event(Advised(advisory, advisory.by.id == own))
 
 
-def _selected(manifest: Manifest, include: Sequence[str]) -> list[FileEntry]:
-    if not include:
-        return list(manifest.files)
-    wanted = [e for e in manifest.files if any(fnmatch.fnmatchcase(e.path, pattern) for pattern in include)]
-    if not wanted:
+def _selected(manifest: Manifest, include: Sequence[str], exclude: Sequence[str]) -> list[FileEntry]:
+    wanted = [
+        entry
+        for entry in manifest.files
+        if (not include or _matches(entry.path, include)) and not _matches(entry.path, exclude)
+    ]
+    if not wanted and (include or exclude):
         paths = ", ".join(entry.path for entry in manifest.files[:5])
-        raise NotFound("no file matches", why=f"{' '.join(include)}; there are {paths}, …", code="NO-FILE-MATCHES")
+        given = " ".join([*include, *(f"without {pattern}" for pattern in exclude)])
+        raise NotFound("no file matches", why=f"{given}; there are {paths}, …", code="NO-FILE-MATCHES")
     return wanted
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _layouts(session: Session, resolution: Resolution, manifest: Manifest) -> Layouts:
