@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 from comity.trust.charter.document import Body
 from comity.trust.charter.federation import Federation
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import Conflict
 from comity.wire.charter import AskReceipt
 from comity_cli.charter.context import CharterContext
@@ -443,3 +443,15 @@ def test_a_newcomer_is_given_a_node_that_takes_its_consent(
     (line,) = [line.strip() for line in listed.out.splitlines() if "proposal consent" in line]
     nodes = Federation.parse((machine.root / "federation.json").read_bytes()).nodes
     assert line.partition(" --node HOME --node ")[2] in {node.record.name for node in nodes}
+
+
+def test_a_federation_is_pinned_by_the_words_that_were_heard(
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(machine.root / "empty"))
+    file = machine.root / "federation.json"
+    assert comity("trust", "pin", file, "--words", "babad-babad-babad-babad", "--yes").code == "OTHER-FEDERATION"
+    assert comity("trust", "show", "--json").document["pins"] == []
+    words = syllables(Federation.parse(file.read_bytes()).id).replace("-", " ")
+    assert comity("trust", "pin", file, "--words", words).status == 0
+    assert len(comity("trust", "show", "--json").document["pins"]) == 1

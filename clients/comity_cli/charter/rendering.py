@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from comity.trust.encoding import Digest, printable, syllables
+from comity.trust.errors import Untrusted
 
 from comity_cli.node_view import span
 from comity_cli.output import Output, plural
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from comity_client.trust_store import CharterChange
 
 _DONE = {"intent": "INTENT", "ratified": "RATIFY", "consented": "consent"}
+
+
+def compare_words(words: str | None, federation: Digest) -> None:
+    """Compare the words that a person heard, if any, with a federation's. Raises Untrusted (OTHER-FEDERATION)."""
+    spoken = syllables(federation)
+    if words is not None and words.replace("-", " ").split() != spoken.replace("-", " ").split():
+        raise Untrusted("the words do not match the federation file", why=f"the words of this file are {spoken}",
+                        hint="ask two members for the file again", code="OTHER-FEDERATION")  # fmt: skip
 
 
 def show_charter(out: Output, body: Body) -> None:

@@ -9,10 +9,10 @@ import click
 from comity.content import durable
 from comity.trust.charter.federation import MAX_BYTES, Federation
 from comity.trust.encoding import Digest, syllables
-from comity.trust.errors import Untrusted
 from comity.verifier import read_bounded
 
 from comity_cli.charter.context import CharterContext
+from comity_cli.charter.rendering import compare_words
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.files import FILE
 from comity_cli.nodes import home_option
@@ -116,10 +116,8 @@ def _show(out: Output, draft: AdmissionDraft, home: Path, node: str) -> None:
 def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
     """Pin the federation in `file` if it is not pinned yet, after its words were compared. Returns its id."""
     federation = Federation.parse(read_bounded(file, MAX_BYTES))
+    compare_words(words, federation.id)
     spoken = syllables(federation.id)
-    if words is not None and words.split() != spoken.split() and words != spoken:
-        raise Untrusted("the words do not match the federation file", why=f"the words of this file are {spoken}",
-                        hint="ask two members for the file again", code="OTHER-FEDERATION")  # fmt: skip
     api = client()
     if all(pin.id != federation.id for pin in api.pins()):
         body = federation.body

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import short
 
 from comity_cli.command import Command, client, examples, output
+
+if TYPE_CHECKING:
+    from comity_client.evidence.inspect import FoundArtifacts
 
 
 @examples("comity search apertus", "comity search", "comity search minilm --json")
@@ -19,10 +23,10 @@ def command(text: str, limit: int) -> None:
     is none, list names that are near TEXT."""
     out = output()
     found = client().search(text, limit)
-    rows = [
-        (hit.name, short(hit.artifact), hit.licence or "?", hit.label or hit.publisher[:12], _state(hit.proven))
-        for hit in found
-    ]
+    groups: dict[tuple[str, str, str], list[FoundArtifacts]] = {}
+    for hit in found:
+        groups.setdefault((hit.name, hit.artifact, hit.publisher), []).append(hit)
+    rows = [_row(hits) for hits in groups.values()]
     if not found:
         out.say("Nothing found.")
     else:
@@ -31,6 +35,14 @@ def command(text: str, limit: int) -> None:
         out.table(("name", "digest", "licence", "by", "signature"), rows)
         out.hint(f"comity show {found[0].name}")
     out.document("search", {"found": [asdict(hit) for hit in found]})
+
+
+def _row(hits: list[FoundArtifacts]) -> tuple[str, ...]:
+    """One row for all publications of the same bytes under one name by one publisher."""
+    first = hits[0]
+    licences = " / ".join(dict.fromkeys(hit.licence or "?" for hit in hits))
+    state = _state(any(hit.proven for hit in hits))
+    return first.name, short(first.artifact), licences, first.label or first.publisher[:12], state
 
 
 def _state(proven: bool) -> str:

@@ -59,7 +59,7 @@ def command(reference: str, files: bool) -> None:
         out.table(("path", "size", "sha256"), [(e.path, size(e.size), e.sha256) for e in manifest.files])
     else:
         out.say("\nStatements (claims as the nodes sent them; comity verify checks them):")
-        rows = [(s.predicate, s.by, ", ".join(f"{origin} #{index}" for origin, index in s.places)) for s in info.said]
+        rows = _statements(info)
         out.table(("statement", "by", "logged at"), rows)
     out.document("artifact", _document(info))
     out.hint(f"comity pull {info.title}")
@@ -71,6 +71,15 @@ def _older(older: Candidate) -> str:
     where = "" if older.index is None else f", entry {older.index} of {older.publication.publisher.home}"
     parents = ", ".join(f"{parent.relation} of {parent.name}" for parent in published.lineage) or "no parent"
     return f"{published.name}: licence {published.licence.spdx}, {parents}{where} (replaced by its publisher)"
+
+
+def _statements(info: ArtifactInfo) -> list[tuple[str, str, str]]:
+    """A row for each kind of statement and author: a statement that was signed again is shown once, with all places."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for said in info.said:
+        here = places.setdefault((said.predicate, said.by), [])
+        here += (f"{origin} #{index}" for origin, index in said.places)
+    return [(predicate, by, ", ".join(found)) for (predicate, by), found in places.items()]
 
 
 def _show_disputes(out: Output, info: ArtifactInfo) -> None:

@@ -10,7 +10,7 @@ from comity.trust.charter.federation import MAX_BYTES
 from comity.trust.encoding import syllables
 from comity.verifier import read_bounded
 
-from comity_cli.charter.rendering import changes_json, show_changes
+from comity_cli.charter.rendering import changes_json, compare_words, show_changes
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
 from comity_cli.hardware import hardware
@@ -33,13 +33,16 @@ def command() -> None:
 command.add_command(hardware)
 
 
-@examples("comity trust pin federation.json", "comity trust pin", "comity trust pin other-branch.json --branch")
+@examples(
+    "comity trust pin federation.json", "comity trust pin federation.json --words 'babad-cadef-…'", "comity trust pin"
+)
 @command.command("pin", short_help="Pin a federation file, or the newest charter that nodes can prove.")
 @click.argument("file", type=FILE, required=False)
 @click.option("--yes", is_flag=True, help="Pin without asking.")
+@click.option("--words", help="The federation's words, as two members read them to you; fails unless they match.")
 @click.option("--branch", is_flag=True, help="Pin it even if the pinned charter does not lead to it.")
 @click.option("--federation", default="", metavar="ID", help="Without FILE: which pinned federation.")
-def pin(file: Path | None, yes: bool, branch: bool, federation: str) -> None:
+def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federation: str) -> None:
     """Show what FILE would change, and pin it. Get it from two members through separate channels and compare the words.
 
     Without FILE: move the pin to the newest epoch that the nodes of the pinned federation can prove by certificates.
@@ -48,12 +51,16 @@ def pin(file: Path | None, yes: bool, branch: bool, federation: str) -> None:
     out, api = output(), client()
     data = _data(file, federation)
     found = api.diff(data)
+    compare_words(words, found.federation)
     out.say(f"Federation {syllables(found.federation)}   {found.federation}")
     _show_diff(out, found)
     if found.relation == "same" and not found.changes:
         out.say("It is pinned already; nothing changes.")
     else:
-        agree("Pin this federation?" if found.old is None else "Replace the pinned charter by this one?", yes=yes)
+        agree(
+            "Pin this federation?" if found.old is None else "Replace the pinned charter by this one?",
+            yes=yes or (words is not None and found.old is None),
+        )
     pinned = api.pin(data, branch=branch)
     out.done(f"pinned charter of epoch {pinned.federation.body.epoch}, body sha256:{pinned.body}")
     out.document(

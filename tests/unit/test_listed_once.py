@@ -1,0 +1,46 @@
+"""What was published again is listed once: in a search, and among the statements about an artifact."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from click.testing import CliRunner
+from comity.trust.encoding import sha256
+from comity_cli.commands import search, show
+from comity_cli.main import command
+from comity_client.evidence.inspect import ArtifactInfo, ArtifactStatement, FoundArtifacts
+
+ARTIFACT, PUBLISHER = sha256(b"artifact"), sha256(b"publisher")
+
+
+def hit(licence: str, *, proven: bool = True, publisher: str = PUBLISHER) -> FoundArtifacts:
+    return cast(
+        FoundArtifacts,
+        SimpleNamespace(
+            name="inst/model@v1", artifact=ARTIFACT, licence=licence, label="Inst", publisher=publisher, proven=proven
+        ),
+    )
+
+
+def test_a_search_shows_the_same_bytes_under_one_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [hit("mit", proven=False), hit("Apache-2.0"), hit("mit", publisher=sha256(b"another"))]
+    monkeypatch.setattr(search, "client", lambda: SimpleNamespace(search=lambda text, limit: found))
+    monkeypatch.setattr(search, "asdict", vars)
+    rows = CliRunner().invoke(command, ["search", "model"]).stdout.splitlines()[1:]
+    assert len(rows) == 2, "another publisher is another row"
+    assert "mit / Apache-2.0" in rows[0]
+    assert rows[0].endswith("verified here")
+
+
+def test_statements_of_one_kind_and_author_are_one_row_with_all_places() -> None:
+    said = (
+        ArtifactStatement("published", "Inst", (("node-ch/log", 3),)),
+        ArtifactStatement("hold", "node-ch", (("node-ch/log", 4),)),
+        ArtifactStatement("published", "Inst", (("node-ch/log", 9), ("node-es/log", 2))),
+    )
+    assert show._statements(cast(ArtifactInfo, SimpleNamespace(said=said))) == [
+        ("published", "Inst", "node-ch/log #3, node-ch/log #9, node-es/log #2"),
+        ("hold", "node-ch", "node-ch/log #4"),
+    ]
