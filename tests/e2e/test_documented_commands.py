@@ -1,0 +1,213 @@
+"""Every block of commands in the README and the guides runs as it stands, beside a lab of four nodes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from comity.trust.charter.federation import Federation
+from comity_cli.lab.lab import Lab
+from comity_client.client import Client
+from support.fenced import ROOT, Block, blocks
+from support.hub_like import HubLike, hub_like
+from support.tools import missing, needs
+from support.walks import Person, lab, small_model
+
+pytestmark = pytest.mark.slow
+
+PAGES = ("README.md", "docs/guide/*.md")
+FOUND = blocks(*PAGES)
+RUN = {
+    "README.md",
+    *(f"docs/guide/{name}.md" for name in ("ml-engineer", "official", "operator", "other-languages")),
+} | {"docs/guide/security-officer.md"}
+"""Pages whose blocks the tests below run."""
+NOT_RUN = {
+    ("README.md", 1): "installs the package and downloads 83 MB: `.ci/run` runs the demo",
+    ("README.md", 3): "installs the package and runs all tests: `.ci/run` does",
+    ("docs/guide/operator.md", 1): "installs from a package index into /opt, as root",
+}
+"""Blocks that no test here runs, and why. The test below fails for one that is not needed, and for one more."""
+COMMIT = "6c1277e6c1277e6c1277e6c1277e6c1277e6c127"
+
+
+def of(page: str) -> list[Block]:
+    return [block for block in FOUND if block.page == page and block.key not in NOT_RUN]
+
+
+def test_what_is_not_run_is_listed_with_its_reason_and_does_not_grow() -> None:
+    assert NOT_RUN.keys() <= {block.key for block in FOUND}
+    assert len(NOT_RUN) <= 3
+    assert {block.page for block in FOUND} == RUN
+
+
+@dataclass(frozen=True)
+class Scene:
+    lab: Lab
+    client: Client
+    hub: HubLike
+    commit: str
+    root: Path
+
+    def person(self, name: str, **instead: str) -> Person:
+        """Somebody whose folder is the lab's; what they keep is their own."""
+        return Person(self.lab.directory, self.root / name, self.hub, {COMMIT: self.commit, **instead})
+
+
+@pytest.fixture(scope="module", name="scene")
+def _scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    root = tmp_path_factory.mktemp("walk")
+    with lab(root) as (running, client), hub_like() as hub:
+        commit = hub.repository("org/name").commit({"config.json": b"{}\n"}, tag="v1.0").sha
+        scene = Scene(running, client, hub, commit, root)
+        furnish(scene)
+        yield scene
+
+
+def furnish(scene: Scene) -> None:
+    """Put into the lab's folder, and publish, what the pages name."""
+    folder = scene.lab.directory
+    (folder / "train.py").write_text(
+        "import huggingface_hub as h\nprint(h.snapshot_download('demo/all-MiniLM-L6-v2', revision='v1'))\n"
+    )
+    (folder / "token").write_text("secret\n")
+    (folder / "token").chmod(0o600)
+    (folder / "docs").symlink_to(ROOT / "docs")
+    small_model(folder / "model")
+    for name in ("minilm", "minilm-q8"):
+        small_model(folder / name, "MiniLM")
+    (folder / "minilm-q8" / "model.safetensors").rename(folder / "minilm-q8" / "other.safetensors")  # the same tensors
+    small_model(folder / "tiny-2", "another")
+    as_ = "--licence apache-2.0 --publisher 'Demo lab'"
+    maker = Person(folder, scene.root / "maker", more={"COMITY_HOME": str(scene.client.home.root)})
+    maker.does(
+        f"""
+        comity publish minilm --as demo/all-MiniLM-L6-v2@v1 {as_}
+        comity publish minilm --as swiss-ai/apertus-8b@v1 {as_}
+        comity publish model --as inst/tiny@v1 {as_}
+        comity publish tiny-2 --as inst/tiny@v2 {as_}
+        comity publish minilm-q8 --as inst/tiny-q8@v1 --parent quantized=inst/tiny@v1 {as_}
+        """
+    )
+
+
+def provider_grants(scene: Scene, request: str) -> str:
+    """The provider answers what was asked for. Returns the id of the grant."""
+    provider = scene.person("provider")
+    provider.does("comity trust pin federation.json")
+    return str(json.loads(provider.does(f"comity grant approve {request} --dir node-ch --yes --json"))["line"])
+
+
+@pytest.mark.parametrize("block", of("README.md"), ids=lambda block: str(block.number))
+def test_the_readme(scene: Scene, block: Block) -> None:
+    scene.person(f"readme-{block.number}").does("\n".join(block.commands))
+
+
+def test_the_guide_for_ml_engineers(scene: Scene) -> None:
+    """Its third block publishes what the second reads."""
+    pull, clients, publish, lineage = of("docs/guide/ml-engineer.md")
+    person = scene.person("engineer", **{"https://models.example.org": scene.lab.nodes[0].endpoint})
+    for block in (pull, publish, clients, lineage):
+        person.does("\n".join(block.commands))
+
+
+def test_the_guide_for_security_officers(scene: Scene) -> None:
+    person = scene.person("security")
+    said = [person.does("\n".join(block.commands)) for block in of("docs/guide/security-officer.md")]
+    assert said[2].endswith("0\n"), said[2]
+
+
+def test_the_guide_for_officials(scene: Scene) -> None:
+    vote, lend = of("docs/guide/official.md")
+    person = scene.person("official")
+    person.does("comity trust pin federation.json")
+    person.does("comity proposal new policy min_copies=2 --dir node-ch")
+    draft = json.loads(person.does("comity proposal ls --json"))["drafts"][0]["body"]
+    person.instead = {"9f2c41aa": draft[:8]}
+    person.does("\n".join(vote.commands))
+    offer = offered(scene)
+    person.instead = {"9f2c41aa": offer[:8]}
+    fit, request, *rest = lend.commands
+    person.does(f"{fit}\n{request}")
+    (asked,) = json.loads(person.does("comity grant ls --json"))["grants"]
+    person.instead["1f2e3d4c"] = provider_grants(scene, asked["request"])[:8]
+    person.does("\n".join(rest))
+
+
+def offered(scene: Scene) -> str:
+    """An offer of the Swiss node, with a slice called `big`, which all nodes know. Returns its id."""
+    provider = scene.person("provider-first")
+    provider.does("comity trust pin federation.json\ncomity offer new --jurisdiction CH --out offer.toml")
+    template = scene.lab.directory / "offer.toml"
+    template.write_text(template.read_text().replace('operator = ""', 'operator = "Example Institute"'))
+    posted = json.loads(provider.does("comity offer post offer.toml --dir node-ch --yes --json"))
+    return str(posted["offer"])
+
+
+def test_the_guide_for_operators_beside_a_lab(scene: Scene) -> None:
+    _, *_, mirror, serve = of("docs/guide/operator.md")
+    person = scene.person("operator")
+    person.does("comity trust pin federation.json")
+    for block in (mirror, serve):
+        person.does("\n".join(block.commands))
+
+
+def test_the_guide_for_other_languages(scene: Scene) -> None:
+    for program in ("go", "node"):
+        needs(program, unlock="apt-get install golang-go nodejs")
+    body = Federation.parse((scene.lab.directory / "federation.json").read_bytes()).body.digest
+    person = scene.person("developer", **{"swiss-ai/tiny@v1": "demo/all-MiniLM-L6-v2@v1"})
+    person.more = {"BODY": body, "GATEWAY": scene.lab.nodes[1].endpoint, "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
+    for block in of("docs/guide/other-languages.md"):
+        person.does("\n".join(block.commands))
+
+
+FOUNDERS = ("ch", "kr", "sg")
+
+
+def as_(code: str, line: str) -> str:
+    """A line of the guide, as the member of `code` types it."""
+    return re.sub(r"\bCH\b", code.upper(), line).replace("-ch", f"-{code}")
+
+
+@pytest.mark.netns
+def test_the_guide_for_operators_founds_a_federation_runs_a_node_and_joins_another(tmp_path: Path) -> None:
+    """In a network of its own, where the names of the guide are those of this machine, and its ports are free."""
+    init, found, run, join = of("docs/guide/operator.md")[1:5]
+    ((make,), (draft, consent, seal), run_lines, (apply,)) = (block.commands for block in (init, found, run, join))
+    lines = [as_(code, make) for code in (*FOUNDERS, "es")]
+    lines += [f"cp node-{code}.example.org/node-card.json node-card-{code}.json" for code in FOUNDERS]
+    lines += [draft, *(as_(code, consent) for code in FOUNDERS), seal, *run_lines, "comity trust pin federation.json"]
+    person = Person(tmp_path, tmp_path / "state", within=named_network(tmp_path))
+    said = person.does("\n".join((*lines, apply)))
+    assert "node-ch.example.org" in said.rpartition("pinned charter")[2], said
+
+
+def named_network(folder: Path) -> tuple[str, ...]:
+    """What runs a command in an empty network in which `node-….example.org` is this machine."""
+    unshare, ip = needs("unshare", unlock="apt-get install util-linux"), needs("ip", unlock="apt-get install iproute2")
+    hosts = folder / "hosts"
+    hosts.write_text("127.0.0.1 localhost " + " ".join(f"node-{code}.example.org" for code in (*FOUNDERS, "es")) + "\n")
+    script = f'{ip} link set lo up && mount --bind {hosts} /etc/hosts && exec "$@"'
+    prefix = (
+        unshare,
+        "--map-root-user",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    )
+    ran = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        missing(f"no network namespace can be made here ({ran.stderr.strip()}); unlock: user namespaces, or root")
+    return prefix

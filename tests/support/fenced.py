@@ -1,0 +1,47 @@
+"""Fenced blocks of Markdown pages that hold commands for a shell."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHELL = ("", "sh")
+"""What a block of commands is marked with; other marks are for settings, code and formats."""
+_BLOCK = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The `number`-th block of commands of a page, from 1.
+
+    In a transcript, commands begin with `$ ` and the other lines are what they print. Else every line is a command.
+    """
+
+    page: str
+    number: int
+    mark: str
+    text: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.page, self.number
+
+    @property
+    def commands(self) -> list[str]:
+        """A command that goes on after a backslash is one."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        shown = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        return shown or [line for line in lines if line.strip()]
+
+
+def blocks(*patterns: str) -> tuple[Block, ...]:
+    """The blocks of commands of every page that matches, in order. Patterns are relative to the repository."""
+    pages = sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
+    found = []
+    for path in pages:
+        marked = [block for block in _BLOCK.findall(path.read_text("utf-8")) if block[0] in SHELL]
+        name = path.relative_to(ROOT).as_posix()
+        found += [Block(name, number, mark, text) for number, (mark, text) in enumerate(marked, 1)]
+    return tuple(found)

@@ -1,0 +1,145 @@
+"""A person at a shell, with `comity` and what else a page needs on the PATH, in a folder beside a running lab.
+
+Programs that cannot run here (servers of models, container engines) are stood in for by one that ends well. `comity
+serve` is started in the background, `comity import hf:…` asks the Hub of the tests, and every question is answered with
+yes: everything else is the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from comity_cli.lab.lab import Lab
+from comity_client.client import Client
+from comity_client.home import Home
+from support.hub_like import HubLike
+from support.weights import safetensors
+
+STOOD_IN_FOR = ("docker", "llama-server", "ollama", "vllm")
+COMITY = Path(sys.executable).with_name("comity")
+SECONDS = 120
+_WRAPPER = """#!/bin/bash
+case "$1 $2" in
+  "serve --dir")
+    log=$(mktemp); {comity} "$@" >"$log" 2>&1 </dev/null &
+    while kill -0 $! 2>/dev/null; do grep -q listening "$log" && exit 0; sleep 0.1; done; cat "$log"; exit 1 ;;
+  "import hf:"*) exec {comity} "$@" {hub} ;;
+  *) exec {comity} "$@" < <(yes) ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and all that it printed."""
+
+    command: str
+    status: int
+    said: str
+
+
+@dataclass
+class Person:
+    """`folder` is where they type, `state` where their programs keep what they keep.
+
+    Attributes:
+        instead: what they type for a word of a page that stands for something, such as an id.
+    """
+
+    folder: Path
+    state: Path
+    hub: HubLike | None = None
+    instead: dict[str, str] = field(default_factory=dict)
+    more: Mapping[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        programs = self.state / "bin"
+        programs.mkdir(parents=True, exist_ok=True)
+        asked = f"--endpoint {self.hub.url} --allow-host {self.hub.cdn.removeprefix('http://')}" if self.hub else ""
+        _program(programs / "comity", _WRAPPER.format(comity=COMITY, hub=asked))
+        for name in STOOD_IN_FOR:
+            _program(programs / name, '#!/bin/sh\necho "stood in for: $0 $*"\n')
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HTTP", "http"))}
+        return kept | {
+            "PATH": f"{self.state / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COMITY_HOME": str(self.state / "comity"),
+            "HF_HOME": str(self.state / "hf"),
+            "COLUMNS": "80",
+            "NO_COLOR": "1",
+            **self.more,
+        }
+
+    def types(self, script: str) -> Ran:
+        """Run lines in one shell that ends at the first that fails."""
+        for word, other in self.instead.items():
+            script = script.replace(word, other)
+        process = subprocess.Popen(
+            [*self.within, "bash", "-c", f"set -eo pipefail\n{script}"],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            said, _ = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            said = f"(did not end within {SECONDS} s)"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the nodes that it started, too
+        return Ran(script, process.returncode, said)
+
+    def does(self, script: str) -> str:
+        """As `types`; fails where it fails."""
+        ran = self.types(script)
+        assert ran.status == 0, f"{ran.command}\nexit {ran.status}\n{ran.said}"
+        assert "Traceback" not in ran.said, ran.said
+        return ran.said
+
+
+def _program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@contextlib.contextmanager
+def lab(folder: Path) -> Iterator[tuple[Lab, Client]]:
+    """A running lab in which the charter binds the namespace `demo`, and the client of its publisher."""
+    client = Client(Home(folder / "publisher"))
+    maker = client.new_publisher("Demo lab", "CH", "node-ch/log")
+    made = Lab.create(folder / "lab", {"demo": maker.inception.id})
+    made.up(end_with_parent=True)
+    try:
+        client.pin(made.federation)
+        yield made, client
+    finally:
+        made.down()
+
+
+def small_model(folder: Path, text: str = "tiny", size: int = 2000) -> Path:
+    """A folder shaped like a model."""
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(safetensors({"embedding": (text.encode() * size)[:size], "head": b"1"}))
+    (folder / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}\n')
+    (folder / "README.md").write_text(f"# {text}\n")
+    return folder
+
+
+def found_ids(said: str) -> list[str]:
+    """Ids of eight or more hex digits in what a command printed, in order."""
+    return re.findall(r"\b[0-9a-f]{8,64}\b", said)
