@@ -58,6 +58,8 @@ PROVIDERS = {
     "huggingface_hub": "huggingface-hub",
     "jinja2": "jinja2",
     "license_expression": "license-expression",
+    "markdown_it": "markdown-it-py",
+    "markupsafe": "jinja2",  # Jinja's own foundation, released by the same people
     "numpy": "numpy",
     "picklescan": "picklescan",
     "pkcs11": "python-pkcs11",

@@ -257,7 +257,7 @@ _LINE_LENGTHS: Final = (28, 34)
 """Characters that fit into a box: of the name, and of other lines."""
 _LABEL_LENGTH: Final = 26
 _DASHES: Final = {"here": "", "signed": ' stroke-dasharray="12 5"', "claimed": ' stroke-dasharray="2 5"'}
-_STYLE: Final = (
+LINEAGE_STYLE: Final = (
     "svg{background:#fff;font-family:system-ui,sans-serif;font-size:12px}"
     "rect{fill:#f6f8fa;stroke:#57606a}.missing{fill:#fff;stroke-dasharray:4 4}.root{stroke:#0550ae;stroke-width:2}"
     "path{fill:none;stroke:#24292f;stroke-width:1.6}.bad{stroke:#b42318}text.bad{fill:#b42318;stroke:none}"
@@ -276,7 +276,7 @@ def render_svg(graph: LineageGraph) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-labelledby="t">',
-        f'<title id="t">Lineage of {_escape_xml(node_title(graph.root))}</title><style>{_STYLE}</style>',
+        f'<title id="t">Lineage of {_escape_xml(node_title(graph.root))}</title><style>{LINEAGE_STYLE}</style>',
         '<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path class="head" d="M0 0L8 4L0 8z"/></marker></defs>',
         *_edges(layout),

@@ -4,7 +4,7 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -15,9 +15,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from comity.content.secrets import TOKENS_FILE
+from comity.gateway.console.routes import open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.git import git_routes
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
@@ -36,6 +37,7 @@ from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
 from comity.node.config import Gateway
 from comity.node.home import OpenedHome
 from comity.node.importing.read_through import ReadThroughImports
+from comity.node.offers.index import OfferIndex
 from comity.node.own_log import OUTSIDE_MARK
 from comity.node.replication.setup import ReplicationTasks
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -48,6 +50,7 @@ def make_app(
     file_routes: FileRoutes,
     read_through: ReadThroughRoutes,
     registry: Registry,
+    console: Sequence[BaseRoute],
 ) -> Starlette:
     """Return the application for a running node."""
     settings, pools = home.config.gateway, home.pools
@@ -63,6 +66,7 @@ def make_app(
             *tlog_routes(home, replication),
             *oci_routes(OciRoutes(registry, read_through, repositories, access, files)),
             *git_routes(),
+            *console,
             *hub_routes(hub),
         ],
         middleware=[bounds, *cross_origin(settings)],
@@ -139,7 +143,7 @@ async def on_routing(request: Request, error: Exception) -> JSONResponse:
 
 @asynccontextmanager
 async def serve_gateway(
-    home: OpenedHome, replication: ReplicationTasks, imports: ReadThroughImports
+    home: OpenedHome, replication: ReplicationTasks, imports: ReadThroughImports, offers: OfferIndex
 ) -> AsyncIterator[str]:
     """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address.
 
@@ -166,8 +170,11 @@ async def serve_gateway(
         judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
         async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
             read_through = ReadThroughRoutes(pools, imports, catalogue)
-            async with open_registry(ledger, read_through, pools) as registry:
-                app = make_app(home, replication, imports, file_routes, read_through, registry)
+            async with (
+                open_registry(ledger, read_through, pools) as registry,
+                open_console(home, replication, offers, catalogue) as console,
+            ):
+                app = make_app(home, replication, imports, file_routes, read_through, registry, console)
                 async with listen_http(app, settings) as url:
                     structlog.get_logger("comity.gateway").info("gateway", url=url)
                     yield url

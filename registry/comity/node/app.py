@@ -36,6 +36,7 @@ from comity.node.importing.read_through import ReadThroughImports
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.metrics import Metrics, MetricsListener
 from comity.node.offers.controller import OfferController
+from comity.node.offers.index import OfferIndex
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks
@@ -197,14 +198,14 @@ def configure_logging(*, level: int = logging.INFO) -> None:
 
 
 Ready = Callable[[ListenAddresses], None]
-Companion = Callable[[OpenedHome, ReplicationTasks, ReadThroughImports], AbstractAsyncContextManager[str]]
+Companion = Callable[[OpenedHome, ReplicationTasks, ReadThroughImports, OfferIndex], AbstractAsyncContextManager[str]]
 """What else runs in the node's process: entered after the listeners are open, left before they close. Returns the URL
 at which it listens, if any."""
 
 
 @contextlib.asynccontextmanager
 async def no_companion(
-    home: OpenedHome, replication: ReplicationTasks, read_through: ReadThroughImports
+    home: OpenedHome, replication: ReplicationTasks, read_through: ReadThroughImports, offers: OfferIndex
 ) -> AsyncIterator[str]:
     """Runs nothing beside the node."""
     yield ""
@@ -338,7 +339,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     ending.push_async_callback(read_through.close)
     ending.push_async_callback(supervisor.stop)
     await replication.misbehaviour.load()  # before any submission
-    http = await ending.enter_async_context(companion(home, replication, read_through))
+    http = await ending.enter_async_context(companion(home, replication, read_through, offers.index))
     listening = replace(listening, http=http)
     _log.info(
         "listening",

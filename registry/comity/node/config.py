@@ -262,6 +262,8 @@ class Gateway(Section):
 
     `cold = "peers"` fetches a known file that is missing when a reader asks for it, and keeps it. `cold = "upstream"`
     also imports what no peer has, as `[upstream]` permits.
+
+    `console` serves pages for browsers: at `/`, below `/-/`, and at the addresses of the repositories.
     """
 
     http: MaybeListening = ""
@@ -273,6 +275,7 @@ class Gateway(Section):
     ranges: MaybeListening = ""
     ranges_url: Annotated[str, Field(pattern=r"^(https://[^\s/?#]+)?$")] = ""
     public: bool = True
+    console: bool = True
     aliases: Aliases = ()
     policy: MaybeFile = None
     cors_origins: Origins = ()

@@ -86,10 +86,7 @@ class PolicyJudge:
             observed: the line with that claim. The bytes may be mirrored from other repositories too, and the notice
                 must not name those.
         """
-        policy = self.policy
-        if self._own is None:
-            policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
-        verdict = verify(evidence, policy, reader=self._reader)
+        verdict = self.verdict(evidence, mirrored=True)
         claim = next((fact for fact in verdict.row("artifact").facts if fact.evidence == observed), None)
         signed = verdict.row("signatures").state == "pass"
         author = "a publisher signed the same bytes under another name" if signed else "no publisher signed it"
@@ -102,9 +99,14 @@ class PolicyJudge:
 
     def judge(self, evidence: Evidence, title: str) -> PolicyDecision:
         """Apply the policy to `evidence`. Invalid evidence is not raised."""
+        return PolicyDecision(_refusal(verdict := self.verdict(evidence), title), _notices(verdict, self.policy))
+
+    def verdict(self, evidence: Evidence, *, mirrored: bool = False) -> Verdict:
+        """Return the verdict behind `judge`, or behind `judge_mirrored`, with every row."""
         policy = self.policy
-        verdict = verify(evidence, policy, reader=self._reader)
-        return PolicyDecision(_refusal(verdict, title), _notices(verdict, policy))
+        if mirrored and self._own is None:
+            policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
+        return verify(evidence, policy, reader=self._reader)
 
 
 def _refusal(verdict: Verdict, title: str) -> ComityError | None:

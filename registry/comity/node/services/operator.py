@@ -20,6 +20,7 @@ from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.charter import CharterService
 from comity.node.services.node import SOFTWARE
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import MAX_TIMESTAMP, VerifierKey
@@ -27,6 +28,43 @@ from comity.wire.operator import GovernanceStatus, LogStatus, NodeStatus, PeerSt
 
 MAX_CONVICTED: Final = 8
 """Offers at fault listed in the status."""
+
+
+class LogStates:
+    """The state of each log of this node. Blocking."""
+
+    def __init__(self, ledger: AsyncLedger, replication: ReplicationTasks) -> None:
+        self._ledger = ledger
+        self._replication = replication
+
+    def by_key(self) -> dict[str, LogStatus]:
+        """By the verifier key of the log; this node's own log is the first."""
+        states = sorted(self._ledger.tables.logs.all(), key=lambda state: not state.own)
+        return {state.vkey: self._log(state) for state in states}
+
+    def _log(self, state: LogState) -> LogStatus:
+        key = VerifierKey.parse(state.vkey)
+        time, cosigners = self._cosigned(key)
+        return LogStatus(
+            origin=state.origin,
+            size=state.size,
+            own=state.own,
+            checkpoint_time=time,
+            cosigners=cosigners,
+            frozen=self._replication.misbehaviour.frozen(key),
+            full=key in self._replication.quotas.full,
+        )
+
+    def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
+        """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""
+        try:
+            note = self._ledger.tables.cosignatures.cosigned(str(log))
+        except NotFound:
+            return 0, ()
+        lines = [line for line in note.signatures if line.name != log.name]
+        made = {line.name: int.from_bytes(line.signature[:8], "big") for line in lines}
+        times = [time for time in made.values() if time <= MAX_TIMESTAMP]
+        return max(times, default=0), tuple(sorted(made))
 
 
 class StatusReport:
@@ -53,17 +91,18 @@ class StatusReport:
         self._offers = offers
         self._submissions = submissions
         self._replication = replication
+        self._log_states = LogStates(ledger, replication)
         self._started = int(clock())
 
     async def now(self) -> NodeStatus:
-        logs = await self._ledger.run(self._logs)
+        logs = list((await self._ledger.run(self._log_states.by_key)).values())
         governance = await self._governance(logs)
         uploads = Quota("uploads", self._submissions.pending.bytes, self._submissions.pending.max_bytes)
         return NodeStatus(
             software=SOFTWARE,
             origin=self._membership.seat.record.origin,
             started=self._started,
-            peers=tuple(map(self._peer, self._replication.peers.links.values())),
+            peers=tuple(peer_status(link, self._membership.body) for link in self._replication.peers.links.values()),
             logs=tuple(logs),
             store=await self._pools.files(self._store_status),
             holds=len(self._replication.replicas.holds),
@@ -116,50 +155,24 @@ class StatusReport:
             if not link.state.reachable:
                 yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
 
-    def _logs(self) -> list[LogStatus]:
-        states = sorted(self._ledger.tables.logs.all(), key=lambda state: not state.own)
-        return [self._log(state) for state in states]
-
-    def _log(self, state: LogState) -> LogStatus:
-        key = VerifierKey.parse(state.vkey)
-        time, cosigners = self._cosigned(key)
-        return LogStatus(
-            origin=state.origin,
-            size=state.size,
-            own=state.own,
-            checkpoint_time=time,
-            cosigners=cosigners,
-            frozen=self._replication.misbehaviour.frozen(key),
-            full=key in self._replication.quotas.full,
-        )
-
-    def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
-        """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""
-        try:
-            note = self._ledger.tables.cosignatures.cosigned(str(log))
-        except NotFound:
-            return 0, ()
-        lines = [line for line in note.signatures if line.name != log.name]
-        made = {line.name: int.from_bytes(line.signature[:8], "big") for line in lines}
-        times = [time for time in made.values() if time <= MAX_TIMESTAMP]
-        return max(times, default=0), tuple(sorted(made))
-
     def _store_status(self) -> StoreStatus:
         sizes = [size for _, size in self._store.sizes()]
         return StoreStatus(len(sizes), sum(sizes), self._store.free_bytes(), self._store.quarantined())
 
-    def _peer(self, link: PeerLink) -> PeerStatus:
-        peer, state, body = link.peer, link.state, self._membership.body
-        return PeerStatus(
-            name=link.name,
-            jurisdiction=peer.member.jurisdiction,
-            address=link.address,
-            reachable=state.reachable,
-            last_seen=state.last_seen,
-            lag=state.lag,
-            last_error=state.last_error,
-            former=body is not None and body.member(peer.member.id) is None,
-        )
+
+def peer_status(link: PeerLink, body: Body | None) -> PeerStatus:
+    """The state of the peer of a link, as a member of the charter `body`."""
+    peer, state = link.peer, link.state
+    return PeerStatus(
+        name=link.name,
+        jurisdiction=peer.member.jurisdiction,
+        address=link.address,
+        reachable=state.reachable,
+        last_seen=state.last_seen,
+        lag=state.lag,
+        last_error=state.last_error,
+        former=body is not None and body.member(peer.member.id) is None,
+    )
 
 
 class OperatorService:

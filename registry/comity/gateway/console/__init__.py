@@ -1,0 +1,16 @@
+"""Pages for people in a browser: what is held, by whom, and what would break. Read-only, without a session.
+
+words       the language of a page: message catalogues, and the template environment
+cards       model cards as safe HTML
+copies      which members claim which artifacts, and what the loss of a member would leave
+index       artifacts by name, and their copies: read from the ledger by a background task
+state       members, logs, drafts and alerts, as every page shows them
+artifact    the page of one artifact
+logs        the log explorer
+offers      the compute board
+pictures    the map of the members, as SVG
+routes      addresses, access, and responses
+
+No page runs a script, loads from another host, or reads a key, a token or the operator's settings. Each fact says who
+vouches for it: verified here, claimed by a named party, or unknown.
+"""

@@ -1,0 +1,267 @@
+"""The page of one artifact: what the node's policy finds, who claims a copy, and who said what.
+
+Every part comes from the functions behind the gateway and the command line: the snapshot of the Hub routes, the rows of
+the verdict, the lineage graph, and the verified statements of the ledger. A copy of this node is verified, because each
+file was hashed when it arrived; a copy of another member is that member's signed claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from markupsafe import Markup
+
+from comity.content.blobs import BlobStore
+from comity.gateway.console.cards import MAX_CARD, card_html
+from comity.gateway.console.index import formats_of
+from comity.gateway.console.state import RecentEntry, StateReader
+from comity.gateway.hub.catalogue import Catalogue
+from comity.gateway.hub.judge import AnswerCache, Generations
+from comity.gateway.hub.views import Snapshot
+from comity.ledger.intake import HOLD, PUBLISHED, fold_name
+from comity.ledger.proven import ProvenLine
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger, Pools
+from comity.trust.claims import ParsedClaims, bind_nodes, read_claims
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.evidence import Evidence, Row, Verdict
+from comity.trust.lineage import LineageGraph, lineage_of
+from comity.trust.statement import parse_entry
+from comity.trust.statements import DERIVED, Published, parse_derived
+
+MAX_STATEMENTS: Final = 100
+MAX_HOLDS: Final = 1_000
+MAX_ANCESTORS: Final = 64
+MAX_ANCESTOR_LINES: Final = 16
+MAX_CARD_FILE: Final = 1024 * 1024
+"""Bytes of the largest file that is read for a card."""
+MAX_PAGES: Final = 64
+"""Artifact pages that are kept."""
+CARDS: Final = ("README.md", "readme.md", "MODEL_CARD.md", "model_card.md")
+
+Basis = Literal["here", "claimed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyView:
+    """What is known of a member's copy: `here` was verified by this node, `claimed` is the member's signed statement in
+    its own log at `index`, `unknown` is the absence of a statement."""
+
+    member: str
+    jurisdiction: str
+    basis: Basis
+    origin: str = ""
+    vkey: str = ""
+    index: int = 0
+    state: str = "unknown"
+    last_seen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """A version of a repository, newest first in lists."""
+
+    label: str
+    artifact: Digest
+    withdrawn: bool
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactPage:
+    """`files_here` of the manifest's files are stored on this node. `card_cut`: only the beginning of it is shown."""
+
+    snapshot: Snapshot
+    mirrored: bool
+    rows: tuple[Row, ...]
+    statements: tuple[RecentEntry, ...]
+    more_statements: bool
+    versions: tuple[VersionView, ...]
+    files_here: int
+    formats: tuple[str, ...]
+    card: Markup | None
+    card_path: str
+    card_cut: bool
+    lineage: LineageGraph | None
+
+    @property
+    def complete_here(self) -> bool:
+        """Whether every file is stored here. The store takes a file only if it has the manifest's hash."""
+        return self.files_here == len(self.snapshot.manifest.files)
+
+    @property
+    def reference(self) -> str:
+        """The name that `comity verify` takes."""
+        prefix = "hf:" if self.mirrored else ""
+        version = self.snapshot.commit if self.mirrored else self.snapshot.label
+        return f"{prefix}{self.snapshot.repository}@{version}"
+
+
+class ArtifactPages:
+    """Makes and keeps pages. Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        catalogue: Catalogue,
+        states: StateReader,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self._catalogue = catalogue
+        self._states = states
+        self._pages: AnswerCache[tuple[str, Digest], ArtifactPage] = AnswerCache(Generations(ledger).now, MAX_PAGES)
+
+    async def page(self, name: str, revision: str) -> ArtifactPage:
+        """Raises as `Catalogue.snapshot` does."""
+        snapshot = await self._catalogue.snapshot(name, revision)
+        key = (snapshot.repository.lower(), snapshot.artifact)
+        return await self._pages.get(key, lambda: self._make(snapshot))
+
+    async def close(self) -> None:
+        await self._pages.close()
+
+    async def copies(self, page: ArtifactPage) -> list[CopyView]:
+        """A line for each member of the charter, in its order."""
+        claims = await self._ledger.run(self._claims, page.snapshot.artifact)
+        found = []
+        for member in (await self._states.now()).members:
+            claim = claims.get(member.id)
+            basis: Basis = "claimed" if claim else "unknown"
+            if member.own:
+                basis = "here" if page.complete_here else "unknown"
+            origin, vkey, index = (claim.origin, claim.vkey, claim.index) if claim else ("", "", 0)
+            where = (member.name, member.jurisdiction, basis, origin, vkey, index)
+            found.append(CopyView(*where, member.state, member.last_seen))
+        return found
+
+    def _claims(self, artifact: Digest) -> dict[Digest, ProvenLine]:
+        """Blocking. The first claim of each member in the log of its own node."""
+        found: dict[Digest, ProvenLine] = {}
+        for line in self._ledger.tables.proven.about(artifact, (HOLD,), MAX_HOLDS).found:
+            by = parse_entry(line.line).statement.by
+            record = self._membership.node(by) if by else None
+            if record is not None and str(record.log) == line.vkey:
+                found.setdefault(record.member, line)
+        return found
+
+    async def _make(self, snapshot: Snapshot) -> ArtifactPage:
+        mirrored = not isinstance(snapshot.claim, Published)
+        line = await self._ledger.run(self._line, snapshot)
+        evidence = await self._catalogue.local_artifacts.evidence(snapshot.manifest, line)
+        verdict: Verdict = await self._pools.hashing(lambda: self._catalogue.judge.verdict(evidence, mirrored=mirrored))
+        statements, more = await self._ledger.run(self._statements, snapshot.artifact)
+        card, path, cut = await self._card(snapshot)
+        return ArtifactPage(
+            snapshot=snapshot,
+            mirrored=mirrored,
+            rows=verdict.rows,
+            statements=tuple(statements),
+            more_statements=more,
+            versions=tuple(await self._versions(snapshot)),
+            files_here=len(evidence.files or ()),
+            formats=formats_of(snapshot.manifest),
+            card=card,
+            card_path=path,
+            card_cut=cut,
+            lineage=await self._lineage(snapshot, evidence),
+        )
+
+    def _line(self, snapshot: Snapshot) -> Digest | None:
+        """Blocking. The digest of the line by which the artifact is served."""
+        by = getattr(snapshot.claim, "by", None)
+        for found in self._ledger.tables.proven.publications_of(snapshot.artifact).found:
+            repository = found.repository.removeprefix("hf:")
+            if found.publisher == by and fold_name(repository) == fold_name(snapshot.repository):
+                return sha256(found.line)
+        return None
+
+    def _statements(self, artifact: Digest) -> tuple[list[RecentEntry], bool]:
+        """Blocking."""
+        page = self._ledger.tables.proven.about(artifact, limit=MAX_STATEMENTS)
+        return [self._states.entry(line) for line in page.found], page.limited
+
+    async def _versions(self, snapshot: Snapshot) -> list[VersionView]:
+        try:
+            repository = await self._catalogue.repository(snapshot.repository)
+        except ComityError:
+            return []
+        if repository.mirrored:
+            return []
+        ordered = sorted(repository.candidates, key=lambda found: found.index or 0, reverse=True)
+        shown = snapshot.artifact
+        return [VersionView(c.version, c.artifact, c.withdrawn, c.artifact == shown) for c in ordered[:MAX_STATEMENTS]]
+
+    async def _card(self, snapshot: Snapshot) -> tuple[Markup | None, str, bool]:
+        entry = next((snapshot.manifest.by_path[path] for path in CARDS if path in snapshot.manifest.by_path), None)
+        if entry is None or entry.size > MAX_CARD_FILE:
+            return None, entry.path if entry else "", False
+        try:
+            data = await self._pools.files(self._read, entry.sha256, entry.size)
+        except ComityError:
+            return None, entry.path, False
+        if sha256(data) != entry.sha256:
+            return None, entry.path, False
+        return await self._pools.hashing(card_html, data), entry.path, entry.size > MAX_CARD
+
+    def _read(self, digest: Digest, length: int) -> bytes:
+        """Blocking. A stored file."""
+        return b"".join(self._store.iterate(digest, 0, length)) if length else b""
+
+    async def _lineage(self, snapshot: Snapshot, evidence: Evidence) -> LineageGraph | None:
+        """The graph, if any parent is named."""
+        own = [entry for line in evidence.claims if (entry := parse_entry(line)).statement.subject == snapshot.artifact]
+        named = _parents([entry.line for entry in own if entry.statement.predicate in (PUBLISHED, DERIVED)])
+        if not named and not getattr(snapshot.claim, "lineage", ()):
+            return None
+        above = await self._ledger.run(self._ancestor_lines, named)
+        return await self._pools.hashing(self._graph, snapshot, (*evidence.claims, *above))
+
+    def _graph(self, snapshot: Snapshot, lines: Sequence[bytes]) -> LineageGraph | None:
+        readings: ParsedClaims = read_claims(dict.fromkeys(lines), snapshot.artifact)
+        policy = self._catalogue.judge.policy
+        bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
+        by = getattr(snapshot.claim, "by", None)
+        chosen = next((found for found in readings.publications if found.publisher.id == by), None)
+        graph, _ = lineage_of(readings, snapshot.artifact, chosen, policy, bound)
+        return graph if graph.edges else None
+
+    def _ancestor_lines(self, first: Sequence[Digest]) -> list[bytes]:
+        """Blocking. Verified lines about ancestors, the nearest first, and the keys of their authors."""
+        proven = self._ledger.tables.proven
+        waiting, seen, found = list(first), set[Digest](), list[bytes]()
+        while waiting and len(seen) < MAX_ANCESTORS:
+            artifact = waiting.pop(0)
+            if artifact in seen:
+                continue
+            seen.add(artifact)
+            about = [line.line for line in proven.about(artifact, (PUBLISHED, DERIVED), MAX_ANCESTOR_LINES).found]
+            found += about
+            for line in about:
+                by = parse_entry(line).statement.by
+                found += [key.line for key in proven.keys_of(by.id)] if by else []
+            waiting += _parents(about)
+        return found
+
+
+def _parents(lines: Iterable[bytes]) -> list[Digest]:
+    """The digests of the parents that `published` and `derived` statements name."""
+    found: list[Digest] = []
+    for line in lines:
+        statement = parse_entry(line).statement
+        try:
+            if statement.predicate == PUBLISHED:
+                found += [parent.digest for parent in Published.parse(statement).lineage if parent.digest]
+            else:
+                found.append(parse_derived(statement).parent)
+        except ComityError:
+            continue
+    return found

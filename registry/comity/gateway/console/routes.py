@@ -1,0 +1,486 @@
+"""Addresses of the console, and the responses.
+
+/                                  the overview
+/-/catalogue, /-/members, /-/logs, /-/proposals, /-/compute, /-/alerts
+/-/logs/{log}[/{index}]            entries of a log, and one entry; .proof and checkpoint are downloads
+/-/console.css                     the style sheet
+/{namespace}/{name}[/tree/{rev}]   a repository, only for requests that accept text/html
+
+`-` is no valid namespace, so these addresses hide no repository. The last ones match only GET and HEAD with text/html
+in Accept, which browsers send and Hub clients do not; every other request goes on to the Hub routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+from markupsafe import escape
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
+
+from comity.content.secrets import TOKENS_FILE
+from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
+from comity.gateway.console import offers as boards
+from comity.gateway.console.artifact import ArtifactPage, ArtifactPages
+from comity.gateway.console.copies import LossOutcome
+from comity.gateway.console.index import ArtifactIndex, CataloguePage, CatalogueQuery
+from comity.gateway.console.logs import LogExplorer, log_id
+from comity.gateway.console.pictures import federation_map, tiles
+from comity.gateway.console.state import STATEMENTS, FederationState, MemberView, StateReader
+from comity.gateway.console.words import LANGUAGES, Formats, choose_language, environment, marked, translations
+from comity.gateway.http import GatewayAccess, error_response
+from comity.gateway.hub.catalogue import Catalogue
+from comity.gateway.hub.views import MAIN
+from comity.ledger.intake import fold_name
+from comity.node.config import Gateway
+from comity.node.home import OpenedHome
+from comity.node.offers.index import OfferIndex
+from comity.node.replication.setup import ReplicationTasks
+from comity.node.threads import Pools
+from comity.trust.encoding import sha256
+from comity.trust.errors import ComityError, Malformed, NotFound
+
+CATALOGUE_PAGE: Final = 50
+FILES_PAGE: Final = 100
+AFFECTED: Final = 25
+MAX_QUERY: Final = 200
+"""Characters of a search, and of any other field of a query."""
+MAX_WORDS: Final = 8
+FACET_VALUES: Final = 12
+PREFIX: Final = "/-"
+MEMBER_STATES: Final = {
+    "here": marked("This node"),
+    "up": marked("Answers"),
+    "down": marked("Does not answer"),
+    "unknown": marked("Not asked yet"),
+}
+
+POLICY: Final = (
+    "default-src 'self'; script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "private, no-cache",
+    "Vary": "Accept, Accept-Language, Authorization",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class PageRoute(Route):
+    """A route for browsers: it matches only requests that accept text/html."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or not _accepts_html(scope):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def _accepts_html(scope: Scope) -> bool:
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    return b"text/html" in accepted.lower()
+
+
+@contextlib.asynccontextmanager
+async def open_console(
+    home: OpenedHome, replication: ReplicationTasks, offers: OfferIndex, catalogue: Catalogue
+) -> AsyncIterator[Sequence[BaseRoute]]:
+    """Yields the routes of the console; if the operator disabled it, only `/`, which is never an error."""
+    settings, name = home.config.gateway, home.membership.seat.record.name
+    if not settings.console:
+
+        async def plain(request: Request) -> Response:
+            return JSONResponse({"node": name, "console": False, "status": "ok"})
+
+        yield [Route("/", plain)]
+        return
+    index = ArtifactIndex(home.ledger, home.pools, home.membership, catalogue.local_artifacts)
+    states = StateReader(home, replication, offers, index)
+    pages = ArtifactPages(home.ledger, home.store, home.pools, home.membership, catalogue, states)
+    access = GatewayAccess(home.config.path(TOKENS_FILE), home.pools, public=settings.public)
+    console = Console(settings, home, replication, offers, index, states, pages, access, catalogue)
+    reading = asyncio.create_task(index.run(), name="console index")
+    try:
+        yield console_routes(console)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await pages.close()
+
+
+def console_routes(console: Console) -> list[BaseRoute]:
+    """Mount them before the Hub routes."""
+    page = console.page
+    return [
+        Route("/", page(console.overview)),
+        Route(f"{PREFIX}/console.css", _style),
+        Route(f"{PREFIX}/catalogue", page(console.catalogue)),
+        Route(f"{PREFIX}/members", page(console.members)),
+        Route(f"{PREFIX}/logs", page(console.logs)),
+        Route(f"{PREFIX}/logs/{{log}}", page(console.entries)),
+        Route(f"{PREFIX}/logs/{{log}}/checkpoint", page(console.checkpoint)),
+        Route(f"{PREFIX}/logs/{{log}}/{{index:int}}", page(console.entry)),
+        Route(f"{PREFIX}/logs/{{log}}/{{index:int}}.proof", page(console.proof)),
+        Route(f"{PREFIX}/proposals", page(console.proposals)),
+        Route(f"{PREFIX}/compute", page(console.compute)),
+        Route(f"{PREFIX}/alerts", page(console.alerts)),
+        Route(f"{PREFIX}/lineage/{{namespace}}/{{name}}/{{revision}}.svg", page(console.lineage)),
+        PageRoute(f"{PREFIX}/{{rest:path}}", page(console.missing)),
+        PageRoute("/{name}", page(console.alias)),
+        PageRoute("/{namespace}/{name}", page(console.artifact)),
+        PageRoute("/{namespace}/{name}/tree/{revision}", page(console.artifact)),
+    ]
+
+
+@cache
+def _style_sheet() -> bytes:
+    return resources.files(__package__ or "").joinpath("static", "console.css").read_bytes()
+
+
+async def _style(request: Request) -> Response:
+    headers = {"Cache-Control": "public, max-age=3600", "Content-Security-Policy": POLICY}
+    return Response(_style_sheet(), media_type="text/css; charset=utf-8", headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The reader of one page: the language, whether it was chosen by `?lang=`, and the request. `prefix` is the path at
+    which a proxy serves this node, or empty."""
+
+    request: Request
+    language: str
+    chosen: bool
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, request: Request, prefix: str) -> Reader:
+        wanted = request.query_params.get("lang", "")
+        language = choose_language(wanted, request.headers.get("accept-language", ""))
+        return cls(request, language, wanted in LANGUAGES, prefix)
+
+    def link(self, path: str, **query: object) -> str:
+        """An address on this node; it keeps a chosen language."""
+        fields = {name: str(value) for name, value in query.items() if value not in ("", None)}
+        if self.chosen:
+            fields.setdefault("lang", self.language)
+        text = urlencode(fields)
+        return self.prefix + quote(path, safe="/:@._-") + (f"?{text}" if text else "")
+
+    def in_language(self, language: str) -> str:
+        """The same page in another language."""
+        fields = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]
+        path = self.prefix + quote(self.request.url.path, safe="/:@._-")
+        return f"{path}?{urlencode([*fields, ('lang', language)])}"
+
+    def field(self, name: str) -> str:
+        """A field of the query. Raises Malformed for a long one."""
+        value = self.request.query_params.get(name, "")
+        if len(value) > MAX_QUERY:
+            raise Malformed("a field of the address is too long", why=f"more than {MAX_QUERY} characters")
+        return value
+
+    def number(self, name: str) -> int | None:
+        """Raises Malformed."""
+        value = self.field(name)
+        if not value:
+            return None
+        if not value.isascii() or not value.isdigit() or len(value) > 15:
+            raise Malformed("not a number", why=value[:40])
+        return int(value)
+
+
+class Console:
+    """The handlers. Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self,
+        settings: Gateway,
+        home: OpenedHome,
+        replication: ReplicationTasks,
+        offers: OfferIndex,
+        index: ArtifactIndex,
+        states: StateReader,
+        pages: ArtifactPages,
+        access: GatewayAccess,
+        catalogue: Catalogue,
+    ) -> None:
+        self._url = settings.url
+        self._prefix = urlsplit(settings.url).path
+        self._aliases = settings.alias_targets()
+        self._membership = home.membership
+        self._pools: Pools = home.pools
+        self._follower = replication.charter_follower
+        self._offers = offers
+        self._index = index
+        self._states = states
+        self._pages = pages
+        self._access = access
+        self._names = catalogue
+        self._explorer = LogExplorer(home.ledger, states)
+
+    def page(self, make: Callable[[Reader], Awaitable[Response]]) -> Handler:
+        """A handler that checks the reader's token, and shows errors as pages."""
+
+        async def handle(request: Request) -> Response:
+            reader = Reader.of(request, self._prefix)
+            try:
+                await self._access.require_any(request)
+                return await make(reader)
+            except ComityError as error:
+                return await self._error(reader, error)
+
+        return handle
+
+    async def overview(self, reader: Reader) -> Response:
+        state = await self._states.now()
+        gone = reader.field("gone")
+        loss, affected, who = await self._loss(reader, state, gone)
+        return self._render(
+            reader,
+            "overview.html",
+            state,
+            gone=gone,
+            loss=loss,
+            affected=affected,
+            who=who,
+            map=self._map(reader, state),
+        )
+
+    async def catalogue(self, reader: Reader) -> Response:
+        state = await self._states.now()
+        words = tuple(fold_name(reader.field("q")).split()[:MAX_WORDS])
+        query = CatalogueQuery(
+            words,
+            reader.field("publisher"),
+            reader.field("licence"),
+            reader.field("format"),
+            reader.field("size"),
+            reader.field("in"),
+            state.rule if reader.field("copies") == "short" else None,
+        )
+        readable = await self._access.readable_names(reader.request)
+        found = self._index.page(query, reader.field("after"), CATALOGUE_PAGE, readable)
+        return self._render(reader, "catalogue.html", state, page=found, query=query, facets=self._facets(state))
+
+    async def artifact(self, reader: Reader) -> Response:
+        parameters = reader.request.path_params
+        given = f"{parameters['namespace']}/{parameters['name']}"
+        name = self._aliases.get(given.lower(), given)
+        revision = parameters.get("revision", MAIN)
+        await self._access.require(reader.request, name)
+        canonical_name = await self._names.canonical_name(name)
+        if canonical_name != given:
+            return self._redirect(reader, canonical_name, parameters.get("revision"))
+        page = await self._pages.page(name, revision)
+        state = await self._states.now()
+        start = min(reader.number("file") or 0, len(page.snapshot.manifest.files))
+        copies = await self._pages.copies(page)
+        return self._render(
+            reader,
+            "artifact.html",
+            state,
+            page=page,
+            copies=copies,
+            copy_count=sum(copy.basis != "unknown" for copy in copies),
+            places=len({copy.jurisdiction for copy in copies if copy.basis != "unknown"}),
+            start=start,
+            files=page.snapshot.manifest.files[start : start + FILES_PAGE],
+            next_file=start + FILES_PAGE,
+            endpoint=self._endpoint(reader),
+            tree=escape(render_tree(page.lineage)) if page.lineage else "",
+            advisories=[text for topic, text in page.snapshot.notices if topic == "advisory"],
+            notices=[text for topic, text in page.snapshot.notices if topic != "advisory"],
+            gguf=_first_gguf(page),
+        )
+
+    async def alias(self, reader: Reader) -> Response:
+        """`/{name}`: an alias of one segment."""
+        name = self._aliases.get(reader.request.path_params["name"].lower())
+        if name is None:
+            raise NotFound("no such address", code="NO-SUCH-ROUTE")
+        return self._redirect(reader, name, None)
+
+    async def lineage(self, reader: Reader) -> Response:
+        """The picture. It has its own style element, which its policy allows by the hash."""
+        parameters = reader.request.path_params
+        name = f"{parameters['namespace']}/{parameters['name']}"
+        await self._access.require(reader.request, name)
+        page = await self._pages.page(name, parameters["revision"])
+        if page.lineage is None:
+            raise NotFound("no parent is named", code="NO-SUCH-ROUTE")
+        svg = await self._pools.hashing(render_svg, page.lineage)
+        policy = f"default-src 'none'; style-src {_style_hash()}; frame-ancestors 'none'; sandbox"
+        headers = {**HEADERS, "Content-Security-Policy": policy}
+        return Response(svg, media_type="image/svg+xml", headers=headers)
+
+    async def members(self, reader: Reader) -> Response:
+        state = await self._states.now()
+        return self._render(reader, "members.html", state, map=self._map(reader, state))
+
+    async def logs(self, reader: Reader) -> Response:
+        state = await self._states.now()
+        return self._render(reader, "logs.html", state, logs=[(log, log_id(vkey)) for vkey, log in state.logs.items()])
+
+    async def entries(self, reader: Reader) -> Response:
+        page = await self._explorer.entries(reader.request.path_params["log"], reader.number("from"))
+        return self._render(reader, "entries.html", await self._states.now(), page=page, id=log_id(page.log.vkey))
+
+    async def entry(self, reader: Reader) -> Response:
+        page = await self._explorer.entry(reader.request.path_params["log"], _index(reader))
+        return self._render(
+            reader, "entry.html", await self._states.now(), page=page, text=escape(page.text), id=log_id(page.log.vkey)
+        )
+
+    async def proof(self, reader: Reader) -> Response:
+        name, index = reader.request.path_params["log"], _index(reader)
+        return _download(await self._explorer.proof(name, index), f"{name}-{index}.tlog-proof")
+
+    async def checkpoint(self, reader: Reader) -> Response:
+        name = reader.request.path_params["log"]
+        return _download(await self._explorer.checkpoint(name), f"{name}.checkpoint")
+
+    async def proposals(self, reader: Reader) -> Response:
+        found = boards.proposals(self._membership, self._follower)
+        return self._render(reader, "proposals.html", await self._states.now(), proposals=found)
+
+    async def compute(self, reader: Reader) -> Response:
+        state, closed = await self._states.now(), reader.field("closed") == "1"
+        page = boards.offer_page(self._offers, self._membership, state.now, reader.field("after"), closed=closed)
+        return self._render(reader, "compute.html", state, page=page, closed=closed)
+
+    async def alerts(self, reader: Reader) -> Response:
+        return self._render(reader, "alerts.html", await self._states.now())
+
+    async def missing(self, reader: Reader) -> Response:
+        raise NotFound("no such address", code="NO-SUCH-ROUTE")
+
+    async def _loss(
+        self, reader: Reader, state: FederationState, gone: str
+    ) -> tuple[LossOutcome | None, CataloguePage | None, str]:
+        """What the loss of a member or jurisdiction would change; None if none is selected."""
+        listing = self._index.listing
+        kind, _, value = gone.partition(":")
+        seat = next((seat for seat in listing.holders.members if kind == "member" and seat.id == value), None)
+        lost = listing.holders.bit(seat) if seat else listing.holders.where(value) if kind == "in" else 0
+        if not lost:
+            return None, None, ""
+        holders, rule = listing.holders, state.rule
+        loss = await self._pools.hashing(holders.loss, dict(listing.sets), rule, lost)
+        readable = await self._access.readable_names(reader.request)
+
+        def changed(held_by: int) -> bool:
+            return holders.meets(held_by, rule) and not holders.meets(held_by & ~lost, rule)
+
+        affected = self._index.affected(changed, AFFECTED, readable)
+        return loss, affected, f"{seat.name} ({seat.jurisdiction})" if seat else value
+
+    def _facets(self, state: FederationState) -> Mapping[str, list[tuple[str, str, int]]]:
+        """The most frequent values of each facet: value, label, and number of repositories."""
+        listing = self._index.listing
+        found = {
+            kind: [
+                (value, listing.labels.get(value, "") if kind == "publisher" else value, count)
+                for value, count in counts.most_common(FACET_VALUES)
+                if value and count > 0
+            ]
+            for kind, counts in listing.facets.items()
+        }
+        return {**found, "in": [(code, code, 0) for code in state.jurisdictions]}
+
+    def _map(self, reader: Reader, state: FederationState) -> object:
+        words = translations(reader.language)
+        formats = Formats(words)
+        lines: dict[str, tuple[str, ...]] = {}
+        lags: dict[str, str] = {}
+        for member in state.members:
+            text = f"{member.name} ({member.jurisdiction}): {_member_state(member, words.gettext)}"
+            lines[member.jurisdiction] = (*lines.get(member.jurisdiction, ()), text)
+            if member.state == "up":
+                lags[member.jurisdiction] = f"+{member.lag}" if member.lag else "="
+            elif member.state == "down" and member.last_seen:
+                lags[member.jurisdiction] = formats.span(state.now - member.last_seen)
+        return federation_map(tiles(state.members, lines, lags), words.gettext(marked("Map of the members")))
+
+    def _redirect(self, reader: Reader, name: str, revision: str | None) -> Response:
+        path = f"/{name}/tree/{revision}" if revision else f"/{name}"
+        return RedirectResponse(reader.link(path), 307, {"Vary": HEADERS["Vary"]})
+
+    def _endpoint(self, reader: Reader) -> str:
+        """The address for clients: that of the operator, else the one by which the reader came."""
+        return self._url or f"{reader.request.url.scheme}://{reader.request.url.netloc}"
+
+    async def _error(self, reader: Reader, error: ComityError) -> Response:
+        plain = error_response(error)
+        kept = ("retry-after", "x-error-code", "x-error-message")
+        headers = {name: plain.headers[name] for name in kept if name in plain.headers}
+        if plain.status_code == 401:
+            headers["WWW-Authenticate"] = 'Basic realm="Comity node", charset="UTF-8"'
+            return self._render(reader, "refused.html", None, plain.status_code, headers, error=error)
+        state = await self._states.now()
+        return self._render(reader, "error.html", state, plain.status_code, headers, error=error)
+
+    def _render(
+        self,
+        reader: Reader,
+        template: str,
+        state: FederationState | None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **values: Any,
+    ) -> Response:
+        text = (
+            environment(reader.language)
+            .get_template(template)
+            .render(
+                reader=reader,
+                link=reader.link,
+                languages=LANGUAGES,
+                state=state,
+                node=self._membership.seat.record.name,
+                statements=STATEMENTS,
+                log_id=log_id,
+                **values,
+            )
+        )
+        return Response(text, status, {**HEADERS, "Content-Language": reader.language, **(headers or {})}, "text/html")
+
+
+def _member_state(member: MemberView, gettext: Callable[[str], str]) -> str:
+    return gettext(MEMBER_STATES[member.state])
+
+
+def _first_gguf(page: ArtifactPage) -> str:
+    return next((entry.path for entry in page.snapshot.manifest.files if entry.path.endswith(".gguf")), "")
+
+
+def _index(reader: Reader) -> int:
+    index: int = reader.request.path_params["index"]
+    if index >= 1 << 62:
+        raise NotFound("not in the log", code="BEYOND-LOG")
+    return index
+
+
+def _download(data: bytes, name: str) -> Response:
+    headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+@cache
+def _style_hash() -> str:
+    import base64
+
+    return f"'sha256-{base64.b64encode(bytes.fromhex(sha256(LINEAGE_STYLE.encode()))).decode()}'"

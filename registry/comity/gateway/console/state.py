@@ -1,0 +1,358 @@
+"""Members, logs, drafts and alerts as every page shows them: one snapshot, kept for a moment.
+
+The values are those of `comity status`. Only what a reader may know is taken: no addresses, no errors of the network,
+no quotas and no paths, which are for operators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from comity.gateway.console.copies import CopyCounts, CopyRule
+from comity.gateway.console.index import ArtifactIndex
+from comity.gateway.console.words import marked
+from comity.ledger.intake import KNOWN_PREDICATES
+from comity.ledger.proven import ProvenLine
+from comity.node.charter.follower import STALE, governance_report
+from comity.node.home import OpenedHome
+from comity.node.offers.index import OfferIndex
+from comity.node.replication.setup import ReplicationTasks
+from comity.node.services.operator import LogStates, peer_status
+from comity.trust.charter.document import Body, Member
+from comity.trust.encoding import Digest, short
+from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.tlog.note import VerifierKey
+from comity.wire.operator import GovernanceStatus, LogStatus
+
+FRESH: Final = 2.0
+"""Seconds for which a snapshot is kept."""
+RECENT: Final = 12
+"""Entries on the overview."""
+MAX_FAULTS: Final = 20
+
+NodeState = Literal["here", "up", "down", "unknown"]
+Severity = Literal["alarm", "warning", "notice"]
+
+STATEMENTS: Final[Mapping[str, str]] = {
+    "published": marked("Published an artifact"),
+    "observed": marked("Mirrored a repository"),
+    "hold": marked("Claims a complete copy"),
+    "advisory": marked("Warned about an artifact"),
+    "verified": marked("Verified an artifact"),
+    "vouched": marked("Vouched for an artifact"),
+    "derived": marked("Re-derived weights"),
+    "inception": marked("Announced an identity"),
+    "rotated": marked("Changed keys"),
+    "node-record": marked("Announced a node"),
+    "addresses": marked("Announced addresses"),
+    "offer": marked("Offered machines"),
+    "draft": marked("Proposed a charter"),
+    "intent": marked("Voted: intent"),
+    "ratified": marked("Voted: ratification"),
+    "adopted": marked("Adopted a charter"),
+    "consented": marked("Consented to a seat"),
+    "left": marked("Left the federation"),
+    "misbehaviour": marked("Proved a misbehaviour"),
+    "changed": marked("The upstream changed"),
+    "gone": marked("The upstream is gone"),
+}
+"""What a statement of each kind does. Other kinds are shown by their own names."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node of a member. `lag` counts entries of its log that are not copied here yet; `last_seen` 0 for never."""
+
+    name: str
+    origin: str
+    state: NodeState
+    last_seen: int = 0
+    lag: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A member of the newest charter. `copies` it claims; `sole` are those that nobody else claims."""
+
+    id: Digest
+    name: str
+    jurisdiction: str
+    active: bool
+    own: bool
+    nodes: tuple[NodeView, ...]
+    copies: int
+    sole: int
+    checkpoint_time: int
+    epoch: int | None
+
+    @property
+    def state(self) -> NodeState:
+        """The best state of its nodes."""
+        states = {node.state for node in self.nodes}
+        order: tuple[NodeState, ...] = ("here", "up", "down")
+        return next((state for state in order if state in states), "unknown")
+
+    @property
+    def reachable(self) -> bool:
+        return self.state in ("here", "up")
+
+    @property
+    def lag(self) -> int:
+        return min((node.lag for node in self.nodes), default=0)
+
+    @property
+    def last_seen(self) -> int:
+        return max((node.last_seen for node in self.nodes), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """`text` is a message, with `values` for its placeholders; `link` is the address of a page with more, or empty."""
+
+    severity: Severity
+    text: str
+    values: Mapping[str, object]
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentEntry:
+    """An entry of a log, and what it is about. `page` is the address of the artifact's page, or empty."""
+
+    kind: str
+    subject: str
+    by: str
+    origin: str
+    vkey: str
+    index: int
+    page: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FederationState:
+    """One snapshot. `now` in POSIX seconds; `logs` by verifier key, this node's first; `copies` counts all claims,
+    `copies_now` those of reachable members."""
+
+    now: float
+    node: str
+    body: Body | None
+    rule: CopyRule
+    members: tuple[MemberView, ...]
+    logs: Mapping[str, LogStatus]
+    governance: GovernanceStatus | None
+    copies: CopyCounts
+    copies_now: CopyCounts
+    alerts: tuple[Alert, ...]
+    recent: tuple[RecentEntry, ...]
+    indexed: bool
+    left_out: int
+
+    @property
+    def reachable(self) -> int:
+        return sum(member.reachable for member in self.members)
+
+    @property
+    def oldest_checkpoint(self) -> LogStatus | None:
+        """The log of a member whose newest checkpoint was cosigned longest ago; None if no log has one."""
+        seen = [log for log in self.logs.values() if log.checkpoint_time]
+        return min(seen, key=lambda log: log.checkpoint_time, default=None)
+
+    def member(self, identity: str) -> MemberView | None:
+        return next((member for member in self.members if member.id == identity), None)
+
+    @property
+    def jurisdictions(self) -> tuple[str, ...]:
+        return tuple(sorted({member.jurisdiction for member in self.members}))
+
+
+class StateReader:
+    """Makes snapshots; one at a time, however many readers wait. Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self, home: OpenedHome, replication: ReplicationTasks, offers: OfferIndex, index: ArtifactIndex
+    ) -> None:
+        self._ledger = home.ledger
+        self._pools = home.pools
+        self._membership = home.membership
+        self._clock = home.clock
+        self._replication = replication
+        self._offers = offers
+        self._index = index
+        self._log_states = LogStates(home.ledger, replication)
+        self._cached: tuple[float, FederationState] | None = None
+        self._lock = asyncio.Lock()
+
+    async def now(self) -> FederationState:
+        async with self._lock:
+            clock = asyncio.get_running_loop().time()
+            if self._cached is None or clock - self._cached[0] > FRESH:
+                self._cached = clock, await self._read()
+            return self._cached[1]
+
+    async def _read(self) -> FederationState:
+        ledger, body = self._ledger, self._membership.body
+        logs = await ledger.run(self._log_states.by_key)
+        by_origin = {log.origin: log for log in logs.values()}
+        follower = self._replication.charter_follower
+        governance = None
+        if follower is not None:
+            governance = governance_report(self._membership, follower, by_origin, 0)
+        rule, listing = CopyRule.of(body.policy if body else None), self._index.listing
+        members = tuple(self._members(governance, by_origin))
+        reachable = {member.id for member in members if member.reachable}
+        away = sum(listing.holders.bit(seat) for seat in self._seats() if seat.id not in reachable)
+        sets = dict(listing.sets)
+        copies = await self._pools.hashing(listing.holders.count, sets, rule)
+        copies_now = await self._pools.hashing(listing.holders.count, sets, rule, away)
+        return FederationState(
+            now=self._clock(),
+            node=self._membership.seat.record.name,
+            body=body,
+            rule=rule,
+            members=members,
+            logs=logs,
+            governance=governance,
+            copies=copies,
+            copies_now=copies_now,
+            alerts=tuple(self._alerts(logs.values(), governance, members, copies)),
+            recent=tuple(await ledger.run(self._recent)),
+            indexed=self._index.ready,
+            left_out=sum(listing.left_out.values()),
+        )
+
+    def _seats(self) -> tuple[Member, ...]:
+        return self._membership.body.members if self._membership.body else ()
+
+    def _members(self, governance: GovernanceStatus | None, logs: Mapping[str, LogStatus]) -> Iterator[MemberView]:
+        listing, own = self._index.listing, self._membership.seat
+        adopted = {known.name: known.epoch for known in governance.members} if governance else {}
+        for seat in self._seats():
+            bit, mine = listing.holders.bit(seat), seat.id == own.inception.id
+            nodes = tuple(self._nodes(seat, mine))
+            times = [logs[node.origin].checkpoint_time for node in nodes if node.origin in logs]
+            yield MemberView(
+                id=seat.id,
+                name=seat.name,
+                jurisdiction=seat.jurisdiction,
+                active=seat.active,
+                own=mine,
+                nodes=nodes,
+                copies=listing.by_member[seat.id],
+                sole=listing.sets.get(bit, 0) if bit else 0,
+                checkpoint_time=max(times, default=0),
+                epoch=governance.epoch if mine and governance else adopted.get(seat.name),
+            )
+
+    def _nodes(self, seat: Member, mine: bool) -> Iterator[NodeView]:
+        if mine:
+            record = self._membership.seat.record
+            yield NodeView(record.name, record.origin, "here", int(self._clock()))
+        links = self._replication.peers.links
+        for peer in self._membership.nodes_of(seat.id):
+            link = links.get(peer.key)
+            if link is None:
+                yield NodeView(peer.name, peer.origin, "unknown")
+                continue
+            status = peer_status(link, self._membership.body)
+            asked = status.last_seen or status.last_error
+            state: NodeState = "up" if status.reachable else "down" if asked else "unknown"
+            yield NodeView(peer.name, peer.origin, state, status.last_seen, status.lag)
+
+    def _alerts(
+        self,
+        logs: Collection[LogStatus],
+        governance: GovernanceStatus | None,
+        members: Iterable[MemberView],
+        copies: CopyCounts,
+    ) -> Iterator[Alert]:
+        """The most urgent first."""
+        for log in logs:
+            if log.frozen:
+                text = marked("The log %(log)s has shown two different histories. It is frozen here at size %(size)s.")
+                yield Alert("alarm", text, {"log": log.origin, "size": log.size}, "/-/logs")
+        if self._replication.own_log.refusal is not None:
+            yield Alert("alarm", marked("This node signs nothing at the moment. Its operator has to act."), {})
+        if governance is not None:
+            yield from _governance_alerts(governance)
+        for number, (vkey, chain) in enumerate(self._offers.faulty()):
+            if number >= MAX_FAULTS:
+                break
+            values = {"log": VerifierKey.parse(vkey).name, "offer": chain.state.offer.title}
+            yield Alert("alarm", marked("%(log)s broke the terms of its offer “%(offer)s”."), values, "/-/compute")
+        if copies.none:
+            text = marked("No member claims a complete copy of %(count)s artifacts.")
+            yield Alert("warning", text, {"count": copies.none}, "/-/catalogue?copies=short")
+        if copies.short - copies.none > 0:
+            text = marked("%(count)s artifacts have fewer copies than the charter asks for.")
+            yield Alert("warning", text, {"count": copies.short - copies.none}, "/-/catalogue?copies=short")
+        for member in members:
+            if member.state == "down":
+                text = marked("%(member)s (%(jurisdiction)s) does not answer.")
+                values = {"member": member.name, "jurisdiction": member.jurisdiction}
+                yield Alert("warning", text, values, "/-/members")
+            elif member.checkpoint_time and self._clock() - member.checkpoint_time > STALE:
+                text = marked("The newest checkpoint of %(member)s is older than a day.")
+                yield Alert("warning", text, {"member": member.name}, "/-/logs")
+        for log in logs:
+            if log.full:
+                text = marked("The log %(log)s has reached a limit of this node and does not advance.")
+                yield Alert("warning", text, {"log": log.origin}, "/-/logs")
+        if self._membership.federation is None:
+            yield Alert("notice", marked("This node belongs to no federation yet."), {})
+
+    def _recent(self) -> list[RecentEntry]:
+        """Blocking. The last entries that were verified here, the newest first."""
+        proven = self._ledger.tables.proven
+        last = proven.last_number()
+        lines = proven.since(max(0, last - 8 * RECENT), tuple(sorted(KNOWN_PREDICATES)), 8 * RECENT)
+        return [self.entry(line) for line in lines[: -RECENT - 1 : -1]]
+
+    def entry(self, line: ProvenLine) -> RecentEntry:
+        """Blocking. A verified line, and whose statement it is."""
+        entry = parse_entry(line.line)
+        by = self.author(entry.statement.by)
+        subject, page = subject_of(entry)
+        return RecentEntry(entry.statement.predicate, subject, by, line.origin, line.vkey, line.index, page)
+
+    def author(self, by: Author | None) -> str:
+        """Blocking. The name of an author: of a node with its member, of a member, or of a publisher with its id."""
+        if by is None:
+            return ""
+        record = self._membership.node(by)
+        if record is not None:
+            seat = self._membership.member(record.member)
+            return f"{record.name} ({seat.name}, {seat.jurisdiction})" if seat else record.name
+        seat = self._membership.member(by.id)
+        if seat is not None:
+            return f"{seat.name} ({seat.jurisdiction})"
+        known = self._ledger.tables.proven.identity(by.id)
+        return f"{known.display} [{by.id[:12]}]" if known else short(by.id)
+
+
+def subject_of(entry: Entry) -> tuple[str, str]:
+    """What an entry is about, and the address of the artifact's page, empty if it has none."""
+    statement = entry.statement
+    if not statement.subjects:
+        return "", ""
+    first = statement.subjects[0]
+    name = first.name.removeprefix("hf:")
+    repository, _, version = name.partition("@")
+    if statement.predicate in ("published", "observed") and repository.count("/") == 1 and version:
+        return first.name, f"/{repository}/tree/{version}"
+    return first.name or f"sha256:{short(first.digest)}", ""
+
+
+def _governance_alerts(governance: GovernanceStatus) -> Iterator[Alert]:
+    for fork in governance.forks:
+        if not fork.retired:
+            text = marked("Epoch %(epoch)s of the charter was certified twice. Votes stop until people decide.")
+            yield Alert("alarm", text, {"epoch": fork.epoch}, "/-/proposals")
+    for name in governance.liars:
+        text = marked("%(member)s signed conflicting votes. The proof is in the logs.")
+        yield Alert("alarm", text, {"member": name}, "/-/proposals")
+    for draft in governance.drafts:
+        text = marked("A change of the charter is open: %(have)s of %(need)s members intend it.")
+        yield Alert("notice", text, {"have": draft.intents, "need": draft.quorum}, "/-/proposals")

@@ -1,0 +1,204 @@
+"""The language of a page: message catalogues, the choice of a language, and the template environment.
+
+A catalogue is a .po file, as translators' tools write it; it is parsed when the node starts, so nothing is compiled
+(Babel would compile the same files to .mo in a build step). English is the text in the templates. A reader's language
+is `?lang=`, else the best match of Accept-Language, else English.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from comity.trust.encoding import printable, short
+from comity.trust.errors import Malformed
+
+LANGUAGES: Final = {"en": "English", "fr": "Français"}
+"""Languages in their own names. The first one is that of the messages."""
+MAX_ACCEPT_LANGUAGE: Final = 200
+
+_ESCAPES: Final = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
+_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\Z')
+_BIDI: Final = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+
+
+def marked(message: str) -> str:
+    """Mark a message that is translated where it is shown."""
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class Translations:
+    """The messages of one language: by message, its translation in each plural form."""
+
+    language: str
+    messages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def gettext(self, message: str) -> str:
+        return self.messages.get(message, (message,))[0]
+
+    def ngettext(self, one: str, many: str, count: int) -> str:
+        """English counts 1 as one; French counts 0 and 1."""
+        singular = count in (0, 1) if self.language == "fr" else count == 1
+        forms = self.messages.get(one, ())
+        if len(forms) == 2:
+            return forms[0] if singular else forms[1]
+        return one if singular else many
+
+
+def parse_po(text: str, language: str) -> Translations:
+    """Parse a .po file with at most two plural forms; entries marked fuzzy are left out. Raises Malformed."""
+    messages: dict[str, tuple[str, ...]] = {}
+    for entry in _entries(text):
+        forms = tuple(value for name, value in entry.items() if name.startswith("msgstr"))
+        if entry.get("msgid") and all(forms):
+            messages[entry["msgid"]] = forms
+    return Translations(language, messages)
+
+
+def _entries(text: str) -> Iterator[dict[str, str]]:
+    entry: dict[str, str] = {}
+    name, fuzzy = "", False
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        line = line.strip()
+        if line.startswith("#"):
+            fuzzy |= line.startswith("#,") and "fuzzy" in line
+            continue
+        if not line:
+            if entry and not fuzzy:
+                yield entry
+            entry, name, fuzzy = {}, "", False
+            continue
+        keyword, _, rest = line.partition(" ") if not line.startswith('"') else (name, "", line)
+        if not line.startswith('"'):
+            name = keyword
+            entry[name] = ""
+        value = _STRING.match(rest.strip())
+        if value is None or not name:
+            raise Malformed("a message catalogue cannot be read", why=f"line {number}: {line[:80]}")
+        entry[name] += re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), value[1])
+
+
+@cache
+def translations(language: str) -> Translations:
+    if language == next(iter(LANGUAGES)):
+        return Translations(language)
+    file = resources.files(__package__ or "").joinpath("locales", f"{language}.po")
+    return parse_po(file.read_text("utf-8"), language)
+
+
+def choose_language(query: str, accepted: str) -> str:
+    """The language for `?lang=` and an Accept-Language header."""
+    if query in LANGUAGES:
+        return query
+    best, most = next(iter(LANGUAGES)), 0.0
+    for part in accepted[:MAX_ACCEPT_LANGUAGE].split(","):
+        tag, _, quality = part.strip().partition(";q=")
+        language = tag.strip().lower().partition("-")[0]
+        weight = float(quality) if re.fullmatch(r"[01](?:\.[0-9]{1,3})?", quality) else 0.0 if quality else 1.0
+        if language in LANGUAGES and weight > most:
+            best, most = language, weight
+    return best
+
+
+@cache
+def environment(language: str) -> Environment:
+    """The templates in a language. Every value is escaped, and printed without control characters and direction
+    marks."""
+    made = Environment(
+        loader=PackageLoader("comity.gateway.console", "templates"),
+        extensions=["jinja2.ext.i18n"],
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    words = translations(language)
+    made.install_gettext_callables(words.gettext, words.ngettext, newstyle=True)  # type: ignore[attr-defined]
+
+    def gettext(message: str, **values: object) -> Markup:
+        return Markup(words.gettext(message)) % _cleaned(values)
+
+    def ngettext(one: str, many: str, num: int, **values: object) -> Markup:
+        return Markup(words.ngettext(one, many, num)) % _cleaned({"num": num, **values})
+
+    made.globals |= {"gettext": gettext, "ngettext": ngettext, "_": gettext}
+    formats = Formats(words)
+    made.filters |= {
+        "size": formats.size,
+        "count": formats.count,
+        "moment": moment,
+        "day": day,
+        "span": formats.span,
+        "short": short,
+        "words": words.gettext,
+    }
+    return made
+
+
+def _shown(value: object) -> object:
+    if hasattr(value, "__html__"):
+        return value
+    return printable(_BIDI.sub("", str(value)))
+
+
+def _cleaned(values: Mapping[str, object]) -> dict[str, object]:
+    """Values for a message, as `_shown`: Jinja finalizes only what stands alone in a template."""
+    return {name: _shown(value) for name, value in values.items()}
+
+
+def moment(seconds: float) -> str:
+    """`2027-01-04 00:00 UTC`."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def day(seconds: float) -> str:
+    """`2027-01-04`."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+
+
+class Formats:
+    """Numbers, sizes and durations as a language writes them."""
+
+    def __init__(self, words: Translations) -> None:
+        self._words = words
+        french = words.language == "fr"
+        self._thousands, self._point = ("\u202f", ",") if french else (",", ".")
+        self._unit = "o" if french else "B"
+
+    def count(self, number: int) -> Markup:
+        return Markup(f"{number:,}".replace(",", self._thousands))
+
+    def size(self, octets: int) -> Markup:
+        """Bytes in decimal units, with three digits."""
+        value, unit = float(octets), ""
+        for unit in ("", "k", "M", "G", "T", "P"):
+            if value < 1000 or unit == "P":
+                break
+            value /= 1000
+        digits = 0 if not unit or value >= 100 else 1
+        number = f"{value:.{digits}f}".replace(".", self._point)
+        return Markup(f"{number}\u00a0{unit}{self._unit}")
+
+    def span(self, seconds: float) -> str:
+        """A duration in its largest unit."""
+        translate: Any = self._words.ngettext
+        for one, many, length in (
+            ("%(num)s day", "%(num)s days", 86_400),
+            ("%(num)s hour", "%(num)s hours", 3_600),
+            ("%(num)s minute", "%(num)s minutes", 60),
+        ):
+            if seconds >= length:
+                number = int(seconds // length)
+                return str(translate(one, many, number)) % {"num": number}
+        number = max(0, int(seconds))
+        return str(translate("%(num)s second", "%(num)s seconds", number)) % {"num": number}

@@ -1,0 +1,294 @@
+"""The console of a running node: every page, its headers, who may read it, what Hub clients see, and hostile texts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from comity.content.secrets import TOKENS_FILE, TokenFile
+from comity.gateway.app import serve_gateway
+from comity.gateway.console import routes as console_routes
+from comity.trust.statements import Advisory, sign_advisory
+from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
+from support.federation import found, serving, until
+from support.gateway import Shop, shop
+from support.publisher import Publisher, Release, model
+
+PAGES = ("/", "/-/catalogue", "/-/members", "/-/logs", "/-/proposals", "/-/compute", "/-/alerts")
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+HUB_CLIENTS: tuple[dict[str, str], ...] = (
+    {"User-Agent": "unknown/None; hf_hub/1.2.0; python/3.11.9", "Accept": "*/*", "Accept-Encoding": "identity"},
+    {"User-Agent": "llama-cpp", "Accept": "application/json"},
+    {"User-Agent": "curl/8.14.1", "Accept": "*/*"},
+)
+
+
+def browser(node: Shop, **more: Any) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=node.url, headers={**BROWSER, **more.pop("headers", {})}, **more)
+
+
+async def page(http: httpx2.AsyncClient, path: str, status: int = 200) -> ReadPage:
+    answer = await http.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    return check_page(answer.text)
+
+
+async def listed(http: httpx2.AsyncClient, name: str) -> None:
+    """Until the index has read a name."""
+
+    async def there() -> bool:
+        return name in (await http.get(f"/-/catalogue?q={name.replace('/', ' ')}")).text
+
+    await until(there, what=f"the index to list {name}")
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with shop(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def ready(node: Shop, tmp_path: Path) -> Release:
+    folder = model(tmp_path / "model")
+    (folder / "README.md").write_text("# A small model\n\nIt *does* little.\n")
+    return await node.publish(folder, "tests/model@v1")
+
+
+async def test_every_page_is_sound_and_has_its_headers(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        await listed(http, "tests/model")
+        log = (await page(http, "/-/logs")).found("a")
+        (link,) = [found["href"] for found in log if found.get("href", "").startswith("/-/logs/")]
+        for path in (*PAGES, "/tests/model", "/tests/model/tree/v1", link, f"{link}/0", "/-/nothing", "/a/b", "/x"):
+            answer = await http.get(path)
+            check_page(answer.text)
+            policy = answer.headers["Content-Security-Policy"]
+            assert "default-src 'self'" in policy
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert "Accept" in answer.headers["Vary"]
+            assert "Set-Cookie" not in answer.headers
+
+
+async def test_the_page_of_an_artifact_says_who_says_so(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        await page(http, "/tests/model")
+        shown = await page(http, "/tests/model/tree/v1")
+        assert ready.artifact in shown.text
+        for entry in ready.ingested.manifest.files:
+            assert entry.sha256 in shown.text
+        assert "comity verify tests/model@v1" in shown.text
+        assert "A small model" in shown.text
+        assert "Verified here" in shown.text
+        assert "Claimed by its publisher" in shown.text
+        redirect = await http.get("/Tests/MODEL/tree/v1?lang=fr")
+        assert (redirect.status_code, redirect.headers["Location"]) == (307, "/tests/model/tree/v1?lang=fr")
+        assert (await http.get("/tests/model/tree/v9")).status_code == 404
+
+
+async def test_an_entry_and_its_proof_can_be_taken_away(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        shown = await page(http, "/tests/model")
+        entries = [found["href"] for found in shown.found("a") if "/-/logs/" in found.get("href", "")]
+
+        async def proven() -> bool:
+            return ".proof" in (await http.get(entries[0])).text
+
+        await until(proven, what="a checkpoint that covers the entry")
+        entry = await page(http, entries[0])
+        assert "comity log proof" in entry.text
+        (proof,) = [found["href"] for found in entry.found("a") if found.get("href", "").endswith(".proof")]
+        answer = await http.get(proof)
+        assert answer.text.startswith("c2sp.org/tlog-proof@v1")
+        assert "attachment" in answer.headers["Content-Disposition"]
+        checkpoint = await http.get(f"{entries[0].rpartition('/')[0]}/checkpoint")
+        assert checkpoint.text.startswith(node.home.origin)
+
+
+@pytest.mark.parametrize("headers", HUB_CLIENTS, ids=lambda headers: headers["User-Agent"][:9])
+@pytest.mark.parametrize("console", [True, False])
+async def test_hub_clients_see_what_they_saw_before(tmp_path: Path, headers: dict[str, str], console: bool) -> None:
+    async with shop(tmp_path, console=console) as node:
+        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        async with httpx2.AsyncClient(base_url=node.url, headers=headers) as http:
+            for path in ("/tests/model", "/tests/model/tree/v1", "/tests/model/tree/main", "/-/nothing", "/tests"):
+                answer = await http.get(path)
+                assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, "NO-SUCH-ROUTE"), path
+                assert answer.headers["Content-Type"] == "application/json"
+            assert (await http.get("/api/models/tests/model")).json()["id"] == "tests/model"
+            assert (await http.get("/tests/model/resolve/main/config.json")).status_code == 200
+            assert (await http.head("/tests/model/resolve/main/config.json")).status_code == 200
+            assert (await http.get("/")).status_code == 200
+
+
+async def test_an_operator_can_turn_the_console_off(tmp_path: Path) -> None:
+    async with shop(tmp_path, console=False) as node, browser(node) as http:
+        assert (await http.get("/")).json() == {"node": node.home.name, "console": False, "status": "ok"}
+        for path in PAGES[1:]:
+            assert (await http.get(path)).status_code == 404
+
+
+async def test_a_private_console_wants_a_token_as_a_browser_can_send_it(tmp_path: Path) -> None:
+    async with shop(tmp_path, public=False) as node:
+        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        tokens = TokenFile(node.home.config().path(TOKENS_FILE))
+        secret, _ = tokens.add("reader", ("tests/*",), 0)
+        async with browser(node) as http:
+            for path in (*PAGES, "/tests/model", "/tests/other"):
+                answer = await http.get(path)
+                assert answer.status_code == 401
+                assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+                assert "tests/model" not in answer.text.replace(path, "")
+            assert (await http.get("/-/console.css")).status_code == 200
+        basic = base64.b64encode(f"anybody:{secret}".encode()).decode()
+        for authorization in (f"Basic {basic}", f"Bearer {secret}"):
+            async with browser(node, headers={"Authorization": authorization}) as http:
+                await listed(http, "tests/model")
+                await page(http, "/tests/model")
+                assert secret not in (await http.get("/")).text
+        for authorization in ("Basic !!!", "Basic", f"Basic {base64.b64encode(b'x').decode()}", "Digest x"):
+            async with browser(node, headers={"Authorization": authorization}) as http:
+                assert (await http.get("/")).status_code == 401
+
+
+async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
+    async with shop(tmp_path, public=False) as node:
+        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        await node.publish(model(tmp_path / "other", seed=2), "tests/other@v1")
+        secret, _ = TokenFile(node.home.config().path(TOKENS_FILE)).add("reader", ("tests/model",), 0)
+        async with browser(node, headers={"Authorization": f"Bearer {secret}"}) as http:
+            await listed(http, "tests/model")
+            assert "tests/other" not in (await http.get("/-/catalogue")).text
+            assert (await http.get("/tests/other")).status_code == 403
+
+
+async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
+    """Cards, labels, file names and advisories; every page that could show them."""
+    async with shop(tmp_path) as node:
+        labels = [text[:100] for text in HOSTILE if text.isprintable()]
+        names = []
+        for number, card in enumerate(HOSTILE_CARDS):
+            stranger = Publisher.generate(label=labels[number % len(labels)])
+            folder = tmp_path / f"model-{number}"
+            folder.mkdir()
+            (folder / "README.md").write_bytes(card)
+            (folder / "<img src=x onerror=alert(1)>.bin").write_bytes(b"%d" % number)
+            release = await node.publish(folder, f"strangers/m{number}@v1", stranger)
+            warning = Advisory(stranger.inception.author, release.artifact, "malware", "high", labels[-2])
+            async with node.home.client() as client:
+                await client.submit((sign_advisory(warning, stranger.signer).line,), ())
+            names.append(f"strangers/m{number}")
+        async with browser(node) as http:
+            await listed(http, names[-1])
+            paths = [*PAGES, *(f"/{name}" for name in names), *(f"/{name}?lang=fr" for name in names[:3])]
+            for text in HOSTILE[:-1]:
+                paths += [str(httpx2.URL(path, params={"q": text, "gone": text, "lang": text, "publisher": text}))
+                          for path in ("/", "/-/catalogue", "/-/compute")]  # fmt: skip
+            log = [found["href"] for found in (await page(http, "/-/logs")).found("a") if "/-/logs/" in found["href"]]
+            paths += [log[0], f"{log[0]}?from=40", *(f"{log[0]}/{index}" for index in range(12))]
+            for path in paths:
+                answer = await http.get(path)
+                found = check_page(answer.text)
+                assert found.found("img") == [], path
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/-/catalogue?q=" + "a" * 201, 400),
+        ("/-/catalogue?after=%00%ff", 200),
+        ("/-/catalogue?q=" + "+".join("abcdefghijklm"), 200),
+        ("/-/catalogue?size=%3Cscript%3E&in=XX&copies=short", 200),
+        ("/-/logs/0000000000000000", 404),
+        ("/-/logs/" + "x" * 2_000, 404),
+        ("/-/compute?after=zzz", 400),
+        ("/-/compute?after=" + "0" * 64, 200),
+        ("/?gone=member:" + "0" * 64, 200),
+        ("/?gone=in:%F0%9F%92%A9", 200),
+        ("/a%2fb/c", 404),
+        ("/..%2f..%2fetc/passwd", 404),
+        ("/tests/model/tree/" + "v" * 3_000, 404),
+        ("/?" + "a" * 9_000, 400),
+    ],
+)
+async def test_what_a_reader_asks_is_bounded(node: Shop, path: str, status: int) -> None:
+    async with browser(node) as http:
+        assert (await http.get(path)).status_code == status
+
+
+async def test_the_numbers_of_a_log_are_bounded(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        (log,) = [found["href"] for found in (await page(http, "/-/logs")).found("a") if "/-/logs/" in found["href"]]
+        for number, status in (("0", 200), ("99999999999999", 200), ("-1", 400), ("1e9", 400), ("9" * 16, 400)):
+            assert (await http.get(f"{log}?from={number}")).status_code == status
+        for index, status in (("0", 200), ("999999", 404), ("9" * 40, 404), ("-1", 404)):
+            assert (await http.get(f"{log}/{index}")).status_code == status
+
+
+async def test_the_catalogue_is_read_page_by_page(node: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_routes, "CATALOGUE_PAGE", 2)
+    names = [f"tests/model-{number}" for number in range(5)]
+    for number, name in enumerate(names):
+        folder = tmp_path / f"m{number}"
+        folder.mkdir()
+        (folder / f"x.{'gguf' if number % 2 else 'safetensors'}").write_bytes(b"%d" % number)
+        await node.publish(folder, f"{name}@v1")
+    async with browser(node) as http:
+        await listed(http, names[-1])
+        path, seen = "/-/catalogue", []
+        while path:
+            shown = await page(http, path)
+            seen += [found["href"][1:] for found in shown.found("a") if found["href"].startswith("/tests/")]
+            further = (found["href"] for found in shown.found("a") if "hreflang" not in found)
+            path = next((target for target in further if "after=" in target), "")
+        assert seen == names
+        assert "model-3" in (await page(http, "/-/catalogue?q=MODEL-3")).text
+        gguf = await page(http, "/-/catalogue?format=gguf&licence=mit")
+        assert ("model-1" in gguf.text, "model-2" in gguf.text) == (True, False)
+
+
+async def test_no_page_shows_a_secret_or_a_path_of_the_node(node: Shop, ready: Release, tmp_path: Path) -> None:
+    home = node.home.directory
+    secret, _ = TokenFile(node.home.config().path(TOKENS_FILE)).add("planted", ("*",), 0)
+    secrets = [secret, str(home), str(tmp_path), "PRIVATE KEY", "operator.sock", "tokens.json"]
+    async with browser(node) as http:
+        await listed(http, "tests/model")
+        (log,) = [found["href"] for found in (await page(http, "/-/logs")).found("a") if "/-/logs/" in found["href"]]
+        for path in (*PAGES, "/tests/model", log, f"{log}/0", f"{log}/1", "/a/b", "/?gone=in:CH"):
+            text = (await http.get(path)).text
+            assert [item for item in secrets if item in text] == [], path
+
+
+async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
+    """Of two members with a rule of two copies, the loss of either leaves too few."""
+    publisher = Publisher.generate()
+    first, second = found(tmp_path, 2, namespaces={"tests": publisher.id})
+    async with serving(second), serving(first, companion=serve_gateway) as (listening,):
+        node = Shop(listening.http, first, publisher)
+        await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
+        async with browser(node) as http:
+
+            async def copied() -> bool:
+                return "2 complete copies" in (await http.get("/tests/model")).text
+
+            await until(copied, what="both to claim a copy")
+
+            async def counted() -> bool:
+                return "Not safe" in (await http.get("/?gone=in:ES")).text
+
+            await until(counted, what="the overview to count both copies")
+            shown = await page(http, "/?gone=in:ES")
+            assert "tests/model" in shown.text
+            member = await page(http, f"/?gone=member:{second.record.member}")
+            assert "1 artifact that has enough copies now would have too few" in member.text
+            artifact = await page(http, "/tests/model")
+            assert "Claimed by Example Institute 1" in artifact.text
+            assert "Verified here" in artifact.text

@@ -1,0 +1,187 @@
+"""The parts of the console without a node: cards, languages, copies, the map, and templates given hostile texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import pytest
+from comity.gateway.console.cards import MAX_CARD, card_html
+from comity.gateway.console.copies import CopyHolders, CopyRule
+from comity.gateway.console.offers import CharterDifference, PendingVote, ProposalView
+from comity.gateway.console.pictures import PLACES, federation_map, tiles
+from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
+from comity.gateway.console.words import LANGUAGES, choose_language, environment, parse_po, translations
+from comity.trust.charter.document import Member
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.trust.jurisdictions import COUNTRIES
+from support.console import HOSTILE, HOSTILE_CARDS, check_page, read_page
+from support.world import identity
+
+RULE = CopyRule(2, 2)
+
+
+def member(number: int, jurisdiction: str) -> Member:
+    inception = identity(f"member {number}").inception
+    return Member(inception.id, f"member {number}", jurisdiction, inception.keys, ())
+
+
+def holders() -> CopyHolders:
+    return CopyHolders([member(0, "CH"), member(1, "CH"), member(2, "ES"), member(3, "SG")])
+
+
+def test_copies_in_one_jurisdiction_do_not_meet_a_rule_of_two() -> None:
+    found = holders()
+    assert not found.meets(0b0011, RULE)
+    assert found.meets(0b0101, RULE)
+    assert not found.meets(0b0100, RULE)
+
+
+def test_the_loss_of_a_member_is_counted_by_what_it_leaves() -> None:
+    found, sets = holders(), {0b0101: 3, 0b1101: 2, 0b0100: 4, 0: 1}
+    counts = found.count(sets, RULE)
+    assert (counts.total, counts.enough, counts.short, counts.none) == (10, 5, 5, 1)
+    loss = found.loss(sets, RULE, found.bit(found.members[2]))
+    assert (loss.newly_short, loss.lost) == (3, 4)
+    assert loss.after.enough == 2
+    assert found.loss(sets, RULE, found.where("CH")).newly_short == 3
+    assert found.where("XX") == 0
+
+
+@pytest.mark.parametrize("card", HOSTILE_CARDS)
+def test_no_text_of_a_card_becomes_markup_of_its_own(card: bytes) -> None:
+    page = read_page(str(card_html(card)))
+    allowed = {"p", "ul", "ol", "li", "blockquote", "table", "thead", "tbody", "tr", "th", "td", "em", "strong", "a"}
+    allowed |= {"span", "div", "pre", "code", "br", "hr", "h3", "h4", "h5", "h6"}
+    assert {name for name, _ in page.elements} <= allowed
+    for name, attributes in page.elements:
+        assert set(attributes) <= {"href", "rel", "class", "tabindex", "role"}
+        if name == "a":
+            assert re.match(r"https?://", attributes["href"])
+            assert "noopener" in attributes["rel"]
+
+
+def test_a_card_keeps_what_its_author_meant() -> None:
+    page = read_page(
+        str(card_html(b"---\nlicense: mit\n---\n# Title\n\nA *good* [page](https://a.example/b).\n\n- one\n"))
+    )
+    assert ("h3", {}) in page.elements
+    assert ("a", {"href": "https://a.example/b", "rel": "nofollow noopener noreferrer ugc"}) in page.elements
+    assert "license" not in page.text
+    assert "Title" in page.text
+
+
+def test_a_card_is_cut_at_its_bound() -> None:
+    assert len(card_html(b"a" * 10_000_000)) < MAX_CARD + 100
+
+
+def test_the_language_is_the_readers_choice_then_the_browsers() -> None:
+    assert choose_language("fr", "en") == "fr"
+    assert choose_language("", "fr-CH, fr;q=0.9, en;q=0.8") == "fr"
+    assert choose_language("", "de, en;q=0.5, fr;q=0.4") == "en"
+    assert choose_language("xx", "de") == "en"
+    assert choose_language("", "fr;q=9, en;q=0.1") == "en"
+    assert choose_language("", ";q=,,,fr;q=9" * 1000) in LANGUAGES
+
+
+def test_a_catalogue_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(Malformed):
+        parse_po('msgid "a"\nmsgstr b\n', "fr")
+    read = parse_po('#, fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgid "c\\n"\nmsgstr "d"\n"e"\n', "fr")
+    assert read.messages == {"c\n": ("de",)}
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Every message of the templates and of the code: the singular, and the plural or the same again."""
+    templates = resources.files("comity.gateway.console").joinpath("templates")
+    for file in templates.iterdir():
+        for _, _, found in environment("en").extract_translations(file.read_text("utf-8")):  # type: ignore[attr-defined]
+            if isinstance(found, tuple):
+                texts = [text for text in found if text]
+                if texts:
+                    yield texts[0], texts[-1]
+            elif found:
+                yield found, found
+    for name in ("state.py", "routes.py", "words.py"):
+        source = resources.files("comity.gateway.console").joinpath(name).read_text("utf-8")
+        for text in re.findall(r'marked\(\s*"((?:[^"\\]|\\.)*)"', source):
+            yield text, text
+    for unit in ("day", "hour", "minute", "second"):
+        yield f"%(num)s {unit}", f"%(num)s {unit}s"
+
+
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
+def test_every_message_is_translated_with_the_same_placeholders(language: str) -> None:
+    words, wanted = translations(language), dict(messages())
+    assert sorted(set(wanted) - set(words.messages)) == []
+    assert sorted(set(words.messages) - set(wanted)) == []
+    for one, many in wanted.items():
+        forms = words.messages[one]
+        assert len(forms) == (1 if one == many else 2), one
+        for form in forms:
+            assert placeholders(form) == placeholders(many), one
+
+
+def placeholders(text: str) -> set[str]:
+    return set(re.findall(r"%\((\w+)\)s", text))
+
+
+def test_every_country_of_the_map_is_one_and_stands_alone() -> None:
+    assert set(PLACES) <= COUNTRIES | {"XK"}
+    assert len(set(PLACES.values())) == len(PLACES)
+
+
+def view(name: str, jurisdiction: str, state: Any) -> MemberView:
+    node = NodeView(name, f"{name}/log", state)
+    return MemberView(Digest("0" * 64), name, jurisdiction, True, state == "here", (node,), 1, 0, 0, 0)
+
+
+def test_the_map_says_in_text_what_its_colours_say() -> None:
+    members = [view("a", "CH", "here"), view("b", "ES", "down"), view("c", "mars", "up"), view("d", "CH", "unknown")]
+    picture = str(federation_map(tiles(members, {"ES": ("b: does not answer",)}, {"ES": "3 days"}), "Map"))
+    page = read_page(picture)
+    assert "does not answer" in page.text
+    assert "✕" in page.text
+    assert "?" in page.text
+    assert "style" not in {name for _, attributes in page.elements for name in attributes}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_in_the_map_stay_text(text: str) -> None:
+    members = [view(text, text[:40] or "x", "here")]
+    page = read_page(str(federation_map(tiles(members, {text[:40]: (text,)}, {text[:40]: text}), text)))
+    assert {name for name, _ in page.elements} <= {"svg", "g", "rect", "path", "title", "text"}
+
+
+class OfReader:
+    """What a template asks of a reader."""
+
+    language, chosen, prefix = "en", False, ""
+
+    def field(self, name: str) -> str:
+        return ""
+
+    def in_language(self, language: str) -> str:
+        return f"?lang={language}"
+
+
+def shown(template: str, **values: Any) -> str:
+    common = {"reader": OfReader(), "link": lambda path, **query: path, "languages": LANGUAGES, "node": "node"}
+    common |= {"statements": STATEMENTS, "log_id": lambda vkey: "0" * 16, "state": None}
+    return environment("en").get_template(template).render(**{**common, **values})
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_proposals_stay_text(text: str) -> None:
+    vote = PendingVote(text, "intent", text, text, False)
+    change = CharterDifference("member", text, text, text)
+    digest = Digest("a" * 64)
+    proposal = ProposalView(digest, 2, text, text, (text,), (text,), 3, 4, (change,), (vote,), text)
+    check_page(shown("proposals.html", proposals=[proposal], state=OfState()))
+
+
+class OfState:
+    governance, alerts, now = None, (), 0
