@@ -24,7 +24,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                 case events.Resolved():
                     out.say(f"{event.title}  sha256:{event.artifact}  (by {event.basis})")
                 case events.Started():
-                    progress.resize(event.bytes)
+                    progress.restart(event.work)
                     here = f", {size(event.here)} of them already here" if event.here else ""
                     out.say(f"  {plural(event.files, 'file')}, {size(event.bytes)}{here}")
                 case events.Progress():

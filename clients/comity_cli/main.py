@@ -215,6 +215,9 @@ def command() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 policy not met, 5 unreachable,
     6 refused, 7 disk or quota, 8 partial, 130 interrupted."""
+    import logging
+
+    logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what libraries log to the terminal
     output = Output()
     try:
         status = command.main(args=arguments, standalone_mode=False, obj=output)

@@ -127,7 +127,8 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[ProgressBar]:
-        """A progress bar on a terminal; otherwise one line every ten seconds; nothing with `--json` or `--quiet`."""
+        """A progress bar on a terminal; otherwise one line every ten seconds; nothing with `--json` or `--quiet`. Zero
+        as `total` means that it is not known; nothing is drawn before there is something to show."""
         if self.as_json or self.quiet:
             yield _NoProgress()
         elif sys.stderr.isatty():
@@ -142,18 +143,19 @@ class Output:
 
 
 class ProgressBar(Protocol):
-    """Receives the number of bytes done. Thread-safe."""
+    """Receives the number of bytes done. Thread-safe. It never shows more done than the total."""
 
     def advance(self, count: int) -> None: ...
 
-    def resize(self, total: int) -> None: ...
+    def restart(self, total: int) -> None:
+        """Begin again at zero, with another total; zero means that it is not known."""
 
 
 class _NoProgress:
     def advance(self, count: int) -> None:
         pass
 
-    def resize(self, total: int) -> None:
+    def restart(self, total: int) -> None:
         pass
 
 
@@ -161,11 +163,11 @@ class _LineProgress:
     def __init__(self, what: str, total: int) -> None:
         self._what, self._total, self._done, self._printed_at = what, total, 0, time.monotonic()
 
-    def resize(self, total: int) -> None:
-        self._total = total
+    def restart(self, total: int) -> None:
+        self._total, self._done = total, 0
 
     def advance(self, count: int) -> None:
-        self._done += count
+        self._done = _bounded(self._done + count, self._total)
         if time.monotonic() - self._printed_at >= LINE_INTERVAL_SECONDS:
             self._printed_at = time.monotonic()
             total = f" of {size(self._total)}" if self._total else ""
@@ -179,14 +181,19 @@ def _bar(console: Console, what: str, total: int) -> Iterator[ProgressBar]:
 
     columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bar(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(what, total=total or None, visible=total > 0)
 
         class BarProgress:
-            def advance(self, count: int) -> None:
-                bar.advance(task, count)
+            def __init__(self) -> None:
+                self._total, self._done = total, 0
 
-            def resize(self, total: int) -> None:
-                bar.update(task, total=total)
+            def advance(self, count: int) -> None:
+                self._done = _bounded(self._done + count, self._total)
+                bar.update(task, completed=self._done, visible=True)
+
+            def restart(self, total: int) -> None:
+                self._total, self._done = total, 0
+                bar.reset(task, total=total or None, visible=total > 0)
 
         yield BarProgress()
 
@@ -194,6 +201,11 @@ def _bar(console: Console, what: str, total: int) -> Iterator[ProgressBar]:
 def terminal_width() -> int | None:
     """Columns of the terminal that standard output goes to; None for a pipe or a file."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _bounded(done: int, total: int) -> int:
+    """Bytes that are fetched or sent again after a failure are not counted beyond the total."""
+    return min(done, total) if total else done
 
 
 def size(count: int) -> str:

@@ -58,16 +58,19 @@ class PolicyJudged:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Work on `bytes` in `files` begins; `here` of the bytes are already on this machine."""
+    """Work on `bytes` in `files` begins; `here` of the bytes are already on this machine. The `count`s of the
+    `Progress` events that follow sum up to `work`, at most."""
 
     files: int
     bytes: int
     here: int
+    work: int
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`count` more bytes of `path` are hashed, fetched and verified, or sent."""
+    """`count` more bytes of `path` are hashed, fetched and verified, or sent; each byte is counted once for each node
+    that gets it, also if it was there before."""
 
     path: str
     count: int

@@ -124,7 +124,9 @@ async def publish_folder(
     earlier = await asyncio.to_thread(publisher.other_statements, published)
     entry = await asyncio.to_thread(publisher.sign, published)
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
-    on_event(Started(len(made.files), made.manifest.size, 0))
+    sizes = {entry.sha256: entry.size for entry in made.manifest.files}
+    work = sum(sizes.values()) * sum(map(bool, targets.nodes))
+    on_event(Started(len(made.files), made.manifest.size, 0, work))
     logged = await _log_at(targets, [*publisher.lines, entry.line], objects, files, link=link)
     if earlier and (warning := _order_warning(publisher, name, logged)):
         on_event(Note(warning))
@@ -448,7 +450,7 @@ class _EventRelay:
     def relay(self, event: ImportEvent) -> None:
         match event:
             case ImportStarted():
-                self._on_event(Started(event.files, event.bytes, 0))
+                self._on_event(Started(event.files, event.bytes, 0, event.bytes))
             case ImportProgress() if event.count:
                 self.progressed = True
                 self._on_event(Progress(event.path, event.count))

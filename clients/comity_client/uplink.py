@@ -105,14 +105,17 @@ async def log_lines(
         raise Refused(f"{uplink.name} takes no files by link here", why="only its operators may", hint=hint)
     inline = _inline(objects)
     progress, failures, rounds_without_progress = _UploadProgress(), list[ComityError](), 0
+    counted = _CountedFiles(files, on_event)
     for _ in range(MAX_ROUNDS):
         submitted = await uplink.client.submit(lines, inline)
         if submitted.receipts:
+            counted.whole_except(())
             return _checked(uplink, lines, submitted.receipts)
         rounds_without_progress = 0 if progress.update(submitted.missing) else rounds_without_progress + 1
         if rounds_without_progress == MAX_IDLE_ROUNDS:
             break
-        upload = _Upload(uplink, submitted.submission, objects, files, link, on_event)
+        counted.whole_except(submitted.missing)
+        upload = _Upload(uplink, submitted.submission, objects, files, link, counted)
         failures = await upload.send(submitted.missing)
         if failures:
             await asyncio.sleep(RETRY_DELAY * 2**rounds_without_progress)
@@ -125,6 +128,29 @@ async def log_lines(
         hint="use another node: --node NAME",
         code="ASKED-AGAIN",
     )
+
+
+class _CountedFiles:
+    """Reports the bytes of files that one node has: each once, whether they are sent now, were sent before, or again.
+    Not thread-safe."""
+
+    def __init__(self, files: Mapping[Digest, Path], on_event: OnEvent) -> None:
+        self._files = files
+        self._on_event = on_event
+        self._done: dict[Digest, int] = {}
+
+    def reached(self, digest: Digest, count: int) -> None:
+        """The node has the first `count` bytes of a file."""
+        path, more = self._files.get(digest), count - self._done.get(digest, 0)
+        if path is not None and more > 0:
+            self._done[digest] = count
+            self._on_event(Progress(path.name, more))
+
+    def whole_except(self, missing: Sequence[MissingObject]) -> None:
+        """The node has every file that is not `missing`, and a part of those."""
+        received = {item.digest: item.received for item in missing}
+        for digest, path in self._files.items():
+            self.reached(digest, received[digest] if digest in received else path.stat().st_size)
 
 
 class _UploadProgress:
@@ -154,7 +180,7 @@ class _Upload:
     objects: Mapping[Digest, bytes]
     files: Mapping[Digest, Path]
     link: bool
-    on_event: OnEvent
+    counted: _CountedFiles
 
     async def send(self, missing: Sequence[MissingObject]) -> list[ComityError]:
         """Send each object once. Returns the transient failures; raises the others."""
@@ -190,9 +216,16 @@ class _Upload:
             await self.uplink.client.with_timeout(limits.LONGEST_CALL).adopt(
                 path.absolute(), wanted.digest, wanted.size
             )
-            self.on_event(Progress(path.name, wanted.size))
+            self.counted.reached(wanted.digest, wanted.size)
         else:
-            await self.uplink.client.upload(header, _chunks(path, wanted.received, self.on_event))
+            await self.uplink.client.upload(header, self._chunks(path, wanted))
+
+    async def _chunks(self, path: Path, wanted: MissingObject) -> AsyncIterator[bytes]:
+        with disk_errors(f"{path} was not read"), path.open("rb", buffering=0) as file:
+            file.seek(wanted.received)
+            while chunk := await asyncio.to_thread(file.read, limits.CHUNK):
+                yield chunk
+                self.counted.reached(wanted.digest, file.tell())
 
 
 def _inline(objects: Mapping[Digest, bytes]) -> list[InlineObject]:
@@ -215,14 +248,6 @@ def _checked(uplink: Uplink, lines: Sequence[bytes], receipts: tuple[SubmitRecei
 async def _parts(data: bytes, offset: int) -> AsyncIterator[bytes]:
     for start in range(offset, len(data), limits.CHUNK):
         yield data[start : start + limits.CHUNK]
-
-
-async def _chunks(path: Path, offset: int, on_event: OnEvent) -> AsyncIterator[bytes]:
-    with disk_errors(f"{path} was not read"), path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        while chunk := await asyncio.to_thread(file.read, limits.CHUNK):
-            yield chunk
-            on_event(Progress(path.name, len(chunk)))
 
 
 async def _reached(node: RemoteNode) -> NodeClient:

@@ -13,7 +13,7 @@ from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
 from comity_client.client import Client
-from comity_client.events import Event
+from comity_client.events import Event, Progress, Started
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.fakes import FakeFederation, fork
@@ -74,6 +74,34 @@ def test_what_was_published_is_pulled_by_its_name(
     pulled = client.pull("lab/tiny", to=tmp_path / "model")
     assert pulled.artifact == receipt.artifact
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+@pytest.mark.parametrize("nodes", [["node-ch.example"], ["node-ch.example", "node-es.example"]])
+def test_what_is_counted_of_a_publication_or_a_pull_is_what_was_announced(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation, nodes: list[str]
+) -> None:
+    """Each byte once for each node: also of files that a node had before, as all of them have in the second run."""
+    source, size = write(tmp_path / "source"), sum(map(len, FILES.values()))
+    for _ in range(2):
+        events: list[Event] = []
+        client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT", nodes=nodes, on_event=events.append)
+        assert counted(events) == (size * len(nodes), size * len(nodes))
+    to = tmp_path / "model"
+    events = []
+    client.pull("lab/tiny", to=to, on_event=events.append)
+    assert counted(events) == (size, size)
+    (to / "model.safetensors").unlink()
+    events = []
+    client.pull("lab/tiny", to=to, on_event=events.append)
+    assert counted(events) == (len(FILES["model.safetensors"]),) * 2, "only what is missing is work"
+
+
+def counted(events: list[Event]) -> tuple[int, int]:
+    """The bytes that were announced, and those that were counted since."""
+    (start,) = [number for number, event in enumerate(events) if isinstance(event, Started)]
+    begun = events[start]
+    assert isinstance(begun, Started)
+    return begun.work, sum(event.count for event in events[start:] if isinstance(event, Progress))
 
 
 def test_publishing_again_logs_nothing_twice(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import socket
+import ssl
 import stat
 import urllib.error
 import urllib.request
@@ -156,6 +159,38 @@ async def test_stock_tools_learn_the_services_by_reflection_without_a_deadline(t
     for described, package in ((log, "comity.v1"), (own, f"grpc.reflection.{version}")):
         files = map(FileDescriptorProto.FromString, described.file_descriptor_response.file_descriptor_proto)
         assert package in {file.package for file in files}
+
+
+async def test_no_handshake_of_a_stranger_writes_a_line_past_the_log(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    with processes(*founded.homes) as nodes:
+        for node in nodes:
+            await node.ready()
+        (home, _), (node, _) = founded.homes, nodes
+        for address in (home.card.mutual[0], home.card.open[0]):
+            for sent in (b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", bytes(300)):
+                await asyncio.to_thread(_send, address, sent)
+            with contextlib.suppress(OSError):  # a certificate that no client knows, a name that it does not have
+                await asyncio.to_thread(_handshake, address)
+        async with home.client() as client:
+            await client.node()
+        node.stop()
+        assert [line for line in node.words.splitlines() if not line.startswith("{")] == []
+
+
+def _send(address: str, sent: bytes) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection, contextlib.suppress(OSError):
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+
+
+def _handshake(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        ssl.create_default_context().wrap_socket(connection, server_hostname="nobody.example")
 
 
 async def test_a_node_runs_without_its_members_keys(tmp_path: Path) -> None:

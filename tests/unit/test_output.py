@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -93,3 +94,57 @@ def test_a_table_in_a_pipe_is_neither_wrapped_nor_cut() -> None:
     header, row = ran.stdout.splitlines()
     assert header.split() == ["NODE", "WHY"]
     assert row == f"{LONG}  {'a b ' * 60}".rstrip()
+
+
+def drawn(script: str) -> str:
+    """What a program draws on a terminal, without its control sequences."""
+    leader, follower = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=follower, check=True, env=TERMINAL
+        )
+        os.write(follower, END)  # else nothing could be read where nothing was drawn
+        text = b""
+        while not text.endswith(END):
+            text += os.read(leader, 65_536)
+    finally:
+        os.close(follower)
+        os.close(leader)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode())
+
+
+END = b"(end)"
+TERMINAL = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+BAR = """
+from comity_cli.output import Output
+with Output().progress("working", {total}) as bar:
+    {work}
+"""
+
+
+@pytest.mark.parametrize(
+    ("total", "work", "shown"),
+    [
+        (0, "bar.advance(432_013_340)", "432.0/? MB"),
+        (700_000_000, "bar.advance(1_400_000_000)", "700.0/700.0 MB"),
+        (0, "bar.advance(5_000_000); bar.restart(9_000_000); bar.advance(3_000_000)", "3.0/9.0 MB"),
+    ],
+)
+def test_a_bar_never_shows_more_than_the_total_nor_a_total_that_is_not_known(total: int, work: str, shown: str) -> None:
+    lines = re.split("[\\r\\n]", drawn(BAR.format(total=total, work=work)))
+    assert shown in [line for line in lines if "working" in line][-1]
+
+
+def test_nothing_is_drawn_where_nothing_is_counted() -> None:
+    assert "working" not in drawn(BAR.format(total=0, work="pass"))
+
+
+def test_lines_instead_of_a_bar_are_bounded_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity_cli.output.LINE_INTERVAL_SECONDS", -1.0)
+    with Output().progress("working", 0) as bar:
+        bar.advance(5_000_000)
+        bar.restart(9_000_000)
+        bar.advance(20_000_000)
+    assert capsys.readouterr().err.splitlines() == ["working: 5.0 MB", "working: 9.0 MB of 9.0 MB"]

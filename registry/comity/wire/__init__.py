@@ -9,3 +9,9 @@ Not here: the service implementations (comity.node), transfers from many sources
 """
 
 from __future__ import annotations
+
+import os
+
+# The C core of gRPC writes lines of its own to standard error, past every logger: one for each failed handshake of any
+# stranger. What matters of them is an error of a call, or an event of the node.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
