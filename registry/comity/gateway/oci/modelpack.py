@@ -71,7 +71,7 @@ EMPTY: Final = Document(b"{}", "application/vnd.oci.empty.v1+json")
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
+class ModelPack:
     """What the registry serves of an artifact: its ModelPack manifest, None if it would be too large; every manifest
     and blob that is made of it, and its files, the two by digest."""
 
@@ -126,14 +126,14 @@ def model_pack_config(manifest: Manifest) -> Document:
     return Document(canonical(document), MODEL_CONFIG)
 
 
-def make_pack(manifest: Manifest) -> Pack:
+def make_pack(manifest: Manifest) -> ModelPack:
     """Return what the registry serves of an artifact."""
     config = model_pack_config(manifest)
     image = image_manifest(MODEL_MANIFEST, config, map(_layer, manifest.files), {ARTIFACT: f"sha256:{manifest.digest}"})
     fits = bool(manifest.files) and len(image.data) <= MAX_IMAGE_MANIFEST
     made = [*([image, config] if fits else []), EMPTY, *_ollama_documents(manifest)]
     documents = {document.digest: document for document in made}
-    return Pack(image if fits else None, documents, {entry.sha256: entry for entry in manifest.files})
+    return ModelPack(image if fits else None, documents, {entry.sha256: entry for entry in manifest.files})
 
 
 def _layer(entry: FileEntry) -> dict[str, Json]:

@@ -15,7 +15,7 @@ from typing import Final
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot
-from comity.gateway.oci.modelpack import Document, Pack, make_pack
+from comity.gateway.oci.modelpack import Document, ModelPack, make_pack
 from comity.gateway.oci.referrers import Referrers, about, claims, make_referrers
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry
@@ -49,7 +49,7 @@ class Registry:
         self._read_through = read_through
         self._catalogue = read_through.catalogue
         self._pools = pools
-        self._packs: AnswerCache[Digest, Pack] = AnswerCache(_never_changes, MAX_FILES, lambda p: 1 + len(p.files))
+        self._packs: AnswerCache[Digest, ModelPack] = AnswerCache(_never_changes, MAX_FILES, lambda p: 1 + len(p.files))
         self._referrers: AnswerCache[Digest, Referrers] = AnswerCache(now, MAX_BYTES, lambda found: 1 + found.size)
         self._listed = _RecentDocuments()
         self._recent: OrderedDict[str, str] = OrderedDict()
@@ -68,10 +68,10 @@ class Registry:
             self._recent.popitem(last=False)
         return snapshot
 
-    async def pack(self, snapshot: Snapshot) -> Pack:
+    async def pack(self, snapshot: Snapshot) -> ModelPack:
         """Return what is served of an artifact."""
 
-        async def make() -> Pack:
+        async def make() -> ModelPack:
             return await self._pools.hashing(make_pack, snapshot.manifest)
 
         return await self._packs.get(snapshot.artifact, make)
