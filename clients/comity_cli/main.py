@@ -17,7 +17,7 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 USER_ERRORS: Final = frozenset(
     {
-        *("AMBIGUOUS-ID", "BAD-ID", "BAD-LICENCE", "BAD-NAME"),
+        *("AMBIGUOUS-ID", "BAD-ID", "BAD-JURISDICTION", "BAD-LICENCE", "BAD-NAME"),
         *("CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"),
     }
 )

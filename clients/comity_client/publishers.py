@@ -133,7 +133,7 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
         check_new_jurisdiction(jurisdiction)
     name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     if not name:
-        raise Malformed(f"{label[:80]!r} is not a label", why="it must have a letter or a digit")
+        raise Malformed(f"{label[:80]!r} is not a label", why="it must have a letter or a digit", code="BAD-NAME")
     first, recovery = HybridSigner.generate(), HybridSigner.generate()
     inception = Inception("publisher", KeySet((first.public,), 1), (recovery.public.id,), home, jurisdiction, label)
     path = folder / name

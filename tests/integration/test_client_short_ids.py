@@ -93,6 +93,20 @@ def test_a_reference_that_is_none_is_a_usage_error(client: Client, command: str,
     assert ends(command, reference) == 2
 
 
+def test_what_a_user_mistypes_is_a_usage_error(client: Client, tmp_path: Path) -> None:
+    client.new_publisher("Lab One", "CH", "")
+    for words in (
+        ("publisher", "new", "X", "--jurisdiction", "UK"),
+        ("publisher", "new", "!!!", "--jurisdiction", "CH"),
+        ("publish", str(tmp_path), "--as", "tiny", "--licence", "MIT"),
+        ("publish", str(tmp_path), "--as", "lab/tiny@v1", "--licence", "Apache2"),
+        ("trust", "hold", "a" * 64, "51aa"),
+        ("trust", "unpin", "51aa"),
+        ("offer", "show", "51aa"),
+    ):
+        assert ends(*words) == 2, words
+
+
 def test_digits_of_nothing_are_not_found(client: Client, published: Release) -> None:
     with pytest.raises(NotFound) as caught:
         client.show("sha256:" + "0" * 12)

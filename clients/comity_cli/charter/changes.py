@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import click
+from comity.trust.abbreviations import parse_id
 from comity.trust.charter.document import Body, CharterPolicy
-from comity.trust.encoding import parse_digest
 
 if TYPE_CHECKING:
     from comity.trust.statements import NodeRecord
@@ -72,9 +72,7 @@ def build_draft(
                 current, dataclasses.replace(current.policy, **_policy_values(arguments))
             )
         case "namespace", _:
-            body = proposals.draft_namespaces(
-                current, {name: parse_digest(id_) for name, id_ in _pairs(arguments).items()}
-            )
+            body = proposals.draft_namespaces(current, {name: parse_id(id_) for name, id_ in _pairs(arguments).items()})
         case _:
             raise click.UsageError(f"write: comity proposal new {kind} {CHANGES[kind]}")
     return body, CharterMaterial()

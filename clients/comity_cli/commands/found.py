@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 from comity.content import durable
+from comity.trust.abbreviations import parse_id
 from comity.trust.charter.document import MAX_BYTES, Body
-from comity.trust.encoding import parse_digest
 from comity.verifier import read_bounded
 
 from comity_cli.charter.rendering import show_charter
@@ -38,7 +38,7 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
     """Write the genesis charter. The same cards give the same bytes."""
     from comity_client.founding import NodeCard, draft_genesis
 
-    bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
+    bound = {name: parse_id(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
     body = draft_genesis([NodeCard.read(path) for path in cards], None, bound)
     durable.write_file(target, body.data, mode=0o644, point="genesis")
     show_charter(output(), body)

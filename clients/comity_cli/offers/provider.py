@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 from comity.content import durable
-from comity.trust.encoding import parse_digest
+from comity.trust.abbreviations import parse_id
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.offers.offer import Window
 from comity.trust.offers.records import Default, GrantRequest, Redemption
@@ -234,7 +234,7 @@ def build_handoff(
         target=offer.engine.target,
         parts=tuple(part for part in parts if part.amount),
         endpoint=endpoint or _endpoint(home),
-        artifact=parse_digest(artifact) if artifact else only,
+        artifact=parse_id(artifact) if artifact else only,
         model=model,
         user=user,
         note=redemption.text,

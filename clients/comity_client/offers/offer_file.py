@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from comity.trust.encoding import MAX_INTEGER, Digest, parse_digest
+from comity.trust.abbreviations import parse_id
+from comity.trust.encoding import MAX_INTEGER, Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.offers.offer import ACCELERATOR_HOURS, HOUR, MAX_BYTES, NODE_HOURS, SCHEMA, Offer, Window
 from comity.trust.statement import parse_entry
@@ -242,7 +243,7 @@ def _hours(given: object) -> int:
 def _digest(given: object) -> Digest:
     if not isinstance(given, str):
         raise _refused(f"{str(given)[:40]} is not a digest")
-    return parse_digest(given)
+    return parse_id(given)
 
 
 def _list(given: Mapping[str, Any], name: str) -> list[Any]:

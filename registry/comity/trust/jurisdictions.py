@@ -43,7 +43,7 @@ _ALIASES: Final = {
 
 def check_new_jurisdiction(code: str) -> str:
     """Return `code` if a new member may have it: a country code, or the lower-case name of another jurisdiction. Raises
-    Malformed, with the code that is probably meant as the hint."""
+    Malformed (BAD-JURISDICTION), with the code that is probably meant as the hint."""
     if code in COUNTRIES or (code.islower() and code not in _ALIASES):
         return code
     guess = suggest_jurisdiction(code)
@@ -51,6 +51,7 @@ def check_new_jurisdiction(code: str) -> str:
         f"{code[:40]!r} is not a jurisdiction",
         why="it is not a country code of ISO 3166-1",
         hint=f'write "{guess}"' if guess else 'write two capital letters, such as "CH", or a longer lower-case name',
+        code="BAD-JURISDICTION",
     )
 
 
