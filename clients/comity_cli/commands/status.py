@@ -72,14 +72,14 @@ def command(node: str | None, wait: int | None, watch: int | None) -> int:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Look:
+class _StatusView:
     """One look at the state, and how to print it."""
 
     exit_status: int
     show: Callable[[], None]
 
 
-def _look(node: str | None) -> Callable[[], _Look]:
+def _look(node: str | None) -> Callable[[], _StatusView]:
     """How to look at the node of this machine that `node` names, or at the nodes of the federations."""
     from comity_client.session import local_socket
 
@@ -87,7 +87,7 @@ def _look(node: str | None) -> Callable[[], _Look]:
     return (lambda: _own_node(socket)) if socket is not None else (lambda: _federation(node or ""))
 
 
-def _watch(out: Output, look: Callable[[], _Look], seconds: int) -> None:
+def _watch(out: Output, look: Callable[[], _StatusView], seconds: int) -> None:
     """Print the state every few seconds; Ctrl-C ends it."""
     while True:
         found = look()
@@ -96,7 +96,7 @@ def _watch(out: Output, look: Callable[[], _Look], seconds: int) -> None:
         time.sleep(seconds)
 
 
-def _own_node(socket: Path) -> _Look:
+def _own_node(socket: Path) -> _StatusView:
     from comity_client.session import operator_status
 
     from comity_cli import node_view
@@ -107,14 +107,14 @@ def _own_node(socket: Path) -> _Look:
         node_view.show(out, status, time.time())
         out.document("node-status", node_view.document(status))
 
-    return _Look(node_view.exit_status(status), show)
+    return _StatusView(node_view.exit_status(status), show)
 
 
-def _federation(node: str) -> _Look:
+def _federation(node: str) -> _StatusView:
     out = output()
     with follow(out, "asking") as on_event:
         states = client().status(on_event=on_event, node=node)
-    return _Look(_exit_status(states), lambda: _show(out, states))
+    return _StatusView(_exit_status(states), lambda: _show(out, states))
 
 
 def _exit_status(states: Sequence[NodeState]) -> int:
