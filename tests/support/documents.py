@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex
+from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.document import Body, draft
 from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
 from comity.trust.charter.federation import Federation
@@ -23,7 +24,9 @@ from comity.trust.charter.votes import (
     parse_body_statement,
     parse_vote,
 )
+from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
+from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, read_answer, read_usage, usage_statement
@@ -95,7 +98,7 @@ from comity.trust.upstream import (
 from comity_client.founding import NodeCard
 from comity_client.offers.bundle import OfferBundle, PlacedLine
 from comity_client.signing.votes import Ceremony, SigningPanel
-from support import offers
+from support import audits, hardware, offers
 from support.case import case, nodes, release
 from support.derivations import derived_line
 from support.observations import observation
@@ -111,6 +114,13 @@ _SEAT, _OFFICER = _NODE.seat, identity("Security officer", "ES")
 _BODY = _CASE.federation.body
 _NEXT = draft(_BODY, policy=replace(_BODY.policy, min_copies=1))
 _DIGEST = sha256(b"something")
+_VENDOR = hardware.vendor()
+_EVIDENCE = HardwareEvidence((hardware.gpu(_VENDOR, bytes(32)), hardware.snp(_VENDOR, bytes(32))))
+_ATTESTED = Attested(
+    _NODE.record.node,
+    Challenge(_DIGEST, _NODE.record.origin, 1, _DIGEST, _NODE.record.node.id),
+    SideObject.of(_EVIDENCE.encode()),
+)
 _LOG = offers.Written()
 _CHAIN = _LOG.post(
     offers.an_offer(eligibility=Eligibility("listed", (offers.GRANTEE,)), terms=Terms("price", 5, "CHF"))
@@ -192,6 +202,9 @@ def _about_artifacts() -> Iterator[bytes]:
     yield _payload(_CASE.claims[-1])
     for how in ("fetched", "cache", "carried"):
         yield observation(_NODE, _CASE.artifact, how=how).envelope.payload
+    for line in (audits.FAILURE, audits.SUMMARY, audits.ANSWER, audits.WITHDRAWN):
+        yield _payload(line)
+    yield _ATTESTED.statement().encode()
     upstream = Observed.parse(observation(_NODE, _CASE.artifact).statement).upstream
     by = _NODE.record.node.id
     yield sign_changed(Changed(by, upstream, _CASE.artifact, "2e" * 20, 1), _NODE.online).envelope.payload
@@ -252,6 +265,10 @@ _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     "upstream-changed": parse_changed,
     "upstream-gone": parse_gone,
     "offer-fault": read_offer_fault,
+    "audited": parse_audited,
+    "audit-answer": parse_answer,
+    "hold-withdrawn": parse_hold_withdrawn,
+    "attested": parse_attested,
 }
 
 
@@ -311,6 +328,7 @@ def documents() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
         ("offer-fault-proof", _fault_proof(), FaultProof.parse),
         ("signing-file", _signing_file(), Ceremony.parse),
         ("public-key", canonical(signer("anybody").public.to_json()), _of_json(VerifyingKey.from_json)),
+        ("hardware-evidence", _EVIDENCE.encode(), HardwareEvidence.parse),
         ("report", VerdictReport.of(_CASE.verdict(), "1.0").encode(), VerdictReport.parse),
     )
 
