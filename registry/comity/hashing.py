@@ -182,14 +182,16 @@ class FileHash:
         if self._continued is None or self.states is None:
             self._plain.update(data)
             return
-        view = memoryview(data)
-        while len(view):
-            part = view[: PIECE_SIZE - self._added % PIECE_SIZE]
-            self._continued.update(part)
-            self._added += len(part)
-            view = view[len(part) :]
-            if not self._added % PIECE_SIZE and self._added < self._size:
-                self.states.append(self._continued.state())
+        room = PIECE_SIZE - self._added % PIECE_SIZE
+        if len(data) > room:
+            view = memoryview(data)
+            self.update(view[:room])
+            self.update(view[room:])
+            return
+        self._continued.update(data)
+        self._added += len(data)
+        if not self._added % PIECE_SIZE and self._added < self._size:
+            self.states.append(self._continued.state())
 
     def digest(self) -> bytes:
         """The SHA-256. May be called once."""

@@ -26,8 +26,8 @@ from comity.transfer import sources as ranges
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import RangeSource, sources_with_blob
-from comity.trust.artifact import PIECE_SIZE
-from comity.trust.chained import chained_records
+from comity.trust.artifact import PIECE_SIZE, encode_records
+from comity.trust.chained import CHAINED_LAYOUT, chained_records
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
@@ -474,3 +474,18 @@ async def test_a_lying_range_host_is_refused_by_plain_and_ends_a_chain(tmp_path:
             await over_https(tmp_path, identity, lies, want)
         assert refused.value.code in code
         assert not any((tmp_path / "got").read_bytes()), "no wrong byte was written"
+
+
+async def test_the_node_of_a_publisher_and_a_mirror_give_the_same_chained_records(tmp_path: Path) -> None:
+    expected = encode_records(chained().records)
+    async with scene(tmp_path, serve_gateway) as made:
+        second = made.founded.homes[1]
+        async with serving(second), second.client() as mirror, made.founded.homes[0].client() as writer:
+
+            async def there() -> bool:
+                (stat,) = await mirror.stat([BLOB])
+                return stat.have
+
+            await until(there, patience=60, what="the copy")
+            for client in (writer, mirror):
+                assert await client.records(BLOB, CHAINED_LAYOUT) == expected

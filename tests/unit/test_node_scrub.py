@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from comity.content.blobs import FolderStore
+from comity.hashing import ENGINE
 from comity.node.config import Storage
 from comity.node.metrics import Metrics
 from comity.node.scrub import PASS_SECONDS, Scrub, ScrubProgress
 from comity.node.threads import Pools
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import OutOfSpace
 
 MIB = 1 << 20
 
@@ -136,3 +139,30 @@ def test_progress_is_kept_as_it_was(tmp_path: Path) -> None:
     progress = ScrubProgress(1.5, over=True, after="ab", whole=0.5)
     progress.save(tmp_path / "scrub.json")
     assert ScrubProgress.load(tmp_path / "scrub.json", 0.0) == progress
+
+
+def test_the_states_of_right_blobs_of_several_pieces_are_handed_on(parts: Parts) -> None:
+    if ENGINE is None:
+        pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")
+    small, large, bad = add(parts, MIB), add(parts, 9 * MIB + 1), add(parts, 10 * MIB)
+    rot(parts, bad[0])
+    kept: dict[Digest, tuple[int, int]] = {}
+
+    def keep(digest: Digest, size: int, states: Sequence[bytes]) -> None:
+        kept[digest] = (size, len(states))
+
+    Scrub(parts.settings, parts.store, Pools(), parts.clock, parts.metrics, lambda: None, keep).read(100 * MIB)
+    assert kept == {large[0]: (9 * MIB + 1, 2)}
+    assert not parts.store.has(bad[0]) and parts.store.has(small[0])
+
+
+def test_states_that_cannot_be_stored_stop_no_pass(parts: Parts) -> None:
+    if ENGINE is None:
+        pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")
+    digests = [*add(parts, 5 * MIB), *add(parts, 6 * MIB)]
+
+    def full(digest: Digest, size: int, states: Sequence[bytes]) -> None:
+        raise OutOfSpace("the ledger's disk is full")
+
+    Scrub(parts.settings, parts.store, Pools(), parts.clock, parts.metrics, lambda: None, full).read(100 * MIB)
+    assert all(parts.store.has(digest) for digest in digests)

@@ -33,7 +33,6 @@ from comity.trust.artifact import (
     check_path,
     records_root,
 )
-from comity.trust.chained import chained_records
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed
 
@@ -179,13 +178,6 @@ class HashedFile:
     digest: Digest
     records: list[PieceRecord]
     states: list[bytes] | None
-
-    @property
-    def chained(self) -> list[PieceRecord] | None:
-        """The chained records; None if the states are not known, or the file is one piece, whose record is its hash."""
-        if self.states is None or len(self.records) < 2:
-            return None
-        return chained_records(sum(record.length for record in self.records), self.states, self.digest)
 
 
 def hash_pieces(file: BufferedReader, lengths: Sequence[int], progress: Callable[[int], None]) -> HashedFile:

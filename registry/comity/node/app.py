@@ -358,7 +358,10 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         ending.callback(MetricsListener(home.metrics, config.listen.metrics).close)
     log = membership.seat.record.log
     Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, log).begin(supervisor)
-    Scrub(config.storage, store, pools, home.clock, home.metrics, replication.blob_lost).begin(supervisor)
+    scrub = Scrub(
+        config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
+    )
+    scrub.begin(supervisor)
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:
         await _run_until_first_ends(own_log.run(), _watch_lock(ledger.tables))

@@ -2,17 +2,16 @@
 
 A pass reads the blobs in order of their digests, at the configured rate, at most one pass a day. The position and the
 start of the last complete pass are in a small file, so that a restart continues. Damaged blobs are quarantined, and
-replication fetches them again.
+replication fetches them again. The same pass gives the chained records of blobs that have none yet.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,12 +20,13 @@ import structlog
 
 from comity.content import durable
 from comity.content.blobs import CHUNK, BlobStore, FolderStore
+from comity.hashing import FileHash
 from comity.node.config import Storage
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import NotFound, Unavailable
+from comity.trust.errors import ComityError, NotFound, Unavailable
 
 STEP_SECONDS: Final = 10.0
 """Seconds between two steps; each step reads as many bytes as the rate allows in this time."""
@@ -69,8 +69,12 @@ class ScrubProgress:
 
 
 class Scrub:
-    """Rereads `store`, and keeps its position beside the ledger. `on_damaged` is called on the event loop after a blob
-    was quarantined."""
+    """Rereads `store`, and keeps its position beside the ledger.
+
+    Args:
+        on_damaged: called on the event loop after a blob was quarantined.
+        on_intact: called in a thread with a right blob of several pieces, its size, and its states for chained records.
+    """
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class Scrub:
         clock: Clock,
         metrics: Metrics,
         on_damaged: Callable[[], None],
+        on_intact: Callable[[Digest, int, Sequence[bytes]], None] = lambda digest, size, states: None,
     ) -> None:
         self._rate = settings.scrub_bytes_per_second
         self._store = store
@@ -87,6 +92,7 @@ class Scrub:
         self._clock = clock
         self._metrics = metrics
         self._on_damaged = on_damaged
+        self._on_intact = on_intact
         self._file = settings.ledger.with_name("scrub.json")
         self._progress = ScrubProgress.load(self._file, clock())
         self._remaining: deque[Digest] | None = None
@@ -136,20 +142,30 @@ class Scrub:
 
     def _reread(self, digest: Digest) -> Iterator[int]:
         """Read one blob and yield the number of bytes of each part; verify the hash at the end."""
-        hasher = hashlib.sha256()
         try:
             _drop_page_cache(self._store, digest)
-            for data in self._store.iterate(digest, 0, self._store.size(digest), CHUNK):
+            size = self._store.size(digest)
+            hasher = FileHash(size)
+            for data in self._store.iterate(digest, 0, size, CHUNK):
                 hasher.update(data)
                 yield len(data)
-            if hasher.hexdigest() != digest:
-                self._quarantine(digest, f"its bytes hash to {short(Digest(hasher.hexdigest()))}")
+            found = Digest(hasher.digest().hex())
+            if found != digest:
+                self._quarantine(digest, f"its bytes hash to {short(found)}")
+            elif hasher.states:
+                self._keep_states(digest, size, hasher.states)
         except NotFound:
             pass  # removed or quarantined concurrently
         except Unavailable as error:
             self._metrics.verify_failures.labels("unreadable").inc()
             _log.error("blob cannot be read", blob=digest, why=str(error))
         self._progress = replace(self._progress, after=digest)
+
+    def _keep_states(self, digest: Digest, size: int, states: Sequence[bytes]) -> None:
+        try:
+            self._on_intact(digest, size, states)
+        except ComityError as error:  # only readers become slower
+            _log.warning("chained records were not stored", blob=digest, why=str(error))
 
     def _quarantine(self, digest: Digest, why: str) -> None:
         self._store.quarantine(digest, why)

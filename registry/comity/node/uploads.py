@@ -30,7 +30,7 @@ from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import MAX_MANIFEST, Manifest, PieceIndex, PieceLayout, check_records, encode_records
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_INDEX
-from comity.trust.chained import CHAINED_LAYOUT
+from comity.trust.chained import CHAINED_LAYOUT, chained_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import SideObject, Statement
@@ -257,6 +257,13 @@ class Uploads:
                 self._store.quarantine(want.digest, "its bytes no longer have its hash")
                 raise
 
+    def remember_states(self, digest: Digest, size: int, states: Sequence[bytes]) -> None:
+        """Store the chained records of a stored blob that has none. Blocking."""
+        pieces = self._ledger.tables.pieces
+        if pieces.records(digest, CHAINED_LAYOUT) is None:
+            records = encode_records(chained_records(size, states, digest))
+            pieces.store_records(digest, size, CHAINED_LAYOUT, records)
+
     def check_pieces(self, published: Published | Observed) -> None:
         """Compare the piece index with the files, and store the piece records that others fetch by. Blocking.
 
@@ -350,10 +357,10 @@ class Uploads:
             self._metrics.verify_failures.labels("upload").inc()
             raise Untrusted("digest does not match", why=f"the bytes hash to {found.digest}", code="DIGEST")
         if want.path:
-            remember = self._ledger.tables.pieces.store_records
-            remember(want.digest, want.size, layout, encode_records(found.records))
-            if found.chained is not None:
-                remember(want.digest, want.size, CHAINED_LAYOUT, encode_records(found.chained))
+            records = encode_records(found.records)
+            self._ledger.tables.pieces.store_records(want.digest, want.size, layout, records)
+            if found.states:
+                self.remember_states(want.digest, want.size, found.states)
 
 
 class _StoredFile(io.RawIOBase):

@@ -30,7 +30,6 @@ from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, RangeSource, SourceKey, sources_with_blob
 from comity.trust.artifact import PieceLayout, PieceRecord, check_records, encode_records
-from comity.trust.chained import CHAINED_LAYOUT, chained_records
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.statement import SideObject
@@ -395,8 +394,7 @@ class FileFetcher:
         remember = self._ledger.tables.pieces.store_records
         await self._ledger.run(remember, want.digest, want.size, layout.layout, encode_records(records))
         if fetched.states:
-            chained = encode_records(chained_records(want.size, fetched.states, want.digest))
-            await self._ledger.run(remember, want.digest, want.size, CHAINED_LAYOUT, chained)
+            await self._ledger.run(self._uploads.remember_states, want.digest, want.size, fetched.states)
         await self._pools.files(self._store.admit, partial, want.digest, want.size)
         return fetched
 
