@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import show, speeds, take_turns, write
+from harness import Spent, process_seconds, show, speeds, take_turns, write
 from made import model, served
 
 LOOP = """
@@ -56,10 +56,14 @@ def main() -> None:
             def loop() -> None:
                 subprocess.run([sys.executable, "-c", LOOP, str(folder)], check=True)
 
-            taken = take_turns({"loop": loop, "publish --link": publish}, chosen.rounds)
-    table = speeds(taken, size, "loop")
+            pid = lab.node.pid
+            assert pid is not None
+            spent = Spent(lambda: process_seconds(pid))
+            taken = take_turns({"loop": loop, "publish --link": publish}, chosen.rounds, spent)
+    table = {name: row | spent.columns(name, size) for name, row in speeds(taken, size, "loop").items()}
     show(table)
-    write("publish", rounds=chosen.rounds, bytes=size, cache="warm", figure="whole processes", peers=table)
+    load = {"min": min(spent.load), "max": max(spent.load)}
+    write("publish", rounds=chosen.rounds, bytes=size, cache="warm", figure="whole processes", load=load, peers=table)
 
 
 if __name__ == "__main__":
