@@ -200,7 +200,7 @@ class Peers:
     async def begin(self) -> None:
         """Start the loops for every known peer; more start as logs name new nodes."""
         await self.reread_all()
-        timing = LoopTiming(min(max(1.0, 2 * self._interval), MAX_COSIGN_SECONDS), ROUND_DEADLINE)
+        timing = LoopTiming(min(max(1.0, 6 * self._interval), MAX_COSIGN_SECONDS), ROUND_DEADLINE)
         self._supervisor.loop("cosigner", self._mirror.cosign_due, timing)
         asking = LoopTiming(ASK_ROUNDS * self._interval, ROUND_DEADLINE)
         self._supervisor.loop("cosignatures", self._missing.step, asking)

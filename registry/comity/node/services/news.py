@@ -16,7 +16,7 @@ import asyncio
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -264,6 +264,6 @@ async def _first_of(seconds: float, *events: asyncio.Event) -> None:
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    """Run `work` on the event loop, unless that has ended."""
-    if not loop.is_closed():
+    """Run `work` on the event loop, unless that has ended: a commit must not fail for it."""
+    with suppress(RuntimeError):
         loop.call_soon_threadsafe(work)
