@@ -282,7 +282,7 @@ async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
             await until(copied, what="both to claim a copy")
 
             async def counted() -> bool:
-                return "Not safe" in (await http.get("/?gone=in:ES")).text
+                return "enough copies now would have too few" in (await http.get("/?gone=in:ES")).text
 
             await until(counted, what="the overview to count both copies")
             shown = await page(http, "/?gone=in:ES")

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from comity.content.blobs import BlobStore
 from comity.gateway.console.cards import MAX_CARD, card_html
+from comity.gateway.console.copies import CopyRule
 from comity.gateway.console.index import formats_of
 from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.hub.catalogue import Catalogue
@@ -38,7 +39,7 @@ MAX_ANCESTORS: Final = 64
 MAX_ANCESTOR_LINES: Final = 16
 MAX_CARD_FILE: Final = 1024 * 1024
 """Bytes of the largest file that is read for a card."""
-MAX_PAGES: Final = 64
+MAX_PAGES: Final = 256
 """Artifact pages that are kept."""
 CARDS: Final = ("README.md", "readme.md", "MODEL_CARD.md", "model_card.md")
 
@@ -196,7 +197,10 @@ class ArtifactPages:
             return []
         if repository.mirrored:
             return []
-        ordered = sorted(repository.candidates, key=lambda found: found.index or 0, reverse=True)
+        publisher = repository.candidates[0].publisher
+        logged = await self._ledger.run(self._ledger.tables.proven.publications, repository.name, publisher)
+        numbers = {found.version: found.number for found in logged.found}
+        ordered = sorted(repository.candidates, key=lambda found: numbers.get(found.version, 0), reverse=True)
         shown = snapshot.artifact
         return [VersionView(c.version, c.artifact, c.withdrawn, c.artifact == shown) for c in ordered[:MAX_STATEMENTS]]
 
@@ -250,6 +254,12 @@ class ArtifactPages:
                 found += [key.line for key in proven.keys_of(by.id)] if by else []
             waiting += _parents(about)
         return found
+
+
+def copies_without(copies: Sequence[CopyView], gone: CopyView, rule: CopyRule) -> tuple[int, bool]:
+    """The copies that the loss of a member leaves, and whether they meet the rule."""
+    left = [copy for copy in copies if copy is not gone and copy.basis != "unknown"]
+    return len(left), len(left) >= rule.copies and len({copy.jurisdiction for copy in left}) >= rule.jurisdictions
 
 
 def _parents(lines: Iterable[bytes]) -> list[Digest]:

@@ -6,7 +6,7 @@
 (3) sizes and file formats come from the manifest, of which a few are read in each step
 (4) a page reads a bounded part: names from a key on, at most `SCANNED` of them
 
-The index is in memory. A log may add what fits into its share of `MAX_ARTIFACTS`, so that a member that publishes
+The index is in memory. A log may add what fits into its share of `MAX_LISTED`, so that a member that publishes
 without end hides nothing of the others; what is left out is counted and said. Not thread-safe: call from the event
 loop.
 """
@@ -43,7 +43,8 @@ DETAILS: Final = 32
 """Manifests read after each step."""
 PAUSE: Final = 1.0
 """Seconds between two looks at a ledger without news."""
-MAX_ARTIFACTS: Final = 200_000
+MAX_LISTED: Final = 400_000
+"""Artifacts and names in memory, before a log is held to its share."""
 MAX_QUEUED: Final = 50_000
 MAX_MANIFEST: Final = 256 * 1024
 """Bytes of the largest manifest that is read for the list: about 1,500 files."""
@@ -151,7 +152,6 @@ class Listing:
     holders: CopyHolders
     position: int = 0
     artifacts: dict[Digest, ListedArtifact] = field(default_factory=dict)
-    order: list[ListedArtifact] = field(default_factory=list)
     repositories: dict[str, ListedRepository] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
     sets: Counter[int] = field(default_factory=Counter)
@@ -176,7 +176,7 @@ class ArtifactIndex:
         pools: Pools,
         membership: Membership,
         local: LocalArtifacts,
-        most: int = MAX_ARTIFACTS,
+        most: int = MAX_LISTED,
     ) -> None:
         self._ledger = ledger
         self._pools = pools
@@ -207,7 +207,7 @@ class ArtifactIndex:
         listing = self._next
         found, last = await self._ledger.run(self._read, listing.position)
         for statement in found:
-            self._add(listing, statement)
+            self.add(listing, statement)
         listing.position = last
         details = await self._read_details()
         if not found and last == self._read_to:
@@ -296,24 +296,30 @@ class ArtifactIndex:
             seen.manifest,
         )
 
-    def _add(self, listing: Listing, said: ReadStatement) -> None:
+    def add(self, listing: Listing, said: ReadStatement) -> None:
+        """Add what one line says."""
         artifact = listing.artifacts.get(said.artifact)
         if artifact is None:
             if not self._fits(listing, said.log):
-                listing.left_out[said.log] += 1
                 return
             artifact = listing.artifacts[said.artifact] = ListedArtifact(said.artifact)
-            listing.by_log[said.log] += 1
-            listing.order.append(artifact)
         if said.member is not None:
             self._add_copy(listing, artifact, said.member)
         else:
             self._add_name(listing, artifact, said)
 
     def _fits(self, listing: Listing, log: str) -> bool:
-        """Whether a log may add an artifact: while there is room, or within its share."""
-        logs = max(1, len(self._membership.peers) + 1)
-        return len(listing.order) < self._most or listing.by_log[log] < self._most // logs
+        """Whether a log may add an artifact or a name: while there is room, or within its share. If so, it is counted.
+
+        One artifact can have many names, so both are counted.
+        """
+        logs = len(self._membership.peers) + 1
+        size = len(listing.artifacts) + len(listing.repositories)
+        if size >= self._most and listing.by_log[log] >= self._most // logs:
+            listing.left_out[log] += 1
+            return False
+        listing.by_log[log] += 1
+        return True
 
     def _add_copy(self, listing: Listing, artifact: ListedArtifact, identity: Digest) -> None:
         member = self._membership.member(identity)
@@ -338,6 +344,8 @@ class ArtifactIndex:
         key = fold_name(said.repository)
         known = listing.repositories.get(key)
         if known is None:
+            if not self._fits(listing, said.log):
+                return
             listing.repositories[key] = _new_repository(key, artifact, said)
             bisect.insort(listing.keys, key)
             _count(listing, listing.repositories[key], 1)

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from comity.gateway.console.state import StateReader, subject_of
+from comity.gateway.console.state import StateReader
 from comity.ledger.intake import KNOWN_PREDICATES
 from comity.ledger.log_store import LogState
 from comity.node.services.log import LogService
@@ -131,7 +131,7 @@ class LogExplorer:
             entry = parse_entry(line)
         except ComityError:
             return LogLine(index, "", "", "", "", sha256(line), known)
-        subject, page = subject_of(entry)
+        subject, page = self._states.subject(entry)
         by = self._states.author(entry.statement.by)
         return LogLine(index, entry.statement.predicate, subject, page if known else "", by, entry.digest, known)
 

@@ -30,7 +30,7 @@ from starlette.types import Scope
 from comity.content.secrets import TOKENS_FILE
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.console import offers as boards
-from comity.gateway.console.artifact import ArtifactPage, ArtifactPages
+from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.index import ArtifactIndex, CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
@@ -297,6 +297,7 @@ class Console:
             copies=copies,
             copy_count=sum(copy.basis != "unknown" for copy in copies),
             places=len({copy.jurisdiction for copy in copies if copy.basis != "unknown"}),
+            without=[copies_without(copies, gone, state.rule) for gone in copies],
             start=start,
             files=page.snapshot.manifest.files[start : start + FILES_PAGE],
             next_file=start + FILES_PAGE,

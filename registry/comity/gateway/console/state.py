@@ -14,7 +14,7 @@ from typing import Final, Literal
 from comity.gateway.console.copies import CopyCounts, CopyRule
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.words import marked
-from comity.ledger.intake import KNOWN_PREDICATES
+from comity.ledger.intake import ADDRESSES, HOLD, KNOWN_PREDICATES
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.home import OpenedHome
@@ -31,6 +31,8 @@ FRESH: Final = 2.0
 """Seconds for which a snapshot is kept."""
 RECENT: Final = 12
 """Entries on the overview."""
+LOOKED_AT: Final = 400
+"""Statements among which the recent entries are sought."""
 MAX_FAULTS: Final = 20
 
 NodeState = Literal["here", "up", "down", "unknown"]
@@ -229,7 +231,7 @@ class StateReader:
     def _members(self, governance: GovernanceStatus | None, logs: Mapping[str, LogStatus]) -> Iterator[MemberView]:
         listing, own = self._index.listing, self._membership.seat
         adopted = {known.name: known.epoch for known in governance.members} if governance else {}
-        for seat in self._seats():
+        for seat in sorted(self._seats(), key=lambda seat: (seat.jurisdiction, seat.name)):
             bit, mine = listing.holders.bit(seat), seat.id == own.inception.id
             nodes = tuple(self._nodes(seat, mine))
             times = [logs[node.origin].checkpoint_time for node in nodes if node.origin in logs]
@@ -283,10 +285,10 @@ class StateReader:
             values = {"log": VerifierKey.parse(vkey).name, "offer": chain.state.offer.title}
             yield Alert("alarm", marked("%(log)s broke the terms of its offer “%(offer)s”."), values, "/-/compute")
         if copies.none:
-            text = marked("No member claims a complete copy of %(count)s artifacts.")
+            text = marked("Artifacts of which no member claims a complete copy: %(count)s.")
             yield Alert("warning", text, {"count": copies.none}, "/-/catalogue?copies=short")
         if copies.short - copies.none > 0:
-            text = marked("%(count)s artifacts have fewer copies than the charter asks for.")
+            text = marked("Artifacts with fewer copies than the charter asks for: %(count)s.")
             yield Alert("warning", text, {"count": copies.short - copies.none}, "/-/catalogue?copies=short")
         for member in members:
             if member.state == "down":
@@ -304,18 +306,28 @@ class StateReader:
             yield Alert("notice", marked("This node belongs to no federation yet."), {})
 
     def _recent(self) -> list[RecentEntry]:
-        """Blocking. The last entries that were verified here, the newest first."""
+        """Blocking. The last entries that were verified here, the newest first; no claims of copies, no addresses."""
         proven = self._ledger.tables.proven
-        last = proven.last_number()
-        lines = proven.since(max(0, last - 8 * RECENT), tuple(sorted(KNOWN_PREDICATES)), 8 * RECENT)
+        last, kinds = proven.last_number(), tuple(sorted(KNOWN_PREDICATES - {HOLD, ADDRESSES}))
+        lines = proven.since(max(0, last - LOOKED_AT), kinds, LOOKED_AT)
         return [self.entry(line) for line in lines[: -RECENT - 1 : -1]]
 
     def entry(self, line: ProvenLine) -> RecentEntry:
         """Blocking. A verified line, and whose statement it is."""
         entry = parse_entry(line.line)
         by = self.author(entry.statement.by)
-        subject, page = subject_of(entry)
+        subject, page = self.subject(entry)
         return RecentEntry(entry.statement.predicate, subject, by, line.origin, line.vkey, line.index, page)
+
+    def subject(self, entry: Entry) -> tuple[str, str]:
+        """What an entry is about, by its name if the index knows the artifact, and the address of a page."""
+        subject, page = subject_of(entry)
+        first = entry.statement.subjects[0] if entry.statement.subjects else None
+        known = self._index.listing.artifacts.get(first.digest) if first and not first.name else None
+        shown = known.shown_by[:1] if known is not None else ()
+        for repository in shown:
+            return f"{repository.name}@{repository.version}", f"/{repository.name}/tree/{repository.version}"
+        return subject, page
 
     def author(self, by: Author | None) -> str:
         """Blocking. The name of an author: of a node with its member, of a member, or of a publisher with its id."""

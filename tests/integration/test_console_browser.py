@@ -1,0 +1,111 @@
+"""The console in Chromium: every page at two widths and in two colour schemes, axe-core, and the questions of an
+official, who reads the answers from the pages alone and without JavaScript.
+
+Screenshots go to `$COMITY_TESTS_SCREENSHOTS`, else to the folder of the test. Playwright and axe-core come from their
+package indexes, once, as other people's clients do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from comity.gateway.app import serve_gateway
+from comity.gateway.console.logs import log_id
+from comity.trust.statements import Advisory, sign_advisory
+from support.environments import kept, python_with
+from support.federation import found, serving, until
+from support.gateway import Shop
+from support.publisher import Publisher, model
+from support.tools import missing, needs
+
+PLAYWRIGHT = "playwright==1.65.2"
+AXE = "axe-core@4.14.1"
+WALK = Path(__file__).resolve().parents[1] / "support" / "browser_walk.py"
+CARD = "# Apertus\n\nOpen *weights*.\n\n| task | score |\n|---|---|\n| a | 1 |\n\n[more](https://example.org/)\n"
+
+pytestmark = pytest.mark.slow
+
+
+def axe_library() -> Path:
+    with kept(AXE) as (home, fresh):
+        if fresh:
+            npm = needs("npm", unlock="apt-get install npm")
+            command = [npm, "install", "--silent", "--ignore-scripts", "--prefix", str(home), AXE]
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                missing(f"npm cannot fetch {AXE}; unlock: an npm registry at hand")
+    return home / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@asynccontextmanager
+async def lab(folder: Path) -> AsyncIterator[Shop]:
+    """Five members, of which one does not run; a rule of five copies, so that something is short."""
+    publisher = Publisher.generate(label="Swiss AI Initiative")
+    homes = found(folder, 5, namespaces={"swiss-ai": publisher.id}).homes
+    async with serving(*homes[1:4]), serving(homes[0], companion=serve_gateway) as (listening,):
+        node = Shop(listening.http, homes[0], publisher)
+        weights = model(folder / "model", weights=100_000)
+        (weights / "README.md").write_text(CARD)
+        ready = await node.publish(weights, "swiss-ai/apertus@v1")
+        warning = Advisory(publisher.inception.author, ready.artifact, "vulnerability", "high", "see the notes")
+        async with node.home.client() as client:
+            await client.submit((sign_advisory(warning, publisher.signer).line,), ())
+        yield node
+
+
+async def walk(node: Shop, pages: dict[str, str], shots: Path) -> Any:
+    chromium = needs("chromium", unlock="apt-get install chromium")
+    python = await asyncio.to_thread(python_with, PLAYWRIGHT)
+    axe = await asyncio.to_thread(axe_library)
+    shots.mkdir(parents=True, exist_ok=True)
+    command = [python, str(WALK), node.url, str(axe), chromium, str(shots)]
+    order = json.dumps({"pages": pages, "model": "swiss-ai/apertus", "jurisdiction": "ES"}).encode()
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate(order)
+    assert process.returncode == 0, errors.decode()
+    return json.loads(output)
+
+
+async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_path: Path) -> None:
+    shots = Path(os.environ.get("COMITY_TESTS_SCREENSHOTS") or tmp_path / "shots")
+    async with lab(tmp_path) as node:
+        async with httpx2.AsyncClient(base_url=node.url, headers={"Accept": "text/html"}) as http:
+
+            async def copied() -> bool:
+                return "4 complete copies" in (await http.get("/swiss-ai/apertus")).text
+
+            await until(copied, what="four members to claim a copy", patience=60)
+        log = f"/-/logs/{log_id(str(node.home.record.log))}"
+        pages = {"overview": "/", "loss": "/?gone=in:ES", "catalogue": "/-/catalogue", "artifact": "/swiss-ai/apertus"}
+        pages |= {name: f"/-/{name}" for name in ("members", "logs", "proposals", "compute", "alerts")}
+        pages |= {"entries": log, "entry": f"{log}/3", "missing": "/a/b", "french": "/swiss-ai/apertus?lang=fr"}
+        seen = await walk(node, pages, shots)
+    assert seen["errors"] == []
+    assert {name: page["violations"] for name, page in seen["pages"].items() if page["violations"]} == {}
+    assert {name: page["overflow"] for name, page in seen["pages"].items() if page["overflow"]} == {}
+    assert len(list(shots.glob("*.png"))) >= 4 * len(pages)
+    answers = seen["answers"]
+    by_place = {row[1]: row for row in answers["holders"]}
+    assert set(by_place) == {"CH", "ES", "KR", "SG", "BR"}
+    assert "Verified here" in by_place["CH"][3]
+    assert "Claimed by Example Institute 1" in by_place["ES"][3]
+    assert "Unknown" in by_place["BR"][3]
+    assert "Does not answer" in by_place["BR"][4]
+    assert "3 copies left, too few" in by_place["ES"][5]
+    assert "comity verify swiss-ai/apertus@v1" in answers["commands"]
+    assert "Claims a complete copy" in answers["entry"]
+    assert answers["proof"].startswith("c2sp.org/tlog-proof@v1")
+    assert "Not safe already" in answers["loss"]
+    assert seen["keyboard"][0] == "Skip to the content"
+    assert seen["keyboard"][-1] == "main"
+    assert seen["printed"] == 0
