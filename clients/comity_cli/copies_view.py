@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
 
 from comity_cli.command import client
+from comity_cli.nodes import NODE
 
 if TYPE_CHECKING:
     from comity_client.copies import CopyList
@@ -21,19 +23,49 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def of_own_node(function: F) -> F:
-    """Decorator: options that name the node of this machine."""
-    path: Any = click.Path(path_type=Path)
-    function = click.option("--dir", "home", type=path, help="Ask the node of this machine, by its home.")(function)
-    return click.option("--socket", type=path, help="Ask the node of this machine through its operator socket.")(
-        function
-    )
+    """Decorator: `--node` for the node of this machine, as the arguments `socket` and `home`."""
+
+    @functools.wraps(function)
+    def resolved(*arguments: Any, node: str, socket: Path | None, home: Path | None, **options: Any) -> Any:
+        if node:
+            socket, home = _own_place(node, socket, home)
+        return function(*arguments, socket=socket, home=home, **options)
+
+    return _node_options("HOME|SOCKET", "Your node, by its home or its operator socket.")(resolved)  # type: ignore[return-value]
 
 
 def of_a_node(function: F) -> F:
-    """Decorator: options that name the node that is asked."""
-    return of_own_node(
-        click.option("--node", default="", help="Ask this node. Default: the first one that answers.")(function)
-    )
+    """Decorator: `--node` for the node that is asked, as the arguments `node`, `socket` and `home`."""
+
+    @functools.wraps(function)
+    def resolved(*arguments: Any, node: str, socket: Path | None, home: Path | None, **options: Any) -> Any:
+        if node and Path(node).exists():
+            socket, home = _own_place(node, socket, home)
+            node = ""
+        return function(*arguments, node=node, socket=socket, home=home, **options)
+
+    return _node_options(NODE, "Ask this node. Default: the first one that answers.")(resolved)  # type: ignore[return-value]
+
+
+def _node_options(metavar: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        path: Any = click.Path(path_type=Path)
+        for option in (
+            click.option("--socket", type=path, hidden=True),
+            click.option("--dir", "home", type=path, hidden=True),
+            click.option("--node", default="", metavar=metavar, help=text),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _own_place(node: str, socket: Path | None, home: Path | None) -> tuple[Path | None, Path | None]:
+    """The operator socket, or the home, of the node of this machine that `node` names."""
+    if socket is not None or home is not None:
+        raise click.UsageError("name the node once")
+    return (Path(node), None) if Path(node).is_socket() else (None, Path(node))
 
 
 def socket_of(socket: Path | None, home: Path | None) -> Path:
@@ -41,7 +73,7 @@ def socket_of(socket: Path | None, home: Path | None) -> Path:
     from comity_client.session import operator_socket
 
     if socket is not None and home is not None:
-        raise click.UsageError("--socket and --dir name the same node; give one")
+        raise click.UsageError("name the node once")
     return socket or operator_socket(home or Path())
 
 
@@ -60,7 +92,7 @@ def read_list(node: str, socket: Path | None, home: Path | None, artifact: Diges
     if socket is None and home is None:
         return client().copies(node, artifact)
     if node:
-        raise click.UsageError("--node is a node of the federation, --socket and --dir are your own; give one")
+        raise click.UsageError("name the node once")
     return own_copies(socket_of(socket, home), artifact)
 
 

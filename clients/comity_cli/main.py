@@ -39,7 +39,6 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "search": LazyCommand("Mirror", "search", "Find artifacts by name."),
     "show": LazyCommand("Mirror", "show", "Show the statements about an artifact, and their authors."),
     "whereis": LazyCommand("Mirror", "whereis", "List the nodes that claim a full copy."),
-    "copies": LazyCommand("Mirror", "copies", "Count the copies of each artifact, claimed and tested."),
     "audit": LazyCommand("Mirror", "audit", "Test the copies of others, and show who tested which."),
     "impact": LazyCommand("Mirror", "impact", "Show what would be lost if a party vanished."),
     "env": LazyCommand("Mirror", "env", "Point Hugging Face clients at a node."),
@@ -107,7 +106,6 @@ GUESSES: Final[dict[str, tuple[str, ...]]] = {
     "info": ("show",),
     "inspect": ("show", "scan"),
     "check": ("verify", "scan"),
-    "audit": ("verify", "log check"),
     "approve": ("proposal approve",),
     "vote": ("proposal approve",),
     "consent": ("proposal consent", "found consent"),
@@ -128,7 +126,6 @@ GUESSES: Final[dict[str, tuple[str, ...]]] = {
     "key": ("keys",),
     "sbom": ("bom",),
     "license": ("show",),
-    "copies": ("whereis",),
     "replicas": ("whereis",),
 }
 """What people type first, and the commands that do it."""

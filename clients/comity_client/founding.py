@@ -270,6 +270,8 @@ database = ""
 password_file = ""
 # Rate at which stored data is read again to find damage; 0 for never. 16 MiB/s is 1.4 TB a day.
 scrub_bytes_per_second = 16777216
+# Bytes of the disk that uploads and imports leave free.
+reserve_bytes = 268435456
 
 [federation]
 # Put the file here after all founders have consented.
@@ -304,6 +306,10 @@ ranges = {ranges}
 ranges_url = ""
 # Whether reading needs no token (comity token new).
 public = true
+# Pages for browsers: at /, below /-/, and at the addresses of the repositories.
+console = true
+# Web origins whose pages may read this gateway, such as ["https://models.example.org"]. Empty: none.
+cors_origins = []
 # Aliases of repositories, such as ["gpt2=openai-community/gpt2"]: clients are redirected.
 aliases = []
 # Which artifacts are served: a policy file, as for `comity verify`. Empty: those that their publisher signed.

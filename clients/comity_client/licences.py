@@ -61,8 +61,8 @@ def _spelled(text: str) -> str:
     try:
         expression = licensing.parse(text, strict=True, simple=True)
         unknown: list[LicenseSymbol] = licensing.unknown_license_symbols(expression)
-    except ExpressionError as error:
-        raise _refused(text, str(error).splitlines()[0][:120], text) from error
+    except (ExpressionError, AssertionError, IndexError, TypeError, AttributeError) as error:  # such as for "( )"
+        raise _refused(text, (str(error).splitlines() or [""])[0][:120], text) from error
     for symbol in unknown:
         symbol.key = _own_name(text, symbol.key)
     return str(expression.render("{symbol.key}"))

@@ -22,11 +22,11 @@ from comity.trust.audit import (
     MAX_CHALLENGED,
     MAX_ROWS,
     REASONS,
+    AuditChallenge,
     AuditFailed,
     AuditFailure,
     AuditRow,
     AuditSummary,
-    Challenge,
     PieceNumbers,
     ReadPiece,
     answers_root,
@@ -57,11 +57,11 @@ def big(count: int = 200) -> tuple[PieceNumbers, Copy]:
     return artifact((b"small", (5,)), (data, (8,) * count), (b"", ()), (b"the end", (3, 4)))
 
 
-def challenge_of(numbers: PieceNumbers, count: int = 10, auditor: Digest | None = None) -> Challenge:
+def challenge_of(numbers: PieceNumbers, count: int = 10, auditor: Digest | None = None) -> AuditChallenge:
     return draw_challenge(auditor or AUDITOR.record.node.id, numbers, PIECES, count, CHANCE)
 
 
-def answered(challenge: Challenge, numbers: PieceNumbers, copy: Copy) -> tuple[bytes, list[tuple[bytes, ...]]]:
+def answered(challenge: AuditChallenge, numbers: PieceNumbers, copy: Copy) -> tuple[bytes, list[tuple[bytes, ...]]]:
     nonce = draw_nonce(CHANCE)
     read = read_pieces(challenge, nonce, numbers, copy)
     entry = sign_answer(PROVER.record, challenge, nonce, 1000, read, PROVER.online)
@@ -69,7 +69,7 @@ def answered(challenge: Challenge, numbers: PieceNumbers, copy: Copy) -> tuple[b
 
 
 def check(
-    challenge: Challenge, numbers: PieceNumbers, copy: Copy, line: bytes, paths: Sequence[Sequence[bytes]]
+    challenge: AuditChallenge, numbers: PieceNumbers, copy: Copy, line: bytes, paths: Sequence[Sequence[bytes]]
 ) -> None:
     def expected(number: int, nonce: Digest) -> Digest:
         (read,) = read_pieces(replace(challenge, numbers=(number,)), nonce, numbers, copy)
@@ -137,7 +137,7 @@ def test_who_answers_from_a_copy_with_lost_pieces_fails_exactly_when_one_is_aske
 
     damaged_copy = Damaged({**copy.files, blob: bytes(damaged)}, copy.cut)
 
-    def pretend(challenge: Challenge) -> tuple[bytes, list[tuple[bytes, ...]]]:
+    def pretend(challenge: AuditChallenge) -> tuple[bytes, list[tuple[bytes, ...]]]:
         """Answer with the true records and paths, and hashes over what is left."""
         nonce = draw_nonce(CHANCE)
         read = [
@@ -235,7 +235,7 @@ def test_the_hash_depends_on_every_part_of_the_challenge() -> None:
 @pytest.mark.parametrize("numbers", [(), (2, 1), (1, 1), tuple(range(MAX_CHALLENGED + 1)), (-1,)])
 def test_a_challenge_is_bounded_and_ascending(numbers: tuple[int, ...]) -> None:
     with pytest.raises(Malformed):
-        Challenge(AUDITOR.record.node.id, sha256(b"a"), PIECES, sha256(b"n"), numbers)
+        AuditChallenge(AUDITOR.record.node.id, sha256(b"a"), PIECES, sha256(b"n"), numbers)
 
 
 def test_the_largest_failure_fits_into_a_line() -> None:
@@ -246,7 +246,7 @@ def test_the_largest_failure_fits_into_a_line() -> None:
     assert parse_audited(sign_failure(AUDITOR.record, failure, AUDITOR.online).statement) == failure
 
 
-def wrong_answer() -> tuple[Challenge, PieceNumbers, Copy, Entry, int]:
+def wrong_answer() -> tuple[AuditChallenge, PieceNumbers, Copy, Entry, int]:
     numbers, copy = big()
     challenge, nonce = challenge_of(numbers), draw_nonce(CHANCE)
     read = read_pieces(challenge, nonce, numbers, copy)

@@ -47,6 +47,7 @@ def test_what_is_found_says_whether_it_is_proven(monkeypatch: pytest.MonkeyPatch
     (found,) = printed(monkeypatch, search, "search", "b", search=[told])["found"]
     assert found == {
         "name": "a/b@v1", "artifact": X, "publisher": Y, "label": "Institute", "licence": "mit", "proven": True,
+        "near": False,
     }  # fmt: skip
 
 

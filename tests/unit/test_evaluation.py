@@ -64,9 +64,11 @@ def test_of_several_logs_the_one_with_the_best_cosigners_counts() -> None:
 
 @pytest.mark.parametrize("name", ["swiss-ai/tiny@v0", "swiss-ai/tiny@v2", "swiss-ai/a@v1", "swiss-ai/z@v1"])
 @pytest.mark.parametrize("count", [None, 0, 1, 2])
-def test_of_several_publications_the_one_with_the_best_cosigners_counts(name: str, count: int | None) -> None:
+def test_of_several_publications_one_with_enough_cosigners_counts_and_of_those_the_newest(
+    name: str, count: int | None
+) -> None:
     line = claimed_by(SWISS_AI, name)[1]
-    log = filled(CH)
+    log = filled(CH, 1)  # older than the good one
     log.append(line)
     proofs = () if count is None else (log.proof(line, (SG, ES)[:count]),)
     assert replace(GOOD.saying(line), proofs=(*proofs, *GOOD.proofs)).verdict().name == "swiss-ai/tiny@v1"

@@ -19,7 +19,13 @@ def hit(licence: str, *, proven: bool = True, publisher: str = PUBLISHER) -> Fou
     return cast(
         FoundArtifacts,
         SimpleNamespace(
-            name="inst/model@v1", artifact=ARTIFACT, licence=licence, label="Inst", publisher=publisher, proven=proven
+            name="inst/model@v1",
+            artifact=ARTIFACT,
+            licence=licence,
+            label="Inst",
+            publisher=publisher,
+            proven=proven,
+            near=False,
         ),
     )
 

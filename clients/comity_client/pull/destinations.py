@@ -43,7 +43,7 @@ INCOMING: Final = "incoming"
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
+class EvidencePack:
     """An evidence pack. `missing`: paths that a partial pull left out. `model_sig`: content of the `model.sig` among
     the files. `chains`: chained records by file, with which the files are hashed on all cores."""
 

@@ -46,9 +46,9 @@ from comity_client.evidence.gather import (
 from comity_client.evidence.resolve import Resolution, upstream_of
 from comity_client.pull.destinations import (
     Destination,
+    EvidencePack,
     FolderDestination,
     HubCacheDestination,
-    Pack,
     allocated,
     default_cache,
     free_space,
@@ -265,7 +265,7 @@ def _layouts(session: Session, resolution: Resolution, manifest: Manifest) -> La
 
 async def _evidence(
     context: PullContext, resolution: Resolution, destination: Destination, manifest: bytes, pieces: bytes
-) -> tuple[Pack, list[ComityError]]:
+) -> tuple[EvidencePack, list[ComityError]]:
     """Step (1): evidence of the nodes, and of an earlier pull."""
     before = _existing_pack(destination.folder, context)
     lines = (*resolution.gathered.lines, *before.claims)
@@ -283,7 +283,7 @@ async def _evidence(
     for statement in stated.values():
         objects |= await collect_objects(context.session, statement.published, context.on_event)
     objects |= await vouched_documents(context.session, readings, resolution.artifact, context.policy, context.on_event)
-    return Pack(manifest, pieces, claims, tuple(collected.proofs), objects), list(collected.alarms)
+    return EvidencePack(manifest, pieces, claims, tuple(collected.proofs), objects), list(collected.alarms)
 
 
 def _claims(
@@ -311,7 +311,7 @@ def _existing_pack(folder: Path, context: PullContext) -> Evidence:
 
 
 def _judge(
-    pack: Pack,
+    pack: EvidencePack,
     files: Iterable[FoundFile],
     context: PullContext,
     resolution: Resolution,
@@ -370,7 +370,11 @@ async def _fetch(
 
 
 async def _place(
-    destination: Destination, missing: Sequence[FileEntry], complete: Sequence[FileEntry], pack: Pack, on_event: OnEvent
+    destination: Destination,
+    missing: Sequence[FileEntry],
+    complete: Sequence[FileEntry],
+    pack: EvidencePack,
+    on_event: OnEvent,
 ) -> None:
     """Step (6)."""
     groups: dict[Digest, list[FileEntry]] = {}

@@ -133,7 +133,7 @@ class PieceNumbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class AuditChallenge:
     """What the node `auditor` asks for: pieces of `artifact` by their `numbers` in the piece index `pieces`.
 
     `nonce` is 32 random bytes in hex. `lease` is the time in seconds for which the prover is asked to keep the copy,
@@ -165,20 +165,20 @@ class Chance(Protocol):
 
 def draw_challenge(
     auditor: Digest, numbers: PieceNumbers, pieces: Digest, count: int, chance: Chance, *, lease: int = 0
-) -> Challenge:
+) -> AuditChallenge:
     """A challenge for `count` random pieces, or all if there are fewer. `chance` must be unpredictable: the system's.
 
     Raises Malformed for an artifact without bytes, which has no pieces.
     """
     drawn = tuple(sorted(chance.sample(range(numbers.count), min(count, MAX_CHALLENGED, numbers.count))))
-    return Challenge(auditor, numbers.artifact, pieces, draw_nonce(chance), drawn, lease)
+    return AuditChallenge(auditor, numbers.artifact, pieces, draw_nonce(chance), drawn, lease)
 
 
 def draw_nonce(chance: Chance) -> Digest:
     return Digest(chance.getrandbits(256).to_bytes(32, "big").hex())
 
 
-def possession_hash(challenge: Challenge, nonce: Digest, number: int, data: Iterable[bytes]) -> Digest:
+def possession_hash(challenge: AuditChallenge, nonce: Digest, number: int, data: Iterable[bytes]) -> Digest:
     """The hash that proves possession of a piece; `nonce` is the prover's, `data` the bytes of the piece."""
     hasher = hashlib.sha256(_DOMAIN)
     for digest in (challenge.nonce, nonce, challenge.artifact):
@@ -217,7 +217,9 @@ class ReadPiece:
     digest: Digest
 
 
-def read_pieces(challenge: Challenge, nonce: Digest, numbers: PieceNumbers, source: PieceSource) -> list[ReadPiece]:
+def read_pieces(
+    challenge: AuditChallenge, nonce: Digest, numbers: PieceNumbers, source: PieceSource
+) -> list[ReadPiece]:
     """Read the challenged pieces from a copy. Blocking.
 
     Raises Malformed, NotFound if a part is missing, and DamagedPiece: an auditor must not
@@ -257,14 +259,14 @@ class Answer:
     """A signed answer: the prover's nonce and time, and {number: (record, hash)} of the challenged pieces."""
 
     by: Author
-    challenge: Challenge
+    challenge: AuditChallenge
     nonce: Digest
     time: int
     pieces: dict[int, tuple[PieceRecord, Digest]]
 
 
 def sign_answer(
-    record: NodeRecord, challenge: Challenge, nonce: Digest, time: int, read: Sequence[ReadPiece], online: Signer
+    record: NodeRecord, challenge: AuditChallenge, nonce: Digest, time: int, read: Sequence[ReadPiece], online: Signer
 ) -> Entry:
     body: dict[str, Json] = {
         "auditor": challenge.auditor,
@@ -286,7 +288,7 @@ def parse_answer(statement: Statement) -> Answer:
         raise Malformed("audit answer is malformed", why="not an audit-answer of a node")
     fields = statement.fields()
     pieces = [_answered(item) for item in fields.items("pieces", least=1, most=MAX_CHALLENGED)]
-    challenge = Challenge(
+    challenge = AuditChallenge(
         fields.digest("auditor"),
         statement.sole_subject(),
         fields.digest("index"),
@@ -317,7 +319,7 @@ ExpectedHash = Callable[[int, Digest], Digest]
 
 
 def check_answer(
-    challenge: Challenge,
+    challenge: AuditChallenge,
     numbers: PieceNumbers,
     prover: NodeRecord,
     line: bytes,
@@ -369,7 +371,7 @@ class AuditFailure:
 
     by: Author
     prover: Digest
-    challenge: Challenge
+    challenge: AuditChallenge
     time: int
     reason: str
     answer: bytes | None = None
@@ -457,7 +459,7 @@ def parse_audited(statement: Statement) -> AuditFailure | AuditSummary:
 
 def _failure(by: Author, artifact: Digest, fields: Fields) -> AuditFailure:
     numbers = tuple(_number(item) for item in fields.items("numbers", least=1, most=MAX_CHALLENGED))
-    challenge = Challenge(
+    challenge = AuditChallenge(
         by.id, artifact, fields.digest("index"), fields.digest("nonce"), numbers, fields.integer("lease")
     )
     answer, piece = fields.take("answer"), fields.take("piece")

@@ -163,7 +163,9 @@ class OciRoutes:
             document = (await self._registry.pack(snapshot)).manifest
             if document is None:
                 why = f"its {len(snapshot.manifest.files)} files do not fit into an image manifest"
-                raise NotFound("no OCI form of this artifact", why=why, hint="comity pull", code="NO-SUCH-REVISION")
+                raise NotFound(
+                    "no OCI form of this artifact", why=why, hint="comity pull NAME", code="NO-SUCH-REVISION"
+                )
             return _manifest(document, snapshot)
         return await self._ollama_manifest(repository, reference)
 

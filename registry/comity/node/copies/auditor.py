@@ -35,11 +35,11 @@ from comity.trust.audit import (
     AUDITED,
     DAY,
     NOT_HELD,
+    AuditChallenge,
     AuditFailed,
     AuditFailure,
     AuditRow,
     AuditSummary,
-    Challenge,
     DamagedPiece,
     PieceNumbers,
     answers_root,
@@ -284,7 +284,7 @@ class Auditor:
                 return
 
     async def _challenge(
-        self, challenge: Challenge, numbers: PieceNumbers, peer: Peer
+        self, challenge: AuditChallenge, numbers: PieceNumbers, peer: Peer
     ) -> tuple[str, bytes, str, int | None]:
         """The outcome, the answer, the reason in words, and the first wrong piece. Raises if the own copy is bad."""
 
@@ -306,7 +306,7 @@ class Auditor:
             return error.reason, line, error.why, error.piece
         return PASSED, line, "", None
 
-    async def _ask(self, challenge: Challenge, peer: Peer) -> AuditReply:
+    async def _ask(self, challenge: AuditChallenge, peer: Peer) -> AuditReply:
         """Send a challenge to the first address that answers. Raises what the last one raised."""
         order = AuditOrder(challenge.artifact, challenge.pieces, challenge.nonce, challenge.numbers, challenge.lease)
         link = self._links.get(peer.key)
@@ -321,7 +321,7 @@ class Auditor:
         raise failure
 
     async def _record(
-        self, audited: AuditedCopy, challenge: Challenge, line: bytes, piece: int | None, now: int
+        self, audited: AuditedCopy, challenge: AuditChallenge, line: bytes, piece: int | None, now: int
     ) -> None:
         record, outcome = audited.peer.record, audited.outcome
         self._metrics.audits.labels("failed" if outcome not in (PASSED, MISSED) else outcome).inc()
@@ -339,7 +339,7 @@ class Auditor:
         await self._ledger.run(self._index.add, [fact])
 
     def _failure(
-        self, prover: NodeRecord, challenge: Challenge, reason: str, line: bytes, piece: int | None, now: int
+        self, prover: NodeRecord, challenge: AuditChallenge, reason: str, line: bytes, piece: int | None, now: int
     ) -> tuple[Entry, bool]:
         """The statement of a failure, and whether it has an answer that the prover signed. Blocking."""
         claimed = AuditFailure(self._signer.record.node, prover.node.id, challenge, now, reason)

@@ -26,7 +26,7 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import iterate_entries
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.audit import Challenge, DamagedPiece, draw_nonce, read_pieces, sign_answer
+from comity.trust.audit import AuditChallenge, DamagedPiece, draw_nonce, read_pieces, sign_answer
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused
@@ -117,7 +117,9 @@ class AuditResponder:
         if peer is None:
             why = "only nodes of the federation may audit"
             raise Refused("this caller may not audit", why=why, code="AUDITORS-ONLY")
-        challenge = Challenge(peer.record.node.id, order.artifact, order.index, order.nonce, order.numbers, order.lease)
+        challenge = AuditChallenge(
+            peer.record.node.id, order.artifact, order.index, order.nonce, order.numbers, order.lease
+        )
         try:
             reply = await self._answer(challenge, peer.member.id)
         except ComityError as error:
@@ -126,7 +128,7 @@ class AuditResponder:
         self._metrics.audit_answers.labels("answered").inc()
         return reply
 
-    async def _answer(self, challenge: Challenge, member: Digest) -> AuditReply:
+    async def _answer(self, challenge: AuditChallenge, member: Digest) -> AuditReply:
         documents = await self._ledger.run(self._own_hold, challenge.artifact, challenge.pieces)
         if documents is None:
             raise _not_held(challenge.artifact, "this node claims no copy with this piece index")

@@ -60,7 +60,7 @@ class _LogState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Heads:
     """What one look at the ledger found."""
 
     heads: tuple[NewestHead, ...]
@@ -198,12 +198,12 @@ class NewsFeed:
             self._note(await self._ledger.run(self._look))
             await asyncio.sleep(max(MIN_PAUSE, PAUSE_TIMES * (clock() - began)))
 
-    def _look(self) -> _Look:
+    def _look(self) -> _Heads:
         """Blocking."""
         tables = self._ledger.tables
-        return _Look(tuple(tables.cosignatures.newest_heads(self._own_keys)), tables.misbehaviour.count())
+        return _Heads(tuple(tables.cosignatures.newest_heads(self._own_keys)), tables.misbehaviour.count())
 
-    def _note(self, look: _Look) -> None:
+    def _note(self, look: _Heads) -> None:
         """Number what has changed."""
         before = self._number
         for head in look.heads:
