@@ -53,6 +53,25 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(command, list(arguments))
 
 
+@pytest.mark.parametrize("named", ["url", "home", "lab folder", "lab node"])
+def test_a_gateway_is_named_by_its_url_a_home_or_a_lab(named: str, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    node = lab / "node-ch"
+    node.mkdir(parents=True)
+    (node / "node.toml").write_text(
+        '[listen]\nopen = "127.0.0.1:7444"\n[gateway]\nurl = "https://models.example.org"\n'
+    )
+    (lab / "federation.json").write_text("{}")
+    where = {
+        "url": "https://models.example.org",
+        "home": str(node),
+        "lab folder": str(lab),
+        "lab node": str(lab / "node-ch"),
+    }[named]
+    told = json.loads(run("env", "--node", where, "--json").stdout)["endpoint"]
+    assert (told["url"], told["basis"]) == ("https://models.example.org", "given" if named == "url" else "settings")
+
+
 def refused(*arguments: str) -> ComityError:
     ran = run(*arguments)
     assert isinstance(ran.exception, ComityError)

@@ -15,6 +15,7 @@ from comity.node.replication import copies
 from comity.node.replication.artifacts import Replicas
 from comity.node.replication.copies import CopyCounter
 from comity.node.threads import AsyncLedger
+from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject, parse_entry
 from comity.trust.statements import sign_hold
@@ -52,14 +53,16 @@ class Counting:
         )
         self.counter = CopyCounter(AsyncLedger(self.ledger), cast(Membership, membership), cast(Replicas, replicas))
 
-    def log(self, number: int, artifacts: Sequence[Digest], times: int = 1) -> None:
-        """Have node `number` log a hold of each artifact in its own log."""
+    def log(self, number: int, artifacts: Sequence[Digest], times: int = 1, *, withdrawn: bool = False) -> None:
+        """Have node `number` log a hold of each artifact in its own log, and end it where `withdrawn`."""
         log, signing = LOGS[number], self.nodes[number]
         lines = [
             sign_hold(signing.record, artifact, SideObject(artifact, 10 + time), PIECES, signing.online).line
             for artifact in artifacts
             for time in range(times)
         ]
+        ended = [HoldWithdrawn(signing.record.node, artifact, "space", "") for artifact in artifacts if withdrawn]
+        lines += [sign_hold_withdrawn(signing.record, each, signing.online).line for each in ended]
         self.ledger.logs.advance(log.origin, 0, lines, log.note_over(lines))
         while (batch := self.ledger.intake.next_batch(log.vkey)).lines:
             facts = (statement_facts(index, parse_entry(line)) for index, line in enumerate(batch.lines, batch.start))
@@ -90,6 +93,13 @@ async def test_a_copy_at_a_former_member_and_a_second_hold_of_one_member_count_f
     await counting.counter.step()
     found = await counting.counter.status()
     assert {item.artifact: item.copies for item in found.short}[ARTIFACTS[0]] == 1
+
+
+async def test_a_copy_that_was_withdrawn_counts_for_nothing(counting: Counting) -> None:
+    counting.log(0, ARTIFACTS)
+    counting.log(1, ARTIFACTS[:2], withdrawn=True)
+    await counting.counter.step()
+    assert counting.counter.counts().short == len(ARTIFACTS)
 
 
 async def test_a_round_takes_a_page_a_step_and_tells_the_last_complete_one(

@@ -1,8 +1,8 @@
 """Counts the copies of the artifacts that this node holds or wants, against `min_copies` of the charter.
 
-A copy is a `hold` that a node of a current member logged; the nodes of a member count as one copy. The artifacts are
-counted in rounds, a page in each step, so that a node with a million of them answers others meanwhile. The result is
-that of the last complete round.
+A copy is a `hold` that a node of a current member logged and did not withdraw; the nodes of a member count as one copy.
+The artifacts are counted in rounds, a page in each step, so that a node with a million of them answers others
+meanwhile. The result is that of the last complete round.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from comity.node.members import Membership
 from comity.node.replication.artifacts import Replicas
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
+from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
@@ -110,7 +111,7 @@ class CopyCounter:
         return {node: member for node, member in nodes.items() if member in current}
 
     def _authors(self, page: list[Digest]) -> dict[Digest, frozenset[Digest]]:
-        return {artifact: self._ledger.tables.proven.authors_about(artifact, HOLD) for artifact in page}
+        return {artifact: self._ledger.tables.proven.authors_about(artifact, HOLD, HOLD_WITHDRAWN) for artifact in page}
 
     def _names(self, artifacts: list[Digest]) -> dict[Digest, str]:
         """The names under which the artifacts were published first, as far as a publication can be read."""
