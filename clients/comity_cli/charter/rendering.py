@@ -35,7 +35,7 @@ def show_charter(out: Output, body: Body) -> None:
     """Show the members, with the spoken words to compare, and the policy."""
     rows = [(m.name, m.jurisdiction, syllables(m.id), m.id[:16]) for m in body.members]
     out.say(f"Charter of {plural(len(body.members), 'member')}, epoch {body.epoch}, sha256:{body.digest}")
-    out.table(("member", "jurisdiction", "on the phone", "id"), rows)
+    out.table(("member", "jur", "on the phone", "id"), rows)
     policy = body.policy
     out.say(
         f"A change needs {policy.quorum_change} of {len(body.active)} members. The policy asks for {policy.min_copies} "

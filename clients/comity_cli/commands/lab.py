@@ -65,5 +65,5 @@ def _show(lab: Lab) -> None:
         (n["node"], n["jurisdiction"], f"running, pid {n['pid']}" if n["pid"] else "stopped", n["open"], n["http"])
         for n in nodes
     ]
-    out.table(("node", "jurisdiction", "state", "open port", "HF_ENDPOINT"), [tuple(map(str, row)) for row in rows])
+    out.table(("node", "jur", "state", "open port", "HF_ENDPOINT"), [tuple(map(str, row)) for row in rows])
     out.document("lab", {"directory": str(lab.directory), "nodes": nodes, "federation": str(lab.federation)})

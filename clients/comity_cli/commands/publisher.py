@@ -125,7 +125,7 @@ def ls() -> None:
     known = client().publishers()
     rows = [(p.label, p.inception.jurisdiction or "-", p.home or "-", p.id) for p in known]
     if known:
-        out.table(("label", "jurisdiction", "home log", "id"), rows)
+        out.table(("label", "jur", "home log", "id"), rows)
     else:
         out.say("None yet.")
         out.hint("comity publisher new LABEL --jurisdiction CODE")

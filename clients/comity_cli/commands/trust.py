@@ -87,7 +87,7 @@ def show() -> None:
         title = f"Federation {syllables(item.id)}: epoch {body.epoch}, {plural(len(body.members), 'member')}"
         out.say(f"{title}\n  sha256:{item.body}\n  {item.file}")
         out.table(
-            ("member", "jurisdiction", "on the phone", "status"),
+            ("member", "jur", "on the phone", "status"),
             [(m.name, m.jurisdiction, syllables(m.id), m.status) for m in body.members],
         )
         for namespace, publisher in body.namespaces.items():

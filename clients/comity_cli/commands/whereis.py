@@ -24,7 +24,7 @@ def command(reference: str) -> None:
     out = output()
     replicas = client().whereis(reference)
     rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _audits(r)) for r in replicas]
-    out.table(("jurisdiction", "member", "node", "signed claim", "answers now", "audits"), rows)
+    out.table(("jur", "member", "node", "signed claim", "answers now", "audits"), rows)
     full = {r.jurisdiction for r in replicas if r.claimed or r.complete}
     out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
     out.document("replicas", {"replicas": [{**asdict(r), "complete": r.complete} for r in replicas]})
