@@ -6,17 +6,19 @@ import asyncio
 import hashlib
 import os
 import resource
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from comity.transfer.fetch import NoObserver, TransferReceiver, _AsyncAnswer
 from comity.transfer.partial import FileHasher, PartialFile, PieceBuffers
-from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.scheduler import RangeRequest, TransferLimits, WantedFile
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
-from support.sources import PIECE_SIZE, wanted, weights
+from support.sources import PIECE_SIZE, source_key, wanted, weights
 
 
 @pytest.mark.parametrize(
@@ -226,3 +228,28 @@ async def test_the_number_of_buffers_is_bounded() -> None:
 def test_the_disk_that_vanished_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=os.strerror(2)):
         PartialFile(tmp_path / "no" / "p", wanted(weights(1))).candidate_pieces()
+
+
+async def test_a_request_cancelled_while_an_earlier_piece_is_checked_gives_its_buffer_back(tmp_path: Path) -> None:
+    """Else a transfer with many preempted requests would have no buffer left."""
+    data = weights(3)
+    want, limits = wanted(data), TransferLimits(streams=1, buffers=2)
+    receiver = TransferReceiver(want, tmp_path / "p", limits, lambda count: None, NoObserver(), None)
+    checks: list[asyncio.Task[None]] = []
+
+    class Checking:
+        def start_check(self, request: object, piece: int, buffer: bytearray, writing: object) -> asyncio.Task[None]:
+            cast(Coroutine[None, None, None], writing).close()
+            checks.append(asyncio.create_task(asyncio.sleep(3600)))
+            return checks[0]
+
+    request = RangeRequest(source_key("a"), 0, 3, started=0.0, at=0)
+    answer = _AsyncAnswer(cast(Any, Checking()), receiver, request, RangeStream(chunks(data), read_timeout=1.0))
+    await answer.take(0)
+    second = asyncio.create_task(answer.take(1))
+    while request.received < 2 * PIECE_SIZE:
+        await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait({second})
+    checks[0].cancel()
+    assert await asyncio.wait_for(receiver.buffers.take(), 5)

@@ -2,8 +2,8 @@
 
 The scheduler decides which source is asked for which piece; this module has the tasks and the clock. `partial` has the
 disk and the hashes. A source that can be read by blocking calls has a thread for each stream, which receives a piece
-into a buffer, hashes each part while it is in the core's cache, and writes the piece; the event loop only says which
-piece is next. The bytes of another source come over the event loop, and a thread hashes and writes each piece.
+into a buffer and hashes each part while it is in the core's cache; the event loop only says which piece is next. The
+bytes of another source come over the event loop. A second thread writes a piece while the next one arrives.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -66,21 +67,6 @@ T = TypeVar("T")
 
 HOT: Final = 512 * 1024
 """Bytes that are received and then hashed: few enough to be still in the cache of the core."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A piece that was received and, if it is right, written. `found`: its hash. `failure`: this machine's, not the
-    source's."""
-
-    found: bytes
-    failure: ComityError | None = None
-
-    async def outcome(self) -> bytes:
-        """The hash. Raises `failure`."""
-        if self.failure:
-            raise self.failure
-        return self.found
 
 
 class TransferReceiver:
@@ -147,21 +133,19 @@ class TransferReceiver:
         """Write the piece in `buffer` to the partial file if its hash matches. Returns its hash."""
         return await self._in_thread(self._partial.write_piece, piece, self.view(piece, buffer))
 
-    def receive(
-        self, piece: int, buffer: bytearray, stream: BlockingStream, arrived: Callable[[int], None]
-    ) -> Received:
-        """Receive a piece into `buffer` and write it if its hash matches. Blocking. Raises errors of the source."""
+    async def write_hashed(self, piece: int, buffer: bytearray, found: bytes) -> bytes:
+        """Write the piece in `buffer`, whose hash is `found`, if that is right. Returns `found`."""
+        await self._in_thread(self._partial.write_hashed, piece, self.view(piece, buffer), found)
+        return found
+
+    def receive(self, piece: int, buffer: bytearray, stream: BlockingStream, arrived: Callable[[int], None]) -> bytes:
+        """Receive a piece into `buffer`. Returns its hash. Blocking. Raises errors of the source."""
         hashed, view = PieceHash(self._want, piece), self.view(piece, buffer)
         for start in range(0, len(view), HOT):
             part = view[start : start + HOT]
             stream.fill(part, arrived)
             hashed.update(part)
-        found = hashed.result()
-        try:
-            self._partial.write_hashed(piece, view, found)
-        except ComityError as error:
-            return Received(found, error)
-        return Received(found)
+        return hashed.result()
 
     def accept(self, piece: int, buffer: bytearray, source: str) -> None:
         """Count a piece that is verified and written. Call once per piece. Takes ownership of the buffer."""
@@ -327,77 +311,77 @@ def _count(request: RangeRequest, count: int) -> None:
     request.received += count
 
 
-class _AsyncAnswer:
-    """An answer over the event loop. A thread hashes and writes a piece while the next one arrives."""
+class _Answer(ABC):
+    """One open request. A thread writes a piece while the next one arrives."""
 
-    def __init__(self, streams: _Streams, receiver: TransferReceiver, request: RangeRequest, chunks: RangeStream):
+    def __init__(self, streams: _Streams, receiver: TransferReceiver, request: RangeRequest) -> None:
         self._streams = streams
         self._receiver = receiver
         self._request = request
-        self._chunks = chunks
         self._settling: asyncio.Task[None] | None = None
 
     async def take(self, piece: int) -> None:
+        """Receive the next piece, and have it checked. Raises errors of the source."""
         buffer = await self._receiver.buffers.take()
         try:
-            await self._chunks.fill(self._receiver.view(piece, buffer), partial(_count, self._request))
+            writing = await self._receive(piece, buffer)
+            await self.settle()
         except BaseException:
             self._receiver.buffers.give(buffer)
             raise
-        await self.settle()
-        self._settling = self._streams.start_check(
-            self._request, piece, buffer, self._receiver.write_piece(piece, buffer)
-        )
-
-    async def end(self) -> None:
-        await self._chunks.end()
+        self._settling = self._streams.start_check(self._request, piece, buffer, writing())
 
     async def settle(self) -> None:
         """Wait until the last piece was checked."""
         if self._settling:
             await asyncio.wait({self._settling})
 
+    @abstractmethod
+    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], Awaitable[bytes]]:
+        """Receive a piece into `buffer`. Returns a function that writes it if it is right, and returns its hash."""
 
-class _BlockingAnswer:
-    """An answer by blocking calls. Its thread receives, hashes and writes a piece."""
+    @abstractmethod
+    async def end(self) -> None:
+        """Raise Unavailable (WRONG-LENGTH) if more bytes follow."""
+
+
+class _AsyncAnswer(_Answer):
+    """An answer over the event loop. The thread that writes a piece hashes it too."""
+
+    def __init__(
+        self, streams: _Streams, receiver: TransferReceiver, request: RangeRequest, chunks: RangeStream
+    ) -> None:
+        super().__init__(streams, receiver, request)
+        self._chunks = chunks
+
+    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], Awaitable[bytes]]:
+        await self._chunks.fill(self._receiver.view(piece, buffer), partial(_count, self._request))
+        return partial(self._receiver.write_piece, piece, buffer)
+
+    async def end(self) -> None:
+        await self._chunks.end()
+
+
+class _BlockingAnswer(_Answer):
+    """An answer by blocking calls. Its thread receives a piece and hashes it while it is in the cache."""
 
     def __init__(
         self, streams: _Streams, receiver: TransferReceiver, request: RangeRequest, stream: BlockingStream
     ) -> None:
-        self._streams = streams
-        self._receiver = receiver
-        self._request = request
+        super().__init__(streams, receiver, request)
         self._stream = stream
 
-    async def take(self, piece: int) -> None:
-        buffer = await self._receiver.buffers.take()
-        try:
-            received = await self._stream.run(
-                partial(self._receiver.receive, piece, buffer, self._stream, partial(_count, self._request))
-            )
-        except BaseException:
-            self._receiver.buffers.give(buffer)
-            raise
-        await asyncio.wait({self._streams.start_check(self._request, piece, buffer, received.outcome())})
+    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], Awaitable[bytes]]:
+        receive = partial(self._receiver.receive, piece, buffer, self._stream, partial(_count, self._request))
+        found = await self._stream.run(receive)
+        return partial(self._receiver.write_hashed, piece, buffer, found)
 
     async def end(self) -> None:
         """Nothing to do: the range is as long as was announced."""
 
 
-class _Answer(Protocol):
-    """One open request."""
-
-    async def take(self, piece: int) -> None:
-        """Receive the next piece, and have it checked. Raises errors of the source."""
-        ...
-
-    async def end(self) -> None:
-        """Raise Unavailable (WRONG-LENGTH) if more bytes follow."""
-        ...
-
-
 class _Streams:
-    """The open requests: one task each, and for sources without blocking calls a task for the piece that is checked."""
+    """The open requests: one task each, and one task for each piece that is being checked."""
 
     def __init__(
         self,
@@ -467,7 +451,11 @@ class _Streams:
         source, digest = self._sources[request.source], self._want.digest
         if isinstance(source, BlockingSource):
             async with source.open(digest, offset, length, self._limits.read_timeout) as stream:
-                yield _BlockingAnswer(self, self._receiver, request, stream)
+                by_thread = _BlockingAnswer(self, self._receiver, request, stream)
+                try:
+                    yield by_thread
+                finally:
+                    await by_thread.settle()
             return
         async with aclosing(source.read(digest, offset, length)) as chunks:
             answer = _AsyncAnswer(
