@@ -26,6 +26,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.claims import ParsedClaims, bind_nodes, read_claims
+from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
@@ -145,14 +146,16 @@ class ArtifactPages:
         return found
 
     def _claims(self, artifact: Digest) -> dict[Digest, ProvenLine]:
-        """Blocking. The first claim of each member in the log of its own node."""
-        found: dict[Digest, ProvenLine] = {}
-        for line in self._ledger.tables.proven.about(artifact, (HOLD,), MAX_HOLDS).found:
-            by = parse_entry(line.line).statement.by
-            record = self._membership.node(by) if by else None
-            if record is not None and str(record.log) == line.vkey:
-                found.setdefault(record.member, line)
-        return found
+        """Blocking. A claim of each member in the log of its own node, if it was not withdrawn there later."""
+        last: dict[str, tuple[Digest, str, ProvenLine]] = {}
+        for line in self._ledger.tables.proven.about(artifact, (HOLD, HOLD_WITHDRAWN), MAX_HOLDS).found:
+            statement = parse_entry(line.line).statement
+            record = self._membership.node(statement.by) if statement.by else None
+            known = last.get(line.vkey)
+            later = known is None or line.index > known[2].index
+            if record is not None and str(record.log) == line.vkey and later:
+                last[line.vkey] = record.member, statement.predicate, line
+        return {member: line for member, predicate, line in last.values() if predicate == HOLD}
 
     async def _make(self, snapshot: Snapshot) -> ArtifactPage:
         mirrored = not isinstance(snapshot.claim, Published)

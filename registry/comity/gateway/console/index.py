@@ -1,7 +1,7 @@
 """Artifacts by name, and the members that claim copies of them: read from the ledger by a background task.
 
-(1) the task reads verified `published`, `observed` and `hold` statements in the order in which they were proven, in
-    steps of `STEP`, and starts again when the charter or the known nodes change
+(1) the task reads verified `published`, `observed`, `hold` and `hold-withdrawn` statements in the order in which they
+    were proven, in steps of `STEP`, and starts again when the charter or the known nodes change
 (2) a repository is listed under the publisher that the charter binds to its namespace, else under the first claimant
 (3) sizes and file formats come from the manifest, of which a few are read in each step
 (4) a page reads a bounded part: names from a key on, at most `SCANNED` of them
@@ -30,6 +30,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import Manifest
+from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
@@ -109,7 +110,7 @@ class ListedRepository:
 
 @dataclass(frozen=True, slots=True)
 class ReadStatement:
-    """What one line adds: a name (`repository` not empty), or a copy claimed by `member`."""
+    """What one line adds: a name (`repository` not empty), or a copy claimed by `member`, or `withdrawn` by it."""
 
     log: str
     number: int
@@ -121,6 +122,7 @@ class ReadStatement:
     licence: str = ""
     manifest: SideObject | None = None
     member: Digest | None = None
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class Listing:
     by_log: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     by_member: Counter[Digest] = field(default_factory=Counter)
+    nodes: dict[tuple[Digest, Digest], set[str]] = field(default_factory=dict)
+    """By artifact and member, the logs of its nodes that claim a copy; only of members with several nodes."""
     facets: dict[str, Counter[str]] = field(
         default_factory=lambda: {kind: Counter() for kind in ("publisher", "licence", "format", "size")}
     )
@@ -257,7 +261,7 @@ class ArtifactIndex:
     def _read(self, position: int) -> tuple[list[ReadStatement], int]:
         """Blocking. The next statements, and the number of the last line that was read."""
         proven = self._ledger.tables.proven
-        lines = proven.since(position, (PUBLISHED, OBSERVED, HOLD), STEP)
+        lines = proven.since(position, (PUBLISHED, OBSERVED, HOLD, HOLD_WITHDRAWN), STEP)
         found = [statement for line in lines if (statement := self._statement(line)) is not None]
         publishers = {statement.publisher for statement in found if statement.publisher is not None}
         labels = {known.id: known.display for known in proven.identities(publishers).values()} if publishers else {}
@@ -278,10 +282,12 @@ class ArtifactIndex:
         record = self._membership.node(author) if author is not None else None
         if record is None:
             return None
-        if predicate == HOLD:
-            held = parse_hold(entry.statement)
-            own_log = str(record.log) == line.vkey  # a hold counts only in its own node's log
-            return ReadStatement(line.vkey, line.number, held.artifact, member=record.member) if own_log else None
+        if predicate in (HOLD, HOLD_WITHDRAWN):
+            if str(record.log) != line.vkey:  # it counts only in its own node's log
+                return None
+            said_of = parse_hold if predicate == HOLD else parse_hold_withdrawn
+            artifact, withdrawn = said_of(entry.statement).artifact, predicate == HOLD_WITHDRAWN
+            return ReadStatement(line.vkey, line.number, artifact, member=record.member, withdrawn=withdrawn)
         seen = Observed.parse(entry.statement)
         upstream, licence = seen.upstream, seen.conditions.licence
         return ReadStatement(
@@ -304,7 +310,7 @@ class ArtifactIndex:
                 return
             artifact = listing.artifacts[said.artifact] = ListedArtifact(said.artifact)
         if said.member is not None:
-            self._add_copy(listing, artifact, said.member)
+            self._set_copy(listing, artifact, said, said.member)
         else:
             self._add_name(listing, artifact, said)
 
@@ -321,18 +327,27 @@ class ArtifactIndex:
         listing.by_log[log] += 1
         return True
 
-    def _add_copy(self, listing: Listing, artifact: ListedArtifact, identity: Digest) -> None:
+    def _set_copy(self, listing: Listing, artifact: ListedArtifact, said: ReadStatement, identity: Digest) -> None:
+        """Add the claim of a member, or take it back when the last of its nodes withdraws it."""
         member = self._membership.member(identity)
         bit = listing.holders.bit(member) if member is not None else 0
-        if artifact.held_by & bit == bit:
+        if not bit:
             return
+        held = not said.withdrawn
+        if len(self._membership.nodes_of(identity)) > 1:
+            logs = listing.nodes.setdefault((artifact.digest, identity), set())
+            if said.withdrawn:
+                logs.discard(said.log)
+            else:
+                logs.add(said.log)
+            held = bool(logs)
+        before, after = artifact.held_by, artifact.held_by | bit if held else artifact.held_by & ~bit
+        if before == after:
+            return
+        artifact.held_by = after
         if artifact.named:
-            listing.sets[artifact.held_by] -= 1
-            if not listing.sets[artifact.held_by]:
-                del listing.sets[artifact.held_by]
-            listing.sets[artifact.held_by | bit] += 1
-            listing.by_member[identity] += 1
-        artifact.held_by |= bit
+            _move(listing.sets, before, after)
+            listing.by_member[identity] += 1 if held else -1
 
     def _add_name(self, listing: Listing, artifact: ListedArtifact, said: ReadStatement) -> None:
         if not artifact.named:
@@ -423,6 +438,13 @@ def _with_label(statement: ReadStatement, labels: Mapping[Digest, str]) -> ReadS
     if statement.publisher is None:
         return statement
     return replace(statement, label=labels.get(statement.publisher, ""))
+
+
+def _move(counts: Counter[int], before: int, after: int) -> None:
+    counts[before] -= 1
+    if not counts[before]:
+        del counts[before]
+    counts[after] += 1
 
 
 def _count(listing: Listing, repository: ListedRepository, step: int) -> None:

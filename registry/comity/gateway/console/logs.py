@@ -18,7 +18,7 @@ from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
-from comity.trust.statement import parse_entry
+from comity.trust.statement import Author, parse_entry
 from comity.trust.tlog.note import Checkpoint
 
 PAGE: Final = 50
@@ -114,8 +114,8 @@ class LogExplorer:
     def _read(self, log: LogState, start: int, end: int) -> list[LogLine]:
         """Blocking."""
         lines = self._ledger.tables.history.entries(log.vkey, start, end)
-        verified = self._verified(log, start, end)
-        return [self._line(start + at, line, verified) for at, line in enumerate(lines)]
+        verified, names = self._verified(log, start, end), dict[Author, str]()
+        return [self._line(start + at, line, verified, names) for at, line in enumerate(lines)]
 
     def _verified(self, log: LogState, start: int, end: int) -> frozenset[int] | None:
         """Blocking. The indexes of verified entries; None if the intake has not read them yet."""
@@ -125,15 +125,19 @@ class LogExplorer:
             return None
         return frozenset(index for index, _ in found)
 
-    def _line(self, index: int, line: bytes, verified: frozenset[int] | None) -> LogLine:
+    def _line(self, index: int, line: bytes, verified: frozenset[int] | None, names: dict[Author, str]) -> LogLine:
+        """Blocking. `names` are those of the authors of this page, each of which is looked up once."""
         known = None if verified is None else index in verified
         try:
             entry = parse_entry(line)
         except ComityError:
             return LogLine(index, "", "", "", "", sha256(line), known)
         subject, page = self._states.subject(entry)
-        by = self._states.author(entry.statement.by)
-        return LogLine(index, entry.statement.predicate, subject, page if known else "", by, entry.digest, known)
+        by = entry.statement.by
+        if by is not None and by not in names:
+            names[by] = self._states.author(by)
+        who = names[by] if by is not None else ""
+        return LogLine(index, entry.statement.predicate, subject, page if known else "", who, entry.digest, known)
 
     def _text(self, log: LogState, index: int) -> str:
         """Blocking."""
