@@ -329,7 +329,7 @@ class _Answer(ABC):
         except BaseException:
             self._receiver.buffers.give(buffer)
             raise
-        self._settling = self._streams.start_check(self._request, piece, buffer, writing())
+        self._settling = self._streams.start_check(self._request, piece, buffer, writing)
 
     async def settle(self) -> None:
         """Wait until the last piece was checked."""
@@ -467,14 +467,16 @@ class _Streams:
                 await answer.settle()
 
     def start_check(
-        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Awaitable[bytes]
+        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Callable[[], Awaitable[bytes]]
     ) -> asyncio.Task[None]:
-        """Count a piece when `writing` returns its hash. Takes ownership of the buffer. Errors of this machine end the
-        transfer."""
+        """Count a piece when `writing()` has given its hash. Takes ownership of the buffer. Errors of this machine end
+        the transfer."""
         return self._tasks.create_task(self._check(request, piece, buffer, writing))
 
-    async def _check(self, request: RangeRequest, piece: int, buffer: bytearray, writing: Awaitable[bytes]) -> None:
-        found = await writing
+    async def _check(
+        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        found = await writing()  # not before: a task may be cancelled before it begins
         now, length = self._now(), self._want.records[piece].length
         if found != self._want.records[piece].sha256:
             self._receiver.buffers.give(buffer)
