@@ -20,7 +20,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.statement import Author
 from comity.trust.statements import signed_by_node
-from comity.wire.audit import CheckedCopy, CopiesPage, ListedCopies
+from comity.wire.audit import CheckedCopy, CopiesPage, HoldDecision, HoldOrder, ListedCopies
 from comity.wire.client import NodeClient
 from comity_client.session import RemoteNode, Session
 
@@ -145,6 +145,17 @@ def check_copies(socket: Path, artifact: Digest) -> list[CheckedCopy]:
     async def ask() -> list[CheckedCopy]:
         async with _operator(socket) as node:
             return [result async for result in node.with_timeout(600).audits.check(artifact)]
+
+    return asyncio.run(ask())
+
+
+def decide_hold(socket: Path, order: HoldOrder) -> HoldDecision:
+    """Have the node of this machine withdraw its own copy, or take a withdrawal back. Raises as `AuditCalls.decide`
+    does."""
+
+    async def ask() -> HoldDecision:
+        async with _operator(socket) as node:
+            return await node.with_timeout(900).audits.decide(order)
 
     return asyncio.run(ask())
 

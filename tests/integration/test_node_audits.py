@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import pytest
 from comity.content.blobs import FolderStore
 from comity.trust.audit import DAY, AuditFailure, AuditSummary, is_evidence, parse_audited
-from comity.trust.copies import CLAIMED, FAILED, PASSED, TESTED, AssessedCopy
+from comity.trust.copies import CLAIMED, FAILED, PASSED, TESTED, WITHDRAWN, AssessedCopy, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import NotFound, OutOfSpace, Refused
+from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Refused
 from comity.trust.statement import parse_entry
-from comity.wire.audit import AuditOrder, CheckedCopy
+from comity.wire.audit import AuditOrder, CheckedCopy, HoldDecision, HoldOrder
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
 from support.federation import Founded, NodeHome, found, serving, until
@@ -230,3 +231,127 @@ async def test_a_prover_that_signs_a_wrong_answer_convicts_itself(
         await until(convicted, what="the third node to check the signed answer with its own copy")
         (result,) = (await states(third, what.artifact))[second.name].results
         assert result.proven
+
+
+def without_start_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of a test have just started; let them withdraw at once."""
+    from comity.node.copies import leases
+
+    monkeypatch.setattr(leases, "MAX_LEASE", 0)
+
+
+async def decided(home: NodeHome, order: HoldOrder) -> HoldDecision:
+    async with home.operator() as operator:
+        return await operator.audits.decide(order)
+
+
+async def serves(home: NodeHome, digest: Digest) -> bool:
+    async with home.client() as client:
+        (stat,) = await client.stat([digest])
+        return stat.have
+
+
+async def test_a_copy_goes_only_when_enough_others_prove_theirs_and_the_rest_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_start_guard(monkeypatch)
+    founded = found(tmp_path, 3, policy=(2, 2))
+    for home in founded.homes:
+        home.set("audits", bytes_per_day=0)
+    publisher = Publisher.generate()
+    what = release(publisher, model(tmp_path / "model", weights=9_000_000), "tests/model@v1")
+    first, second, third = founded.homes
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        with pytest.raises(Refused):  # nobody else can ask a node to give up anything
+            await client.audits.decide(HoldOrder(what.artifact))
+        trial = await decided(second, HoldOrder(what.artifact, trial=True))
+        assert set(trial.unproven) == {first.name, third.name}
+        assert trial.bytes == 9_000_000 + len('{"seed": 1}\n')
+        assert await serves(second, weights(what))
+        gone = await decided(second, HoldOrder(what.artifact, "space"))
+        assert set(gone.proven) == {first.name, third.name}
+        assert gone.bytes == trial.bytes
+        assert not await serves(second, weights(what))
+        assert not (second.config().storage.blobs / "withheld" / what.artifact).exists()
+
+        async def seen() -> bool:
+            return (await states(third, what.artifact))[second.name].state == WITHDRAWN
+
+        await until(seen, what="the third node to see the withdrawal")
+        for home in (first, third):  # the next one would leave one copy
+            with pytest.raises(PolicyNotMet) as short:
+                await decided(home, HoldOrder(what.artifact, "space"))
+            assert short.value.code == "COPIES-SHORT"
+            assert await serves(home, weights(what))
+        await decided(second, HoldOrder(what.artifact, again=True))
+
+        async def back() -> bool:
+            return await serves(second, weights(what)) and (await states(third, what.artifact))[second.name].counts
+
+        await until(back, what="the second node to copy it again and to say so")
+
+
+async def test_two_nodes_that_remove_at_once_cannot_both_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_start_guard(monkeypatch)
+    founded = found(tmp_path, 3, policy=(2, 2))
+    for home in founded.homes:
+        home.set("audits", bytes_per_day=0)
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=9_000_000), "tests/model@v1")
+    first, second, third = founded.homes
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        orders = [decided(home, HoldOrder(what.artifact, "space")) for home in (first, second, third)]
+        outcomes = await asyncio.gather(*orders, return_exceptions=True)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert len(failed) >= 2
+        assert all(isinstance(outcome, PolicyNotMet | Conflict) for outcome in failed)
+        assert sum([await serves(home, weights(what)) for home in founded.homes]) >= 2
+
+
+async def test_a_legal_order_stops_serving_at_once_and_is_told_to_all(tmp_path: Path) -> None:
+    founded, what = federation(tmp_path)
+    first, second, _ = founded.homes
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await all_hold(founded, what.artifact)
+        order = HoldOrder(what.artifact, "legal-order", "order 12 of a court", keep=True, force=True)
+        decision = await decided(second, order)
+        assert not await serves(second, weights(what))
+        kept = second.config().storage.blobs / "withheld" / what.artifact / weights(what)
+        assert sha256(kept.read_bytes()) == weights(what)
+        logged = parse_hold_withdrawn(parse_entry(decision.line).statement)
+        assert (logged.reason, logged.basis, logged.kept, logged.forced) == (
+            "legal-order",
+            "order 12 of a court",
+            True,
+            True,
+        )
+    async with serving(*founded.homes):
+        assert kept.exists()
+        assert not await serves(second, weights(what))  # a restart brings nothing back
+
+
+async def test_the_last_copy_needs_its_name_typed(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2, policy=(1, 1))
+    first, second = founded.homes
+    second.set("replication", mirror="none")
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1_000_000), "tests/model@v1")
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+
+        async def held() -> bool:
+            return len(await states(first, what.artifact)) == 1
+
+        await until(held, what="the first node to hold it")
+        for typed in ("", "tests/model@v2"):
+            with pytest.raises(PolicyNotMet) as last:
+                await decided(first, HoldOrder(what.artifact, "space", force=True, typed=typed))
+            assert last.value.code == "LAST-COPY"
+        assert await serves(first, weights(what))
+        await decided(first, HoldOrder(what.artifact, "space", force=True, typed="tests/model@v1"))
+        assert not await serves(first, weights(what))

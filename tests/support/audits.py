@@ -99,5 +99,5 @@ SUMMARY = sign_summary(
     AUDITOR.online,
 ).line
 WITHDRAWN = sign_hold_withdrawn(
-    PROVER.record, HoldWithdrawn(PROVER.record.node, _CHALLENGE.artifact, "space", "disk is full"), PROVER.online
+    PROVER.record, HoldWithdrawn(PROVER.record.node, _CHALLENGE.artifact, 17, "space", "disk is full"), PROVER.online
 ).line

@@ -117,12 +117,19 @@ def make_home(directory: Path, number: int, *, interval: float = 0.3, origin: st
 
 
 def found(
-    folder: Path, count: int, *, interval: float = 0.3, namespaces: Mapping[str, Digest] | None = None
+    folder: Path,
+    count: int,
+    *,
+    interval: float = 0.3,
+    namespaces: Mapping[str, Digest] | None = None,
+    policy: tuple[int, int] | None = None,
 ) -> Founded:
-    """`count` node homes below `folder`, one a member and jurisdiction, founded into a federation."""
+    """`count` node homes below `folder`, one a member and jurisdiction, founded into a federation. `policy` has the
+    copies and jurisdictions that the charter asks for; by default all."""
     homes = tuple(make_home(folder / f"node-{number}", number, interval=interval) for number in range(count))
-    policy = CharterPolicy(quorum(count), min_copies=count, min_jurisdictions=count, cosigner_quorum=min(2, count - 1))
-    body = draft_genesis([home.card for home in homes], policy, namespaces)
+    copies, jurisdictions = policy or (count, count)
+    rules = CharterPolicy(quorum(count), copies, jurisdictions, cosigner_quorum=min(2, count - 1))
+    body = draft_genesis([home.card for home in homes], rules, namespaces)
     consents = [consent_to(body, home.directory) for home in homes]
     federation = seal_federation(body, consents, [home.card for home in homes])
     for home in homes:

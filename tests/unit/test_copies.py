@@ -154,7 +154,7 @@ def test_impact_agrees_with_counting_each_party_alone() -> None:
 
 def test_a_withdrawal_is_read_as_it_was_written() -> None:
     node = nodes(1)[0]
-    withdrawn = HoldWithdrawn(node.record.node, sha256(b"a"), "legal-order", "order 12\nof a court", kept=True)
+    withdrawn = HoldWithdrawn(node.record.node, sha256(b"a"), 17, "legal-order", "order 12\nof a court", kept=True)
     assert parse_hold_withdrawn(sign_hold_withdrawn(node.record, withdrawn, node.online).statement) == withdrawn
     with pytest.raises(Malformed):
-        sign_hold_withdrawn(node.record, HoldWithdrawn(node.record.node, sha256(b"a"), "whim", ""), node.online)
+        sign_hold_withdrawn(node.record, HoldWithdrawn(node.record.node, sha256(b"a"), 17, "whim", ""), node.online)

@@ -20,7 +20,7 @@ from comity.trust.copies import (
     CopyPolicy,
 )
 from comity.trust.encoding import Digest, sha256
-from comity.wire.audit import ListedCopies
+from comity.wire.audit import HoldDecision, HoldOrder, ListedCopies
 from comity_cli.commands import audit, copies, impact, whereis
 from comity_cli.main import command
 from comity_cli.output import Output
@@ -129,3 +129,28 @@ def test_whereis_names_the_auditor_of_each_result(monkeypatch: pytest.MonkeyPatc
     ran = CliRunner().invoke(command, ["whereis", "a/b"], obj=Output(), env={"COLUMNS": "400"})
     assert "passed 10 pieces on 2024-10-04, says node-b; failed: not-held on 2024-10-04, says node-c" in ran.output
     assert "withdrawn: legal-order" in ran.output
+
+
+def test_rm_asks_before_it_removes_and_says_who_proved_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[HoldOrder] = []
+
+    def decide(_: object, order: HoldOrder) -> HoldDecision:
+        orders.append(order)
+        return HoldDecision(b"" if order.trial else b"line", 7, ("node-b",), ("node-c: no answer",), 4096)
+
+    monkeypatch.setattr("comity_client.copies.decide_hold", decide)
+    at = ("--socket", "operator.sock")
+
+    def ran(*arguments: str) -> Any:
+        return CliRunner().invoke(command, [*arguments, *at], obj=Output())
+
+    assert ran("rm", A).exit_code == 130  # nobody confirmed
+    assert orders == []
+    assert "would ask" in ran("rm", A, "--dry-run").output
+    assert "entry 7" in ran("rm", A, "--yes").output
+    assert ran("withdraw", A, "--reason", "legal-order", "--basis", "order 12", "--yes").exit_code == 0
+    assert orders == [
+        HoldOrder(A, "space", trial=True),
+        HoldOrder(A, "space"),
+        HoldOrder(A, "legal-order", "order 12", keep=True, force=True),
+    ]

@@ -41,6 +41,9 @@ class Counting:
         membership = SimpleNamespace(
             seat=SimpleNamespace(record=own.record, inception=own.seat.inception),
             peers=[SimpleNamespace(record=each.record, member=each.seat.member) for each in others],
+            writers=lambda vkey: {
+                each.record.node for each, log in zip(self.nodes, LOGS, strict=True) if log.vkey == vkey
+            },
             body=SimpleNamespace(members=members, policy=SimpleNamespace(min_copies=2)),
         )
         self.lacking: list[LackingArtifact] = []
@@ -53,16 +56,27 @@ class Counting:
         )
         self.counter = CopyCounter(AsyncLedger(self.ledger), cast(Membership, membership), cast(Replicas, replicas))
 
-    def log(self, number: int, artifacts: Sequence[Digest], times: int = 1, *, withdrawn: bool = False) -> None:
-        """Have node `number` log a hold of each artifact in its own log, and end it where `withdrawn`."""
+    def log(self, number: int, artifacts: Sequence[Digest], times: int = 1) -> None:
+        """Have node `number` log a hold of each artifact in its own log."""
         log, signing = LOGS[number], self.nodes[number]
         lines = [
             sign_hold(signing.record, artifact, SideObject(artifact, 10 + time), PIECES, signing.online).line
             for artifact in artifacts
             for time in range(times)
         ]
-        ended = [HoldWithdrawn(signing.record.node, artifact, "space", "") for artifact in artifacts if withdrawn]
-        lines += [sign_hold_withdrawn(signing.record, each, signing.online).line for each in ended]
+        self.advance(log, lines)
+
+    def withdraw(self, number: int, *holds: int) -> None:
+        """Have node `number` log one hold of the first artifact, withdraw it, and log `holds` more."""
+        log, by, artifact = LOGS[number], self.nodes[number], ARTIFACTS[0]
+        withdrawn = HoldWithdrawn(by.record.node, artifact, 0, "space", "")
+        lines = [sign_hold(by.record, artifact, SideObject(artifact, 10), PIECES, by.online).line]
+        lines.append(sign_hold_withdrawn(by.record, withdrawn, by.online).line)
+        for at in holds:
+            lines.append(sign_hold(by.record, artifact, SideObject(artifact, 10), PIECES, by.online, f"{at}").line)
+        self.advance(log, lines)
+
+    def advance(self, log: LogKeys, lines: Sequence[bytes]) -> None:
         self.ledger.logs.advance(log.origin, 0, lines, log.note_over(lines))
         while (batch := self.ledger.intake.next_batch(log.vkey)).lines:
             facts = (statement_facts(index, parse_entry(line)) for index, line in enumerate(batch.lines, batch.start))
@@ -95,11 +109,17 @@ async def test_a_copy_at_a_former_member_and_a_second_hold_of_one_member_count_f
     assert {item.artifact: item.copies for item in found.short}[ARTIFACTS[0]] == 1
 
 
-async def test_a_copy_that_was_withdrawn_counts_for_nothing(counting: Counting) -> None:
-    counting.log(0, ARTIFACTS)
-    counting.log(1, ARTIFACTS[:2], withdrawn=True)
+async def test_a_withdrawn_copy_does_not_count_until_it_is_held_again(counting: Counting) -> None:
+    counting.log(0, ARTIFACTS[:1])
+    counting.withdraw(1)
+    counting.withdraw(2, 2)
     await counting.counter.step()
-    assert counting.counter.counts().short == len(ARTIFACTS)
+    found = await counting.counter.status()
+    assert ARTIFACTS[0] not in {item.artifact for item in found.short}  # the own copy, and the one held again
+    assert counting.counter._authors([ARTIFACTS[0]])[ARTIFACTS[0]] == {
+        counting.nodes[0].record.node.id,
+        counting.nodes[2].record.node.id,
+    }
 
 
 async def test_a_round_takes_a_page_a_step_and_tells_the_last_complete_one(

@@ -89,6 +89,7 @@ def test_only_asking_publishing_and_operating_append() -> None:
     appending = {call.full_name for call in CALLS if re.match("[A-Z][a-z]+", call.name)[0] in APPENDS}  # type: ignore[index]  # it matches
     assert appending == {
         "comity.v1.AuditService.CheckCopies",
+        "comity.v1.AuditService.DecideHold",
         "comity.v1.CharterService.Ask",
         "comity.v1.OfferService.Allocate",
         "comity.v1.OperatorService.Adopt",

@@ -16,14 +16,14 @@ FAILED_STATUS = 3
 MISSED_STATUS = 5
 
 
-@examples("comity audit run swiss-ai/apertus-8b@v1 --dir /var/lib/comity", "comity audit ls --failed")
+@examples("comity audit run swiss-ai/apertus-8b@v1 --node /var/lib/comity", "comity audit ls --failed")
 @click.group(cls=Group, name="audit", short_help="Test the copies of others, and show who tested which.")
 def command() -> None:
     """An audit asks a node for random pieces of a copy that it claims. It proves quick access to these pieces at that
     moment: not a disk of its own, and nothing about later. Nodes audit one another all the time, within a budget."""
 
 
-@examples("comity audit run swiss-ai/apertus-8b@v1 --dir /var/lib/comity", "comity audit run sha256:9f2c… --json")
+@examples("comity audit run swiss-ai/apertus-8b@v1 --node /var/lib/comity", "comity audit run sha256:9f2c… --json")
 @command.command("run", short_help="Have your node audit the copies of an artifact now.")
 @click.argument("reference", metavar="REF")
 @of_own_node

@@ -574,6 +574,17 @@ class SideObjectPositions:
         with self._database.reading() as connection:
             return {vkey: position for vkey, position in connection.execute(wanted)}  # noqa: C416 (rows are no pairs)
 
+    def named(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Returns those of `digests` that an entry of any log names as its side object."""
+        found: set[Digest] = set()
+        objects = schema.log_objects.c
+        with self._database.reading() as connection:
+            for log_id in connection.scalars(select(_LOG.id)).all():
+                for start in range(0, len(digests), 200):
+                    some = objects.digest.in_(digests[start : start + 200])
+                    found |= set(connection.scalars(select(objects.digest).where(objects.log_id == log_id, some)))
+        return found
+
     def replace(self, positions: Mapping[str, int]) -> None:
         """Replace all stored positions."""
         with self._database.writing("custody") as connection:

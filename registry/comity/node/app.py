@@ -329,7 +329,9 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         offers=OfferRpcService(ledger, offers),
         operating=OperatorService(submissions, status, governance),
         importing=importer,
-        audits=AuditService(ledger, membership, home.clock, copies.index, copies.responder, copies.auditor),
+        audits=AuditService(
+            ledger, membership, home.clock, copies.index, copies.responder, copies.auditor, copies.withdrawals
+        ),
     )
     listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, services)
     ending.push_async_callback(listeners.close)
@@ -350,6 +352,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         http=listening.http,
     )
     ready(listening)
+    await copies.withdrawals.recover()  # before the replication looks for missing files
     news.begin(supervisor)
     await replication.begin()
     offers.begin()

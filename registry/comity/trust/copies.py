@@ -2,7 +2,7 @@
 
 A `hold` is a node's claim, in its own log, that it holds every byte; a later `hold-withdrawn` there ends it:
 
-    {"basis":"order 12/2027 of …","by":{"node":"…"},"forced":false,"kept":true,"reason":"legal-order"}
+    {"basis":"order 12/2027 of …","by":{"node":"…"},"forced":false,"hold":17,"kept":true,"reason":"legal-order"}
 
 An audit by a node of *another member* turns the claim into a tested one, for as long as its result is fresh.
 Results are claims of the auditor, and shown as such. A failure counts while it is newer than every other member's pass,
@@ -47,11 +47,12 @@ MISSED: Final = "missed"
 
 @dataclass(frozen=True, slots=True)
 class HoldWithdrawn:
-    """A node ends its `hold` of `artifact`. `kept`: it keeps the bytes without serving them; `forced`: it did not ask
-    whether enough others hold a copy."""
+    """A node ends its `hold` of `artifact`, which is entry `hold` of its log. `kept`: it keeps the bytes without
+    serving them; `forced`: it did not ask whether enough others hold a copy."""
 
     by: Author
     artifact: Digest
+    hold: int
     reason: str
     basis: str
     kept: bool = False
@@ -63,6 +64,7 @@ def sign_hold_withdrawn(record: NodeRecord, withdrawn: HoldWithdrawn, online: Si
     body: dict[str, Json] = {
         "basis": withdrawn.basis,
         "forced": withdrawn.forced,
+        "hold": withdrawn.hold,
         "kept": withdrawn.kept,
         "reason": withdrawn.reason,
     }
@@ -79,10 +81,10 @@ def parse_hold_withdrawn(statement: Statement) -> HoldWithdrawn:
     kept, forced = fields.take("kept"), fields.take("forced")
     if not (isinstance(kept, bool) and isinstance(forced, bool)):
         raise fields.error("'kept' and 'forced' must be true or false")
-    reason = fields.choice("reason", WITHDRAWAL_REASONS)
+    hold, reason = fields.integer("hold"), fields.choice("reason", WITHDRAWAL_REASONS)
     basis = fields.text("basis", least=0, most=MAX_BASIS, lines=True)
     fields.done()
-    return HoldWithdrawn(statement.by, statement.sole_subject(), reason, basis, kept, forced)
+    return HoldWithdrawn(statement.by, statement.sole_subject(), hold, reason, basis, kept, forced)
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,9 +232,12 @@ class Advisory:
     compromise: Compromise | None = None
 
 
-def sign_hold(record: NodeRecord, artifact: Digest, manifest: SideObject, pieces: SideObject, online: Signer) -> Entry:
+def sign_hold(
+    record: NodeRecord, artifact: Digest, manifest: SideObject, pieces: SideObject, online: Signer, label: str = ""
+) -> Entry:
+    """`label` makes a repeated hold another statement."""
     body = {"manifest": manifest.to_json(), "pieces": pieces.to_json()}
-    statement = Statement("hold", (Subject("", artifact),), record.node, body, (manifest, pieces))
+    statement = Statement("hold", (Subject(label, artifact),), record.node, body, (manifest, pieces))
     return sign_statement(statement, online)
 
 

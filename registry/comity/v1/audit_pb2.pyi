@@ -19,6 +19,90 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class DecideHoldRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    TYPED_FIELD_NUMBER: _builtins.int
+    TRIAL_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
+    artifact: _builtins.bytes
+    reason: _builtins.str
+    """space, retention, legal-order, licence, safety, damaged or other."""
+    basis: _builtins.str
+    """For people: which order, by whom; at most 1,000 bytes."""
+    keep: _builtins.bool
+    """Keep the bytes in the node's folder `withheld`, where nothing serves them."""
+    force: _builtins.bool
+    """Do not ask whether enough others hold a copy. It is logged."""
+    typed: _builtins.str
+    """The name or the digest of the artifact: needed where this is the last known copy."""
+    trial: _builtins.bool
+    """Only say what would happen."""
+    again: _builtins.bool
+    """Take an earlier withdrawal back: the node copies the artifact again, if its rules want it."""
+    def __init__(
+        self,
+        *,
+        artifact: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        basis: _builtins.str = ...,
+        keep: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+        typed: _builtins.str = ...,
+        trial: _builtins.bool = ...,
+        again: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "artifact", b"artifact", "basis", b"basis", "force", b"force", "keep", b"keep", "reason", b"reason", "trial", b"trial", "typed", b"typed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideHoldRequest: _TypeAlias = DecideHoldRequest  # noqa: Y015
+
+@_typing.final
+class DecideHoldResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    PROVEN_FIELD_NUMBER: _builtins.int
+    UNPROVEN_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    line: _builtins.bytes
+    """The logged statement and its index; empty for a trial."""
+    index: _builtins.int
+    bytes: _builtins.int
+    """Bytes of files that no other artifact here uses."""
+    @_builtins.property
+    def proven(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the nodes that proved a copy, and of those that did not."""
+
+    @_builtins.property
+    def unproven(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        line: _builtins.bytes = ...,
+        index: _builtins.int = ...,
+        proven: _abc.Iterable[_builtins.str] | None = ...,
+        unproven: _abc.Iterable[_builtins.str] | None = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "index", b"index", "line", b"line", "proven", b"proven", "unproven", b"unproven"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideHoldResponse: _TypeAlias = DecideHoldResponse  # noqa: Y015
+
+@_typing.final
 class AuditRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

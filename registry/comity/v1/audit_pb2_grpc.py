@@ -55,6 +55,11 @@ class AuditServiceStub(object):
                 request_serializer=comity_dot_v1_dot_audit__pb2.CheckCopiesRequest.SerializeToString,
                 response_deserializer=comity_dot_v1_dot_audit__pb2.CheckCopiesResponse.FromString,
                 _registered_method=True)
+        self.DecideHold = channel.unary_unary(
+                '/comity.v1.AuditService/DecideHold',
+                request_serializer=comity_dot_v1_dot_audit__pb2.DecideHoldRequest.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_audit__pb2.DecideHoldResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -96,6 +101,17 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DecideHold(self, request, context):
+        """Withdraw this node's own copy, or take a withdrawal back. For the operators of this machine: over the Unix socket
+        only, so that no remote message makes a node give anything up. The statement is logged before the bytes go.
+        Errors: NOT_FOUND where this node holds no copy (NOT-HELD); FAILED_PRECONDITION where too few others prove theirs
+        (COPIES-SHORT), or where it is the last known copy and its name is not given (LAST-COPY); ABORTED where others
+        count on this copy now (LEASED) or it takes too long (LEASE-OVER).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +134,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.CheckCopies,
                     request_deserializer=comity_dot_v1_dot_audit__pb2.CheckCopiesRequest.FromString,
                     response_serializer=comity_dot_v1_dot_audit__pb2.CheckCopiesResponse.SerializeToString,
+            ),
+            'DecideHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideHold,
+                    request_deserializer=comity_dot_v1_dot_audit__pb2.DecideHoldRequest.FromString,
+                    response_serializer=comity_dot_v1_dot_audit__pb2.DecideHoldResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -228,6 +249,33 @@ class AuditService(object):
             '/comity.v1.AuditService/CheckCopies',
             comity_dot_v1_dot_audit__pb2.CheckCopiesRequest.SerializeToString,
             comity_dot_v1_dot_audit__pb2.CheckCopiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.v1.AuditService/DecideHold',
+            comity_dot_v1_dot_audit__pb2.DecideHoldRequest.SerializeToString,
+            comity_dot_v1_dot_audit__pb2.DecideHoldResponse.FromString,
             options,
             channel_credentials,
             insecure,

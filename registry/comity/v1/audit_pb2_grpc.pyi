@@ -51,6 +51,13 @@ class AuditServiceStub:
     """Audit the copies of an artifact that other members claim, now. For operators.
     Errors: NOT_FOUND where this node holds no copy to compare with, or nobody else claims one.
     """
+    DecideHold: _grpc.UnaryUnaryMultiCallable[_audit_pb2.DecideHoldRequest, _audit_pb2.DecideHoldResponse]
+    """Withdraw this node's own copy, or take a withdrawal back. For the operators of this machine: over the Unix socket
+    only, so that no remote message makes a node give anything up. The statement is logged before the bytes go.
+    Errors: NOT_FOUND where this node holds no copy (NOT-HELD); FAILED_PRECONDITION where too few others prove theirs
+    (COPIES-SHORT), or where it is the last known copy and its name is not given (LAST-COPY); ABORTED where others
+    count on this copy now (LEASED) or it takes too long (LEASE-OVER).
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -73,6 +80,13 @@ class AuditServiceAsyncStub(AuditServiceStub):
     CheckCopies: _aio.UnaryStreamMultiCallable[_audit_pb2.CheckCopiesRequest, _audit_pb2.CheckCopiesResponse]  # type: ignore[assignment]
     """Audit the copies of an artifact that other members claim, now. For operators.
     Errors: NOT_FOUND where this node holds no copy to compare with, or nobody else claims one.
+    """
+    DecideHold: _aio.UnaryUnaryMultiCallable[_audit_pb2.DecideHoldRequest, _audit_pb2.DecideHoldResponse]  # type: ignore[assignment]
+    """Withdraw this node's own copy, or take a withdrawal back. For the operators of this machine: over the Unix socket
+    only, so that no remote message makes a node give anything up. The statement is logged before the bytes go.
+    Errors: NOT_FOUND where this node holds no copy (NOT-HELD); FAILED_PRECONDITION where too few others prove theirs
+    (COPIES-SHORT), or where it is the last known copy and its name is not given (LAST-COPY); ABORTED where others
+    count on this copy now (LEASED) or it takes too long (LEASE-OVER).
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -117,6 +131,19 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.CheckCopiesResponse], _abc.AsyncIterator[_audit_pb2.CheckCopiesResponse]]:
         """Audit the copies of an artifact that other members claim, now. For operators.
         Errors: NOT_FOUND where this node holds no copy to compare with, or nobody else claims one.
+        """
+
+    @_abc_1.abstractmethod
+    def DecideHold(
+        self,
+        request: _audit_pb2.DecideHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.DecideHoldResponse, _abc.Awaitable[_audit_pb2.DecideHoldResponse]]:
+        """Withdraw this node's own copy, or take a withdrawal back. For the operators of this machine: over the Unix socket
+        only, so that no remote message makes a node give anything up. The statement is logged before the bytes go.
+        Errors: NOT_FOUND where this node holds no copy (NOT-HELD); FAILED_PRECONDITION where too few others prove theirs
+        (COPIES-SHORT), or where it is the last known copy and its name is not given (LAST-COPY); ABORTED where others
+        count on this copy now (LEASED) or it takes too long (LEASE-OVER).
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

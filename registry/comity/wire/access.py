@@ -127,6 +127,17 @@ def require_operator() -> None:
         )
 
 
+def require_socket() -> None:
+    """Raises Refused (SOCKET-ONLY) unless the caller of the current call uses the node's Unix socket."""
+    caller = CALLER.get()
+    if not caller.operator or caller.certificate is not None:
+        raise Refused(
+            "only operators on the node's own machine may make this call",
+            hint="use the node's Unix socket",
+            code="SOCKET-ONLY",
+        )
+
+
 def _network(peer: str) -> str:
     """`ipv4:192.0.2.1:5000` -> `192.0.2.1`; `ipv6:%5B2001:db8::1%5D:5000` -> `2001:db8::/64`."""
     return caller_name(unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]"))

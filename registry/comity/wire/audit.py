@@ -9,13 +9,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.audit import MAX_CHALLENGED, MAX_LEASE, REASONS
-from comity.trust.copies import MISSED, PASSED, STATES, AssessedCopy, AuditResult, ClaimedCopy, CopyPolicy
+from comity.trust.copies import (
+    MISSED,
+    PASSED,
+    STATES,
+    WITHDRAWAL_REASONS,
+    AssessedCopy,
+    AuditResult,
+    ClaimedCopy,
+    CopyPolicy,
+)
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.v1 import audit_pb2, types_pb2
 from comity.v1.audit_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from comity.wire import limits
-from comity.wire.access import CALLER, Caller, require_operator
+from comity.wire.access import CALLER, Caller, require_operator, require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_digest, read_hashes, read_integer, read_line, read_many, read_text
@@ -78,6 +87,80 @@ class CheckedCopy:
     outcome: str
     why: str = ""
     pieces: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOrder:
+    """What an operator decides about the node's own copy. `typed` is the name or digest of the artifact, which is
+    needed for the last known copy; `trial`: only say what would happen; `again`: take a withdrawal back."""
+
+    artifact: Digest
+    reason: str = "other"
+    basis: str = ""
+    keep: bool = False
+    force: bool = False
+    typed: str = ""
+    trial: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldDecision:
+    """The logged line, empty if none was; the names of nodes that proved a copy now, and of those that did not."""
+
+    line: bytes
+    index: int
+    proven: tuple[str, ...]
+    unproven: tuple[str, ...]
+    bytes: int
+
+
+def encode_order(order: HoldOrder) -> audit_pb2.DecideHoldRequest:
+    return audit_pb2.DecideHoldRequest(
+        artifact=encode_digest(order.artifact),
+        reason=order.reason,
+        basis=order.basis,
+        keep=order.keep,
+        force=order.force,
+        typed=order.typed,
+        trial=order.trial,
+        again=order.again,
+    )
+
+
+def decode_order(message: audit_pb2.DecideHoldRequest) -> HoldOrder:
+    if message.reason not in WITHDRAWAL_REASONS:
+        raise Malformed("unknown reason of a withdrawal", why=f"expected one of {', '.join(WITHDRAWAL_REASONS)}")
+    return HoldOrder(
+        artifact=read_digest(message.artifact),
+        reason=message.reason,
+        basis=read_text(message.basis, "basis", limits.STATUS_TEXT),
+        keep=message.keep,
+        force=message.force,
+        typed=read_text(message.typed, "name", limits.NAME),
+        trial=message.trial,
+        again=message.again,
+    )
+
+
+def encode_decision(decision: HoldDecision) -> audit_pb2.DecideHoldResponse:
+    return audit_pb2.DecideHoldResponse(
+        line=decision.line,
+        index=decision.index,
+        proven=(clean(name, limits.NAME) for name in decision.proven),
+        unproven=(clean(name, limits.NAME) for name in decision.unproven),
+        bytes=decision.bytes,
+    )
+
+
+def decode_decision(message: audit_pb2.DecideHoldResponse) -> HoldDecision:
+    return HoldDecision(
+        line=read_line(message.line) if message.line else b"",
+        index=read_integer(message.index, "index"),
+        proven=read_many(message.proven, "names", limits.COPIES, lambda name: read_text(name, "name", limits.NAME)),
+        unproven=read_many(message.unproven, "names", limits.COPIES, lambda name: read_text(name, "name", limits.NAME)),
+        bytes=read_integer(message.bytes, "bytes"),
+    )
 
 
 def encode_audit(order: AuditOrder) -> audit_pb2.AuditRequest:
@@ -277,6 +360,11 @@ class AuditCalls(ServiceCalls):
             async for result in results:
                 yield decode_checked(result)
 
+    async def decide(self, order: HoldOrder) -> HoldDecision:
+        """Withdraw the node's own copy. Only over the node's Unix socket. Raises NotFound (NOT-HELD), PolicyNotMet
+        (COPIES-SHORT, LAST-COPY), Conflict (LEASED, LEASE-OVER, WITHDRAWING)."""
+        return decode_decision(await self._calls.unary(self._audits.DecideHold, encode_order(order)))
+
 
 class AuditReads(Protocol):
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
@@ -288,6 +376,9 @@ class AuditReads(Protocol):
 
     def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
         """Audit all copies of others. Raises NotFound."""
+
+    async def decide(self, order: HoldOrder) -> HoldDecision:
+        """Withdraw the own copy. Raises as `AuditCalls.decide` does."""
 
 
 class AuditServicer(AuditServiceServicer):
@@ -315,3 +406,7 @@ class AuditServicer(AuditServiceServicer):
         async with aclosing(at_most(limits.COPIES, self._audits.check(read_digest(request.artifact)))) as results:
             async for result in results:
                 yield encode_checked(result)
+
+    async def DecideHold(self, request: audit_pb2.DecideHoldRequest, context: Context) -> audit_pb2.DecideHoldResponse:
+        require_socket()
+        return encode_decision(await self._audits.decide(decode_order(request)))

@@ -65,6 +65,8 @@ PAGE: Final = 256
 """Statements that are read in one step."""
 ANSWER_SECONDS: Final = 120.0
 """Seconds that a node may take to read the pieces of one challenge."""
+AT_ONCE: Final = 8
+"""Audits at a time."""
 CANDIDATES: Final = 64
 """Copies that are looked at in one step for one that can be audited."""
 
@@ -213,7 +215,7 @@ class Auditor:
         self._left = 0.0
         self._since: float | None = None
         self._reading = asyncio.Lock()
-        self._auditing = asyncio.Lock()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def step(self) -> None:
         """Read what is new, log the summaries of days that are over, and audit one copy if the budget allows it."""
@@ -235,22 +237,22 @@ class Auditor:
             why = "it has no copy of its own to compare with"
             raise NotFound("this node cannot audit the artifact", why=why, code="NOT-HELD")
         for row in rows:
-            peer = self._peer(row.log)
+            peer = self.peer(row.log)
             if peer is not None and not row.withdrawn:
                 audited = await self.audit(row, peer)
                 if audited is not None:
                     yield audited
 
-    async def audit(self, row: CopyRow, peer: Peer) -> AuditedCopy | None:
-        """Audit one copy and record the result; None if it cannot be audited from here."""
+    async def audit(self, row: CopyRow, peer: Peer, *, lease: int = 0) -> AuditedCopy | None:
+        """Audit one copy and record the result; None if it cannot be audited from here. `lease` are the seconds for
+        which the peer is asked to keep the copy."""
         now = int(self._clock())
-        async with self._auditing:
+        async with self._turns:
             await self._ledger.run(self._index.tried, row.artifact, row.log, now)
             try:
                 numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
-                challenge = draw_challenge(
-                    self._signer.record.node.id, numbers, row.pieces.digest, self._settings.pieces, self._chance
-                )
+                node, count = self._signer.record.node.id, self._settings.pieces
+                challenge = draw_challenge(node, numbers, row.pieces.digest, count, self._chance, lease=lease)
                 self._left -= numbers.cost(challenge.numbers)
                 outcome, line, why, piece = await self._challenge(challenge, numbers, peer)
             except ComityError as error:
@@ -276,7 +278,7 @@ class Auditor:
     async def _audit_next(self) -> None:
         """Audit the copy that this node did not try for the longest time, if one can be audited now."""
         for row in await self._ledger.run(self._index.next_copies, CANDIDATES):
-            peer = self._peer(row.log)
+            peer = self.peer(row.log)
             if peer is None:
                 await self._ledger.run(self._index.tried, row.artifact, row.log, int(self._clock()))
                 continue
@@ -353,7 +355,7 @@ class Auditor:
             self._on_damaged()
         _log.info("copy cannot be audited from here", artifact=row.artifact, why=str(error))
 
-    def _peer(self, log: str) -> Peer | None:
+    def peer(self, log: str) -> Peer | None:
         """The node of another member that writes a log."""
         own = self._membership.seat.inception.id
         found = (peer for peer in self._membership.peers if str(peer.record.log) == log and peer.member.id != own)

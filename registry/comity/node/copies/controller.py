@@ -8,8 +8,11 @@ from typing import Final
 
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.index import CopiesIndex
+from comity.node.copies.leases import Leases
 from comity.node.copies.pieces import OwnPieces
 from comity.node.copies.responder import AuditResponder
+from comity.node.copies.withdrawal import Withdrawals
+from comity.node.copies.withheld import WithheldFiles
 from comity.node.home import OpenedHome
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -30,7 +33,9 @@ class CopiesController:
         chance = random.SystemRandom()
         file = home.config.storage.ledger.with_name(INDEX_FILE)
         self.index = CopiesIndex(file, home.membership.seat.log, lambda: chance.getrandbits(62))
-        pieces = OwnPieces(home.ledger.tables, home.store)
+        self._withheld = WithheldFiles(home.store)
+        pieces = OwnPieces(home.ledger.tables, home.store, self._withheld)
+        leases = Leases(time.monotonic())
         self.responder = AuditResponder(
             home.ledger,
             home.pools,
@@ -41,6 +46,7 @@ class CopiesController:
             time.monotonic,
             settings.answer_bytes_per_hour,
             pieces,
+            leases,
             replication.blob_lost,
         )
         self.auditor = Auditor(
@@ -55,6 +61,22 @@ class CopiesController:
             replication.own_log,
             replication.peers.links,
             pieces,
+            replication.blob_lost,
+        )
+
+        self.withdrawals = Withdrawals(
+            home.ledger,
+            home.store,
+            home.pools,
+            home.membership,
+            home.keys.signer,
+            replication.own_log,
+            time.monotonic,
+            leases,
+            self.index,
+            self.auditor,
+            self._withheld,
+            replication.replicas,
             replication.blob_lost,
         )
 

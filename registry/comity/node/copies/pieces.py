@@ -9,6 +9,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
+from comity.node.copies.withheld import WithheldFiles
 from comity.node.uploads import read_artifact
 from comity.trust.artifact import FileEntry, PieceLayout, PieceRecord, check_records
 from comity.trust.audit import DamagedPiece, PieceNumbers
@@ -23,7 +24,8 @@ MAX_DOCUMENTS: Final = 64 * 1024**2
 class OwnPieces:
     """Implements `PieceSource` over the blob store. Blocking; thread-safe."""
 
-    def __init__(self, ledger: Ledger, store: BlobStore) -> None:
+    def __init__(self, ledger: Ledger, store: BlobStore, withheld: WithheldFiles) -> None:
+        self._withheld = withheld
         self._ledger = ledger
         self._store = store
         self._lock = threading.Lock()
@@ -53,4 +55,8 @@ class OwnPieces:
         self._store.quarantine(damaged.blob, damaged.why)
 
     def read(self, blob: Digest, offset: int, length: int) -> Iterable[bytes]:
-        return self._store.iterate(blob, offset, length)
+        """From the store, or from the files that were taken aside for a withdrawal."""
+        try:
+            return self._store.iterate(blob, offset, length)
+        except NotFound:
+            return self._withheld.read_any(blob, offset, length)

@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 
 from comity.ledger.log_store import EntryQuery
+from comity.node.copies.leases import Leases
 from comity.node.copies.pieces import OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
@@ -29,7 +30,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.audit import AuditChallenge, DamagedPiece, draw_nonce, read_pieces, sign_answer
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused
+from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Refused
 from comity.trust.statement import SideObject, parse_entry
 from comity.trust.statements import parse_hold
 from comity.wire.access import Caller
@@ -96,6 +97,7 @@ class AuditResponder:
         monotonic: Clock,
         bytes_per_hour: int,
         pieces: OwnPieces,
+        leases: Leases,
         on_damaged: Callable[[], None],
     ) -> None:
         self._ledger = ledger
@@ -108,6 +110,7 @@ class AuditResponder:
         self._budget = AuditBudget(bytes_per_hour)
         self._on_damaged = on_damaged
         self._pieces = pieces
+        self._leases = leases
         self._chance = random.SystemRandom()
         self._turns = asyncio.Semaphore(AT_ONCE)
 
@@ -129,17 +132,21 @@ class AuditResponder:
         return reply
 
     async def _answer(self, challenge: AuditChallenge, member: Digest) -> AuditReply:
-        documents = await self._ledger.run(self._own_hold, challenge.artifact, challenge.pieces)
-        if documents is None:
+        hold = await self._ledger.run(self._own_hold, challenge.artifact, challenge.pieces)
+        if hold is None:
             raise _not_held(challenge.artifact, "this node claims no copy with this piece index")
-        manifest, index = documents
+        if self._leases.withdrawing(challenge.artifact):
+            why = "it is about to withdraw the copy, and does not vouch for it meanwhile"
+            raise Conflict("this node does not answer now", why=why, hint="ask later", code="WITHDRAWING")
         async with self._turns:
-            self._budget.charge(member, 1 + manifest.size + index.size, self._monotonic())
+            self._budget.charge(member, 1 + hold.manifest.size + hold.pieces.size, self._monotonic())
             try:
-                numbers = await self._pools.files(self._pieces.numbers, manifest, index)
+                numbers = await self._pools.files(self._pieces.numbers, hold.manifest, hold.pieces)
             except NotFound as error:
                 raise _not_held(challenge.artifact, error.why) from error
             self._budget.charge(member, numbers.cost(challenge.numbers), self._monotonic())
+            if challenge.lease:
+                self._leases.grant(challenge.artifact, member, challenge.lease, self._monotonic())
             nonce = draw_nonce(self._chance)
             try:
                 read = await self._pools.hashing(read_pieces, challenge, nonce, numbers, self._pieces)
@@ -153,27 +160,33 @@ class AuditResponder:
         entry = sign_answer(record, challenge, nonce, int(self._clock()), read, online)
         return AuditReply(entry.line, tuple(piece.path for piece in read))
 
-    def _own_hold(self, artifact: Digest, index: Digest) -> tuple[SideObject, SideObject] | None:
-        """Manifest and piece index of this node's standing hold. Blocking."""
+    def _own_hold(self, artifact: Digest, index: Digest) -> StandingHold | None:
         return own_hold(self._ledger, self._signer.record.node.id, self._membership.seat.log, artifact, index)
 
 
+@dataclass(frozen=True, slots=True)
+class StandingHold:
+    """A hold at `index` of this node's log that was not withdrawn later."""
+
+    index: int
+    manifest: SideObject
+    pieces: SideObject
+
+
 def own_hold(
-    ledger: AsyncLedger, node: Digest, log: str, artifact: Digest, index: Digest | None = None
-) -> tuple[SideObject, SideObject] | None:
-    """Manifest and piece index of a node's newest hold in its log that was not withdrawn later, with the piece index
-    `index` if one is given. Blocking."""
-    found: tuple[int, tuple[SideObject, SideObject]] | None = None
+    ledger: AsyncLedger, node: Digest, log: str, artifact: Digest, pieces: Digest | None = None
+) -> StandingHold | None:
+    """A node's newest hold of an artifact in its log, with the piece index `pieces` if one is given; None if it was
+    withdrawn later. Blocking."""
+    found: StandingHold | None = None
     for item in iterate_entries(ledger.tables, EntryQuery(artifact, "hold", node, log)):
         statement = parse_entry(item.line).statement
         hold = parse_hold(statement)
-        if index is None or hold.pieces == index:
-            by_digest = {named.digest: named for named in statement.objects}
-            found = item.index, (by_digest[hold.artifact], by_digest[hold.pieces])
-    if found is None:
-        return None
+        if pieces is None or hold.pieces == pieces:
+            objects = {named.digest: named for named in statement.objects}
+            found = StandingHold(item.index, objects[hold.artifact], objects[hold.pieces])
     withdrawn = [item.index for item in iterate_entries(ledger.tables, EntryQuery(artifact, HOLD_WITHDRAWN, node, log))]
-    return found[1] if found[0] > max(withdrawn, default=-1) else None
+    return found if found is not None and found.index > max(withdrawn, default=-1) else None
 
 
 def _not_held(artifact: Digest, why: str) -> NotFound:

@@ -54,6 +54,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
+from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.statement import Entry, SideObject, parse_entry
@@ -421,9 +422,12 @@ class Replicas:
         """Artifacts with a logged hold of which a file is missing."""
         self._not_listed: set[Digest] = set()
         """Published artifacts that the settings do not name: the first `MAX_NOT_LISTED`."""
+        self.withdrawn: set[Digest] = set()
+        """Artifacts whose hold this node withdrew: not copied again until the operator says so. Always this object."""
 
     async def begin(self, supervisor: Supervisor) -> None:
-        self.holds = await self._ledger.run(self._read_holds)
+        self.holds, withdrawn = await self._ledger.run(self._read_holds)
+        self.withdrawn |= withdrawn
         timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)
         for worker in range(WORKERS):
             supervisor.loop(f"copy {worker}", self._work, timing)
@@ -585,7 +589,7 @@ class Replicas:
             if len(self._not_listed) < MAX_NOT_LISTED and published.artifact not in self.holds:
                 self._not_listed.add(published.artifact)
             return
-        if published.artifact in (whole := self._whole):
+        if published.artifact in self.withdrawn or published.artifact in (whole := self._whole):
             return
         if published.artifact in self.holds:
             if not await self._pools.files(self._gaps, published):
@@ -628,11 +632,18 @@ class Replicas:
 
     async def _log_hold(self, wanted: Copy, pieces: SideObject) -> None:
         artifact = wanted.artifact
-        if artifact not in self.holds:
-            entry = sign_hold(self._signer.record, artifact, wanted.manifest, pieces, self._signer.online)
+        if artifact not in self.holds and artifact not in self.withdrawn:
+            label = await self._ledger.run(self._hold_label, artifact)
+            entry = sign_hold(self._signer.record, artifact, wanted.manifest, pieces, self._signer.online, label)
             index = await self._own_log.append(entry.line)  # (5)
             self.holds.add(artifact)
             _log.info("hold logged", name=wanted.name, artifact=artifact, index=index)
+
+    def _hold_label(self, artifact: Digest) -> str:
+        """The label of a hold after a withdrawal: a log has no statement twice, so the hold must differ. Blocking."""
+        query = EntryQuery(artifact, HOLD_WITHDRAWN, self._signer.record.node.id, self._membership.seat.log)
+        last = max((found.index for found in iterate_entries(self._ledger.tables, query)), default=None)
+        return "" if last is None else f"held again after entry {last}"
 
     def _gaps(self, published: Published | Observed) -> bool:
         """Whether a file of an artifact with a logged hold is missing."""
@@ -642,10 +653,16 @@ class Replicas:
         except ComityError:
             return True  # the manifest or piece index is missing or damaged
 
-    def _read_holds(self) -> set[Digest]:
-        """Artifacts for which this node has logged a hold."""
-        query = EntryQuery(predicate="hold", by=self._signer.record.node.id, origin=self._membership.seat.log)
-        return {parse_entry(found.line).statement.subject for found in iterate_entries(self._ledger.tables, query)}
+    def _read_holds(self) -> tuple[set[Digest], set[Digest]]:
+        """Artifacts for which this node has logged a hold that stands, and those whose hold it withdrew later."""
+        last: dict[Digest, tuple[int, bool]] = {}
+        for predicate in (HOLD, HOLD_WITHDRAWN):
+            query = EntryQuery(predicate=predicate, by=self._signer.record.node.id, origin=self._membership.seat.log)
+            for found in iterate_entries(self._ledger.tables, query):
+                artifact = parse_entry(found.line).statement.subject
+                last[artifact] = max(last.get(artifact, (-1, False)), (found.index, predicate == HOLD))
+        held = {artifact for artifact, (_, stands) in last.items() if stands}
+        return held, last.keys() - held
 
     def _indexes_in_holds(self, artifact: Digest) -> list[SideObject]:
         """Piece indexes in the holds of other nodes, alternating between logs."""

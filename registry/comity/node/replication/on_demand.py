@@ -11,7 +11,7 @@ bound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Final
@@ -82,10 +82,13 @@ class OnDemandFetch:
         pools: Pools,
         wants: Callable[[str], bool],
         files: FileFetcher,
+        withdrawn: Container[Digest] = frozenset(),
         *,
         reserve_bytes: int,
     ) -> None:
-        """`reserve_bytes`: what uploads leave free on the disk."""
+        """`reserve_bytes`: what uploads leave free on the disk. `withdrawn`: artifacts that this node withdrew: none of
+        their files are fetched for readers."""
+        self._withdrawn = withdrawn
         self._store = store
         self._reserve_bytes = reserve_bytes
         self._pools = pools
@@ -107,6 +110,9 @@ class OnDemandFetch:
         Raises NotFound and Unavailable if no peer serves it, Untrusted if the bytes do not match, OutOfSpace and
         Unavailable (COLD-BUSY).
         """
+        if published.artifact in self._withdrawn:
+            why = "this node withdrew its copy"
+            raise NotFound(f"{entry.path[:200]} is not served here", why=why, code="NOT-HELD")
         key = entry.sha256, await self._layout(published, entry)
         with self._reading(key, published, entry) as download:
             async with aclosing(download.read(offset, length, self._pools)) as parts:

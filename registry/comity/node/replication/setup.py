@@ -97,9 +97,8 @@ class ReplicationTasks:
             ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
         )
         self.copies = CopyCounter(ledger, membership, self.replicas)
-        self.on_demand = OnDemandFetch(
-            store, pools, settings.wants, files, reserve_bytes=home.config.storage.reserve_bytes
-        )
+        reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.withdrawn
+        self.on_demand = OnDemandFetch(store, pools, settings.wants, files, withdrawn, reserve_bytes=reserve)
 
     def _charter_follower(self, home: OpenedHome) -> CharterFollower | None:
         if home.epochs is None:

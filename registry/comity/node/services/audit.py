@@ -8,6 +8,7 @@ from contextlib import aclosing
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.responder import AuditResponder
+from comity.node.copies.withdrawal import Withdrawals
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.audit import AUDITED, DAY
@@ -16,7 +17,7 @@ from comity.trust.copies import AssessedCopy, ClaimedCopy, CopyPolicy, assess
 from comity.trust.encoding import Digest
 from comity.wire import limits
 from comity.wire.access import Caller
-from comity.wire.audit import AuditOrder, AuditReply, CheckedCopy, CopiesPage, ListedCopies
+from comity.wire.audit import AuditOrder, AuditReply, CheckedCopy, CopiesPage, HoldDecision, HoldOrder, ListedCopies
 from comity.wire.messages import LocatedEntry
 
 PAGE_RESULTS = 20_000
@@ -66,6 +67,7 @@ class AuditService:
         index: CopiesIndex,
         responder: AuditResponder,
         auditor: Auditor,
+        withdrawals: Withdrawals,
     ) -> None:
         self._ledger = ledger
         self._membership = membership
@@ -73,6 +75,7 @@ class AuditService:
         self._index = index
         self._responder = responder
         self._auditor = auditor
+        self._withdrawals = withdrawals
 
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
         return await self._responder.answer(caller, order)
@@ -107,6 +110,9 @@ class AuditService:
                 name = self._membership.shown_name(peer)
                 jurisdiction = peer.member.jurisdiction
                 yield CheckedCopy(peer.member.name, name, jurisdiction, result.outcome, result.why, result.pieces)
+
+    async def decide(self, order: HoldOrder) -> HoldDecision:
+        return await self._withdrawals.decide(order)
 
     def _names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
         """A claimed name of each artifact. Blocking."""

@@ -1,0 +1,45 @@
+"""`comity withdraw`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from comity.trust.copies import WITHDRAWAL_REASONS
+from comity.wire.audit import HoldOrder
+
+from comity_cli.command import Command, agree, examples
+from comity_cli.commands.rm import show
+from comity_cli.copies_view import artifact_of, of_own_node, socket_of
+
+
+@examples(
+    "comity withdraw swiss-ai/apertus-8b@v1 --reason legal-order --basis 'order 12/2027' --node /var/lib/comity",
+    "comity withdraw swiss-ai/apertus-8b@v1 --reason licence --basis 'see the letter' --delete --yes",
+)
+@click.command(cls=Command, name="withdraw", short_help="Stop serving an artifact at once, and log why.")
+@click.argument("reference", metavar="REF")
+@click.option("--reason", type=click.Choice(WITHDRAWAL_REASONS), required=True)
+@click.option("--basis", required=True, help="Which order or rule, for everybody who reads the log.")
+@click.option("--delete", is_flag=True, help="Delete the bytes. Default: keep them aside, served to nobody.")
+@click.option("--last-copy", "typed", default="", help="The name of REF: needed to delete the last known copy.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@of_own_node
+def command(
+    reference: str,
+    reason: str,
+    basis: str,
+    delete: bool,
+    typed: str,
+    yes: bool,
+    socket: Path | None,
+    home: Path | None,
+) -> None:
+    """Stop serving REF at your node now, whoever else holds it, such as for a legal order. The withdrawal is logged
+    with its reason and basis, so that others see it and can copy REF elsewhere. No other node's copy is touched.
+    `comity rm REF --undo` takes it back."""
+    from comity_client.copies import decide_hold
+
+    order = HoldOrder(artifact_of(reference), reason, basis, keep=not delete, force=True, typed=typed)
+    agree(f"Withdraw this node's copy of {reference}, and log the reason?", yes=yes)
+    show(reference, order, decide_hold(socket_of(socket, home), order))
