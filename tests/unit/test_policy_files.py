@@ -209,6 +209,13 @@ def test_a_second_policy_beside_the_first_shares_its_federation_file(home: Clien
     assert not (tmp_path / "third.toml").exists()
 
 
+def test_a_new_policy_of_a_charter_that_names_no_publisher_says_what_to_add(home: Client, tmp_path: Path) -> None:
+    home.pin(found(nodes(3), {}).encode())
+    made = comity("policy", "new", "--out", tmp_path / "p.toml")
+    assert "list a publisher in [publishers] accept" in made.output
+    assert "comity show NAME" in made.output
+
+
 def test_a_new_policy_without_pins_says_that_nothing_could_pass(home: Client, tmp_path: Path) -> None:
     file = tmp_path / "empty.toml"
     made = comity("policy", "new", "--out", file)

@@ -40,6 +40,9 @@ def new(target: Path) -> None:
     if not pins:
         out.warn("no federation is pinned yet, so no artifact can pass this policy")
         out.hint(f"comity trust pin FILE, then write it again: comity policy new --out OTHER{target.suffix}")
+    elif not any(pin.federation.body.namespaces for pin in pins):
+        out.warn("no pinned charter gives a name to a publisher: list a publisher in [publishers] accept first")
+        out.hint(f"comity show NAME   then   comity policy check {target}")
     else:
         out.hint(f"comity policy check {target}")
     out.document("policy-new", {"files": [str(path) for path in written]})

@@ -57,7 +57,7 @@ def require_permitted(
     if rule.accept == "none":
         raise Refused(
             "this node accepts no submissions from others",
-            hint="ask its operator, or publish through the node's own socket",
+            hint="add --node HOME on the node's machine, or ask its operator to name you in [publishing] accept",
             code="PUBLISHING-CLOSED",
         )
     for entry in unpermitted:
