@@ -151,10 +151,10 @@ def offered(scene: Scene) -> str:
 
 
 def test_the_guide_for_operators_beside_a_lab(scene: Scene) -> None:
-    _, *_, mirror, serve = of("docs/guide/operator.md")
-    person = scene.person("operator")
+    mirror, copies, serve = of("docs/guide/operator.md")[-3:]
+    person = scene.person("operator", **{"swiss-ai/tiny@v1": "demo/all-MiniLM-L6-v2@v1"})
     person.does("comity trust pin federation.json")
-    for block in (mirror, serve):
+    for block in (mirror, copies, serve):
         person.does("\n".join(block.commands))
 
 
