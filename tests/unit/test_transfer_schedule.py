@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 from comity.transfer.scheduler import (
-    ALONE,
     MAX_FAULTS,
     TRIALS,
     UNPROVEN_RATE,
@@ -349,23 +348,6 @@ def test_a_host_is_asked_no_more_at_once_for_having_two_ways() -> None:
     plan = two_ways(100, grpc=FAST, https=FAST)
     assert len(plan.assign(0.0)) == 1
     assert plan.assign(1.0) == []
-
-
-def test_two_ways_to_a_host_are_measured_one_after_the_other() -> None:
-    """Side by side they share the link and this process, and the slower one looks as fast as the better."""
-    plan = two_ways(100, grpc=None, https=None)
-    [first] = plan.assign(0.0)
-    assert plan.assign(ALONE / 2) == []
-    deliver(plan, first, ALONE / 2)
-    [second] = plan.assign(ALONE / 2)
-    assert second.source != first.source
-
-
-def test_a_way_that_sends_nothing_keeps_the_other_waiting_for_a_second_at_most() -> None:
-    plan = two_ways(100, grpc=None, https=None)
-    [first] = plan.assign(0.0)
-    [second] = plan.assign(ALONE)
-    assert second.source != first.source
 
 
 def test_a_way_that_rests_leaves_the_host_to_the_other() -> None:

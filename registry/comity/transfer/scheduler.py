@@ -19,8 +19,7 @@ numbers come from measurements of three policies over slow and malicious links):
     keep an honest one out.
 (8) Sources that lead to one host, for example by gRPC and by HTTPS, share the quota of one source in (2), (3) and (7).
     Each is asked for one piece `TRIALS` times; then the one with the higher rate is asked, and the others again every
-    `TRIAL_EVERY` seconds, because links change. Two of them are not asked at once in the first `ALONE` seconds of a
-    request: side by side they measure the same. A source that backs off or is dropped leaves the host to the others.
+    `TRIAL_EVERY` seconds, because links change. A source that backs off or is dropped leaves the host to the others.
 (9) Pieces that a reader waits for are taken first, and meanwhile no piece more than `WINDOW` beyond them is begun. Idle
     sources then apply (3), so a slow source does not keep the reader waiting.
 (10) A request that (3) or (7) ends is preempted, after a grace period of `read_timeout`. So that a slow honest source
@@ -262,7 +261,6 @@ TRIALS: Final = 2
 WINDOW: Final = 64 * MIB
 TRIAL_EVERY: Final = 30.0
 """Seconds after which another source of a host is tried again."""
-ALONE: Final = 1.0
 
 
 class Schedule:
@@ -429,12 +427,8 @@ class Schedule:
         def ready(requests: list[RangeRequest]) -> bool:
             return not requests or (spare and len(requests) == 1 and requests[0].at == requests[0].stop - 1)
 
-        def apart(source: SourceKey) -> bool:
-            return all(open.source == source or now - open.started >= ALONE for open in mine[self._hosts[source]])
-
-        best = (self._best_source(names, now) for host, names in sources_by_host.items() if ready(mine[host]))
         return sorted(
-            filter(apart, best),
+            (self._best_source(names, now) for host, names in sources_by_host.items() if ready(mine[host])),
             key=lambda name: (
                 len(mine[self._hosts[name]]),
                 not self._sources[name].untried,
