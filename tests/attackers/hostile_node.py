@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.lying_node import Liar, NotHere, Question
+from support.lying_node import Liar, NoSuchCall, NotHere, Question
 from support.raw_bytes import RawLog, leaf_hash, message
 
 from attackers.forging import Holder, Key, canonical, keys_in, opened
@@ -82,7 +82,7 @@ class HostileNode(Liar):
             for part in super().answer(call, question):
                 self.answered[call] += len(part)
                 yield part
-        except NotHere:
+        except (NotHere, NoSuchCall):
             raise
         except Exception as error:
             self.errors.append(error)

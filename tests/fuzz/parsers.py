@@ -27,7 +27,7 @@ from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import Evidence
 from comity.trust.hardware.appraisal import HardwarePins, appraise
-from comity.trust.hardware.certificates import VendorChain
+from comity.trust.hardware.certificates import RevocationData, VendorChain
 from comity.trust.hardware.evidence import (
     KINDS,
     Attested,
@@ -287,8 +287,10 @@ def _vendor_chain(data: bytes) -> Any:
 
 def _revocation(data: bytes) -> Any:
     """Revocation data may be of anybody: they revoke nothing that their issuer did not."""
-    (result, *_) = appraise(_HARDWARE, bytes(32), replace(_PINS, revocations=(data,)), hardware.AT)
-    return result
+    parsed = RevocationData.parse(data)
+    results = appraise(_HARDWARE, bytes(32), replace(_PINS, revocations=(data,)), hardware.AT)
+    assert all(row.state != "fail" for result in results for row in result.findings if row.name == "revocation")
+    return parsed
 
 
 def _inspect(data: bytes) -> Any:

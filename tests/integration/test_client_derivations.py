@@ -106,7 +106,7 @@ def test_the_command_names_the_element_that_was_altered(home: Path, child: Path,
 
 def test_a_label_without_a_node_is_a_mistake(home: Path, child: Path, parent: Path) -> None:
     ran = run(child, parent, "--sign-as", "Checking lab")
-    assert "--sign-as goes with --log" in str(ran.exception)
+    assert "--sign-as goes with --node" in str(ran.exception)
 
 
 def test_sides_that_cannot_be_compared_say_why(client: Client, tmp_path: Path, child: Path, parent: Path) -> None:

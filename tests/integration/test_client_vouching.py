@@ -151,7 +151,7 @@ def test_rival_claimants_are_listed(
     client.bind("lab", publisher.id)
     capsys.readouterr()
     assert run("show", NAME) == 0
-    assert f"Rival [{rival.id[:12]}] claims {NAME} too" in capsys.readouterr().err
+    assert f"Rival [{rival.id}] claims {NAME} too" in capsys.readouterr().err
     row = client.pull(NAME, to=tmp_path / "model").verdict.row("disputes and advisories")
     assert [fact.text.partition(" [")[0] for fact in row.facts] == ["Rival"]
 

@@ -77,7 +77,8 @@ class Shop:
 
     def ledger(self, change: str) -> None:
         with contextlib.closing(sqlite3.connect(self.home.config().storage.ledger)) as database, database:
-            assert database.execute(change, {"blob": bytes.fromhex(self.weights)}).rowcount == 1
+            changed = database.execute(change, {"blob": bytes.fromhex(self.weights)}).rowcount
+            assert changed == 2  # of the signed layout and of the chained one
 
 
 @pytest.fixture(params=["", "127.0.0.1:0"], ids=["streamed", "from the file server"])

@@ -261,7 +261,7 @@ async def test_a_node_that_is_not_running_is_said_to_be_unreachable(tmp_path: Pa
     async with NodeClient.operator(tmp_path / "node.sock") as client:
         with pytest.raises(Unavailable, match="no node answers") as caught:
             await client.status()
-    assert caught.value.hint == "start the node with: comity serve --dir HOME"
+    assert caught.value.hint == "start the node with: comity serve --node HOME"
 
 
 async def test_a_server_without_tls_is_recognised() -> None:

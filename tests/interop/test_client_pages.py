@@ -17,10 +17,7 @@ from support.publisher import model
 from support.walks import Person
 from support.weights import gguf
 
-_OCI = "registry clients insist on a certificate here: test_oci_clients.py runs them with their options for plain HTTP"
-NOT_RUN = {("docs/clients/oci.md", 1): _OCI, ("docs/clients/oci.md", 2): _OCI}
-"""Blocks that this test does not run, and why; it fails for one more that cannot be run."""
-FOUND = [block for block in blocks("docs/clients/*.md") if block.key not in NOT_RUN]
+FOUND = list(blocks("docs/clients/*.md"))
 PAGES = {page: list(group) for page, group in itertools.groupby(FOUND, lambda block: block.page)}
 LOGGED = 6
 """Entries of the node's log once both models are published: three of its own, the publisher, two models."""
@@ -56,11 +53,6 @@ async def test_what_a_page_for_users_shows_can_be_typed(tmp_path: Path, page: st
         shutil.copy(node.home.directory / "federation.json", user.folder)
         for block in PAGES[page]:
             await asyncio.to_thread(user.does, script(block))
-
-
-def test_what_is_not_run_is_there_and_does_not_grow() -> None:
-    assert NOT_RUN.keys() <= {block.key for block in blocks("docs/clients/*.md")}
-    assert len(NOT_RUN) <= 2
 
 
 def script(block: Block) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import comity.gateway
 import pytest
+from comity.gateway.console.routes import PREFIX
 from comity.gateway.hub.views import KINDS
 from comity.trust.artifact import commit_id
 from hypothesis import event, given, settings
@@ -95,6 +96,7 @@ LEADING = [
     *("/tests/model/resolve/main", "/legacy/resolve/v1", "/spaces/tests/model/resolve/v1", "/api/models/legacy"),
     *("/tests/model/resolve/main/weights.bin", "/tests/model/resolve/COMMIT", "/api/models/tests/model/revision"),
     *("/v2/tests/model/manifests", "/v2/tests/model/blobs", "/v2/tests/model/blobs/DIGEST", "/tlog", "/api/models", ""),
+    *("/-", "/-/logs", "/-/lineage/tests/model", "/tests/model", "/tests/model/tree", "/v2/tests/model/referrers"),
 ]
 segments = st.one_of(st.sampled_from(WORDS), st.sampled_from(BREAKING), st.text("abz09._-%~", max_size=8))
 paths = st.builds(
@@ -113,7 +115,9 @@ headers = st.dictionaries(
         st.sampled_from(
             ["bytes=0-0", "bytes=-1", "bytes=99999999999999999999-", "bytes=5-1,3-", "Bearer hf_" + "a" * 40]
         ),
-        st.sampled_from(["application/json", "application/x-www-form-urlencoded", '"x"', "*", "a" * 5000, "Bearer"]),
+        st.sampled_from(
+            ["application/json", "text/html", "application/x-www-form-urlencoded", '"x"', "*", "a" * 5000, "Bearer"]
+        ),
         st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=20),
     ),
     max_size=4,
@@ -153,9 +157,18 @@ def test_the_words_above_reach_every_route(target: Target) -> None:
         *("/tests/model/resolve/main/config.json", "/v2/", "/v2/tests/model/manifests/latest"),
         *("/tlog", "/tlog/add-checkpoint", "/tlog/add-entries", f"/tlog/witness/{log}/checkpoint"),
         *(f"/tlog/{log}/checkpoint", f"/tlog/{log}/tile/0/000", f"/v2/tests/model/blobs/{target.digest}"),
+        *("/v2/_catalog", "/v2/tests/model/tags/list", f"/v2/tests/model/referrers/{target.digest}"),
+        "/tests/model/info/refs",
     ):
         call(target, "GET", path)
         call(target, "POST", path)
+    for path in (
+        *("/", "/legacy", "/tests/model", "/tests/model/tree/v1", f"{PREFIX}/nowhere", f"{PREFIX}/console.css"),
+        *(f"{PREFIX}/{page}" for page in ("catalogue", "members", "logs", "proposals", "compute", "alerts")),
+        *(f"{PREFIX}/logs/{log}{rest}" for rest in ("", "/checkpoint", "/0", "/0.proof")),
+        f"{PREFIX}/lineage/tests/model/v1.svg",
+    ):
+        call(target, "GET", path, {"accept": "text/html"})
     events = [json.loads(line) for line in target.log.read_text().splitlines() if line.startswith("{")]
     reached = {event["route"] for event in events if event.get("event") == "request"}
     assert routes() <= reached
@@ -169,6 +182,7 @@ def routes() -> set[str]:
     for path in source.rglob("*.py"):
         for text in re.findall(r'Route\(f?"([^"]+)"', path.read_text()):
             kinds = KINDS if "{kind}" in text else ("",)
+            text = text.replace("{PREFIX}", PREFIX).replace("{repository}/", "/v2/{namespace}/{name}/")
             found |= {text.replace("{kind}", kind).replace("{{", "{").replace("}}", "}") for kind in kinds}
     return found
 

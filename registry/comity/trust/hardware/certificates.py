@@ -196,18 +196,20 @@ def check_revocation(path: VendorChain, data: Sequence[bytes], at: int) -> Revoc
 def _load_revocations(
     data: Sequence[bytes],
 ) -> tuple[list[x509.CertificateRevocationList], list[ocsp.OCSPResponse]]:
-    lists, responses = [], []
+    lists: list[x509.CertificateRevocationList] = []
+    responses: list[ocsp.OCSPResponse] = []
     for item in data:
         if len(item) > MAX_REVOCATION:
             continue
-        try:
-            lists.append(x509.load_der_x509_crl(item))
-        except (ValueError, x509.InvalidVersion):
-            try:
-                response = ocsp.load_der_ocsp_response(item)
-            except ValueError:
-                continue
+        with contextlib.suppress(ValueError, x509.InvalidVersion):
+            found = x509.load_der_x509_crl(item)
+            _ = (found.issuer, found.last_update_utc, found.next_update_utc)  # the library parses them when asked
+            lists.append(found)
+            continue
+        with contextlib.suppress(ValueError):
+            response = ocsp.load_der_ocsp_response(item)
             if response.response_status == ocsp.OCSPResponseStatus.SUCCESSFUL:
+                _ = list(response.responses)
                 responses.append(response)
     return lists, responses
 
