@@ -79,7 +79,7 @@ async def walk(node: Shop, pages: dict[str, str], shots: Path) -> Any:
 async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_path: Path) -> None:
     shots = Path(os.environ.get("COMITY_TESTS_SCREENSHOTS") or tmp_path / "shots")
     async with lab(tmp_path) as node:
-        async with httpx2.AsyncClient(base_url=node.url, headers={"Accept": "text/html"}) as http:
+        async with httpx2.AsyncClient(base_url=node.url, headers={"Accept": "text/html"}, timeout=60) as http:
 
             async def copied() -> bool:
                 return "4 complete copies" in (await http.get("/swiss-ai/apertus")).text
