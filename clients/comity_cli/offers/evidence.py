@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from comity.trust.encoding import Json, parse_json, short
+from comity.trust.encoding import Fields, Json, parse_json, short
 from comity.trust.errors import Malformed
 from comity.trust.hardware.certificates import VendorChain, load_pem
 from comity.trust.hardware.evidence import (
@@ -13,6 +13,7 @@ from comity.trust.hardware.evidence import (
     MAX_EVIDENCE,
     SEV_SNP,
     TDX,
+    Challenge,
     Device,
     HardwareEvidence,
     read_gpu_list,
@@ -22,7 +23,6 @@ from comity.verifier import read_bounded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from comity.trust.hardware.evidence import Challenge
     from comity_client.offers.attestation import OfferAttestation
 
     from comity_cli.output import Output
@@ -38,9 +38,6 @@ def challenge_json(challenge: Challenge) -> dict[str, Json]:
 
 def read_challenge(file: Path) -> Challenge:
     """Read the file that `comity offer challenge` wrote. Raises Malformed."""
-    from comity.trust.encoding import Fields
-    from comity.trust.hardware.evidence import Challenge
-
     fields = Fields(parse_json(read_bounded(file, 4096), limit=4096, what=str(file)), "challenge")
     fields.constant("schema", CHALLENGE_SCHEMA)
     subject, nonce = fields.digest("subject"), fields.text("nonce", most=64)
