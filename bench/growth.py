@@ -28,6 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from comity.trust.charter.assignment import ALL_COSIGN, LEAST
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import Checkpoint, cosign, log_verifier_key
@@ -203,7 +204,8 @@ CHECKPOINT_BYTES, COSIGNATURE_BYTES = _sample_cosignatures()
 
 
 def simulate(members: int, cosigners: int) -> dict[str, float]:
-    """Bytes of messages that a node receives in an idle minute, each of `members` logs cosigned by `cosigners`.
+    """Bytes of messages that a node receives in an idle minute, if `cosigners` members tell their cosignatures of each
+    of `members` logs.
 
     The heads of before are those of all logs from every peer, every five seconds.
     """
@@ -252,7 +254,7 @@ def exponent(points: Iterable[tuple[float, float]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", default="2,4,8", help="sizes that are run as real processes")
+    parser.add_argument("--nodes", default="2,4,8", help="sizes that are run as real processes; empty: none")
     parser.add_argument("--seconds", type=float, default=60, help="the idle time")
     parser.add_argument("--result", default="growth", help="the name of the result file; empty: none")
     parser.add_argument("--alone", type=int, default=0, help=argparse.SUPPRESS)
@@ -261,7 +263,7 @@ def main() -> None:
         print(json.dumps(measure(arguments.alone, arguments.seconds)))
         return
     measured = kept_rows(arguments.result)
-    for count in map(int, arguments.nodes.split(",")):
+    for count in map(int, filter(None, arguments.nodes.split(","))):
         own = f'ip link set lo up && exec "$0" "$@" --alone {count} --seconds {arguments.seconds}'
         command = ["unshare", "--net", "sh", "-c", own, sys.executable, __file__]
         found_here = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
@@ -271,12 +273,15 @@ def main() -> None:
         )
         print(json.dumps(row), flush=True)
     simulated = [
-        simulate(count, cosigners) for count in SIMULATED for cosigners in sorted({count - 1, min(5, count - 1)})
+        simulate(count, cosigners)
+        for count in SIMULATED
+        for cosigners in sorted({count - 1, count - 1 if count <= ALL_COSIGN else LEAST})
     ]
     for row in simulated:
         print(json.dumps(row))
     idle = [(row["nodes"], row["idle_bytes_a_node_and_minute"]) for row in measured]
-    complete = [row for row in simulated if row["cosigners_of_a_log"] == row["members"] - 1]
+    default = {count: count - 1 if count <= ALL_COSIGN else LEAST for count in SIMULATED}
+    complete = [row for row in simulated if row["cosigners_of_a_log"] == default[row["members"]]]
     messages = [(row["members"], row["heartbeats"] + row["cosignatures"]) for row in complete]
     before = [(row["members"], row["heads_of_before"]) for row in complete]
     exponents = {"measured_idle": exponent(idle), "simulated": exponent(messages), "of_before": exponent(before)}

@@ -29,6 +29,8 @@ OTHER_KEY = cosigner_key("other.example/cosigner", OTHER.public)
 LOGS = [LogKeys.generate(f"log-{number}.example/log") for number in range(3)]
 LINES = statement_lines(0, 20)
 PEER = Caller("peer", b"certificate")
+UNTOLD = set[str]()
+"""Logs for which the node does not tell its cosignatures."""
 
 
 @asynccontextmanager
@@ -36,14 +38,15 @@ async def feeding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(module, "MIN_PAUSE", 0.0)
     tables = Ledger.open(folder, lambda: 1_000)
     ledger, supervisor = AsyncLedger(tables), Supervisor(Metrics())
-    feed = NewsFeed(ledger, [OWN_KEY.key_id], lambda: sha256(b"body"))
+    feed = NewsFeed(ledger, [OWN_KEY.key_id], lambda: sha256(b"body"), lambda log: log not in UNTOLD)
     CALLER.set(PEER)
     for log in LOGS:
         tables.logs.create(log.origin, log.vkey)
-    feed.begin(supervisor)
+    monkeypatch.setattr(feed, "look_again", feed.begin(supervisor), raising=False)
     try:
         yield feed, tables
     finally:
+        UNTOLD.clear()
         feed.close()
         await supervisor.stop()
         ledger.close()
@@ -207,3 +210,26 @@ async def test_only_cosignatures_that_the_caller_lacks_are_answered(
         assert await answered((OWN_KEY.key_id, 1_000), (OTHER_KEY.key_id, 2_000)) == set()
         assert await feed.cosignatures(KnownCosignatures(LOGS[0].vkey, 3, ())) is None
         assert await feed.cosignatures(KnownCosignatures(LOGS[1].vkey, 4, ())) is None
+
+
+async def test_cosignatures_of_a_log_are_told_only_while_this_node_is_to_tell_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with feeding(tmp_path, monkeypatch) as (feed, tables), aclosing(feed.read(b"", 60, ())) as pages:
+        assert (await anext(pages)).logs == ()
+        UNTOLD.add(LOGS[0].vkey)
+        grow(tables, LOGS[0], 5)
+        first = sign(tables, LOGS[0], COSIGNER, OWN_KEY.name)
+        grow(tables, LOGS[1], 5)
+        found = list[LogNews]()
+        while {item.log for item in found} != {LOGS[0].vkey, LOGS[1].vkey}:
+            found.extend((await next_news(pages)).logs)
+        assert not any(item.cosignatures for item in found)
+        lacking = await feed.cosignatures(KnownCosignatures(LOGS[0].vkey, 5, ()))
+        assert lacking is not None and lacking.cosignatures == (first,), "whoever asks gets them"
+        UNTOLD.clear()
+        vars(feed)["look_again"]()
+        page = await next_news(pages)
+        while not any(item.cosignatures for item in page.logs):
+            page = await next_news(pages)
+        assert [item.cosignatures for item in page.logs if item.log == LOGS[0].vkey] == [(first,)]

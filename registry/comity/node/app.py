@@ -315,6 +315,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         ledger,
         [key.key_id for key in home.keys.record.cosigners],
         lambda: home.epochs.newest.digest if home.epochs else None,
+        replication.cosigner.assigned.is_told,
     )
     services = Services(
         node=NodeFactsService(
@@ -353,7 +354,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     )
     ready(listening)
     await copies.withdrawals.recover()  # before the replication looks for missing files
-    news.begin(supervisor)
+    replication.cosigner.assigned.watch(news.begin(supervisor))
     await replication.begin()
     offers.begin()
     copies.begin()

@@ -17,9 +17,11 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from comity.ledger.records import NewestHead
 from comity.node.keys import NodeKeys
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
+from comity.node.replication.assigned_cosigners import AssignedCosigners
 from comity.node.replication.link import StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.threads import AsyncLedger, Clock
@@ -136,6 +138,8 @@ class CheckpointCosigner:
         self._metrics = metrics
         self._start = start
         self._misbehaviour = misbehaviour
+        self.assigned = AssignedCosigners(membership, clock, 2 * HEARTBEAT)
+        """Decides for which logs the cosignatures are told to everybody."""
         self._forgotten: dict[VerifierKey, _ForgottenCheckpoint] = {}
         self._checked = CheckedCosignatures()
         self._signed: dict[str, tuple[Checkpoint, float]] = {}
@@ -166,19 +170,26 @@ class CheckpointCosigner:
                         self._forgotten[log] = _ForgottenCheckpoint(checkpoint.size, checkpoint.root)
                         _log.warning("ledger is older than this node's cosignature", origin=checkpoint.origin)
 
-    def lacking(self) -> list[KnownCosignatures]:
-        """For each log whose newest checkpoint lacks a fresh cosignature of a member's node: those that it has.
-        Blocking."""
+    def look_around(self) -> list[KnownCosignatures]:
+        """Decide anew for which logs this node tells its cosignatures. Returns, for each log whose newest checkpoint
+        lacks a fresh cosignature of a member that is to tell it: those that it has. Blocking."""
         peers = [peer for peer in self._membership.peers if self._membership.member(peer.member.id)]
         expected = {key.key_id for peer in peers for key in peer.record.cosigners}
-        oldest = self._clock() - 2 * HEARTBEAT
+        heads = self._ledger.tables.cosignatures.newest_heads(expected)
+        self.assigned.update(heads)
         found = list[KnownCosignatures]()
-        for head in self._ledger.tables.cosignatures.newest_heads(expected):
-            writers = {key.key_id for record in self._membership.records_of(head.vkey) for key in record.cosigners}
+        for head in heads:
             known = [(line.key_id, int.from_bytes(line.signature[:8], "big")) for line in head.cosignatures]
-            if expected - writers - {key_id for key_id, time in known if time >= oldest}:
+            short = self.assigned.is_short(head)
+            if self._lacks_one(head, expected, known) if short is None else short:
                 found.append(KnownCosignatures(head.vkey, head.size, tuple(known)))
         return found
+
+    def _lacks_one(self, head: NewestHead, expected: set[bytes], known: Iterable[tuple[bytes, int]]) -> bool:
+        """Whether a fresh cosignature by one of the keys `expected`, other than the log's writer, is missing."""
+        oldest = self._clock() - 2 * HEARTBEAT
+        writers = {key.key_id for record in self._membership.records_of(head.vkey) for key in record.cosigners}
+        return bool(expected - writers - {key_id for key_id, time in known if time >= oldest})
 
     async def cosign_if_due(self, key: VerifierKey) -> None:
         """Cosign the newest checkpoint of a mirrored log if it is due and allowed."""
@@ -233,6 +244,7 @@ class CheckpointCosigner:
             await self._ledger.run(
                 self._ledger.tables.cosignatures.add, str(log), checkpoint.size, checkpoint.root, good
             )
+            self.assigned.arrived(str(log), (line.key_id for line in good))
 
     def _has_passed(self, log: VerifierKey, size: int) -> bool:
         """Blocking."""

@@ -139,7 +139,7 @@ class MissingCosignatures:
 
     async def step(self) -> None:
         """Ask a peer for what has been missing since the last step. Raises the errors of the call."""
-        lacking = await self._ledger.run(self._cosigner.lacking)
+        lacking = await self._ledger.run(self._cosigner.look_around)
         asked = [item for item in lacking if self._lacked.get(item.log) == item.size]
         self._lacked = {item.log: item.size for item in lacking}
         able = [link for link in self._links.values() if link.state.reachable and link.news.misbehaviour is not None]

@@ -17,7 +17,7 @@ import secrets
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.ledger.ledger import Ledger
@@ -73,12 +73,20 @@ class NewsFeed:
     Args:
         own_keys: key ids of the cosigner keys of this node.
         charter: returns the digest of the newest body that the node follows, or None.
+        is_told: whether the own cosignatures of a log, named by its verifier key, are told.
     """
 
-    def __init__(self, ledger: AsyncLedger, own_keys: Collection[bytes], charter: Callable[[], Digest | None]) -> None:
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        own_keys: Collection[bytes],
+        charter: Callable[[], Digest | None],
+        is_told: Callable[[str], bool],
+    ) -> None:
         self._ledger = ledger
         self._own_keys = tuple(own_keys)
         self._charter = charter
+        self._is_told = is_told
         self._process = secrets.token_bytes(_PROCESS)
         self._number = 0
         self._logs: OrderedDict[str, _LogState] = OrderedDict()
@@ -92,10 +100,16 @@ class NewsFeed:
         """For each caller, what ends its open calls, the oldest first."""
         self._closed = asyncio.Event()
 
-    def begin(self, supervisor: Supervisor) -> None:
+    def begin(self, supervisor: Supervisor) -> Callable[[], None]:
+        """Returns a function that makes the feed look at the ledger again, to be called in any thread."""
         loop = asyncio.get_running_loop()
-        self._ledger.tables.watch(lambda: _call_soon(loop, self._committed.set))
+
+        def look_again() -> None:
+            _call_soon(loop, self._committed.set)
+
+        self._ledger.tables.watch(look_again)
         supervisor.loop(FEED, self._follow_ledger, TIMING)
+        return look_again
 
     def close(self) -> None:
         """End all calls, so that they do not delay the end of the node."""
@@ -201,7 +215,9 @@ class NewsFeed:
     def _look(self) -> _Heads:
         """Blocking."""
         tables = self._ledger.tables
-        return _Heads(tuple(tables.cosignatures.newest_heads(self._own_keys)), tables.misbehaviour.count())
+        heads = tables.cosignatures.newest_heads(self._own_keys)
+        told = (head if self._is_told(head.vkey) else replace(head, cosignatures=()) for head in heads)
+        return _Heads(tuple(told), tables.misbehaviour.count())
 
     def _note(self, look: _Heads) -> None:
         """Number what has changed."""
