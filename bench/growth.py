@@ -281,7 +281,7 @@ def main() -> None:
         print(json.dumps(row))
     idle = [(row["nodes"], row["idle_bytes_a_node_and_minute"]) for row in measured]
     default = {count: count - 1 if count <= ALL_COSIGN else LEAST for count in SIMULATED}
-    complete = [row for row in simulated if row["cosigners_of_a_log"] == default[row["members"]]]
+    complete = [row for row in simulated if row["cosigners_of_a_log"] == default[int(row["members"])]]
     messages = [(row["members"], row["heartbeats"] + row["cosignatures"]) for row in complete]
     before = [(row["members"], row["heads_of_before"]) for row in complete]
     exponents = {"measured_idle": exponent(idle), "simulated": exponent(messages), "of_before": exponent(before)}
