@@ -103,14 +103,34 @@ async def test_a_late_node_gets_a_dead_ones_log_from_the_others(tmp_path: Path) 
 
 
 async def test_a_long_log_is_caught_up_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is fetched is visible before the end, if checkpoints are there on the way."""
+    visible = list[int]()
+    advanced = LogMirror._advanced
+
+    async def noted(self: LogMirror, head: ShownHead) -> None:
+        if head.origin == first.origin:
+            visible.append(head.checkpoint.size)
+        await advanced(self, head)
+
     monkeypatch.setattr("comity.node.replication.mirror.STEP_LINES", 7)
+    monkeypatch.setattr(LogMirror, "_advanced", noted)
     founded = found(tmp_path, 2)
     first, second = founded.homes
     publisher = Publisher.generate()
+
+    async def signed_at(size: int) -> bool:
+        return SignedNote.parse(await client.checkpoint(first.origin)).text.split("\n")[1] == str(size)
+
     async with serving(first), first.client() as client:
-        await client.submit([publisher.announcement, *(say(publisher, number) for number in range(60))])
+        await client.submit([publisher.announcement])
+        for least, most in ((0, 4), (4, 30), (30, 60)):
+            receipts = await client.submit([say(publisher, number) for number in range(least, most)])
+            size = receipts.receipts[-1].index + 1
+            await until(lambda size=size: signed_at(size), what=f"a checkpoint of {size}")  # type: ignore[misc]
         async with serving(second):
-            await converged(founded.homes, first, least=64)
+            await converged(founded.homes, first, least=size)
+    assert visible == sorted(set(visible)) and visible[-1] == size
+    assert len(visible) >= 2 and visible[0] <= 14
 
 
 async def test_side_objects_are_here_before_a_log_is_cosigned(tmp_path: Path) -> None:

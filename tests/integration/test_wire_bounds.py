@@ -123,6 +123,30 @@ async def test_other_bytes_than_the_object_are_untrusted() -> None:
             await client.object(sha256(b"it"))
 
 
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        pytest.param([(b"a", b"other bytes")], Untrusted, id="other bytes"),
+        pytest.param([(b"c", b"c")], Malformed, id="not asked for"),
+        pytest.param([(b"b", b"b"), (b"a", b"a")], Malformed, id="another order"),
+        pytest.param([(b"a", b"a"), (b"a", b"a")], Malformed, id="twice"),
+    ],
+)
+async def test_other_objects_than_asked_are_refused(sent: list[tuple[bytes, bytes]], error: type[Exception]) -> None:
+    objects = [
+        blob_pb2.SmallObject(digest=bytes.fromhex(sha256(name)), data=data).SerializeToString() for name, data in sent
+    ]
+
+    async def answer(request: bytes, context: object) -> AsyncIterator[bytes]:
+        for item in objects:
+            yield item
+
+    async with lying("BlobService/GetObjects", answer) as client:
+        with pytest.raises(error):
+            async for _ in client.objects([sha256(b"a"), sha256(b"b")]):
+                pass
+
+
 async def test_a_status_of_other_blobs_is_refused() -> None:
     answer = blob_pb2.StatResponse(blobs=[blob_pb2.BlobStat(digest=bytes(32), have=True, size=1)]).SerializeToString()
     async with lying("BlobService/Stat", repeating(answer, 1)) as client:

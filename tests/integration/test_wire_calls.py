@@ -119,6 +119,9 @@ async def test_log_questions_reach_the_log() -> None:
         assert (head.origin, head.note) == (ORIGIN, b"a note\n")
         assert await client.checkpoint(ORIGIN) == b"example.org/log None"
         assert await client.checkpoint(ORIGIN, 0) == b"example.org/log 0"
+        assert await client.checkpoint(ORIGIN, up_to=9) == b"example.org/log up to 9"
+        with pytest.raises(Malformed):
+            await client.checkpoint(ORIGIN, 0, up_to=9)
         assert await client.inclusion(ORIGIN, 1, 2) == (b"\x01" * 32, b"\x02" * 32)
         assert await client.consistency(ORIGIN, 1, 2) == (b"\x01" * 32,)
         (proof,) = await client.proofs(NOWHERE)
@@ -158,6 +161,26 @@ async def test_objects_and_records_arrive_whole() -> None:
         assert await client.records(held, "fixed-4MiB/1") == node.blobs[held]
         with pytest.raises(NotFound):
             await client.object(NOWHERE)
+
+
+async def test_small_objects_arrive_with_one_call_in_the_order_asked() -> None:
+    node = MemoryNode()
+    small = [node.keep(b"object %d" % number) for number in range(5)]
+    large = node.keep(bytes(limits.SMALL_OBJECT + 1))
+    async with met(node) as client:
+        found = [item async for item in client.objects([small[4], NOWHERE, large, *small[:4]])]
+        assert found == [(digest, node.blobs[digest]) for digest in (small[4], *small[:4])]
+        for wrong in ([small[0], small[0]], [sha256(b"%d" % number) for number in range(limits.OBJECTS + 1)]):
+            with pytest.raises(Malformed):
+                await anext(client.objects(wrong))
+
+
+async def test_an_answer_of_small_objects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = MemoryNode()
+    held = [node.keep(bytes([number]) * 100) for number in range(4)]
+    monkeypatch.setattr(limits, "OBJECTS_BYTES", 250)
+    async with met(node) as client:
+        assert [digest async for digest, _ in client.objects(held)] == held[:2]
 
 
 async def test_an_empty_object_arrives_empty() -> None:

@@ -88,7 +88,7 @@ class FakeNode:
         for log in self.logs_held.values():
             yield LogHead(log.origin, self._vkey(log), self._note(log))
 
-    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
         await self._answering()
         return self._note(self._held(origin))
 

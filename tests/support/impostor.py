@@ -49,7 +49,7 @@ class Shown:
         for head in (self.head(), *self.extra):
             yield head
 
-    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
         return self.head().note
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:

@@ -100,8 +100,8 @@ class MemoryNode:
     async def logs(self) -> AsyncGenerator[LogHead, None]:
         yield LogHead(ORIGIN, f"{ORIGIN}+00000000+AAAA", b"a note\n")
 
-    async def checkpoint(self, origin: str, index: int | None) -> bytes:
-        return f"{origin} {index}".encode()
+    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
+        return f"{origin} {index if up_to is None else f'up to {up_to}'}".encode()
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
         if origin != ORIGIN or start > len(self.lines):

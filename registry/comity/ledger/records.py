@@ -133,6 +133,19 @@ class Cosignatures:
                 raise NotFound("no checkpoint", why=why, code="NO-CHECKPOINT")
             return _note(connection, log, _head(connection, log, size), first={name for name, _ in keys})
 
+    def largest_up_to(self, name: str, size: int) -> SignedNote:
+        """Returns the checkpoint of the largest tree with at most `size` entries, signed by the log alone.
+
+        Raises NotFound(code="NO-CHECKPOINT").
+        """
+        with self._database.reading() as connection:
+            log = find_log(connection, name)
+            head = newest_head(connection, log, up_to=size)
+            if head is None:
+                why = f"{log.origin} signed no checkpoint of at most {size} entries that is stored here"
+                raise NotFound("no checkpoint", why=why, code="NO-CHECKPOINT")
+            return SignedNote.parse(head.note)
+
     def best_note(self, name: str, index: int) -> SignedNote:
         """Returns the checkpoint with most cosigners that covers entry `index`; among equals, the largest.
 

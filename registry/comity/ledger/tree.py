@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
 from comity.ledger import schema
 from comity.ledger.database import LogRow
@@ -101,9 +101,11 @@ def head_at(connection: Connection, log: LogRow, size: int) -> SignedHead | None
     return _first(connection, log, _CHECKPOINT.size == size)
 
 
-def newest_head(connection: Connection, log: LogRow, *, covering: int = -1) -> SignedHead | None:
-    """Returns the largest checkpoint, if it covers entry `covering`."""
-    return _first(connection, log, _CHECKPOINT.size > covering)
+def newest_head(
+    connection: Connection, log: LogRow, *, covering: int = -1, up_to: int = 2**63 - 1
+) -> SignedHead | None:
+    """Returns the largest checkpoint of at most `up_to` entries, if it covers entry `covering`."""
+    return _first(connection, log, and_(_CHECKPOINT.size > covering, _CHECKPOINT.size <= up_to))
 
 
 def all_heads(connection: Connection, log: LogRow) -> list[SignedHead]:

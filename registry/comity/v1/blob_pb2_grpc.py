@@ -39,6 +39,11 @@ class BlobServiceStub(object):
                 request_serializer=comity_dot_v1_dot_blob__pb2.GetObjectRequest.SerializeToString,
                 response_deserializer=comity_dot_v1_dot_blob__pb2.Chunk.FromString,
                 _registered_method=True)
+        self.GetObjects = channel.unary_stream(
+                '/comity.v1.BlobService/GetObjects',
+                request_serializer=comity_dot_v1_dot_blob__pb2.GetObjectsRequest.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_blob__pb2.SmallObject.FromString,
+                _registered_method=True)
         self.GetRecords = channel.unary_stream(
                 '/comity.v1.BlobService/GetRecords',
                 request_serializer=comity_dot_v1_dot_blob__pb2.GetRecordsRequest.SerializeToString,
@@ -67,6 +72,14 @@ class BlobServiceServicer(object):
     def GetObject(self, request, context):
         """A whole object of at most 64 MiB, such as a manifest or a side object, in chunks of at most 1 MiB.
         Errors: NOT_FOUND where it is not held here; INVALID_ARGUMENT where it is larger (use Read).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetObjects(self, request, context):
+        """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
+        held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +126,11 @@ def add_BlobServiceServicer_to_server(servicer, server):
                     servicer.GetObject,
                     request_deserializer=comity_dot_v1_dot_blob__pb2.GetObjectRequest.FromString,
                     response_serializer=comity_dot_v1_dot_blob__pb2.Chunk.SerializeToString,
+            ),
+            'GetObjects': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetObjects,
+                    request_deserializer=comity_dot_v1_dot_blob__pb2.GetObjectsRequest.FromString,
+                    response_serializer=comity_dot_v1_dot_blob__pb2.SmallObject.SerializeToString,
             ),
             'GetRecords': grpc.unary_stream_rpc_method_handler(
                     servicer.GetRecords,
@@ -162,6 +180,33 @@ class BlobService(object):
             '/comity.v1.BlobService/GetObject',
             comity_dot_v1_dot_blob__pb2.GetObjectRequest.SerializeToString,
             comity_dot_v1_dot_blob__pb2.Chunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/comity.v1.BlobService/GetObjects',
+            comity_dot_v1_dot_blob__pb2.GetObjectsRequest.SerializeToString,
+            comity_dot_v1_dot_blob__pb2.SmallObject.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class BlobServiceStub:
     """A whole object of at most 64 MiB, such as a manifest or a side object, in chunks of at most 1 MiB.
     Errors: NOT_FOUND where it is not held here; INVALID_ARGUMENT where it is larger (use Read).
     """
+    GetObjects: _grpc.UnaryStreamMultiCallable[_blob_pb2.GetObjectsRequest, _blob_pb2.SmallObject]
+    """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
+    held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
+    """
     GetRecords: _grpc.UnaryStreamMultiCallable[_blob_pb2.GetRecordsRequest, _blob_pb2.Chunk]
     """The piece records of a blob in a layout: 36 bytes each, u32 big-endian length || SHA-256, in chunks of at most
     1 MiB and 64 MiB together. They are checked against the root that a piece index names.
@@ -59,6 +63,10 @@ class BlobServiceAsyncStub(BlobServiceStub):
     GetObject: _aio.UnaryStreamMultiCallable[_blob_pb2.GetObjectRequest, _blob_pb2.Chunk]  # type: ignore[assignment]
     """A whole object of at most 64 MiB, such as a manifest or a side object, in chunks of at most 1 MiB.
     Errors: NOT_FOUND where it is not held here; INVALID_ARGUMENT where it is larger (use Read).
+    """
+    GetObjects: _aio.UnaryStreamMultiCallable[_blob_pb2.GetObjectsRequest, _blob_pb2.SmallObject]  # type: ignore[assignment]
+    """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
+    held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
     """
     GetRecords: _aio.UnaryStreamMultiCallable[_blob_pb2.GetRecordsRequest, _blob_pb2.Chunk]  # type: ignore[assignment]
     """The piece records of a blob in a layout: 36 bytes each, u32 big-endian length || SHA-256, in chunks of at most
@@ -87,6 +95,16 @@ class BlobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_blob_pb2.Chunk], _abc.AsyncIterator[_blob_pb2.Chunk]]:
         """A whole object of at most 64 MiB, such as a manifest or a side object, in chunks of at most 1 MiB.
         Errors: NOT_FOUND where it is not held here; INVALID_ARGUMENT where it is larger (use Read).
+        """
+
+    @_abc_1.abstractmethod
+    def GetObjects(
+        self,
+        request: _blob_pb2.GetObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_blob_pb2.SmallObject], _abc.AsyncIterator[_blob_pb2.SmallObject]]:
+        """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
+        held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
         """
 
     @_abc_1.abstractmethod

@@ -87,8 +87,9 @@ class LogServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners.
-        Errors: NOT_FOUND for an unknown log, or where no note covers the entry yet.
+        """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners; or,
+        where `up_to` is given, the note of the largest tree with at most so many entries. At most one of both is given.
+        Errors: NOT_FOUND for an unknown log, or where there is no such note.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

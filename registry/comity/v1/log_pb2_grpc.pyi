@@ -39,8 +39,9 @@ class LogServiceStub:
     ListLogs: _grpc.UnaryStreamMultiCallable[_log_pb2.ListLogsRequest, _types_pb2.LogHead]
     """Every log that this node holds, its own first. At most 10,000."""
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_log_pb2.GetCheckpointRequest, _log_pb2.GetCheckpointResponse]
-    """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners.
-    Errors: NOT_FOUND for an unknown log, or where no note covers the entry yet.
+    """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners; or,
+    where `up_to` is given, the note of the largest tree with at most so many entries. At most one of both is given.
+    Errors: NOT_FOUND for an unknown log, or where there is no such note.
     """
     GetEntries: _grpc.UnaryStreamMultiCallable[_log_pb2.GetEntriesRequest, _log_pb2.EntryBatch]
     """Entries start <= i < end in order, none left out, at most 65,536 a call. Fewer than asked only where the log is
@@ -74,8 +75,9 @@ class LogServiceAsyncStub(LogServiceStub):
     ListLogs: _aio.UnaryStreamMultiCallable[_log_pb2.ListLogsRequest, _types_pb2.LogHead]  # type: ignore[assignment]
     """Every log that this node holds, its own first. At most 10,000."""
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_log_pb2.GetCheckpointRequest, _log_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners.
-    Errors: NOT_FOUND for an unknown log, or where no note covers the entry yet.
+    """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners; or,
+    where `up_to` is given, the note of the largest tree with at most so many entries. At most one of both is given.
+    Errors: NOT_FOUND for an unknown log, or where there is no such note.
     """
     GetEntries: _aio.UnaryStreamMultiCallable[_log_pb2.GetEntriesRequest, _log_pb2.EntryBatch]  # type: ignore[assignment]
     """Entries start <= i < end in order, none left out, at most 65,536 a call. Fewer than asked only where the log is
@@ -118,8 +120,9 @@ class LogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _log_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_log_pb2.GetCheckpointResponse, _abc.Awaitable[_log_pb2.GetCheckpointResponse]]:
-        """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners.
-        Errors: NOT_FOUND for an unknown log, or where no note covers the entry yet.
+        """The newest note of a log; or, where `index` is given, the note that covers that entry and has most cosigners; or,
+        where `up_to` is given, the note of the largest tree with at most so many entries. At most one of both is given.
+        Errors: NOT_FOUND for an unknown log, or where there is no such note.
         """
 
     @_abc_1.abstractmethod

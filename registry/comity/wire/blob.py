@@ -89,6 +89,23 @@ class BlobCalls(ServiceCalls):
             raise Untrusted("not the requested object", why=f"its sha256 is not {digest}", code="DIGEST")
         return data
 
+    async def objects(self, digests: Sequence[Digest]) -> AsyncGenerator[tuple[Digest, bytes], None]:
+        """Yields those of some small objects that the node has, at most `limits.OBJECTS`, in the order of `digests`.
+        Raises Untrusted for other bytes, and Unavailable (UNIMPLEMENTED) for a node of an older version."""
+        request = blob_pb2.GetObjectsRequest(digests=map(encode_digest, digests))
+        left = iter(digests)
+        answer = self._calls.stream(
+            self._blob.GetObjects, request, items=len(digests), size=limits.OBJECTS_BYTES + 64 * len(digests)
+        )
+        async with aclosing(answer) as messages:
+            async for message in messages:
+                digest = read_digest(message.digest)
+                if digest not in left:  # consumes `left` up to the digest: the order is checked as well
+                    raise Malformed("the answer has another object", why="expected the digests asked, in their order")
+                if hashlib.sha256(message.data).hexdigest() != digest:
+                    raise Untrusted("not the requested object", why=f"its sha256 is not {digest}", code="DIGEST")
+                yield digest, message.data
+
     async def records(self, digest: Digest, layout: str) -> bytes:
         """Returns the piece records of a blob. Check their root against a piece index. Raises NotFound."""
         request = blob_pb2.GetRecordsRequest(blob=encode_digest(digest), layout=layout)
@@ -150,6 +167,21 @@ class BlobServicer(BlobServiceServicer):
         async with aclosing(self._blobs.read(digest, 0, stat.size)) as chunks:
             async for chunk in chunks:
                 yield blob_pb2.Chunk(data=chunk)
+
+    async def GetObjects(
+        self, request: blob_pb2.GetObjectsRequest, context: Context
+    ) -> AsyncIterator[blob_pb2.SmallObject]:
+        digests = read_many(request.digests, "digests", limits.OBJECTS, read_digest)
+        if len(set(digests)) != len(digests):
+            raise Malformed("an object is asked for twice", why="each digest is named once")
+        left = limits.OBJECTS_BYTES
+        for stat in await self._blobs.stat(digests):
+            if not stat.have or stat.size > min(limits.SMALL_OBJECT, left):
+                continue
+            left -= stat.size
+            async with aclosing(self._blobs.read(stat.digest, 0, stat.size)) as chunks:
+                data = b"".join([chunk async for chunk in chunks])
+            yield blob_pb2.SmallObject(digest=encode_digest(stat.digest), data=data)
 
     async def GetRecords(self, request: blob_pb2.GetRecordsRequest, context: Context) -> AsyncIterator[blob_pb2.Chunk]:
         layout = read_text(request.layout, "layout", limits.LABEL)

@@ -87,6 +87,11 @@ OBJECT: Final = 64 * MiB
 # 36 bytes per piece of 4 MiB: a blob of 7 TiB.
 RECORDS: Final = 64 * MiB
 STAT_DIGESTS: Final = 1_000
+OBJECTS: Final = 256
+"""Objects of one `GetObjects`."""
+SMALL_OBJECT: Final = 256 * 1024
+OBJECTS_BYTES: Final = 16 * MiB
+"""Bytes of the answer to one `GetObjects`."""
 LOCATIONS: Final = 16
 # One Read: large enough to amortise the call, and it ends within the longest deadline at 300 KiB/s.
 READ: Final = 1024 * MiB

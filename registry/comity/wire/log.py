@@ -124,9 +124,11 @@ class LogCalls(ServiceCalls):
         """Returns all logs of the node, its own log first."""
         return await self._calls.all(self._log.ListLogs, log_pb2.ListLogsRequest(), decode_head, limits.LOGS)
 
-    async def checkpoint(self, origin: str, index: int | None = None) -> bytes:
-        """Returns the newest note of a log, or the note that covers `index` and has most cosigners. Raises NotFound."""
-        request = log_pb2.GetCheckpointRequest(origin=origin, index=index)
+    async def checkpoint(self, origin: str, index: int | None = None, *, up_to: int | None = None) -> bytes:
+        """Returns the newest note of a log; or the note that covers `index` and has most cosigners; or the note of the
+        largest tree with at most `up_to` entries, for which a node of an older version gives the newest. Raises
+        NotFound."""
+        request = log_pb2.GetCheckpointRequest(origin=origin, index=index, up_to=up_to)
         return read_data((await self._calls.unary(self._log.GetCheckpoint, request)).note, "note", limits.NOTE)
 
     async def entries(self, origin: str, start: int, end: int) -> AsyncGenerator[EntryBatch, None]:
@@ -169,8 +171,9 @@ class LogCalls(ServiceCalls):
 class LogReads(Protocol):
     def logs(self) -> AsyncGenerator[LogHead, None]: ...
 
-    async def checkpoint(self, origin: str, index: int | None) -> bytes:
-        """Returns the newest note, or the note that covers `index` and has most cosigners. Raises NotFound."""
+    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
+        """Returns the newest note; the note that covers `index` and has most cosigners; or the note of the largest tree
+        with at most `up_to` entries. Raises NotFound."""
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
         """Returns some lines from `start` to before `end`; none only at the end of the log. Raises NotFound for an
@@ -197,7 +200,10 @@ class LogServicer(LogServiceServicer):
         self, request: log_pb2.GetCheckpointRequest, context: Context
     ) -> log_pb2.GetCheckpointResponse:
         index = read_integer(request.index, "index") if request.HasField("index") else None
-        return log_pb2.GetCheckpointResponse(note=await self._logs.checkpoint(read_log(request.origin), index))
+        up_to = read_integer(request.up_to, "size") if request.HasField("up_to") else None
+        if index is not None and up_to is not None:
+            raise Malformed("two kinds of checkpoints are asked for", why="`index` and `up_to` exclude each other")
+        return log_pb2.GetCheckpointResponse(note=await self._logs.checkpoint(read_log(request.origin), index, up_to))
 
     async def GetEntries(
         self, request: log_pb2.GetEntriesRequest, context: Context

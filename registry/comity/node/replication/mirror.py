@@ -4,7 +4,8 @@
 (2) a head not larger than the stored log is the same history, or the log is reported as misbehaving
 (3) a larger head continues the stored log: the peer proves this before anything else is fetched
 (4) entries are fetched in steps; each step, with its side objects, is durable and proven to lead to the head
-(5) the last step makes all of them visible at once; then the log is cosigned
+(5) entries become visible when a checkpoint of exactly these is there: if a log is far behind, the peer is asked for
+    earlier checkpoints on the way to the head; then the log is cosigned
 
 A peer that fails a step is at fault, not the log: another peer may do better. While one peer catches a log up, others
 do not fetch this log (`LogTurns`); a step has a deadline, and a peer that fails waits longer each time. A local limit,
@@ -244,11 +245,12 @@ class LogMirror:
         """Fetch, verify and store the next entries. Returns whether the log has reached the head."""
         client = link.client
         state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
+        if state.size >= head.checkpoint.size:
+            return True
+        shown, head = head, await self._head_on_the_way(client, head, state.staged)
         start, target = state.staged, head.checkpoint
         if start > target.size:  # staged for a larger head, which no peer shows any more
             start = state.size
-        if state.size >= target.size:
-            return True
         async with asyncio.timeout(STEP_DEADLINE):
             if start == state.size:
                 await self._verify_continuation(client, head, start, state.root)  # (3)
@@ -264,7 +266,22 @@ class LogMirror:
         else:
             await self._stage(client, head, start, lines)  # (4)
         self._turns.step_stored(turn)
-        return end == target.size
+        return end == shown.checkpoint.size
+
+    async def _head_on_the_way(self, client: NodeClient, head: ShownHead, start: int) -> ShownHead:
+        """The largest head that one step from `start` reaches, if the peer has one; else `head`. Raises Malformed, and
+        Untrusted if the log did not sign it."""
+        most = start + STEP_LINES
+        if head.checkpoint.size <= most:
+            return head
+        try:
+            note = SignedNote.parse(await client.checkpoint(head.log, up_to=most))
+        except NotFound:
+            return head
+        checkpoint = self._opened.get(note, head.key)
+        if not start < checkpoint.size <= most:  # a node of an older version gives its newest
+            return head
+        return ShownHead(head.key, note, checkpoint)
 
     async def _stage(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
         end = start + len(lines)

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.node.members import PeerKey
 from comity.node.replication.fair_queue import FairSlots
 from comity.node.threads import Pools
-from comity.trust.errors import Untrusted
+from comity.trust.encoding import Digest
+from comity.trust.errors import Unavailable, Untrusted
 from comity.trust.statement import SideObject, Statement
 from comity.wire import limits
 from comity.wire.client import NodeClient
 
 MAX_CONCURRENT: Final = 4
-"""Objects in memory for all peers together; each has at most 64 MiB."""
+"""Objects, or batches of small ones, in memory for all peers together; each has at most 64 MiB."""
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Small objects fetched with one call."""
 MAX_PER_MEMBER: Final = 2
-"""Objects in memory from the nodes of one member, so that a slow member does not block the others."""
+"""Objects, or batches, in memory from the nodes of one member, so that a slow member does not block the others."""
 MAX_WAITING: Final = 64
 """Calls for objects that may wait for one member's nodes."""
 TIMEOUT: Final = 30.0
 
 
+WITHOUT_SECONDS: Final = 600.0
+"""Seconds for which a peer of an older version is asked for one object at a time."""
+
+
 class SideObjectFetcher:
-    """Fetches side objects. Received objects are kept, so that the next try continues."""
+    """Fetches side objects: small ones many at a time. Received objects are kept, so that the next try continues."""
 
     def __init__(self, store: BlobStore, pools: Pools) -> None:
         self._store = store
         self._pools = pools
         self._slots = FairSlots(MAX_CONCURRENT, per_key=MAX_PER_MEMBER, max_per_key=MAX_WAITING)
+        self._single_until: dict[PeerKey, float] = {}
+        """Peers of older versions, and until when, by the event loop's clock, they are taken for such."""
 
     async def fetch(self, client: NodeClient, statements: Iterable[Statement], peer: PeerKey) -> int:
         """Fetch every missing side object of `statements` durably. Returns and raises as `fetch_all` does."""
@@ -42,16 +52,76 @@ class SideObjectFetcher:
         Raises NotFound if the peer does not have an object, Untrusted if the bytes do not match, OutOfSpace,
         TimeoutError, and Unavailable (BUSY) if too many calls wait for this peer's member.
         """
+        missing = await self._pools.files(missing_side_objects, self._store, list(dict.fromkeys(objects)))
         received = 0
-        for item in await self._pools.files(missing_side_objects, self._store, list(dict.fromkeys(objects))):
+        if len(missing) > 1 and self._single_until.get(peer, 0.0) <= asyncio.get_running_loop().time():
+            received = await self._fetch_small(client, missing, peer)
+            missing = await self._pools.files(missing_side_objects, self._store, missing)
+        for item in missing:
             async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + item.size / limits.SLOWEST):
                 data = await client.object(item.digest)
-                if len(data) != item.size:
-                    why = f"{item.digest} has {len(data)} bytes, not {item.size}"
-                    raise Untrusted("size does not match", why=why, code="SIZE")
+                _check_size(item, data)
                 await self._pools.files(self._store.put, item.digest, data)
                 received += item.size
         return received
+
+    async def _fetch_small(self, client: NodeClient, missing: Iterable[SideObject], peer: PeerKey) -> int:
+        """Fetch small objects in batches, some at once. Returns the number of bytes received."""
+        batches = list(batches_of_small(missing))
+        waiting = iter(batches)
+
+        async def fetch_next() -> int:
+            return sum([await self._fetch_batch(client, batch, peer) for batch in waiting])
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(fetch_next()) for _ in range(min(MAX_PER_MEMBER, len(batches)))]
+        except ExceptionGroup as errors:
+            error = errors.exceptions[0]
+            if not isinstance(error, Unavailable) or error.code != "UNIMPLEMENTED":
+                raise error from None
+            self._single_until[peer] = asyncio.get_running_loop().time() + WITHOUT_SECONDS
+            return 0
+        return sum(task.result() for task in tasks)
+
+    async def _fetch_batch(self, client: NodeClient, batch: Sequence[SideObject], peer: PeerKey) -> int:
+        by_digest = {item.digest: item for item in batch}
+        size = sum(item.size for item in batch)
+        found = list[tuple[Digest, bytes]]()
+        async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + size / limits.SLOWEST):
+            async with aclosing(client.objects(list(by_digest))) as objects:
+                async for digest, data in objects:
+                    _check_size(by_digest[digest], data)
+                    found.append((digest, data))
+            await self._pools.files(self._put_all, found)
+        return sum(len(data) for _, data in found)
+
+    def _put_all(self, objects: Iterable[tuple[Digest, bytes]]) -> None:
+        """Blocking."""
+        for digest, data in objects:
+            self._store.put(digest, data)
+
+
+def _check_size(item: SideObject, data: bytes) -> None:
+    if len(data) != item.size:
+        why = f"{item.digest} has {len(data)} bytes, not {item.size}"
+        raise Untrusted("size does not match", why=why, code="SIZE")
+
+
+def batches_of_small(objects: Iterable[SideObject]) -> Iterator[list[SideObject]]:
+    """The small ones of `objects`, each digest once, in batches that one answer can hold."""
+    batch, size, seen = list[SideObject](), 0, set[Digest]()
+    for item in objects:
+        if item.size > limits.SMALL_OBJECT or item.digest in seen:
+            continue
+        seen.add(item.digest)
+        if len(batch) == limits.OBJECTS or size + item.size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item.size
+    if batch:
+        yield batch
 
 
 def missing_side_objects(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:

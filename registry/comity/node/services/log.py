@@ -29,8 +29,10 @@ class LogService:
         for head in await self._heads.get():
             yield head
 
-    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
         cosignatures = self._ledger.tables.cosignatures
+        if up_to is not None:
+            return (await self._ledger.run(cosignatures.largest_up_to, origin, up_to)).encode()
         if index is None:
             return (await self._ledger.run(cosignatures.cosigned, origin)).encode()
         return (await self._ledger.run(cosignatures.best_note, origin, index)).encode()
