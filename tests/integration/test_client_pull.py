@@ -14,10 +14,12 @@ from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import Manifest, commit_id
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.names import Reference
 from comity.trust.statements import Advisory, sign_advisory
 from comity_client.client import Client
-from comity_client.events import Event, MisbehaviourFound, SourceDropped
+from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceDropped
 from comity_client.home import Home
+from comity_client.pull.cache import find_cached, remove_cached
 from comity_client.seen import CONTRADICTION_CODES
 from support.fakes import FakeFederation, Release, fork, misdescribed, release
 from support.world import identity
@@ -29,6 +31,7 @@ FILES = {
     "model.safetensors": os.urandom(9 * 1024 * 1024 + 17),
     "tokenizer/vocab.txt": b"a\nb\n",
 }
+TINY = "swiss-ai/tiny"
 PATIENT = TransferLimits(patience=20.0, read_timeout=1.0)
 
 
@@ -356,6 +359,26 @@ def test_main_names_the_newest_version_and_an_older_one_does_not_move_it(
     assert (refs / "main").read_text() == (refs / "v2").read_text() == newest.folder.name
     assert (refs / "v1").read_text() == older.folder.name
     assert older.here == older.bytes  # v2 has all of its blobs, some under other paths
+
+
+def test_a_file_that_a_pull_found_in_the_cache_is_not_removed_before_it_is_linked(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    """A pull that finds all its files fetches none; up to its last step only the other version links them."""
+    federation.publish(release(tmp_path / "second", FILES | {"new": b"2"}, by=federation.publisher, name=f"{TINY}@v2"))
+    client.pull(f"{TINY}@v2", hub_cache=tmp_path / "hub")
+    refused: list[str] = []
+
+    def remove_the_other(event: Event) -> None:
+        if isinstance(event, PolicyJudged) and event.final:
+            with pytest.raises(Conflict) as caught:
+                remove_cached(find_cached(tmp_path / "hub", Reference.parse(f"{TINY}@v2")))
+            refused.append(caught.value.code)
+
+    pulled = client.pull(f"{TINY}@v1", hub_cache=tmp_path / "hub", on_event=remove_the_other)
+    assert (refused, pulled.here) == (["CACHE-BUSY"], pulled.bytes)
+    remove_cached(find_cached(tmp_path / "hub", Reference.parse(f"{TINY}@v2")))
+    assert files_in(pulled.folder) == FILES
 
 
 def test_better_proofs_of_an_earlier_pull_are_kept(

@@ -18,6 +18,7 @@ from comity_client.pull.cache import cached_artifacts, find_cached, interrupted_
 from comity_client.pull.destinations import PARTIAL, HubCacheDestination
 
 SHARED = b"the same in both versions"
+MANIFEST = Manifest.of([FileEntry("shared.bin", len(SHARED), sha256(SHARED))])
 
 
 def place(cache: Path, name: str, files: dict[str, bytes], *, partial: bool = False) -> Path:
@@ -89,12 +90,15 @@ def test_a_link_out_of_the_repository_is_no_blob_of_it(cache: Path) -> None:
     assert outside.read_bytes() == b"not ours"
 
 
-def test_nothing_is_removed_while_a_pull_fetches_into_the_repository(cache: Path) -> None:
-    incoming = cache / "models--inst--model" / PACK / "incoming"
-    with BlobLock(incoming, sha256(b"x")), pytest.raises(Conflict) as caught:
+def test_nothing_is_removed_while_a_pull_into_the_repository_runs(cache: Path) -> None:
+    running, other = (HubCacheDestination(cache, Name.parse(f"inst/model@{v}"), MANIFEST, newest=False) for v in "34")
+    running.prepare()
+    with running.in_use(), other.in_use(), pytest.raises(Conflict) as caught:
         remove_cached(cached_artifacts(cache)[0])
     assert caught.value.code == "CACHE-BUSY"
     assert len(cached_artifacts(cache)) == 2
+    remove_cached(cached_artifacts(cache)[0])
+    assert len(cached_artifacts(cache)) == 1
 
 
 def test_interrupted_pulls_are_cleaned_up_and_running_ones_keep_their_files(cache: Path) -> None:

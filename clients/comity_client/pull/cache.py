@@ -7,6 +7,8 @@ named with `pull --out` are the user's, and are not listed.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -16,14 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.blobs import lock_if_free
-from comity.content.durable import disk_errors
+from comity.content.durable import disk_errors, flock, make_folders
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound
 from comity.trust.evidence import PACK
 from comity.trust.names import Reference
 from comity.verifier import read_bounded
-from comity_client.pull.destinations import INCOMING, MAX_REF, PARTIAL, allocated, cached
+from comity_client.pull.destinations import IN_USE, INCOMING, MAX_REF, PARTIAL, allocated, cached
 
 PREFIX: Final = "models--"
 _PARTIAL_FILE: Final = re.compile(r"[0-9a-f]{64}\Z")
@@ -82,10 +84,9 @@ def find_cached(cache: Path, reference: Reference) -> CachedArtifact:
 
 def remove_cached(artifact: CachedArtifact) -> int:
     """Remove a snapshot, the refs that name it, and the blobs that no other snapshot of the repository links. Returns
-    the bytes that were freed. Raises Conflict (CACHE-BUSY) while a pull fetches into the repository, Unavailable."""
+    the bytes that were freed. Raises Conflict (CACHE-BUSY) while a pull into the repository runs, Unavailable."""
     repository = artifact.folder.parent.parent
-    _check_idle(repository)
-    with disk_errors(f"{artifact.folder} was not removed"):
+    with disk_errors(f"{artifact.folder} was not removed"), _alone(repository):
         blobs = _linked(artifact.folder)
         for name in artifact.versions:
             (repository / "refs" / name).unlink(missing_ok=True)
@@ -123,14 +124,18 @@ def remove_interrupted(found: Sequence[InterruptedFile]) -> int:
     return freed
 
 
-def _check_idle(repository: Path) -> None:
-    for lock in sorted((repository / PACK / INCOMING).glob("*.lock")):
-        if _PARTIAL_FILE.match(lock.stem):
-            with lock_if_free(lock.parent, Digest(lock.stem)) as free:
-                if not free:
-                    why = "its files may be shared with what is removed"
-                    hint = "try again when it has ended"
-                    raise Conflict(f"a pull of {_name(repository)} runs", why=why, hint=hint, code="CACHE-BUSY")
+@contextlib.contextmanager
+def _alone(repository: Path) -> Iterator[None]:
+    """Inside the block no pull into the repository runs. A pull counts on the blobs that it found, also on those of
+    other versions, until it has linked them."""
+    make_folders(repository / PACK)
+    what = f"{repository} was not locked"
+    with flock(repository / PACK / IN_USE, fcntl.LOCK_EX | fcntl.LOCK_NB, what) as acquired:
+        if not acquired:
+            why = "its files may be shared with what is removed"
+            hint = "try again when it has ended"
+            raise Conflict(f"a pull of {_name(repository)} runs", why=why, hint=hint, code="CACHE-BUSY")
+        yield
 
 
 def _repositories(cache: Path) -> list[Path]:

@@ -17,6 +17,7 @@ reference runs.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import secrets
@@ -40,6 +41,8 @@ from comity_client.evidence.gather import KeptProof
 
 PARTIAL: Final = "partial"
 INCOMING: Final = "incoming"
+IN_USE: Final = "in-use.lock"
+"""In a repository of a Hub cache: pulls hold it together, a removal alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,10 @@ class Destination(Protocol):
         """Return whether a corrupt file there may be replaced; only files of this program may."""
         ...
 
+    def in_use(self) -> contextlib.AbstractContextManager[object]:
+        """Inside the block nothing is removed from the prepared destination. Waits while something is."""
+        ...
+
     def finish(self, entries: Sequence[FileEntry]) -> None:
         """Link the names of the files, which are all placed."""
         ...
@@ -157,6 +164,10 @@ class FolderDestination:
 
     def replaceable(self, entry: FileEntry) -> bool:
         return self._has_pack
+
+    def in_use(self) -> contextlib.AbstractContextManager[object]:
+        """Nothing to do: no command removes a folder of the user."""
+        return contextlib.nullcontext()
 
     def finish(self, entries: Sequence[FileEntry]) -> None:
         """Nothing to do: the files have their names already."""
@@ -285,6 +296,9 @@ class HubCacheDestination:
     def replaceable(self, entry: FileEntry) -> bool:
         """Always true: a blob that does not match its name is useless."""
         return True
+
+    def in_use(self) -> contextlib.AbstractContextManager[object]:
+        return durable.flock(self._repository / PACK / IN_USE, fcntl.LOCK_SH, f"{self._repository} was not locked")
 
     def finish(self, entries: Sequence[FileEntry]) -> None:
         with disk_errors(f"{self._repository} was not linked"):

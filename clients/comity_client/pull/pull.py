@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,9 +137,6 @@ async def pull(
     pack, alarms = await _evidence(context, resolution, destination, data, await layouts.document())
     early = replace(context, policy=policy_before_fetch(context.policy, manifest))
     _judge(pack, announced(manifest), early, resolution, alarms, final=False)
-    await asyncio.to_thread(destination.prepare)
-    here = await _in_place(destination, manifest, context.on_event)
-    missing = [entry for entry in wanted if entry.path not in here]
     fetching = PullFetch(
         destination.incoming,
         layouts,
@@ -147,14 +145,17 @@ async def pull(
         context.limits,
         context.on_event,
     )
-    await _fetch(fetching, destination, missing, wanted, context.on_event)
-    there = here.union(entry.path for entry in missing)
-    complete = [entry for entry in manifest.files if entry.path in there]
-    pack = replace(pack, missing=tuple(entry.path for entry in manifest.files if entry.path not in there))
-    pack = replace(pack, model_sig=await asyncio.to_thread(fetched_model_sig, destination, complete, missing))
-    found = await asyncio.to_thread(inspect_files, destination, complete, here)
-    verdict = _judge(pack, found, context, resolution, alarms, final=True)
-    await _place(destination, missing, complete, replace(pack, chains=fetching.chains), context.on_event)
+    async with _prepared(destination):
+        here = await _in_place(destination, manifest, context.on_event)
+        missing = [entry for entry in wanted if entry.path not in here]
+        await _fetch(fetching, destination, missing, wanted, context.on_event)
+        there = here.union(entry.path for entry in missing)
+        complete = [entry for entry in manifest.files if entry.path in there]
+        pack = replace(pack, missing=tuple(entry.path for entry in manifest.files if entry.path not in there))
+        pack = replace(pack, model_sig=await asyncio.to_thread(fetched_model_sig, destination, complete, missing))
+        found = await asyncio.to_thread(inspect_files, destination, complete, here)
+        verdict = _judge(pack, found, context, resolution, alarms, final=True)
+        await _place(destination, missing, complete, replace(pack, chains=fetching.chains), context.on_event)
     await asyncio.to_thread(_remember, context, destination, missing, fetching)
     return Pulled(
         title=resolution.title,
@@ -167,6 +168,15 @@ async def pull(
         tally=fetching.tally,
         alarms=tuple(str(alarm) for alarm in alarms),
     )
+
+
+@asynccontextmanager
+async def _prepared(destination: Destination) -> AsyncIterator[None]:
+    """Inside the block the destination is ready, and no other command removes what this pull found there or placed."""
+    await asyncio.to_thread(destination.prepare)
+    with ExitStack() as held:
+        await asyncio.to_thread(held.enter_context, destination.in_use())
+        yield
 
 
 @dataclass(frozen=True, slots=True)

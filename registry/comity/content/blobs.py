@@ -317,16 +317,8 @@ class FolderStore:
     @contextlib.contextmanager
     def _writers_lock(self, how: int) -> Iterator[bool]:
         """Hold the lock that protects copies in progress from `sweep`; yields whether it was acquired."""
-        descriptor = os.open(self._partial / ".writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, how)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-        finally:
-            os.close(descriptor)
+        with durable.flock(self._partial / ".writers", how, "the blob store was not locked") as acquired:
+            yield acquired
 
 
 def _blob_size(entry: os.DirEntry[str]) -> tuple[Digest, int] | None:

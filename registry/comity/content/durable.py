@@ -13,6 +13,7 @@ visible. The error is raised, and the next caller that finds the file must fsync
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -117,3 +118,31 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         held = file_lock(path).acquire()
     with held:
         yield
+
+
+@contextmanager
+def flock(path: Path, how: int, what: str) -> Iterator[bool]:
+    """Lock the file `path`, which is made if it is missing and stays; yields whether it was acquired.
+
+    Args:
+        how: `fcntl.LOCK_SH`, which several holders have at once, or `LOCK_EX`, which one has alone; with `LOCK_NB` it
+            does not wait for a lock that is not free.
+        what: names the operation that failed.
+
+    Raises OutOfSpace, Unavailable.
+    """
+    with disk_errors(what):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield _flocked(descriptor, how, what)
+    finally:
+        os.close(descriptor)
+
+
+def _flocked(descriptor: int, how: int, what: str) -> bool:
+    with disk_errors(what):
+        try:
+            fcntl.flock(descriptor, how)
+        except BlockingIOError:
+            return False
+        return True
