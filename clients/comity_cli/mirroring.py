@@ -9,6 +9,7 @@ from comity_cli.output import Output
 if TYPE_CHECKING:
     from comity.trust.claims import MirrorEvidence, ProvenObservation
     from comity.trust.statement import SideObject
+    from comity.trust.upstream import Conditions
 
 
 def show_mirroring(out: Output, mirroring: MirrorEvidence) -> None:
@@ -23,13 +24,28 @@ def show_mirroring(out: Output, mirroring: MirrorEvidence) -> None:
         out.fact("mirrored", f"claimed by {member_names(seen.members)}: {observed_text(seen)}")
         conditions = seen.observed.conditions
         gate = f", gated ({conditions.gated})" if conditions.gated else ""
-        licence = f"{conditions.licence} (claimed by the upstream's card)" if conditions.licence else "none recorded"
-        out.fact("licence", licence + gate)
+        out.fact("licence", (card_licence(conditions) or "none recorded") + gate)
         out.fact("as obtained", f"card {_document(conditions.card)}, licence text {_document(conditions.licence_text)}")
     for _, news, members in mirroring.changes:
         out.warn(f"{member_names(members)}: {change_text(news)}")
     for fact in dispute_facts(mirroring):
         out.warn(f"ALARM {fact.text} (claimed by {fact.by})")
+
+
+def card_licence(conditions: Conditions) -> str:
+    """The licence that the upstream's card claims, with a mark if it is no SPDX expression; empty if it claims none."""
+    if not conditions.licence:
+        return ""
+    mark = "" if licence_is_listed(conditions) else "; not an SPDX expression"
+    return f"{conditions.licence} (claimed by the upstream's card{mark})"
+
+
+def licence_is_listed(conditions: Conditions) -> bool | None:
+    """Whether the licence that the card claims is an SPDX expression; None if it claims none. Cards have others, which
+    are recorded as they are."""
+    from comity_client.licences import is_listed
+
+    return is_listed(conditions.licence) if conditions.licence else None
 
 
 def _document(item: SideObject | None) -> str:
@@ -60,6 +76,7 @@ def _observation(seen: ProvenObservation) -> dict[str, Any]:
         "matched": observed.matched.to_json(),
         "unchecked": list(observed.unchecked),
         "licence": observed.conditions.licence,
+        "licence_is_listed": licence_is_listed(observed.conditions),
         "card": observed.conditions.card.digest if observed.conditions.card else None,
         "licence_text": observed.conditions.licence_text.digest if observed.conditions.licence_text else None,
     }

@@ -54,9 +54,9 @@ def hub() -> Iterator[HubLike]:
         yield made
 
 
-def furnish(hub: HubLike, name: str, files: dict[str, bytes] = FILES) -> str:
+def furnish(hub: HubLike, name: str, files: dict[str, bytes] = FILES, licence: str = "mit") -> str:
     """A repository of its own for each test; its commit."""
-    hub.repository(name).card = {"license": "mit"}
+    hub.repository(name).card = {"license": licence}
     return hub.repository(name).commit({**files, "name.txt": name.encode()}).sha
 
 
@@ -102,8 +102,9 @@ def test_a_node_says_what_it_mirrored_and_what_agreed(running: Importers, hub: H
 
 
 def test_importing_again_fetches_nothing_and_logs_nothing(running: Importers, hub: HubLike) -> None:
-    furnish(hub, "org/again")
+    furnish(hub, "org/again", licence="Ask first, v2")
     first = running.mirror(hub, source="hf:org/again")
+    assert first.observed.conditions.licence == "Ask first, v2", "what the card claims is kept, whatever it is"
     hub.asked.clear()
     again = running.mirror(hub, source="hf:org/again")
     assert (again.before, again.logged.index) == (True, first.logged.index)

@@ -11,6 +11,7 @@ from comity.trust.names import UPSTREAM
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE
 from comity_cli.following import follow
+from comity_cli.mirroring import card_licence, licence_is_listed
 from comity_cli.nodes import node_option
 from comity_cli.output import Output
 
@@ -109,11 +110,8 @@ def _show(out: Output, done: Imported) -> None:
     out.fact(
         "not checked", "; ".join(UNCHECKED[check] for check in observed.unchecked) or "nothing; every check was made"
     )
-    if observed.conditions.licence:
-        from comity_client.licences import is_listed
-
-        listed = "" if is_listed(observed.conditions.licence) else "; not an SPDX expression"
-        out.fact("licence", f"{observed.conditions.licence} (claimed by the upstream's card{listed})")
+    if licence := card_licence(observed.conditions):
+        out.fact("licence", licence)
     before = " before this call" if done.before else ""
     out.done(f"logged at {logged.node}{before}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
     out.document("import", _document(done))
@@ -131,6 +129,7 @@ def _document(done: Imported) -> dict[str, Any]:
         "matched": observed.matched.to_json(),
         "unchecked": list(observed.unchecked),
         "licence": observed.conditions.licence,
+        "licence_is_listed": licence_is_listed(observed.conditions),
         "gated": observed.conditions.gated,
         "before": done.before,
         "logged": {"node": done.logged.node, "origin": done.logged.origin, "index": done.logged.index},

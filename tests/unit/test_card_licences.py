@@ -1,0 +1,38 @@
+"""The licence that an upstream's card claims: recorded as it is, and marked where it is no SPDX expression."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.claims import MirrorEvidence, ProvenObservation
+from comity.trust.encoding import sha256
+from comity.trust.upstream import Conditions, Observed, sign_observed
+from comity_cli.mirroring import card_licence, mirroring_document, show_mirroring
+from comity_cli.output import Output
+from support.case import nodes
+from support.observations import observation
+
+(CH,) = nodes(1)
+MARK = "not an SPDX expression"
+
+
+@pytest.mark.parametrize("licence", ["mit", "Apache-2.0", "mit OR apache-2.0", "LicenseRef-Gemma"])
+def test_an_spdx_expression_is_shown_without_a_mark(licence: str) -> None:
+    assert card_licence(Conditions(licence)) == f"{licence} (claimed by the upstream's card)"
+
+
+@pytest.mark.parametrize("licence", ["other", "llama3.1 community", "gemma", "mit or", "Ask first, v2"])
+def test_any_other_text_of_a_card_is_recorded_and_marked(licence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Observed.parse(observation(CH, sha256(b"manifest")).statement)
+    signed = sign_observed(replace(made, conditions=Conditions(licence)), CH.online)
+    seen = ProvenObservation(signed, Observed.parse(signed.statement), ())
+    mirroring = MirrorEvidence((seen,), (), ())
+    show_mirroring(Output(), mirroring)
+    assert f"{licence} (claimed by the upstream's card; {MARK})" in capsys.readouterr().out
+    (document,) = mirroring_document(mirroring)["observations"]
+    assert (document["licence"], document["licence_is_listed"]) == (licence, False)
+
+
+def test_a_card_that_claims_no_licence_is_not_said_to_have_an_unlisted_one() -> None:
+    assert card_licence(Conditions()) == ""
