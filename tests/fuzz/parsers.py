@@ -15,6 +15,15 @@ from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
+from comity.trust.approvals import (
+    ApprovalConditions,
+    ApprovalEnded,
+    Approved,
+    parse_approval_ended,
+    parse_approved,
+    sign_approval_ended,
+    sign_approved,
+)
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.certificate import certify
@@ -250,6 +259,21 @@ _FAULT_PROOF: Final = FaultProof((_NOTE,), (ProvenRecord(b"a line", 1, (bytes(32
 _VOUCHED: Final = sign_vouched(
     Vouched(_OFFICER.inception.author, _GOOD.artifact, "evaluated", "well", SideObject.of(b"scores")), _OFFICER.signer
 )
+_APPROVED: Final = sign_approved(
+    Approved(
+        _OFFICER.id,
+        _GOOD.artifact,
+        "hospital-bern",
+        1_000,
+        2_000,
+        1_500,
+        ApprovalConditions("a.txt", SideObject.of(b"a")),
+    ),
+    _OFFICER.signer,
+)
+_APPROVAL_ENDED: Final = sign_approval_ended(
+    ApprovalEnded(_OFFICER.id, _GOOD.artifact, _APPROVED.statement_digest, 1_700, "a new version"), _OFFICER.signer
+)
 
 
 _VENDOR: Final = hardware.vendor()
@@ -321,6 +345,8 @@ PARSERS: Final[dict[str, Target]] = {
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
     "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
     "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
+    "approval-ended": Target(_of_statement(parse_approval_ended), (_payload(_APPROVAL_ENDED.line),)),
+    "approved": Target(_of_statement(parse_approved), (_payload(_APPROVED.line),)),
     "attested": Target(_of_statement(parse_attested), (_payload(sign_attested(_ATTESTED, _NODE.online).line),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),
     "certificate": Target(certificate_key, (_NODE.record.tls,)),

@@ -7,6 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from comity.trust.approvals import (
+    ApprovalConditions,
+    ApprovalEnded,
+    Approved,
+    parse_approval_ended,
+    parse_approved,
+    sign_approved,
+)
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex
 from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.document import Body, draft
@@ -195,6 +203,10 @@ def _about_artifacts() -> Iterator[bytes]:
     for document in (None, SideObject.of(b"scores")):
         vouched = Vouched(_OFFICER.inception.author, _CASE.artifact, "evaluated", "well", document)
         yield sign_vouched(vouched, _OFFICER.signer).envelope.payload
+    for conditions in (None, ApprovalConditions("a.txt", SideObject.of(b"a"))):
+        approved = Approved(_OFFICER.id, _CASE.artifact, "hospital-bern", NOW, NOW + 9, NOW, conditions, "tiny")
+        yield sign_approved(approved, _OFFICER.signer).envelope.payload
+    yield ApprovalEnded(_OFFICER.id, _CASE.artifact, _DIGEST, NOW, "a new\nversion").statement().encode()
     report = VerdictReport.of(_CASE.verdict(), "1.0")
     yield sign_verified(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
     yield _payload(derived_line(_CASE.artifact))
@@ -257,6 +269,8 @@ _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     "published": Published.parse,
     "advisory": parse_advisory,
     "vouched": parse_vouched,
+    "approved": parse_approved,
+    "approval-ended": parse_approval_ended,
     "verified": Verified.parse,
     "derived": parse_derived,
     "hold": parse_hold,

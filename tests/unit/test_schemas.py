@@ -34,8 +34,10 @@ RELATIONS = (
     "a genesis needs every member",
     "belongs to no key of its panels",
     "is not JSON",  # a document in a string
+    "it ends before it begins",
     "its size is not the sum",
     "its subject is not its offer",
+    "its subjects must be the artifact",
     "no valid inception of",
     "the sum of its steps",
 )

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Table, and_, delete, func, insert, select, tu
 
 from comity.ledger import schema
 from comity.ledger.database import Database, LogRow, find_log
+from comity.trust.approvals import APPROVAL_ENDED, APPROVED
 from comity.trust.audit import AUDITED
 from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
@@ -47,7 +48,7 @@ OTHER: Final = ""
 """The kind of statements with a predicate that this version does not know."""
 KNOWN_PREDICATES: Final = frozenset(
     {PUBLISHED, OBSERVED, HOLD, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
-    | {ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED}
+    | {ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED, APPROVED, APPROVAL_ENDED}
     | {DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
 )
 MAX_FOLDED: Final = 512

@@ -24,6 +24,7 @@ from comity.node.charter.inbox import CHARTER_PREDICATES
 from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
+from comity.trust.approvals import APPROVAL_ENDED, APPROVED, parse_approval_ended, parse_approved
 from comity.trust.audit import AUDITED, parse_audited
 from comity.trust.charter.votes import (
     CONSENTED,
@@ -80,6 +81,8 @@ PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),
     VOUCHED: lambda entry: parse_vouched(entry.statement),
+    APPROVED: lambda entry: parse_approved(entry.statement),
+    APPROVAL_ENDED: lambda entry: parse_approval_ended(entry.statement),
     ATTESTED: lambda entry: parse_attested(entry.statement),
     DERIVED: lambda entry: parse_derived(entry.statement),
     VERIFIED: lambda entry: Verified.parse(entry.statement),

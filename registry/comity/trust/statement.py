@@ -176,6 +176,7 @@ MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 WITH_OBJECTS: Final = frozenset(
     {
         "adopted",
+        "approved",
         "attested",
         "consented",
         "draft",

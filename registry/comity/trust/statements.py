@@ -699,7 +699,7 @@ class Verified:
             by=statement.by.id,
             name=statement.subjects[0].name,
             artifact=artifact,
-            time=_time(fields),
+            time=read_time(fields, "timeVerified"),
             policy=_sha256(fields.object("policy")),
             passed=fields.choice("verificationResult", list(RESULTS.values())) == RESULTS[True],
             levels=tuple(_level(item) for item in fields.items("verifiedLevels", most=MAX_LEVELS)),
@@ -777,14 +777,15 @@ def _verifier(identity: Digest) -> str:
     return f"urn:comity:identity:{identity}"
 
 
-def _time(fields: Fields) -> int:
-    text = fields.text("timeVerified", most=20)
+def read_time(fields: Fields, name: str) -> int:
+    """The member `name`, a time as `format_time` writes it, in seconds since 1970. Raises Malformed."""
+    text = fields.text(name, most=20)
     try:
         if _TIME_FORM.match(text):
             return int(datetime.datetime.strptime(text, _TIME).replace(tzinfo=datetime.UTC).timestamp())
     except ValueError:
         pass
-    raise fields.error("'timeVerified' must be a time in UTC, such as 2026-11-25T15:04:05Z")
+    raise fields.error(f"{name!r} must be a time in UTC, such as 2026-11-25T15:04:05Z")
 
 
 def _version(fields: Fields, by: Digest) -> str:

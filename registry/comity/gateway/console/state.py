@@ -49,6 +49,8 @@ STATEMENTS: Final[Mapping[str, str]] = {
     "advisory": marked("Warned about an artifact"),
     "verified": marked("Verified an artifact"),
     "vouched": marked("Vouched for an artifact"),
+    "approved": marked("Approved an artifact"),
+    "approval-ended": marked("Ended an approval"),
     "derived": marked("Re-derived weights"),
     "inception": marked("Announced an identity"),
     "rotated": marked("Changed keys"),

@@ -1,0 +1,122 @@
+"""What officers sign about an artifact: read strictly, and found by its officer; who fills which place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.approvals import (
+    MAX_CONDITIONS,
+    ApprovalConditions,
+    ApprovalEnded,
+    Approved,
+    approval_key,
+    filled_places,
+    parse_approval_ended,
+    parse_approved,
+    sign_approval_ended,
+    sign_approved,
+)
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed
+from comity.trust.statement import Author, SideObject, Subject, parse_entry
+from hypothesis import given
+from hypothesis import strategies as st
+from support.world import NOW, identity
+
+ANNA, BEN = identity("Anna", "CH"), identity("Ben", "CH")
+ARTIFACT = sha256(b"an artifact")
+TEXT = SideObject.of(b"only in the ward\n")
+APPROVED = Approved(
+    ANNA.id, ARTIFACT, "hospital-bern", NOW, NOW + 86_400, NOW + 7, ApprovalConditions("ward.txt", TEXT), "tiny"
+)
+ENDED = ApprovalEnded(ANNA.id, ARTIFACT, sha256(b"a statement"), NOW + 60, "a new version\nis due")
+TIMES = {"from": "2026-11-18T00:00:00Z", "until": "2026-11-19T00:00:00Z", "time": "2026-11-18T00:00:00Z"}
+BODY = {"scope": "hospital-bern", "conditions": None, **TIMES}
+
+
+@pytest.mark.parametrize("conditions", [None, APPROVED.conditions], ids=["alone", "under conditions"])
+def test_an_approval_reads_back(conditions: ApprovalConditions | None) -> None:
+    approved = replace(APPROVED, conditions=conditions)
+    entry = parse_entry(sign_approved(approved, ANNA.signer).line)
+    assert parse_approved(entry.statement) == approved
+    assert entry.statement.objects == approved.objects()
+    assert [each.digest for each in entry.statement.subjects] == [ARTIFACT, approval_key(ANNA.id, ARTIFACT), ANNA.id]
+
+
+def test_its_end_reads_back() -> None:
+    assert parse_approval_ended(parse_entry(sign_approval_ended(ENDED, ANNA.signer).line).statement) == ENDED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"predicate": "vouched"}, id="another predicate"),
+        pytest.param({"by": Author("node", ANNA.id)}, id="a node"),
+        pytest.param({"by": Author("identity", BEN.id)}, id="another officer than its subjects say"),
+        pytest.param({"subjects": (Subject("", ARTIFACT),)}, id="without the key by which it is found"),
+        pytest.param({"body": {**BODY, "scope": "hospital bern"}}, id="a scope with a space"),
+        pytest.param({"body": {**BODY, "scope": "hospital-b\u0435rn"}}, id="a scope with a letter that looks alike"),
+        pytest.param({"body": {**BODY, "from": "2026-11-18"}}, id="a day instead of a time"),
+        pytest.param({"body": {**BODY, "until": TIMES["from"]}}, id="no time between its ends"),
+        pytest.param({"body": {**BODY, "unheard-of": 1}}, id="a rider"),
+        pytest.param({"body": {name: value for name, value in BODY.items() if name != "time"}}, id="no time"),
+        pytest.param({"objects": (TEXT,), "body": BODY}, id="a text without conditions"),
+    ],
+)
+def test_what_is_no_approval_is_refused(change: dict[str, Any]) -> None:
+    made = sign_approved(replace(APPROVED, conditions=None), ANNA.signer).statement
+    parse_approved(replace(made, body=BODY))
+    with pytest.raises(Malformed):
+        parse_approved(replace(made, **change))
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        pytest.param(ApprovalConditions("../ward.txt", TEXT), id="a path"),
+        pytest.param(ApprovalConditions("a\\b", TEXT), id="a path of another system"),
+        pytest.param(ApprovalConditions("", TEXT), id="no name"),
+        pytest.param(ApprovalConditions("ward.txt", replace(TEXT, size=MAX_CONDITIONS + 1)), id="too long"),
+    ],
+)
+def test_conditions_are_a_file_name_and_a_bounded_text(conditions: ApprovalConditions) -> None:
+    with pytest.raises(Malformed):
+        sign_approved(replace(APPROVED, conditions=conditions), ANNA.signer)
+
+
+def test_an_end_under_the_name_of_another_officer_is_refused() -> None:
+    made = sign_approval_ended(ENDED, ANNA.signer).statement
+    with pytest.raises(Malformed):
+        parse_approval_ended(replace(made, by=Author("identity", BEN.id)))
+
+
+A, B, C = (Digest(letter * 64) for letter in "abc")
+
+
+@pytest.mark.parametrize(
+    ("places", "approvers", "filled"),
+    [
+        ([{A}, {B}], [{A}], 1),
+        ([{A}, {B}], [{A}, {B}], 2),
+        ([{A}, {A, B}], [{A}], 1),  # one person does not count for two places
+        ([{A, B}, {A}], [{A}, {B}], 2),  # the first place leaves the second to the only one who may fill it
+        ([{A}, {B}], [{A, B}], 1),  # two names with one key
+        ([{A, B, C}], [{A}, {B}, {C}], 1),  # a role is one place
+        ([], [{A}], 0),
+    ],
+)
+def test_each_approver_fills_one_place_and_each_place_is_filled_once(
+    places: list[set[Digest]], approvers: list[set[Digest]], filled: int
+) -> None:
+    assert len(filled_places(places, approvers)) == filled
+
+
+@given(st.lists(st.sets(st.sampled_from([A, B, C])), max_size=5), st.lists(st.sets(st.sampled_from([A, B, C]))))
+def test_more_approvers_never_fill_fewer_places(places: list[set[Digest]], approvers: list[set[Digest]]) -> None:
+    counts = [len(filled_places(places, approvers[:most])) for most in range(len(approvers) + 1)]
+    assert counts == sorted(counts)
+    final = filled_places(places, approvers)
+    assert len(set(final.values())) == len(final)
+    assert all(not places[place].isdisjoint(approvers[approver]) for place, approver in final.items())
