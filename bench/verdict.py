@@ -131,7 +131,7 @@ def written(folder: Path) -> None:
     pack = folder / "model" / PACK
     (pack / "proofs").mkdir(parents=True)
     (pack / "manifest.json").write_bytes(manifest.encode())
-    (pack / "claims.jsonl").write_bytes(b"".join(entry.line + b"\n" for entry in claims))
+    (pack / "statements.jsonl").write_bytes(b"".join(entry.line + b"\n" for entry in claims))
     for index, entry in enumerate(claims):
         proof = TlogProof(index, inclusion_proof(index, tree.size, tree.node), note)
         (pack / "proofs" / proof_name(entry.digest, origin)).write_bytes(proof.encode())

@@ -11,13 +11,14 @@ import concurrent.futures
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,9 @@ from comity.trust.evidence import (
     MAX_PACK_NAMES,
     MAX_READ,
     MODEL_SIG,
+    OLD_STATEMENTS,
     PACK,
+    STATEMENTS,
     Evidence,
     EvidenceReader,
     FoundFile,
@@ -56,6 +59,8 @@ CHAINS: Final = "chains"
 MAX_INVALID: Final = 100
 """Up to this number of lines that are not statements get one remark each; more lines are only counted. Also the number
 of unrelated files in a pack folder without a remark, because older versions of a pack leave files behind."""
+BUNDLE_MARK: Final = b'"dsseEnvelope"'
+"""In every Sigstore bundle, and in no envelope of Comity, whose members are others and whose payload is base64."""
 USAGE: Final = 2
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _REPOSITORY_PREFIXES: Final = ("models--", "datasets--", "spaces--")
@@ -97,7 +102,7 @@ def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
     """
     pack = folder / PACK
     manifest = pack / "manifest.json"
-    claims, invalid = _read_claims(pack / "claims.jsonl", reader or EvidenceReader())
+    claims, invalid = _read_claims((pack / STATEMENTS, pack / OLD_STATEMENTS), reader or EvidenceReader())
     wanted = {item.digest for entry in claims.values() if entry is not None for item in entry.statement.objects}
     proofs, unrelated_proofs = _read_proofs(pack / "proofs", {sha256(line) for line in claims})
     objects, unrelated_objects = _read_objects(pack / "objects", wanted)
@@ -289,13 +294,13 @@ def hub_blob(link: Path, snapshot: Path) -> Path | None:
     return blob
 
 
-def _read_claims(path: Path, reader: EvidenceReader) -> tuple[dict[bytes, Entry | None], tuple[str, ...]]:
+def _read_claims(paths: Sequence[Path], reader: EvidenceReader) -> tuple[dict[bytes, Entry | None], tuple[str, ...]]:
     """Each distinct line with its entry, and remarks on lines left out. A line that is not a statement has None, and
     `verify` reports its error; if there are more than `MAX_INVALID` such lines, all of them are left out."""
     found: dict[bytes, Entry | None] = {}
     invalid, total = list[bytes](), 0
-    for line in _lines(path):
-        if line in found:
+    for line in itertools.chain.from_iterable(map(lines_of, paths)):
+        if line in found or BUNDLE_MARK in line:
             continue
         try:
             found[line] = reader.entry(line)
@@ -304,12 +309,12 @@ def _read_claims(path: Path, reader: EvidenceReader) -> tuple[dict[bytes, Entry 
             if len(invalid) <= MAX_INVALID:
                 invalid.append(line)
     if total > MAX_INVALID:
-        return found, (f"{total} lines of {path.name} are not statements and are ignored",)
+        return found, (f"{total} lines of {paths[0].name} are not statements and are ignored",)
     return found | dict.fromkeys(invalid), ()
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file; a line longer than a log entry is truncated."""
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a file; a line longer than a log entry is truncated. Raises Unavailable."""
     if not path.is_file():
         return
     with _readable(path), path.open("rb") as file:

@@ -392,9 +392,22 @@ def test_better_proofs_of_an_earlier_pull_are_kept(
 
 def test_a_broken_pack_is_replaced(tmp_path: Path, client: Client, made: Release) -> None:
     client.pull("swiss-ai/tiny", to=tmp_path / "model")
-    (tmp_path / "model" / ".comity" / "claims.jsonl").write_bytes(b"x" * 100_000)
+    (tmp_path / "model" / ".comity" / "statements.jsonl").write_bytes(b"x" * 100_000)
     client.pull("swiss-ai/tiny", to=tmp_path / "model")
     assert client.verify(tmp_path / "model").exit_status == 0
+
+
+def test_a_pull_renames_the_statements_of_an_older_pack_and_keeps_the_bundles_of_others(
+    tmp_path: Path, client: Client, made: Release
+) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    pack = tmp_path / "model" / ".comity"
+    (pack / "statements.jsonl").rename(pack / "claims.jsonl")
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert (pack / "statements.jsonl").exists() and not (pack / "claims.jsonl").exists()
+    (pack / "claims.jsonl").write_bytes(b'{"dsseEnvelope":{}}\n')
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert (pack / "claims.jsonl").exists()
 
 
 def test_a_policy_file_decides_instead_of_the_default(

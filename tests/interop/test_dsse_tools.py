@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
     made = release(publisher, model(tmp_path / "model", weights=1000), "tests/model@v1")
     pack = tmp_path / ".comity"
     pack.mkdir()
-    (pack / "claims.jsonl").write_bytes(b"".join(line + b"\n" for line in made.lines))
+    (pack / "statements.jsonl").write_bytes(b"".join(line + b"\n" for line in made.lines))
     (pack / "manifest.json").write_bytes(made.ingested.manifest.encode())
     (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

@@ -91,7 +91,7 @@ class Case:
         named = {f"proofs/{_proof_name(proof)}": proof.data for proof in self.proofs}
         named |= {f"objects/{digest}": data for digest, data in self.objects.items()}
         named |= {"manifest.json": self.manifest, "pieces.json": self.pieces}
-        named["claims.jsonl"] = b"".join(line + b"\n" for line in self.claims)
+        named["statements.jsonl"] = b"".join(line + b"\n" for line in self.claims)
         for path, data in (*self.files.items(), *((f"{PACK}/{name}", data) for name, data in named.items())):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(data)

@@ -44,7 +44,7 @@ class Folder:
 
     def claim(self, old: bytes, new: bytes) -> None:
         """Replace one claim line."""
-        self.swap(".comity/claims.jsonl", old + b"\n", new + b"\n" if new else b"")
+        self.swap(".comity/statements.jsonl", old + b"\n", new + b"\n" if new else b"")
 
     def proof_line(self, at: int, change: Callable[[str], str]) -> None:
         """Change one line of the publication's proof."""
@@ -60,7 +60,7 @@ class Folder:
 
     def claiming(self, *lines: bytes) -> None:
         """Add claim lines."""
-        with self.pack("claims.jsonl").open("ab") as claims:
+        with self.pack("statements.jsonl").open("ab") as claims:
             claims.writelines(line + b"\n" for line in lines)
 
     def policy(self, old: str, new: str) -> None:

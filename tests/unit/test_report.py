@@ -170,7 +170,7 @@ def test_facts_and_texts_over_the_limit_are_counted_and_cut(extra: int) -> None:
 def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
     written = GOOD.write(tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "elsewhere" / "two")
-    claims = tmp_path / "elsewhere" / "two" / "model" / ".comity" / "claims.jsonl"
+    claims = tmp_path / "elsewhere" / "two" / "model" / ".comity" / "statements.jsonl"
     claims.write_bytes(b"".join(reversed(claims.read_bytes().splitlines(keepends=True))))
     reports = []
     for folder in (written, tmp_path / "elsewhere" / "two" / "model"):

@@ -209,7 +209,7 @@ TABLE: list[tuple[str, Callable[[Folder], Any], int, str]] = [
     ("no post-quantum half", half(1, gone=True), 3, NOT_SIGNED),
     ("no statement", line_instead(SAID, b""), 5, "UNKN 3 signatures: no published statement about it"),
     ("no JSON", line_instead(SAID, SAID.line[:-1] + b"|"), 5, "FAIL 12 notes: a claim line could not be read"),
-    ("no claims", remove(".comity/claims.jsonl"), 5, "UNKN 3 signatures: no published statement about it"),
+    ("no claims", remove(".comity/statements.jsonl"), 5, "UNKN 3 signatures: no published statement about it"),
     ("no inception", line_instead(INCEPTION, b""), 5, NOT_HERE),
     ("an unknown algorithm", line_instead(INCEPTION, with_payload(INCEPTION, with_unknown_algorithm)), 5, NOT_HERE),
     (

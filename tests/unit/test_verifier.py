@@ -61,7 +61,7 @@ def test_no_folder_is_nothing_to_judge(tmp_path: Path, folder: Folder, capsys: p
 
 
 def test_a_claim_line_that_no_log_would_hold_is_a_note(folder: Folder) -> None:
-    claims = folder.pack("claims.jsonl")
+    claims = folder.pack("statements.jsonl")
     claims.write_bytes(b"x" * 200_000 + b"\n" + claims.read_bytes() + b"y" * 3_000_000)
     read = collect_evidence(folder.path)
     assert read.claims[:-2] == GOOD.claims
@@ -69,16 +69,38 @@ def test_a_claim_line_that_no_log_would_hold_is_a_note(folder: Folder) -> None:
     assert judged(folder) == 0
 
 
+def test_a_pack_of_an_older_version_is_read(folder: Folder) -> None:
+    folder.pack("statements.jsonl").rename(folder.pack("claims.jsonl"))
+    assert collect_evidence(folder.path).claims == GOOD.claims
+    assert judged(folder) == 0
+
+
+def test_a_statement_under_both_names_counts_once(folder: Folder) -> None:
+    claims = folder.pack("statements.jsonl").read_bytes()
+    folder.pack("claims.jsonl").write_bytes(claims)
+    assert collect_evidence(folder.path).claims == GOOD.claims
+
+
+def test_bundles_in_the_form_that_openssf_proposes_are_no_statements(folder: Folder) -> None:
+    bundle = (
+        b'{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","dsseEnvelope":{},"verificationMaterial":{}}'
+    )
+    folder.pack("claims.jsonl").write_bytes(bundle + b"\n")
+    read = collect_evidence(folder.path)
+    assert (read.claims, read.left_out) == (GOOD.claims, ())
+    assert judged(folder) == 0
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_no_number_of_junk_lines_hides_the_claims(
     folder: Folder, capsys: pytest.CaptureFixture[str], first: bool
 ) -> None:
-    claims = folder.pack("claims.jsonl")
+    claims = folder.pack("statements.jsonl")
     junk = b"".join(b'{"n":%d}\n' % number for number in range(10_001)) + b"{}\n" * 10_001
     claims.write_bytes(junk + claims.read_bytes() if first else claims.read_bytes() + junk)
     assert collect_evidence(folder.path).claims == GOOD.claims
     assert judged(folder) == 0
-    assert "20002 lines of claims.jsonl are not statements" in capsys.readouterr().out
+    assert "20002 lines of statements.jsonl are not statements" in capsys.readouterr().out
 
 
 def test_no_number_of_junk_files_hides_proofs_and_objects(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +117,7 @@ def test_objects_that_no_claim_names_do_not_count(folder: Folder, monkeypatch: p
     for number in range(9):
         data = b"%d" % number * 100_000
         (folder.pack("objects") / sha256(data)).write_bytes(data)
-    monkeypatch.setattr(verifier, "MAX_READ", folder.pack("claims.jsonl").stat().st_size)
+    monkeypatch.setattr(verifier, "MAX_READ", folder.pack("statements.jsonl").stat().st_size)
     assert collect_evidence(folder.path).objects == GOOD.objects
 
 
@@ -119,7 +141,7 @@ def test_junk_beside_proofs_and_objects_is_passed_over(folder: Folder) -> None:
 
 
 def test_a_pipe_in_the_packs_place_does_not_block(folder: Folder) -> None:
-    for name in ("claims.jsonl", "pieces.json", "manifest.json"):
+    for name in ("statements.jsonl", "pieces.json", "manifest.json"):
         folder.pack(name).unlink()
         os.mkfifo(folder.pack(name))
     assert judged(folder) == 5
@@ -127,7 +149,7 @@ def test_a_pipe_in_the_packs_place_does_not_block(folder: Folder) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "most", "where"),
-    [("MAX_PACK_NAMES", 1, "proofs"), ("MAX_READ", 1, "claims.jsonl"), ("MAX_READ", 200_000, "proofs")],
+    [("MAX_PACK_NAMES", 1, "proofs"), ("MAX_READ", 1, "statements.jsonl"), ("MAX_READ", 200_000, "proofs")],
 )
 def test_more_than_anybody_reads_is_missing_evidence_and_no_failure(
     folder: Folder,

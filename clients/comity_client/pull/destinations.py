@@ -34,9 +34,17 @@ from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, c
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
-from comity.trust.evidence import PACK, Evidence, EvidenceReader, FoundFile, proof_name
+from comity.trust.evidence import (
+    OLD_STATEMENTS,
+    PACK,
+    STATEMENTS,
+    Evidence,
+    EvidenceReader,
+    FoundFile,
+    proof_name,
+)
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated
-from comity.verifier import CHAINS, collect_evidence, hash_file, read_bounded
+from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of, read_bounded
 from comity_client.evidence.gather import KeptProof
 
 PARTIAL: Final = "partial"
@@ -86,13 +94,23 @@ class EvidencePack:
             _write(pack / "objects" / digest, data)
         for kept in self.proofs:
             _write(pack / "proofs" / proof_name(sha256(kept.line), kept.origin), kept.proof.data)
-        _write(pack / "claims.jsonl", b"".join(line + b"\n" for line in self.claims))
+        _write(pack / STATEMENTS, b"".join(line + b"\n" for line in self.claims))
+        _remove_old_statements(pack)
         _write(pack / "pieces.json", self.pieces)
         _write(pack / "manifest.json", self.manifest)
         if self.missing:
             _write(pack / PARTIAL, "".join(f"{path}\n" for path in self.missing).encode())
         else:
             (pack / PARTIAL).unlink(missing_ok=True)
+
+
+def _remove_old_statements(pack: Path) -> None:
+    """Remove the statements under the name of older versions, which a pull has read and written under the new name. A
+    file with Sigstore bundles is not ours and stays."""
+    path = pack / OLD_STATEMENTS
+    with durable.disk_errors(f"{path} was not removed"):
+        if path.is_file() and not any(BUNDLE_MARK in line for line in lines_of(path)):
+            path.unlink()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -3,10 +3,13 @@
 The evidence pack beside the files has this shape on disk; `comity.verifier` reads it:
 
     .comity/manifest.json  pieces.json
-            claims.jsonl                                     one envelope per line: exactly the bytes that were logged
+            statements.jsonl                                 one envelope per line: exactly the bytes that were logged
             proofs/<sha256 of line>.<sha256 of origin, 16 digits>.tlog-proof
             objects/<sha256>                                 side objects that the claims rely on
             chains/<sha256 of a file>                        chained records: only hints for hashing on all cores
+
+Older packs call the file `claims.jsonl`; both names are read. OpenSSF proposes that name for a list of Sigstore
+bundles: these are no statements of Comity, and a reader of statements passes over them.
 
 The pack is untrusted: its content counts only after a pinned charter body proves it. An inspection names active content
 as `kind` or `kind: detail`. A verdict has rows (pass, fail, unknown, not-checked) and one exit status.
@@ -26,6 +29,9 @@ from comity.trust.tlog.note import NoteSignature, SignedNote
 from comity.trust.tlog.proof import TlogProof
 
 PACK: Final = ".comity"
+STATEMENTS: Final = "statements.jsonl"
+OLD_STATEMENTS: Final = "claims.jsonl"
+"""The same lines in a pack of an older version. OpenSSF proposes this name for another format."""
 MODEL_SIG: Final = "model.sig"
 MAX_CLAIMS: Final = 10_000
 """Maximum lines that a client writes into a pack. A verifier limits bytes instead, so junk lines cannot hide others."""
