@@ -31,7 +31,7 @@ from comity.trust.statement import Entry
 from comity.trust.statements import NodeRecord
 from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl
-from comity.wire.operator import NodeStatus
+from comity.wire.operator import NodeStatus, SignInLink
 from comity.wire.tls import Address, CertificatePin
 from comity_client.founding import read_settings
 
@@ -395,6 +395,19 @@ def decide_ask(socket: Path, member: str, *, keep: bool) -> Digest:
             return found[0]
 
     return asyncio.run(decide())
+
+
+def sign_in_link(socket: Path) -> SignInLink:
+    """Have the node that listens on `socket` make a link that signs in to its console once.
+
+    Raises NotFound (NO-CONSOLE), and as `operator_status` does.
+    """
+
+    async def ask() -> SignInLink:
+        async with NodeClient.operator(socket.absolute()) as client:
+            return await client.sign_in_link()
+
+    return asyncio.run(ask())
 
 
 class NodeSource:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
+from comity.gateway.console.forms import parse_form
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.trust.approvals import (
@@ -372,6 +373,7 @@ PARSERS: Final[dict[str, Target]] = {
     "hardware-snp": Target(SnpReport.parse, (_HARDWARE.devices[1].report,)),
     "hardware-tdx": Target(TdxQuote.parse, (_HARDWARE.devices[2].report,)),
     "http-request": Target(parse_request, (_REQUEST,)),
+    "console-form": Target(lambda data: parse_form(data, ("form", "id")), (b"form=k3f9&id=%C3%A9+b",)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),

@@ -12,6 +12,7 @@ import pytest
 from comity.content.secrets import TOKENS_FILE, TokenFile
 from comity.gateway.app import serve_gateway
 from comity.gateway.console import routes as console_routes
+from comity.trust.errors import Unavailable
 from comity.trust.statements import Advisory, sign_advisory
 from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
 from support.federation import found, serving, until
@@ -292,3 +293,29 @@ async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
             artifact = await page(http, "/tests/model")
             assert "Claimed by Example Institute 1" in artifact.text
             assert "Verified here" in artifact.text
+
+
+async def sign_in(node: Shop, http: httpx2.AsyncClient) -> None:
+    """Sign in with a link that comes over the operator socket."""
+    async with node.home.operator() as operator:
+        link = (await operator.sign_in_link()).link
+    assert link.startswith(f"{node.url}/-/sign-in?key=")
+    form = check_page((await http.get(link)).text).found("input")
+    done = await http.post("/-/sign-in", data={form[0]["name"]: form[0]["value"]}, headers={"Origin": node.url})
+    assert done.status_code == 303
+
+
+async def test_a_link_from_the_socket_opens_a_private_console(tmp_path: Path) -> None:
+    async with shop(tmp_path, public=False) as node, browser(node) as http:
+        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        assert (await http.get("/")).status_code == 401
+        async with node.home.client() as stranger:
+            with pytest.raises(Unavailable, match="does not offer"):
+                await stranger.sign_in_link()
+        await sign_in(node, http)
+        for path in (*PAGES, "/tests/model"):
+            await page(http, path)
+        await listed(http, "tests/model")
+        assert "Sign out" in (await page(http, "/")).text
+        http.cookies.clear()
+        assert (await http.get("/tests/model")).status_code == 401

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 from comity.gateway.app import serve_gateway
+from comity.node.app import RunningNode
 from comity.node.home import OpenedHome
 from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest
@@ -60,9 +60,9 @@ class Shop:
     async def started(self) -> AsyncIterator[Reader]:
         opened: list[OpenedHome] = []
 
-        def watched(node: OpenedHome, *parts: Any) -> AbstractAsyncContextManager[str]:
-            opened.append(node)
-            return serve_gateway(node, *parts)
+        def watched(node: RunningNode) -> AbstractAsyncContextManager[str]:
+            opened.append(node.home)
+            return serve_gateway(node)
 
         async with serving(self.home, companion=watched) as (listening,):
             yield Reader(opened[0], listening.http)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import comity.gateway
 import pytest
-from comity.gateway.console.routes import PREFIX
+from comity.gateway.console.page import PREFIX
 from comity.gateway.hub.views import KINDS
 from comity.trust.artifact import commit_id
 from hypothesis import event, given, settings

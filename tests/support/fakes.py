@@ -34,7 +34,7 @@ from comity.wire.limits import Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import GatewayUrl, LocatedEntry
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
-from comity.wire.operator import NodeStatus, StoreStatus
+from comity.wire.operator import NodeStatus, SignInLink, StoreStatus
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
 from comity.wire.tls import TlsIdentity
@@ -233,6 +233,9 @@ class FakeNode:
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
         self.decided.append((member, keep))
+
+    async def sign_in_link(self) -> SignInLink:
+        raise NotFound("no console", why="this node has none")
 
     async def status(self) -> NodeStatus:
         return NodeStatus("comity/fake", self.node.origin, 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ())

@@ -20,7 +20,7 @@ from comity.wire.limits import Allowance, Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
-from comity.wire.operator import LogStatus, NodeStatus, PeerStatus, Quota, StoreStatus
+from comity.wire.operator import LogStatus, NodeStatus, PeerStatus, Quota, SignInLink, StoreStatus
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
 from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
@@ -187,6 +187,9 @@ class MemoryNode:
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
         raise NotFound("no request to join", why="nobody asks here")
+
+    async def sign_in_link(self) -> SignInLink:
+        return SignInLink("http://127.0.0.1:7480/-/sign-in?key=x", 300)
 
     async def status(self) -> NodeStatus:
         return self.state

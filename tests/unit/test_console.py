@@ -201,7 +201,7 @@ def test_hostile_texts_in_the_map_stay_text(text: str) -> None:
 class OfReader:
     """What a template asks of a reader."""
 
-    language, chosen, prefix = "en", False, ""
+    language, chosen, prefix, session = "en", False, "", None
 
     def field(self, name: str) -> str:
         return ""

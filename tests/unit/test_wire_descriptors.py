@@ -93,6 +93,7 @@ def test_only_asking_publishing_and_operating_append() -> None:
         "comity.v1.CharterService.Ask",
         "comity.v1.OfferService.Allocate",
         "comity.v1.OperatorService.Adopt",
+        "comity.v1.OperatorService.AllocateSignIn",
         "comity.v1.OperatorService.DecideAsk",
         "comity.v1.PublishService.Submit",
         "comity.v1.PublishService.Upload",

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from comity.content.secrets import TOKENS_FILE
-from comity.gateway.console.routes import open_console
+from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.git import git_routes
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
@@ -34,10 +34,10 @@ from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
+from comity.node.app import RunningNode
 from comity.node.config import Gateway
 from comity.node.home import OpenedHome
 from comity.node.importing.read_through import ReadThroughImports
-from comity.node.offers.index import OfferIndex
 from comity.node.own_log import OUTSIDE_MARK
 from comity.node.replication.setup import ReplicationTasks
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -142,14 +142,13 @@ async def on_routing(request: Request, error: Exception) -> JSONResponse:
 
 
 @asynccontextmanager
-async def serve_gateway(
-    home: OpenedHome, replication: ReplicationTasks, imports: ReadThroughImports, offers: OfferIndex
-) -> AsyncIterator[str]:
+async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
     """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address.
 
     Raises Unavailable (LISTEN) if the address is in use; NotFound, Malformed for certificate and key files, and
     NotFound, Malformed and Untrusted for the policy file.
     """
+    home, replication, imports = node.home, node.replication, node.read_through
     ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
     settings = home.config.gateway
     async with serve_files(
@@ -172,9 +171,10 @@ async def serve_gateway(
             read_through = ReadThroughRoutes(pools, imports, catalogue)
             async with (
                 open_registry(ledger, read_through, pools) as registry,
-                open_console(home, replication, offers, catalogue) as console,
+                open_console(node, catalogue) as console,
             ):
                 app = make_app(home, replication, imports, file_routes, read_through, registry, console)
                 async with listen_http(app, settings) as url:
+                    node.links.serve_at(console_url(settings, url))
                     structlog.get_logger("comity.gateway").info("gateway", url=url)
                     yield url

@@ -29,6 +29,7 @@ from comity.node.admission import Admission
 from comity.node.charter.admission import CharterAdmission, JoinRequests
 from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
+from comity.node.copies.index import CopiesIndex
 from comity.node.home import HomeFiles, OpenedHome, check_ports
 from comity.node.importing.importer import Importer
 from comity.node.importing.importer import remove_stale as remove_stale_imports
@@ -50,6 +51,7 @@ from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, StatusReport
+from comity.node.sign_in_links import SignInLinks
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads
@@ -198,15 +200,28 @@ def configure_logging(*, level: int = logging.INFO) -> None:
 
 
 Ready = Callable[[ListenAddresses], None]
-Companion = Callable[[OpenedHome, ReplicationTasks, ReadThroughImports, OfferIndex], AbstractAsyncContextManager[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """The parts of a running node that its companion uses."""
+
+    home: OpenedHome
+    replication: ReplicationTasks
+    read_through: ReadThroughImports
+    offers: OfferIndex
+    copies: CopiesIndex
+    status: StatusReport
+    links: SignInLinks
+
+
+Companion = Callable[[RunningNode], AbstractAsyncContextManager[str]]
 """What else runs in the node's process: entered after the listeners are open, left before they close. Returns the URL
 at which it listens, if any."""
 
 
 @contextlib.asynccontextmanager
-async def no_companion(
-    home: OpenedHome, replication: ReplicationTasks, read_through: ReadThroughImports, offers: OfferIndex
-) -> AsyncIterator[str]:
+async def no_companion(node: RunningNode) -> AsyncIterator[str]:
     """Runs nothing beside the node."""
     yield ""
 
@@ -311,6 +326,8 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     status = StatusReport(
         ledger, store, pools, membership, home.served, home.clock, submissions, replication, offers.index
     )
+    links = SignInLinks(time.monotonic)
+    node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links)
     news = NewsFeed(
         ledger,
         [key.key_id for key in home.keys.record.cosigners],
@@ -328,7 +345,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         publishing=submissions,
         governance=governance,
         offers=OfferRpcService(ledger, offers),
-        operating=OperatorService(submissions, status, governance),
+        operating=OperatorService(submissions, status, governance, links),
         importing=importer,
         audits=AuditService(
             ledger, membership, home.clock, copies.index, copies.responder, copies.auditor, copies.withdrawals
@@ -342,7 +359,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     ending.push_async_callback(read_through.close)
     ending.push_async_callback(supervisor.stop)
     await replication.misbehaviour.load()  # before any submission
-    http = await ending.enter_async_context(companion(home, replication, read_through, offers.index))
+    http = await ending.enter_async_context(companion(node))
     listening = replace(listening, http=http)
     _log.info(
         "listening",

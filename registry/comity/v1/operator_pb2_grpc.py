@@ -44,6 +44,11 @@ class OperatorServiceStub(object):
                 request_serializer=comity_dot_v1_dot_operator__pb2.DecideAskRequest.SerializeToString,
                 response_deserializer=comity_dot_v1_dot_operator__pb2.DecideAskResponse.FromString,
                 _registered_method=True)
+        self.AllocateSignIn = channel.unary_unary(
+                '/comity.v1.OperatorService/AllocateSignIn',
+                request_serializer=comity_dot_v1_dot_operator__pb2.AllocateSignInRequest.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_operator__pb2.AllocateSignInResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/comity.v1.OperatorService/GetStatus',
                 request_serializer=comity_dot_v1_dot_operator__pb2.GetStatusRequest.SerializeToString,
@@ -73,6 +78,14 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AllocateSignIn(self, request, context):
+        """A link by which one person signs in to the console of this node, once. Over the Unix socket only.
+        Errors: NOT_FOUND where the node serves no console.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """How this node is.
         """
@@ -92,6 +105,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.DecideAsk,
                     request_deserializer=comity_dot_v1_dot_operator__pb2.DecideAskRequest.FromString,
                     response_serializer=comity_dot_v1_dot_operator__pb2.DecideAskResponse.SerializeToString,
+            ),
+            'AllocateSignIn': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllocateSignIn,
+                    request_deserializer=comity_dot_v1_dot_operator__pb2.AllocateSignInRequest.FromString,
+                    response_serializer=comity_dot_v1_dot_operator__pb2.AllocateSignInResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -153,6 +171,33 @@ class OperatorService(object):
             '/comity.v1.OperatorService/DecideAsk',
             comity_dot_v1_dot_operator__pb2.DecideAskRequest.SerializeToString,
             comity_dot_v1_dot_operator__pb2.DecideAskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllocateSignIn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.v1.OperatorService/AllocateSignIn',
+            comity_dot_v1_dot_operator__pb2.AllocateSignInRequest.SerializeToString,
+            comity_dot_v1_dot_operator__pb2.AllocateSignInResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,10 @@ class OperatorServiceStub:
     is no entry of a log; nothing that was logged is touched.
     Errors: NOT_FOUND where nobody of that id waits; RESOURCE_EXHAUSTED where 64 requests are kept already.
     """
+    AllocateSignIn: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AllocateSignInRequest, _operator_pb2.AllocateSignInResponse]
+    """A link by which one person signs in to the console of this node, once. Over the Unix socket only.
+    Errors: NOT_FOUND where the node serves no console.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetStatusRequest, _operator_pb2.GetStatusResponse]
     """How this node is."""
 
@@ -58,6 +62,10 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Keep a request to join whatever else comes, or dismiss it: its card goes, and who made it may ask again. A request
     is no entry of a log; nothing that was logged is touched.
     Errors: NOT_FOUND where nobody of that id waits; RESOURCE_EXHAUSTED where 64 requests are kept already.
+    """
+    AllocateSignIn: _aio.UnaryUnaryMultiCallable[_operator_pb2.AllocateSignInRequest, _operator_pb2.AllocateSignInResponse]  # type: ignore[assignment]
+    """A link by which one person signs in to the console of this node, once. Over the Unix socket only.
+    Errors: NOT_FOUND where the node serves no console.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetStatusRequest, _operator_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How this node is."""
@@ -84,6 +92,16 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Keep a request to join whatever else comes, or dismiss it: its card goes, and who made it may ask again. A request
         is no entry of a log; nothing that was logged is touched.
         Errors: NOT_FOUND where nobody of that id waits; RESOURCE_EXHAUSTED where 64 requests are kept already.
+        """
+
+    @_abc_1.abstractmethod
+    def AllocateSignIn(
+        self,
+        request: _operator_pb2.AllocateSignInRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.AllocateSignInResponse, _abc.Awaitable[_operator_pb2.AllocateSignInResponse]]:
+        """A link by which one person signs in to the console of this node, once. Over the Unix socket only.
+        Errors: NOT_FOUND where the node serves no console.
         """
 
     @_abc_1.abstractmethod

@@ -159,6 +159,7 @@ LABEL: Final = 64
 STATUS_TEXT: Final = 1_024
 TOKEN: Final = 256
 PATH: Final = 4_096
+LINK: Final = 2_048
 # The largest integer that all RFC 8259 readers agree on; indexes and sizes also go into JSON and SQLite.
 INTEGER: Final = 2**53 - 1
 

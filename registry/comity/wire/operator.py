@@ -6,7 +6,7 @@ Encoding a status cleans its texts, because they can contain errors of peers and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +16,7 @@ from comity.trust.errors import Malformed
 from comity.v1 import operator_pb2, types_pb2
 from comity.v1.operator_pb2_grpc import OperatorServiceServicer, OperatorServiceStub
 from comity.wire import limits
-from comity.wire.access import require_operator
+from comity.wire.access import require_operator, require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
@@ -202,6 +202,14 @@ class NodeStatus:
     served: tuple[ServedStatus, ...] = ()
     governance: GovernanceStatus | None = None
     replication: ReplicationStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignInLink:
+    """A link that signs one person in to the console, once, within `seconds`. It contains a secret."""
+
+    link: str = field(repr=False)
+    seconds: int
 
 
 def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
@@ -516,6 +524,11 @@ class OperatorCalls(ServiceCalls):
         request = operator_pb2.DecideAskRequest(member=encode_digest(member), keep=keep)
         await self._calls.unary(self._operator.DecideAsk, request)
 
+    async def sign_in_link(self) -> SignInLink:
+        """A link to the console of this node. Over the Unix socket. Raises NotFound (NO-CONSOLE)."""
+        answer = await self._calls.unary(self._operator.AllocateSignIn, operator_pb2.AllocateSignInRequest())
+        return SignInLink(read_text(answer.link, "link", limits.LINK), read_integer(answer.seconds, "seconds"))
+
     async def status(self) -> NodeStatus:
         return decode_status(await self._calls.unary(self._operator.GetStatus, operator_pb2.GetStatusRequest()))
 
@@ -526,6 +539,9 @@ class OperateService(Protocol):
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
         """Keep or dismiss a request to join. Raises NotFound, OutOfSpace."""
+
+    async def sign_in_link(self) -> SignInLink:
+        """A link that signs in to the console once. Raises NotFound (NO-CONSOLE)."""
 
     async def status(self) -> NodeStatus: ...
 
@@ -548,6 +564,13 @@ class OperatorServicer(OperatorServiceServicer):
         require_operator()
         await self._operating.decide_ask(read_digest(request.member), keep=request.keep)
         return operator_pb2.DecideAskResponse()
+
+    async def AllocateSignIn(
+        self, request: operator_pb2.AllocateSignInRequest, context: Context
+    ) -> operator_pb2.AllocateSignInResponse:
+        require_socket()
+        made = await self._operating.sign_in_link()
+        return operator_pb2.AllocateSignInResponse(link=made.link, seconds=made.seconds)
 
     async def GetStatus(
         self, request: operator_pb2.GetStatusRequest, context: Context

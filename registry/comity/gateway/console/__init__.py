@@ -1,4 +1,4 @@
-"""Pages for people in a browser: what is held, by whom, and what would break. Read-only, without a session.
+"""Pages for people in a browser: what is held, by whom, and what would break; after sign-in, how this node is.
 
 words       the language of a page: message catalogues, and the template environment
 cards       model cards as safe HTML
@@ -9,8 +9,12 @@ artifact    the page of one artifact
 logs        the log explorer
 offers      the compute board
 pictures    the map of the members, as SVG
+page        one page: its reader, its headers, its text from a template
+sessions    sessions of people who signed in
+forms       forms that browsers send: strict, bounded, from pages of this node only
+sign_in     signing in and out
 routes      addresses, access, and responses
 
-No page runs a script, loads from another host, or reads a key, a token or the operator's settings. Each fact says who
+No page runs a script, loads from another host, or reads a key. Each fact says who
 vouches for it: verified here, claimed by a named party, or unknown.
 """

@@ -3,6 +3,7 @@
 /                                  the overview
 /-/catalogue, /-/members, /-/logs, /-/proposals, /-/compute, /-/alerts
 /-/logs/{log}[/{index}]            entries of a log, and one entry; .proof and checkpoint are downloads
+/-/sign-in, /-/sign-out             sessions (module sign_in)
 /-/console.css                     the style sheet
 /{namespace}/{name}[/tree/{rev}]   a repository, only for requests that accept text/html
 
@@ -14,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Final
+from urllib.parse import urlsplit
 
 from markupsafe import escape
 from starlette.requests import Request
@@ -32,53 +33,36 @@ from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without
 from comity.gateway.console.copies import LossOutcome
+from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.index import ArtifactIndex, CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
+from comity.gateway.console.page import HEADERS, POLICY, PREFIX, Handler, PageMaker, Reader
 from comity.gateway.console.pictures import federation_map, tiles
-from comity.gateway.console.state import STATEMENTS, FederationState, MemberView, StateReader
-from comity.gateway.console.words import LANGUAGES, Formats, choose_language, environment, marked, translations
-from comity.gateway.http import GatewayAccess, error_response
+from comity.gateway.console.sessions import BrowserSessions
+from comity.gateway.console.sign_in import SessionAccess, SignInPages
+from comity.gateway.console.state import FederationState, MemberView, StateReader
+from comity.gateway.console.words import Formats, marked, translations
+from comity.gateway.http import GatewayAccess
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
 from comity.ledger.intake import fold_name
+from comity.node.app import RunningNode
 from comity.node.config import Gateway
-from comity.node.home import OpenedHome
-from comity.node.offers.index import OfferIndex
-from comity.node.replication.setup import ReplicationTasks
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
-from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.errors import NotFound
 
 CATALOGUE_PAGE: Final = 50
 FILES_PAGE: Final = 100
 AFFECTED: Final = 25
-MAX_QUERY: Final = 200
-"""Characters of a search, and of any other field of a query."""
 MAX_WORDS: Final = 8
 FACET_VALUES: Final = 12
-PREFIX: Final = "/-"
 MEMBER_STATES: Final = {
     "here": marked("This node"),
     "up": marked("Answers"),
     "down": marked("Does not answer"),
     "unknown": marked("Not asked yet"),
 }
-
-POLICY: Final = (
-    "default-src 'self'; script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
-HEADERS: Final = {
-    "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "private, no-cache",
-    "Vary": "Accept, Accept-Language, Authorization",
-}
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class PageRoute(Route):
@@ -96,10 +80,9 @@ def _accepts_html(scope: Scope) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def open_console(
-    home: OpenedHome, replication: ReplicationTasks, offers: OfferIndex, catalogue: Catalogue
-) -> AsyncIterator[Sequence[BaseRoute]]:
+async def open_console(node: RunningNode, catalogue: Catalogue) -> AsyncIterator[Sequence[BaseRoute]]:
     """Yields the routes of the console; if the operator disabled it, only `/`, which is never an error."""
+    home = node.home
     settings, name = home.config.gateway, home.membership.seat.record.name
     if not settings.console:
 
@@ -109,17 +92,33 @@ async def open_console(
         yield [Route("/", plain)]
         return
     index = ArtifactIndex(home.ledger, home.pools, home.membership, catalogue.local_artifacts)
-    states = StateReader(home, replication, offers, index)
+    states = StateReader(home, node.replication, node.offers, index)
     pages = ArtifactPages(home.ledger, home.store, home.pools, home.membership, catalogue, states)
-    access = GatewayAccess(home.config.path(TOKENS_FILE), home.pools, public=settings.public)
-    console = Console(settings, home, replication, offers, index, states, pages, access, catalogue)
+    sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
+    access = SessionAccess(home.config.path(TOKENS_FILE), home.pools, sessions, public=settings.public)
+    maker = PageMaker(name, settings.url, states, sessions)
+    console = Console(settings, node, index, states, pages, access, catalogue, maker)
+    sign_in = SignInPages(maker, sessions, BrowserOrigins(settings.url), node.links)
     reading = asyncio.create_task(index.run(), name="console index")
     try:
-        yield console_routes(console)
+        yield [*sign_in.routes(), *console_routes(console)]
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         await pages.close()
+
+
+def console_url(settings: Gateway, listening: str) -> str:
+    """The address at which an operator opens the console: the one for clients if it is safe, else one of this machine;
+    empty if there is no console."""
+    if not settings.console:
+        return ""
+    if settings.url.startswith("https:"):
+        return settings.url
+    parts = urlsplit(listening)
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # not listened on here
+    host = everywhere.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
+    return f"{parts.scheme}://{host}:{parts.port}"
 
 
 def console_routes(console: Console) -> list[BaseRoute]:
@@ -156,100 +155,48 @@ async def _style(request: Request) -> Response:
     return Response(_style_sheet(), media_type="text/css; charset=utf-8", headers=headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """The reader of one page: the language, whether it was chosen by `?lang=`, and the request. `prefix` is the path at
-    which a proxy serves this node, or empty."""
-
-    request: Request
-    language: str
-    chosen: bool
-    prefix: str = ""
-
-    @classmethod
-    def of(cls, request: Request, prefix: str) -> Reader:
-        wanted = request.query_params.get("lang", "")
-        language = choose_language(wanted, request.headers.get("accept-language", ""))
-        return cls(request, language, wanted in LANGUAGES, prefix)
-
-    def link(self, path: str, **query: object) -> str:
-        """An address on this node; it keeps a chosen language."""
-        fields = {name: str(value) for name, value in query.items() if value not in ("", None)}
-        if self.chosen:
-            fields.setdefault("lang", self.language)
-        text = urlencode(fields)
-        return self.prefix + quote(path, safe="/:@._-") + (f"?{text}" if text else "")
-
-    def in_language(self, language: str) -> str:
-        """The same page in another language."""
-        fields = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]
-        path = self.prefix + quote(self.request.url.path, safe="/:@._-")
-        return f"{path}?{urlencode([*fields, ('lang', language)])}"
-
-    def field(self, name: str) -> str:
-        """A field of the query. Raises Malformed for a long one."""
-        value = self.request.query_params.get(name, "")
-        if len(value) > MAX_QUERY:
-            raise Malformed("a field of the address is too long", why=f"more than {MAX_QUERY} characters")
-        return value
-
-    def number(self, name: str) -> int | None:
-        """Raises Malformed."""
-        value = self.field(name)
-        if not value:
-            return None
-        if not value.isascii() or not value.isdigit() or len(value) > 15:
-            raise Malformed("not a number", why=value[:40])
-        return int(value)
-
-
 class Console:
     """The handlers. Not thread-safe: call from the event loop."""
 
     def __init__(
         self,
         settings: Gateway,
-        home: OpenedHome,
-        replication: ReplicationTasks,
-        offers: OfferIndex,
+        node: RunningNode,
         index: ArtifactIndex,
         states: StateReader,
         pages: ArtifactPages,
         access: GatewayAccess,
         catalogue: Catalogue,
+        maker: PageMaker,
     ) -> None:
         self._url = settings.url
-        self._prefix = urlsplit(settings.url).path
         self._aliases = settings.alias_targets()
-        self._membership = home.membership
-        self._pools: Pools = home.pools
-        self._follower = replication.charter_follower
-        self._offers = offers
+        self._membership = node.home.membership
+        self._pools: Pools = node.home.pools
+        self._follower = node.replication.charter_follower
+        self._offers = node.offers
         self._index = index
         self._states = states
         self._pages = pages
         self._access = access
         self._names = catalogue
-        self._explorer = LogExplorer(home.ledger, states)
+        self._explorer = LogExplorer(node.home.ledger, states)
+        self._maker = maker
 
     def page(self, make: Callable[[Reader], Awaitable[Response]]) -> Handler:
-        """A handler that checks the reader's token, and shows errors as pages."""
+        """A handler that checks the reader's token or session."""
 
-        async def handle(request: Request) -> Response:
-            reader = Reader.of(request, self._prefix)
-            try:
-                await self._access.require_any(request)
-                return await make(reader)
-            except ComityError as error:
-                return await self._error(reader, error)
+        async def checked(reader: Reader) -> Response:
+            await self._access.require_any(reader.request)
+            return await make(reader)
 
-        return handle
+        return self._maker.handler(checked)
 
     async def overview(self, reader: Reader) -> Response:
         state = await self._states.now()
         gone = reader.field("gone")
         loss, affected, who = await self._loss(reader, state, gone)
-        return self._render(
+        return self._maker.render(
             reader,
             "overview.html",
             state,
@@ -274,7 +221,7 @@ class Console:
         )
         readable = await self._access.readable_names(reader.request)
         found = self._index.page(query, reader.field("after"), CATALOGUE_PAGE, readable)
-        return self._render(reader, "catalogue.html", state, page=found, query=query, facets=self._facets(state))
+        return self._maker.render(reader, "catalogue.html", state, page=found, query=query, facets=self._facets(state))
 
     async def artifact(self, reader: Reader) -> Response:
         parameters = reader.request.path_params
@@ -289,7 +236,7 @@ class Console:
         state = await self._states.now()
         start = min(reader.number("file") or 0, len(page.snapshot.manifest.files))
         copies = await self._pages.copies(page)
-        return self._render(
+        return self._maker.render(
             reader,
             "artifact.html",
             state,
@@ -330,19 +277,21 @@ class Console:
 
     async def members(self, reader: Reader) -> Response:
         state = await self._states.now()
-        return self._render(reader, "members.html", state, map=self._map(reader, state))
+        return self._maker.render(reader, "members.html", state, map=self._map(reader, state))
 
     async def logs(self, reader: Reader) -> Response:
         state = await self._states.now()
-        return self._render(reader, "logs.html", state, logs=[(log, log_id(vkey)) for vkey, log in state.logs.items()])
+        return self._maker.render(
+            reader, "logs.html", state, logs=[(log, log_id(vkey)) for vkey, log in state.logs.items()]
+        )
 
     async def entries(self, reader: Reader) -> Response:
         page = await self._explorer.entries(reader.request.path_params["log"], reader.number("from"))
-        return self._render(reader, "entries.html", await self._states.now(), page=page, id=log_id(page.log.vkey))
+        return self._maker.render(reader, "entries.html", await self._states.now(), page=page, id=log_id(page.log.vkey))
 
     async def entry(self, reader: Reader) -> Response:
         page = await self._explorer.entry(reader.request.path_params["log"], _index(reader))
-        return self._render(
+        return self._maker.render(
             reader, "entry.html", await self._states.now(), page=page, text=escape(page.text), id=log_id(page.log.vkey)
         )
 
@@ -356,15 +305,15 @@ class Console:
 
     async def proposals(self, reader: Reader) -> Response:
         found = boards.proposals(self._membership, self._follower)
-        return self._render(reader, "proposals.html", await self._states.now(), proposals=found)
+        return self._maker.render(reader, "proposals.html", await self._states.now(), proposals=found)
 
     async def compute(self, reader: Reader) -> Response:
         state, closed = await self._states.now(), reader.field("closed") == "1"
         page = boards.offer_page(self._offers, self._membership, state.now, reader.field("after"), closed=closed)
-        return self._render(reader, "compute.html", state, page=page, closed=closed)
+        return self._maker.render(reader, "compute.html", state, page=page, closed=closed)
 
     async def alerts(self, reader: Reader) -> Response:
-        return self._render(reader, "alerts.html", await self._states.now())
+        return self._maker.render(reader, "alerts.html", await self._states.now())
 
     async def missing(self, reader: Reader) -> Response:
         raise NotFound("no such address", code="NO-SUCH-ROUTE")
@@ -423,41 +372,6 @@ class Console:
     def _endpoint(self, reader: Reader) -> str:
         """The address for clients: that of the operator, else the one by which the reader came."""
         return self._url or f"{reader.request.url.scheme}://{reader.request.url.netloc}"
-
-    async def _error(self, reader: Reader, error: ComityError) -> Response:
-        plain = error_response(error)
-        kept = ("retry-after", "x-error-code", "x-error-message")
-        headers = {name: plain.headers[name] for name in kept if name in plain.headers}
-        if plain.status_code == 401:
-            headers["WWW-Authenticate"] = 'Basic realm="Comity node", charset="UTF-8"'
-            return self._render(reader, "refused.html", None, plain.status_code, headers, error=error)
-        state = await self._states.now()
-        return self._render(reader, "error.html", state, plain.status_code, headers, error=error)
-
-    def _render(
-        self,
-        reader: Reader,
-        template: str,
-        state: FederationState | None,
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-        **values: Any,
-    ) -> Response:
-        text = (
-            environment(reader.language)
-            .get_template(template)
-            .render(
-                reader=reader,
-                link=reader.link,
-                languages=LANGUAGES,
-                state=state,
-                node=self._membership.seat.record.name,
-                statements=STATEMENTS,
-                log_id=log_id,
-                **values,
-            )
-        )
-        return Response(text, status, {**HEADERS, "Content-Language": reader.language, **(headers or {})}, "text/html")
 
 
 def _member_state(member: MemberView, gettext: Callable[[str], str]) -> str:

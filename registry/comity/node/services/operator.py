@@ -19,12 +19,22 @@ from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.charter import CharterService
 from comity.node.services.node import SOFTWARE
+from comity.node.sign_in_links import SignInLinks
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import MAX_TIMESTAMP, VerifierKey
-from comity.wire.operator import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, Quota, ServedStatus, StoreStatus
+from comity.wire.operator import (
+    GovernanceStatus,
+    LogStatus,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    ServedStatus,
+    SignInLink,
+    StoreStatus,
+)
 
 MAX_CONVICTED: Final = 8
 """Offers at fault listed in the status."""
@@ -178,16 +188,22 @@ def peer_status(link: PeerLink, body: Body | None) -> PeerStatus:
 class OperatorService:
     """Implements `Operating`."""
 
-    def __init__(self, submissions: Submissions, status: StatusReport, governance: CharterService) -> None:
+    def __init__(
+        self, submissions: Submissions, status: StatusReport, governance: CharterService, links: SignInLinks
+    ) -> None:
         self._submissions = submissions
         self._status = status
         self._governance = governance
+        self._links = links
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         return await self._submissions.adopt(path, digest, size)
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
         await self._governance.decide_ask(member, keep=keep)
+
+    async def sign_in_link(self) -> SignInLink:
+        return self._links.make()
 
     async def status(self) -> NodeStatus:
         return await self._status.now()

@@ -1,0 +1,160 @@
+"""One page: its reader, its headers, and its text from a template; also errors as pages.
+
+A page of a signed-in reader has forms, whose `Origin` header browsers hide under `no-referrer`; such pages have
+`same-origin`, which tells other hosts nothing either, and caches do not keep them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from comity.gateway.console.logs import log_id
+from comity.gateway.console.sessions import BrowserSession, BrowserSessions, Role
+from comity.gateway.console.state import STATEMENTS, FederationState, StateReader
+from comity.gateway.console.words import LANGUAGES, choose_language, environment
+from comity.gateway.http import error_response
+from comity.trust.errors import ComityError, Malformed, Refused
+
+PREFIX: Final = "/-"
+MAX_QUERY: Final = 200
+"""Characters of a search, and of any other field of a query."""
+POLICY: Final = (
+    "default-src 'self'; script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "private, no-cache",
+    "Vary": "Accept, Accept-Language, Authorization, Cookie",
+}
+WITH_FORMS: Final = {"Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The reader of one page: the language, whether it was chosen by `?lang=`, and the request. `prefix` is the path at
+    which a proxy serves this node, or empty; `session` is None for the public."""
+
+    request: Request
+    language: str
+    chosen: bool
+    prefix: str = ""
+    session: BrowserSession | None = None
+
+    @classmethod
+    def of(cls, request: Request, prefix: str, session: BrowserSession | None = None) -> Reader:
+        wanted = request.query_params.get("lang", "")
+        language = choose_language(wanted, request.headers.get("accept-language", ""))
+        return cls(request, language, wanted in LANGUAGES, prefix, session)
+
+    def link(self, path: str, **query: object) -> str:
+        """An address on this node; it keeps a chosen language."""
+        fields = {name: str(value) for name, value in query.items() if value not in ("", None)}
+        if self.chosen:
+            fields.setdefault("lang", self.language)
+        text = urlencode(fields)
+        return self.prefix + quote(path, safe="/:@._-") + (f"?{text}" if text else "")
+
+    def in_language(self, language: str) -> str:
+        """The same page in another language."""
+        fields = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]
+        path = self.prefix + quote(self.request.url.path, safe="/:@._-")
+        return f"{path}?{urlencode([*fields, ('lang', language)])}"
+
+    def field(self, name: str) -> str:
+        """A field of the query. Raises Malformed for a long one."""
+        value = self.request.query_params.get(name, "")
+        if len(value) > MAX_QUERY:
+            raise Malformed("a field of the address is too long", why=f"more than {MAX_QUERY} characters")
+        return value
+
+    def number(self, name: str) -> int | None:
+        """Raises Malformed."""
+        value = self.field(name)
+        if not value:
+            return None
+        if not value.isascii() or not value.isdigit() or len(value) > 15:
+            raise Malformed("not a number", why=value[:40])
+        return int(value)
+
+    def require(self, role: Role) -> BrowserSession:
+        """The session, if it may do what needs `role`. Raises Refused (NO-SESSION, ROLE)."""
+        if self.session is None:
+            raise Refused(
+                "this page is for people who signed in",
+                why="your browser has no session, or it has ended",
+                hint="comity console sign-in",
+                code="NO-SESSION",
+            )
+        self.session.require(role)
+        return self.session
+
+
+class PageMaker:
+    """Makes handlers and responses. Not thread-safe: call from the event loop."""
+
+    def __init__(self, node: str, url: str, states: StateReader, sessions: BrowserSessions) -> None:
+        self._node = node
+        self._prefix = urlsplit(url).path
+        self._states = states
+        self._sessions = sessions
+
+    def handler(self, make: Callable[[Reader], Awaitable[Response]]) -> Handler:
+        """A handler that finds the reader's session, and shows errors as pages."""
+
+        async def handle(request: Request) -> Response:
+            reader = Reader.of(request, self._prefix, self._sessions.of(request))
+            try:
+                return await make(reader)
+            except ComityError as error:
+                return await self._error(reader, error)
+
+        return handle
+
+    def render(
+        self,
+        reader: Reader,
+        template: str,
+        state: FederationState | None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **values: Any,
+    ) -> Response:
+        text = (
+            environment(reader.language)
+            .get_template(template)
+            .render(
+                reader=reader,
+                link=reader.link,
+                languages=LANGUAGES,
+                state=state,
+                node=self._node,
+                statements=STATEMENTS,
+                log_id=log_id,
+                **values,
+            )
+        )
+        shown = {**HEADERS, "Content-Language": reader.language, **(WITH_FORMS if reader.session else {})}
+        return Response(text, status, {**shown, **(headers or {})}, "text/html")
+
+    async def _error(self, reader: Reader, error: ComityError) -> Response:
+        plain = error_response(error)
+        kept = ("retry-after", "x-error-code", "x-error-message")
+        headers = {name: plain.headers[name] for name in kept if name in plain.headers}
+        if plain.status_code == 401:
+            headers["WWW-Authenticate"] = 'Basic realm="Comity node", charset="UTF-8"'
+            return self.render(reader, "refused.html", None, plain.status_code, headers, error=error)
+        state = await self._states.now()
+        return self.render(reader, "error.html", state, plain.status_code, headers, error=error)

@@ -1,0 +1,105 @@
+"""Signing in and out at the console.
+
+    GET  /-/sign-in?key=…   shows a button; nothing ends yet, because mail filters and chat programs open links
+    POST /-/sign-in         ends the link, begins a session, and goes on to the overview
+    POST /-/sign-out        ends the session
+
+Whoever signs in by a link is an operator: the link came over the node's Unix socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from comity.content.secrets import Token
+from comity.gateway.console.forms import FORM_KEY, BrowserOrigins, read_form, require_form_key
+from comity.gateway.console.page import HEADERS, POLICY, PREFIX, WITH_FORMS, PageMaker, Reader
+from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
+from comity.gateway.http import GatewayAccess
+from comity.node.sign_in_links import PATH, SignInLinks
+from comity.node.threads import Pools
+
+OPERATOR: Final = "operator"
+"""Who signed in by a link."""
+FIRST_PAGE: Final = "/"
+MAX_KEY: Final = 100
+
+_log: Final = structlog.get_logger("comity.gateway.console")
+
+
+class SessionAccess(GatewayAccess):
+    """What a reader of the console may read: everything with a session, otherwise what `GatewayAccess` allows."""
+
+    def __init__(self, file: Path, pools: Pools, sessions: BrowserSessions, *, public: bool) -> None:
+        super().__init__(file, pools, public=public)
+        self._sessions = sessions
+
+    async def require_any(self, request: Request) -> Token | None:
+        """As `GatewayAccess.require_any`; None also for a reader with a session."""
+        return None if self._sessions.of(request) else await super().require_any(request)
+
+    async def readable_names(self, request: Request) -> Callable[[str], bool]:
+        return (lambda name: True) if self._sessions.of(request) else await super().readable_names(request)
+
+
+class SignInPages:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self, maker: PageMaker, sessions: BrowserSessions, origins: BrowserOrigins, links: SignInLinks
+    ) -> None:
+        self._maker = maker
+        self._sessions = sessions
+        self._origins = origins
+        self._links = links
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route(PATH, self._maker.handler(self.show), methods=["GET"]),
+            Route(PATH, self._maker.handler(self.sign_in), methods=["POST"]),
+            Route(f"{PREFIX}/sign-out", self._maker.handler(self.sign_out), methods=["POST"]),
+        ]
+
+    async def show(self, reader: Reader) -> Response:
+        self._origins.require_private(reader.request)
+        return self._maker.render(reader, "sign_in.html", None, headers=WITH_FORMS, key=reader.field("key"))
+
+    async def sign_in(self, reader: Reader) -> Response:
+        self._origins.require_own(reader.request)
+        self._origins.require_private(reader.request)
+        fields = await read_form(reader.request, ("key",))
+        self._links.use(fields["key"][:MAX_KEY])
+        return self.begin(reader, OPERATOR, "operator", "link")
+
+    def begin(self, reader: Reader, who: str, role: Role, by: SignInKind) -> Response:
+        """Begin a session, and go to its first page."""
+        secure = self._origins.secure(reader.request)
+        session, secret = self._sessions.begin(reader.request, who, role, by, secure=secure)
+        _log.info("console sign-in", who=who, role=role, by=by, session=session.id)
+        response = see_other(reader, FIRST_PAGE)
+        self._sessions.set_cookie(response, secret, secure=secure)
+        return response
+
+    async def sign_out(self, reader: Reader) -> Response:
+        self._origins.require_own(reader.request)
+        fields = await read_form(reader.request, (FORM_KEY,))
+        session = reader.require("viewer")
+        require_form_key(session, fields)
+        self._sessions.end_own(reader.request)
+        _log.info("console sign-out", who=session.who, session=session.id)
+        response = see_other(reader, "/")
+        self._sessions.delete_cookies(response, reader.request)
+        return response
+
+
+def see_other(reader: Reader, path: str, **query: object) -> Response:
+    """What follows a form: a page, which the browser can load again without sending the form again."""
+    headers = {"Vary": HEADERS["Vary"], "Cache-Control": "no-store", "Content-Security-Policy": POLICY}
+    return RedirectResponse(reader.link(path, **query), 303, headers)
