@@ -10,6 +10,7 @@ Secrets are not settings: keys are in files of their own.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import ipaddress
 import itertools
@@ -17,14 +18,16 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from comity.node.setting_origins import SettingOrigin, file_origin, setting_lines
 from comity.trust.audit import MAX_CHALLENGED
 from comity.trust.encoding import parse_digest
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
 from comity.trust.upstream import check_endpoint
 from comity.upstream.hub_api import HUB_ENDPOINT, Origin
@@ -408,16 +411,14 @@ class NodeConfig(Section):
 
         Raises NotFound, Unavailable, and Malformed (CONFIG, CONFIG-UNKNOWN-KEY) with the key and its source.
         """
+        sources = SettingSources.read(file, environ, flags or {})
+        if (problem := next(sources.problems(), None)) is not None:
+            raise problem
         home = file.absolute().parent
-        merged = _read(file)
-        _refuse_unknown_variables(environ)
-        for path, value in (*_from_environment(environ), *(flags or {}).items()):
-            _put(merged, path.split("."), value)
-        _refuse_unknown(merged, file)
         try:
-            config = cls.model_validate({**merged, "home": home})
+            config = cls.model_validate({**sources.merged(), "home": home})
         except ValidationError as error:
-            raise _invalid(error, file) from error
+            raise next(sources.invalid(error)) from error
         return config.model_copy(update=_absolute(config, home))
 
     @property
@@ -452,14 +453,72 @@ def overlap(first: str, second: str) -> bool:
     return ports[0] == ports[1] != "0" and (hosts[0] == hosts[1] or bool(any_host & {*hosts}))
 
 
-def _known_keys() -> list[str]:
-    """Every valid key, as `section.key`, those of storage.s3 included."""
+def known_settings() -> list[str]:
+    """Every setting, as `section.key`, those of storage.s3 included."""
     keys = [f"{section}.{key}" for section, model in _SECTIONS.items() for key in model.model_fields]
     keys.remove("storage.s3")
     return [*keys, *(f"storage.s3.{key}" for key in S3.model_fields)]
 
 
-def _read(file: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class SettingSources:
+    """Where settings may come from, read and not yet checked: the file, the environment, and the command line."""
+
+    file: Path
+    document: Mapping[str, Any]
+    lines: Mapping[str, int]
+    environ: Mapping[str, str]
+    flags: Mapping[str, str]
+
+    @classmethod
+    def read(cls, file: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] | None = None) -> Self:
+        """Raises NotFound, Unavailable, and Malformed (CONFIG) if the file is not TOML."""
+        text, document = _read(file)
+        return cls(file, document, setting_lines(text), environ, flags or {})
+
+    def origin(self, setting: str) -> SettingOrigin:
+        """Where the value of a setting comes from."""
+        if setting in self.flags:
+            return SettingOrigin("flag")
+        if _variable(setting) in self.environ:
+            return SettingOrigin("environment", _variable(setting))
+        if setting in self.lines or setting in _paths(self.document):
+            return file_origin(self.file, self.lines, setting)
+        return SettingOrigin("default")
+
+    def merged(self) -> dict[str, Any]:
+        """The values of all sources in one document. A flag wins over a variable, and that over the file."""
+        merged = copy.deepcopy(dict(self.document))
+        for path, value in (*_from_environment(self.environ), *self.flags.items()):
+            _put(merged, path.split("."), value)
+        return merged
+
+    def problems(self) -> Iterator[Malformed]:
+        """Everything that no setting has as its name (CONFIG-UNKNOWN-KEY, CONFIG)."""
+        yield from _unknown_variables(self.environ)
+        yield from self._unknown_settings()
+
+    def invalid(self, error: ValidationError) -> Iterator[Malformed]:
+        """The values that are not usable, each with its source."""
+        for each in error.errors():
+            setting = ".".join(str(part) for part in each["loc"] if not isinstance(part, int))
+            what = f"setting {setting!r} is not usable" if setting else "the settings do not fit together"
+            source = self.origin(setting) if setting else SettingOrigin("default")
+            shown = self.file if source.kind == "default" else source
+            yield Malformed(what, why=f"{each['msg']}, in {shown}", code="CONFIG")
+
+    def _unknown_settings(self) -> Iterator[Malformed]:
+        known = known_settings()
+        for path in _paths(self.document):
+            if path not in known:
+                close = difflib.get_close_matches(path, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "see the comments in a fresh node.toml"
+                why = f"in {file_origin(self.file, self.lines, path)}"
+                yield Malformed(f"unknown setting {path!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a TOML file, and what it says."""
     try:
         with file.open("rb") as source:
             data = source.read(MAX_FILE + 1)
@@ -470,7 +529,8 @@ def _read(file: Path) -> dict[str, Any]:
     if len(data) > MAX_FILE:
         raise Malformed(f"{file} is too large", why=f"at most {MAX_FILE} bytes are read", code="CONFIG")
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        return text, tomllib.loads(text)
     except ValueError as error:  # invalid TOML or UTF-8
         raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
 
@@ -481,9 +541,9 @@ _CLOSE: Final = 0.8
 """How close to the name of a setting a variable is taken for one that was mistyped, from 0 to 1."""
 
 
-def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    """Raises Malformed (CONFIG-UNKNOWN-KEY) for a variable that looks like a setting and is none."""
-    known = [_variable(path) for path in _known_keys()]
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Malformed]:
+    """Each variable that looks like a setting and is none."""
+    known = [_variable(path) for path in known_settings()]
     sections = tuple(_variable(section) + "_" for section in _SECTIONS)
     for name in environ:
         if not name.startswith(PREFIX) or name in known or _SERVICE_LINK.match(name):
@@ -492,7 +552,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
         if close or name.startswith(sections):
             hint = f"did you mean {close[0]!r}?" if close else "unset it, or see the settings in docs/operations.md"
             why = "it is in the environment of this process"
-            raise Malformed(f"unknown setting {name[:200]!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
+            yield Malformed(f"unknown setting {name[:200]!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
 
 
 def _variable(path: str) -> str:
@@ -501,7 +561,7 @@ def _variable(path: str) -> str:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for path in _known_keys():
+    for path in known_settings():
         name = _variable(path)
         if name in environ:
             yield path, environ[name]
@@ -513,28 +573,12 @@ def _put(document: dict[str, Any], path: list[str], value: str) -> None:
     document[path[-1]] = value
 
 
-def _refuse_unknown(document: Mapping[str, Any], file: Path) -> None:
-    known = _known_keys()
-    for path in _paths(document):
-        if path not in known:
-            close = difflib.get_close_matches(path, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see the comments in a fresh node.toml"
-            raise Malformed(f"unknown setting {path!r}", why=f"in {file}", hint=hint, code="CONFIG-UNKNOWN-KEY")
-
-
 def _paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in document.items():
         if isinstance(value, Mapping):
             yield from _paths(value, f"{prefix}{key}.")
         else:
             yield prefix + key
-
-
-def _invalid(error: ValidationError, file: Path) -> ComityError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-    what = f"setting {where!r} is not usable" if where else "the settings do not fit together"
-    return Malformed(what, why=f"{first['msg']}, in {file}", code="CONFIG")
 
 
 def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:

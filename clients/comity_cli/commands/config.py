@@ -1,0 +1,95 @@
+"""`comity config check|show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from comity.trust.errors import ComityError, NotFound, Unavailable
+
+from comity_cli.command import Group, examples, output
+from comity_cli.main import USAGE
+from comity_cli.nodes import home_option
+from comity_cli.output import plural
+
+HOME = home_option("Your node, by its home. Default: here.", exists=False)
+
+
+@contextmanager
+def node_installed() -> Iterator[None]:
+    """The block imports parts of the node. Raises Unavailable if they are not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise Unavailable(
+            "the node is not installed", why=f"{error.name} is missing", hint="pip install 'comity[node]'"
+        ) from error
+
+
+def node_file(home: Path) -> Path:
+    """The settings file of a home. Raises NotFound."""
+    file = home / "node.toml"
+    if not file.exists():
+        raise NotFound(f"no node in {home}", why=f"{file} is missing", hint="comity init --help")
+    return file
+
+
+@examples("comity config check", "comity config check --node /var/lib/comity", "comity config show --origin")
+@click.group(cls=Group, name="config", short_help="Check and show the settings of your node.")
+def command() -> None:
+    """Check and show the settings of a node: node.toml, overridden by the environment of this shell. A service may run
+    with another environment."""
+
+
+@examples("comity config check", "comity config check --node /var/lib/comity", "comity config check --json")
+@command.command("check", short_help="Find what is wrong with the settings.")
+@HOME
+def check(home: Path) -> int:
+    """Check every setting, and the files that settings name. Nothing is started or changed; ports are checked by
+    `comity serve --check`.
+
+    Exit status: 0 nothing is wrong, 2 something is, and each line says what and where.
+    """
+    file = node_file(home)
+    with node_installed():
+        from comity.node.maintenance.settings import setting_problems
+    problems, out = setting_problems(file), output()
+    for problem in problems:
+        out.say(f"{problem}  [{problem.code}]", sign=f"{out.mark('✗', 'red')} ")
+        if problem.hint:
+            out.fact("try", problem.hint)
+    if problems:
+        out.say(f"{plural(len(problems), 'problem')} in the settings of {file}")
+    else:
+        out.done(f"the settings in {file} and the files that they name are usable")
+    out.document("config-check", {"file": str(file), "problems": [_json(problem) for problem in problems]})
+    return USAGE if problems else 0
+
+
+@examples("comity config show", "comity config show --origin", "comity config show --node /var/lib/comity --json")
+@command.command("show", short_help="Show the settings that take effect.")
+@click.option("--origin", is_flag=True, help="Show where each value comes from: file and line, environment, default.")
+@HOME
+def show(origin: bool, home: Path) -> None:
+    """Show every setting with the value that takes effect. Secrets are not settings: of a file with a secret, only its
+    path is shown."""
+    file = node_file(home)
+    with node_installed():
+        from comity.node.maintenance.settings import shown_settings
+    settings, out = shown_settings(file), output()
+    if origin:
+        rows = [(each.name, each.value or "-", str(each.origin)) for each in settings]
+        out.table(("setting", "value", "origin"), rows, shorten=("value", "origin"))
+    else:
+        out.table(("setting", "value"), [(each.name, each.value or "-") for each in settings], shorten=("value",))
+    listed = [
+        {"name": each.name, "value": each.value, "origin": each.origin.kind, "where": each.origin.where}
+        for each in settings
+    ]
+    out.document("config", {"file": str(file), "settings": listed})
+
+
+def _json(problem: ComityError) -> dict[str, str]:
+    return {"code": problem.code, "what": problem.what, "why": problem.why, "try": problem.hint}
