@@ -22,6 +22,11 @@ def status(*arguments: str) -> Result:
     return CliRunner().invoke(command, ["status", *arguments], catch_exceptions=False, env={"COLUMNS": "200"})
 
 
+def peer(*arguments: str) -> Result:
+    line, wide = ["peer", *arguments], {"COLUMNS": "200"}
+    return CliRunner().invoke(command, line, catch_exceptions=False, standalone_mode=False, env=wide)
+
+
 async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
@@ -31,6 +36,9 @@ async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> 
         await converged((first, second), second, least=receipts[-1].index + 1)
         by_socket = await asyncio.to_thread(status, "--socket", str(first.socket), "--json")
         by_home = await asyncio.to_thread(status, "--dir", str(first.directory))
+        listed = await asyncio.to_thread(peer, "ls", "--node", str(first.directory), "--json")
+        pinged = await asyncio.to_thread(peer, "ping", "--node", str(first.directory), "--json")
+        one = await asyncio.to_thread(peer, "ping", second.name, "--node", str(first.directory))
     told = json.loads(by_socket.stdout)
     assert told["schema"] == "comity.dev/node-status/v1"
     assert {peer["name"]: peer["state"] for peer in told["peers"]} == {second.name: "up", third.name: "DOWN"}
@@ -43,6 +51,17 @@ async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> 
     assert f"{third.name} does not answer" in by_home.stderr
     counts = told["replication"]["counts"]
     assert (counts["held"] + counts["lacking"], counts["min_copies"]) == (1, 3)
+    assert {each["name"]: each["state"] for each in json.loads(listed.stdout)["peers"]} == {
+        second.name: "up", third.name: "DOWN"
+    }  # fmt: skip
+    assert (listed.return_value, pinged.return_value, one.return_value) == (5, 5, 0)
+    told = json.loads(pinged.stdout)
+    assert told["unreachable"] == [third.name]
+    assert {(each["peer"], each["port"], each["seconds"] is not None) for each in told["addresses"]} == {
+        *((second.name, port, True) for port in ("mutual", "open")),
+        *((third.name, port, False) for port in ("mutual", "open")),
+    }
+    assert "comity 0" in one.stdout and third.name not in one.stdout
 
 
 async def test_a_node_tells_what_it_lacks_and_why_and_what_is_short_of_copies(
