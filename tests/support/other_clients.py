@@ -1,0 +1,427 @@
+"""Programs of other people that read from a gateway: how each is had, run and asked for its version.
+
+A client is given a `Place`, reads what was published there by its own way, and returns what came of it, in the words of
+the table in docs/clients/README.md. It asserts that this is what was published. A program that is not here skips.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from comity.trust.encoding import sha256
+from support.environments import kept, python_with
+from support.tiny_onnx import embedding_lookup
+from support.tools import missing, needs
+
+PLAIN, MINILM, SMOLLM, LINES, DIFFUSION = (f"tests/{name}" for name in ("model", "minilm", "smollm2", "lines", "ddim"))
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SENTENCE = "Nobody can take it away."
+TOKENS = [101, 6343, 2064, 2202, 2009, 2185, 1012, 102]
+"""`[CLS] nobody can take it away . [SEP]` in BERT's uncased vocabulary."""
+RECORDS = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
+VOCABULARY, WIDTH = 30522, 384
+TRANSFER = ("hf_transfer==0.1.9", "huggingface_hub==0.36.2")
+READERS = ("datasets==5.2.0", "diffusers==0.42.1", "fastembed==0.9.1", "tokenizers==0.23.3")
+SERVING = ("kserve-storage==0.21.0",)
+JAVASCRIPT = ("@huggingface/hub@2.17.5", "@huggingface/gguf@0.4.6", "@huggingface/transformers@4.3.1")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a program reads, an empty folder in which it runs, and the folder that was published as each repository."""
+
+    url: str
+    folder: Path
+    sources: Mapping[str, Path]
+
+    def address(self, repository: str, path: str) -> str:
+        return f"{self.url}/{repository}/resolve/v1/{path}"
+
+    def run(self, *command: str, **environ: str) -> str:
+        ours = {key: value for key, value in os.environ.items() if not key.lower().startswith(("hf_", "http"))}
+        ran = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**ours, "HOME": str(self.folder), **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert ran.returncode == 0, f"{' '.join(command)}\n{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
+        return ran.stdout
+
+    def python(self, requirements: tuple[str, ...], script: str, **environ: str) -> Any:
+        """What a script in an environment of its own printed last, as JSON."""
+        settings = {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        out = self.run(python_with(*requirements), "-c", script, **settings, **environ)
+        return json.loads(out.strip().splitlines()[-1])
+
+    def node(self, script: str, *arguments: str) -> Any:
+        """What an ES module printed last, as JSON. It finds the packages of `JAVASCRIPT`."""
+        file = self.folder / "read.mjs"
+        (self.folder / "node_modules").symlink_to(_javascript() / "node_modules")
+        file.write_text(script)
+        return json.loads(self.run(_NODE(), str(file), self.url, *arguments).strip().splitlines()[-1])
+
+    def same(self, repository: str, *paths: str) -> str:
+        """Asserts that each of these files, by default all of the repository, was written here with its own bytes."""
+        source = self.sources[repository]
+        named = paths or [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
+        wanted = {path: sha256((source / path).read_bytes()) for path in named}
+        written = (path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink())
+        found = {sha256(path.read_bytes()) for path in written}
+        assert set(wanted.values()) <= found, sorted(path for path, digest in wanted.items() if digest not in found)
+        total = sum((source / path).stat().st_size for path in wanted)
+        return f"{len(wanted)} file{'s' * (len(wanted) != 1)}, {total:,} bytes, as published"
+
+
+@dataclass(frozen=True)
+class OtherClient:
+    """A program: what it does in the test, and how. `distribution`: the operating system chooses its version."""
+
+    does: str
+    read: Callable[[Place], str]
+    version: Callable[[], str]
+    distribution: bool = False
+
+
+def add_lookup(folder: Path) -> None:
+    """Add onnx/model.onnx to a folder with MiniLM: its own word embeddings, and nothing after them."""
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(embedding_lookup(_embeddings(folder), VOCABULARY, WIDTH))
+
+
+def write_lines(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    return folder
+
+
+def write_pipeline(folder: Path) -> Path:
+    """The configuration of a diffusion pipeline, without weights."""
+    (folder / "scheduler").mkdir(parents=True)
+    parts = {"_class_name": "DDIMPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
+    (folder / "model_index.json").write_text(json.dumps(parts))
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"num_train_timesteps": 7}')
+    return folder
+
+
+def _embeddings(folder: Path) -> bytes:
+    data = (folder / "model.safetensors").read_bytes()
+    start = 8 + struct.unpack("<Q", data[:8])[0]
+    first, last = json.loads(data[8:start])["embeddings.word_embeddings.weight"]["data_offsets"]
+    return data[start + first : start + last]
+
+
+def _embedded(place: Place, vector: list[float]) -> str:
+    """Asserts that this is the mean of the published embeddings of the sentence's tokens, of length 1."""
+    table = _embeddings(place.sources[MINILM])
+    rows = [struct.unpack_from(f"<{WIDTH}f", table, token * WIDTH * 4) for token in TOKENS]
+    mean = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
+    length = math.hypot(*mean)
+    assert len(vector) == WIDTH
+    assert all(math.isclose(got, want / length, abs_tol=1e-5) for got, want in zip(vector, mean, strict=True))
+    return f"{WIDTH} numbers, as computed from the published weights"
+
+
+def _pinned(requirements: tuple[str, ...], name: str) -> Callable[[], str]:
+    """The version that is installed, which is the one that is pinned."""
+    script = f"from importlib.metadata import version; print(version({name!r}))"
+
+    def version() -> str:
+        python = python_with(*requirements)
+        return subprocess.run((python, "-c", script), capture_output=True, text=True, check=True).stdout.strip()
+
+    return version
+
+
+def _packed(name: str) -> Callable[[], str]:
+    def version() -> str:
+        text = (_javascript() / "node_modules" / name / "package.json").read_text("utf-8")
+        return str(json.loads(text)["version"])
+
+    return version
+
+
+def _program(name: str, package: str, option: str = "--version") -> Callable[[], str]:
+    """The version of a program of the operating system, without the part that changes with each mended fault."""
+
+    def version() -> str:
+        ran = subprocess.run((_found(name, package), option), capture_output=True, text=True, check=True)
+        found = re.search(r"\d+\.\d+", ran.stdout)
+        assert found, ran.stdout
+        return found[0]
+
+    return version
+
+
+def _found(name: str, package: str = "") -> str:
+    return needs(name, unlock=f"apt-get install {package or name}")
+
+
+_NODE = functools.partial(_found, "node", "nodejs npm")
+
+
+@functools.cache
+def _javascript() -> Path:
+    """A folder with the packages of `JAVASCRIPT`. Their own installation scripts, which fetch more, are not run."""
+    npm = _found("npm", "nodejs npm")
+    with kept("npm", *JAVASCRIPT) as (home, fresh):
+        if fresh:
+            options = ("--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(home))
+            ran = subprocess.run(
+                (npm, "install", *options, *JAVASCRIPT), capture_output=True, text=True, check=False, timeout=600
+            )
+            if ran.returncode:
+                missing(f"npm could not get {JAVASCRIPT}: {ran.stderr[-300:]}; unlock: a package index at hand")
+            for other in home.glob("node_modules/onnxruntime-node/bin/*/*"):
+                if other.name != "linux":
+                    shutil.rmtree(other)
+    return home
+
+
+def _hf(place: Place) -> str:
+    hf = str(Path(sys.executable).with_name("hf"))
+    place.run(hf, "download", MINILM, "--revision", "v1", HF_ENDPOINT=place.url, HF_HUB_DISABLE_XET="1")
+    return place.same(MINILM)
+
+
+def _hf_version() -> str:
+    from importlib.metadata import version
+
+    return version("huggingface_hub")
+
+
+def _hf_transfer(place: Place) -> str:
+    assert place.python(TRANSFER, _HF_TRANSFER, HF_HUB_ENABLE_HF_TRANSFER="1") == 1
+    return place.same(MINILM, "model.safetensors")
+
+
+_HF_TRANSFER = f"""
+import functools, hf_transfer, json
+calls, download = [], hf_transfer.download
+@functools.wraps(download)
+def counted(*arguments, **options):
+    calls.append(1)
+    return download(*arguments, **options)
+hf_transfer.download = counted
+from huggingface_hub import hf_hub_download
+hf_hub_download("{MINILM}", "model.safetensors", revision="v1")
+print(json.dumps(len(calls)))
+"""
+
+
+def _tokenizers(place: Place) -> str:
+    script = f"""
+import json
+from tokenizers import Tokenizer
+tokenizer = Tokenizer.from_pretrained("{MINILM}", revision="v1")
+tokenizer.no_padding()
+print(json.dumps(tokenizer.encode("{SENTENCE}").ids))
+"""
+    assert place.python(READERS, script) == TOKENS
+    return f"{len(TOKENS)} token ids, as the vocabulary has them"
+
+
+def _datasets(place: Place) -> str:
+    script = f"""
+import json
+from datasets import load_dataset
+whole = load_dataset("{LINES}", revision="v1", split="train").to_list()
+file = load_dataset("json", data_files="hf://{LINES}@v1/train.jsonl", split="train").to_list()
+address = load_dataset("json", data_files="{place.address(LINES, "train.jsonl")}", split="train").to_list()
+print(json.dumps([whole, file, address]))
+"""
+    assert place.python(READERS, script) == [RECORDS] * 3
+    return f"{len(RECORDS)} records, three times as published"
+
+
+def _diffusers(place: Place) -> str:
+    script = f"""
+import json
+from diffusers.configuration_utils import ConfigMixin
+class Pipeline(ConfigMixin):
+    config_name = "model_index.json"
+class Scheduler(ConfigMixin):
+    config_name = "scheduler_config.json"
+whole = Pipeline.load_config("{DIFFUSION}", revision="v1")
+part = Scheduler.load_config("{DIFFUSION}", revision="v1", subfolder="scheduler")
+print(json.dumps([whole, part]))
+"""
+    files = ("model_index.json", "scheduler/scheduler_config.json")
+    assert place.python(READERS, script) == [json.loads((place.sources[DIFFUSION] / f).read_bytes()) for f in files]
+    return "2 configurations, as published"
+
+
+def _fastembed(place: Place) -> str:
+    script = f"""
+import json
+from fastembed import TextEmbedding
+from fastembed.common.model_description import ModelSource, PoolingType
+TextEmbedding.add_custom_model(
+    model="{MINILM}", sources=ModelSource(hf="{MINILM}"), model_file="onnx/model.onnx", dim={WIDTH},
+    pooling=PoolingType.MEAN, normalization=True,
+)
+model = TextEmbedding("{MINILM}", cache_dir="cache")
+(vector,) = model.embed(["{SENTENCE}"])
+print(json.dumps([float(number) for number in vector]))
+"""
+    return _embedded(place, place.python(READERS, script))
+
+
+def _kserve(place: Place) -> str:
+    script = f'from kserve_storage import Storage; Storage.download("hf://{MINILM}:v1", "out"); print(1)'
+    place.python(SERVING, script)
+    return place.same(MINILM)
+
+
+def _hub_js(place: Place) -> str:
+    said = place.node(_HUB_JS, PLAIN, "weights.bin")
+    assert said == {"exists": True, "absent": False, "listed": True}
+    return place.same(PLAIN, "weights.bin")
+
+
+_HUB_JS = """
+import { writeFileSync } from "node:fs";
+import { downloadFile, fileExists, listFiles } from "@huggingface/hub";
+const [hubUrl, repo, path] = process.argv.slice(2);
+const at = { hubUrl, repo, revision: "v1" };
+let listed = false;
+for await (const file of listFiles(at)) listed ||= file.path === path;
+const blob = await downloadFile({ ...at, path });
+writeFileSync("got", Buffer.from(await blob.arrayBuffer()));
+const exists = await fileExists({ ...at, path });
+const absent = await fileExists({ ...at, path: "absent" });
+console.log(JSON.stringify({ exists, absent, listed }));
+"""
+
+
+def _gguf_js(place: Place) -> str:
+    script = """
+import { gguf } from "@huggingface/gguf";
+const { metadata, tensorInfos } = await gguf(process.argv[3]);
+console.log(JSON.stringify([metadata["general.architecture"], tensorInfos.length]));
+"""
+    architecture, tensors = place.node(script, place.address(SMOLLM, GGUF))
+    assert (architecture, tensors) == ("llama", 272)
+    return f"{tensors} tensors of architecture `{architecture}`"
+
+
+def _transformers_js(place: Place) -> str:
+    script = f"""
+import {{ AutoTokenizer, env, pipeline }} from "@huggingface/transformers";
+env.remoteHost = process.argv[2] + "/";
+env.allowLocalModels = false;
+env.cacheDir = "cache";
+const at = {{ revision: "v1" }};
+const tokens = (await AutoTokenizer.from_pretrained("{MINILM}", at)).encode("{SENTENCE}");
+const embed = await pipeline("feature-extraction", "{MINILM}", {{ ...at, dtype: "fp32" }});
+const {{ data }} = await embed("{SENTENCE}", {{ pooling: "mean", normalize: true }});
+console.log(JSON.stringify([tokens, Array.from(data)]));
+"""
+    tokens, vector = place.node(script)
+    assert tokens == TOKENS
+    return _embedded(place, vector)
+
+
+def _curl(place: Place) -> str:
+    place.run(_found("curl"), "-fsSLO", place.address(PLAIN, "weights.bin"))
+    return place.same(PLAIN, "weights.bin")
+
+
+def _wget(place: Place) -> str:
+    place.run(_found("wget"), "--quiet", place.address(PLAIN, "weights.bin"))
+    return place.same(PLAIN, "weights.bin")
+
+
+def _aria2(place: Place) -> str:
+    digest = sha256((place.sources[PLAIN] / "weights.bin").read_bytes())
+    ranges = ("--split=4", "--min-split-size=1M", "--max-connection-per-server=4")
+    address = place.address(PLAIN, "weights.bin")
+    place.run(_found("aria2c", "aria2"), "--quiet", *ranges, f"--checksum=sha-256={digest}", address)
+    return place.same(PLAIN, "weights.bin")
+
+
+def _rclone(place: Place) -> str:
+    place.run(_found("rclone"), "copyurl", "--auto-filename", place.address(PLAIN, "weights.bin"), ".")
+    return place.same(PLAIN, "weights.bin")
+
+
+def _skopeo(place: Place) -> str:
+    image = f"docker://{place.url.removeprefix('http://')}/{PLAIN}:v1"
+    policy = place.folder / "policy.json"
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    place.run(_found("skopeo"), "--policy", str(policy), "copy", "--src-tls-verify=false", image, "dir:out")
+    return place.same(PLAIN, "weights.bin")
+
+
+def _oras(place: Place) -> str:
+    image = f"{place.url.removeprefix('http://')}/{PLAIN}:v1"
+    place.run(_found("oras"), "pull", "--plain-http", "--output", "out", image)
+    return place.same(PLAIN)
+
+
+OTHER_CLIENTS: Mapping[str, OtherClient] = {
+    "hf": OtherClient("`hf download` of a version", _hf, _hf_version),
+    "hf_transfer": OtherClient(
+        "`hf_hub_download` of huggingface_hub 0.36 with `HF_HUB_ENABLE_HF_TRANSFER=1`: ranges beside one another",
+        _hf_transfer,
+        _pinned(TRANSFER, "hf_transfer"),
+    ),
+    "tokenizers": OtherClient(
+        "`Tokenizer.from_pretrained`, then a sentence", _tokenizers, _pinned(READERS, "tokenizers")
+    ),
+    "datasets": OtherClient(
+        "`load_dataset` of JSON lines in a published folder: by name, by `hf://`, and by the address of the file",
+        _datasets,
+        _pinned(READERS, "datasets"),
+    ),
+    "diffusers": OtherClient(
+        "`load_config` of a pipeline and of its scheduler; pipelines need PyTorch, which the test does not install",
+        _diffusers,
+        _pinned(READERS, "diffusers"),
+    ),
+    "fastembed": OtherClient(
+        "a custom `TextEmbedding`: the tokenizer and the word embeddings of MiniLM as ONNX, then a sentence",
+        _fastembed,
+        _pinned(READERS, "fastembed"),
+    ),
+    "kserve-storage": OtherClient(
+        "`Storage.download` of `hf://NAMESPACE/NAME:VERSION`", _kserve, _pinned(SERVING, "kserve-storage")
+    ),
+    "@huggingface/hub": OtherClient(
+        "on Node.js: `listFiles`, `fileExists`, `downloadFile`", _hub_js, _packed("@huggingface/hub")
+    ),
+    "@huggingface/gguf": OtherClient(
+        "on Node.js: the header of a GGUF of 98 MB, by ranges", _gguf_js, _packed("@huggingface/gguf")
+    ),
+    "@huggingface/transformers": OtherClient(
+        "on Node.js: a tokenizer and a `feature-extraction` pipeline over the same ONNX",
+        _transformers_js,
+        _packed("@huggingface/transformers"),
+    ),
+    "curl": OtherClient("`curl -L` of a file's address", _curl, _program("curl", "curl"), True),
+    "wget": OtherClient("the same", _wget, _program("wget", "wget"), True),
+    "aria2": OtherClient(
+        "the same in four ranges at once, with its own SHA-256 check", _aria2, _program("aria2c", "aria2"), True
+    ),
+    "rclone": OtherClient("`rclone copyurl`", _rclone, _program("rclone", "rclone"), True),
+    "skopeo": OtherClient(
+        "`skopeo copy` of a version as an OCI artifact into a folder", _skopeo, _program("skopeo", "skopeo"), True
+    ),
+    "oras": OtherClient("`oras pull` of a version", _oras, _program("oras", "oras", "version"), True),
+}
+"""By its name in the table, in the order of the table."""
