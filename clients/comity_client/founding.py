@@ -41,6 +41,7 @@ from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception, sign_inception
 from comity.trust.jurisdictions import check_new_jurisdiction
 from comity.trust.keys import HybridSigner, PublicKey
+from comity.trust.places import Place
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import NodeRecord, check_node_record, sign_node_record
@@ -451,6 +452,7 @@ def init_node(
     listeners: ListenSettings | None = None,
     origin: str = "",
     seat: SeatShape | None = None,
+    place: Place | None = None,
 ) -> NodeCard:
     """Create the home of a new member's node in `directory`: keys, inception, node record, node.toml, node-card.json.
 
@@ -463,6 +465,7 @@ def init_node(
         origin: the permanent name of its log; by default `<node_name>/log`. `{key}` in it is replaced by the SHA-256 of
             the log's public key, which some witnesses require.
         seat: the number of keys of the seat; by default one governance and one recovery key.
+        place: what the member declares about the node's machines; by default nothing.
 
     The keys below `offline/` control the seat: the running node never reads them; keep them on a medium that is not
     connected (see `signing.seat_keys`). Raises Conflict if the directory is not empty, Malformed for an invalid name,
@@ -489,6 +492,7 @@ def init_node(
         cosigners=tuple(cosigner_key(f"{node_name}/cosigner", key.public) for key in keys.cosigner.keys),
         online=keys.online.public,
         tls=make_certificate(keys.tls.keys[0]),
+        place=place,
     )
     card = NodeCard.of(
         sign_inception(inception, *seat_keys.signers).line,

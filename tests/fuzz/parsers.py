@@ -57,6 +57,7 @@ from comity.trust.names import Name, Reference
 from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.fault_proof import FaultProof, ProvenRecord
 from comity.trust.offers.offer import Offer
+from comity.trust.places import Place
 from comity.trust.policy import parse_policy
 from comity.trust.report import VerdictReport
 from comity.trust.rotation import KeyState, follow, parse_rotation
@@ -73,6 +74,7 @@ from comity.trust.statements import (
     parse_node_record,
     parse_vouched,
     sign_addresses,
+    sign_node_record,
     sign_verified,
     sign_vouched,
     summarise_report,
@@ -148,6 +150,8 @@ _JSON: Final = (b'{"a":[1,-2,null,true,"\xc3\xa9\\n"],"b":{"c":9007199254740991}
 
 _GOOD: Final = case()
 _NODE: Final = nodes(1)[0]
+_PLACE: Final = Place("Example Hosting", "Example Cloud", ("CH", "US"))
+_PLACED: Final = sign_node_record(replace(_NODE.record, place=_PLACE), [_NODE.seat.signer], _NODE.bound)
 _ADDRESSES: Final = sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online)
 _INCEPTION: Final = canonical(identity("Swiss AI", "CH").inception.to_json())
 _FEDERATION: Final = found([_NODE], {"swiss-ai": identity("Swiss AI", "CH").id})
@@ -383,7 +387,7 @@ PARSERS: Final[dict[str, Target]] = {
     "model-sig-chain": Target(_follow, (certificate_der(_LEAF.certificate),)),
     "model-sig-list": Target(ModelStatement.parse, _encoded(*(case["payload"] for case in _MODEL_SIGS))),
     "name": Target(of_text(Name.parse), _encoded("swiss-ai/apertus-8b@v1", "a/b@1.0_x"), to_text(str)),
-    "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line,)),
+    "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line, _PLACED.line)),
     "named-charter": Target(lambda data: parse_body_statement(parse_entry(data)), _NAMED),
     "note": Target(SignedNote.parse, _NOTES, SignedNote.encode),
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),

@@ -17,6 +17,7 @@ from comity.trust.charter.document import Body
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import Conflict
+from comity.trust.places import Place
 from comity.wire.charter import AskReceipt
 from comity_cli.charter.context import CharterContext
 from comity_cli.commands import join
@@ -32,7 +33,7 @@ from comity_client.charter.proposals import (
 )
 from comity_client.charter.state import CharterMaterial, DeliveredLine, GatheredVotes, federation_charter_state
 from comity_client.client import Client
-from comity_client.founding import consent_to, draft_genesis, init_node, own_inception, seal_federation
+from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, own_inception, seal_federation
 from comity_client.home import Home
 from comity_client.signing.votes import find_keys
 from support import command_lines
@@ -138,10 +139,19 @@ def deciding(comity: Comity, machine: SigningMachine) -> dict[str, tuple[str | P
         "proposal withdraw": ("proposal", "withdraw", draft, *offline),
         "leave": ("leave", *machine.offline),
         "keys rotate": ("keys", "rotate", *machine.offline),
+        "keys place": ("keys", "place", "--cloud", "Example Cloud", "--reach", "US", *machine.offline),
     }
 
 
-SIGNING = ("proposal new", "proposal approve", "proposal consent", "proposal withdraw", "leave", "keys rotate")
+SIGNING = (
+    "proposal new",
+    "proposal approve",
+    "proposal consent",
+    "proposal withdraw",
+    "leave",
+    "keys rotate",
+    "keys place",
+)
 
 
 @pytest.mark.parametrize("name", SIGNING)
@@ -153,7 +163,7 @@ def test_a_declined_question_leaves_no_signature_no_vote_and_no_file(
     declined = comity(*command, answer="n\n")
     assert declined.status == 130
     assert (machine.files(), sorted(machine.stick.rglob("*"))) == before
-    assert any(word in declined.out for word in ("current charter", "new keys")), "no plan on the screen"
+    assert any(word in declined.out for word in ("current charter", "new keys", "is its node")), "no plan on the screen"
 
 
 @pytest.mark.parametrize("name", SIGNING)
@@ -316,6 +326,16 @@ def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_o
     assert (full["complete"], full["missing"]) == (True, [])
     handed = comity("keys", "sign", file, "--out", machine.stick, "--json").document
     assert (machine.stick / "lines" / f"{handed['line']}.line").exists()
+
+
+def test_a_member_declares_where_its_machines_are_and_its_card_says_so(comity: Comity, machine: SigningMachine) -> None:
+    place = ("keys", "place", "--operator", "Example Hosting", "--cloud", "Example Cloud", "--reach", "US")
+    ran = comity(*place, *machine.offline, "--yes")
+    assert ran.status == 0, ran.err
+    assert "CH, US" in ran.out
+    declared = NodeCard.read(machine.home / "node-card.json").record.place
+    assert declared == Place("Example Hosting", "Example Cloud", ("CH", "US"))
+    assert comity(*place, "--reach", "Narnia", *machine.offline, "--yes").code == "BAD-JURISDICTION"
 
 
 def test_a_draft_that_changes_nothing_is_refused_with_the_command_that_comes_first(

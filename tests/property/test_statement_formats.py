@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KINDS, Inception, KeySet
 from comity.trust.keys import RAW_SIZES, PublicKey, VerifyingKey
 from comity.trust.names import Name, Reference
+from comity.trust.places import Place
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
     MAX_OBJECTS,
@@ -56,6 +58,7 @@ from comity.trust.statements import (
     Parent,
     Published,
     Vouched,
+    node_record_statement,
     parse_addresses,
     parse_advisory,
     parse_derived,
@@ -296,6 +299,7 @@ def read_record(data: bytes) -> object:
 
 ANY = EnvelopeSignature(GOOD.artifact, bytes(64))
 NODE = nodes(1)[0]
+PLACE = Place("Example Hosting", "Example Cloud", ("CH", "US"))
 DOCUMENTS_AND_READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "manifest": (GOOD.manifest, Manifest.parse),
     "piece index": (GOOD.pieces, PieceIndex.parse),
@@ -319,6 +323,7 @@ DOCUMENTS_AND_READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
         lambda d: parse_addresses(Statement.parse(d)),
     ),
     "node record": (NODE.entry.envelope.payload, read_record),
+    "placed node record": (node_record_statement(replace(NODE.record, place=PLACE)).encode(), read_record),
     "envelope": (GOOD.publication.line, Envelope.parse),
 }
 

@@ -67,6 +67,7 @@ from comity.trust.offers.records import (
     party_statement,
     record_statement,
 )
+from comity.trust.places import Place
 from comity.trust.report import VerdictReport
 from comity.trust.rotation import LogCut, parse_rotation
 from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, SideObject, Statement, parse_entry, sign_statement
@@ -77,6 +78,7 @@ from comity.trust.statements import (
     Published,
     Verified,
     Vouched,
+    node_record_statement,
     parse_addresses,
     parse_advisory,
     parse_derived,
@@ -230,6 +232,8 @@ def _about_identities() -> Iterator[bytes]:
         1
     ].envelope.payload
     yield _payload(_NODE.entry.line)
+    placed = replace(_NODE.record, place=Place("Example Hosting", "Example Cloud", ("CH", "US")))
+    yield node_record_statement(placed).encode()
     yield sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online).envelope.payload
 
 

@@ -9,11 +9,13 @@ from comity.trust.encoding import SYLLABLE_BITS, format_id, syllables
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
+from comity_cli.places import declared_place, place_options
 
 
 @examples(
     "comity init --jurisdiction CH --org 'Example Institute' --name node-ch.example.org",
     "comity init --jurisdiction ES --org BSC --name node-es --mutual 10.0.0.5:7443 --open 10.0.0.5:7444",
+    "comity init --jurisdiction ES --org BSC --name node-es --cloud 'Example Cloud' --reach US",
     "comity init --jurisdiction FR --org CNRS --name node-fr.example --governance-keys 3 --recovery-keys 3",
 )
 @click.command(cls=Command, name="init", short_help="Make a member's keys and a node's home.")
@@ -33,6 +35,7 @@ from comity_cli.files import FILE, NEW_FOLDER
     "--recovery-keys", default=1, show_default=True, help="How many keys can change the governance keys later."
 )
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
+@place_options
 @click.option("--dir", "directory", type=NEW_FOLDER, help="Default: ./NAME")
 def command(
     jurisdiction: str,
@@ -49,9 +52,13 @@ def command(
     threshold: int | None,
     recovery_keys: int,
     tokens: tuple[Path, ...],
+    operator: str,
+    cloud: str,
+    reach: tuple[str, ...],
     directory: Path | None,
 ) -> None:
-    """Make a new member's keys, node record and configuration in a new directory."""
+    """Make a new member's keys, node record and configuration in a new directory. With --operator, --cloud or --reach,
+    the node record declares where the machines are and whose law reaches them: copies are counted by it."""
     from comity.wire.tls import Address
     from comity_client.founding import ListenSettings, init_node
     from comity_client.signing.seat_keys import SeatShape
@@ -68,6 +75,7 @@ def command(
         listeners=ListenSettings(http, files, ranges, metrics),
         origin=origin,
         seat=seat,
+        place=declared_place(operator or org, cloud, (jurisdiction, *reach)) if operator or cloud or reach else None,
     )
     out, member = output(), card.inception.id
     out.done(f"{org} ({jurisdiction}) has keys and a node in {home}")

@@ -15,6 +15,7 @@ from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 from comity_cli.nodes import home_option, member_node_options
 from comity_cli.output import plural
+from comity_cli.places import declared_place, place_options
 
 if TYPE_CHECKING:
     from comity_client.charter.proposals import Plan
@@ -137,6 +138,48 @@ def rotate(
         return
     file = write_ceremony(rotated)
     output().hint(f"when all have signed: comity keys rotate --node {context.home} --signed {file}")
+
+
+@examples(
+    "comity keys place --node node-es --operator 'Example Hosting' --cloud 'Example Cloud' --reach US",
+    "comity keys place --node node-es --operator 'Example Centre'",
+    "comity keys place --node node-es --signed node-record-1a2b3c4d.ceremony.json",
+)
+@command.command("place", short_help="Declare where your node's machines are, and whose law reaches them.")
+@place_options
+@click.option("--signed", type=FILE, help="Apply a node record that others have signed: its ceremony file.")
+@signing_options
+def place(operator: str, cloud: str, reach: tuple[str, ...], signed: Path | None, **options: Any) -> None:
+    """Sign and log a new node record that declares who operates your node's machines, on which cloud, and whose law
+    reaches them; the jurisdiction of your member is always one. Copies are counted by it. It is your member's word:
+    nobody verifies it. Nodes of an older version do not read such a record and go on with the one before."""
+    from comity_client.charter import keys as records
+    from comity_client.charter import proposals as acts
+    from comity_client.charter.proposals import plan_carried
+    from comity_client.founding import own_inception
+    from comity_client.signing.votes import MAX_CEREMONY_FILE
+
+    from comity_cli.charter.signing import deliver, show_plan, write_ceremony
+
+    context = CharterContext(**options)
+    if signed is not None:
+        context.check_destination()
+        plan = plan_carried(read_bounded(signed, MAX_CEREMONY_FILE), context.charter_state)
+    else:
+        own = own_inception(context.home)
+        declared = declared_place(operator or own.label, cloud, (own.jurisdiction, *reach))
+        plan = records.plan_place(context.charter_state, context.home, declared)
+        show_plan(plan)
+        context.check_destination()
+        agree("Sign this declaration with the governance keys?", yes=context.yes)
+        plan = acts.sign_plan_with_all(plan, context.governance_keys)
+    if not plan.ceremony.complete:
+        file = write_ceremony(plan)
+        output().hint(f"when all have signed: comity keys place --node {context.home} --signed {file}")
+        return
+    records.apply_node_record(context.home, plan)
+    deliver(context, plan)
+    output().hint("restart your node, so that it presents the new record: comity serve")
 
 
 @examples(

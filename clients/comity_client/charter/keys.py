@@ -4,6 +4,7 @@
     PreparedRotation.begin   writes the keys to offline/rotation-<n>, and signs with each of them
     sign_plan                the recovery keys sign: here, or over a ceremony file
     apply_rotation           the node's home records the rotation; a plan for its node record under the new keys
+    plan_place               a plan for a node record that declares where the node's machines are
     apply_node_record        the home gets the new record and card
 
 The owner of more than half of the recovery keys needs no permission. The charter lists the old keys until a body
@@ -18,7 +19,7 @@ sections 3 and 7.5.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.content import durable
@@ -27,9 +28,10 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
+from comity.trust.places import Place
 from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, follow, rotation_statement
 from comity.trust.statement import parse_entry
-from comity.trust.statements import check_node_record, node_record_statement, parse_node_record
+from comity.trust.statements import NodeRecord, check_node_record, node_record_statement, parse_node_record
 from comity_client.charter.proposals import GOVERNANCE, Plan, plan
 from comity_client.charter.state import CharterMaterial, CharterState, compute_charter_state
 from comity_client.founding import (
@@ -119,14 +121,26 @@ def apply_rotation(home: Path, rotated: Plan) -> Plan:
     Raises Unavailable (CEREMONY) if signatures are missing, OutOfSpace, and as `prepare_rotation` does.
     """
     append_rotation(home, rotated.entry)
-    keys = own_chain(rotated.charter_state, home).current.keys
-    record = parse_node_record(parse_entry(read_line(home / "node-record.line")))
-    node = NewNodeKeys.read(home / "keys").signers
+    return _plan_record(rotated.charter_state, home, _own_record(home))
+
+
+def plan_place(charter_state: CharterState, home: Path, place: Place) -> Plan:
+    """The plan of a node record that declares where the node's machines are, already countersigned by the keys of the
+    node's machine. Raises NotFound, Refused, Malformed, Untrusted."""
+    return _plan_record(charter_state, home, replace(_own_record(home), place=place))
+
+
+def _own_record(home: Path) -> NodeRecord:
+    return parse_node_record(parse_entry(read_line(home / "node-record.line")))
+
+
+def _plan_record(charter_state: CharterState, home: Path, record: NodeRecord) -> Plan:
+    keys, node = own_chain(charter_state, home).current.keys, NewNodeKeys.read(home / "keys").signers
     panels = (SigningPanel(GOVERNANCE, keys), SigningPanel("node", _all_of([signer.public for signer in node])))
-    ceremony = Ceremony(node_record_statement(record).encode(), panels, objects=(rotated.charter_state.current.data,))
+    ceremony = Ceremony(node_record_statement(record).encode(), panels, objects=(charter_state.current.data,))
     for signer in node:
         ceremony = ceremony.with_signature(signer)
-    return plan(ceremony, rotated.charter_state)
+    return plan(ceremony, charter_state)
 
 
 def apply_node_record(home: Path, renewed: Plan) -> NodeCard:

@@ -376,8 +376,10 @@ def _rotation_plan(
 def _node_record_plan(entry: Entry, ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...]) -> Plan:
     record = parse_node_record(entry)
     title = f"NODE: {_member_name(record.member, charter_state)} states that {record.name} is its node"
-    facts = (("log", str(record.log)), ("online key", record.online.id))
-    return Plan(title, facts, (), "", warnings, ceremony, charter_state)
+    facts = [("log", str(record.log)), ("online key", record.online.id)]
+    if (place := record.place) is not None:
+        facts += [("operator", place.operator), ("cloud", place.cloud or "none"), ("reach", ", ".join(place.reach))]
+    return Plan(title, tuple(facts), (), "", warnings, ceremony, charter_state)
 
 
 def _offer_plan(

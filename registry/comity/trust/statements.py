@@ -31,6 +31,7 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, Signatory
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.names import Name
+from comity.trust.places import Place
 from comity.trust.report import VerdictReport
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.tlog.note import COSIGNER_ALGORITHMS, ED25519, VerifierKey, check_name
@@ -46,7 +47,8 @@ class NodeRecord:
 
     `member` is the id of the member; `log` the key of the node's log (the key name is the origin); `cosigners` the keys
     of the node's mirror cosigner (Ed25519 0x04, ML-DSA-44 0x06; one name); `online` the key that signs the node's
-    statements (`hold`, …); `tls` and `operators` are certificates in DER.
+    statements (`hold`, …); `tls` and `operators` are certificates in DER; `place` is what the member declares about the
+    node's machines, None where it declares nothing: the first form of the record, without this member.
 
     The member's governance keys sign the record, and *every* bound key countersigns, so that nobody can claim a key
     that they do not hold. A key bound by several members counts for each of them.
@@ -59,6 +61,7 @@ class NodeRecord:
     online: VerifyingKey
     tls: bytes
     operators: tuple[bytes, ...] = ()
+    place: Place | None = None
     bound_keys: tuple[PublicKey, ...] = field(init=False, repr=False, compare=False)
     """Every key that must countersign."""
 
@@ -114,19 +117,18 @@ def sign_node_record(record: NodeRecord, governance: Sequence[Signer], bound: Se
 
 def node_record_statement(record: NodeRecord) -> Statement:
     """The unsigned statement, for signers on different machines."""
-    return Statement(
-        "node-record",
-        (Subject(record.origin, sha256(record.origin.encode())),),
-        Author("identity", record.member),
-        {
-            "name": record.name,
-            "log": str(record.log),
-            "cosigners": [str(key) for key in record.cosigners],
-            "online": record.online.to_json(),
-            "tls": b64encode(record.tls),
-            "operators": [b64encode(der) for der in record.operators],
-        },
-    )
+    body: dict[str, Json] = {
+        "name": record.name,
+        "log": str(record.log),
+        "cosigners": [str(key) for key in record.cosigners],
+        "online": record.online.to_json(),
+        "tls": b64encode(record.tls),
+        "operators": [b64encode(der) for der in record.operators],
+    }
+    if record.place is not None:
+        body["place"] = record.place.to_json()
+    subject = Subject(record.origin, sha256(record.origin.encode()))
+    return Statement("node-record", (subject,), Author("identity", record.member), body)
 
 
 def parse_node_record(entry: Entry) -> NodeRecord:
@@ -143,6 +145,7 @@ def parse_node_record(entry: Entry) -> NodeRecord:
         online=VerifyingKey.from_json(fields.take("online")),
         tls=_certificate(fields.take("tls")),
         operators=tuple(_certificate(item) for item in fields.items("operators", most=MAX_OPERATORS)),
+        place=Place.read(fields.object("place")) if fields.has("place") else None,
     )
     fields.done()
     if statement.sole_subject() != sha256(record.origin.encode()):
