@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from comity.trust.copies import MISSED, PASSED, AuditResult
+from comity.trust.copies import MISSED, PASSED, AuditResult, CopyCount
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
+from comity.trust.places import MOST_REACHES
 
 from comity_cli.command import client
 from comity_cli.nodes import NODE
@@ -94,6 +95,12 @@ def read_list(node: str, socket: Path | None, home: Path | None, artifact: Diges
     if node:
         raise click.UsageError("name the node once")
     return own_copies(socket_of(socket, home), artifact)
+
+
+def reaches_text(count: CopyCount) -> str:
+    """`2`, `4 or more`, `1, 2 undeclared`."""
+    least = f"{count.reaches} or more" if count.reaches == MOST_REACHES else str(count.reaches)
+    return least + (f", {count.undeclared} undeclared" if count.undeclared else "")
 
 
 def date(day: int) -> str:

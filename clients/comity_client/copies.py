@@ -10,12 +10,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from comity.trust.audit import AUDITED, DAY, AuditFailure, parse_audited
-from comity.trust.copies import MISSED, PASSED, AuditResult, CopyCount, CopyPolicy, Holder, Loss, Party, holders, impact
+from comity.trust.copies import (
+    MISSED,
+    PASSED,
+    AuditResult,
+    CopyCount,
+    CopyPolicy,
+    Holder,
+    Loss,
+    Party,
+    holders,
+    impact,
+    outside,
+    parties_of,
+)
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.statement import Author
@@ -28,6 +41,9 @@ MAX_ARTIFACTS = 10_000_000
 """Artifacts that are read from one node."""
 
 
+_KINDS = ("member", "jurisdiction", "reach", "cloud")
+
+
 @dataclass(frozen=True, slots=True)
 class CopyList:
     """What the node `source` says about the copies of all artifacts, or of one."""
@@ -38,10 +54,16 @@ class CopyList:
     policy: CopyPolicy
     day: int
     member: Digest
+    excluded: frozenset[str] = frozenset()
+
+    def without(self, codes: Iterable[str]) -> CopyList:
+        """The same list, in which only copies outside these jurisdictions count, by seat and by declared reach."""
+        return replace(self, excluded=frozenset(codes))
 
     def holders(self, listed: ListedCopies) -> tuple[Holder, ...]:
         """The members with a copy that counts. The copy of the member that was asked counts as tested."""
-        return holders(listed.copies, self.member)
+        found = holders(listed.copies, self.member)
+        return outside(found, self.excluded) if self.excluded else found
 
     def count(self, listed: ListedCopies) -> CopyCount:
         return CopyCount.of(self.holders(listed))
@@ -56,18 +78,23 @@ class CopyList:
         return [listed for listed, count in counts if count.meets(self.policy) and not count.tested_meets(self.policy)]
 
     def parties(self) -> tuple[Party, ...]:
-        """Every single member and jurisdiction with a copy."""
-        found = [holder for listed in self.artifacts for holder in self.holders(listed)]
-        members = sorted({holder.member for holder in found}, key=lambda member: (self.names.get(member, ""), member))
-        jurisdictions = sorted({holder.jurisdiction for holder in found})
-        return (
-            *(Party("member", member) for member in members),
-            *(Party("jurisdiction", code) for code in jurisdictions),
-        )
+        """Every single member, jurisdiction, declared reach and declared cloud with a copy."""
+        found = {holder for listed in self.artifacts for holder in self.holders(listed)}
+        parties = {party for holder in found for party in parties_of(holder) if party.kind != "publisher"}
+        declared = {code for holder in found for code in holder.reach}
+        shown = [party for party in parties if party.kind != "reach" or party.name in declared]
+        return tuple(sorted(shown, key=lambda party: (_KINDS.index(party.kind), self.party_name(party), party.name)))
+
+    def party_name(self, party: Party) -> str:
+        """The name of a member, if it is known; otherwise what identifies the party."""
+        return self.names.get(Digest(party.name), party.name) if party.kind in ("member", "publisher") else party.name
 
     def party(self, text: str) -> Party:
-        """The party that a user names: a jurisdiction, the name of a member, or the id of a member or publisher, or its
-        first 8 digits or more. Raises NotFound (NO-PARTY)."""
+        """The party that a user names: a jurisdiction; `reach:CODE` or `cloud:NAME`; the name of a member, or the id of
+        a member or publisher, or its first 8 digits or more. Raises NotFound (NO-PARTY)."""
+        kind, _, rest = text.partition(":")
+        if kind in ("reach", "cloud") and Party(kind, rest) in self.parties():
+            return Party(kind, rest)
         if any(holder.jurisdiction == text for listed in self.artifacts for holder in self.holders(listed)):
             return Party("jurisdiction", text)
         members = {holder.member for listed in self.artifacts for holder in self.holders(listed)}

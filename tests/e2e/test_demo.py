@@ -60,6 +60,7 @@ def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
     served = said["Who served it"]
     assert sum(name in served for name in ("node-es", "node-kr", "node-sg")) >= 2  # which are quick enough may differ
     assert "node-ch" not in served
+    assert document["left"] == {"copies": 3, "jurisdictions": 3, "reaches": 3}
     assert nodes_running(keep) == []
 
 

@@ -148,6 +148,8 @@ def test_observers_have_no_vote() -> None:
         pytest.param(policy(min_copies=0), id="no copies"),
         pytest.param(policy(min_jurisdictions=0), id="no jurisdictions"),
         pytest.param(policy(schema_floor=0), id="no schema"),
+        pytest.param(policy(min_reaches=0), id="no reaches, spelled out"),
+        pytest.param(policy(min_reaches=5), id="more reaches than are counted"),
         pytest.param(member(name="n" * 101), id="a long name"),
         pytest.param(member(jurisdiction="CH-" + "A" * 29), id="a long jurisdiction"),
         pytest.param(

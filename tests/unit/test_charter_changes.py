@@ -69,6 +69,7 @@ def test_each_kind_means_its_change(charter_state: CharterState) -> None:
         f"observer {spain.name}": draft_status(now, spain.id, "observer"),
         f"active {spain.name}": draft_status(now, spain.id, "active"),
         f"rekey {spain.name}": draft_rekeying(now, charter_state.chain(spain.id).current),
+        "policy min_reaches=2": draft_policy_change(now, CharterPolicy(quorum(4), 3, 2, 2, min_reaches=2)),
         "policy min_copies=4 cosigner_quorum=1": draft_policy_change(
             now, CharterPolicy(quorum(4), min_copies=4, min_jurisdictions=2, cosigner_quorum=1)
         ),

@@ -43,6 +43,15 @@ def test_copies_in_one_jurisdiction_do_not_meet_a_rule_of_two() -> None:
     assert not found.meets(0b0100, RULE)
 
 
+def test_copies_on_one_cloud_do_not_meet_a_rule_of_two_reaches() -> None:
+    members = [member(0, "CH"), member(1, "ES"), member(2, "SG")]
+    cloud = {seat.id: (seat.jurisdiction, "US") for seat in members[:2]}
+    rule = CopyRule(2, 2, 2)
+    assert not CopyHolders(members, cloud).meets(0b011, rule)
+    assert not CopyHolders(members, cloud).meets(0b111, rule)  # the third one declares nothing
+    assert CopyHolders(members, cloud | {members[2].id: ("SG",)}).meets(0b101, rule)
+
+
 def test_the_loss_of_a_member_is_counted_by_what_it_leaves() -> None:
     found, sets = holders(), {0b0101: 3, 0b1101: 2, 0b0100: 4, 0: 1}
     counts = found.count(sets, RULE)
@@ -58,7 +67,12 @@ def index_of(most: int) -> ArtifactIndex:
     """An index without a ledger, of a federation with one other node."""
     nothing: Any = None
     membership: Any = SimpleNamespace(
-        body=None, node_ids=(), peers=(None,), member=lambda identity: None, nodes_of=lambda identity: ()
+        body=None,
+        node_ids=(),
+        peers=(None,),
+        member=lambda identity: None,
+        nodes_of=lambda identity: (),
+        reaches=dict,
     )
     return ArtifactIndex(nothing, nothing, membership, nothing, most)
 

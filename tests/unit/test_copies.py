@@ -26,6 +26,7 @@ from comity.trust.copies import (
     assess,
     holders,
     impact,
+    outside,
     parse_hold_withdrawn,
     sign_hold_withdrawn,
 )
@@ -127,8 +128,8 @@ def test_impact_names_what_falls_below_the_policy_and_what_is_gone() -> None:
     assert [loss.gone for loss in losses[parties[0]]] == [False, True]
     assert losses[parties[1]] == []
     assert losses[parties[2]] == [
-        Loss(sha256(b"wide"), CopyCount(4, 3, 2, 2), CopyCount(2, 2, 1, 1)),
-        Loss(sha256(b"narrow"), CopyCount(3, 3, 2, 2), CopyCount(2, 2, 1, 1)),
+        Loss(sha256(b"wide"), CopyCount(4, 3, 2, 2, undeclared=4), CopyCount(2, 2, 1, 1, undeclared=2)),
+        Loss(sha256(b"narrow"), CopyCount(3, 3, 2, 2, undeclared=3), CopyCount(2, 2, 1, 1, undeclared=2)),
     ]
     assert losses[parties[3]] == []
 
@@ -150,6 +151,52 @@ def test_impact_agrees_with_counting_each_party_alone() -> None:
             and not CopyCount.of(holder for holder in found if not party.takes(holder)).meets(POLICY)
         ]
         assert [loss.artifact for loss in losses[party]] == expected
+
+
+ON_ONE_CLOUD = [
+    Holder(A, "CH", True, ("CH", "US"), "Example Cloud"),
+    Holder(B, "ES", True, ("ES", "US"), "Example Cloud"),
+    Holder(C, "KR", True, ("KR", "US"), "Example Cloud"),
+]
+
+
+def test_three_copies_in_three_countries_on_one_foreign_cloud_do_not_look_like_three() -> None:
+    count = CopyCount.of(ON_ONE_CLOUD)
+    assert (count.copies, count.jurisdictions, count.reaches) == (3, 3, 1)
+    assert count.meets(CopyPolicy(3, 3))
+    assert not count.meets(CopyPolicy(3, 3, 2))
+    own = Holder(D, "SG", True, ("SG",))
+    assert CopyCount.of([*ON_ONE_CLOUD[:2], own]).meets(CopyPolicy(3, 3, 2))
+
+
+def test_a_copy_without_a_declared_place_helps_no_reach_and_is_counted_as_undeclared() -> None:
+    count = CopyCount.of([ON_ONE_CLOUD[0], Holder(D, "SG", True)])
+    assert (count.copies, count.reaches, count.undeclared) == (2, 1, 1)
+
+
+def test_the_loss_of_a_reach_or_a_cloud_takes_what_is_declared_to_be_there() -> None:
+    found = [*ON_ONE_CLOUD, Holder(D, "SG", True, ("SG",)), Holder(E, "US", True)]
+    gone = {
+        Party("reach", "US"): 1,  # the undeclared copy of the member seated there falls too
+        Party("cloud", "Example Cloud"): 2,
+        Party("jurisdiction", "US"): 4,
+        Party("reach", "CH"): 4,
+    }
+    losses = impact([(sha256(b"a"), found)], list(gone), CopyPolicy(5, 1))
+    assert {party: losses[party][0].after.copies for party in gone} == gone
+
+
+def test_a_member_with_a_second_copy_elsewhere_is_reached_only_by_what_reaches_both() -> None:
+    here = ClaimedCopy(A, sha256(b"1"), "CH", reach=("CH", "US"), cloud="Example Cloud")
+    there = ClaimedCopy(A, sha256(b"2"), "CH", reach=("CH", "DE"))
+    (holder,) = holders([assess(here, [], TODAY), assess(there, [], TODAY)])
+    assert (holder.reach, holder.cloud) == (("CH",), "")
+
+
+def test_copies_outside_a_jurisdiction_are_so_by_seat_and_by_reach() -> None:
+    own, silent = Holder(D, "SG", True, ("SG",)), Holder(E, "BR", True)
+    assert outside([*ON_ONE_CLOUD, own, silent], ["US"]) == (own,)
+    assert outside([own], ["SG"]) == ()
 
 
 def test_a_withdrawal_is_read_as_it_was_written() -> None:

@@ -32,9 +32,15 @@ WIDE, NARROW = sorted((sha256(b"wide"), sha256(b"narrow")))
 NAMES = {A: "Institute A", B: "Institute B", C: "Institute C", D: "Institute D"}
 
 
+PLACES = {"CH": (("CH", "US"), "Example Cloud"), "ES": (("ES", "US"), "Example Cloud")}
+"""Declared reach and cloud, by jurisdiction; KR declares nothing."""
+
+
 def held(member: Digest, jurisdiction: str, state: str = TESTED, *results: AuditResult) -> AssessedCopy:
     withdrawn = "space" if state == WITHDRAWN else ""
-    return AssessedCopy(ClaimedCopy(member, sha256(member.encode()), jurisdiction, withdrawn), state, results)
+    reach, cloud = PLACES.get(jurisdiction, ((), ""))
+    copy = ClaimedCopy(member, sha256(member.encode()), jurisdiction, withdrawn, reach, cloud)
+    return AssessedCopy(copy, state, results)
 
 
 LIST = CopyList(
@@ -79,7 +85,15 @@ def document(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str) -> A
 
 def test_copies_counts_claimed_and_tested_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     wide, narrow = document(monkeypatch, copies, "copies")["artifacts"]
-    assert wide["count"] == {"copies": 3, "jurisdictions": 3, "tested": 2, "tested_jurisdictions": 2}
+    assert wide["count"] == {
+        "copies": 3,
+        "jurisdictions": 3,
+        "tested": 2,
+        "tested_jurisdictions": 2,
+        "reaches": 1,
+        "tested_reaches": 1,
+        "undeclared": 1,
+    }
     assert (wide["meets_policy"], narrow["meets_policy"]) == (True, False)
     assert [copy["state"] for copy in narrow["copies"]] == [TESTED, FAILED, WITHDRAWN]
     (short,) = document(monkeypatch, copies, "copies", "--short")["artifacts"]
@@ -100,10 +114,24 @@ def test_impact_of_everybody_and_of_one(monkeypatch: pytest.MonkeyPatch) -> None
         ("jurisdiction", "CH"): (1, 1),
         ("jurisdiction", "ES"): (0, 0),
         ("jurisdiction", "KR"): (0, 0),
+        ("reach", "CH"): (1, 1),
+        ("reach", "ES"): (0, 0),
+        ("reach", "US"): (2, 1),
+        ("cloud", "Example Cloud"): (2, 1),
     }
-    for name in ("CH", "Institute A", A[:8], A):
+    for name in ("CH", "Institute A", A[:8], A, "reach:US", "cloud:Example Cloud"):
         assert "no copy left" in run(monkeypatch, impact, "impact", name)
     assert "Nothing would fall" in run(monkeypatch, impact, "impact", D)  # a publisher without a copy
+
+
+def test_copies_outside_a_jurisdiction_count_neither_its_reach_nor_what_is_undeclared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide, narrow = document(monkeypatch, copies, "copies", "--outside", "US")["artifacts"]
+    assert (wide["count"]["copies"], narrow["count"]["copies"]) == (0, 0)
+    wide, _ = document(monkeypatch, copies, "copies", "--outside", "FR")["artifacts"]
+    assert wide["count"]["copies"] == 2  # the third one declares no place
+    assert "outside FR" in run(monkeypatch, copies, "copies", "--outside", "FR")
 
 
 def test_impact_wants_one_party_or_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_copies_say_whether_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> N
         "schema": "comity.dev/replicas/v1",
         "replicas": [
             {"node": "node-ch", "member": "CH", "jurisdiction": "CH", "claimed": True, "held": 2, "files": 3, "why": "",
-             "withdrawn": "", "audits": [], "complete": False}
+             "withdrawn": "", "audits": [], "place": None, "complete": False, "reach": []}
         ],
     }  # fmt: skip
 

@@ -39,7 +39,8 @@ def show_charter(out: Output, body: Body) -> None:
     policy = body.policy
     out.say(
         f"A change needs {policy.quorum_change} of {len(body.active)} members. The policy asks for {policy.min_copies} "
-        f"copies in {policy.min_jurisdictions} jurisdictions."
+        f"copies in {policy.min_jurisdictions} jurisdictions"
+        + (f", so that fewer than {policy.min_reaches} cannot reach all." if policy.min_reaches else ".")
     )
     out.document(
         "charter",

@@ -6,22 +6,33 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from comity.trust.jurisdictions import check_new_jurisdiction
 
 from comity_cli.command import Command, examples, output
-from comity_cli.copies_view import of_a_node, read_list
+from comity_cli.copies_view import of_a_node, reaches_text, read_list
 from comity_cli.output import plural
 
 
-@examples("comity copies", "comity copies --short", "comity copies --untested --json", "comity copies --node node-ch")
+@examples(
+    "comity copies",
+    "comity copies --short",
+    "comity copies --outside US --json",
+    "comity copies --untested --node node-ch",
+)
 @click.command(cls=Command, name="copies", short_help="Count the copies of each artifact, claimed and tested.")
 @click.option("--short", is_flag=True, help="Only artifacts with too few copies for the charter.")
 @click.option("--untested", is_flag=True, help="Only artifacts with enough copies, of which too few were tested.")
+@click.option("--outside", "excluded", multiple=True, metavar="CODE", help="Leave out copies that its law reaches.")
 @of_a_node
-def command(short: bool, untested: bool, node: str, socket: Path | None, home: Path | None) -> None:
+def command(
+    short: bool, untested: bool, excluded: tuple[str, ...], node: str, socket: Path | None, home: Path | None
+) -> None:
     """Count copies over distinct members and jurisdictions, as one node computes them from the logs. A claimed copy is
-    only a node's word; a tested one passed an audit by another member in the last 30 days."""
+    only a node's word; a tested one passed an audit by another member in the last 30 days. Reaches are the fewest
+    jurisdictions whose law together reaches every copy, as members declare it: nobody verifies that. With --outside, a
+    copy counts only if its member has no seat there and declares a place that this law does not reach."""
     out = output()
-    found = read_list(node, socket, home)
+    found = read_list(node, socket, home).without(map(check_new_jurisdiction, excluded))
     wanted = list(found.artifacts)
     if short or untested:
         wanted = [*(found.short() if short else ()), *(found.untested() if untested else ())]
@@ -33,6 +44,7 @@ def command(short: bool, untested: bool, node: str, socket: Path | None, home: P
                 found.label(listed),
                 f"{count.copies} in {count.jurisdictions}",
                 f"{count.tested} in {count.tested_jurisdictions}",
+                reaches_text(count),
                 "" if count.meets(found.policy) else "short",
             )
         )
@@ -42,11 +54,10 @@ def command(short: bool, untested: bool, node: str, socket: Path | None, home: P
         ]
         document = {"artifact": listed.artifact, "name": listed.name, "meets_policy": count.meets(found.policy)}
         documents.append({**document, "count": asdict(count), "copies": states})
-    policy = found.policy
-    out.say(
-        f"As {found.source} reads the logs; the charter asks for {policy.min_copies} in {policy.min_jurisdictions}:"
-    )
+    where = f", outside {', '.join(excluded)}" if excluded else ""
+    out.say(f"As {found.source} reads the logs{where}; the charter asks for {found.policy}:")
     if rows:
-        out.table(("artifact", "claimed", "tested", ""), rows)
+        out.table(("artifact", "claimed", "tested", "reaches (declared)", ""), rows)
     out.say(f"{plural(len(found.short()), 'artifact')} of {len(found.artifacts)} with too few copies")
-    out.document("copies", {"source": found.source, "policy": asdict(policy), "artifacts": documents})
+    shown = {"source": found.source, "policy": asdict(found.policy), "outside": list(excluded)}
+    out.document("copies", {**shown, "artifacts": documents})

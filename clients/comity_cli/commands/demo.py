@@ -9,6 +9,7 @@ import click
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FOLDER, NEW_FOLDER
+from comity_cli.output import plural
 
 
 @examples("comity demo", "comity demo --keep ./lab", "comity demo --model ./my-model --json")
@@ -35,6 +36,12 @@ def command(model: Path | None, keep: Path | None) -> None:
             demo.run()
     out.say()
     out.done("The publisher is gone, its yank is known, and you still have the model.")
-    out.document("demo", {"steps": demo.steps, "lab": str(keep.resolve()) if keep else None})
+    left = demo.left
+    out.say(
+        f"Left without it: {plural(left['copies'], 'complete copy', 'complete copies')} in "
+        f"{plural(left['jurisdictions'], 'jurisdiction')}; no fewer than {plural(left['reaches'], 'jurisdiction')} "
+        "reach all of them by law, as the members declare it."
+    )
+    out.document("demo", {"steps": demo.steps, "left": dict(left), "lab": str(keep.resolve()) if keep else None})
     if keep is not None:
         out.hint(f"comity lab up {keep}   # the remaining nodes; then: comity lab status {keep}")

@@ -6,22 +6,29 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from comity.trust.encoding import Digest
+from comity.trust.copies import CopyCount
 
 from comity_cli.command import Command, examples, output
-from comity_cli.copies_view import of_a_node, read_list
+from comity_cli.copies_view import of_a_node, reaches_text, read_list
 from comity_cli.output import plural
 
 
-@examples("comity impact --all", "comity impact CH", "comity impact 'Example Institute Zurich' --json")
+@examples(
+    "comity impact --all",
+    "comity impact CH",
+    "comity impact reach:US",
+    "comity impact 'cloud:Example Cloud' --json",
+    "comity impact 'Example Institute Zurich'",
+)
 @click.command(cls=Command, name="impact", short_help="Show what would be lost if a party vanished.")
-@click.argument("party", metavar="MEMBER|JURISDICTION|PUBLISHER", required=False)
-@click.option("--all", "everybody", is_flag=True, help="Every member and jurisdiction, each alone.")
+@click.argument("party", metavar="MEMBER|JURISDICTION|reach:CODE|cloud:NAME|PUBLISHER", required=False)
+@click.option("--all", "everybody", is_flag=True, help="Every member, jurisdiction, reach and cloud, each alone.")
 @of_a_node
 def command(party: str | None, everybody: bool, node: str, socket: Path | None, home: Path | None) -> None:
     """Show which artifacts would have fewer copies than the charter asks for, and which none, if this party vanished
-    today with all its copies. It counts claimed copies, as one node reads them from the logs. A publisher without a
-    seat holds no copies: its loss removes nothing."""
+    today with all its copies. It counts claimed copies, as one node reads them from the logs. `reach:US` takes every
+    copy that the law of US reaches, and `cloud:NAME` every copy on that cloud, as far as members declare it; where they
+    declare nothing, this is unknown. A publisher without a seat holds no copies: its loss removes nothing."""
     if (party is None) == (not everybody):
         raise click.UsageError("name a party, or give --all")
     out = output()
@@ -32,7 +39,7 @@ def command(party: str | None, everybody: bool, node: str, socket: Path | None, 
     out.say(f"As {found.source} reads the logs, of {plural(len(found.artifacts), 'artifact')}:")
     if everybody:
         rows = [
-            (p.kind, found.names.get(_id(p.name), p.name), str(len(lost)), str(sum(loss.gone for loss in lost)))
+            (p.kind, found.party_name(p), str(len(lost)), str(sum(loss.gone for loss in lost)))
             for p, lost in losses.items()
         ]
         out.table(("without", "", "below policy", "no copy left"), rows)
@@ -44,8 +51,8 @@ def command(party: str | None, everybody: bool, node: str, socket: Path | None, 
                 [
                     (
                         labels[loss.artifact],
-                        f"{loss.before.copies} in {loss.before.jurisdictions}",
-                        f"{loss.after.copies} in {loss.after.jurisdictions}",
+                        _text(loss.before),
+                        _text(loss.after),
                         "no copy left" if loss.gone else "below policy",
                     )
                     for loss in lost
@@ -57,7 +64,7 @@ def command(party: str | None, everybody: bool, node: str, socket: Path | None, 
         {
             "kind": p.kind,
             "id": p.name,
-            "name": found.names.get(_id(p.name), p.name),
+            "name": found.party_name(p),
             "below_policy": len(lost),
             "gone": sum(loss.gone for loss in lost),
             "losses": [{**asdict(loss), "name": labels[loss.artifact], "gone": loss.gone} for loss in lost],
@@ -67,5 +74,5 @@ def command(party: str | None, everybody: bool, node: str, socket: Path | None, 
     out.document("impact", {"source": found.source, "artifacts": len(found.artifacts), "parties": documents})
 
 
-def _id(name: str) -> Digest:
-    return Digest(name)
+def _text(count: CopyCount) -> str:
+    return f"{count.copies} in {count.jurisdictions}, reaches {reaches_text(count)}"

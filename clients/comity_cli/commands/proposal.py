@@ -101,7 +101,8 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
     remove MEMBER           remove a seat; the member keeps its data
     rekey MEMBER            list the member's newest keys, after its own rotations
     observer|active MEMBER  take away, or give, a vote
-    policy NAME=VALUE…      quorum_change, min_copies, min_jurisdictions, cosigner_quorum
+    policy NAME=VALUE…      quorum_change, min_copies, min_jurisdictions, min_reaches,
+                            cosigner_quorum
     namespace NAME=ID…      bind a namespace to a publisher, permanently
     """
     from comity_client.charter import proposals as acts

@@ -10,6 +10,7 @@ import click
 from comity_cli.command import Command, client, examples, output
 from comity_cli.copies_view import date, outcome_text
 from comity_cli.output import plural
+from comity_cli.places import reach_text
 
 if TYPE_CHECKING:
     from comity_client.evidence.inspect import Replica
@@ -20,20 +21,26 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="REF")
 def command(reference: str) -> None:
     """List the nodes that have REF: by their signed claims, by their answers now, and by the newest audit of each other
-    member. An audit is what its auditor says; it proves quick access, not a disk of its own."""
+    member. An audit is what its auditor says; it proves quick access, not a disk of its own. The declared reach is its
+    member's word, as your pin has it."""
     out = output()
     replicas = client().whereis(reference)
-    rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _audits(r)) for r in replicas]
-    out.table(("jur", "member", "node", "signed claim", "answers now", "audits"), rows)
+    rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _reach(r), _audits(r)) for r in replicas]
+    out.table(("jur", "member", "node", "signed claim", "answers now", "declared reach", "audits"), rows)
     full = {r.jurisdiction for r in replicas if r.claimed or r.complete}
     out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
-    out.document("replicas", {"replicas": [{**asdict(r), "complete": r.complete} for r in replicas]})
+    out.document("replicas", {"replicas": [{**asdict(r), "complete": r.complete, "reach": r.reach} for r in replicas]})
 
 
 def _claim(replica: Replica) -> str:
     if replica.withdrawn:
         return f"withdrawn: {replica.withdrawn}"
     return "full copy" if replica.claimed else "-"
+
+
+def _reach(replica: Replica) -> str:
+    cloud = f" on {replica.place.cloud}" if replica.place and replica.place.cloud else ""
+    return f"{reach_text(replica.reach)}{cloud}"
 
 
 def _audits(replica: Replica) -> str:

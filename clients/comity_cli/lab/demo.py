@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Unavailable, Untrusted
+from comity.trust.places import count_reaches
 
 from comity_cli.lab import seclusion, stock
 from comity_cli.lab.lab import SEATS, Lab, LabNode
@@ -53,6 +54,8 @@ class Demo:
     directory: Path
     model: Path | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
+    left: Mapping[str, int] = field(default_factory=dict)
+    """Copies, jurisdictions and reaches that are left at the end."""
 
     @property
     def publisher_home(self) -> Path:
@@ -122,6 +125,18 @@ class Demo:
         with self._step("An unmodified Hugging Face client loads it", "without endpoint, token or network") as say:
             for line in stock.load(self.hub_cache, REPOSITORY, snapshot):
                 say(line)
+        self.left = self._count_what_is_left(others)
+
+    def _count_what_is_left(self, others: Sequence[LabNode]) -> Mapping[str, int]:
+        """The copies that are claimed and answer completely now, their jurisdictions, and the fewest jurisdictions that
+        reach all of them by law, as declared. Raises Unavailable unless all the other nodes have one."""
+        replicas = self._comity(self.user_home, "whereis", REFERENCE)["replicas"]
+        left = [replica for replica in replicas if replica["claimed"] and replica["complete"]]
+        if len(left) != len(others):
+            raise Unavailable("copies are missing", why=f"{len(left)} of {len(others)} nodes answer with all files")
+        jurisdictions = len({replica["jurisdiction"] for replica in left})
+        reaches = count_reaches(tuple(replica["reach"]) for replica in left)
+        return {"copies": len(left), "jurisdictions": jurisdictions, "reaches": reaches}
 
     def _new_publisher(self) -> Digest:
         arguments = ("publisher", "new", "demo-lab", "--jurisdiction", "CH", "--home", f"{SEATS[0][0]}/log")

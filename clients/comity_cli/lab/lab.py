@@ -25,6 +25,7 @@ from typing import Final
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, NotFound, Unavailable
+from comity.trust.places import Place
 
 SEATS: Final = (
     ("node-ch", "CH", "Example Institute Zurich"),
@@ -102,6 +103,7 @@ class Lab:
                 jurisdiction=jurisdiction,
                 org=organisation,
                 node_name=name,
+                place=Place(organisation, "", (jurisdiction,)),
                 mutual=f"127.0.0.1:{mutual}",
                 open_=f"127.0.0.1:{open_}",
                 listeners=founding.ListenSettings(
@@ -112,7 +114,7 @@ class Lab:
             url = f'"http://127.0.0.1:{http}"'
             _set(directory / name / "node.toml", {"interval_seconds": "1.0", "accept": '"any"', "url": url})
         members = len(SEATS)
-        policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
+        policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2, min_reaches=2)
         body = founding.draft_genesis(cards, policy, namespaces)
         consents = [founding.consent_to(body, directory / name) for name, _, _ in SEATS]
         federation = founding.seal_federation(body, consents, cards).encode()

@@ -32,6 +32,7 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import RowFact
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
+from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rows.findings import check_facts
@@ -92,7 +93,8 @@ class ArtifactStatement:
 class Replica:
     """A node and its copy. `claimed`: a signed statement of the node about the copy was found; `held` of `files` blobs
     are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
-    claim later; `audits` are the newest results that other members' nodes logged and signed about its copy."""
+    claim later; `audits` are the newest results that other members' nodes logged and signed about its copy; `place` is
+    what the node record of the pin declares about its machines."""
 
     node: str
     member: str
@@ -103,6 +105,12 @@ class Replica:
     why: str = ""
     withdrawn: str = ""
     audits: tuple[LoggedResult, ...] = ()
+    place: Place | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """The jurisdictions whose law reaches the copy; empty where nothing is declared."""
+        return declared_reach(self.jurisdiction, self.place)
 
     @property
     def complete(self) -> bool:
@@ -281,6 +289,7 @@ async def replicas(session: Session, resolution: Resolution, policy: Policy) -> 
                 for audit in audits
                 if audit.prover == node.record.node.id and audit.result.auditor != node.member.id
             ),
+            place=node.record.place,
         )
         for node in session.nodes
     ]

@@ -22,6 +22,7 @@ from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
+from comity.trust.places import Reach, declared_reach
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statements import NodeRecord, check_node_record, parse_node_record
@@ -170,6 +171,15 @@ class Membership:
 
     def nodes_of(self, member: Digest) -> tuple[Peer, ...]:
         return tuple(peer for peer in self.peers if peer.member.id == member)
+
+    def reaches(self) -> dict[Digest, Reach]:
+        """The declared reach of each member that declares one: of all its nodes together."""
+        records = (self.seat.record, *(peer.record for peer in self.peers))
+        found: dict[Digest, set[str]] = {}
+        for record in records:
+            if record.place is not None and (seat := self.member(record.member)) is not None:
+                found.setdefault(seat.id, set()).update(declared_reach(seat.jurisdiction, record.place))
+        return {member: tuple(sorted(codes)) for member, codes in found.items()}
 
     def by_certificate(self, certificate: bytes | None) -> Peer | None:
         return next((peer for peer in self.peers if certificate in peer.certificates), None)

@@ -9,18 +9,21 @@ Results are claims of the auditor, and shown as such. A failure counts while it 
 and only if it is *proven* (the node signed an answer that is wrong, and the reader checked this with its own copy) or
 if auditors of two members claim one. So one auditor that lies can neither make a copy disappear from the counts, nor
 hide that it is the only one who says so; if it lies in favour of a copy, it is named as the one who tested it. Counts
-are over distinct members and jurisdictions, never over nodes.
+are over distinct members and jurisdictions, never over nodes; and over *reaches* (`trust.places`), as members declare
+them: a copy whose place is not declared adds none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest, Json
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
+from comity.trust.places import Reach, count_reaches, is_outside
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
 from comity.trust.statements import NodeRecord
 
@@ -111,12 +114,19 @@ class AuditResult:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedCopy:
-    """A copy that the node of `member` claims in its log. `withdrawn` is the reason, if a withdrawal followed."""
+    """A copy that the node of `member` claims in its log. `withdrawn` is the reason, if a withdrawal followed.
+
+    Attributes:
+        reach: the jurisdictions whose law reaches it, that of its member included; empty if nothing is declared.
+        cloud: the declared parent company of its cloud; empty if there is none, or if nothing is declared.
+    """
 
     member: Digest
     node: Digest
     jurisdiction: str
     withdrawn: str = ""
+    reach: Reach = ()
+    cloud: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,37 +185,73 @@ class CopyPolicy:
 
     min_copies: int
     min_jurisdictions: int
+    min_reaches: int = 0
+
+    @classmethod
+    def of(cls, policy: CharterPolicy | None) -> CopyPolicy:
+        """That of a charter; without a charter, one copy."""
+        return cls(policy.min_copies, policy.min_jurisdictions, policy.min_reaches) if policy else cls(1, 1)
+
+    def __str__(self) -> str:
+        """`3 in 3 jurisdictions and 2 reaches`."""
+        return f"{self.min_copies} in {self.min_jurisdictions} jurisdictions" + (
+            f" and {self.min_reaches} reaches" if self.min_reaches else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A member with a copy that counts; `tested` if an audit of one of its nodes' copies counts."""
+    """A member with a copy that counts; `tested` if an audit of one of its nodes' copies counts.
+
+    Attributes:
+        reach: the jurisdictions that reach every copy of this member, among those with a declared place.
+        cloud: the declared cloud of all its copies; empty if they are not all on one.
+    """
 
     member: Digest
     jurisdiction: str
     tested: bool
+    reach: Reach = ()
+    cloud: str = ""
+
+    @classmethod
+    def of(cls, copies: Sequence[AssessedCopy], own: Digest | None = None) -> Holder:
+        """The member of `copies`, which are its own."""
+        first = copies[0].copy
+        tested = first.member == own or any(item.state == TESTED for item in copies)
+        declared = [frozenset(item.copy.reach) for item in copies if item.copy.reach]
+        clouds = {item.copy.cloud for item in copies}
+        reach = tuple(sorted(frozenset.intersection(*declared))) if declared else ()
+        return cls(first.member, first.jurisdiction, tested, reach, clouds.pop() if len(clouds) == 1 else "")
 
 
 def holders(copies: Iterable[AssessedCopy], own: Digest | None = None) -> tuple[Holder, ...]:
     """The members with a copy that counts, each once. The copy of the member `own` counts as tested: its own node reads
     it again all the time."""
-    found: dict[Digest, Holder] = {}
+    found: dict[Digest, list[AssessedCopy]] = {}
     for item in copies:
         if item.counts:
-            member = item.copy.member
-            tested = item.state == TESTED or member == own or (member in found and found[member].tested)
-            found[member] = Holder(member, item.copy.jurisdiction, tested)
-    return tuple(found.values())
+            found.setdefault(item.copy.member, []).append(item)
+    return tuple(Holder.of(items, own) for items in found.values())
+
+
+def outside(found: Iterable[Holder], excluded: Collection[str]) -> tuple[Holder, ...]:
+    """The holders outside some jurisdictions, by seat and by declared reach; one that declares nothing is not."""
+    return tuple(holder for holder in found if is_outside(holder.jurisdiction, holder.reach, excluded))
 
 
 @dataclass(frozen=True, slots=True)
 class CopyCount:
-    """Distinct members and jurisdictions with a copy: as claimed, and as tested."""
+    """Distinct members and jurisdictions with a copy, and the fewest jurisdictions that reach all of them: as claimed,
+    and as tested. `undeclared` counts members that declare no place of their copy."""
 
     copies: int
     jurisdictions: int
     tested: int
     tested_jurisdictions: int
+    reaches: int = 0
+    tested_reaches: int = 0
+    undeclared: int = 0
 
     @classmethod
     def of(cls, found: Iterable[Holder]) -> CopyCount:
@@ -216,26 +262,44 @@ class CopyCount:
             len({holder.jurisdiction for holder in everybody}),
             len(tested),
             len({holder.jurisdiction for holder in tested}),
+            count_reaches(holder.reach for holder in everybody),
+            count_reaches(holder.reach for holder in tested),
+            sum(not holder.reach for holder in everybody),
         )
 
     def meets(self, policy: CopyPolicy) -> bool:
         """Whether the claimed copies are enough."""
-        return self.copies >= policy.min_copies and self.jurisdictions >= policy.min_jurisdictions
+        return (
+            self.copies >= policy.min_copies
+            and self.jurisdictions >= policy.min_jurisdictions
+            and self.reaches >= policy.min_reaches
+        )
 
     def tested_meets(self, policy: CopyPolicy) -> bool:
-        return self.tested >= policy.min_copies and self.tested_jurisdictions >= policy.min_jurisdictions
+        return (
+            self.tested >= policy.min_copies
+            and self.tested_jurisdictions >= policy.min_jurisdictions
+            and self.tested_reaches >= policy.min_reaches
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """What may vanish at once: `kind` is `member`, `jurisdiction` or `publisher`; `name` its id or code. A publisher
-    that is no member holds no copies: only its signature is lost, and that is in the logs."""
+    """What may vanish at once; `name` is its id, code or name.
+
+    member, publisher   by id. A publisher that is no member holds no copies: only its signature is lost, and that
+                        is in the logs
+    jurisdiction        every member with its seat there
+    reach               every copy that the law of this jurisdiction reaches, as far as declared, and every member
+                        with its seat there
+    cloud               every copy on the platform of this company, as far as declared
+    """
 
     kind: str
     name: str
 
     def takes(self, holder: Holder) -> bool:
-        return self.name == (holder.jurisdiction if self.kind == "jurisdiction" else holder.member)
+        return self in parties_of(holder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,22 +322,22 @@ def impact(
     """What drops below the policy, for each party, if that party vanished. An artifact that is below it already is
     listed where the party takes one of its copies. One pass; the cost is that of all copies."""
     losses: dict[Party, list[Loss]] = {party: [] for party in parties}
-    by_member = {party.name: party for party in parties if party.kind != "jurisdiction"}
-    by_jurisdiction = {party.name: party for party in parties if party.kind == "jurisdiction"}
     for artifact, found in artifacts:
         before = CopyCount.of(found)
-        for party in dict.fromkeys(_touching(found, by_member, by_jurisdiction)):
+        for party in dict.fromkeys(party for holder in found for party in parties_of(holder) if party in losses):
             after = CopyCount.of(holder for holder in found if not party.takes(holder))
             if not after.meets(policy):
                 losses[party].append(Loss(artifact, before, after))
     return losses
 
 
-def _touching(
-    found: Iterable[Holder], by_member: Mapping[str, Party], by_jurisdiction: Mapping[str, Party]
-) -> Iterator[Party]:
-    for holder in found:
-        if holder.member in by_member:
-            yield by_member[holder.member]
-        if holder.jurisdiction in by_jurisdiction:
-            yield by_jurisdiction[holder.jurisdiction]
+def parties_of(holder: Holder) -> tuple[Party, ...]:
+    """Every party whose loss takes the copy of this holder."""
+    codes = dict.fromkeys((holder.jurisdiction, *holder.reach))
+    return (
+        Party("member", holder.member),
+        Party("publisher", holder.member),
+        Party("jurisdiction", holder.jurisdiction),
+        *(Party("reach", code) for code in codes),
+        *((Party("cloud", holder.cloud),) if holder.cloud else ()),
+    )

@@ -220,6 +220,7 @@ class ListCopiesResponse(_message.Message):
     DAY_FIELD_NUMBER: _builtins.int
     MEMBER_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    MIN_REACHES_FIELD_NUMBER: _builtins.int
     min_copies: _builtins.int
     """What the charter asks for each artifact."""
     min_jurisdictions: _builtins.int
@@ -229,6 +230,8 @@ class ListCopiesResponse(_message.Message):
     """The member of the node that answers."""
     more: _builtins.bool
     """More artifacts follow."""
+    min_reaches: _builtins.int
+    """The reaches that the charter asks for, 0 to 4; 0 from a node of an older version."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArtifactCopies]: ...
     @_builtins.property
@@ -245,10 +248,11 @@ class ListCopiesResponse(_message.Message):
         day: _builtins.int = ...,
         member: _builtins.bytes = ...,
         more: _builtins.bool = ...,
+        min_reaches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "day", b"day", "member", b"member", "min_copies", b"min_copies", "min_jurisdictions", b"min_jurisdictions", "more", b"more", "names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "day", b"day", "member", b"member", "min_copies", b"min_copies", "min_jurisdictions", b"min_jurisdictions", "min_reaches", b"min_reaches", "more", b"more", "names", b"names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,6 +295,8 @@ class CopyState(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    REACH_FIELD_NUMBER: _builtins.int
+    CLOUD_FIELD_NUMBER: _builtins.int
     member: _builtins.bytes
     node: _builtins.bytes
     jurisdiction: _builtins.str
@@ -298,8 +304,16 @@ class CopyState(_message.Message):
     """tested, claimed, stale, disputed, failed or withdrawn."""
     withdrawn: _builtins.str
     """The reason of a withdrawal."""
+    cloud: _builtins.str
+    """The parent company of its cloud, as declared; empty where there is none."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditOutcome]: ...
+    @_builtins.property
+    def reach(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The jurisdictions whose law reaches this copy, that of its member included, sorted, at most 9; none where the member
+        declares no place of its node.
+        """
+
     def __init__(
         self,
         *,
@@ -309,10 +323,12 @@ class CopyState(_message.Message):
         state: _builtins.str = ...,
         withdrawn: _builtins.str = ...,
         results: _abc.Iterable[Global___AuditOutcome] | None = ...,
+        reach: _abc.Iterable[_builtins.str] | None = ...,
+        cloud: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jurisdiction", b"jurisdiction", "member", b"member", "node", b"node", "results", b"results", "state", b"state", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cloud", b"cloud", "jurisdiction", b"jurisdiction", "member", b"member", "node", b"node", "reach", b"reach", "results", b"results", "state", b"state", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,6 +21,8 @@ from comity.trust.copies import (
 )
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.identity import check_jurisdiction
+from comity.trust.places import MAX_REACH, MOST_REACHES
 from comity.v1 import audit_pb2, types_pb2
 from comity.v1.audit_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from comity.wire import limits
@@ -207,6 +209,7 @@ def encode_copies(page: CopiesPage) -> audit_pb2.ListCopiesResponse:
         day=page.day,
         member=encode_digest(page.member),
         more=page.more,
+        min_reaches=page.policy.min_reaches,
     )
 
 
@@ -221,7 +224,9 @@ def decode_copies(message: audit_pb2.ListCopiesResponse) -> CopiesPage:
         artifacts=read_many(message.artifacts, "artifacts", limits.COPIES_PAGE, _decode_listed),
         names=dict(names),
         policy=CopyPolicy(
-            read_integer(message.min_copies, "copies"), read_integer(message.min_jurisdictions, "jurisdictions")
+            read_integer(message.min_copies, "copies"),
+            read_integer(message.min_jurisdictions, "jurisdictions"),
+            read_integer(message.min_reaches, "reaches", most=MOST_REACHES),
         ),
         day=read_integer(message.day, "day"),
         member=read_digest(message.member),
@@ -262,6 +267,8 @@ def _encode_copy(assessed: AssessedCopy) -> audit_pb2.CopyState:
             )
             for result in assessed.results
         ),
+        reach=assessed.copy.reach,
+        cloud=clean(assessed.copy.cloud, limits.NAME),
     )
 
 
@@ -271,6 +278,8 @@ def _decode_copy(message: audit_pb2.CopyState) -> AssessedCopy:
         node=read_digest(message.node),
         jurisdiction=read_text(message.jurisdiction, "jurisdiction", limits.NAME),
         withdrawn=read_text(message.withdrawn, "reason", limits.LABEL),
+        reach=read_many(message.reach, "jurisdictions", MAX_REACH + 1, check_jurisdiction),
+        cloud=read_text(message.cloud, "cloud", limits.NAME),
     )
     if message.state not in STATES:
         raise Malformed("unknown state of a copy", why=f"expected one of {', '.join(STATES)}")

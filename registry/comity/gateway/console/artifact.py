@@ -31,6 +31,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
 from comity.trust.lineage import LineageGraph, lineage_of
+from comity.trust.places import Reach, count_reaches
 from comity.trust.statement import parse_entry
 from comity.trust.statements import DERIVED, Published, parse_derived
 
@@ -50,7 +51,7 @@ Basis = Literal["here", "claimed", "unknown"]
 @dataclass(frozen=True, slots=True)
 class CopyView:
     """What is known of a member's copy: `here` was verified by this node, `claimed` is the member's signed statement in
-    its own log at `index`, `unknown` is the absence of a statement."""
+    its own log at `index`, `unknown` is the absence of a statement. `reach` is as the member declares it."""
 
     member: str
     jurisdiction: str
@@ -60,6 +61,7 @@ class CopyView:
     index: int = 0
     state: str = "unknown"
     last_seen: int = 0
+    reach: Reach = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class ArtifactPages:
     async def copies(self, page: ArtifactPage) -> list[CopyView]:
         """A line for each member of the charter, in its order."""
         claims = await self._ledger.run(self._claims, page.snapshot.artifact)
-        found = []
+        found, reaches = [], self._membership.reaches()
         for member in (await self._states.now()).members:
             claim = claims.get(member.id)
             basis: Basis = "claimed" if claim else "unknown"
@@ -142,7 +144,7 @@ class ArtifactPages:
                 basis = "here" if page.complete_here else "unknown"
             origin, vkey, index = (claim.origin, claim.vkey, claim.index) if claim else ("", "", 0)
             where = (member.name, member.jurisdiction, basis, origin, vkey, index)
-            found.append(CopyView(*where, member.state, member.last_seen))
+            found.append(CopyView(*where, member.state, member.last_seen, reaches.get(member.id, ())))
         return found
 
     def _claims(self, artifact: Digest) -> dict[Digest, ProvenLine]:
@@ -262,7 +264,14 @@ class ArtifactPages:
 def copies_without(copies: Sequence[CopyView], gone: CopyView, rule: CopyRule) -> tuple[int, bool]:
     """The copies that the loss of a member leaves, and whether they meet the rule."""
     left = [copy for copy in copies if copy is not gone and copy.basis != "unknown"]
-    return len(left), len(left) >= rule.copies and len({copy.jurisdiction for copy in left}) >= rule.jurisdictions
+    return len(left), enough_copies(left, rule)
+
+
+def enough_copies(copies: Sequence[CopyView], rule: CopyRule) -> bool:
+    """Whether those that are claimed or here meet the rule."""
+    found = [copy for copy in copies if copy.basis != "unknown"]
+    jurisdictions, reaches = {copy.jurisdiction for copy in found}, count_reaches(copy.reach for copy in found)
+    return len(found) >= rule.copies and len(jurisdictions) >= rule.jurisdictions and reaches >= rule.reaches
 
 
 def _parents(lines: Iterable[bytes]) -> list[Digest]:

@@ -10,18 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from comity.trust.charter.document import CharterPolicy, Member
+from comity.trust.encoding import Digest
+from comity.trust.places import Reach, count_reaches
 
 
 @dataclass(frozen=True, slots=True)
 class CopyRule:
-    """How many copies the charter asks for, by how many members and jurisdictions. Without a charter: one."""
+    """How many copies the charter asks for, by how many members, jurisdictions and declared reaches. Without a charter:
+    one."""
 
     copies: int = 1
     jurisdictions: int = 1
+    reaches: int = 0
 
     @classmethod
     def of(cls, policy: CharterPolicy | None) -> CopyRule:
-        return cls(policy.min_copies, policy.min_jurisdictions) if policy else cls()
+        return cls(policy.min_copies, policy.min_jurisdictions, policy.min_reaches) if policy else cls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,15 @@ class LossOutcome:
 
 
 class CopyHolders:
-    """The members in the order of their bits. A member that was replaced and its successor share one bit."""
+    """The members in the order of their bits. A member that was replaced and its successor share one bit.
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    Args:
+        reaches: the declared reach of the nodes of each member that declares one.
+    """
+
+    def __init__(self, members: Sequence[Member], reaches: Mapping[Digest, Reach] | None = None) -> None:
         self.members = tuple(members)
+        self._reaches = reaches or {}
         self._bits = {member.id: 1 << at for at, member in enumerate(self.members)}
         self._places: dict[str, int] = {}
         for member in self.members:
@@ -67,7 +76,7 @@ class CopyHolders:
         return self._places.get(jurisdiction, 0)
 
     def meets(self, held_by: int, rule: CopyRule) -> bool:
-        if held_by.bit_count() < rule.copies:
+        if held_by.bit_count() < rule.copies or (rule.reaches and self._count_reaches(held_by) < rule.reaches):
             return False
         missing = rule.jurisdictions
         for place in self._places.values():
@@ -75,6 +84,9 @@ class CopyHolders:
             if missing <= 0:
                 return True
         return missing <= 0
+
+    def _count_reaches(self, held_by: int) -> int:
+        return count_reaches(self._reaches.get(member.id, ()) for member in self.of(held_by))
 
     def count(self, sets: Mapping[int, int], rule: CopyRule, without: int = 0) -> CopyCounts:
         """Count artifacts by set of holders, as if the members in `without` held nothing."""

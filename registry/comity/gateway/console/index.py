@@ -252,11 +252,11 @@ class ArtifactIndex:
 
     def _basis(self) -> object:
         body = self._membership.body
-        return (body.digest if body else None, self._membership.node_ids)
+        return (body.digest if body else None, self._membership.node_ids, tuple(self._membership.reaches().items()))
 
     def _empty(self) -> Listing:
         body = self._membership.body
-        return Listing(self._basis(), CopyHolders(body.members if body else ()))
+        return Listing(self._basis(), CopyHolders(body.members if body else (), self._membership.reaches()))
 
     def _read(self, position: int) -> tuple[list[ReadStatement], int]:
         """Blocking. The next statements, and the number of the last line that was read."""

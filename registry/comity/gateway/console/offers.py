@@ -175,7 +175,7 @@ def differences(old: Body, new: Body) -> Iterator[CharterDifference]:
     for identity in sorted({*before, *after}, key=lambda identity: names[identity]):
         if before.get(identity) != after.get(identity):
             yield CharterDifference("member", names[identity], before.get(identity, ""), after.get(identity, ""))
-    for rule in ("quorum_change", "min_copies", "min_jurisdictions", "cosigner_quorum"):
+    for rule in ("quorum_change", "min_copies", "min_jurisdictions", "min_reaches", "cosigner_quorum"):
         was, will = str(getattr(old.policy, rule)), str(getattr(new.policy, rule))
         if was != will:
             yield CharterDifference("policy", rule, was, will)

@@ -31,7 +31,7 @@ from starlette.types import Scope
 from comity.content.secrets import TOKENS_FILE
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.console import offers as boards
-from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without
+from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.index import ArtifactIndex, CataloguePage, CatalogueQuery
@@ -244,6 +244,7 @@ class Console:
             copies=copies,
             copy_count=sum(copy.basis != "unknown" for copy in copies),
             places=len({copy.jurisdiction for copy in copies if copy.basis != "unknown"}),
+            enough=enough_copies(copies, state.rule),
             without=[copies_without(copies, gone, state.rule) for gone in copies],
             start=start,
             files=page.snapshot.manifest.files[start : start + FILES_PAGE],

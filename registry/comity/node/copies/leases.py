@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.audit import MAX_LEASE
-from comity.trust.copies import CopyPolicy
+from comity.trust.copies import CopyCount, CopyPolicy, Holder
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Conflict, OutOfSpace, PolicyNotMet
+from comity.trust.places import Reach
 
 MAX_LEASES: Final = 10_000
 PAUSE: Final = 6.0 * MAX_LEASE
@@ -96,22 +97,23 @@ class RemovalCount:
     own: Digest
     began: float
     lease: int
-    proven: dict[Digest, str] = field(default_factory=dict)
+    proven: dict[Digest, Holder] = field(default_factory=dict)
 
-    def add(self, member: Digest, jurisdiction: str) -> None:
-        """A node of `member` has answered the challenge and granted the lease."""
+    def add(self, member: Digest, jurisdiction: str, reach: Reach = ()) -> None:
+        """A node of `member` has answered the challenge and granted the lease. Of several nodes of one member, the one
+        that answered last counts."""
         if member != self.own:
-            self.proven[member] = jurisdiction
+            self.proven[member] = Holder(member, jurisdiction, tested=True, reach=reach)
 
     def check(self, now: float) -> None:
         """Raises PolicyNotMet (COPIES-SHORT) if too few others hold a copy, and Conflict (LEASE-OVER) if it is too late
         to act on what they promised."""
-        copies, jurisdictions = len(self.proven), len(set(self.proven.values()))
-        asked = self.policy
-        if copies < asked.min_copies or jurisdictions < asked.min_jurisdictions:
+        count, asked = CopyCount.of(self.proven.values()), self.policy
+        if not count.meets(asked):
+            reaches = f" and {count.reaches} reaches" if asked.min_reaches else ""
             why = (
-                f"{copies} other members in {jurisdictions} jurisdictions proved a copy now;"
-                f" the charter asks for {asked.min_copies} in {asked.min_jurisdictions}"
+                f"{count.copies} other members in {count.jurisdictions} jurisdictions{reaches} proved a copy now;"
+                f" the charter asks for {asked}"
             )
             hint = "wait until others have copied it, or add --force"
             raise PolicyNotMet("too few others hold this artifact", why=why, hint=hint, code="COPIES-SHORT")

@@ -43,6 +43,7 @@ from comity.trust.copies import (
 )
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Conflict, NotFound, PolicyNotMet
+from comity.trust.places import declared_reach
 from comity.trust.statement import parse_entry
 from comity.wire.audit import HoldDecision, HoldOrder
 
@@ -161,7 +162,8 @@ class Withdrawals:
             async with turns:
                 audited = await self._auditor.audit(row, peer, lease=count.lease)
             if audited is not None and audited.outcome == PASSED and self._membership.member(peer.member.id):
-                count.add(peer.member.id, peer.member.jurisdiction)
+                jurisdiction = peer.member.jurisdiction
+                count.add(peer.member.id, jurisdiction, declared_reach(jurisdiction, peer.record.place))
             return audited or AuditedCopy(peer, "missed", why="it cannot be audited from here")
 
         return list(await asyncio.gather(*(ask(row, peer) for row, peer in others)))
@@ -192,7 +194,7 @@ class Withdrawals:
 
     def _policy(self) -> CopyPolicy:
         body = self._membership.body
-        return CopyPolicy(body.policy.min_copies, body.policy.min_jurisdictions) if body else CopyPolicy(1, 1)
+        return CopyPolicy.of(body.policy if body else None)
 
     def _others(self, rows: list[CopyRow]) -> list[tuple[CopyRow, Peer]]:
         """The copies that nodes of other members of the charter claim."""

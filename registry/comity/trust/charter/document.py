@@ -21,6 +21,7 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, check_jurisdiction, read_key_set
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import check_segment
+from comity.trust.places import MOST_REACHES
 from comity.trust.rotation import KeyState, RotationChain
 
 SCHEMA: Final = "comity/charter/v1"
@@ -69,13 +70,15 @@ def seat_names(seats: Iterable[Member], most: int = 8) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CharterPolicy:
-    """The policy that members agreed on. `schema_floor` binds writers, never verification."""
+    """The policy that members agreed on. `schema_floor` binds writers, never verification. `min_reaches` is 0 where it
+    asks for none: the first form of the policy, without this member."""
 
     quorum_change: int
     min_copies: int
     min_jurisdictions: int
     cosigner_quorum: int
     schema_floor: int = 1
+    min_reaches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,18 +188,21 @@ def draft(
 def _document(
     members: Iterable[Member], policy: CharterPolicy, namespaces: Mapping[str, Digest], note_digest: Digest | None
 ) -> dict[str, Json]:
+    rules: dict[str, Json] = {
+        "quorum_change": policy.quorum_change,
+        "min_copies": policy.min_copies,
+        "min_jurisdictions": policy.min_jurisdictions,
+        "cosigner_quorum": policy.cosigner_quorum,
+        "schema_floor": policy.schema_floor,
+    }
+    if policy.min_reaches:
+        rules["min_reaches"] = policy.min_reaches
     names: list[Json] = [{"name": name, "publisher": id_} for name, id_ in sorted(namespaces.items())]
     document: dict[str, Json] = {
         "schema": SCHEMA,
         "members": [_member_json(member) for member in sorted(members, key=lambda member: member.id)],
         "namespaces": names,
-        "policy": {
-            "quorum_change": policy.quorum_change,
-            "min_copies": policy.min_copies,
-            "min_jurisdictions": policy.min_jurisdictions,
-            "cosigner_quorum": policy.cosigner_quorum,
-            "schema_floor": policy.schema_floor,
-        },
+        "policy": rules,
     }
     if note_digest:
         document["note_digest"] = note_digest
@@ -248,6 +254,7 @@ def _policy(fields: Fields, active: int) -> CharterPolicy:
         fields.integer("min_jurisdictions", least=1, most=MAX_MEMBERS),
         fields.integer("cosigner_quorum", least=0, most=MAX_MEMBERS),
         fields.integer("schema_floor", least=1),
+        fields.integer("min_reaches", least=1, most=MOST_REACHES) if fields.has("min_reaches") else 0,
     )
     fields.done()
     return policy
