@@ -12,8 +12,8 @@ from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.replication import copies
-from comity.node.replication.artifacts import Replicas
 from comity.node.replication.copies import CopyCounter
+from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger
 from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
@@ -51,10 +51,17 @@ class Counting:
             held=len(ARTIFACTS),
             lacking=0,
             not_listed=7,
-            wanted=lambda: list(ARTIFACTS),
+            standing_page=self.standing_page,
+            without_hold=self.without_hold,
             incomplete=lambda most: self.lacking[:most],
         )
         self.counter = CopyCounter(AsyncLedger(self.ledger), cast(Membership, membership), cast(Replicas, replicas))
+
+    async def standing_page(self, after: Digest | None, most: int) -> list[Digest]:
+        return [artifact for artifact in sorted(ARTIFACTS[:2]) if artifact > (after or "")][:most]
+
+    async def without_hold(self) -> list[Digest]:
+        return ARTIFACTS[2:]
 
     def log(self, number: int, artifacts: Sequence[Digest], times: int = 1) -> None:
         """Have node `number` log a hold of each artifact in its own log."""

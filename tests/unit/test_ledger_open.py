@@ -194,7 +194,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     migrate(database)
     with database.reading() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == "0010"
+        assert MigrationContext.configure(connection).get_current_revision() == NEWEST
 
 
 def test_a_ledger_that_a_newer_program_wrote_is_refused(database: Database) -> None:

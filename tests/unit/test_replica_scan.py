@@ -17,19 +17,23 @@ from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
-from comity.node.replication import artifacts
-from comity.node.replication.artifacts import PAGE, CopyQueue, Job, Replicas
+from comity.node.replication import replicas as replicas_module
+from comity.node.replication.artifacts import FIRST_REST_SECONDS, CopyQueue, Job
 from comity.node.replication.files import FileFetcher
-from comity.node.supervisor import Supervisor
+from comity.node.replication.replicas import PAGE, Replicas
 from comity.node.threads import AsyncLedger, Pools
+from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.keys import HybridSigner
+from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 from support.logs import LogKeys
 
+OWN = LogKeys.generate("own.example/log")
 FLOODED, QUIET = LogKeys.generate("flooded.example/log"), LogKeys.generate("quiet.example/log")
 FLOOD, FEW = Identity.made("a flood"), Identity.made("one of few")
+SIGNER = HybridSigner.generate(("ed25519",))
 PAGES = 4
 
 
@@ -42,7 +46,11 @@ class Bench:
         self.metrics = Metrics()
         for log in (FLOODED, QUIET):
             self.ledger.logs.create(log.origin, log.vkey)
-        seat = SimpleNamespace(log="")
+        self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+        self.node = Author("node", sha256(b"node"))
+        seat = SimpleNamespace(
+            log=OWN.vkey, record=SimpleNamespace(node=self.node), inception=SimpleNamespace(id="own")
+        )
         self.replicas = Replicas(
             AsyncLedger(self.ledger),
             FolderStore(folder / "blobs"),
@@ -55,13 +63,22 @@ class Bench:
             cast(FileFetcher, None),
             on_lost=lambda: None,
         )
-        parse = artifacts._parse_publication
+        parse = replicas_module._parse_publication
 
         def counted(entry: Entry) -> Published | Observed:
             self.read += 1
             return parse(entry)
 
-        monkeypatch.setattr(artifacts, "_parse_publication", counted)
+        monkeypatch.setattr(replicas_module, "_parse_publication", counted)
+
+    async def hold(self, lines: list[bytes]) -> None:
+        """The node has logged a hold of each published artifact."""
+        for published in (Published.parse(parse_entry(line).statement) for line in lines):
+            manifest, pieces = published.manifest, published.pieces
+            body = {"manifest": manifest.to_json(), "pieces": pieces.to_json()}
+            said = Statement("hold", (Subject("", published.artifact),), self.node, body, (manifest, pieces))
+            self.ledger.logs.append(OWN.vkey, [sign_statement(said, SIGNER).line])
+        await self.replicas.own_claims_logged()
 
     def prove(self, log: LogKeys, lines: list[bytes]) -> None:
         self.ledger.logs.advance(log.origin, 0, lines, log.note_over(lines))
@@ -95,30 +112,19 @@ async def test_a_flood_of_publications_does_not_delay_the_first_copy_from_anothe
     assert bench.read == PAGES * PAGE + 1, "each is read once"
 
 
-async def test_a_held_artifact_that_many_claim_is_looked_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_held_artifact_that_many_claim_is_neither_looked_at_nor_queued(bench: Bench) -> None:
     release = Release(b"held\n")
     lines = [FLOOD.publish(f"a/b{number}@v1", release) for number in range(50)]
     bench.prove(FLOODED, lines)
-    artifact = parse_entry(lines[0]).statement.subject
-    bench.replicas.holds.add(artifact)
-    looked_at: list[object] = []
-
-    def gaps(published: object) -> bool:
-        looked_at.append(published)
-        return False
-
-    monkeypatch.setattr(bench.replicas, "_gaps", gaps)
+    await bench.hold(lines[:1])
     await bench.replicas._work()
-    assert len(looked_at) == 1
-    bench.replicas.rescan(cast(Supervisor, SimpleNamespace(wake=lambda name: None)))
-    await bench.replicas._work()
-    assert len(looked_at) == 2, "an object was lost, so it is looked at again"
+    assert (bench.replicas.held, bench.replicas.lacking) == (1, 0)
 
 
 async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "MAX_NOT_LISTED", 5)
+    monkeypatch.setattr(replicas_module, "MAX_NOT_LISTED", 5)
     bench.replicas._settings = Replication(mirror=("c/d",))
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(9)])
     bench.prove(QUIET, [FLOOD.publish("a/b0@v1", Release(b"0\n")), FEW.publish("c/d@v1", Release(b"few\n"))])
@@ -136,25 +142,18 @@ async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
         "no peer has it",
         "NO-SOURCE",
     )
-    assert 0 < lacking.retry_seconds <= artifacts.FIRST_REST_SECONDS
+    assert 0 < lacking.retry_seconds <= FIRST_REST_SECONDS
 
 
-async def test_a_held_artifact_that_lost_a_file_is_lacking_and_not_held(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_held_artifact_that_lost_a_file_is_lacking_and_not_held(bench: Bench) -> None:
     line = FLOOD.publish("a/b@v1", Release(b"held\n"))
     bench.prove(FLOODED, [line])
-    bench.replicas.holds.add(parse_entry(line).statement.subject)
+    await bench.hold([line])
     assert (bench.replicas.held, bench.replicas.lacking) == (1, 0)
-
-    async def failed(job: Job) -> None:
-        bench.replicas._copies.failed(job, bench.replicas._now(), Unavailable("no peer has it"))
-
-    monkeypatch.setattr(bench.replicas, "_run_job", failed)
-    monkeypatch.setattr(bench.replicas, "_gaps", lambda published: True)
-    await bench.replicas._work()
-    assert (bench.replicas.held, bench.replicas.lacking) == (0, 1)
-    assert len(bench.replicas.wanted()) == 1
+    await bench.replicas.check_held()
+    assert (bench.replicas.held, bench.replicas.standing, bench.replicas.lacking) == (0, 1, 1)
+    assert len(await bench.replicas.standing_page(None, 2)) == 1
+    assert await bench.replicas.without_hold() == []
 
 
 async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before_it(
@@ -162,7 +161,7 @@ async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before
 ) -> None:
     count, most = 30, 8
     monkeypatch.setattr(bench.replicas, "_copies", CopyQueue(most))
-    monkeypatch.setattr(artifacts, "REREAD_SECONDS", 0.0)
+    monkeypatch.setattr(replicas_module, "REREAD_SECONDS", 0.0)
     lines = [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(count)]
     bench.prove(FLOODED, lines)
     copied: list[str] = []

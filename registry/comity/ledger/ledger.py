@@ -8,6 +8,8 @@ ledger.cosignatures           cosignatures of checkpoints; the best note for an 
 ledger.intake                 intake position of each log, and parked lines
 ledger.proven                 verified identities, publications, and statements about a digest
 ledger.side_object_positions  for each log, the position below which all side objects are in the blob store
+ledger.kept                   positions of the rows that readers of the proven tables keep
+ledger.replicas               copies that this node claims, and artifacts that it lacks
 ledger.index                  verified statements by subject, predicate and author
 ledger.pieces                 piece records of files, and the files that contain a piece
 ledger.misbehaviour           proofs that a log showed two histories
@@ -30,6 +32,7 @@ from sqlalchemy import Engine
 from comity.content.durable import disk_errors
 from comity.ledger.database import Database, WriterLock, migrate, raise_fence
 from comity.ledger.intake import IntakeStore
+from comity.ledger.kept_state import KeptState
 from comity.ledger.log_store import EntryIndex, History, LogStore
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
@@ -41,6 +44,7 @@ from comity.ledger.records import (
     SideObjectPositions,
     WitnessedTable,
 )
+from comity.ledger.replica_table import ReplicaTable
 from comity.ledger.sqlite import SqliteFile
 
 DATABASE_FILE: Final = "ledger.sqlite"
@@ -70,6 +74,8 @@ class Ledger:
     intake: IntakeStore
     proven: ProvenTables
     side_object_positions: SideObjectPositions
+    kept: KeptState
+    replicas: ReplicaTable
     pieces: PieceRecordTable
     misbehaviour: MisbehaviourTable
     witnessed: WitnessedTable
@@ -112,6 +118,8 @@ class Ledger:
             IntakeStore(database),
             ProvenTables(database),
             SideObjectPositions(database),
+            KeptState(database),
+            ReplicaTable(database),
             PieceRecordTable(database),
             MisbehaviourTable(database, clock),
             WitnessedTable(database),

@@ -253,6 +253,39 @@ side_object_positions = Table(
 )
 """The side objects of every entry of a log below `position` are in the blob store."""
 
+kept_positions = Table(
+    "kept_positions",
+    metadata,
+    Column("reader", String(32), primary_key=True),
+    Column("log_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("basis", DigestBytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Up to which statement a reader has read a log, and the size and root that the log had then (`kept_state`)."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("artifact", DigestBytes, primary_key=True),
+    Column("held", BigInteger, nullable=False),
+    Column("withdrawn", BigInteger, nullable=False),
+    Column("damaged", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Artifacts of which this node claimed a copy (`replica_table`)."""
+
+lacking_replicas = Table(
+    "lacking_replicas",
+    metadata,
+    Column("artifact", DigestBytes, primary_key=True),
+    Column("wanted", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Published artifacts that are not complete here: `wanted` ones, and some that the settings do not name."""
+
 parked = Table(
     "parked",
     metadata,

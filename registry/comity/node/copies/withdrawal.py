@@ -29,7 +29,7 @@ from comity.node.copies.withheld import WithheldFiles
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
 from comity.node.own_log import OwnLog, iterate_entries
-from comity.node.replication.artifacts import Replicas
+from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_artifact
 from comity.trust.artifact import MAX_MANIFEST, Manifest
@@ -141,7 +141,7 @@ class Withdrawals:
             entry = await self._pools.files(sign_hold_withdrawn, record, statement, online)
             index = await self._own_log.append(entry.line)
             logged = True
-            self._replicas.holds.discard(artifact)
+            await self._replicas.own_claims_logged()
             if not order.keep:
                 count.check(self._monotonic())
                 await self._pools.files(self._withheld.erase, artifact)
@@ -178,7 +178,7 @@ class Withdrawals:
         if order.artifact not in self._replicas.withdrawn:
             raise NotFound("nothing to take back", why="this node withdrew no such copy", code="NOT-HELD")
         await self._pools.files(self._withheld.give_back, order.artifact)
-        self._replicas.withdrawn.discard(order.artifact)
+        await self._replicas.want_again(order.artifact)
         self._wake()
         return HoldDecision(b"", 0, (), (), 0)
 
@@ -224,9 +224,13 @@ class Withdrawals:
         query = EntryQuery(predicate="hold", by=self._signer.record.node.id, origin=self._membership.seat.log)
         for found in iterate_entries(self._ledger.tables, query) if alone else ():
             other = parse_entry(found.line).statement.subject
-            if other != artifact and other in self._replicas.holds and alone:
+            if other != artifact and alone and self._stands(other):
                 alone -= {entry.sha256 for entry in self._manifest(other).files}
         return sorted(alone)
+
+    def _stands(self, artifact: Digest) -> bool:
+        copy = self._ledger.tables.replicas.copies([artifact]).get(artifact)
+        return copy is not None and copy.stands
 
     def _manifest(self, artifact: Digest) -> Manifest:
         size = self._store.size(artifact)

@@ -15,7 +15,7 @@ from typing import Final
 
 from comity.ledger.intake import HOLD
 from comity.node.members import Membership
-from comity.node.replication.artifacts import Replicas
+from comity.node.replication.replicas import Replicas
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.trust.copies import HOLD_WITHDRAWN
@@ -52,7 +52,9 @@ class CopyCounter:
         self._membership = membership
         self._replicas = replicas
         self._last = _Round()
+        self._after: Digest | None = None
         self._pending: Iterator[Digest] | None = None
+        """After all held artifacts were counted, the others that are not counted yet."""
         self._counted, self._short = 0, 0
         self._worst: list[tuple[int, Digest]] = []
 
@@ -62,14 +64,24 @@ class CopyCounter:
 
     async def step(self) -> None:
         """Count one page; begin a new round after the last page."""
-        if self._pending is None:
-            self._pending = iter(self._replicas.wanted())
+        if self._pending is None and self._after is None:
             self._counted, self._short, self._worst = 0, 0, []
-        page = list(islice(self._pending, PAGE))
+        page = await self._next_page()
         await self._count(page)
         if len(page) < PAGE:
             self._last = _Round(self._counted, self._short, tuple(sorted(self._worst)))
-            self._pending = None
+            self._after = self._pending = None
+
+    async def _next_page(self) -> list[Digest]:
+        """The next held artifacts, then those that are wanted and incomplete; a short page is the last one."""
+        page: list[Digest] = []
+        if self._pending is None:
+            page = await self._replicas.standing_page(self._after, PAGE)
+            if len(page) == PAGE:
+                self._after = page[-1]
+                return page
+            self._pending = iter(await self._replicas.without_hold())
+        return page + list(islice(self._pending, PAGE - len(page)))
 
     async def status(self) -> ReplicationStatus:
         """What the node wants and lacks, with examples."""

@@ -13,7 +13,6 @@ from comity.node.intake import Intake
 from comity.node.members import Peer
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
-from comity.node.replication.artifacts import Replicas
 from comity.node.replication.copies import CopyCounter
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
@@ -22,6 +21,7 @@ from comity.node.replication.mirror import LogMirror, OwnLogRecovery, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.replication.peers import Peers
+from comity.node.replication.replicas import Replicas
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -129,7 +129,7 @@ class ReplicationTasks:
 
     def blob_lost(self) -> None:
         """A blob was quarantined: fetch it again if it is wanted. Call from the event loop."""
-        self.replicas.rescan(self._supervisor)
+        self.replicas.check_again(self._supervisor)
         self._side_objects_lost()
 
     def _side_objects_lost(self) -> None:

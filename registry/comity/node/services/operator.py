@@ -115,7 +115,7 @@ class StatusReport:
             peers=tuple(peer_status(link, self._membership.body) for link in self._replication.peers.links.values()),
             logs=tuple(logs),
             store=await self._pools.files(self._store_status),
-            holds=len(self._replication.replicas.holds),
+            holds=self._replication.replicas.standing,
             misbehaviour=len(await self._ledger.run(self._ledger.tables.misbehaviour.all)),
             quotas=(uploads, *await self._ledger.run(self._replication.quotas.used)),
             warnings=(

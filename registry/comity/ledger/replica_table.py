@@ -1,0 +1,195 @@
+"""Which artifacts this node claims to hold, and which it wants and lacks: what its copying keeps across restarts.
+
+Both are computed from verified statements (`kept_state`): the holds and withdrawals of this node in its own log, and
+the publications in all logs. `damaged` is what this node has found on its disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection, case, delete, func, insert, select, update
+
+from comity.ledger import schema
+from comity.ledger.database import Database
+from comity.ledger.kept_state import forget_positions, write_positions
+from comity.trust.encoding import Digest
+
+HOLDS: Final = "holds"
+PUBLICATIONS: Final = "publications"
+"""The readers whose positions stand beside the rows."""
+_CHUNK: Final = 200
+
+_REPLICA, _LACKING = schema.replicas.c, schema.lacking_replicas.c
+_STANDS: Final = _REPLICA.held > _REPLICA.withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCopy:
+    """This node's claims about an artifact: the index of its last `hold` and of its last withdrawal in its own log, -1
+    for none. `damaged`: a file of a held artifact is missing."""
+
+    artifact: Digest
+    held: int = -1
+    withdrawn: int = -1
+    damaged: bool = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether the hold was not withdrawn later."""
+        return self.held > self.withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class OwnClaim:
+    """A `hold` (or a withdrawal) by this node at `index` of its own log."""
+
+    artifact: Digest
+    index: int
+    hold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CopyNumbers:
+    """Holds that stand, and how many of these are damaged."""
+
+    standing: int
+    damaged: int
+
+
+class ReplicaTable:
+    """Thread-safe; durable when a call returns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def numbers(self) -> CopyNumbers:
+        """Counts all rows: for the start."""
+        wanted = select(func.count(), func.coalesce(func.sum(case((_REPLICA.damaged, 1), else_=0)), 0)).where(_STANDS)
+        with self._database.reading() as connection:
+            return CopyNumbers(*connection.execute(wanted).one())
+
+    def copies(self, artifacts: Iterable[Digest]) -> dict[Digest, OwnCopy]:
+        """Returns the claims about those of these artifacts that have any."""
+        with self._database.reading() as connection:
+            return _copies(connection, artifacts)
+
+    def standing(self, after: Digest | None, limit: int) -> list[Digest]:
+        """Returns artifacts with a hold that stands, after `after`, in their order."""
+        wanted = select(_REPLICA.artifact).where(_STANDS).order_by(_REPLICA.artifact).limit(limit)
+        if after is not None:
+            wanted = wanted.where(_REPLICA.artifact > after)
+        with self._database.reading() as connection:
+            return list(connection.execute(wanted).scalars())
+
+    def withdrawn(self) -> set[Digest]:
+        """Returns the artifacts whose last hold was withdrawn."""
+        with self._database.reading() as connection:
+            return set(connection.execute(select(_REPLICA.artifact).where(~_STANDS)).scalars())
+
+    def add_claims(self, claims: Sequence[OwnClaim], basis: Digest, numbers: Mapping[str, int]) -> CopyNumbers:
+        """Add claims of this node, and move the position. Returns by how much the counts have changed."""
+        with self._database.writing("holds") as connection:
+            before = _copies(connection, {claim.artifact for claim in claims})
+            after = dict(before)
+            for claim in claims:
+                copy = after.get(claim.artifact, OwnCopy(claim.artifact))
+                after[claim.artifact] = (
+                    replace(copy, held=max(copy.held, claim.index))
+                    if claim.hold
+                    else replace(copy, withdrawn=max(copy.withdrawn, claim.index), damaged=False)
+                )
+            _replace(connection, after.values())
+            write_positions(connection, HOLDS, basis, numbers)
+        return _change(before.values(), after.values())
+
+    def set_damaged(self, artifact: Digest, *, damaged: bool) -> CopyNumbers:
+        """Mark a held artifact. Returns by how much the counts have changed."""
+        with self._database.writing("holds") as connection:
+            changed = connection.execute(
+                update(schema.replicas)
+                .where(_REPLICA.artifact == artifact, _STANDS, _REPLICA.damaged != damaged)
+                .values(damaged=damaged)
+            ).rowcount
+        return CopyNumbers(0, changed if damaged else -changed)
+
+    def forget_holds(self) -> None:
+        """Delete the claims and their position: all are read again."""
+        with self._database.writing("holds") as connection:
+            connection.execute(delete(schema.replicas))
+            forget_positions(connection, HOLDS)
+
+    def lacking(self, after: Digest | None, limit: int) -> list[Digest]:
+        """Returns wanted artifacts that were not complete, after `after`, in their order."""
+        wanted = select(_LACKING.artifact).where(_LACKING.wanted).order_by(_LACKING.artifact).limit(limit)
+        if after is not None:
+            wanted = wanted.where(_LACKING.artifact > after)
+        with self._database.reading() as connection:
+            return list(connection.execute(wanted).scalars())
+
+    def unlisted(self) -> set[Digest]:
+        """Returns the published artifacts that the settings do not name, as far as they were kept."""
+        with self._database.reading() as connection:
+            return set(connection.execute(select(_LACKING.artifact).where(~_LACKING.wanted)).scalars())
+
+    def publications_read(
+        self, wanted: Collection[Digest], unlisted: Collection[Digest], basis: Digest, numbers: Mapping[str, int]
+    ) -> None:
+        """Keep what was read from publications, and move the positions."""
+        rows = dict.fromkeys(unlisted, False) | dict.fromkeys(wanted, True)
+        with self._database.writing("publications") as connection:
+            _delete_lacking(connection, list(rows))
+            if rows:
+                values = [{"artifact": artifact, "wanted": is_wanted} for artifact, is_wanted in rows.items()]
+                connection.execute(insert(schema.lacking_replicas), values)
+            write_positions(connection, PUBLICATIONS, basis, numbers)
+
+    def completed(self, artifact: Digest) -> None:
+        """An artifact is complete."""
+        with self._database.writing("publications") as connection:
+            _delete_lacking(connection, [artifact])
+
+    def forget_publications(self) -> None:
+        """Delete what was read from publications, and the positions: all are read again."""
+        with self._database.writing("publications") as connection:
+            connection.execute(delete(schema.lacking_replicas))
+            forget_positions(connection, PUBLICATIONS)
+
+
+def _copies(connection: Connection, artifacts: Iterable[Digest]) -> dict[Digest, OwnCopy]:
+    found: dict[Digest, OwnCopy] = {}
+    for some in _chunks(list(artifacts)):
+        rows = connection.execute(select(schema.replicas).where(_REPLICA.artifact.in_(some)))
+        found |= {row.artifact: OwnCopy(row.artifact, row.held, row.withdrawn, bool(row.damaged)) for row in rows}
+    return found
+
+
+def _replace(connection: Connection, copies: Collection[OwnCopy]) -> None:
+    for some in _chunks([copy.artifact for copy in copies]):
+        connection.execute(delete(schema.replicas).where(_REPLICA.artifact.in_(some)))
+    if copies:
+        rows = [
+            {"artifact": copy.artifact, "held": copy.held, "withdrawn": copy.withdrawn, "damaged": copy.damaged}
+            for copy in copies
+        ]
+        connection.execute(insert(schema.replicas), rows)
+
+
+def _change(before: Iterable[OwnCopy], after: Iterable[OwnCopy]) -> CopyNumbers:
+    def counted(copies: Iterable[OwnCopy]) -> tuple[int, int]:
+        standing = [copy for copy in copies if copy.stands]
+        return len(standing), sum(copy.damaged for copy in standing)
+
+    (stood, were), (stand, are) = counted(before), counted(after)
+    return CopyNumbers(stand - stood, are - were)
+
+
+def _delete_lacking(connection: Connection, artifacts: Sequence[Digest]) -> None:
+    for some in _chunks(artifacts):
+        connection.execute(delete(schema.lacking_replicas).where(_LACKING.artifact.in_(some)))
+
+
+def _chunks(items: Sequence[Digest]) -> Iterator[Sequence[Digest]]:
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

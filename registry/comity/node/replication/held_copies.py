@@ -1,0 +1,188 @@
+"""The artifacts of which this node claims a copy, and rounds in which it looks whether their files are still here.
+
+The claims are the node's own `hold` and `hold-withdrawn` statements. They are kept in the ledger with their position: a
+start reads only what was logged since, and memory does not grow with the number of copies.
+
+A start does not look at any file. A round reads all holds in the log's order, a page in each step, from where it was
+when it began; then the next round waits for a day. A round also finds a kept row that is wrong: the rows are then
+computed again. After a blob was lost, a round begins at once and does not pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import structlog
+
+from comity.content.blobs import BlobStore
+from comity.ledger.intake import HOLD
+from comity.ledger.proven import ProvenLine
+from comity.ledger.replica_table import HOLDS, CopyNumbers, OwnClaim, OwnCopy
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.uploads import missing_files, read_artifact
+from comity.trust.copies import HOLD_WITHDRAWN
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.statement import parse_entry
+from comity.trust.statements import parse_hold
+
+PAGE: Final = 256
+"""Claims read in one step."""
+CHECKED: Final = 128
+"""Holds whose files are looked for in one step."""
+ROUND_SECONDS: Final = 86_400.0
+"""Seconds between the begins of two rounds."""
+
+_log: Final = structlog.get_logger("comity.node.artifacts")
+
+
+class HeldCopies:
+    """Not thread-safe: call from the event loop.
+
+    Args:
+        clock: seconds that never go back.
+
+    Attributes:
+        withdrawn: artifacts whose hold this node withdrew: not copied again until the operator says so. Always this
+            object.
+        hurries: whether this round does not pause.
+    """
+
+    def __init__(
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, clock: Clock
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self._clock = clock
+        self.withdrawn: set[Digest] = set()
+        self._position = 0
+        self._numbers = CopyNumbers(0, 0)
+        self._round_at: int | None = 0
+        """The number of the last statement that this round has read; None between rounds."""
+        self.hurries = False
+        self._next_round = 0.0
+
+    @property
+    def standing(self) -> int:
+        """Artifacts with a logged hold that was not withdrawn."""
+        return self._numbers.standing
+
+    @property
+    def complete(self) -> int:
+        """Those of which no file is known to be missing."""
+        return self._numbers.standing - self._numbers.damaged
+
+    @property
+    def damaged(self) -> int:
+        return self._numbers.damaged
+
+    async def open(self) -> None:
+        """Load what is kept, and read what was logged since."""
+        table = self._ledger.tables.replicas
+        kept = await self._ledger.run(self._ledger.tables.kept.load, HOLDS, self._basis())
+        if kept.why:
+            _log.warning("the list of own copies is computed again", why=kept.why)
+        if not kept.numbers:
+            await self._ledger.run(table.forget_holds)
+        self._position = kept.numbers.get(self._membership.seat.log, 0)
+        self._numbers = await self._ledger.run(table.numbers)
+        self.withdrawn |= await self._ledger.run(table.withdrawn)
+        await self.read_new()
+        self._begin_round()
+
+    async def read_new(self) -> None:
+        """Read the statements that this node has logged since."""
+        while lines := await self._next_claims(self._position):
+            claims = [_claim(line) for line in lines if self._is_own(line)]
+            numbers = {self._membership.seat.log: lines[-1].number}
+            table = self._ledger.tables.replicas
+            self._add(await self._ledger.run(table.add_claims, claims, self._basis(), numbers))
+            for claim in claims:
+                (self.withdrawn.discard if claim.hold else self.withdrawn.add)(claim.artifact)
+            self._position = lines[-1].number
+            if len(lines) < PAGE:
+                return
+
+    async def copies(self, artifacts: Iterable[Digest]) -> Mapping[Digest, OwnCopy]:
+        """The claims about these artifacts; without the others."""
+        return await self._ledger.run(self._ledger.tables.replicas.copies, list(artifacts))
+
+    async def set_damaged(self, artifact: Digest, *, damaged: bool) -> None:
+        """A file of a held artifact is missing, or all are here again."""
+        table = self._ledger.tables.replicas
+        self._add(await self._ledger.run(lambda: table.set_damaged(artifact, damaged=damaged)))
+
+    def check_all(self) -> None:
+        """A stored object was lost: begin a round now."""
+        self._begin_round()
+        self.hurries = True
+
+    async def check_page(self) -> tuple[list[Digest], bool]:
+        """Look at the files of the next page of holds. Returns the artifacts of which one is missing, and whether the
+        round goes on."""
+        if self._round_at is None:
+            if self._clock() < self._next_round:
+                return [], False
+            self._begin_round()
+        lines = await self._next_holds(self._round_at or 0)
+        self._round_at = lines[-1].number if len(lines) == CHECKED else None
+        self.hurries = self.hurries and self._round_at is not None
+        own = [line for line in lines if self._is_own(line) and line.number <= self._position]
+        missing = await self._missing(own)
+        return missing, self._round_at is not None
+
+    async def _missing(self, lines: list[ProvenLine]) -> list[Digest]:
+        holds = {parse_entry(line.line).statement.subject: line for line in lines}
+        copies = await self.copies(holds)
+        if any(artifact not in copies or copies[artifact].held < line.index for artifact, line in holds.items()):
+            _log.error("the list of own copies is wrong and is computed again")
+            await self._ledger.run(self._ledger.tables.replicas.forget_holds)
+            await self.open()
+            copies = await self.copies(holds)
+        current = [line for artifact, line in holds.items() if copies[artifact].stands]
+        return await self._pools.files(self._incomplete, current)
+
+    def _incomplete(self, lines: list[ProvenLine]) -> list[Digest]:
+        """Blocking."""
+        return [parse_entry(line.line).statement.subject for line in lines if self._has_gaps(line)]
+
+    def _has_gaps(self, line: ProvenLine) -> bool:
+        """Whether a file of the artifact of a hold is missing. Blocking."""
+        statement = parse_entry(line.line).statement
+        objects, hold = {item.digest: item for item in statement.objects}, parse_hold(statement)
+        try:
+            manifest, _ = read_artifact(self._store, objects[hold.artifact], objects[hold.pieces])
+            return bool(missing_files(self._store, manifest))
+        except ComityError:
+            return True  # the manifest or piece index is missing or damaged
+
+    def _begin_round(self) -> None:
+        self._round_at, self._next_round = 0, self._clock() + ROUND_SECONDS
+
+    def _add(self, change: CopyNumbers) -> None:
+        now = self._numbers
+        self._numbers = CopyNumbers(now.standing + change.standing, now.damaged + change.damaged)
+
+    def _is_own(self, line: ProvenLine) -> bool:
+        by = parse_entry(line.line).statement.by
+        return by == self._membership.seat.record.node
+
+    async def _next_claims(self, number: int) -> list[ProvenLine]:
+        since, log = self._ledger.tables.proven.since, self._membership.seat.log
+        return await self._ledger.run(since, number, (HOLD, HOLD_WITHDRAWN), PAGE, log)
+
+    async def _next_holds(self, number: int) -> list[ProvenLine]:
+        since, log = self._ledger.tables.proven.since, self._membership.seat.log
+        return await self._ledger.run(since, number, (HOLD,), CHECKED, log)
+
+    def _basis(self) -> Digest:
+        return sha256(self._membership.seat.record.node.id.encode())
+
+
+def _claim(line: ProvenLine) -> OwnClaim:
+    statement = parse_entry(line.line).statement
+    return OwnClaim(statement.subject, line.index, statement.predicate == HOLD)
