@@ -22,16 +22,25 @@ from comity.wire.charter import AskReceipt
 from comity_cli.charter.context import CharterContext
 from comity_cli.commands import join
 from comity_cli.main import main
-from comity_client.charter.joining import JoinAnswer, card_of
+from comity_client.charter.joining import JoinAnswer, card_of, extended_federation
 from comity_client.charter.own_lines import OwnLines
 from comity_client.charter.proposals import (
     GovernanceClient,
+    Plan,
     draft_policy_change,
     draft_removal,
     propose_plan,
+    sign_plan,
     sign_plan_with_all,
+    vote_plan,
 )
-from comity_client.charter.state import CharterMaterial, DeliveredLine, GatheredVotes, federation_charter_state
+from comity_client.charter.state import (
+    CharterMaterial,
+    CharterState,
+    DeliveredLine,
+    GatheredVotes,
+    federation_charter_state,
+)
 from comity_client.client import Client
 from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, own_inception, seal_federation
 from comity_client.home import Home
@@ -366,12 +375,15 @@ def test_a_withdrawn_draft_is_shown_as_withdrawn_and_asks_nobody(comity: Comity,
 class FollowedFederation:
     """What `join` and `keys rotate` learn from the nodes: the newest charter, and that a request waits somewhere."""
 
-    def __init__(self, machine: SigningMachine, current: Body) -> None:
+    def __init__(self, machine: SigningMachine, current: Body, state: CharterState | None = None) -> None:
         self.federation = Federation.parse((machine.root / "federation.json").read_bytes())
         self.asked = 0
-        self.charter_state = SimpleNamespace(
-            current=current, tally=SimpleNamespace(epochs=[SimpleNamespace(body=current)], drafts=())
-        )
+        claimed = SimpleNamespace(body=current, lines=())
+        tally = SimpleNamespace(epochs=[claimed], drafts=(), stopped=False)
+        self.charter_state = state or SimpleNamespace(current=current, tally=tally)
+
+    def newest_federation(self, charter_state: CharterState) -> Federation:
+        return extended_federation(self.federation, charter_state)
 
     def ask(self, home: Path) -> JoinAnswer:
         self.asked += 1
@@ -402,13 +414,62 @@ def test_a_member_that_left_asks_for_admission_only_when_a_person_agrees(
     assert federation.asked == 1
 
 
-def test_after_joining_the_command_that_refreshes_the_pin_is_named(
+def decided(machine: SigningMachine) -> CharterState:
+    """The charter state after three members decided on a change of the policy."""
+    homes = [machine.root / code for code in CODES[:3]]
+    keys = [find_keys(home / "offline", own_inception(home).keys)[0] for home in homes]
+    state = federation_charter_state(Federation.parse((machine.root / "federation.json").read_bytes()))
+    body = draft_policy_change(state.current, replace(state.current.policy, min_copies=1))
+    state = state.adding(sign_plan(propose_plan(state, keys[0].public, body, "why"), keys[0]).material)
+    for key in keys * 2:
+        plan = vote_plan(state, key, state.draft(body.digest).body)
+        assert isinstance(plan, Plan)
+        state = state.adding(sign_plan(plan, key).material)
+    assert state.current.epoch == 1
+    return state
+
+
+def pinned_epoch(machine: SigningMachine) -> int:
+    (pin,) = Client(Home(machine.root / "pins")).pins()
+    return pin.federation.body.epoch
+
+
+def test_after_joining_the_pin_moves_where_certificates_lead_to_the_new_charter(
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = decided(machine)
+    federation = FollowedFederation(machine, state.current, state)
+    monkeypatch.setattr(join, "CharterContext", federation.context)
+    ran = comity("join", "--node", machine.home)
+    assert pinned_epoch(machine) == 1
+    assert "pinned charter of epoch 1" in ran.out
+    assert "min_copies" in ran.out, "what changed is shown"
+    assert "trust pin" not in ran.err
+    federation.federation = Client(Home(machine.root / "pins")).pins()[0].federation
+    told = comity("join", "--node", machine.home, "--json").document
+    assert (told["state"], told["epoch"], told["pinned_epoch"]) == ("member", 1, 1)
+
+
+def test_after_joining_a_charter_that_no_certificate_proves_leaves_the_pin_and_names_the_command(
     comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = followed(machine, lambda body, member: draft_policy_change(body, replace(body.policy, min_copies=1)))
     monkeypatch.setattr(join, "CharterContext", federation.context)
     ran = comity("join", "--node", machine.home)
+    assert "the pin was not moved" in ran.err
     assert "comity trust pin   takes up epoch 1" in ran.err
+    assert pinned_epoch(machine) == 0
+
+
+def test_after_joining_an_open_fork_leaves_the_pin_to_its_owner(
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = decided(machine)
+    open_fork = SimpleNamespace(current=state.current, tally=SimpleNamespace(epochs=state.tally.epochs, stopped=True))
+    federation = FollowedFederation(machine, state.current, cast(CharterState, open_fork))
+    monkeypatch.setattr(join, "CharterContext", federation.context)
+    assert comity("join", "--node", machine.home, "--json").document["pinned_epoch"] == 0
+    assert pinned_epoch(machine) == 0
 
 
 def test_a_rotation_names_the_pin_or_the_seat_that_is_missing_and_not_a_log(machine: SigningMachine) -> None:

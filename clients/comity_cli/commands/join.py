@@ -9,10 +9,11 @@ import click
 from comity.content import durable
 from comity.trust.charter.federation import MAX_BYTES, Federation
 from comity.trust.encoding import Digest, syllables
+from comity.trust.errors import ComityError
 from comity.verifier import read_bounded
 
 from comity_cli.charter.context import CharterContext
-from comity_cli.charter.rendering import compare_words
+from comity_cli.charter.rendering import compare_words, show_changes
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.files import FILE
 from comity_cli.nodes import home_option
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def command(file: Path | None, home: Path, words: str | None, yes: bool, federation: str) -> None:
     """Ask a federation to admit your member, and show the progress. Run it again at any time to see what is missing.
+    Once the charter has your member, and certificates lead there from the charter that you pinned, it moves your pin.
 
     FILE is the federation file. Get it from two members through separate channels and compare the words. Reading,
     mirroring and verifying need no membership.
@@ -56,12 +58,12 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         out.done(
             f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {charter_state.current.epoch}"
         )
-        out.document("join", {"member": who.id, "state": "member", "epoch": charter_state.current.epoch})
+        pinned = _advance_pin(out, context)
+        epoch = charter_state.current.epoch
+        out.document("join", {"member": who.id, "state": "member", "epoch": epoch, "pinned_epoch": pinned})
         out.hint(f"comity serve --node {home}   then   comity status")
-        pinned = context.governance.federation.body.epoch
-        if charter_state.current.epoch > pinned:
-            out.hint(f"comity trust pin   takes up epoch {charter_state.current.epoch}, with your node; "
-                     f"your pin is of epoch {pinned}")  # fmt: skip
+        if epoch > pinned:
+            out.hint(f"comity trust pin   takes up epoch {epoch}, with your node; your pin is of epoch {pinned}")
         return
     left = _left_epoch(context.governance.federation, charter_state, who.id)
     if left is not None:
@@ -96,6 +98,28 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
                 f"{plural(len(charter_state.current.active), 'member')}, in two rounds.")  # fmt: skip
         out.fact("read out", f"{syllables(who.id)}   to two of them, by phone")
         out.hint(f"comity serve --node {home}   to mirror from now on;   comity join --node {home}   to look again")
+
+
+def _advance_pin(out: Output, context: CharterContext) -> int:
+    """Move the pin to the charter that has the member, if certificates lead there from the pinned one. Returns the
+    pinned epoch; where a fork is open, or a step is not proven, the pin stays: the owner decides."""
+    governance, charter_state = context.governance, context.charter_state
+    pinned = governance.federation.body.epoch
+    if charter_state.current.epoch <= pinned or charter_state.tally.stopped:
+        return pinned
+    try:
+        newest = governance.newest_federation(charter_state).encode()
+        found = client().diff(newest)
+        if found.relation != "forward":
+            return pinned
+        moved = client().pin(newest).federation.body.epoch
+    except ComityError as error:
+        out.warn(f"the pin was not moved: {error}")
+        return pinned
+    out.say(f"Your pin was of epoch {pinned}. Certificates of its members lead to epoch {moved}:")
+    show_changes(out, found.changes)
+    out.done(f"pinned charter of epoch {moved}, body sha256:{found.new}")
+    return moved
 
 
 def _left_epoch(federation: Federation, charter_state: CharterState, member: Digest) -> int | None:

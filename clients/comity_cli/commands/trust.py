@@ -46,7 +46,8 @@ def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federatio
     """Show what FILE would change, and pin it. Get it from two members through separate channels and compare the words.
 
     Without FILE: move the pin to the newest epoch that the nodes of the pinned federation can prove by certificates.
-    Only this command moves a pin: a charter that arrives with an artifact changes no verdict.
+    Only this command, and `comity join` once you are a member, move a pin: a charter that arrives with an artifact
+    changes no verdict.
     """
     out, api = output(), client()
     data = _data(file, federation)
