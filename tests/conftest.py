@@ -9,6 +9,7 @@ import pytest
 import structlog
 from comity.ledger.ledger import Backing
 from hypothesis import settings
+from support.command_documents import watch_documents
 from support.postgres import Postgres, start_postgres
 
 settings.register_profile("comity", deadline=None)  # a loaded machine is no failure
@@ -16,6 +17,9 @@ settings.load_profile("comity")
 
 # Nodes in the test's own process must not write into what a command under test prints.
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
+watch_documents()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,161 @@
+"""The JSON documents of commands are those that docs/schemas/commands describes: nothing more, nothing less."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.trust.encoding import sha256
+from comity.wire.node import ReplicaCounts
+from comity.wire.operator import (
+    DraftStatus,
+    DutyStatus,
+    ForkStatus,
+    GovernanceStatus,
+    LackingArtifact,
+    LogStatus,
+    MemberStatus,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    ReplicationStatus,
+    ServedStatus,
+    ShortArtifact,
+    StoreStatus,
+)
+from comity_cli import node_view
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.client import Client
+from comity_client.home import Home
+from support.command_documents import DESCRIBED, faults, schema
+from support.documents import broken
+from support.fakes import FakeFederation, release
+from support.fenced import ROOT
+
+FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
+DIGEST = sha256(b"example")
+PRINTED_BY = {
+    "audit-results": "tests/unit/test_copies_commands.py",
+    "copies": "tests/unit/test_copies_commands.py",
+    "impact": "tests/unit/test_copies_commands.py",
+    "join": "tests/integration/test_governance_commands.py",
+    "members": "tests/integration/test_governance_commands.py",
+    "offers": "tests/unit/test_offer_texts.py",
+    "pin": "tests/integration/test_governance_commands.py",
+    "proposal": "tests/integration/test_governance_commands.py",
+    "proposals": "tests/integration/test_governance_commands.py",
+}
+"""Documents that another test of every run has a command print: `watch_documents` looks at them, with --json or not."""
+NOT_ALWAYS = {
+    "copies": {"outside", "min_reaches", "reaches", "tested_reaches", "undeclared", "reach", "cloud"},
+    "impact": {"reaches", "tested_reaches", "undeclared"},
+    "join": {"epoch", "pinned_epoch", "waiting_at", "drafts"},
+    "replicas": {"place", "reach"},
+}
+"""Members that a command does not always print."""
+MAPS = ("by_node", "codes")
+"""Members that are maps: of node names, of error codes."""
+
+
+def node_status() -> Any:
+    """A status in which every list has an item."""
+    counts = ReplicaCounts(1, 1, 3, 2, 1)
+    made = NodeStatus(
+        "comity", "node.example/log", 1, (PeerStatus("node", "CH", "127.0.0.1:7443", True, 1, 0, ""),),
+        (LogStatus("node.example/log", 3, True, 1, ("node.example/cosigner",)),), StoreStatus(1, 2, None, 0), 1, 0,
+        (Quota("uploads", 1, 2),), ("a warning",), (ServedStatus("somebody", DIGEST, 5),),
+        GovernanceStatus(
+            DIGEST, 1, DIGEST, False, 1, (DraftStatus(DIGEST, "Institute", "why", 1, 0, 3, ("Institute",)),),
+            (DutyStatus("Institute", "intent", DIGEST, 1, "", True),), (ForkStatus(1, DIGEST, DIGEST, False),),
+            ("Institute",), 1, (MemberStatus("Institute", None, 1),), ("Institute",),
+        ),
+        ReplicationStatus(counts, 1, (LackingArtifact(DIGEST, "a/b@v1", "copying"),), (ShortArtifact(DIGEST, "", 1),)),
+    )  # fmt: skip
+    return json.loads(json.dumps({"schema": "comity.dev/node-status/v1", **node_view.document(made)}))
+
+
+@pytest.fixture(scope="module", name="examples")
+def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A document of each kind, as a command prints it beside a federation of four nodes."""
+    folder, found = tmp_path_factory.mktemp("examples"), {}
+    made = release(folder / "source", FILES, by=(federation := FakeFederation()).publisher)
+    environ = {"COMITY_HOME": str(folder / "home"), "HF_HUB_CACHE": str(folder / "cache"), "COLUMNS": "200"}
+    runner = CliRunner(env=environ)
+
+    def run(*words: str) -> None:
+        ran = runner.invoke(command, [*words, "--json"], obj=Output())
+        assert ran.stdout, (words, ran.exception)
+        document = json.loads(ran.stdout)
+        found[document["schema"].split("/")[1]] = document
+
+    with federation.running() as running:
+        running.publish(made)
+        running.nodes[0].replicas = ReplicaCounts(1, 0, 1, 1, 0)
+        Client(Home(folder / "home")).pin(running.file())
+        run("show", "swiss-ai/tiny")
+        run("whereis", "swiss-ai/tiny")
+        run("search", "tiny")
+        run("status")
+        run("pull", "swiss-ai/tiny")
+        run("publisher", "new", "Lab", "--jurisdiction", "CH", "--home", "")
+    run("trust", "show")
+    run("publisher", "ls")
+    incoming = folder / "cache" / "models--swiss-ai--tiny" / ".comity" / "incoming"
+    (incoming / sha256(b"begun")).write_bytes(b"a part")
+    run("cache", "ls")
+    run("cache", "prune", "--dry-run")
+    run("cache", "rm", "swiss-ai/tiny@v1", "--dry-run")
+    run("version")
+    run("explain")
+    run("explain", "INCLUSION")
+    yield found | {"node-status": node_status()}
+
+
+@pytest.mark.parametrize("kind", sorted(DESCRIBED - PRINTED_BY.keys()))
+def test_what_a_command_prints_is_what_its_schema_says_and_with_one_member_changed_is_not(
+    examples: dict[str, Any], kind: str
+) -> None:
+    document = examples[kind]
+    assert faults(kind, document) == []
+    for place, copy in broken(document):
+        change, _, member = place.partition(" ")
+        where = member.split("/")
+        map_changed = where[0] in MAPS and len(where) == (1 if change == "add" else 2) and change != "type"
+        loose = map_changed or (change == "remove" and where[-1] in NOT_ALWAYS.get(kind, ()))
+        if where[0] not in ("verdict", "schema") and change in ("remove", "add", "type") and not loose:
+            assert faults(kind, copy), place
+
+
+@pytest.mark.parametrize("kind", sorted(DESCRIBED))
+def test_a_schema_requires_every_member_that_it_names_but_for_those_that_are_not_always_printed(kind: str) -> None:
+    described = schema(kind)
+    assert described["properties"]["schema"] == {"const": f"comity.dev/{kind}/v1"}
+    optional = set[str]()
+
+    def look(found: Any) -> None:
+        if isinstance(found, dict):
+            optional.update(set(found.get("properties", ())) - set(found.get("required", ())))
+            for value in found.values():
+                look(value)
+        elif isinstance(found, list):
+            for value in found:
+                look(value)
+
+    look(described)
+    assert optional == NOT_ALWAYS.get(kind, set())
+
+
+@pytest.mark.parametrize(("kind", "test"), PRINTED_BY.items())
+def test_an_example_of_every_other_document_is_printed_by_a_test_of_every_run(kind: str, test: str) -> None:
+    assert kind in DESCRIBED
+    assert "pytestmark = pytest.mark.slow" not in (ROOT / test).read_text("utf-8")
+
+
+def test_every_schema_is_of_a_document_that_the_code_prints() -> None:
+    texts = (path.read_text("utf-8") for path in (ROOT / "clients" / "comity_cli").rglob("*.py"))
+    assert {kind for text in texts for kind in re.findall(r"\.document\(\s*\"([a-z-]+)\"", text)} >= DESCRIBED
