@@ -67,6 +67,9 @@ def _idle(policy: Policy) -> Iterator[tuple[str, str]]:
     for who in sorted(set(policy.rotations) - known):
         if known:
             yield "key policy", f"publishers.rotations lists {who[:16]}, which is not accepted"
+    for name in sorted(policy.approvals.officers):
+        if not any(policy.approvals.officers[name] in ids for ids in policy.approvals.places.values()):
+            yield "approvals", f"approvals.officers names {name!r}, who is neither in of nor in a role of it"
     codes = {seat.jurisdiction for body in policy.pins for seat in body.active}
     for code in policy.cosigners.outside:
         if policy.pins and code != PUBLISHER and code not in codes:
@@ -126,6 +129,16 @@ allow = ["chat-template"]
 # Documents that must be present. Takes effect if rows.require lists "documents".
 [documents]
 # require = ["card"]
+
+# Who must approve a model for which use, and how many of them. Remove the #: the table then applies.
+# [approvals]
+# scope = "hospital-bern"
+# at_least = 2
+# four_eyes = true
+# max_days = 180
+# [approvals.officers]
+# Anna = "51aa…"
+# Ben = "77c0…"
 
 # Publishers whose advisories refuse an artifact. All other advisories are only shown.
 [advisories]
@@ -279,6 +292,33 @@ def _documents(policy: Policy) -> tuple[str, ...]:
     return (f"The publisher must name these documents, and they must be here: {', '.join(policy.documents)}.",)
 
 
+def _approvals(policy: Policy) -> tuple[str, ...]:
+    rule = policy.approvals
+    if not rule.at_least:
+        return ("No approval is required.",)
+    sentences = [
+        f"At least {rule.at_least} of these must approve the artifact for the scope {rule.scope}: "
+        f"{', '.join(rule.places)}. One person counts once.",
+        f"An approval counts if it is in force at {format_time(rule.as_of)}; no clock is read, and an end that is not "
+        "in the evidence is not seen.",
+    ]
+    sentences += [f"{name} signs as {identity[:16]}." for name, identity in rule.officers.items()]
+    sentences += [
+        f"{place} is filled by one of {', '.join(sorted(rule.names[each] for each in ids))}."
+        for place, ids in rule.places.items()
+        if place not in rule.officers
+    ]
+    if rule.four_eyes:
+        sentences.append("An officer who published the artifact, or has a key of its publisher, does not count.")
+    if rule.max_time:
+        sentences.append(f"An approval for more than {rule.max_time // 86_400} days does not count.")
+    if rule.logged:
+        sentences.append("An approval counts only if it is in a log of a pinned member.")
+    if rule.conditions:
+        sentences.append("An approval counts only under conditions whose text is here.")
+    return tuple(sentences)
+
+
 def _upstream(policy: Policy) -> tuple[str, ...]:
     if not policy.upstream.corroborated:
         return ()
@@ -326,6 +366,7 @@ _TABLES: Final[tuple[tuple[str, str, Callable[[Policy], tuple[str, ...]]], ...]]
     ("lineage", "Lineage", _lineage),
     ("safety", "Executable content", _safety),
     ("documents", "Documents", _documents),
+    ("approvals", "Approvals of officers", _approvals),
     ("upstream", "Mirrored artifacts without a publication", _upstream),
     ("advisories", "Advisories", _advisories),
     ("time", "Freshness", _time),

@@ -76,6 +76,7 @@ QUESTIONS: Final = dict(
             "Are there advisories?",
             "How recent is the evidence?",
             "What is secure without classical cryptography?",
+            "Who approved its use?",
             "Is our policy met?",
         ),
         strict=True,

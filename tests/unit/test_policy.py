@@ -219,8 +219,9 @@ def test_a_namespace_is_bound_however_it_is_spelled() -> None:
 
 def test_every_row_that_can_pass_can_be_required() -> None:
     judged = [row for row in ROWS if row not in ("disputes and advisories", "policy")]
+    officers = f"[approvals]\nscope = 'a'\nat_least = 1\nofficers = {{ Anna = '{OTHER}' }}\n"
     assert pinning(
-        FULL.partition("[rows]")[0] + f"[documents]\nrequire = ['card']\n[rows]\nrequire = {judged}"
+        FULL.partition("[rows]")[0] + f"[documents]\nrequire = ['card']\n{officers}[rows]\nrequire = {judged}"
     ).require == tuple(judged)
 
 
@@ -396,7 +397,7 @@ def test_what_is_required_of_cosigners_is_written_out() -> None:
 
 def test_rows_that_cannot_pass_are_told_with_the_reason() -> None:
     full = pinning(FULL)
-    always = {"disputes and advisories"}
+    always = {"disputes and advisories", "approvals"}
     assert set(impossible_rows(full)) == always | {"documents"}
     assert set(impossible_rows(replace(full, documents=("card",), licences=frozenset()))) == always | {"licence"}
     assert set(impossible_rows(replace(full, documents=("card",), freshness=None))) == always | {"time"}

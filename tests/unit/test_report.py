@@ -184,10 +184,10 @@ def test_it_names_no_moment() -> None:
     assert not re.search(rb"20\d\d-\d\d-\d\dT|\b1[67]\d{8}\b", REPORT.encode())
 
 
-def test_it_has_all_sixteen_rows_and_the_inputs_that_they_rest_on() -> None:
+def test_it_has_all_rows_and_the_inputs_that_they_rest_on() -> None:
     document = json.loads(REPORT.encode())
     assert [row["row"] for row in document["rows"]] == list(ROWS)
-    assert [row["step"] for row in document["rows"]] == list(range(1, 17))
+    assert [row["step"] for row in document["rows"]] == list(range(1, len(ROWS) + 1))
     assert sha256(GOOD.publication.line) in document["inputs"]
     assert set(document["inputs"]) <= {sha256(line) for line in GOOD.claims}
     named = {fact["evidence"] for row in document["rows"] for fact in row["facts"]}

@@ -31,8 +31,9 @@ def unbound() -> Case:
 
 
 NOT_PUBLISHED = replace(GOOD, claims=tuple(line for line in GOOD.claims if line != GOOD.publication.line))
+OFFICERS = f'[approvals]\nscope = "hospital"\nat_least = 1\n[approvals.officers]\nAnna = "{SWISS_AI.id}"\n'
 TURNS: dict[str, tuple[Case, set[str]]] = {
-    "artifact": (replace(GOOD, manifest=b"{}"), set(ROWS)),
+    "artifact": (replace(GOOD, manifest=b"{}"), set(ROWS) - {"approvals"}),
     "bytes": (replace(GOOD, files={**GOOD.files, "LICENSE": b""}), {"bytes", "policy"}),
     "signatures": (NOT_PUBLISHED, {"signatures", "key policy", "lineage", "licence", "documents", "policy"} | NO_PROOF),
     "key policy": (unbound(), {"key policy"}),
@@ -47,6 +48,7 @@ TURNS: dict[str, tuple[Case, set[str]]] = {
     "disputes and advisories": (GOOD.saying(*advisory(GOOD)), {"disputes and advisories"}),
     "time": (GOOD.demanding("2026-11-24", "2027-11-24"), {"time"}),
     "crypto health": (case(publisher=identity("Swiss AI", "CH", algs=("ed25519",))), {"crypto health"}),
+    "approvals": (replace(GOOD, policy_text=GOOD.policy_text + OFFICERS), {"approvals", "policy"}),
     "policy": (
         GOOD.demanding("apache-2.0", "mit").demanding('"signatures", "tr', '"signatures", "licence", "tr'),
         {"licence", "policy"},
@@ -67,7 +69,7 @@ def test_one_change_turns_one_row_and_those_that_rest_on_it(name: str) -> None:
 
 def test_there_is_no_row_that_nothing_turns() -> None:
     assert set(ROWS) == set(TURNS)
-    assert "not-checked" not in states(GOOD.verdict()).values()
+    assert [row for row, state in states(GOOD.verdict()).items() if state == "not-checked"] == ["approvals"]
 
 
 def test_without_a_manifest_nothing_is_judged_and_the_policy_is_not_met() -> None:

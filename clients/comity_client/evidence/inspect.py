@@ -246,10 +246,16 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         mirroring=resolution.mirroring,
         statements=resolution.statements,
         vouches=vouches_of(gathered.readings, resolution.artifact, policy),
-        lost_keys=compromise_notices(readings, publication) if publication else (),
+        lost_keys=_lost_keys(readings, publication),
         rivals=rivals(readings, publication) if publication else (),
         checks=_checks(gathered.readings, resolution.artifact, policy),
     )
+
+
+def _lost_keys(readings: ParsedClaims, publication: Publication | None) -> tuple[CompromiseNotice, ...]:
+    if publication is None:
+        return ()
+    return compromise_notices(readings, publication.publisher.id, publication.chain, publication.entry.envelope)
 
 
 def _checks(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[RowFact, ...]:

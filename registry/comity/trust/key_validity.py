@@ -28,7 +28,7 @@ from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep, reachable
-from comity.trust.statement import Entry
+from comity.trust.statement import Author, Entry, Envelope
 from comity.trust.statements import parse_advisory
 from comity.trust.tlog.proof import GrowthProof
 
@@ -147,7 +147,7 @@ def _steps_up_to(pins: list[RotationStep], chain: RotationChain) -> list[Rotatio
 
 @dataclass(frozen=True, slots=True)
 class CompromiseNotice:
-    """The publisher's proven statement that `key` was compromised from entry `index` of the log `origin` on."""
+    """An identity's proven statement that its `key` was compromised from entry `index` of the log `origin` on."""
 
     entry: Entry
     key: Digest
@@ -157,24 +157,24 @@ class CompromiseNotice:
     text: str
 
 
-def compromise_notices(claims: ParsedClaims, publication: Publication) -> tuple[CompromiseNotice, ...]:
-    """The publisher's compromise notices for keys that signed `publication`, the lowest index first."""
-    used = {key.id for state in publication.chain.signers(publication.entry.envelope) for key in state.keys.keys}
-    found = (_notice(entry, publication) for entry in claims.entries if entry.statement.predicate == "advisory")
+def compromise_notices(
+    claims: ParsedClaims, identity: Digest, chain: RotationChain, envelope: Envelope
+) -> tuple[CompromiseNotice, ...]:
+    """The compromise notices of an identity for its keys that signed `envelope`, the lowest index first."""
+    used = {key.id for state in chain.signers(envelope) for key in state.keys.keys}
+    found = (_notice(entry, identity, chain) for entry in claims.entries if entry.statement.predicate == "advisory")
     return tuple(sorted((each for each in found if each and each.key in used), key=lambda each: each.index))
 
 
-def _notice(entry: Entry, publication: Publication) -> CompromiseNotice | None:
-    if entry.statement.by != publication.publisher.author:
+def _notice(entry: Entry, identity: Digest, chain: RotationChain) -> CompromiseNotice | None:
+    if entry.statement.by != Author("identity", identity):
         return None
     try:
         advisory = parse_advisory(entry.statement)
     except ComityError:
         return None
     compromise = advisory.compromise
-    if compromise is None or advisory.artifact != publication.publisher.id:
-        return None
-    if not publication.chain.signed(entry.envelope):
+    if compromise is None or advisory.artifact != identity or not chain.signed(entry.envelope):
         return None
     return CompromiseNotice(
         entry, compromise.key, compromise.origin, compromise.index, advisory.severity, advisory.text

@@ -43,6 +43,18 @@ allow = ["chat-template"]        # accepted: kinds of active content, paths, or 
 formats = ["safetensors"]        # accepted file formats; absent: any
 [documents]
 require = ["card"]               # documents that the publisher must supply: card, training-summary, evaluation
+[approvals]                      # the row "approvals" is required as soon as this table is there; needs time.as_of
+scope = "hospital-bern"          # approvals for exactly this scope count
+at_least = 2                     # how many of `of` must approve; one person counts once
+of = ["Anna", "security"]        # officers and roles; absent: every officer
+four_eyes = true                 # an officer who published the artifact does not count, under any name with their keys
+max_days = 180                   # approvals for a longer time do not count
+logged = false                   # true: an approval counts only if it is in a log of a pinned member
+conditions = false               # true: an approval counts only under conditions whose text is here
+[approvals.officers]             # the people whom the owner names, by their ids
+Anna = "51aa…"
+[approvals.roles]                # a role is filled by one of its officers
+security = ["Ben", "Carla"]
 [rows]
 require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 """
@@ -61,6 +73,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from comity.trust.abbreviations import find_id, parse_id
+from comity.trust.approvals import check_scope, filled_places
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import prove_bodies
 from comity.trust.encoding import Digest, parse_digest, sha256
@@ -118,6 +131,10 @@ class PolicyTable:
         self._known_keys: list[str] = []
         self.what = what
         self.lines = lines or PolicyLines()
+
+    def __bool__(self) -> bool:
+        """Whether the table has keys that were not read."""
+        return bool(self._unread)
 
     def take(self, key: str, kind: type[Any] | tuple[type[Any], ...], default: Any) -> Any:
         self._known_keys.append(key)
@@ -309,6 +326,7 @@ ROWS: Final = (
     "disputes and advisories",
     "time",
     "crypto health",
+    "approvals",
     "policy",
 )
 """Row names, in the order of a verdict."""
@@ -507,6 +525,112 @@ def read_upstream(table: PolicyTable, pins: Sequence[Body]) -> UpstreamRule:
     return UpstreamRule(corroborated)
 
 
+MAX_OFFICERS: Final = 64
+MAX_APPROVAL_DAYS: Final = 36_500
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRule:
+    """`[approvals]`: at least `at_least` of `places` must be filled by officers who approve for `scope` at `as_of`.
+
+    Attributes:
+        officers: the ids that the owner names, by the name that the owner gives.
+        places: the people and roles of which the owner asks for some; each with the ids that may fill it.
+        max_time: the longest time of an approval that counts, in seconds; 0 for no limit.
+        as_of: the time at which approvals are judged, POSIX seconds.
+    """
+
+    scope: str = ""
+    at_least: int = 0
+    officers: Mapping[str, Digest] = field(default_factory=dict)
+    places: Mapping[str, frozenset[Digest]] = field(default_factory=dict)
+    four_eyes: bool = False
+    max_time: int = 0
+    logged: bool = False
+    conditions: bool = False
+    as_of: int = 0
+
+    @property
+    def names(self) -> Mapping[Digest, str]:
+        """The officers' names by id."""
+        return {identity: name for name, identity in self.officers.items()}
+
+
+def read_approvals(table: PolicyTable, read_id: ReadId, freshness: Freshness | None) -> ApprovalRule:
+    """Raises Malformed (POLICY-SYNTAX), also for a rule that no approvals can meet."""
+    if not table:
+        return ApprovalRule()
+    scope = table.take("scope", str, "")
+    with malformed_at(table.what, "scope"):
+        check_scope(scope)
+    officers = _officers(table, read_id)
+    places = _places(table, officers)
+    rule = ApprovalRule(
+        scope=scope,
+        at_least=table.take("at_least", int, 0),
+        officers=officers,
+        places=places,
+        four_eyes=table.take("four_eyes", bool, False),
+        max_time=_max_days(table) * 86_400,
+        logged=table.take("logged", bool, False),
+        conditions=table.take("conditions", bool, False),
+        as_of=freshness.as_of if freshness else 0,
+    )
+    table.done()
+    most = len(filled_places(list(places.values()), [{identity} for identity in officers.values()]))
+    if not 1 <= rule.at_least <= most:
+        why = f"'at_least' must be 1 to {most}, as many of 'of' as the officers can fill, each officer once"
+        raise table.error("at_least", why)
+    if freshness is None:
+        why = "approvals are judged at time.as_of, which is not set; no clock is read"
+        raise table.error("scope", why, "set as_of in [time]")
+    return rule
+
+
+def _officers(table: PolicyTable, read_id: ReadId) -> dict[str, Digest]:
+    named = table.take("officers", dict, {})
+    with malformed_at(table.what, "officers"):
+        officers = {_person(name): read_id(_text(item)) for name, item in named.items()}
+    if not 1 <= len(officers) <= MAX_OFFICERS:
+        raise table.error("officers", f"'officers' must name 1 to {MAX_OFFICERS} people by their ids")
+    if len(set(officers.values())) != len(officers):
+        raise table.error("officers", "'officers' gives two names to one id")
+    return officers
+
+
+def _places(table: PolicyTable, officers: Mapping[str, Digest]) -> dict[str, frozenset[Digest]]:
+    roles = {_person(role): _role(table, role, who, officers) for role, who in table.take("roles", dict, {}).items()}
+    if both := sorted(roles.keys() & officers.keys()):
+        raise table.error("roles", f"{both[0]!r} is an officer and a role")
+    known = {**{name: frozenset({identity}) for name, identity in officers.items()}, **roles}
+    wanted = table.strings("of", tuple(officers))
+    for name in wanted:
+        if name not in known:
+            raise table.error("of", f"{name[:80]!r} is neither in 'officers' nor in 'roles'", value=name)
+    if len(set(wanted)) != len(wanted):
+        raise table.error("of", "'of' names somebody twice")
+    return {name: known[name] for name in wanted}
+
+
+def _role(table: PolicyTable, role: str, who: object, officers: Mapping[str, Digest]) -> frozenset[Digest]:
+    if not isinstance(who, list) or not who or not all(isinstance(name, str) and name in officers for name in who):
+        raise table.error("roles", f"role {role[:80]!r} must be a list of names in 'officers'")
+    return frozenset(officers[name] for name in who)
+
+
+def _person(name: str) -> str:
+    if not 1 <= len(name) <= 64 or not name.isprintable() or name != name.strip():
+        raise Malformed("a name of an officer or role has 1 to 64 printable characters", why=f"got {name[:40]!r}")
+    return name
+
+
+def _max_days(table: PolicyTable) -> int:
+    days: int = table.take("max_days", int, 0)
+    if not 0 <= days <= MAX_APPROVAL_DAYS:
+        raise table.error("max_days", f"'max_days' must be a number of days, 0 to {MAX_APPROVAL_DAYS}")
+    return days
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The parsed policy. `digest` is the SHA-256 of its text, for the report."""
@@ -524,6 +648,7 @@ class Policy:
     safety: SafetyRule = field(default_factory=SafetyRule)
     upstream: UpstreamRule = field(default_factory=UpstreamRule)
     documents: tuple[str, ...] = ()
+    approvals: ApprovalRule = field(default_factory=ApprovalRule)
     require: tuple[str, ...] = DEFAULT_REQUIRED
     digest: Digest | None = None
 
@@ -540,15 +665,16 @@ class Policy:
 
 
 _SIGNED_ROWS: Final = frozenset(
-    {"signatures", "key policy", "transparency", "cosigners", "licence", "documents", "time"}
+    {"signatures", "key policy", "transparency", "cosigners", "licence", "documents", "time", "approvals"}
 )
 """Rows that pass only with a signature."""
 
 
-def read_required(table: PolicyTable) -> tuple[str, ...]:
+def read_required(table: PolicyTable, approvals: ApprovalRule) -> tuple[str, ...]:
+    """The rows that the owner lists, and *approvals* if the owner names officers."""
     required = table.strings("require", DEFAULT_REQUIRED)
     table.done()
-    return required
+    return required if "approvals" in required or not approvals.at_least else (*required, "approvals")
 
 
 def check_required(policy: Policy, table: PolicyTable) -> None:
@@ -592,6 +718,8 @@ def impossible_rows(policy: Policy) -> Mapping[str, str]:
         reasons["key policy"] = "neither publishers.accept, publishers.names nor a pinned charter names a publisher"
     if policy.freshness is None:
         reasons["time"] = "time.as_of is not set"
+    if not policy.approvals.at_least:
+        reasons["approvals"] = "there is no table approvals, which names the officers"
     return reasons
 
 
@@ -623,6 +751,8 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
     read_id = id_reader(pins)
     publishers = read_publishers(document.table("publishers"), read_id)
     cosigners, rows = document.table("cosigners"), document.table("rows")
+    freshness = read_freshness(document.table("time"))
+    approvals = read_approvals(document.table("approvals"), read_id, freshness)
     policy = Policy(
         pins=pins,
         publishers=publishers.accept,
@@ -631,13 +761,14 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         cosigners=read_cosigners(cosigners, pins),
         licences=_licences(document.table("licences")),
         refuse_from=_refusing_issuers(document.table("advisories"), read_id),
-        freshness=read_freshness(document.table("time")),
+        freshness=freshness,
         lineage=read_lineage(document.table("lineage")),
         model_signing=read_model_signing(document.table("model_signing"), read),
         safety=read_safety(document.table("safety")),
         upstream=read_upstream(document.table("upstream"), pins),
         documents=read_documents(document.table("documents")),
-        require=read_required(rows),
+        approvals=approvals,
+        require=read_required(rows, approvals),
         digest=sha256(text),
     )
     document.done()

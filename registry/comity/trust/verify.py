@@ -16,7 +16,8 @@
     (13) disputes and advisories   proven warnings about it, and conflicting rotations
     (14) time          the newest cosignature is fresh enough at the time that the policy names
     (15) crypto health  the links that depend on classical cryptography only
-    (16) policy        every required row passes, and no issuer in `refuse_from` advises against it
+    (16) approvals     enough of the officers whom the policy names approve it for the policy's scope, at its time
+    (17) policy        every required row passes, and no issuer in `refuse_from` advises against it
 
 Steps (3) to (6) evaluate each publication separately and use the best one, so that no row combines two publishers, and
 more evidence never makes the verdict worse (I4). A newer statement of the same publisher that passes the same steps is
@@ -34,6 +35,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.claims import (
     BoundNode,
     KnownAuthors,
+    ParsedClaims,
     Publication,
     bind_nodes,
     collect_mirror_evidence,
@@ -60,11 +62,20 @@ from comity.trust.evidence import (
     Verdict,
     exit_status,
 )
-from comity.trust.key_validity import Evaluation, choose, compromise_notices, evaluate, prove_entry
+from comity.trust.key_validity import (
+    CompromiseNotice,
+    Evaluation,
+    choose,
+    compromise_notices,
+    evaluate,
+    prove_entry,
+)
 from comity.trust.lineage import lineage_of
 from comity.trust.model_signing.certificates import TrustedTime
 from comity.trust.model_signing.judging import KeylessVerifier, ModelSignatureResult, judge
+from comity.trust.officers import ApprovalCircumstances, judge_approval, prove_approvals
 from comity.trust.policy import ROWS, Policy
+from comity.trust.rows.approvals import approvals_row
 from comity.trust.rows.content import (
     artifact_row,
     bytes_row,
@@ -158,6 +169,8 @@ def _find(
     checks, unproven_checks = verify_checks(claims, artifact, members)
     vouches, unproven_vouches = verify_vouches(claims, artifact, KnownAuthors(claims, bound, members))
     lineage, unproven_lineage = lineage_of(claims, artifact, publication, policy, bound)
+    approvals, unproven_approvals = prove_approvals(claims, artifact, policy.approvals, members)
+    circumstances = ApprovalCircumstances(policy, claims, evidence, bound, growths, reader)
     involved = {member.id for member in members} | ({publication.publisher.id} if publication else set())
     return Findings(
         evidence=evidence,
@@ -168,7 +181,7 @@ def _find(
         evaluations=evaluations,
         chosen=chosen,
         best=chosen.best(policy) if chosen else None,
-        compromised=compromise_notices(claims, publication) if publication else (),
+        compromised=_compromised(claims, publication),
         model_sig=_judge_model_sig(evidence, manifest, policy, evaluations, keyless),
         mirroring=collect_mirror_evidence(claims.entries, artifact, bound),
         lineage=lineage,
@@ -177,6 +190,7 @@ def _find(
         disputes=tuple(claims.chains.disputes(involved)),
         holders=_holders(holds, evidence.proofs, reader),
         vouches=vouches,
+        approvals=tuple(judge_approval(each, circumstances) for each in approvals),
         unlisted_nodes=unlisted_nodes,
         remarks=(
             *map(Remark, evidence.left_out),
@@ -187,8 +201,15 @@ def _find(
             *unproven_vouches,
             *forged_holds,
             *unproven_lineage,
+            *unproven_approvals,
         ),
     )
+
+
+def _compromised(claims: ParsedClaims, publication: Publication | None) -> tuple[CompromiseNotice, ...]:
+    if publication is None:
+        return ()
+    return compromise_notices(claims, publication.publisher.id, publication.chain, publication.entry.envelope)
 
 
 def _holders(
@@ -266,8 +287,10 @@ _ROWS: Final[tuple[Callable[[Findings], Row], ...]] = (
     advisories_row,
     time_row,
     crypto_health_row,
+    approvals_row,
 )
-"""Steps (1) to (15), in their order."""
+"""Steps (1) to (16), in their order."""
+_POLICY_STEP: Final = len(ROWS)
 
 
 def _conclude(
@@ -279,7 +302,7 @@ def _conclude(
     corroboration: tuple[RowFact, ...] = (),
     otherwise: str = "not checked in this version",
 ) -> Verdict:
-    """Return all rows in order, with (16), and the exit status; `otherwise` is the summary of rows not in `judged`."""
+    """Return all rows in order, with (17), and the exit status; `otherwise` is the summary of rows not in `judged`."""
     by_name = {row.name: row for row in judged}
     rows = tuple(by_name.get(name, Row(name, "not-checked", otherwise, at)) for at, name in enumerate(ROWS[:-1], 1))
     status = exit_status(rows, policy.require)
@@ -296,10 +319,10 @@ def _policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory,
     short_of = [row.name for row in required if row.state != "pass"]
     if refusals:
         text = f"an issuer in refuse_from advises against it: {refusals[0].kind}"
-        return Row("policy", "fail", text, 16, "short", facts)
+        return Row("policy", "fail", text, _POLICY_STEP, "short", facts)
     if short_of:
-        return Row("policy", "fail", f"not met: {', '.join(short_of)}", 16, "short", facts)
-    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 16, facts=facts)
+        return Row("policy", "fail", f"not met: {', '.join(short_of)}", _POLICY_STEP, "short", facts)
+    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", _POLICY_STEP, facts=facts)
 
 
 def _inputs(rows: tuple[Row, ...], entries: tuple[Entry, ...]) -> tuple[Digest, ...]:

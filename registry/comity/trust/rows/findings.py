@@ -31,6 +31,7 @@ from comity.trust.key_validity import CompromiseNotice, Evaluation
 from comity.trust.lineage import LineageGraph
 from comity.trust.model_signing.certificates import TrustedTime
 from comity.trust.model_signing.judging import ModelSignatureResult
+from comity.trust.officers import JudgedApproval
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rotation import KeyState
 from comity.trust.statement import Entry
@@ -45,9 +46,10 @@ class Findings:
     `chosen` is the best publication and `best` its best proof of logging, None if there is none. `compromised` are the
     compromise notices for keys that signed `chosen`. `bound` are the nodes that a pinned body proves, `unlisted_nodes`
     the names of nodes whose member no pinned body lists. `checks` are proven `verified` statements, `vouches` proven
-    `vouched` statements. `holders` are the members whose nodes hold a copy, by their own logs, each with the digest of
-    the line. `model_sig` is None if there is no `model.sig`; `without_manifest`: it alone lists the files. `remarks`
-    describe material that did not verify, apart from those in `claims` and `evaluations`.
+    `vouched` statements, `approvals` approvals of the officers whom the policy names. `holders` are the members whose
+    nodes hold a copy, by their own logs, each with the digest of the line. `model_sig` is None if there is no
+    `model.sig`; `without_manifest`: it alone lists the files. `remarks` describe material that did not verify, apart
+    from those in `claims` and `evaluations`.
     """
 
     evidence: Evidence
@@ -67,6 +69,7 @@ class Findings:
     disputes: tuple[tuple[Entry, Entry], ...]
     holders: Mapping[str, Digest]
     vouches: tuple[Vouch, ...]
+    approvals: tuple[JudgedApproval, ...]
     unlisted_nodes: tuple[str, ...]
     remarks: tuple[Remark, ...]
 

@@ -1,0 +1,217 @@
+"""Which approvals of an artifact count: those of the officers whom the owner of the policy names, at the policy's time.
+
+The policy names officers by the ids of their identities, like publishers; a member of a pinned charter may be one too.
+Statements of anybody else are skipped before their signatures are checked. An approval counts from its `from` until its
+`until`, unless its officer ended it before; an officer can end only approvals of their own. Keys are judged as those of
+a publisher are, and more strictly: a signature of retired keys counts only if it was in a log below the cut of the
+rotation that retired them, because an officer can sign again.
+
+Ends and lost keys can be withheld from a verifier, as advisories can: the time of an approval, which the policy may
+limit, bounds the harm. Source: protocol, section 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.approvals import (
+    APPROVAL_ENDED,
+    APPROVED,
+    ApprovalEnded,
+    Approved,
+    parse_approval_ended,
+    parse_approved,
+)
+from comity.trust.charter.document import Member
+from comity.trust.claims import BoundNode, ParsedClaims, WitnessedEntry
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import ComityError
+from comity.trust.evidence import Evidence, EvidenceReader, Remark
+from comity.trust.key_validity import (
+    UNKNOWN,
+    Growths,
+    compromise_notices,
+    is_logged_before,
+    judge_keys,
+    prove_entry,
+)
+from comity.trust.policy import ApprovalRule, Policy
+from comity.trust.rotation import KeyState, RotationChain
+from comity.trust.statement import Entry
+from comity.trust.statements import format_time
+
+DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenApproval:
+    """An approval that a named officer is proven to have signed. `chain` are the officer's keys; `end` is the officer's
+    statement that ends it, the earliest one, and `ended` its line."""
+
+    entry: Entry
+    approved: Approved
+    chain: RotationChain
+    end: ApprovalEnded | None = None
+    ended: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedApproval:
+    """An approval, and why it does not count: `stale` if its time is over or has not begun; an empty `refusal` means
+    that it counts. `keys` are the ids of all keys that the officer ever had."""
+
+    proven: ProvenApproval
+    refusal: str
+    stale: bool
+    keys: frozenset[Digest]
+
+    @property
+    def officer(self) -> Digest:
+        return self.proven.approved.by
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalCircumstances:
+    """What an approval is judged by, apart from itself."""
+
+    policy: Policy
+    claims: ParsedClaims
+    evidence: Evidence
+    bound: tuple[BoundNode, ...]
+    growths: Growths
+    reader: EvidenceReader
+
+
+def prove_approvals(
+    claims: ParsedClaims, artifact: Digest, rule: ApprovalRule, members: Iterable[Member]
+) -> tuple[tuple[ProvenApproval, ...], tuple[Remark, ...]]:
+    """The approvals of `artifact` that officers of `rule` signed, whatever their scope, and notes on those that name an
+    officer and are not proven to be theirs. Statements of others cost nothing and leave no note."""
+    officers, seats = frozenset(rule.officers.values()), {member.id: member for member in members}
+    approved: list[ProvenApproval] = []
+    ends: dict[tuple[Digest, Digest], tuple[ApprovalEnded, Digest]] = {}
+    notes: list[Remark] = []
+    for entry in claims.entries:
+        statement = entry.statement
+        by = statement.by
+        if statement.predicate not in (APPROVED, APPROVAL_ENDED) or by is None or by.id not in officers:
+            continue
+        if statement.subject != artifact:
+            continue
+        chain = _signing_chain(claims, seats.get(by.id), by.id, entry)
+        if chain is None:
+            text = f"{statement.predicate} {short(entry.digest)} is not proven to be signed by {short(by.id)}"
+            notes.append(Remark(text, entry.digest))
+            continue
+        try:
+            if statement.predicate == APPROVED:
+                approved.append(ProvenApproval(entry, parse_approved(statement), chain))
+            else:
+                end = parse_approval_ended(statement)
+                known = ends.get((end.by, end.approval))
+                if known is None or end.since < known[0].since:
+                    ends[end.by, end.approval] = end, entry.digest
+        except ComityError as error:
+            text = f"{statement.predicate} {short(entry.digest)} could not be read and does not count: {error}"
+            notes.append(Remark(text, entry.digest))
+    ordered = sorted(approved, key=lambda each: (each.approved.until, each.entry.digest))
+    return tuple(_with_end(each, ends.get((each.approved.by, each.entry.statement_digest))) for each in ordered), tuple(
+        notes
+    )
+
+
+def _with_end(proven: ProvenApproval, end: tuple[ApprovalEnded, Digest] | None) -> ProvenApproval:
+    return ProvenApproval(proven.entry, proven.approved, proven.chain, *end) if end else proven
+
+
+def _signing_chain(claims: ParsedClaims, seat: Member | None, identity: Digest, entry: Entry) -> RotationChain | None:
+    """The keys of the identity, from its inception or its seat, if they signed the entry."""
+    chains = [claims.chains.follow(seat.key_state)] if seat else []
+    if (inception := claims.inceptions.get(identity)) is not None:
+        chains.append(claims.chains.follow(KeyState.of_inception(inception)))
+    return next((chain for chain in chains if chain.signed(entry.envelope)), None)
+
+
+def judge_approval(proven: ProvenApproval, given: ApprovalCircumstances) -> JudgedApproval:
+    """Judge one approval by the rule of the policy."""
+    rule, keys = given.policy.approvals, key_ids(proven.chain)
+    if stale := _out_of_time(proven, rule.as_of):
+        return JudgedApproval(proven, stale, True, keys)
+    seen, _, _ = prove_entry(proven.entry, given.evidence.proofs, given.bound, given.reader)
+    refusal = (
+        _other_scope(proven, rule)
+        or _by_publisher(proven, rule, given.claims, keys)
+        or _too_long(proven, rule)
+        or _bad_keys(proven, given, seen)
+        or _unlogged(rule, seen)
+        or _without_conditions(proven, rule, given.evidence)
+    )
+    return JudgedApproval(proven, refusal, False, keys)
+
+
+def key_ids(chain: RotationChain) -> frozenset[Digest]:
+    """The ids of all keys on all branches: one person who makes two identities with one key is still one person."""
+    return frozenset(half.id for state in chain.reached for key in state.keys.keys for half in key.halves)
+
+
+def _out_of_time(proven: ProvenApproval, as_of: int) -> str:
+    approved, end = proven.approved, proven.end
+    if end is not None and end.since <= as_of:
+        reason = f": {end.text}" if end.text else ""
+        return f"its officer ended it from {format_time(end.since)} on{reason}"
+    if approved.until < as_of:
+        return f"it ran out on {format_time(approved.until)}"
+    if approved.since > as_of:
+        return f"it begins on {format_time(approved.since)}, after the time of the policy"
+    return ""
+
+
+def _other_scope(proven: ProvenApproval, rule: ApprovalRule) -> str:
+    scope = proven.approved.scope
+    return "" if scope == rule.scope else f"it is for the scope {scope}"
+
+
+def _by_publisher(proven: ProvenApproval, rule: ApprovalRule, claims: ParsedClaims, keys: frozenset[Digest]) -> str:
+    """Four eyes: whoever published these bytes, under any name, does not approve them."""
+    if not rule.four_eyes:
+        return ""
+    for publication in claims.publications:
+        if publication.publisher.id == proven.approved.by or not keys.isdisjoint(key_ids(publication.chain)):
+            return "its officer published the artifact, or has a key of its publisher"
+    return ""
+
+
+def _too_long(proven: ProvenApproval, rule: ApprovalRule) -> str:
+    approved = proven.approved
+    if not rule.max_time or approved.until - approved.since <= rule.max_time:
+        return ""
+    days = -(-(approved.until - approved.since) // DAY)
+    return f"it is for {days} days, and the policy allows {rule.max_time // DAY}"
+
+
+def _bad_keys(proven: ProvenApproval, given: ApprovalCircumstances, seen: Sequence[WitnessedEntry]) -> str:
+    entry, officer, chain = proven.entry, proven.approved.by, proven.chain
+    own = (proof.data for proof in given.evidence.proofs if proof.line == entry.digest)
+    pinned = given.policy.rotations.get(officer)
+    validity = judge_keys(entry, chain, pinned, own, given.growths, given.reader)
+    if not validity.accepted or validity.text.startswith(UNKNOWN):
+        return validity.text
+    for notice in compromise_notices(given.claims, officer, chain, entry.envelope):
+        if not is_logged_before(notice, seen):
+            return f"its officer reports that the key was compromised from entry {notice.index} of {notice.origin} on"
+    return ""
+
+
+def _unlogged(rule: ApprovalRule, seen: Sequence[WitnessedEntry]) -> str:
+    return "no proof here that it is in a log of a pinned member" if rule.logged and not seen else ""
+
+
+def _without_conditions(proven: ProvenApproval, rule: ApprovalRule, evidence: Evidence) -> str:
+    if not rule.conditions:
+        return ""
+    conditions = proven.approved.conditions
+    if conditions is None:
+        return "it names no conditions"
+    return "" if conditions.text.digest in evidence.objects else f"the text of {conditions.name} is not here"

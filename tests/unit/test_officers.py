@@ -1,0 +1,351 @@
+"""Which approvals count: of the officers whom the owner names, for the policy's scope, at the policy's time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from comity.trust.approvals import (
+    APPROVED,
+    ApprovalConditions,
+    ApprovalEnded,
+    Approved,
+    approval_key,
+    sign_approval_ended,
+    sign_approved,
+)
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed
+from comity.trust.evidence import Row
+from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.keys import PublicKey
+from comity.trust.policy import parse_policy
+from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statements import Advisory, Compromise, sign_advisory
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.case import Case, case, filled, nodes, release
+from support.rotations import of
+from support.world import Identity, identity, seat, signer
+
+CH, SG, ES, KR = nodes(4)
+GOOD = case()
+ANNA, BEN, CARLA = identity("Anna", "CH"), identity("Ben", "CH"), identity("Carla", "CH")
+STRANGER = identity("Stranger", "SG")
+SCOPE = "hospital-bern"
+DAY = 86_400
+AS_OF = 1_795_478_400
+"""2026-11-24T00:00:00Z, as the policy of the case has it."""
+TEXT = b"only in the ward\n"
+
+
+def table(at_least: int = 2, **changed: str) -> str:
+    """The table of a policy that asks for approvals of Anna, Ben and Carla."""
+    ids = "".join(f'{each.inception.label} = "{each.id}"\n' for each in (ANNA, BEN, CARLA))
+    lines = {"scope": f'"{SCOPE}"', "at_least": str(at_least), **changed}
+    keys = "".join(f"{key} = {value}\n" for key, value in lines.items() if key != "roles")
+    roles = f"[approvals.roles]\n{changed['roles']}\n" if "roles" in changed else ""
+    return f"[approvals]\n{keys}[approvals.officers]\n{ids}{roles}"
+
+
+def asking(what: Case = GOOD, at_least: int = 2, **changed: str) -> Case:
+    return replace(what, policy_text=what.policy_text + table(at_least, **changed))
+
+
+@functools.cache
+def entry_of(who: Identity, artifact: Digest = GOOD.artifact, **changed: object) -> Entry:
+    fields = {"since": AS_OF - DAY, "until": AS_OF + 30 * DAY, "time": AS_OF - DAY, **changed}
+    approved = Approved(who.id, artifact, **{"scope": SCOPE, **fields})  # type: ignore[arg-type]
+    return sign_approved(approved, who.signer)
+
+
+def by(who: Identity, **changed: object) -> tuple[bytes, bytes]:
+    """An approval, and the inception of its officer."""
+    return who.entry.line, entry_of(who, **changed).line
+
+
+def end_of(who: Identity, approval: Entry, since: int) -> bytes:
+    ended = ApprovalEnded(who.id, GOOD.artifact, approval.statement_digest, since, "a new version")
+    return sign_approval_ended(ended, who.signer).line
+
+
+def row(what: Case) -> Row:
+    return what.verdict().row("approvals")
+
+
+def test_one_of_two_is_refused_and_two_of_two_pass() -> None:
+    one = asking().saying(*by(ANNA))
+    verdict = one.verdict()
+    assert (verdict.exit_status, verdict.row("approvals").state, verdict.row("approvals").cause) == (4, "fail", "short")
+    assert verdict.row("approvals").summary.startswith(f"1 of 2 required for {SCOPE}: Anna; ")
+    two = one.saying(*by(BEN))
+    assert (two.verdict().exit_status, row(two).state) == (0, "pass")
+    assert row(two).summary == f"2 of 2 required for {SCOPE}: Anna, Ben; until 2026-12-24T00:00:00Z"
+    facts = {fact.text: fact.basis for fact in row(two).facts}
+    assert facts["Carla: no approval is here"] == "stale or absent"
+    assert [basis for text, basis in facts.items() if text.startswith("Anna approved it for")] == ["verified here"]
+    assert {entry_of(ANNA).digest, entry_of(BEN).digest} <= set(two.verdict().inputs)
+
+
+def test_without_the_table_no_approval_is_asked_for_and_none_is_judged() -> None:
+    verdict = GOOD.saying(*by(ANNA)).verdict()
+    assert (verdict.row("approvals").state, verdict.row("notes").state, verdict.exit_status) == (
+        "not-checked",
+        "pass",
+        0,
+    )
+
+
+def test_the_table_alone_requires_the_row() -> None:
+    assert "approvals" in asking().policy.require
+    assert asking().verdict().exit_status == 4
+
+
+def test_it_counts_from_its_beginning_until_its_end_at_the_time_of_the_policy() -> None:
+    for since, until, counts in (
+        (AS_OF, AS_OF + 1, True),
+        (AS_OF - 1, AS_OF, True),
+        (AS_OF + 1, AS_OF + 2, False),
+        (AS_OF - 2, AS_OF - 1, False),
+    ):
+        assert (row(asking(at_least=1).saying(*by(ANNA, since=since, until=until))).state == "pass") is counts
+
+
+@pytest.mark.parametrize(("since", "counts"), [(AS_OF + 1, True), (AS_OF, False), (AS_OF - DAY, False)])
+def test_an_ended_approval_is_refused_from_its_end_on(since: int, counts: bool) -> None:
+    entry = entry_of(ANNA)
+    ended = asking(at_least=1).saying(ANNA.entry.line, entry.line, end_of(ANNA, entry, since))
+    assert (row(ended).state == "pass") is counts
+    if counts:
+        assert row(ended).summary.endswith("until 2026-11-24T00:00:00Z")
+    else:
+        assert "its officer ended it" in row(ended).summary
+
+
+def test_the_earliest_end_counts_whatever_came_later() -> None:
+    entry = entry_of(ANNA)
+    ends = [end_of(ANNA, entry, AS_OF), end_of(ANNA, entry, AS_OF + DAY)]
+    for order in (ends, ends[::-1]):
+        assert row(asking(at_least=1).saying(ANNA.entry.line, entry.line, *order)).state == "fail"
+
+
+@pytest.mark.parametrize("who", [BEN, STRANGER], ids=["another officer", "a stranger"])
+def test_nobody_ends_the_approval_of_another(who: Identity) -> None:
+    entry = entry_of(ANNA)
+    ended = asking(at_least=1).saying(ANNA.entry.line, entry.line, who.entry.line, end_of(who, entry, AS_OF - DAY))
+    assert row(ended).state == "pass"
+
+
+def test_an_officer_may_approve_again_after_an_end() -> None:
+    entry, again = entry_of(ANNA), entry_of(ANNA, time=AS_OF - 5)
+    assert (
+        row(asking(at_least=1).saying(ANNA.entry.line, entry.line, end_of(ANNA, entry, AS_OF - 9), again.line)).state
+        == "pass"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        pytest.param({"scope": "hospital-basel"}, "it is for the scope hospital-basel", id="another scope"),
+        pytest.param({"scope": SCOPE.upper()}, "it is for the scope HOSPITAL-BERN", id="another spelling"),
+        pytest.param({"until": AS_OF + 99 * DAY}, "it is for 100 days, and the policy allows 40", id="too long"),
+    ],
+)
+def test_what_the_policy_does_not_ask_for_does_not_count(changed: dict[str, object], refusal: str) -> None:
+    refused = asking(at_least=1, max_days="40").saying(*by(ANNA, **changed))
+    assert (row(refused).state, refusal in row(refused).summary) == ("fail", True)
+
+
+def test_an_approval_of_another_artifact_does_not_count() -> None:
+    assert row(asking(at_least=1).saying(*by(ANNA, artifact=sha256(b"other")))).state == "fail"
+
+
+def test_an_approval_about_several_artifacts_at_once_does_not_count() -> None:
+    body = entry_of(ANNA).statement.body
+    subjects = (Subject("", GOOD.artifact), Subject("", sha256(b"other")))
+    made = sign_statement(Statement(APPROVED, subjects, ANNA.inception.author, body), ANNA.signer)
+    verdict = asking(at_least=1).saying(ANNA.entry.line, made.line).verdict()
+    assert (verdict.row("approvals").state, verdict.row("notes").state) == ("fail", "fail")
+
+
+def test_strangers_cost_no_signature_check_and_leave_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line for number in range(20) for line in by(STRANGER, time=AS_OF + number)]
+    flooded, checked = asking().saying(*by(ANNA), *by(BEN), *lines), list[PublicKey]()
+    real = PublicKey.verify
+
+    def counted(key: PublicKey, signature: bytes, message: bytes) -> None:
+        checked.append(key)
+        real(key, signature, message)
+
+    monkeypatch.setattr(PublicKey, "verify", counted)
+    verdict = flooded.verdict()
+    assert (verdict.exit_status, verdict.row("notes").state, len(verdict.row("approvals").facts)) == (0, "pass", 3)
+    strangers = {half.id for half in STRANGER.signer.public.halves}
+    assert sum(key.id in strangers for key in checked) <= 2  # its inception
+
+
+def test_a_forged_approval_is_a_note_and_does_not_count() -> None:
+    made = entry_of(ANNA).statement
+    forged = sign_statement(made, STRANGER.signer)
+    verdict = asking(at_least=1).saying(ANNA.entry.line, forged.line).verdict()
+    assert (verdict.row("approvals").state, verdict.row("notes").state) == ("fail", "fail")
+
+
+def test_an_officer_without_an_inception_in_the_evidence_does_not_count() -> None:
+    assert row(asking(at_least=1).saying(entry_of(ANNA).line)).state == "fail"
+
+
+def test_a_member_of_a_pinned_charter_may_be_an_officer() -> None:
+    text = table(1, of='["Spain"]').replace("[approvals.officers]\n", f'[approvals.officers]\nSpain = "{ES.seat.id}"\n')
+    asked = replace(GOOD, policy_text=GOOD.policy_text + text)
+    assert row(asked.saying(entry_of(ES.seat).line)).state == "pass"
+    assert row(asked.saying(entry_of(seat("SG")).line)).state == "fail"
+
+
+WITH_ROLE = asking(of='["Anna", "security"]', roles='security = ["Anna", "Ben"]')
+
+
+@pytest.mark.parametrize(
+    ("officers", "passes"),
+    [([ANNA], False), ([BEN], False), ([ANNA, BEN], True), ([ANNA, CARLA], False)],
+    ids=["one for both", "the role only", "each", "one outside the role"],
+)
+def test_one_person_does_not_fill_a_place_and_a_role(officers: Sequence[Identity], passes: bool) -> None:
+    asked = WITH_ROLE.saying(*(line for each in officers for line in by(each)))
+    assert (row(asked).state == "pass") is passes
+
+
+def test_two_identities_with_one_key_are_one_person() -> None:
+    key = signer("Anna first")
+    again = Inception("publisher", KeySet((key.public,), 1), (), "", "CH", "Anna again")
+    twin = Identity(again, key, sign_inception(again, key))
+    text = table().replace(f'Ben = "{BEN.id}"', f'Ben = "{twin.id}"')
+    asked = replace(GOOD, policy_text=GOOD.policy_text + text)
+    assert row(asked.saying(*by(ANNA), *by(twin))).state == "fail"
+    assert row(asked.saying(*by(ANNA), *by(twin), *by(CARLA))).state == "pass"
+
+
+OWNER = identity("Swiss AI", "CH")
+
+
+def with_owner(four_eyes: bool) -> Case:
+    text = table(1, four_eyes=str(four_eyes).lower()).replace(f'Ben = "{BEN.id}"', f'Ben = "{OWNER.id}"')
+    return replace(GOOD, policy_text=GOOD.policy_text + text)
+
+
+def test_with_four_eyes_the_publisher_does_not_approve() -> None:
+    assert row(with_owner(False).saying(entry_of(OWNER).line)).state == "pass"
+    refused = row(with_owner(True).saying(entry_of(OWNER).line))
+    assert (refused.state, "published the artifact" in refused.summary) == ("fail", True)
+
+
+def test_with_four_eyes_another_identity_with_the_publishers_key_does_not_approve() -> None:
+    again = Inception("publisher", KeySet((OWNER.signer.public,), 1), (), "", "CH", "Ben")
+    twin = Identity(again, OWNER.signer, sign_inception(again, OWNER.signer))
+    text = table(1, four_eyes="true").replace(f'Ben = "{BEN.id}"', f'Ben = "{twin.id}"')
+    assert row(replace(GOOD, policy_text=GOOD.policy_text + text).saying(*by(twin))).state == "fail"
+
+
+def test_with_four_eyes_a_second_publisher_of_the_same_bytes_does_not_approve() -> None:
+    _, also, _, _ = release(by=ANNA, name="anna/tiny@v1")
+    refused = asking(at_least=1, four_eyes="true").saying(*by(ANNA), also.line)
+    assert row(refused).state == "fail"
+
+
+def test_conditions_are_shown_and_required_where_asked() -> None:
+    conditions = ApprovalConditions("ward.txt", SideObject.of(TEXT))
+    bound = by(ANNA, conditions=conditions)
+    missing = asking(at_least=1).saying(*bound)
+    present = replace(missing, objects={**missing.objects, sha256(TEXT): TEXT})
+    assert [fact.basis for fact in row(missing).facts if "ward.txt" in fact.text] == ["stale or absent"]
+    assert [fact.basis for fact in row(present).facts if "ward.txt" in fact.text] == ["verified here"]
+    assert (row(missing).state, row(present).state) == ("pass", "pass")
+    asked = asking(at_least=1, conditions="true")
+    assert row(asked.saying(*bound)).summary.endswith("does not count: the text of ward.txt is not here")
+    assert row(asked.saying(*by(ANNA))).summary.endswith("does not count: it names no conditions")
+    assert row(replace(asked.saying(*bound), objects=present.objects)).state == "pass"
+
+
+def test_where_asked_it_must_be_in_a_log_of_a_pinned_member() -> None:
+    asked, line = asking(at_least=1, logged="true").saying(*by(ANNA)), entry_of(ANNA).line
+    assert row(asked).summary.endswith("no proof here that it is in a log of a pinned member")
+    log = filled(SG)
+    log.append(line)
+    assert row(replace(asked, proofs=(*asked.proofs, log.proof(line)))).state == "pass"
+    outside = filled(nodes(6)[5])
+    outside.append(line)
+    assert row(replace(asked, proofs=(*asked.proofs, outside.proof(line)))).state == "fail"
+
+
+def test_an_approval_under_retired_keys_counts_only_below_the_cut() -> None:
+    owned = of(ANNA)
+    _, rotated = owned.to("next")
+    asked = asking(at_least=1).saying(*by(ANNA), rotated.line)
+    assert "signed by keys that are now retired" in row(asked).summary
+
+
+def test_an_approval_by_a_key_that_its_officer_lost_does_not_count() -> None:
+    key = ANNA.signer.public.id
+    lost = Advisory(ANNA.inception.author, ANNA.id, "key-compromise", "critical", "gone", Compromise(key, CH.origin, 0))
+    asked = asking(at_least=1).saying(*by(ANNA), sign_advisory(lost, ANNA.signer).line)
+    assert "reports that the key was compromised" in row(asked).summary
+    by_another = replace(lost, by=BEN.inception.author)
+    assert (
+        row(asking(at_least=1).saying(*by(ANNA), *by(BEN), sign_advisory(by_another, BEN.signer).line)).state == "pass"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param(table(4), "'at_least' must be 1 to 3", id="more than there are"),
+        pytest.param(table(0), "'at_least' must be 1 to 3", id="none"),
+        pytest.param(table(2, of='["Anna"]'), "'at_least' must be 1 to 1", id="more than are asked"),
+        pytest.param(table(2, of='["Anna", "lead"]', roles='lead = ["Anna"]'), "must be 1 to 1", id="one for two"),
+        pytest.param(table(1, of='["Dora"]'), "'Dora' is neither", id="an unknown name"),
+        pytest.param(table(1, of='["Anna", "Anna"]'), "names somebody twice", id="a name twice"),
+        pytest.param(table(1, roles='x = ["Dora"]'), "role 'x' must be a list of names", id="a role of nobody known"),
+        pytest.param(table(1, roles='Anna = ["Ben"]'), "'Anna' is an officer and a role", id="a role like a person"),
+        pytest.param(table(1, scope='"a b"'), "is not a scope", id="no scope"),
+        pytest.param(table(1, max_days="-1"), "'max_days' must be", id="negative days"),
+        pytest.param(table(1, unheard="1"), "unknown key 'unheard'", id="an unknown key"),
+        pytest.param(table(1).replace(BEN.id, ANNA.id), "two names to one id", id="one id twice"),
+        pytest.param(table(1).replace(BEN.id, "51aa"), "'officers'", id="no id"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_refused(text: str, why: str) -> None:
+    with pytest.raises(Malformed, match=why) as refused:
+        parse_policy((GOOD.policy_text + text).encode(), lambda _: GOOD.federation.encode())
+    assert refused.value.code == "POLICY-SYNTAX"
+
+
+def test_a_rule_needs_the_time_of_the_policy() -> None:
+    text = GOOD.policy_text.replace("as_of = 2026-11-24T00:00:00Z\nmax_age_days = 30\n", "") + table()
+    with pytest.raises(Malformed, match=r"time\.as_of"):
+        parse_policy(text.encode(), lambda _: GOOD.federation.encode())
+
+
+def test_the_row_cannot_be_required_without_the_table() -> None:
+    text = GOOD.policy_text.replace('"cosigners"]', '"cosigners", "approvals"]')
+    with pytest.raises(Malformed, match="names the officers"):
+        parse_policy(text.encode(), lambda _: GOOD.federation.encode())
+
+
+LINES = [*by(ANNA), *by(BEN), end_of(BEN, entry_of(BEN), AS_OF), *by(STRANGER), *by(ANNA, scope="other")]
+LINES.append(sign_statement(replace(entry_of(CARLA).statement, by=Author("identity", CARLA.id)), STRANGER.signer).line)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(LINES), max_size=9), st.randoms())
+def test_order_and_repetition_of_claims_do_not_matter(lines: list[bytes], shuffle: object) -> None:
+    once = asking().saying(*sorted(set(lines)))
+    again = asking().saying(*lines, *reversed(lines))
+    assert once.verdict() == again.verdict()
+
+
+def test_the_key_of_an_approval_is_of_its_officer_and_artifact_alone() -> None:
+    keys = {approval_key(who.id, what) for who in (ANNA, BEN) for what in (GOOD.artifact, sha256(b"other"))}
+    assert len(keys) == 4
