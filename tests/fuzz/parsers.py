@@ -26,6 +26,8 @@ from comity.trust.approvals import (
     sign_approved,
 )
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
+from comity.trust.attestations.foreign import AttestationKey, ForeignEnvelope
+from comity.trust.attestations.predicates import ForeignStatement
 from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
@@ -104,6 +106,7 @@ from comity.wire.tls import RangeUrl
 from cryptography.utils import CryptographyDeprecationWarning
 from support import audits, hardware, weights
 from support import offers as lending
+from support.attesting import PREDICATES, bundle, encoded, envelope, payload, private_key, public_pem
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
 from support.model_sig import Authority, certificate_der, posix
@@ -345,6 +348,9 @@ _OBSERVATIONS: Final = encode_observations(
     ]
 )
 
+_TOOL: Final = private_key()
+_STANDARD: Final = tuple(payload(predicate, _GOOD.artifact) for predicate in PREDICATES)
+
 PARSERS: Final[dict[str, Target]] = {
     "accusation": Target(lambda data: parse_misbehaviour(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
@@ -365,6 +371,11 @@ PARSERS: Final[dict[str, Target]] = {
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
+    "foreign-envelope": Target(
+        ForeignEnvelope.parse, (encoded(envelope(_TOOL, _STANDARD[0])), encoded(bundle(_TOOL, _STANDARD[1])))
+    ),
+    "foreign-key": Target(AttestationKey.parse, (public_pem(_TOOL),)),
+    "foreign-statement": Target(ForeignStatement.parse, _STANDARD),
     "audit-answer": Target(_of_statement(parse_answer), (_payload(audits.ANSWER),)),
     "audited": Target(_of_statement(parse_audited), (_payload(audits.FAILURE), _payload(audits.SUMMARY))),
     "hold-withdrawn": Target(_of_statement(parse_hold_withdrawn), (_payload(audits.WITHDRAWN),)),

@@ -70,15 +70,24 @@ def canonical(value: Json) -> bytes:
         raise Malformed("not encodable as JSON", why="a lone surrogate") from error
 
 
-def parse_json(data: bytes, *, limit: int, what: str = "document", whole_fractions: bool = False) -> Json:
+def parse_json(
+    data: bytes,
+    *,
+    limit: int,
+    what: str = "document",
+    whole_fractions: bool = False,
+    text_fractions: bool = False,
+) -> Json:
     """Parse JSON strictly: at most `limit` bytes, UTF-8, no duplicate member, no fraction, depth at most 32.
 
     Args:
         whole_fractions: read `12.0`, which some programs write for integers, as 12.
+        text_fractions: read a fraction as its text, for documents of others with which nothing is computed.
 
     Raises Malformed. White space is allowed; use `parse_canonical` where the encoding must be canonical.
     """
-    value = _parse(data, limit, what, _WITH_WHOLE_FRACTIONS if whole_fractions else _STRICT)
+    decoder = _WITH_WHOLE_FRACTIONS if whole_fractions else _WITH_TEXT_FRACTIONS if text_fractions else _STRICT
+    value = _parse(data, limit, what, decoder)
     escapes = b"\\u" in data
     if escapes or data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check(value, 0, escapes)
@@ -193,6 +202,7 @@ def _decoder(parse_fraction: Callable[[str], Json]) -> json.JSONDecoder:
 
 _STRICT = _decoder(_no_fraction)
 _WITH_WHOLE_FRACTIONS = _decoder(_whole_fraction)
+_WITH_TEXT_FRACTIONS = _decoder(lambda text: text)
 
 
 Digest = NewType("Digest", str)

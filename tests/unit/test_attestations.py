@@ -1,0 +1,298 @@
+"""Standard predicates and foreign envelopes: what is written is read back, and what others write is judged apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.artifact import Manifest
+from comity.trust.attestations.foreign import (
+    ArtifactDigests,
+    AttestationKey,
+    ForeignEnvelope,
+    judge_attestation,
+    write_envelope,
+)
+from comity.trust.attestations.predicates import (
+    READERS,
+    ForeignStatement,
+    ResourceDescriptor,
+    SlsaProvenance,
+    StandardPredicate,
+    VerificationSummary,
+    encode_statement,
+)
+from comity.trust.attestations.projection import (
+    artifact_subject,
+    provenance_of,
+    result_of,
+    subjects_of_files,
+    summary_of,
+)
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed, Unavailable, Untrusted
+from comity.trust.model_signing.bundle import statement_of_files
+from comity.trust.statement import Author, pae
+from comity.trust.statements import Derived, Extent, Parent, Published
+from support.attesting import (
+    EVALUATION,
+    PREDICATES,
+    PROVENANCE,
+    SUMMARY,
+    TESTS,
+    bundle,
+    encoded,
+    envelope,
+    payload,
+    private_key,
+    public_pem,
+    signature,
+)
+from support.case import case, release
+
+GOOD = case()
+MANIFEST = Manifest.parse(GOOD.manifest)
+DIGESTS = ArtifactDigests.of(MANIFEST)
+KEY = private_key()
+PINNED = AttestationKey.parse(public_pem(KEY), "the lab")
+
+
+@pytest.mark.parametrize("predicate", PREDICATES, ids=lambda each: type(each).__name__)
+def test_each_predicate_reads_what_it_writes(predicate: StandardPredicate) -> None:
+    read = ForeignStatement.parse(payload(predicate, GOOD.artifact))
+    assert read.predicate == predicate
+    assert (read.predicate_type, read.subjects[0].sha256) == (predicate.TYPE, GOOD.artifact)
+    assert all(read.predicate.describe())
+
+
+@pytest.mark.parametrize("predicate", PREDICATES, ids=lambda each: type(each).__name__)
+def test_members_that_are_not_known_are_ignored_and_missing_ones_refused(predicate: StandardPredicate) -> None:
+    made: dict[str, Any] = json.loads(payload(predicate, GOOD.artifact))
+    made |= {"extension": {"x": 1.5}}
+    made["predicate"] |= {"x": 1.25, "y": [None]}
+    assert ForeignStatement.parse(json.dumps(made).encode()).predicate == predicate
+    optional = {"inputAttestations", "url", "passedTests", "warnedTests", "failedTests", "harness", "preRegistration",
+                "commitments", "verifiedLevels"}  # fmt: skip
+    for name in set(made["predicate"]) - optional - {"x", "y"}:
+        without = {**made, "predicate": {k: v for k, v in made["predicate"].items() if k != name}}
+        with pytest.raises(Malformed):
+            ForeignStatement.parse(json.dumps(without).encode())
+
+
+def test_a_statement_of_another_type_is_read_without_its_predicate() -> None:
+    made = json.loads(payload(SUMMARY, GOOD.artifact)) | {
+        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "_type": "https://in-toto.io/Statement/v0.1",
+    }
+    read = ForeignStatement.parse(json.dumps(made).encode())
+    assert (read.predicate_type, read.predicate) == ("https://slsa.dev/provenance/v0.2", None)
+    with pytest.raises(Malformed):
+        ForeignStatement.parse(json.dumps(made | {"_type": "urn:comity:statement"}).encode())
+
+
+def test_thresholds_are_texts_that_no_reader_rounds() -> None:
+    made = json.loads(payload(EVALUATION, GOOD.artifact))
+    for wrong in (0.98, "1e3", "0,98", "", "NaN", ".5"):
+        made["predicate"]["claims"][0]["threshold"] = wrong
+        if wrong == 0.98:  # a fraction is read as its text
+            continue
+        with pytest.raises(Malformed):
+            ForeignStatement.parse(json.dumps(made).encode())
+
+
+def test_a_subject_needs_a_digest() -> None:
+    for subjects in ([], [ResourceDescriptor("only a name")]):
+        with pytest.raises(Malformed, match="digest"):
+            encode_statement(TESTS, subjects)
+
+
+def judged(data: bytes, *keys: AttestationKey) -> tuple[str, str, str]:
+    verdict = judge_attestation(data, DIGESTS, keys)
+    assert verdict.digest == sha256(data)
+    return verdict.state, verdict.about, verdict.signer
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "p256", "p384", "p521", "rsa"])
+@pytest.mark.parametrize("form", ["dsse", "bundle"])
+def test_an_envelope_by_a_pinned_key_is_verified(kind: str, form: str) -> None:
+    key = private_key(kind)
+    said = payload(PROVENANCE, GOOD.artifact)
+    data = encoded(envelope(key, said) if form == "dsse" else bundle(key, said))
+    pinned = AttestationKey.parse(public_pem(key), "them")
+    assert judged(data, PINNED, pinned) == (
+        "verified",
+        "this artifact",
+        f"signature verified here with pinned key them [{pinned.id[:12]}]",
+    )
+    state, _, signer = judged(data, PINNED)
+    assert (state, signer) == ("claimed", "present, not verified: no pinned key is known to have signed it")
+
+
+def test_rsa_signatures_of_both_schemes_verify() -> None:
+    key = private_key("rsa")
+    pinned = AttestationKey.parse(public_pem(key))
+    for pss in (True, False):
+        assert pinned.verifies(signature(key, b"x", pss=pss), b"x")
+        assert not pinned.verifies(signature(key, b"x", pss=pss), b"y")
+
+
+def test_an_envelope_that_names_a_pinned_key_and_is_not_of_it_fails() -> None:
+    said = payload(SUMMARY, GOOD.artifact)
+    for keyid in PINNED.ids:
+        assert judged(encoded(envelope(private_key(), said, keyid)), PINNED)[0] == "failed"
+    forged = bundle(KEY, said)
+    forged["dsseEnvelope"]["payload"] = envelope(KEY, payload(TESTS, GOOD.artifact))["payload"]
+    assert judged(encoded(forged), PINNED)[0] == "failed"
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
+def test_bundles_of_every_version_are_read(version: str) -> None:
+    assert judged(encoded(bundle(KEY, payload(TESTS, GOOD.artifact), version)), PINNED)[0] == "verified"
+
+
+def test_a_missing_key_id_and_url_safe_base64_are_read() -> None:
+    made = envelope(KEY, payload(TESTS, GOOD.artifact, "?>?>ÿÿ"), None)
+    made["payload"] = made["payload"].replace("+", "-").replace("/", "_")
+    assert judged(encoded(made), PINNED)[0] == "verified"
+
+
+def test_what_an_attestation_is_about_is_told_by_digest() -> None:
+    path = MANIFEST.files[0]
+    root = statement_of_files("m", MANIFEST.files).root
+    about = {
+        GOOD.artifact: "this artifact",
+        path.sha256: f"its file {path.path}",
+        root: "the hashes of its files, without their names (OpenSSF root)",
+        "0" * 64: "",
+    }
+    for digest, expected in about.items():
+        assert judged(encoded(envelope(KEY, payload(SUMMARY, digest))), PINNED)[1] == expected
+    files = [ResourceDescriptor.of_sha256(entry.sha256, entry.path) for entry in MANIFEST.files]
+    assert DIGESTS.meant_by(files) == f"its {len(files)} files, such as {path.path}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        encoded({"payload": "", "payloadType": "x", "signatures": []}),
+        encoded(envelope(KEY, b"{}")),
+        encoded(envelope(KEY, b"x", kind="text/plain")),
+        encoded(bundle(KEY, b"{}") | {"mediaType": "application/json"}),
+        encoded(envelope(KEY, b"{}") | {"payload": "!"}),
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_attestation_is_unreadable_and_raises_nothing(data: bytes) -> None:
+    assert judge_attestation(data, DIGESTS, [PINNED]).state == "unreadable"
+
+
+def test_an_attestation_is_bounded() -> None:
+    assert judge_attestation(b" " * (4 * 1024 * 1024 + 1), DIGESTS).state == "unreadable"
+    many = envelope(KEY, b"{}")
+    many["signatures"] *= 25
+    with pytest.raises(Malformed):
+        ForeignEnvelope.parse(encoded(many))
+
+
+def test_keyless_bundles_are_verified_by_whom_the_caller_names() -> None:
+    said = payload(SUMMARY, GOOD.artifact)
+    made = bundle(KEY, said)
+    made["verificationMaterial"] = {"certificate": {"rawBytes": "AA=="}, "tlogEntries": []}
+    data = encoded(made)
+
+    def answer(found: str | Exception) -> tuple[str, str]:
+        def check(given: bytes, signed: bytes) -> str:
+            assert (given, signed) == (data, said)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        verdict = judge_attestation(data, DIGESTS, [], check)
+        return verdict.state, verdict.signer
+
+    assert answer("ci@lab.example") == ("verified", "signature verified here for ci@lab.example")
+    for error in (Untrusted("another identity"), Unavailable("no root")):
+        assert answer(error) == ("claimed", f"present, not verified: {error}")
+    assert (
+        judge_attestation(data, DIGESTS).signer
+        == "present, not verified: a keyless signature, and no identity is named"
+    )
+
+
+@pytest.mark.parametrize("text", [b"", b"-----BEGIN PUBLIC KEY-----\n", b"x" * 20_000, public_pem(private_key())[:60]])
+def test_what_is_no_public_key_is_refused(text: bytes) -> None:
+    with pytest.raises(Malformed) as refused:
+        AttestationKey.parse(text)
+    assert refused.value.code == "ATTESTATION-KEY"
+
+
+def test_an_envelope_written_here_is_one_that_is_read_here() -> None:
+    said = payload(TESTS, GOOD.artifact)
+    data = write_envelope(said, PINNED.id, signature(KEY, pae("application/vnd.in-toto+json", said)))
+    assert ForeignEnvelope.parse(data).payload == said
+    assert judged(data, PINNED)[0] == "verified"
+
+
+def test_a_verdict_is_a_verification_summary() -> None:
+    verdict = GOOD.verdict()
+    said = summary_of(verdict, Digest("5" * 64), 1_795_000_000)
+    assert (said.passed, said.policy.sha256, said.resource) == (
+        True,
+        verdict.policy,
+        f"urn:comity:artifact:{GOOD.artifact}",
+    )
+    assert said.verifier == f"urn:comity:identity:{'5' * 64}" and said.time == "2026-11-18T11:06:40Z"
+    assert "COMITY_BYTES" in said.levels and len(said.inputs) == len(verdict.inputs)
+    refused = replace(GOOD, files={**GOOD.files, "LICENSE": b"other"}).verdict()
+    assert summary_of(refused, Digest("5" * 64), 0).levels == ("FAILED",)
+    read = ForeignStatement.parse(encode_statement(said, [artifact_subject(GOOD.artifact, "tiny")])).predicate
+    assert isinstance(read, VerificationSummary) and read == said
+
+
+def test_a_verdict_is_a_test_result_whose_tests_are_the_rows() -> None:
+    good, bad = result_of(GOOD.verdict()), result_of(replace(GOOD, proofs=()).verdict())
+    assert (good.result, good.failed) == ("PASSED", ()) and "bytes" in good.passed
+    assert bad.result == "FAILED" and "transparency" in bad.failed and "replicas" in bad.warned
+    partial = result_of(replace(GOOD, partial=True, files={"LICENSE": GOOD.files["LICENSE"]}).verdict())
+    assert partial.result == "WARNED" and "bytes" in partial.failed
+
+
+def test_without_a_policy_no_verdict_is_exported() -> None:
+    for verdict in (replace(GOOD.verdict(), policy=None), replace(GOOD.verdict(), artifact=None)):
+        for export in (result_of, lambda given: summary_of(given, Digest("5" * 64), 0)):
+            with pytest.raises(Malformed) as refused:
+                export(verdict)
+            assert refused.value.code == "UNSIGNABLE-REPORT"
+
+
+def test_the_lineage_of_a_publication_is_slsa_provenance_with_parents_by_digest() -> None:
+    parents = (Parent("quantized", "inst/base@v1", Digest("e" * 64)), Parent("finetune", "inst/other@v1"))
+    published, entry, _, _ = release(lineage=parents)
+    derived = Derived(
+        Author("identity", published.by), published.artifact, Digest("e" * 64), "quantized", "exact", {"q8_0": 2},
+        {"gguf": "1"}, 1, 1, Extent(2, 2), 0, Extent(9, 9),
+    )  # fmt: skip
+    said = provenance_of(entry, published, [derived])
+    assert [item.sha256 for item in said.dependencies] == ["e" * 64, ""]
+    relations = json.loads(said.parameters)["relations"]
+    assert [relation["basis"] for relation in relations] == ["derived: exact", "declared"]
+    assert relations[0]["steps"] == {"q8_0": 2}
+    subjects = subjects_of_files(published.artifact, "tiny", [("a", "1" * 64)])
+    read = ForeignStatement.parse(encode_statement(said, subjects))
+    assert isinstance(read.predicate, SlsaProvenance) and read.predicate == said
+    assert [subject.sha256 for subject in read.subjects] == [published.artifact, "1" * 64]
+    assert len(subjects_of_files(published.artifact, "tiny", [("a", "1" * 64)] * 1001)) == 1
+    lonely = Published(published.by, published.name, published.artifact, published.manifest, published.pieces,
+                       published.licence)  # fmt: skip
+    with pytest.raises(Malformed) as refused:
+        provenance_of(entry, lonely, [])
+    assert refused.value.code == "NO-LINEAGE"
+
+
+def test_no_predicate_type_is_one_of_comity() -> None:
+    assert not any(kind.startswith("urn:comity:") for kind in READERS)
