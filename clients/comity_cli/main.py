@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "verify": LazyCommand("Verify", "verify", "Check an artifact and its evidence, offline."),
     "report": LazyCommand("Verify", "report", "Check and read reports."),
     "policy": LazyCommand("Verify", "policy", "Write, check and explain your verification policy."),
+    "attestation": LazyCommand("Verify", "attestation", "Read and write attestations of other tools."),
     "lineage": LazyCommand("Verify", "lineage", "Show what an artifact was made from, and who claims it."),
     "derive": LazyCommand("Verify", "derive", "Derive a child's weights again from its parent, and compare."),
     "bom": LazyCommand("Verify", "bom", "Write a CycloneDX ML-BOM of an artifact."),

@@ -33,6 +33,7 @@ from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy, read_bounded
 from comity.wire.upstream import ImportOrder
 from comity_client import bom
+from comity_client.attestations import AttestationKeyStore
 from comity_client.charter.own_lines import OwnLines
 from comity_client.charter.proposals import GovernanceClient
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
@@ -747,6 +748,10 @@ class Client:
     def hardware_pins(self) -> HardwarePinStore:
         """Return the owner's pins for hardware evidence."""
         return self._user.hardware_pins()
+
+    def attestation_keys(self) -> AttestationKeyStore:
+        """Return the keys that the owner pinned for attestations of other tools."""
+        return AttestationKeyStore(self.home.ensure(self.home.attestations))
 
     def model(self, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
         """Return the memory needs of a model, for `offers.fit.fit`: from a folder, from the copy in a Hub cache, or

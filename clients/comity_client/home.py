@@ -1,6 +1,7 @@
 """The state folder of a user's client, and its lock. Only `ensure` and `exclusive` touch the disk.
 
 trust/         pinned federation files and name bindings: the decisions of the owner
+attestations/  pinned keys of tools and people whose attestations are read
 hardware/      pinned roots of hardware vendors, reference values, revocation data
 memory/        last checkpoints seen, names resolved before, and proofs of misbehaviour
 publishers/    one folder per identity: its key file and its inception line
@@ -41,6 +42,10 @@ class Home:
     @property
     def hardware(self) -> Path:
         return self.root / "hardware"
+
+    @property
+    def attestations(self) -> Path:
+        return self.root / "attestations"
 
     @property
     def memory(self) -> Path:

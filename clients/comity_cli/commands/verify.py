@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.filing import Filed, file_report
 from comity_cli.nodes import nodes_option
+from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity_client.client import Client
@@ -58,6 +60,7 @@ def command(
     verdict = _judged(api, folder if folder.exists() else target, policy)
     verdicts.show(out, verdict, facts=facts)
     verdicts.warn(out, verdict)
+    _tell_of_attestations(folder)
     if policy is None and not api.pins():
         out.warn("no federation is pinned here, so no log and no cosigner counts")
         out.hint("copy the federation file from the machine that pulled it, which lists its path: comity trust show")
@@ -72,6 +75,14 @@ def command(
 def _judged(api: Client, subject: Path | str, policy: Path | None) -> Verdict:
     with output().progress("hashing", _size(Path(subject))) as progress:
         return api.verify(subject, policy=api.policy(policy) if policy else None, on_hashed=progress.advance)
+
+
+def _tell_of_attestations(folder: Path) -> None:
+    from comity_client.attestations import count_attestations
+
+    if folder.is_dir() and (count := count_attestations(folder)):
+        output().say(f"{plural(count, 'attestation')} of other tools beside it: no row depends on them")
+        output().hint(f"comity attestation ls {shlex.quote(str(folder))}")
 
 
 def _check_usage(

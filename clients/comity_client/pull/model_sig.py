@@ -142,6 +142,13 @@ def verify_keyless(bundle: bytes, identities: tuple[KeylessIdentity, ...], sigst
 
     Raises Unavailable if the trusted root is unusable, Untrusted if the bundle is invalid or of another identity.
     """
+    return verify_keyless_payload(bundle, Bundle.parse(bundle).payload, identities, sigstore_root)
+
+
+def verify_keyless_payload(
+    bundle: bytes, signed: bytes, identities: tuple[KeylessIdentity, ...], sigstore_root: bytes
+) -> KeylessIdentity:
+    """As `verify_keyless`, for a bundle of any kind of statement; `signed` is the payload that was read from it."""
     from sigstore.models import Bundle as SigstoreBundle
 
     verifier, signer_policy = _verifier(sigstore_root), _AnyOf(identities)
@@ -151,7 +158,7 @@ def verify_keyless(bundle: bytes, identities: tuple[KeylessIdentity, ...], sigst
         raise
     except Exception as error:  # any exception of the package for untrusted bytes is a refusal
         raise Untrusted("the keyless signature is not valid", why=str(error)[:300], code="MODEL-SIG") from error
-    if payload != Bundle.parse(bundle).payload:
+    if payload != signed:
         raise Untrusted("the keyless signature covers another payload", code="MODEL-SIG")
     return signer_policy.found
 
