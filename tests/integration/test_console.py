@@ -305,17 +305,35 @@ async def sign_in(node: Shop, http: httpx2.AsyncClient) -> None:
     assert done.status_code == 303
 
 
-async def test_a_link_from_the_socket_opens_a_private_console(tmp_path: Path) -> None:
-    async with shop(tmp_path, public=False) as node, browser(node) as http:
+NODE_PAGES = ("/-/node", "/-/node/waiting", "/-/node/sessions")
+
+
+async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_the_node(tmp_path: Path) -> None:
+    async with shop(tmp_path, public=False) as node, browser(node) as http, browser(node) as other:
         await node.publish(model(tmp_path / "model"), "tests/model@v1")
         assert (await http.get("/")).status_code == 401
+        for path in NODE_PAGES:
+            answer = await http.get(path)
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (403, "NO-SESSION")
         async with node.home.client() as stranger:
             with pytest.raises(Unavailable, match="does not offer"):
                 await stranger.sign_in_link()
         await sign_in(node, http)
-        for path in (*PAGES, "/tests/model"):
+        for path in (*PAGES, "/tests/model", *NODE_PAGES):
             await page(http, path)
+            await page(http, f"{path}?lang=fr")
         await listed(http, "tests/model")
-        assert "Sign out" in (await page(http, "/")).text
+        shown = await page(http, "/-/node")
+        assert node.home.origin in shown.text
+        assert "PRIVATE KEY" not in shown.text and str(node.home.directory) not in shown.text
+        assert (await http.get("/-/node")).headers["Cache-Control"] == "no-store"
+        await sign_in(node, other)
+        (form,) = [item for item in (await page(http, "/-/node/sessions")).found("input") if item["name"] == "id"]
+        key = next(item["value"] for item in shown.found("input") if item["name"] == "form")
+        for origin, given, status in ((None, key, 403), (node.url, "wrong", 403), (node.url, key, 303)):
+            headers = {"Origin": origin} if origin else {}
+            done = await http.post("/-/node/sessions", data={"form": given, "id": form["value"]}, headers=headers)
+            assert done.status_code == status
+        assert (await other.get("/-/node")).status_code == 403
         http.cookies.clear()
         assert (await http.get("/tests/model")).status_code == 401

@@ -13,14 +13,26 @@ import pytest
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders, CopyRule
 from comity.gateway.console.index import ArtifactIndex, Listing, ReadStatement
+from comity.gateway.console.node_pages import WaitingWork, sent_by_caller
 from comity.gateway.console.offers import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.pictures import PLACES, federation_map, tiles
+from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
 from comity.gateway.console.words import LANGUAGES, choose_language, environment, parse_po, translations
 from comity.trust.charter.document import Member
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.jurisdictions import COUNTRIES
+from comity.wire.node import ReplicaCounts
+from comity.wire.operator import (
+    LackingArtifact,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    ReplicationStatus,
+    ServedStatus,
+    StoreStatus,
+)
 from support.console import HOSTILE, HOSTILE_CARDS, check_page, read_page
 from support.world import identity
 
@@ -215,7 +227,8 @@ def test_hostile_texts_in_the_map_stay_text(text: str) -> None:
 class OfReader:
     """What a template asks of a reader."""
 
-    language, chosen, prefix, session = "en", False, "", None
+    language, chosen, prefix = "en", False, ""
+    session: Any = None
 
     def field(self, name: str) -> str:
         return ""
@@ -230,13 +243,50 @@ def shown(template: str, **values: Any) -> str:
     return environment("en").get_template(template).render(**{**common, **values})
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_proposals_stay_text(text: str) -> None:
+def proposal_of(text: str) -> ProposalView:
     vote = PendingVote(text, "intent", text, text, False)
     change = CharterDifference("member", text, text, text)
-    digest = Digest("a" * 64)
-    proposal = ProposalView(digest, 2, text, text, (text,), (text,), 3, 4, (change,), (vote,), text)
-    check_page(shown("proposals.html", proposals=[proposal], state=OfState()))
+    return ProposalView(Digest("a" * 64), 2, text, text, (text,), (text,), 3, 4, (change,), (vote,), text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_proposals_stay_text(text: str) -> None:
+    check_page(shown("proposals.html", proposals=[proposal_of(text)], state=OfState()))
+
+
+def signed_in(who: str) -> OfReader:
+    reader = OfReader()
+    reader.session = BrowserSession("0011", who, "operator", "oidc", 0, True, "form-key")
+    return reader
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
+    digest, reader = Digest("a" * 64), signed_in(text)
+    lacking = tuple(LackingArtifact(digest, text, state, text, text, 5) for state in ("copying", "waits", "paused"))
+    report = NodeStatus(
+        software=text,
+        origin=text,
+        started=0,
+        peers=(PeerStatus(text, text, text, False, 1, 2, text, True),),
+        logs=(),
+        store=StoreStatus(1, 2, None, 0),
+        holds=1,
+        misbehaviour=0,
+        quotas=(Quota(text, 1, 2),),
+        warnings=(text,),
+        served=(ServedStatus(text, digest, 5),),
+        replication=ReplicationStatus(ReplicaCounts(1, 3), lacking=lacking),
+    )
+    waiting = WaitingWork((proposal_of(text),), 1, 1)
+    sent = sent_by_caller(report)
+    values = {"report": report, "sent": sent, "received": [(text, 1)], "sent_in_all": 5, "reserve": 1}
+    check_page(shown("node.html", reader=reader, state=OfState(), waiting=waiting, **values))
+    check_page(shown("waiting.html", reader=reader, state=OfState(), waiting=waiting))
+    own = reader.session
+    other = replace(own, id="0022")
+    check_page(shown("sessions.html", reader=reader, state=OfState(), own=own, sessions=[(own, 0), (other, 9)]))
+    check_page(shown("sign_in.html", reader=OfReader(), key=text))
 
 
 class OfState:

@@ -4,6 +4,7 @@
 /-/catalogue, /-/members, /-/logs, /-/proposals, /-/compute, /-/alerts
 /-/logs/{log}[/{index}]            entries of a log, and one entry; .proof and checkpoint are downloads
 /-/sign-in, /-/sign-out             sessions (module sign_in)
+/-/node[/…]                        the node, for people who signed in (module node_pages)
 /-/console.css                     the style sheet
 /{namespace}/{name}[/tree/{rev}]   a repository, only for requests that accept text/html
 
@@ -36,6 +37,7 @@ from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.index import ArtifactIndex, CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
+from comity.gateway.console.node_pages import NodePages
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, Handler, PageMaker, Reader
 from comity.gateway.console.pictures import federation_map, tiles
 from comity.gateway.console.sessions import BrowserSessions
@@ -98,10 +100,12 @@ async def open_console(node: RunningNode, catalogue: Catalogue) -> AsyncIterator
     access = SessionAccess(home.config.path(TOKENS_FILE), home.pools, sessions, public=settings.public)
     maker = PageMaker(name, settings.url, states, sessions)
     console = Console(settings, node, index, states, pages, access, catalogue, maker)
-    sign_in = SignInPages(maker, sessions, BrowserOrigins(settings.url), node.links)
+    origins = BrowserOrigins(settings.url)
+    sign_in = SignInPages(maker, sessions, origins, node.links)
+    node_pages = NodePages(node, maker, states, sessions, origins)
     reading = asyncio.create_task(index.run(), name="console index")
     try:
-        yield [*sign_in.routes(), *console_routes(console)]
+        yield [*sign_in.routes(), *node_pages.routes(), *console_routes(console)]
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

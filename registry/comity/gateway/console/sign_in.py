@@ -1,7 +1,7 @@
 """Signing in and out at the console.
 
     GET  /-/sign-in?key=…   shows a button; nothing ends yet, because mail filters and chat programs open links
-    POST /-/sign-in         ends the link, begins a session, and goes on to the overview
+    POST /-/sign-in         ends the link, begins a session, and goes on to the pages of the node
     POST /-/sign-out        ends the session
 
 Whoever signs in by a link is an operator: the link came over the node's Unix socket.
@@ -28,7 +28,7 @@ from comity.node.threads import Pools
 
 OPERATOR: Final = "operator"
 """Who signed in by a link."""
-FIRST_PAGE: Final = "/"
+FIRST_PAGE: Final = f"{PREFIX}/node"
 MAX_KEY: Final = 100
 
 _log: Final = structlog.get_logger("comity.gateway.console")

@@ -1,0 +1,163 @@
+"""Pages of the node itself, for people who signed in: how it is, what waits for its people, and its sessions.
+
+    /-/node             disk, queues, bandwidth, peers with their lag, warnings
+    /-/node/waiting     what needs a human: votes, requests to join, requests for machines; with the exact command
+    /-/node/sessions    who is signed in; an operator ends sessions
+
+Nothing here signs or votes: governance keys are on no node. The status is kept for `FRESH` seconds, because counting
+the blobs of a large store takes long, however many pages are open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from comity.gateway.console.forms import FORM_KEY, BrowserOrigins, read_form, require_form_key
+from comity.gateway.console.offers import ProposalView, proposals
+from comity.gateway.console.page import PREFIX, PageMaker, Reader
+from comity.gateway.console.sessions import BrowserSession, BrowserSessions
+from comity.gateway.console.sign_in import see_other
+from comity.gateway.console.state import StateReader
+from comity.node.app import RunningNode
+from comity.trust.errors import NotFound
+from comity.wire.operator import NodeStatus
+
+FRESH: Final = 10.0
+"""Seconds for which a status is kept."""
+CALLERS: Final = 20
+"""Callers to which most bytes were sent, that a page lists."""
+NODE: Final = f"{PREFIX}/node"
+
+_log: Final = structlog.get_logger("comity.gateway.console")
+
+
+@dataclass(frozen=True, slots=True)
+class SentBytes:
+    """Bytes of blobs sent to one caller since the node started, and to how many blobs they belong."""
+
+    caller: str
+    bytes: int
+    blobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingWork:
+    """What needs people of this node's member. `asks` and `requests` count requests to join, and for machines."""
+
+    proposals: tuple[ProposalView, ...]
+    asks: int
+    requests: int
+
+    @property
+    def count(self) -> int:
+        return len(self.proposals) + bool(self.asks) + bool(self.requests)
+
+
+class NodePages:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self,
+        node: RunningNode,
+        maker: PageMaker,
+        states: StateReader,
+        sessions: BrowserSessions,
+        origins: BrowserOrigins,
+    ) -> None:
+        self._node = node
+        self._maker = maker
+        self._states = states
+        self._sessions = sessions
+        self._origins = origins
+        self._lock = asyncio.Lock()
+        self._kept: tuple[float, NodeStatus] | None = None
+
+    def routes(self) -> list[BaseRoute]:
+        page = self._maker.handler
+        return [
+            Route(NODE, page(self.node), methods=["GET"]),
+            Route(f"{NODE}/waiting", page(self.waiting), methods=["GET"]),
+            Route(f"{NODE}/sessions", page(self.sessions), methods=["GET"]),
+            Route(f"{NODE}/sessions", page(self.end_session), methods=["POST"]),
+        ]
+
+    async def node(self, reader: Reader) -> Response:
+        reader.require("viewer")
+        status = await self._status()
+        return self._maker.render(
+            reader,
+            "node.html",
+            await self._states.now(),
+            report=status,
+            sent=sent_by_caller(status),
+            received=self._received(),
+            sent_in_all=sum(item.bytes for item in status.served),
+            reserve=self._node.home.config.storage.reserve_bytes,
+            waiting=await self._waiting(),
+        )
+
+    async def waiting(self, reader: Reader) -> Response:
+        reader.require("viewer")
+        return self._maker.render(reader, "waiting.html", await self._states.now(), waiting=await self._waiting())
+
+    async def sessions(self, reader: Reader) -> Response:
+        own = reader.require("viewer")
+        listed = self._sessions.all() if own.role == "operator" else [(own, 0)]
+        return self._maker.render(reader, "sessions.html", await self._states.now(), sessions=listed, own=own)
+
+    async def end_session(self, reader: Reader) -> Response:
+        fields, session = await operator_form(reader, self._origins, ("id",))
+        if not self._sessions.end(fields["id"]):
+            raise NotFound("no such session", why="it has ended already", code="NO-SESSION")
+        _log.info("console session ended", by=session.who, session=fields["id"][:8])
+        return see_other(reader, f"{NODE}/sessions")
+
+    async def _waiting(self) -> WaitingWork:
+        """What the member of this node has to decide. Blocks nothing."""
+        node = self._node
+        found = proposals(node.home.membership, node.replication.charter_follower)
+        own = tuple(found for found in found if any(vote.own for vote in found.pending))
+        asks = await node.home.ledger.run(node.home.ledger.tables.join_requests.count)
+        return WaitingWork(own, asks, node.offers.unanswered_count())
+
+    async def _status(self) -> NodeStatus:
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if self._kept is None or now - self._kept[0] > FRESH:
+                self._kept = now, await self._node.status.now()
+            return self._kept[1]
+
+    def _received(self) -> list[tuple[str, int]]:
+        """Verified bytes received since the node started, by peer, the most first."""
+        samples = [sample for metric in self._node.home.metrics.pull_bytes.collect() for sample in metric.samples]
+        sums = {sample.labels["peer"]: int(sample.value) for sample in samples if sample.name.endswith("_total")}
+        return Counter(sums).most_common(CALLERS)
+
+
+async def operator_form(
+    reader: Reader, origins: BrowserOrigins, names: Sequence[str]
+) -> tuple[Mapping[str, str], BrowserSession]:
+    """The fields of a form that only operators may send, and their session. Raises Refused (FORM-ORIGIN, NO-SESSION,
+    ROLE, FORM-KEY) and Malformed (FORM, BODY-TOO-LARGE)."""
+    origins.require_own(reader.request)
+    fields = await read_form(reader.request, (FORM_KEY, *names))
+    session = reader.require("operator")
+    require_form_key(session, fields)
+    return fields, session
+
+
+def sent_by_caller(status: NodeStatus) -> list[SentBytes]:
+    """The callers to which most bytes were sent."""
+    sums, blobs = Counter[str](), Counter[str]()
+    for served in status.served:
+        sums[served.caller] += served.bytes
+        blobs[served.caller] += 1
+    return [SentBytes(caller, count, blobs[caller]) for caller, count in sums.most_common(CALLERS)]
