@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from comity.content.token_uses import parse_uses
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.console.forms import parse_form
@@ -388,6 +389,7 @@ PARSERS: Final[dict[str, Target]] = {
     "hardware-snp": Target(SnpReport.parse, (_HARDWARE.devices[1].report,)),
     "hardware-tdx": Target(TdxQuote.parse, (_HARDWARE.devices[2].report,)),
     "http-request": Target(parse_request, (_REQUEST,)),
+    "token-uses": Target(parse_uses, (b'{"schema":"comity/token-uses/v1","uses":{"3f9c01aa":1800000000}}',)),
     "console-form": Target(lambda data: parse_form(data, ("form", "id")), (b"form=k3f9&id=%C3%A9+b",)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),

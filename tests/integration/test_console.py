@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -305,7 +306,7 @@ async def sign_in(node: Shop, http: httpx2.AsyncClient) -> None:
     assert done.status_code == 303
 
 
-NODE_PAGES = ("/-/node", "/-/node/waiting", "/-/node/sessions")
+NODE_PAGES = ("/-/node", "/-/node/waiting", "/-/node/sessions", "/-/node/tokens")
 
 
 async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_the_node(tmp_path: Path) -> None:
@@ -335,5 +336,34 @@ async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_t
             done = await http.post("/-/node/sessions", data={"form": given, "id": form["value"]}, headers=headers)
             assert done.status_code == status
         assert (await other.get("/-/node")).status_code == 403
+        await tokens_are_made_and_rotated(node, http, key)
         http.cookies.clear()
         assert (await http.get("/tests/model")).status_code == 401
+
+
+async def tokens_are_made_and_rotated(node: Shop, http: httpx2.AsyncClient, key: str) -> None:
+    own, where = {"Origin": node.url}, "/-/node/tokens"
+    order = {"form": key, "name": "ci", "reach": "tests/*", "days": "1"}
+    assert (await http.post(where, data=order | {"form": "wrong"}, headers=own)).status_code == 403
+    made = await http.post(where, data=order, headers=own)
+    (secret,) = re.findall(r"hf_[A-Za-z0-9]{40}", check_page(made.text).text)
+    assert secret not in (await page(http, where)).text
+    async with browser(node, headers={"Authorization": f"Bearer {secret}"}) as program:
+        assert (await program.get("/tests/model")).status_code == 200
+    identifier = next(item["value"] for item in check_page(made.text).found("input") if item["name"] == "id")
+    rotated = await http.post(f"{where}/rotate", data={"form": key, "id": identifier}, headers=own)
+    (second,) = re.findall(r"hf_[A-Za-z0-9]{40}", rotated.text)
+    assert second != secret
+    assert "ago" in (await page(http, where)).text
+    for token, old in ((secret, identifier), (second, None)):
+        async with browser(node, headers={"Authorization": f"Bearer {token}"}) as program:
+            assert (await program.get("/tests/model")).status_code == 200
+            if old is not None:
+                await http.post(f"{where}/revoke", data={"form": key, "id": old}, headers=own)
+                assert (await program.get("/tests/model")).status_code == 401
+    tokens = TokenFile(node.home.config().path(TOKENS_FILE))
+    ended, _ = tokens.add("ended", ("*",), 1_000, 2_000)
+    async with browser(node, headers={"Authorization": f"Bearer {ended}"}) as program:
+        answer = await program.get("/tests/model")
+        assert (answer.status_code, "expired" in answer.text) == (401, False)
+        assert (await program.get("/api/models/tests/model")).headers["X-Error-Message"] == "the token has expired"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.content.secrets import MAX_TOKENS, TokenFile, check_reach, looks_like_token, token_hash
+from comity.content.secrets import KEPT_EXPIRED, MAX_TOKENS, TokenFile, check_reach, looks_like_token, token_hash
+from comity.content.token_uses import MAX_USES, TokenUses, read_uses
 from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused
 from comity_cli.main import main
 
@@ -118,3 +119,80 @@ def test_quiet_prints_the_token_and_nothing_else(
     secret = printed.out.removesuffix("\n")
     assert looks_like_token(secret)
     assert [token.hash for token in file.read()] == [token_hash(secret)]
+
+
+def test_a_token_ends_when_it_was_told_to(file: TokenFile) -> None:
+    _, token = file.add("ci", ("*",), 1_000, 2_000)
+    assert [token.expired(now) for now in (1_999, 2_000)] == [False, True]
+    assert not file.add("always", ("*",), 1_000)[1].expired(10**12)
+    assert file.read()[0] == token
+    with pytest.raises(Malformed, match="before it begins"):
+        file.add("never", ("*",), 1_000, 1_000)
+
+
+def test_a_file_without_ends_is_written_as_before(file: TokenFile, tmp_path: Path) -> None:
+    file.add("ci", ("*",), 1_000)
+    (written,) = json.loads((tmp_path / "tokens.json").read_text())["tokens"]
+    assert set(written) == {"id", "name", "reach", "created", "sha256"}
+
+
+def test_rotation_makes_a_successor_and_ends_the_old_token_later(file: TokenFile) -> None:
+    _, first = file.add("ci", ("a/*",), 1_000, 1_500)
+    secret, second, old = file.rotate("ci", 1_200, 86_400)
+    assert (second.name, second.reach, second.created, second.expires) == ("ci", ("a/*",), 1_200, 1_700)
+    assert (old.id, old.expires) == (first.id, 1_500)  # it does not live longer than it would have
+    assert file.read() == (old, second)
+    assert token_hash(secret) == second.hash
+    with pytest.raises(NotFound, match="several"):
+        file.rotate("ci", 1_300, 0)
+    _, third, ending = file.rotate(second.id, 1_300, 60)
+    assert (ending.id, ending.expires, third.expires) == (second.id, 1_360, 1_800)
+    _, _, at_once = file.rotate(third.id, 1_400, 0)
+    assert at_once.expired(1_400)
+
+
+def test_a_token_that_ended_long_ago_makes_room(file: TokenFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.content.secrets.MAX_TOKENS", 2)
+    file.add("a", ("*",), 1_000, 2_000)
+    file.add("b", ("*",), 1_000)
+    with pytest.raises(OutOfSpace):
+        file.add("c", ("*",), 2_000)
+    file.add("c", ("*",), 2_000 + KEPT_EXPIRED)
+    assert [token.name for token in file.read()] == ["b", "c"]
+
+
+def test_the_last_use_is_kept_to_the_minute_and_written_seldom(tmp_path: Path) -> None:
+    path = tmp_path / "token-uses.json"
+    uses = TokenUses(path)
+    assert uses.seen("k3", 1_000_030.0)
+    uses.write()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_uses(path) == {"k3": 999_960 + 60 * ((1_000_030 - 999_960) // 60)}
+    assert not uses.seen("k3", 1_000_035.0)  # the same minute
+    assert not uses.seen("k4", 1_000_036.0)  # written less than a minute ago
+    assert uses.seen("k4", 1_000_100.0)
+    uses.seen("k5", 1_000_120.0)
+    uses.flush()
+    assert set(read_uses(path)) == {"k3", "k4", "k5"}
+    for number in range(MAX_USES):
+        uses.seen(f"id {number}", 2_000_000.0)
+    assert len(uses.times) == MAX_USES
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema":"comity/token-uses/v1","uses":{"a":-1}}', "\x00"])
+def test_uses_that_cannot_be_read_are_unknown(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "token-uses.json"
+    path.write_text(text)
+    path.chmod(0o600)
+    assert read_uses(path) == {}
+
+
+def test_the_command_rotates_and_lists_when_a_token_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "node.toml").touch()
+    made = run(capsys, "token", "new", "ci", "--days", "90", "--node", str(tmp_path))
+    assert made["expires"] == made["created"] + 90 * 86_400
+    rotated = run(capsys, "token", "rotate", "ci", "--node", str(tmp_path))
+    assert rotated["token"] != made["token"] and rotated["id"] != made["id"]
+    old, new = run(capsys, "token", "ls", "--node", str(tmp_path))["tokens"]
+    assert (old["id"], new["id"], new["used"]) == (made["id"], rotated["id"], None)
+    assert old["expires"] < made["expires"]

@@ -1,21 +1,29 @@
-"""`comity token new|ls|revoke`."""
+"""`comity token new|ls|rotate|revoke`."""
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
-from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
+from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, Token, TokenFile
+from comity.content.token_uses import USES_FILE, read_uses
 from comity.trust.errors import NotFound
 
 from comity_cli.command import Group, examples, output
 from comity_cli.nodes import home_option
 
+DAY: Final = 86_400
+HOUR: Final = 3_600
+OVERLAP_HOURS: Final = 24
 HOME = home_option("Your node, by its home. Default: here.", name="directory", exists=False)
 
 
-@examples("comity token new ci --reach swiss-ai/*", "comity token ls", "comity token revoke ci")
+@examples(
+    "comity token new ci --reach swiss-ai/*", "comity token ls", "comity token rotate ci", "comity token revoke ci"
+)
 @click.group(cls=Group, name="token", short_help="Manage tokens for your node's gateway.")
 def command() -> None:
     """Manage tokens. A token gives read access to the gateway of your node if node.toml has public = false. It gives no
@@ -23,38 +31,59 @@ def command() -> None:
 
 
 @examples(
-    "comity token new ci", "comity token new 'Ana, laptop' --reach swiss-ai/* --reach acme/model --node ./node-ch"
+    "comity token new ci --days 90",
+    "comity token new 'Ana, laptop' --reach swiss-ai/* --reach acme/model --node ./node-ch",
 )
 @command.command("new", short_help="Make a token.")
 @click.argument("name")
 @click.option("--reach", multiple=True, help="namespace/* or namespace/name; repeatable. Default: everything.")
+@click.option("--days", type=click.IntRange(1, 3650), help="Days after which it ends. Default: it does not end.")
 @HOME
-def new(name: str, reach: tuple[str, ...], directory: Path) -> None:
+def new(name: str, reach: tuple[str, ...], days: int | None, directory: Path) -> None:
     """Make a token called NAME and print it once: the node stores only its hash. A running node accepts it at once.
     With --quiet the token alone is printed, for a file."""
-    secret, token = _file(directory).add(name, reach or (ALL_REPOSITORIES,), int(time.time()))
-    out = output()
-    if out.quiet and not out.as_json:
-        click.echo(secret)  # it is printed only once, so quiet means nothing but the token
-    out.done(f"token {token.name} ({token.id}) gives access to {', '.join(token.reach)}")
-    out.fact("token", secret)
-    out.document("token", {"id": token.id, "name": token.name, "reach": list(token.reach), "token": secret})
-    out.hint("keep it in a file of mode 0600, and name that file in HF_TOKEN_PATH")
+    now = int(time.time())
+    secret, token = _file(directory).add(name, reach or (ALL_REPOSITORIES,), now, now + days * DAY if days else 0)
+    _show_new(secret, token)
 
 
 @examples("comity token ls", "comity token ls --node ./node-ch --json")
 @command.command("ls", short_help="List the tokens.")
 @HOME
 def ls(directory: Path) -> None:
-    """List the names and ids of the tokens. The tokens themselves are not stored."""
-    out, tokens = output(), _file(directory).read()
+    """List the names and ids of the tokens, when they end, and when each was used last, to the minute. The tokens
+    themselves are not stored."""
+    out, tokens, uses = output(), _file(directory).read(), read_uses(directory / USES_FILE)
     if tokens:
-        out.table(("id", "name", "access to"), [(t.id, t.name, ", ".join(t.reach)) for t in tokens])
+        out.table(
+            ("id", "name", "access to", "ends", "last used"),
+            [(t.id, t.name, ", ".join(t.reach), _ends(t), _moment(uses.get(t.id, 0)) or "-") for t in tokens],
+        )
     else:
         out.say("None yet.")
         out.hint("comity token new NAME")
-    listed = [{"id": t.id, "name": t.name, "reach": list(t.reach), "created": t.created} for t in tokens]
+    listed = [_token_json(token) | {"used": uses.get(token.id)} for token in tokens]
     out.document("tokens", {"tokens": listed})
+
+
+@examples("comity token rotate ci", "comity token rotate 3f9c01aa --overlap 0 --node ./node-ch")
+@command.command("rotate", short_help="Replace a token by another one.")
+@click.argument("identifier", metavar="ID-OR-NAME")
+@click.option(
+    "--overlap",
+    type=click.IntRange(0, 24 * 366),
+    default=OVERLAP_HOURS,
+    show_default=True,
+    help="Hours for which the old token still works.",
+)
+@HOME
+def rotate(identifier: str, overlap: int, directory: Path) -> None:
+    """Make a token with the name and the access of another one, and print it once. It is valid for as long as the other
+    one was. The old token ends after the overlap, so that clients can change over. With --quiet the token alone is
+    printed."""
+    secret, token, old = _file(directory).rotate(identifier, int(time.time()), overlap * HOUR)
+    _show_new(secret, token)
+    output().say(f"The old token {old.id} ends: {_ends(old)}.")
 
 
 @examples("comity token revoke ci", "comity token revoke 3f9c01aa --node ./node-ch")
@@ -67,6 +96,39 @@ def revoke(identifier: str, directory: Path) -> None:
     out = output()
     out.done(f"token {token.name} ({token.id}) is revoked")
     out.document("token", {"id": token.id, "name": token.name, "revoked": True})
+
+
+def _show_new(secret: str, token: Token) -> None:
+    out = output()
+    if out.quiet and not out.as_json:
+        click.echo(secret)  # it is printed only once, so quiet means nothing but the token
+    out.done(f"token {token.name} ({token.id}) gives access to {', '.join(token.reach)}")
+    out.fact("token", secret)
+    out.fact("ends", _ends(token))
+    out.document("token", _token_json(token) | {"token": secret})
+    out.hint("keep it in a file of mode 0600, and name that file in HF_TOKEN_PATH")
+
+
+def _token_json(token: Token) -> dict[str, object]:
+    """`expires` in POSIX seconds, null for never."""
+    reach = list(token.reach)
+    return {
+        "id": token.id,
+        "name": token.name,
+        "reach": reach,
+        "created": token.created,
+        "expires": token.expires or None,
+    }
+
+
+def _ends(token: Token) -> str:
+    if not token.expires:
+        return "never"
+    return f"{'ended ' if token.expired(time.time()) else ''}{_moment(token.expires)}"
+
+
+def _moment(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC" if seconds else ""
 
 
 def _file(directory: Path) -> TokenFile:

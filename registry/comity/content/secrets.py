@@ -9,6 +9,9 @@ A gateway token lets its holder read through the gateway, never write. One file 
 
     {"schema":"comity/tokens/v1","tokens":[{"created":…,"id":"k3f9…","name":"ci","reach":["swiss-ai/*"],"sha256":"…"}]}
 
+A token that ends has `expires` too. Rotation makes another token with the same name and reach, and lets the old one end
+some time later, so that clients can change over.
+
 A token is `hf_` and 40 random letters and digits, because Hub clients send no other form. Only its hash is stored; with
 238 random bits neither salt nor a slow hash is needed.
 """
@@ -21,9 +24,9 @@ import re
 import secrets
 import stat
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -120,6 +123,8 @@ TOKENS_FILE: Final = "tokens.json"
 """In the node's home."""
 ALL_REPOSITORIES: Final = "*"
 MAX_TOKENS: Final = 200
+KEPT_EXPIRED: Final = 7 * 86_400
+"""Seconds for which a token that has ended is still listed."""
 _TOKEN_ALPHABET: Final = string.ascii_letters + string.digits
 _TOKEN_LENGTH: Final = 40
 _TOKEN_SHAPE: Final = re.compile(r"hf_[A-Za-z0-9]{40}\Z", re.ASCII)
@@ -130,7 +135,8 @@ _TOKEN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}\Z", re.ASCII)
 class Token:
     """The stored record of a token that was issued.
 
-    `reach` lists the readable repositories: `*`, `namespace/*` or `namespace/name`. `created` is in POSIX seconds.
+    `reach` lists the readable repositories: `*`, `namespace/*` or `namespace/name`. `created` and `expires` are in
+    POSIX seconds; `expires` is 0 for never.
     """
 
     id: str
@@ -138,6 +144,10 @@ class Token:
     reach: tuple[str, ...]
     created: int
     hash: Digest
+    expires: int = 0
+
+    def expired(self, now: float) -> bool:
+        return 0 < self.expires <= now
 
     def allows(self, repository: str) -> bool:
         """Whether the token allows reading `namespace/name`."""
@@ -172,38 +182,50 @@ class TokenFile:
         fields.done()
         return tokens
 
-    def add(self, name: str, reach: tuple[str, ...], created: int) -> tuple[str, Token]:
+    def add(self, name: str, reach: tuple[str, ...], created: int, expires: int = 0) -> tuple[str, Token]:
         """Create a token. Returns the secret, which is never shown again, and the stored record.
 
-        Raises Malformed for an invalid name or reach; OutOfSpace (TOO-MANY-TOKENS).
+        Raises Malformed for an invalid name, reach or expiry; OutOfSpace (TOO-MANY-TOKENS).
         """
-        secret = "hf_" + "".join(secrets.choice(_TOKEN_ALPHABET) for _ in range(_TOKEN_LENGTH))
-        token = Token(
-            secrets.token_hex(4), _checked_name(name), tuple(map(check_reach, reach)), created, token_hash(secret)
-        )
+        secret, token = _new_token(name, reach, created, expires)
+        with self._writing():
+            self._add(self.read(), token)
+        return secret, token
+
+    def rotate(self, identifier: str, now: int, overlap: int) -> tuple[str, Token, Token]:
+        """Create a successor of the token with this id or name: of the same name and reach, valid from now for as long
+        as its predecessor was. The predecessor ends `overlap` seconds from now, or when it would have ended. Returns
+        the new secret, the successor and the predecessor.
+
+        Raises NotFound (NO-SUCH-TOKEN), OutOfSpace (TOO-MANY-TOKENS).
+        """
         with self._writing():
             existing = self.read()
-            if len(existing) >= MAX_TOKENS:
-                hint = "comity token revoke ID"
-                raise OutOfSpace("too many tokens", why=f"at most {MAX_TOKENS}", hint=hint, code="TOO-MANY-TOKENS")
-            self._write((*existing, token))
-        return secret, token
+            old = _only(existing, identifier)
+            expires = now + old.expires - old.created if old.expires else 0
+            secret, token = _new_token(old.name, old.reach, now, expires)
+            ends = now + overlap
+            ending = replace(old, expires=min(old.expires, ends) if old.expires else ends)
+            self._add(tuple(ending if known is old else known for known in existing), token)
+        return secret, token, ending
 
     def revoke(self, identifier: str) -> Token:
         """Delete the token with this id or name. Raises NotFound (NO-SUCH-TOKEN)."""
         with self._writing():
             existing = self.read()
-            matching = [token for token in existing if identifier in (token.id, token.name)]
-            if len(matching) != 1:
-                why = "several tokens have this name" if matching else "no token has this id or name"
-                raise NotFound(f"no token {identifier[:64]!r}", why=why, hint="comity token ls", code="NO-SUCH-TOKEN")
-            self._write(tuple(token for token in existing if token is not matching[0]))
-        return matching[0]
+            revoked = _only(existing, identifier)
+            self._write(tuple(token for token in existing if token is not revoked))
+        return revoked
+
+    def _add(self, existing: tuple[Token, ...], token: Token) -> None:
+        kept = tuple(known for known in existing if not known.expired(token.created - KEPT_EXPIRED))
+        if len(kept) >= MAX_TOKENS:
+            hint = "comity token revoke ID"
+            raise OutOfSpace("too many tokens", why=f"at most {MAX_TOKENS}", hint=hint, code="TOO-MANY-TOKENS")
+        self._write((*kept, token))
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
-        listed: list[Json] = [
-            {"id": t.id, "name": t.name, "reach": list(t.reach), "created": t.created, "sha256": t.hash} for t in tokens
-        ]
+        listed: list[Json] = [_token_json(token) for token in tokens]
         document = json.dumps({"schema": TOKENS_SCHEMA, "tokens": listed}, indent=1).encode() + b"\n"
         durable.write_file(self._path, document, mode=0o600, point="tokens")
 
@@ -231,6 +253,35 @@ def check_reach(text: str) -> str:
     return text
 
 
+def _new_token(name: str, reach: tuple[str, ...], created: int, expires: int) -> tuple[str, Token]:
+    if expires and expires <= created:
+        raise Malformed("the token would have ended before it begins", why="its expiry is not later than now")
+    secret = "hf_" + "".join(secrets.choice(_TOKEN_ALPHABET) for _ in range(_TOKEN_LENGTH))
+    reaches = tuple(map(check_reach, reach))
+    return secret, Token(secrets.token_hex(4), _checked_name(name), reaches, created, token_hash(secret), expires)
+
+
+def _only(existing: Sequence[Token], identifier: str) -> Token:
+    """The one token with this id or name. Raises NotFound (NO-SUCH-TOKEN)."""
+    matching = [token for token in existing if identifier in (token.id, token.name)]
+    if len(matching) != 1:
+        why = "several tokens have this name" if matching else "no token has this id or name"
+        raise NotFound(f"no token {identifier[:64]!r}", why=why, hint="comity token ls", code="NO-SUCH-TOKEN")
+    return matching[0]
+
+
+def _token_json(token: Token) -> dict[str, Json]:
+    """`expires` is left out where there is none, so that older software reads the file."""
+    listed: dict[str, Json] = {
+        "id": token.id,
+        "name": token.name,
+        "reach": list(token.reach),
+        "created": token.created,
+        "sha256": token.hash,
+    }
+    return listed | ({"expires": token.expires} if token.expires else {})
+
+
 def _checked_name(name: str) -> str:
     if not _TOKEN_NAME.match(name):
         raise Malformed("invalid token name", why="expected 1 to 64 letters, digits, '.', '_', '-' and spaces")
@@ -246,6 +297,7 @@ def _token(item: Json) -> Token:
         tuple(map(check_reach, reach)),
         fields.integer("created"),
         fields.digest("sha256"),
+        fields.integer("expires") if fields.has("expires") else 0,
     )
     fields.done()
     return token

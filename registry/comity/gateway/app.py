@@ -5,7 +5,7 @@ runs.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import structlog
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from comity.content.secrets import TOKENS_FILE
+from comity.content.token_uses import USES_FILE, TokenUses
 from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.git import git_routes
@@ -51,10 +52,11 @@ def make_app(
     read_through: ReadThroughRoutes,
     registry: Registry,
     console: Sequence[BaseRoute],
+    uses: TokenUses,
 ) -> Starlette:
     """Return the application for a running node."""
     settings, pools = home.config.gateway, home.pools
-    access = GatewayAccess(home.config.path(TOKENS_FILE), pools, public=settings.public)
+    access = GatewayAccess(home.config.path(TOKENS_FILE), pools, uses, home.clock, public=settings.public)
     slots = ConnectionSlots(BODIES, "readers")
     files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots)
     repositories = RepositoryList(home.ledger)
@@ -166,15 +168,21 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
         if not settings.http:
             yield ""
             return
+        uses = await pools.files(TokenUses, home.config.path(USES_FILE))
         judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
         async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
             read_through = ReadThroughRoutes(pools, imports, catalogue)
             async with (
                 open_registry(ledger, read_through, pools) as registry,
-                open_console(node, catalogue) as console,
+                open_console(node, catalogue, uses) as console,
             ):
-                app = make_app(home, replication, imports, file_routes, read_through, registry, console)
+                app = make_app(home, replication, imports, file_routes, read_through, registry, console, uses)
                 async with listen_http(app, settings) as url:
                     node.links.serve_at(console_url(settings, url))
                     structlog.get_logger("comity.gateway").info("gateway", url=url)
-                    yield url
+                    try:
+                        yield url
+                    finally:
+                        node.links.serve_at("")
+                        with suppress(ComityError):
+                            await pools.files(uses.flush)

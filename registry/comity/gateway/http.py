@@ -40,10 +40,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from comity.content.secrets import Token, TokenFile, looks_like_token, token_hash
+from comity.content.token_uses import TokenUses
 from comity.node.config import Gateway
 from comity.node.listeners import connection_limits
 from comity.node.metrics import Metrics
-from comity.node.threads import Pools
+from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import (
     ComityError,
@@ -340,17 +341,29 @@ def _url(settings: Gateway, listener: socket.socket) -> str:
 
 
 class GatewayAccess:
-    """Checks tokens; reloads the token file when it changes."""
+    """Checks tokens; reloads the token file when it changes. `uses` keeps when each was used last."""
 
-    def __init__(self, file: Path, pools: Pools, *, public: bool) -> None:
+    def __init__(self, file: Path, pools: Pools, uses: TokenUses, clock: Clock, *, public: bool) -> None:
         self._pools = pools
         self._public = public
+        self._uses = uses
+        self._clock = clock
         self._file = TokenFile(file)
         self._version: tuple[int, ...] | None = None
         self._tokens: dict[Digest, Token] = {}
 
     async def token(self, request: Request) -> Token | None:
-        """Return the token of a request if it is one of this node."""
+        """Return the token of a request if it is one of this node and has not ended."""
+        token = await self._known(request)
+        now = self._clock()
+        if token is None or token.expired(now):
+            return None
+        if self._uses.seen(token.id, now):
+            with suppress(ComityError):  # a full disk keeps no reader out
+                await self._pools.files(self._uses.write)
+        return token
+
+    async def _known(self, request: Request) -> Token | None:
         secret = _secret(request.headers.get("authorization", ""))
         if not looks_like_token(secret):
             return None
@@ -358,16 +371,19 @@ class GatewayAccess:
         return self._tokens.get(token_hash(secret))
 
     async def require_any(self, request: Request) -> Token | None:
-        """Return the token of a request, None at a public gateway. Raises Refused (NO-TOKEN)."""
+        """Return the token of a request, None at a public gateway. Raises Refused (NO-TOKEN, TOKEN-EXPIRED)."""
         if self._public:
             return None
         token = await self.token(request)
+        if token is None and await self._known(request) is not None:
+            raise Refused("the token has expired", hint="ask the operator of this node", code="TOKEN-EXPIRED")
         if token is None:
             raise Refused("a token of this node is required", hint="ask its operator", code="NO-TOKEN")
         return token
 
     async def require(self, request: Request, repository: str) -> None:
-        """Raise Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`, which its log line names."""
+        """Raise Refused (NO-TOKEN, TOKEN-EXPIRED, TOKEN-SCOPE) unless the request may read `repository`, which its log
+        line names."""
         request.scope[REPOSITORY] = repository
         token = await self.require_any(request)
         if token is not None and not token.allows(repository):
@@ -414,6 +430,7 @@ _BY_CODE: Final[Mapping[str, int]] = {
     "TOO-MANY-CALLS": 429,
     "NO-TOKEN": 401,
     "BAD-TOKEN": 401,
+    "TOKEN-EXPIRED": 401,
     "TOKEN-SCOPE": 403,
     "BODY-TOO-LARGE": 413,
     "METHOD": 405,
@@ -431,6 +448,7 @@ HUB_CODES: Final[Mapping[str, str]] = {
     "NO-SUCH-REVISION": "RevisionNotFound",
     "NO-SUCH-FILE": "EntryNotFound",
     "NO-TOKEN": "RepoNotFound",
+    "TOKEN-EXPIRED": "RepoNotFound",
     "UPSTREAM-NOT-ALLOWED": "RepoNotFound",
     "TOKEN-SCOPE": "GatedRepo",
     "UPSTREAM-GATED": "GatedRepo",

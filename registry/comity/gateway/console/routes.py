@@ -29,7 +29,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from comity.content.secrets import TOKENS_FILE
+from comity.content.secrets import TOKENS_FILE, TokenFile
+from comity.content.token_uses import TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
@@ -43,6 +44,7 @@ from comity.gateway.console.pictures import federation_map, tiles
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
 from comity.gateway.console.state import FederationState, MemberView, StateReader
+from comity.gateway.console.token_pages import TokenPages
 from comity.gateway.console.words import Formats, marked, translations
 from comity.gateway.http import GatewayAccess
 from comity.gateway.hub.catalogue import Catalogue
@@ -82,7 +84,7 @@ def _accepts_html(scope: Scope) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def open_console(node: RunningNode, catalogue: Catalogue) -> AsyncIterator[Sequence[BaseRoute]]:
+async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses) -> AsyncIterator[Sequence[BaseRoute]]:
     """Yields the routes of the console; if the operator disabled it, only `/`, which is never an error."""
     home = node.home
     settings, name = home.config.gateway, home.membership.seat.record.name
@@ -97,15 +99,17 @@ async def open_console(node: RunningNode, catalogue: Catalogue) -> AsyncIterator
     states = StateReader(home, node.replication, node.offers, index)
     pages = ArtifactPages(home.ledger, home.store, home.pools, home.membership, catalogue, states)
     sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
-    access = SessionAccess(home.config.path(TOKENS_FILE), home.pools, sessions, public=settings.public)
+    tokens = home.config.path(TOKENS_FILE)
+    access = SessionAccess(tokens, home.pools, uses, home.clock, sessions, public=settings.public)
     maker = PageMaker(name, settings.url, states, sessions)
     console = Console(settings, node, index, states, pages, access, catalogue, maker)
     origins = BrowserOrigins(settings.url)
     sign_in = SignInPages(maker, sessions, origins, node.links)
     node_pages = NodePages(node, maker, states, sessions, origins)
+    token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins)
     reading = asyncio.create_task(index.run(), name="console index")
     try:
-        yield [*sign_in.routes(), *node_pages.routes(), *console_routes(console)]
+        yield [*sign_in.routes(), *node_pages.routes(), *token_pages.routes(), *console_routes(console)]
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

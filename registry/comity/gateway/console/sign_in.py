@@ -19,12 +19,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from comity.content.secrets import Token
+from comity.content.token_uses import TokenUses
 from comity.gateway.console.forms import FORM_KEY, BrowserOrigins, read_form, require_form_key
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, WITH_FORMS, PageMaker, Reader
 from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
 from comity.gateway.http import GatewayAccess
 from comity.node.sign_in_links import PATH, SignInLinks
-from comity.node.threads import Pools
+from comity.node.threads import Clock, Pools
 
 OPERATOR: Final = "operator"
 """Who signed in by a link."""
@@ -37,8 +38,10 @@ _log: Final = structlog.get_logger("comity.gateway.console")
 class SessionAccess(GatewayAccess):
     """What a reader of the console may read: everything with a session, otherwise what `GatewayAccess` allows."""
 
-    def __init__(self, file: Path, pools: Pools, sessions: BrowserSessions, *, public: bool) -> None:
-        super().__init__(file, pools, public=public)
+    def __init__(
+        self, file: Path, pools: Pools, uses: TokenUses, clock: Clock, sessions: BrowserSessions, *, public: bool
+    ) -> None:
+        super().__init__(file, pools, uses, clock, public=public)
         self._sessions = sessions
 
     async def require_any(self, request: Request) -> Token | None:
