@@ -34,6 +34,9 @@ from comity.verifier import collect_evidence, load_policy, read_bounded
 from comity.wire.upstream import ImportOrder
 from comity_client import bom
 from comity_client.attestations import AttestationKeyStore
+from comity_client.bundles.exporting import EarlierBundle, ExportedBundle, ExportOrder, export_bundle
+from comity_client.bundles.loading import LoadResult, load_bundle
+from comity_client.bundles.writing import DiskPlan
 from comity_client.charter.own_lines import OwnLines
 from comity_client.charter.proposals import GovernanceClient
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
@@ -99,7 +102,7 @@ from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles
 from comity_client.seen import LogContradiction
 from comity_client.session import ClaimedGateway, Session, claimed_gateway
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin
-from comity_client.uplink import find_node
+from comity_client.uplink import find_node, open_uplink
 from comity_client.user import User
 
 T = TypeVar("T")
@@ -275,6 +278,44 @@ class Client:
         return self._user.run(
             lambda session: import_at(session, self._user.seen_logs(), node, order, on_event), on_event
         )
+
+    def export_bundle(
+        self,
+        folder: Path,
+        node: str,
+        *,
+        references: Sequence[str] = (),
+        everything: bool = False,
+        earlier: Sequence[Path] = (),
+        disks: DiskPlan | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> ExportedBundle:
+        """Write what a node has into a bundle in `folder`. Repeat it to continue.
+
+        Args:
+            node: any node of a pinned federation, or one on this machine, as for `publish`.
+            references: which artifacts; default: those that the exported entries publish.
+            everything: every artifact of the node.
+            earlier: bundles that this one continues: of each, the folder with its index and its list of contents.
+            disks: how to cut it.
+
+        Raises as `BundleExport.run` and `resolve` do.
+        """
+        had = tuple(map(EarlierBundle.read, earlier))
+
+        async def work(session: Session) -> ExportedBundle:
+            artifacts = [(await self._user.resolve(session, reference)).artifact for reference in references]
+            order = ExportOrder(tuple(dict.fromkeys(artifacts)), everything, had, disks or DiskPlan())
+            async with open_uplink(session, node) as uplink:
+                return await export_bundle(uplink.client, order, folder, on_event)
+
+        return self._user.run(work, on_event)
+
+    def load_bundle(
+        self, folders: Sequence[Path], socket: Path, *, check: bool = False, on_event: OnEvent = ignore_event
+    ) -> LoadResult:
+        """Have the node with this operator socket take what a bundle has. Raises as `load_bundle` does."""
+        return asyncio.run(load_bundle(folders, socket, check=check, on_event=on_event))
 
     def check_upstream(self, name: str, node: str, *, token: str = "") -> UpstreamState:
         """Have a node check the upstream of `hf:org/name@commit` again. Raises as `publish.check_at` does."""

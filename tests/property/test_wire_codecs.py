@@ -12,6 +12,7 @@ from comity.trust.tlog.note import NoteSignature
 from comity.v1 import (
     artifact_pb2,
     blob_pb2,
+    bundle_pb2,
     charter_pb2,
     log_pb2,
     news_pb2,
@@ -23,6 +24,15 @@ from comity.v1 import (
 from comity.wire import limits
 from comity.wire.artifact import SearchPage, decode_page, encode_page
 from comity.wire.blob import BlobLocation, BlobStat, decode_location, decode_stat, encode_location, encode_stat
+from comity.wire.bundle import (
+    LoadedArtifact,
+    LoadedCharter,
+    LoadedLog,
+    LoadEnded,
+    LoadWaiting,
+    decode_load_event,
+    encode_load_event,
+)
 from comity.wire.charter import (
     AskReceipt,
     JoinRequest,
@@ -239,6 +249,18 @@ PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callabl
         blob_pb2.BlobStat,
     ),
     "location": (st.builds(BlobLocation, texts, texts), encode_location, decode_location, blob_pb2.Location),
+    "load event": (
+        st.one_of(
+            st.builds(LoadedCharter, integers, integers, texts, texts),
+            st.builds(LoadedLog, st.just("log.example/1+c5a2f1b9+AQID"), integers, integers, integers, texts, texts),
+            st.builds(LoadedArtifact, digests, texts, texts, texts),
+            st.builds(LoadWaiting),
+            st.builds(LoadEnded, st.booleans(), integers),
+        ),
+        encode_load_event,
+        decode_load_event,
+        bundle_pb2.LoadBundleResponse,
+    ),
     "inline": (
         st.builds(InlineObject, digests, data),
         encode_inline,

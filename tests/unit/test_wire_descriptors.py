@@ -9,6 +9,7 @@ from comity.v1 import (
     artifact_pb2,
     audit_pb2,
     blob_pb2,
+    bundle_pb2,
     charter_pb2,
     log_pb2,
     news_pb2,
@@ -27,6 +28,7 @@ FILES = [
         artifact_pb2,
         audit_pb2,
         blob_pb2,
+        bundle_pb2,
         charter_pb2,
         log_pb2,
         news_pb2,
@@ -43,7 +45,7 @@ CALLS: list[MethodDescriptor] = [
 ]
 
 READS = {"Audit", "Get", "List", "Read", "Resolve", "Search", "Stat"}
-APPENDS = {"Adopt", "Allocate", "Ask", "Check", "Decide", "Import", "Submit", "Upload"}
+APPENDS = {"Adopt", "Allocate", "Ask", "Check", "Decide", "Import", "Load", "Submit", "Upload"}
 FORBIDDEN = re.compile(
     "delete|remove|hide|overwrite|replace|purge|revoke|drop|truncate|reset|update|set_", re.IGNORECASE
 )
@@ -74,6 +76,7 @@ def test_the_contract_has_these_services_and_no_other() -> None:
         "ArtifactService",
         "AuditService",
         "BlobService",
+        "BundleService",
         "CharterService",
         "LogService",
         "NewsService",
@@ -90,6 +93,7 @@ def test_only_asking_publishing_and_operating_append() -> None:
     assert appending == {
         "comity.v1.AuditService.CheckCopies",
         "comity.v1.AuditService.DecideHold",
+        "comity.v1.BundleService.LoadBundle",
         "comity.v1.CharterService.Ask",
         "comity.v1.OfferService.Allocate",
         "comity.v1.OperatorService.Adopt",

@@ -16,7 +16,7 @@ from typing import Final
 
 from comity.trust.errors import Malformed, NotFound
 
-MOST_BLOCKS: Final = 32
+MOST_BLOCKS: Final = 255
 """Data and parity blocks together."""
 _POLYNOMIAL: Final = 0x11D
 
@@ -37,7 +37,7 @@ class ErasureCode:
     def parse(cls, text: str) -> ErasureCode:
         """Read `k/n`, such as `3/5`: any 3 of 5 disks restore the data. Raises Malformed."""
         first, slash, second = text.partition("/")
-        if not slash or not all(part.isascii() and part.isdigit() and len(part) <= 2 for part in (first, second)):
+        if not slash or not all(part.isascii() and part.isdigit() and len(part) <= 3 for part in (first, second)):
             raise Malformed("not a number of disks", why=f"{text!r} is not k/n", hint="write --parity 3/5, for example")
         return cls(int(first), int(second))
 

@@ -347,6 +347,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         offers=OfferRpcService(ledger, offers),
         operating=OperatorService(submissions, status, governance, links),
         importing=importer,
+        loading=replication.bundles,
         audits=AuditService(
             ledger, membership, home.clock, copies.index, copies.responder, copies.auditor, copies.withdrawals
         ),

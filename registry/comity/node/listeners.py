@@ -26,6 +26,7 @@ from comity.v1 import (
     artifact_pb2,
     audit_pb2,
     blob_pb2,
+    bundle_pb2,
     charter_pb2,
     log_pb2,
     news_pb2,
@@ -107,6 +108,7 @@ _READS: Final = tuple(
 )
 _PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name
 _OPERATE: Final = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name
+_LOAD: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
 _IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].full_name
 
 
@@ -135,7 +137,7 @@ class Listeners:
         self._servers: list[grpc.aio.Server] = []
         self._health: dict[str, health.aio.HealthServicer] = {}
         self._all = services
-        self._public = replace(services, operating=None, importing=None)
+        self._public = replace(services, operating=None, importing=None, loading=None)
 
     async def open(self) -> ListenAddresses:
         """Raises Unavailable (LISTEN) if an address is not available, Malformed if the socket path is too long."""
@@ -219,7 +221,8 @@ class Listeners:
 def _service_names(services: Services) -> tuple[str, ...]:
     publish = (_PUBLISH,) if services.publishing else ()
     importing = (_IMPORT,) if services.importing else ()
-    return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing)
+    loading = (_LOAD,) if services.loading else ()
+    return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing, *loading)
 
 
 def _port_shares(connections: int) -> PortShares:

@@ -15,6 +15,7 @@ from comity.wire import limits
 from comity.wire.artifact import ArtifactCalls
 from comity.wire.audit import AuditCalls
 from comity.wire.blob import BlobCalls
+from comity.wire.bundle import BundleCalls
 from comity.wire.calls import Calls
 from comity.wire.charter import CharterCalls
 from comity.wire.log import LogCalls
@@ -52,6 +53,11 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
     def upstream(self) -> UpstreamCalls:
         """The calls of `UpstreamService`."""
         return UpstreamCalls(self._calls)
+
+    @cached_property
+    def bundles(self) -> BundleCalls:
+        """The calls of `BundleService`."""
+        return BundleCalls(self._calls)
 
     @classmethod
     def connect(

@@ -35,6 +35,7 @@ from comity.v1 import blob_pb2
 from comity.v1.artifact_pb2_grpc import add_ArtifactServiceServicer_to_server
 from comity.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from comity.v1.blob_pb2_grpc import add_BlobServiceServicer_to_server
+from comity.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
 from comity.v1.charter_pb2_grpc import add_CharterServiceServicer_to_server
 from comity.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 from comity.v1.news_pb2_grpc import add_NewsServiceServicer_to_server
@@ -48,6 +49,7 @@ from comity.wire.access import CALL, CALLER, Access, Caller
 from comity.wire.artifact import ArtifactReads, ArtifactServicer
 from comity.wire.audit import AuditReads, AuditServicer
 from comity.wire.blob import BlobReads, BlobServicer
+from comity.wire.bundle import BundleLoads, BundleServicer
 from comity.wire.charter import CharterReads, CharterServicer
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
@@ -270,6 +272,7 @@ class Services:
     importing: ImportService | None = None
     news: NewsReads | None = None
     audits: AuditReads | None = None
+    loading: BundleLoads | None = None
 
 
 def make_server(
@@ -318,6 +321,8 @@ def make_server(
         add_OfferServiceServicer_to_server(OfferServicer(services.offers), server)
     if services.audits:
         add_AuditServiceServicer_to_server(AuditServicer(services.audits), server)
+    if services.loading:
+        add_BundleServiceServicer_to_server(BundleServicer(services.loading), server)
     if services.importing:
         add_UpstreamServiceServicer_to_server(UpstreamServicer(services.importing), server)
     return server

@@ -212,6 +212,10 @@ class CharterFollower:
     async def fetch_epochs(self, peer: Peer, client: NodeClient) -> None:
         """Fetch a peer's epochs after the newest one here and adopt them, and fetch the certificate of a rival body."""
         await self._fetch_rival(peer, client)
+        await self.fetch_next(client)
+
+    async def fetch_next(self, client: NodeClient) -> None:
+        """Fetch the epochs after the newest one here, as many as one answer has, and adopt them."""
         if self.findings.stopped:
             return
         try:

@@ -8,5 +8,6 @@ misbehaviour         proofs that a log showed two histories, and the logs frozen
 copies               counts of the copies at the members, against the charter's `min_copies`
 artifacts, files, fair_queue      copies of artifacts and `hold` statements; file transfers; fair scheduling
 on_demand            files fetched because a reader asks for them
+bundles              what a bundle has, taken as from a peer
 peers, setup         one supervised loop for each peer; construction of all parts
 """

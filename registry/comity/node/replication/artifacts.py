@@ -272,6 +272,15 @@ class CopyQueue:
             return job
         return None
 
+    def retry(self) -> None:
+        """End all pauses."""
+        pausing, self._resting = self._resting, []
+        for _, artifact in pausing:
+            copy = self._copies.get(artifact)
+            if copy is not None and copy.resting_until:
+                copy.resting_until = 0.0
+                self._enqueue_all(copy)
+
     def should_yield(self, job: Job) -> bool:
         """Whether a worker is needed more by another path, after a turn."""
         member, publisher = self._used(job.path[:1]), self._used(job.path)

@@ -22,7 +22,7 @@ import structlog
 from comity.content.blobs import BlobStore, FolderStore, lock_if_free
 from comity.content.durable import disk_errors
 from comity.node.metrics import Metrics
-from comity.node.replication.link import PeerLink
+from comity.node.replication.link import CopySource
 from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
@@ -264,14 +264,13 @@ class _SourceSet:
         self.names: dict[SourceKey, str] = {}
         self._over_https: dict[SourceKey, RangeSource] = {}
 
-    async def sources_of(self, holders: Sequence[PeerLink], want: Want) -> list[BlobSource]:
+    async def sources_of(self, holders: Sequence[CopySource], want: Want) -> list[BlobSource]:
         """Every source of a blob that the peers are or know of."""
         for link in holders:
-            if link.key not in self._over_https:
-                self._over_https[link.key] = link.over_https()
-        https_sources = await sources_with_blob(
-            (self._over_https[link.key] for link in holders), want.digest, want.size
-        )
+            if link.key not in self._over_https and (over_https := link.over_https()) is not None:
+                self._over_https[link.key] = over_https
+        known = [self._over_https[link.key] for link in holders if link.key in self._over_https]
+        https_sources = await sources_with_blob(known, want.digest, want.size)
         sources: list[BlobSource] = [*holders, *https_sources]
         self.names |= {source.key: source.name for source in sources}
         return sources
@@ -285,7 +284,7 @@ class FileFetcher:
     """Fetches files into the store. Several calls may run at once.
 
     Args:
-        links: returns the current peers.
+        links: returns the current peers, and bundles that are being loaded.
 
     Attributes:
         downloads: the current downloads.
@@ -298,7 +297,7 @@ class FileFetcher:
         pools: Pools,
         metrics: Metrics,
         uploads: Uploads,
-        links: Callable[[], Iterable[PeerLink]],
+        links: Callable[[], Iterable[CopySource]],
         side_objects: SideObjectFetcher,
     ) -> None:
         self._ledger = ledger
@@ -368,7 +367,7 @@ class FileFetcher:
         self,
         want: Want,
         layout: PieceLayout,
-        holders: Sequence[PeerLink],
+        holders: Sequence[CopySource],
         source_set: _SourceSet,
         download: FileDownload,
         limits: TransferLimits,
@@ -418,7 +417,7 @@ class FileFetcher:
             resumed=fetched.resumed,
         )
 
-    async def _holders(self, digests: Sequence[Digest], answer: float) -> dict[Digest, list[PeerLink]]:
+    async def _holders(self, digests: Sequence[Digest], answer: float) -> dict[Digest, list[CopySource]]:
         """The peers that have each blob. All are asked at once; a peer that does not answer is left out."""
         links = [link for link in self._links() if link.address]
         answers = await asyncio.gather(*(self._present_at(link, digests, answer) for link in links))
@@ -427,7 +426,7 @@ class FileFetcher:
             for digest in digests
         }
 
-    async def _present_at(self, link: PeerLink, digests: Sequence[Digest], answer: float) -> set[Digest]:
+    async def _present_at(self, link: CopySource, digests: Sequence[Digest], answer: float) -> set[Digest]:
         present: set[Digest] = set()
         try:
             async with asyncio.timeout(answer):
@@ -438,7 +437,7 @@ class FileFetcher:
             _log.info("peer did not answer", peer=link.name, why=str(error) or f"timed out after {answer:g} s")
         return present
 
-    async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[PeerLink]) -> list[PieceRecord]:
+    async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[CopySource]) -> list[PieceRecord]:
         """The records that the piece index names: stored ones, or from the first peer that has them."""
         known = await self._known(want, layout)
         if known is not None:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -41,6 +41,39 @@ class PeerState:
     lag: int = 0
     level_since: float | None = None
     last_error: str = ""
+
+
+class CopySource(Protocol):
+    """What logs and files are copied from: a peer, or a bundle that is being loaded. It is also a source of
+    `comity.transfer`."""
+
+    state: PeerState
+
+    @property
+    def peer_key(self) -> PeerKey:
+        """Whose turn it is when several sources are used."""
+
+    @property
+    def key(self) -> SourceKey: ...
+
+    @property
+    def host(self) -> SourceKey: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> str:
+        """Empty if no call can be made."""
+
+    @property
+    def client(self) -> NodeClient:
+        """Raises Unavailable (NO-ADDRESS)."""
+
+    def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]: ...
+
+    def over_https(self) -> RangeSource | None:
+        """The same files over HTTPS, if it has such addresses. The caller closes it."""
 
 
 @dataclass(frozen=True, slots=True)

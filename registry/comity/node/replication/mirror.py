@@ -31,7 +31,7 @@ from comity.node.config import Limits
 from comity.node.members import Membership, PeerKey
 from comity.node.replication.artifacts import LogTurn, LogTurns
 from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
-from comity.node.replication.link import PeerLink, StartBarrier
+from comity.node.replication.link import CopySource, PeerLink, StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
 from comity.node.replication.side_objects import SideObjectFetcher
@@ -175,7 +175,7 @@ class LogMirror:
             note = note.with_signatures(*told.cosignatures)
         return ShownHead(key, note, checkpoint)
 
-    async def follow(self, link: PeerLink, head: ShownHead, *, from_own_node: bool, own_node_reachable: bool) -> bool:
+    async def follow(self, link: CopySource, head: ShownHead, *, from_own_node: bool, own_node_reachable: bool) -> bool:
         """Fetch what `head` covers. Returns whether nothing is left to fetch. Raises the peer's failure, and OutOfSpace
         (QUOTA)."""
         if self._misbehaviour.frozen(head.key):
@@ -220,7 +220,7 @@ class LogMirror:
             return False
         return now - since < OWN_NODE_ROUNDS * self._interval
 
-    async def _catch_up(self, link: PeerLink, head: ShownHead) -> None:
+    async def _catch_up(self, link: CopySource, head: ShownHead) -> None:
         clock = asyncio.get_running_loop().time
         turn = self._turns.begin(head.log, link.peer_key.member, clock())
         if turn is None:
@@ -241,7 +241,7 @@ class LogMirror:
         finally:
             self._turns.finish(turn, clock(), failed=failed)
 
-    async def _step(self, link: PeerLink, head: ShownHead, turn: LogTurn) -> bool:
+    async def _step(self, link: CopySource, head: ShownHead, turn: LogTurn) -> bool:
         """Fetch, verify and store the next entries. Returns whether the log has reached the head."""
         client = link.client
         state = await self._ledger.run(self._ledger.tables.logs.get, head.log)

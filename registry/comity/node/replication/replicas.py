@@ -190,6 +190,25 @@ class Replicas:
         copies = await self._held.copies(wanted)
         return [artifact for artifact in wanted if artifact not in copies or not copies[artifact].stands]
 
+    async def incomplete_copies(self) -> list[Copy]:
+        """Read all new publications. Returns the wanted artifacts that are not complete."""
+        while await self._scan():
+            pass
+        return list(self._copies.incomplete())
+
+    def missing_files(self, copy: Copy) -> list[Want]:
+        """The missing files of an artifact whose manifest is stored; none if it is not. Blocking."""
+        try:
+            manifest, _ = read_artifact(self._store, copy.manifest, next(iter(copy.indexes)))
+        except ComityError:
+            return []
+        return missing_files(self._store, manifest)
+
+    def retry(self, supervisor: Supervisor) -> None:
+        """There is a new source: try what failed again now."""
+        self._copies.retry()
+        self.wake(supervisor)
+
     def incomplete(self, most: int) -> list[LackingArtifact]:
         """Wanted artifacts that are not complete, with the reasons: those that failed most often first."""
         copies = heapq.nlargest(most, self._copies.incomplete(), key=lambda copy: copy.failures)

@@ -13,10 +13,11 @@ from comity.node.intake import Intake
 from comity.node.members import Peer
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
+from comity.node.replication.bundles import BundleLoading
 from comity.node.replication.copies import CopyCounter
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
-from comity.node.replication.link import PeerLink, StartBarrier
+from comity.node.replication.link import CopySource, PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, OwnLogRecovery, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
@@ -91,14 +92,31 @@ class ReplicationTasks:
             self.charter_follower.is_behind if self.charter_follower else lambda peer, charter: False,
             self.cosigner,
         )
-        files = FileFetcher(ledger, store, pools, metrics, uploads, self.peers.links.values, side_objects)
+        self._bundles: list[CopySource] = []
+        files = FileFetcher(ledger, store, pools, metrics, uploads, self._copy_sources, side_objects)
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
         self.replicas = Replicas(
             ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
         )
         self.copies = CopyCounter(ledger, membership, self.replicas)
+        self.bundles = BundleLoading(
+            ledger,
+            pools,
+            membership,
+            self._mirror,
+            self.misbehaviour,
+            self.charter_follower,
+            self.intake,
+            self.replicas,
+            supervisor,
+            self._bundles,
+            self.peers.read_new,
+        )
         reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.withdrawn
         self.on_demand = OnDemandFetch(store, pools, settings.wants, files, withdrawn, reserve_bytes=reserve)
+
+    def _copy_sources(self) -> list[CopySource]:
+        return [*self._bundles, *self.peers.links.values()]
 
     def _charter_follower(self, home: OpenedHome) -> CharterFollower | None:
         if home.epochs is None:

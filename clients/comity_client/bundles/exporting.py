@@ -1,0 +1,420 @@
+"""Writes what a node has to a bundle: charters, logs, side objects, piece records, and files of artifacts.
+
+A node is read by the calls that everybody may make. What has a hash, or is in a log, is verified while it is written:
+each log's entries lead to the root of its checkpoint, and each object and file has its SHA-256. Signatures are verified
+by whoever loads the bundle.
+
+A bundle continues earlier ones: of each log it has the entries after theirs, and no object or file that they carry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+from comity.trust.artifact import Manifest, PieceIndex
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.statement import SideObject, Statement, parse_entry
+from comity.trust.statements import Published
+from comity.trust.tlog.merkle import Frontier, leaf_hash
+from comity.trust.tlog.note import Checkpoint, SignedNote
+from comity.trust.upstream import OBSERVED, Observed
+from comity.wire import limits
+from comity.wire.client import NodeClient
+from comity.wire.log import LogHead
+from comity_client.bundles.contents import (
+    BundleIndex,
+    CarriedFile,
+    CarriedLog,
+    PackMember,
+    encode_misbehaviour_proof,
+)
+from comity_client.bundles.erasure import ErasureCode
+from comity_client.bundles.folder import disk_roots, read_listing
+from comity_client.bundles.serving import split_lines
+from comity_client.bundles.writing import BundleWriter, DiskPlan
+from comity_client.events import Note, OnEvent, Progress, Started
+
+LINES_BYTES: Final = 4 * 1024 * 1024
+PACK_BYTES: Final = 64 * 1024 * 1024
+PACKED: Final = 1024 * 1024
+"""Files of artifacts up to this size are members of packs."""
+AT_ONCE: Final = 8
+"""Small objects that are fetched at the same time."""
+TIMEOUT: Final = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierBundle:
+    """What an earlier bundle has carried. Only its index and its list of contents are needed."""
+
+    index: BundleIndex
+    digests: frozenset[bytes]
+
+    @classmethod
+    def read(cls, folder: Path) -> EarlierBundle:
+        """Raises NotFound, Malformed, Untrusted (BUNDLE)."""
+        index, layout = read_listing(disk_roots(folder))
+        digests = {bytes.fromhex(file.sha256) for file in layout.files if file.path.startswith("blobs/")}
+        for file in layout.files:
+            digests.update(bytes.fromhex(member.sha256) for member in file.members if member.blob is None)
+        return cls(index, frozenset(digests))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOrder:
+    """What to export. Logs and charters always are.
+
+    Attributes:
+        artifacts: which artifacts; if empty, those that the exported entries publish.
+        everything: every artifact of the node, also of entries that earlier bundles have.
+    """
+
+    artifacts: tuple[Digest, ...] = ()
+    everything: bool = False
+    earlier: tuple[EarlierBundle, ...] = ()
+    disks: DiskPlan = field(default_factory=DiskPlan)
+
+    def encode(self) -> bytes:
+        """The plan of an export: it continues only what was begun with the same one."""
+        code = self.disks.code
+        value = {
+            "artifacts": sorted(self.artifacts),
+            "everything": self.everything,
+            "earlier": [bundle.index.digest for bundle in self.earlier],
+            "disk_bytes": self.disks.disk_bytes,
+            "parity": [code.data, code.total] if code else None,
+        }
+        return json.dumps(value).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedBundle:
+    """What was written.
+
+    Attributes:
+        entries: new entries of all logs together.
+        written: bytes written by this process, with index, list and parity.
+        incomplete: artifacts that were left out, because the node lacks a file of them.
+    """
+
+    index: BundleIndex
+    files: int
+    entries: int
+    written: int
+    incomplete: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What the exported artifacts and entries need."""
+
+    objects: dict[SideObject, None] = field(default_factory=dict)
+    publications: dict[Digest, Published | Observed] = field(default_factory=dict)
+    files: dict[Digest, int] = field(default_factory=dict)
+    records: dict[tuple[Digest, str], None] = field(default_factory=dict)
+    complete: int = 0
+    incomplete: list[str] = field(default_factory=list)
+
+    def add(self, statement: Statement) -> None:
+        self.objects |= dict.fromkeys(statement.objects)
+        self.add_publication(statement)
+
+    def add_publication(self, statement: Statement) -> None:
+        if (publication := read_publication(statement)) is not None:
+            self.publications.setdefault(publication.artifact, publication)
+
+
+def read_publication(statement: Statement) -> Published | Observed | None:
+    """The publication or observation in a statement, unverified; None for other statements."""
+    try:
+        if statement.predicate == OBSERVED:
+            return Observed.parse(statement)
+        return Published.parse(statement) if statement.predicate == "published" else None
+    except Malformed:
+        return None
+
+
+class BundleExport:
+    """One export from a node."""
+
+    def __init__(self, client: NodeClient, order: ExportOrder, folder: Path, on_event: OnEvent) -> None:
+        self._client = client.with_timeout(TIMEOUT)
+        self._order = order
+        self._writer = BundleWriter(folder, order.disks)
+        self._on_event = on_event
+        self._had = frozenset[bytes]().union(*(bundle.digests for bundle in order.earlier))
+        self._collected = _Collected()
+
+    async def run(self) -> ExportedBundle:
+        """Raises Conflict (BUNDLE-EXISTS, OTHER-EXPORT), OutOfSpace, NotFound, Untrusted, and the errors of the calls.
+        Repeat it to continue."""
+        writer, plan = self._writer, self._order.encode()
+        if await asyncio.to_thread(writer.begin, plan) != plan:
+            hint = "repeat the export that was begun there, or name another folder"
+            raise Conflict("another export was begun in this folder", hint=hint, code="OTHER-EXPORT")
+        federation, first_epoch, epochs = await self._charters()
+        logs = await self._logs()
+        await self._misbehaviour()
+        await self._choose(logs)
+        await self._pack()
+        large = [(digest, size) for digest, size in self._collected.files.items() if size > PACKED]
+        layout = await asyncio.to_thread(writer.lay_out, large)
+        self._on_event(Started(len(layout.files), layout.size, 0, sum(size for _, size in large)))
+        for number in range(len(layout.files) - len(large), len(layout.files)):
+            with closing(writer.open_large(layout, number)) as file:
+                await asyncio.to_thread(file.resume)
+                if not file.complete:
+                    await self._fetch(layout.files[number], file.size, file.write)
+                await asyncio.to_thread(file.finish)
+        facts = await self._client.node()
+        index = BundleIndex(
+            federation=federation,
+            node=facts.origin,
+            earlier=tuple(bundle.index.digest for bundle in self._order.earlier),
+            contents=sha256(b""),
+            size=0,
+            disk_bytes=1,
+            code=ErasureCode(1, 1),
+            logs=tuple(logs),
+            first_epoch=first_epoch,
+            epochs=epochs,
+            artifacts=self._collected.complete,
+        )
+        index = await asyncio.to_thread(writer.finish, layout, index, lambda count: None)
+        entries = sum(log.end.size - log.start.size for log in logs)
+        incomplete = tuple(self._collected.incomplete)
+        return ExportedBundle(index, len(layout.files), entries, writer.written, incomplete)
+
+    async def _charters(self) -> tuple[str, int, int]:
+        """Write the epochs after those of earlier bundles. Returns the federation, the first epoch and their number."""
+        try:
+            federation = sha256((await self._client.charter(0)).body)
+        except NotFound:
+            return "", 0, 0
+        for bundle in self._order.earlier:
+            if bundle.index.federation != federation:
+                why = f"{bundle.index.federation[:16] or 'none'} there, {federation[:16]} at this node"
+                raise Untrusted("an earlier bundle is of another federation", why=why, code="WRONG-FEDERATION")
+        first = at = max((each.index.first_epoch + each.index.epochs for each in self._order.earlier), default=0)
+        try:
+            while True:
+                for charter in await self._client.epochs(at):
+                    await self._add(f"charter/{charter.epoch:06d}.body", charter.body)
+                    await self._add(f"charter/{charter.epoch:06d}.certificate", _joined(charter.certificate))
+                    at = charter.epoch + 1
+        except NotFound:
+            return federation, first, at - first
+
+    async def _logs(self) -> list[CarriedLog]:
+        starts: dict[str, Frontier] = {}
+        for log in (log for bundle in self._order.earlier for log in bundle.index.logs):
+            if log.end.size >= starts.get(log.log, Frontier.empty()).size:
+                starts[log.log] = log.end
+        logs: list[CarriedLog] = []
+        for head in sorted(await self._client.logs(), key=lambda head: head.vkey):
+            start = starts.get(head.vkey, Frontier.empty())
+            if head.note and Checkpoint.parse(SignedNote.parse(head.note).text).size >= start.size:
+                logs.append(await self._log(len(logs), head, start))
+        return logs
+
+    async def _log(self, number: int, head: LogHead, start: Frontier) -> CarriedLog:
+        """Write a log from `start` to its head, or to the head with which this export was begun."""
+        path = f"logs/{number:05d}/checkpoint"
+        begun = self._writer.find(path)
+        note = await asyncio.to_thread(self._writer.read, path) if begun else head.note
+        checkpoint = Checkpoint.parse(SignedNote.parse(note).text)
+        if checkpoint.origin != head.origin:
+            hint = "remove the folder, and export again"
+            raise Conflict("the node has other logs than before", why=head.origin, hint=hint, code="OTHER-EXPORT")
+        await self._add(path, note)
+        edge = start
+        while edge.size < checkpoint.size:
+            lines = await self._lines(number, head.vkey, edge.size, checkpoint.size)
+            edge = edge.extend(map(leaf_hash, lines))
+            for line in lines:
+                if (statement := _statement(line)) is not None:
+                    self._collected.add(statement)
+        if edge.root() != checkpoint.root:
+            why = f"its {checkpoint.size} entries, with those of earlier bundles, do not lead to its checkpoint"
+            raise Untrusted(f"{head.origin} is not the log that it was", why=why, hint="comity status", code="ROOT")
+        return CarriedLog(head.vkey, start, edge)
+
+    async def _lines(self, number: int, log: str, start: int, end: int) -> list[bytes]:
+        path = f"logs/{number:05d}/{start:012d}.lines"
+        if self._writer.find(path):
+            return split_lines(await asyncio.to_thread(self._writer.read, path))
+        lines, size = list[bytes](), 0
+        async with aclosing(self._client.entries(log, start, end)) as batches:
+            async for batch in batches:
+                lines += batch.lines
+                size += sum(map(len, batch.lines))
+                if size >= LINES_BYTES:
+                    break
+        if not lines:
+            raise Untrusted("the node withholds entries of a log", why=f"no entry {start}", code="WITHHELD")
+        await self._add(path, _joined(lines))
+        return lines
+
+    async def _misbehaviour(self) -> None:
+        for number, shown in enumerate(await self._client.misbehaviour()):
+            data = encode_misbehaviour_proof(shown.kind, shown.origin, shown.parts)
+            await self._add(f"misbehaviour/{number:05d}", data)
+
+    async def _choose(self, logs: Sequence[CarriedLog]) -> None:
+        """Collect the files of the chosen artifacts."""
+        order, collected = self._order, self._collected
+        if order.everything:
+            for log in logs:
+                await self._read_earlier(log)
+        chosen = order.artifacts or tuple(collected.publications)
+        for artifact in chosen:
+            publication = collected.publications.get(artifact) or await self._claimed(artifact)
+            manifest, index = await self._documents(publication)
+            await self._choose_files(str(publication.name), manifest, index, publication)
+
+    async def _read_earlier(self, log: CarriedLog) -> None:
+        """Read the publications that earlier bundles have; nothing of it is written."""
+        at = 0
+        while at < log.start.size:
+            async with aclosing(self._client.entries(log.log, at, log.start.size)) as batches:
+                async for batch in batches:
+                    at += len(batch.lines)
+                    for line in batch.lines:
+                        if (statement := _statement(line)) is not None:
+                            self._collected.add_publication(statement)
+
+    async def _claimed(self, artifact: Digest) -> Published | Observed:
+        for located in await self._client.claims(artifact):
+            statement = _statement(located.line)
+            publication = read_publication(statement) if statement else None
+            if publication is not None and publication.artifact == artifact:
+                return publication
+        raise NotFound("this node knows no publication of that artifact", why=artifact, hint="comity search TEXT")
+
+    async def _documents(self, publication: Published | Observed) -> tuple[Manifest, PieceIndex]:
+        manifest = Manifest.parse(await self._client.object(publication.manifest.digest))
+        return manifest, PieceIndex.parse(await self._client.object(publication.pieces.digest))
+
+    async def _choose_files(
+        self, name: str, manifest: Manifest, index: PieceIndex, publication: Published | Observed
+    ) -> None:
+        collected = self._collected
+        wanted = {entry.sha256: entry.size for entry in manifest.files}
+        digests = list(wanted)
+        for start in range(0, len(digests), limits.STAT_DIGESTS):
+            for stat in await self._client.stat(digests[start : start + limits.STAT_DIGESTS]):
+                if not stat.have and wanted[stat.digest]:
+                    collected.incomplete.append(name)
+                    return
+        collected.complete += 1
+        collected.objects |= dict.fromkeys((publication.manifest, publication.pieces))
+        layouts = dict(index.files)
+        for entry in manifest.files:
+            if entry.size and self._is_new(entry.sha256):
+                collected.files[entry.sha256] = entry.size
+                collected.records[entry.sha256, layouts[entry.path].layout] = None
+
+    async def _pack(self) -> None:
+        """Write side objects, small files and piece records into packs; those that are written already are not fetched
+        again."""
+        packed = {member for file in self._writer.files for member in file.members}
+        objects = {item.digest for item in self._collected.objects}
+        items = [item for item in self._collected.objects if self._is_new(item.digest)]
+        small = [(digest, size) for digest, size in self._collected.files.items() if size <= PACKED]
+        wanted = dict.fromkeys([(item.digest, item.size) for item in items])
+        wanted |= dict.fromkeys((digest, size) for digest, size in small if digest not in objects)
+        pack = _Pack(self._writer)
+        missing = [PackMember(digest, size) for digest, size in wanted if PackMember(digest, size) not in packed]
+        async for member, data in self._fetched(missing, self._member):
+            await pack.add(member, data)
+        known = {(member.blob, member.layout) for member in packed if member.blob}
+        lacking = [each for each in self._collected.records if each not in known]
+        async for (blob, layout), data in self._fetched(lacking, lambda each: self._client.records(*each)):
+            await pack.add(PackMember(sha256(data), len(data), blob, layout), data)
+        await pack.flush()
+
+    async def _fetched(
+        self, wanted: Sequence[T], fetch: Callable[[T], Awaitable[bytes]]
+    ) -> AsyncIterator[tuple[T, bytes]]:
+        """Fetch several at a time, in order."""
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            for item, data in zip(some, await asyncio.gather(*map(fetch, some)), strict=True):
+                yield item, data
+
+    async def _member(self, member: PackMember) -> bytes:
+        data = await self._client.object(member.sha256)
+        if len(data) != member.size:
+            raise Untrusted("size does not match", why=f"{member.sha256} has {len(data)} bytes", code="SIZE")
+        return data
+
+    async def _fetch(self, file: CarriedFile, start: int, write: Callable[[bytes], None]) -> None:
+        while start < file.size:
+            length = min(limits.READ, file.size - start)
+            async with aclosing(self._client.read(file.sha256, start, length)) as chunks:
+                async for chunk in chunks:
+                    await asyncio.to_thread(write, chunk)
+                    self._on_event(Progress(file.path, len(chunk)))
+                    start += len(chunk)
+                    length -= len(chunk)
+            if length:
+                raise NotFound("a file ends early at the node", why=file.path)
+
+    async def _add(self, path: str, data: bytes) -> None:
+        if self._writer.find(path) is None:
+            await asyncio.to_thread(self._writer.add, path, data)
+
+    def _is_new(self, digest: Digest) -> bool:
+        return bytes.fromhex(digest) not in self._had
+
+
+class _Pack:
+    """Collects members of a pack, and writes it when it is large."""
+
+    def __init__(self, writer: BundleWriter) -> None:
+        self._writer = writer
+        self._members: list[PackMember] = []
+        self._data = bytearray()
+
+    async def add(self, member: PackMember, data: bytes) -> None:
+        if self._data and len(self._data) + len(data) > PACK_BYTES:
+            await self.flush()
+        self._members.append(member)
+        self._data += data
+
+    async def flush(self) -> None:
+        if not self._members:
+            return
+        number = sum(file.path.startswith("packs/") for file in self._writer.files)
+        path, members = f"packs/{number:06d}", tuple(self._members)
+        await asyncio.to_thread(self._writer.add, path, bytes(self._data), members)
+        self._members, self._data = [], bytearray()
+
+
+def _joined(lines: Iterable[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _statement(line: bytes) -> Statement | None:
+    try:
+        return parse_entry(line).statement
+    except Malformed:
+        return None
+
+
+async def export_bundle(client: NodeClient, order: ExportOrder, folder: Path, on_event: OnEvent) -> ExportedBundle:
+    """Export from the node of `client` into `folder`. Raises as `BundleExport.run` does."""
+    exported = await BundleExport(client, order, folder, on_event).run()
+    if exported.incomplete:
+        names = ", ".join(exported.incomplete[:3])
+        on_event(Note(f"{len(exported.incomplete)} artifacts are incomplete at the node and left out, such as {names}"))
+    return exported

@@ -1,0 +1,264 @@
+"""Takes what a bundle has, as from a peer.
+
+Another process of this machine reads the disks and serves them on a Unix socket; here the bundle is one more source of
+charters, logs and files for as long as the call lasts. Everything goes through the parts that copy from peers:
+
+(1) epochs are adopted by their certificates
+(2) the logs of members are mirrored, up to heads that they signed, and cosigned; a log whose node record is in another
+    log of the bundle follows when that one is proven
+(3) proofs of misbehaviour are verified, and freeze a log
+(4) artifacts that the settings name are copied, and `hold` is logged
+
+So a bundle can do what a peer can do, and no more. Each step is durable: a second call continues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from comity.node.charter.follower import CharterFollower
+from comity.node.intake import Intake
+from comity.node.members import Membership, PeerKey
+from comity.node.replication.artifacts import Copy
+from comity.node.replication.link import CopySource, PeerState
+from comity.node.replication.mirror import LogMirror, ShownHead
+from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.replication.news import ToldLog
+from comity.node.replication.replicas import Replicas
+from comity.node.supervisor import Supervisor
+from comity.node.threads import AsyncLedger, Pools
+from comity.transfer.sources import RangeSource, SourceKey
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, Conflict, Equivocation, NotFound, Unavailable, Untrusted
+from comity.trust.tlog.proof import ROOTS
+from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded, LoadEvent, LoadWaiting
+from comity.wire.client import NodeClient
+from comity.wire.limits import STAT_DIGESTS
+from comity.wire.log import LogHead
+
+ANSWER_TIMEOUT: Final = 60.0
+"""Seconds for an answer: a disk may have to start, or be restored from others."""
+CALL_SECONDS: Final = 3_000.0
+"""Seconds after which a call ends; it is made again."""
+POLL_SECONDS: Final = 0.5
+WAITING_POLLS: Final = 8
+"""Polls between two events while nothing changes."""
+IDLE_POLLS: Final = 60
+"""Polls without progress in a log, which another source catches up, or fails to, after which it is left."""
+_log: Final = structlog.get_logger("comity.node")
+
+
+class BundleSource:
+    """A bundle as a source of logs and files. Implements `CopySource`.
+
+    Each has a key of its own among the peers': it waits for no pause of another, and no member's turn is charged.
+    """
+
+    key = SourceKey("node", "bundle")
+    host = key
+    name = "the bundle"
+    address = "bundle"
+
+    def __init__(self, client: NodeClient, number: int) -> None:
+        self.client = client
+        self.peer_key = PeerKey(sha256(b"bundle %d" % number), "bundle")
+        self.state = PeerState(reachable=True)
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self.client.read(digest, offset, length)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def over_https(self) -> RangeSource | None:
+        return None
+
+
+class BundleLoading:
+    """Implements `BundleLoads`. Not thread-safe: call from the event loop.
+
+    Args:
+        sources: the bundles that are being loaded, which the copying of files uses too.
+        read_new: reads new node records.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        mirror: LogMirror,
+        misbehaviour: MisbehaviourProofs,
+        follower: CharterFollower | None,
+        intake: Intake,
+        replicas: Replicas,
+        supervisor: Supervisor,
+        sources: list[CopySource],
+        read_new: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._mirror = mirror
+        self._misbehaviour = misbehaviour
+        self._follower = follower
+        self._intake = intake
+        self._replicas = replicas
+        self._supervisor = supervisor
+        self._sources = sources
+        self._read_new = read_new
+        self._opened = 0
+
+    async def load(self, socket: Path) -> AsyncGenerator[LoadEvent, None]:
+        if self._sources:
+            hint = "wait until it is done"
+            raise Conflict("another bundle is being loaded", why="one at a time", hint=hint, code="LOADING")
+        clock = asyncio.get_running_loop().time
+        ends, finished = clock() + CALL_SECONDS, False
+        async with NodeClient.operator(socket, timeout=ANSWER_TIMEOUT) as client:
+            self._opened += 1
+            source = BundleSource(client, self._opened)
+            self._sources.append(source)
+            _log.info("bundle opened")
+            try:
+                async with aclosing(self._steps(source)) as events:
+                    async for event in events:
+                        yield event
+                        if clock() >= ends:
+                            break
+                    else:
+                        finished = True
+            finally:
+                self._sources.remove(source)
+                _log.info("bundle closed", finished=finished)
+        yield LoadEnded(finished, self._replicas.not_listed)
+
+    async def _steps(self, source: BundleSource) -> AsyncGenerator[LoadEvent, None]:
+        if self._follower is not None:
+            yield await self._take_epochs(self._follower, source.client)  # (1)
+        async with aclosing(self._take_logs(source)) as events:
+            async for event in events:
+                yield event
+        await self._misbehaviour.fetch(source.client)  # (3)
+        async with aclosing(self._take_files(source)) as artifacts:
+            async for taken in artifacts:
+                yield taken
+
+    async def _take_epochs(self, follower: CharterFollower, client: NodeClient) -> LoadedCharter:
+        before = len(follower.epoch_store.digests)
+        try:
+            known = -1
+            while known != (known := len(follower.epoch_store.digests)):
+                await follower.fetch_next(client)
+        except Unavailable:
+            raise
+        except ComityError as error:
+            return LoadedCharter(before, len(follower.epoch_store.digests), str(error), error.code)
+        return LoadedCharter(before, len(follower.epoch_store.digests))
+
+    async def _take_logs(self, source: BundleSource) -> AsyncGenerator[LoadEvent, None]:
+        waiting, grew = list(await source.client.logs()), True
+        while waiting and grew:  # (2)
+            unknown, grew = list[LogHead](), False
+            for head in waiting:
+                if not self._mirror.is_mirrored(head.vkey):
+                    unknown.append(head)
+                    continue
+                async with aclosing(self._take_log(source, head)) as events:
+                    async for event in events:
+                        grew = grew or (isinstance(event, LoadedLog) and event.now > event.before)
+                        yield event
+                await self._intake.finish(head.vkey)
+            await self._read_new()
+            waiting = unknown
+        why = "no charter or node record that is known here names it"
+        unknown_log = NotFound("not a log of a member", why=why, code="NOT-A-MEMBER-LOG")
+        for head in waiting:
+            yield LoadedLog(head.vkey, 0, 0, 0, str(unknown_log), unknown_log.code)
+
+    async def _take_log(self, source: BundleSource, told: LogHead) -> AsyncGenerator[LoadEvent, None]:
+        before, carried, why, code = await self._size(told.vkey), 0, "", ""
+        try:
+            head = self._mirror.parse_head(ToldLog(told.vkey, told.note))
+            if head is None:
+                raise NotFound("this log has no checkpoint", why="it was empty when the bundle was made")
+            carried = head.checkpoint.size
+            async with aclosing(self._follow(source, head)) as waiting:
+                async for event in waiting:
+                    yield event
+            if self._misbehaviour.frozen(head.key):
+                raise Untrusted("this log has shown two histories", why="it does not advance here", code="LOG-FROZEN")
+        except Equivocation as error:
+            await self._misbehaviour.keep(ROOTS, head.key, error.proof)  # type: ignore[union-attr]  # it was parsed
+            why, code = str(error), error.code
+        except (ComityError, TimeoutError) as error:
+            if isinstance(error, Unavailable) and not isinstance(error, NotFound):
+                raise  # the bundle is gone
+            why, code = str(error) or "it timed out", getattr(error, "code", "DEADLINE")
+        yield LoadedLog(told.vkey, before, await self._size(told.vkey), carried, why, code)
+
+    async def _follow(self, source: BundleSource, head: ShownHead) -> AsyncGenerator[LoadWaiting, None]:
+        """Mirror a log up to a head; another source may do so at the same time. Raises what stops it."""
+        if head.log == self._membership.seat.log:
+            if not await self._mirror.agree(head):
+                why = f"the bundle has {head.checkpoint.size} entries of it, which this node signed"
+                raise Conflict("this node's ledger is older than its own log", why=why, code="OWN-LOG")
+            return
+        idle, stored = 0, await self._stored(head.log)
+        while not await self._mirror.follow(source, head, from_own_node=True, own_node_reachable=False):
+            before, stored = stored, await self._stored(head.log)
+            idle = 0 if stored != before else idle + 1
+            if idle > IDLE_POLLS:
+                raise Conflict("the log does not advance", why="another peer's turn with it lasts", code="LOG-TURN")
+            yield LoadWaiting()
+            await asyncio.sleep(POLL_SECONDS if idle else 0)
+
+    async def _stored(self, log: str) -> tuple[int, int]:
+        """Entries that are visible, and those that are stored."""
+        try:
+            state = await self._ledger.run(self._ledger.tables.logs.get, log)
+        except NotFound:
+            return 0, 0
+        return state.size, state.staged
+
+    async def _size(self, log: str) -> int:
+        return (await self._stored(log))[0]
+
+    async def _take_files(self, source: BundleSource) -> AsyncGenerator[LoadEvent, None]:
+        """Wait until each wanted artifact of which the bundle has a missing file is complete, or has failed once."""
+        self._replicas.retry(self._supervisor)  # (4)
+        copies = await self._replicas.incomplete_copies()
+        waiting = {copy.artifact: copy for copy in copies if await self._offers(source, copy)}
+        failures = {copy.artifact: copy.failures for copy in waiting.values()}
+        polls = 0
+        while waiting:
+            incomplete = {copy.artifact for copy in await self._replicas.incomplete_copies()}
+            for copy in list(waiting.values()):
+                if copy.artifact not in incomplete:
+                    yield LoadedArtifact(copy.artifact, copy.name)
+                elif copy.failures > failures[copy.artifact] and copy.failure is not None:
+                    yield LoadedArtifact(copy.artifact, copy.name, str(copy.failure), copy.failure.code)
+                else:
+                    continue
+                del waiting[copy.artifact]
+                polls = 0
+            if not waiting:
+                return
+            polls += 1
+            if polls % WAITING_POLLS == 0:
+                yield LoadWaiting()
+                self._replicas.wake(self._supervisor)
+                await source.client.stat(list(waiting)[:1])  # raises Unavailable when the bundle is gone
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _offers(self, source: BundleSource, copy: Copy) -> bool:
+        missing = [want.digest for want in await self._pools.files(self._replicas.missing_files, copy)]
+        for start in range(0, len(missing), STAT_DIGESTS):
+            if any(stat.have for stat in await source.client.stat(missing[start : start + STAT_DIGESTS])):
+                return True
+        return not missing

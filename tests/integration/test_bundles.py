@@ -1,0 +1,119 @@
+"""Bundles between nodes that never reach each other: exported by one, carried as a folder, loaded by another."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from comity.trust.encoding import Digest
+from comity.trust.tlog.note import Checkpoint, SignedNote
+from comity.wire.client import NodeClient
+from comity_client.bundles.erasure import ErasureCode
+from comity_client.bundles.exporting import EarlierBundle, ExportedBundle, ExportOrder, export_bundle
+from comity_client.bundles.loading import LoadResult, load_bundle
+from comity_client.bundles.writing import DiskPlan
+from comity_client.events import ignore_event
+from support.federation import NodeHome, cosigners, found, note_of, serving, until
+from support.publisher import Publisher, model, release, send
+
+pytestmark = pytest.mark.slow
+
+
+async def exported(home: NodeHome, folder: Path, order: ExportOrder) -> ExportedBundle:
+    async with home.client() as client:
+        return await export_bundle(client, order, folder, ignore_event)
+
+
+async def loaded(home: NodeHome, *folders: Path) -> LoadResult:
+    return await load_bundle(folders, home.socket)
+
+
+async def size_of(client: NodeClient, origin: NodeHome) -> int:
+    note = await note_of(client, origin.origin)
+    return Checkpoint.parse(note.text).size if note else 0
+
+
+async def test_a_node_fed_by_disks_mirrors_cosigns_and_holds(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, second, inside = founded.homes
+    publisher = Publisher.generate()
+    one = release(publisher, model(tmp_path / "one", weights=9_000_000), "tests/one@v1")
+    two = release(publisher, model(tmp_path / "two", weights=3_000_000, seed=2), "tests/two@v1")
+    full, delta, back, disks = (tmp_path / name for name in ("full", "delta", "back", "disks"))
+    async with serving(first, second), first.client() as client:
+        await send(client, one)
+        await until(lambda: holds(first, one.artifact, second), what="a second copy")
+        whole = await exported(first, full, ExportOrder(everything=True))
+        await send(client, two)
+        await until(lambda: holds(first, two.artifact, second), what="a second copy")
+        order = ExportOrder(earlier=(EarlierBundle.read(full),))
+        more = await exported(first, delta, order)
+        order = ExportOrder(everything=True, disks=DiskPlan(code=ErasureCode(2, 4)))
+        await exported(first, disks, order)
+    assert whole.index.artifacts == more.index.artifacts == 1
+    payload = sum(path.stat().st_size for path in full.rglob("*") if path.is_file())
+    assert payload <= 1.02 * whole.index.size
+    assert whole.written <= 1.02 * whole.index.size
+    assert 3_000_000 < more.index.size < 3_200_000
+
+    async with serving(inside), inside.client() as client:
+        early = await loaded(inside, delta)
+        assert {log.code for log in early.logs} == {"GAP"}
+        assert await size_of(client, first) == 0
+        result = await loaded(inside, full)
+        assert not result.refused, result
+        assert [item.artifact for item in result.artifacts] == [one.artifact]
+        assert await holds(inside, one.artifact, inside)
+        again = await loaded(inside, full)
+        assert not again.changed
+        assert (await loaded(inside, delta)).changed
+        assert await holds(inside, two.artifact, inside)
+        older = await loaded(inside, full)
+        assert not older.changed
+        assert any(log.carried < log.now for log in older.logs)
+        await until(lambda: cosigned(first, client, inside), what="the cosignature of the node inside")
+        await exported(inside, back, ExportOrder(earlier=(EarlierBundle.read(delta),)))
+
+    async with serving(first), first.client() as client:
+        assert not await holds(first, one.artifact, inside)
+        returned = await loaded(first, back)
+        assert returned.changed
+        assert await holds(first, one.artifact, inside)
+        assert await cosigned(first, client, inside)
+
+    forget(inside)
+    for lost in ("disk-02", "disk-03"):
+        shutil.rmtree(disks / lost)
+    async with serving(inside):
+        restored = await loaded(inside, disks)
+        assert (restored.disks, restored.restored) == ((2, 4), True)
+        assert {item.artifact for item in restored.artifacts if not item.code} == {one.artifact, two.artifact}
+
+
+def forget(home: NodeHome) -> None:
+    """The machine is lost; a new one has the keys, and nothing else."""
+    storage = home.config().storage
+    shutil.rmtree(storage.blobs)
+    for path in storage.ledger.parent.glob("ledger*"):
+        path.unlink()
+
+
+async def cosigned(origin: NodeHome, client: NodeClient, by: NodeHome) -> bool:
+    """Whether a node shows a checkpoint of a log with another node's cosignature."""
+    note = SignedNote.parse(await client.checkpoint(origin.origin, 0))
+    return by.name in cosigners(origin, note, (by,))
+
+
+async def holds(asked: NodeHome, artifact: Digest, holder: NodeHome) -> bool:
+    """Whether a node shows another's `hold`, from the holder's own log."""
+    from comity.trust.errors import NotFound
+    from comity.trust.statement import parse_entry
+
+    async with asked.client() as client:
+        try:
+            claims = await client.claims(artifact)
+        except NotFound:
+            return False
+    found = [each for each in claims if each.origin == holder.origin]
+    return any(parse_entry(each.line).statement.predicate == "hold" for each in found)
