@@ -33,6 +33,18 @@ from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy, read_bounded
 from comity.wire.upstream import ImportOrder
 from comity_client import bom
+from comity_client.approving import (
+    ApprovalPlaces,
+    ApprovalReceipt,
+    ApprovalSubject,
+    ApprovalTerms,
+    approvals_at_nodes,
+    approvals_in_pack,
+    approve,
+    carry,
+    end_approvals,
+    rule_of,
+)
 from comity_client.attestations import AttestationKeyStore
 from comity_client.bundles.exporting import EarlierBundle, ExportedBundle, ExportOrder, export_bundle
 from comity_client.bundles.loading import LoadResult, load_bundle
@@ -43,6 +55,7 @@ from comity_client.copies import CopyList, LoggedResult, copies_of_federation, l
 from comity_client.diff import ComparedArtifact, Differences, compare_sides, compared_folder, compared_resolution
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence import inspect
+from comity_client.evidence.approvals import ListedApproval
 from comity_client.evidence.lookup import FoundIdentity, find_identity, known_identities
 from comity_client.evidence.resolve import Resolution
 from comity_client.hardware_pins import HardwarePinStore
@@ -569,6 +582,75 @@ class Client:
 
         return self._log(work, nodes or [signer.home], on_event)
 
+    def approve(
+        self,
+        what: Path | str,
+        terms: ApprovalTerms,
+        *,
+        by: Publisher | OfferSigner,
+        nodes: Sequence[str] = (),
+        out: Path | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> ApprovalReceipt:
+        """Approve an artifact for a scope. Of a folder every file is hashed, and its pack gets the approval; that of a
+        reference is logged, unless it is only written to the file `out`. Raises as `approving.approve` does.
+
+        Args:
+            nodes: where to log; default: nowhere for a folder or with `out`, else at the signer's home log.
+        """
+        signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
+        subject = self._approval_subject(what, on_event)
+        places = _approval_places(subject, signer, nodes, out)
+        return approve(subject, terms, signer, places, int(time.time()), partial(self._log, on_event=on_event))
+
+    def end_approvals(
+        self,
+        what: Path | str,
+        scope: str,
+        since: int,
+        text: str,
+        *,
+        by: Publisher | OfferSigner,
+        nodes: Sequence[str] = (),
+        out: Path | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> ApprovalReceipt:
+        """End the signer's approvals of an artifact for a scope, from the time `since` on. Raises as
+        `approving.end_approvals` does."""
+        signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
+        subject = self._approval_subject(what, on_event)
+        rule, policy = rule_of(signer), self._user.policy(self._user.pins())
+        if subject.folder is not None:
+            found = approvals_in_pack(subject.folder, rule, policy)
+        else:
+            found = self._user.run(lambda session: approvals_at_nodes(session, subject.artifact, rule, policy))
+        places, log = _approval_places(subject, signer, nodes, out), partial(self._log, on_event=on_event)
+        return end_approvals(subject, found, scope, since, text, signer, places, log)
+
+    def approvals(self, what: Path | str | None, policy: Policy) -> tuple[ListedApproval, ...]:
+        """Return the proven approvals by the officers of the policy: in the pack of a folder, offline; of a reference,
+        or of all artifacts, as reachable nodes have them. Raises as `resolve` and `read_pack` do."""
+        rule = policy.approvals
+        if what is not None and Path(what).is_dir():
+            return approvals_in_pack(Path(what), rule, policy)
+
+        async def work(session: Session) -> tuple[ListedApproval, ...]:
+            found = await self._user.resolve(session, str(what), policy) if what is not None else None
+            return await approvals_at_nodes(session, found.artifact if found else None, rule, policy)
+
+        return self._user.run(work)
+
+    def carry_approvals(self, file: Path, folder: Path, conditions: Sequence[Path] = ()) -> int:
+        """Add approvals from a file to the pack of a folder, offline. Raises as `approving.carry` does."""
+        return carry(file, folder, conditions)
+
+    def _approval_subject(self, what: Path | str, on_event: OnEvent) -> ApprovalSubject:
+        if Path(what).is_dir():
+            return ApprovalSubject.of_copy(
+                self.local_copy(Path(what), on_hashed=lambda count: on_event(Progress("", count)))
+            )
+        return ApprovalSubject.of_resolution(self.resolve(str(what)))
+
     def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[str], on_event: OnEvent) -> T:
         """Run `work`, which logs statements at `nodes`, in a session."""
         return self._user.run(
@@ -812,6 +894,14 @@ class Client:
 
 def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None, made: Manifest) -> Destination:
     return destination_of(resolution, made, to, hub_cache)
+
+
+def _approval_places(
+    subject: ApprovalSubject, signer: OfferSigner, nodes: Sequence[str], out: Path | None
+) -> ApprovalPlaces:
+    if not nodes and subject.folder is None and out is None:
+        nodes = (signer.home,)
+    return ApprovalPlaces(subject.folder, out, nodes)
 
 
 def _federation_bytes(file: Path | bytes) -> bytes:

@@ -104,6 +104,7 @@ from comity.trust.upstream import (
 from comity.trust.verify import verify
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import RangeUrl
+from comity_client.evidence.approvals import CarriedApprovals
 from cryptography.utils import CryptographyDeprecationWarning
 from support import audits, hardware, weights
 from support import offers as lending
@@ -358,6 +359,9 @@ PARSERS: Final[dict[str, Target]] = {
     "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
     "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
     "approval-ended": Target(_of_statement(parse_approval_ended), (_payload(_APPROVAL_ENDED.line),)),
+    "approval-file": Target(
+        CarriedApprovals.parse, (_OFFICER.entry.line + b"\n" + _APPROVED.line + b"\n" + _APPROVAL_ENDED.line + b"\n",)
+    ),
     "approved": Target(_of_statement(parse_approved), (_payload(_APPROVED.line),)),
     "attested": Target(_of_statement(parse_attested), (_payload(sign_attested(_ATTESTED, _NODE.online).line),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),

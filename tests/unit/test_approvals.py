@@ -13,6 +13,7 @@ from comity.trust.approvals import (
     Approved,
     approval_key,
     filled_places,
+    officer_key,
     parse_approval_ended,
     parse_approved,
     sign_approval_ended,
@@ -42,7 +43,11 @@ def test_an_approval_reads_back(conditions: ApprovalConditions | None) -> None:
     entry = parse_entry(sign_approved(approved, ANNA.signer).line)
     assert parse_approved(entry.statement) == approved
     assert entry.statement.objects == approved.objects()
-    assert [each.digest for each in entry.statement.subjects] == [ARTIFACT, approval_key(ANNA.id, ARTIFACT), ANNA.id]
+    assert [each.digest for each in entry.statement.subjects] == [
+        ARTIFACT,
+        approval_key(ANNA.id, ARTIFACT),
+        officer_key(ANNA.id),
+    ]
 
 
 def test_its_end_reads_back() -> None:

@@ -17,7 +17,14 @@ from comity_client.session import Session, local_socket, own_socket
 from comity_client.uplink import find_node
 from support.federation import Founded, found
 
-FOLDERS = {("init", "--dir"), ("vouch", "--dir"), ("report show", "--html"), ("verify", "--html")}
+FOLDERS = {
+    ("init", "--dir"),
+    ("approve", "--dir"),
+    ("approvals end", "--dir"),
+    ("vouch", "--dir"),
+    ("report show", "--html"),
+    ("verify", "--html"),
+}
 """Options that name a folder that is to be made, or whose keys sign: no node."""
 
 

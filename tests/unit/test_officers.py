@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,65 +9,25 @@ import pytest
 from comity.trust.approvals import (
     APPROVED,
     ApprovalConditions,
-    ApprovalEnded,
-    Approved,
     approval_key,
-    sign_approval_ended,
-    sign_approved,
 )
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import PublicKey
 from comity.trust.policy import parse_policy
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Advisory, Compromise, sign_advisory
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.case import Case, case, filled, nodes, release
+from support.approvals import ANNA, AS_OF, BEN, CARLA, DAY, GOOD, SCOPE, STRANGER, asking, by, end_of, entry_of, table
+from support.case import Case, filled, nodes, release
 from support.rotations import of
 from support.world import Identity, identity, seat, signer
 
 CH, SG, ES, KR = nodes(4)
-GOOD = case()
-ANNA, BEN, CARLA = identity("Anna", "CH"), identity("Ben", "CH"), identity("Carla", "CH")
-STRANGER = identity("Stranger", "SG")
-SCOPE = "hospital-bern"
-DAY = 86_400
-AS_OF = 1_795_478_400
-"""2026-11-24T00:00:00Z, as the policy of the case has it."""
 TEXT = b"only in the ward\n"
-
-
-def table(at_least: int = 2, **changed: str) -> str:
-    """The table of a policy that asks for approvals of Anna, Ben and Carla."""
-    ids = "".join(f'{each.inception.label} = "{each.id}"\n' for each in (ANNA, BEN, CARLA))
-    lines = {"scope": f'"{SCOPE}"', "at_least": str(at_least), **changed}
-    keys = "".join(f"{key} = {value}\n" for key, value in lines.items() if key != "roles")
-    roles = f"[approvals.roles]\n{changed['roles']}\n" if "roles" in changed else ""
-    return f"[approvals]\n{keys}[approvals.officers]\n{ids}{roles}"
-
-
-def asking(what: Case = GOOD, at_least: int = 2, **changed: str) -> Case:
-    return replace(what, policy_text=what.policy_text + table(at_least, **changed))
-
-
-@functools.cache
-def entry_of(who: Identity, artifact: Digest = GOOD.artifact, **changed: object) -> Entry:
-    fields = {"since": AS_OF - DAY, "until": AS_OF + 30 * DAY, "time": AS_OF - DAY, **changed}
-    approved = Approved(who.id, artifact, **{"scope": SCOPE, **fields})  # type: ignore[arg-type]
-    return sign_approved(approved, who.signer)
-
-
-def by(who: Identity, **changed: object) -> tuple[bytes, bytes]:
-    """An approval, and the inception of its officer."""
-    return who.entry.line, entry_of(who, **changed).line
-
-
-def end_of(who: Identity, approval: Entry, since: int) -> bytes:
-    ended = ApprovalEnded(who.id, GOOD.artifact, approval.statement_digest, since, "a new version")
-    return sign_approval_ended(ended, who.signer).line
 
 
 def row(what: Case) -> Row:

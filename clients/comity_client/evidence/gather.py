@@ -44,6 +44,7 @@ from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
 from comity.trust.resolution import MIRROR, PublisherClaim, claimant_label
 from comity.trust.rotation import LogCut
+from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.statement import Entry
 from comity.trust.statements import DERIVED, Published, check_published, parse_derived
 from comity.trust.tlog.note import Checkpoint
@@ -133,9 +134,10 @@ def bodies_of(session: Session, policy: Policy) -> tuple[Body, ...]:
 
 
 def trusted(policy: Policy) -> tuple[Digest, ...]:
-    """Return the publishers that the owner or a pinned charter names."""
+    """Return the officers and publishers that the owner names, and the publishers that a pinned charter names."""
     named = [publisher for body in policy.pins for publisher in body.namespaces.values()]
-    return tuple(dict.fromkeys((*policy.publishers, *policy.bindings.values(), *named)))
+    officers = policy.approvals.officers.values()
+    return tuple(dict.fromkeys((*officers, *policy.publishers, *policy.bindings.values(), *named)))
 
 
 def lines_by_log(found: Mapping[RemoteNode, Iterable[LocatedEntry]]) -> dict[str, list[bytes]]:
@@ -214,16 +216,18 @@ async def collect_proofs(
     policy: Policy,
     known: Iterable[InclusionEvidence],
     on_event: OnEvent,
+    more: Sequence[Entry] = (),
 ) -> CollectedProofs:
     """Collect proofs of the publications, and of the holds and observations that nodes of pinned members claim.
 
     Args:
         known: existing proofs, of any line.
+        more: further entries whose proofs are collected.
 
     Invalid proofs are dropped, not raised.
     """
     bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    entries = [publication.entry for publication in readings.publications] + _node_entries(readings, bound)
+    entries = [publication.entry for publication in readings.publications] + _node_entries(readings, bound) + [*more]
     offered = await asyncio.gather(*(_fetch_proofs(session, entry) for entry in entries))
     collected = CollectedProofs()
     here = tuple(known)
@@ -590,6 +594,9 @@ def verdict_error(verdict: Verdict, title: str) -> ComityError | None:
     if verdict.exit_status == VERIFICATION_FAILED:
         return Untrusted(f"{title} does not verify", why=why, hint="comity status", code="VERIFICATION-FAILED")
     if verdict.exit_status == POLICY_NOT_MET:
+        if any(row.name == APPROVALS_ROW for row in failing):
+            hint = f"comity approvals ls {title} --policy FILE"
+            return PolicyNotMet(f"{title} is not approved", why=why, hint=hint, code="NOT-APPROVED")
         unsafe = any(row.name == "file safety" and row.state == "fail" for row in failing)
         first = "inspect its files" if unsafe else "wait for more cosignatures"
         hint = f"{first}, or name a policy: comity pull {title} --policy FILE"

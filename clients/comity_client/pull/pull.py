@@ -32,6 +32,7 @@ from comity.trust.policy import Policy
 from comity.trust.verify import verify
 from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started
+from comity_client.evidence.approvals import fetch_conditions, gather_approvals, officer_entries
 from comity_client.evidence.gather import (
     collect_growths,
     collect_objects,
@@ -281,14 +282,17 @@ async def _evidence(
     lines = (*resolution.gathered.lines, *before.claims)
     above = await gather_ancestors(context.session, resolution.artifact, resolution.current, lines, context.policy)
     related, notes = await related_lines(context.session, resolution.publication, context.policy)
-    claims = _claims(context, resolution, before.claims, related, notes)
+    approvals = await gather_approvals(context.session, resolution.artifact, context.policy)
+    claims = _claims(context, resolution, before.claims, (*related, *approvals), notes)
     claims = with_ancestor_lines(claims, above)
     readings = context.session.read_claims(claims, resolution.artifact)
+    rule, on_event = context.policy.approvals, context.on_event
+    approved = officer_entries(readings.entries, rule)
     collected = await collect_proofs(
-        context.session, context.seen_logs, readings, context.policy, before.proofs, context.on_event
+        context.session, context.seen_logs, readings, context.policy, before.proofs, on_event, approved
     )
     growths = await collect_growths(context.session, readings.publications, collected.proofs)
-    objects = {**before.objects, **growths}
+    objects = {**before.objects, **growths, **await fetch_conditions(context.session, approved, rule, on_event)}
     stated = {each.entry.digest: each for each in (resolution.publication, resolution.current) if each is not None}
     for statement in stated.values():
         objects |= await collect_objects(context.session, statement.published, context.on_event)

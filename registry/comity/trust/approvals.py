@@ -7,8 +7,8 @@ An approval means only what a policy makes of it: the owner of the policy names 
 a scope (`[approvals]`). Nobody else adds an officer, and no officer ends the approval of another one. The times are
 claims of the officer, and are compared with the time of the policy. Source: protocol, sections 5 and 8.
 
-Each statement names three subjects: the artifact, its officer, and the SHA-256 of both (`approval_key`). So a node
-finds the few statements of one officer about one artifact, however many other people sign statements about it.
+Each statement names three subjects: the artifact, `approval_key` of officer and artifact, and `officer_key`. So a node
+finds the few statements of one officer about one artifact, or all of one officer, whatever other people sign.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ _OFFICER, _KEY = "officer", "approval"
 def approval_key(officer: Digest, artifact: Digest) -> Digest:
     """The subject under which the statements of one officer about the approval of one artifact are found."""
     return sha256(f"comity/approval/v1\n{officer}\n{artifact}\n".encode())
+
+
+def officer_key(officer: Digest) -> Digest:
+    """The subject under which all approvals of one officer are found."""
+    return sha256(f"comity/officer/v1\n{officer}\n".encode())
 
 
 def check_scope(text: str) -> str:
@@ -177,8 +182,8 @@ def parse_approval_ended(statement: Statement) -> ApprovalEnded:
 
 
 def _subjects(title: str, artifact: Digest, officer: Digest) -> tuple[Subject, ...]:
-    key = approval_key(officer, artifact)
-    return (Subject(title, artifact), Subject(_KEY, key), Subject(_OFFICER, officer))
+    key, all_of = approval_key(officer, artifact), officer_key(officer)
+    return (Subject(title, artifact), Subject(_KEY, key), Subject(_OFFICER, all_of))
 
 
 def _officer_and_artifact(statement: Statement, predicate: str) -> tuple[Digest, Digest]:
@@ -188,7 +193,7 @@ def _officer_and_artifact(statement: Statement, predicate: str) -> tuple[Digest,
         raise Malformed(f"{predicate} is malformed", why=f"not an {predicate} statement of an identity")
     first = statement.subjects[0]
     if statement.subjects != _subjects(first.name, first.digest, by.id):
-        why = "its subjects must be the artifact, the approval key of both, and the officer"
+        why = "its subjects must be the artifact, the approval key and the officer key"
         raise Malformed(f"{predicate} is malformed", why=why)
     return by.id, first.digest
 

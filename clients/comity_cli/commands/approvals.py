@@ -1,0 +1,153 @@
+"""`comity approvals ls|end|add`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from comity.trust.errors import NotFound
+from comity.trust.statements import format_time
+
+from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.commands.approve import DAY_SECONDS, HOME, KEY, OUT, SCOPE, YES, officer, show_approval
+from comity_cli.commands.publish import NODE, PUBLISHER
+from comity_cli.files import FILE, FOLDER
+from comity_cli.following import follow
+from comity_cli.offers.arguments import moment
+from comity_cli.offers.context import now
+
+if TYPE_CHECKING:
+    from comity_client.evidence.approvals import ListedApproval
+
+_SPAN = re.compile(r"([0-9]{1,5})d\Z")
+
+
+@examples(
+    "comity approvals ls --policy ministry.toml --runs-out 30d",
+    "comity approvals end ./apertus-8b --scope hospital-bern --publisher Anna",
+    "comity approvals add anna.intoto.jsonl ./apertus-8b --conditions ward.txt",
+)
+@click.group(cls=Group, name="approvals", short_help="List approvals of officers, end yours, and carry them.")
+def command() -> None:
+    """List, end and carry approvals. `comity approve` makes them; a policy says which count."""
+
+
+@examples(
+    "comity approvals ls ./apertus-8b --policy ministry.toml",
+    "comity approvals ls inst/name@v1 --policy ministry.toml",
+    "comity approvals ls --policy ministry.toml --runs-out 30d",
+)
+@command.command("ls", short_help="List the approvals of your policy's officers, and when they run out.")
+@click.argument("target", metavar="[DIR|REF]", required=False)
+@click.option("--policy", "policy_file", type=FILE, required=True, help="The policy that names the officers.")
+@click.option("--runs-out", default="", metavar="DAYS", help="Only those in force that run out in so many days: 30d.")
+@click.option("--at", default="", metavar="DATE", help="Judge at this time. Default: this machine's clock.")
+def ls(target: str | None, policy_file: Path, runs_out: str, at: str) -> None:
+    """List the approvals whose signatures are valid: in the pack of DIR, without a network; of REF or of every
+    artifact, as reachable nodes have them. Whether they are enough, `comity verify` says."""
+    out, api = output(), client()
+    policy = api.policy(policy_file)
+    if not policy.approvals.officers:
+        hint = f"name them in [approvals.officers] of {policy_file}"
+        raise NotFound("the policy names no officers", hint=hint, code="NO-OFFICERS")
+    time = moment(at) if at else now()
+    found = api.approvals(target, policy)
+    if (days := _days(runs_out)) is not None:
+        found = tuple(
+            each for each in found if each.state(time) == "in force" and each.until <= time + days * DAY_SECONDS
+        )
+    rows = [_row(each, time) for each in found]
+    out.say(f"At {format_time(time)}{'' if at else ', by the clock of this machine'}:")
+    if rows:
+        out.table(("officer", "artifact", "scope", "until", "state"), rows)
+    else:
+        out.say("None here." if target and Path(target).is_dir() else "None known to the reachable nodes.")
+    out.document("approvals", {"at": format_time(time), "approvals": [_item(each, time) for each in found]})
+
+
+def _days(text: str) -> int | None:
+    if not text:
+        return None
+    parts = _SPAN.match(text)
+    if parts is None:
+        raise click.UsageError(f"--runs-out takes a number of days such as 30d, not {text[:20]!r}")
+    return int(parts[1])
+
+
+def _row(listed: ListedApproval, time: int) -> tuple[str, ...]:
+    approved = listed.proven.approved
+    title = approved.title or f"sha256:{approved.artifact[:16]}"
+    return (listed.officer, title, approved.scope, format_time(listed.until), listed.state(time))
+
+
+def _item(listed: ListedApproval, time: int) -> dict[str, object]:
+    approved, end = listed.proven.approved, listed.proven.end
+    conditions = approved.conditions
+    return {
+        "officer": listed.officer,
+        "id": approved.by,
+        "artifact": approved.artifact,
+        "claimed_title": approved.title,
+        "scope": approved.scope,
+        "from": format_time(approved.since),
+        "until": format_time(approved.until),
+        "ended_from": format_time(end.since) if end else None,
+        "state": listed.state(time),
+        "conditions": {"name": conditions.name, "sha256": conditions.text.digest} if conditions else None,
+        "statement": listed.proven.entry.statement_digest,
+        "line": listed.proven.entry.digest,
+    }
+
+
+@examples(
+    "comity approvals end ./apertus-8b --scope hospital-bern --publisher Anna --text 'a new version is due'",
+    "comity approvals end inst/name@v1 --scope hospital-bern --from 2027-01-15 --publisher Anna --node node-ch",
+)
+@command.command("end", short_help="End your own approval of an artifact for a scope.")
+@click.argument("target", metavar="DIR|REF")
+@SCOPE
+@click.option("--from", "since", default="", metavar="DATE", help="End it from this time on. Default: now.")
+@click.option("--text", default="", help="Why. Public.")
+@PUBLISHER
+@HOME
+@KEY
+@NODE
+@OUT
+@YES
+def end(
+    target: str,
+    scope: str,
+    since: str,
+    text: str,
+    publisher: str,
+    home: Path | None,
+    keys: tuple[Path, ...],
+    nodes: tuple[str, ...],
+    out: Path | None,
+    yes: bool,
+) -> None:
+    """Sign that your approvals of an artifact for SITE end. Only their officer can end them. A reader who does not get
+    the end, for example in an older pack, counts the approval until its last day."""
+    printed, api = output(), client()
+    signer, at = officer(api, publisher, home, keys), moment(since) if since else now()
+    printed.say(f"{signer.label} ends the approval of {target} for {scope} from {format_time(at)} on")
+    agree("Sign this?", yes=yes)
+    with follow(printed, "ending") as on_event:
+        receipt = api.end_approvals(target, scope, at, text, by=signer, nodes=nodes, out=out, on_event=on_event)
+    show_approval(printed, receipt, "ended")
+
+
+@examples("comity approvals add anna.intoto.jsonl ./apertus-8b --conditions ward.txt")
+@command.command("add", short_help="Add carried approvals to the evidence pack of a folder.")
+@click.argument("file", type=FILE)
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("--conditions", multiple=True, type=FILE, help="The text of conditions that an approval names.")
+def add(file: Path, folder: Path, conditions: tuple[Path, ...]) -> None:
+    """Add the approvals in FILE, from `comity approve --out`, to the evidence pack of DIR, without a network. Nothing
+    is trusted by this: `comity verify` judges the signatures and the officers."""
+    out, added = output(), client().carry_approvals(file, folder, conditions)
+    out.say(f"{added} new lines in {folder}/.comity; their signatures were not checked")
+    out.hint(f"comity verify {folder} --policy FILE")
+    out.document("approvals-added", {"folder": str(folder), "lines": added})

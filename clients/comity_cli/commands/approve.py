@@ -1,0 +1,128 @@
+"""`comity approve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from comity.trust.encoding import printable
+from comity.trust.statements import format_time
+
+from comity_cli.command import Command, agree, client, examples, output
+from comity_cli.commands.publish import NODE, PUBLISHER, signing
+from comity_cli.files import FILE, FOLDER, NEW_FILE
+from comity_cli.following import follow
+from comity_cli.offers.arguments import moment
+from comity_cli.output import Output
+
+if TYPE_CHECKING:
+    from comity_client.approving import ApprovalReceipt
+    from comity_client.client import Client
+    from comity_client.offers.signer import OfferSigner
+    from comity_client.publishers import Publisher
+
+DAY_SECONDS = 86_400
+SCOPE = click.option("--scope", required=True, metavar="SITE", help="The scope, exactly as policies write it.")
+HOME = click.option("--dir", "home", type=FOLDER, help="Sign as the member of this node's home, with its keys.")
+KEY = click.option("--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline.")
+OUT = click.option("--out", type=NEW_FILE, help="Write it to this file, to carry it to a pack.")
+YES = click.option("--yes", is_flag=True, help="Sign without asking.")
+
+
+@examples(
+    "comity approve ./apertus-8b --scope hospital-bern --until 2027-03-31 --conditions ward.txt --publisher Anna",
+    "comity approve inst/name@v1 --scope hospital-bern --until 2027-03-31 --publisher Anna --node node-ch",
+    "comity approve ./apertus-8b --scope hospital-bern --until 2027-03-31 --out anna.intoto.jsonl --yes",
+)
+@click.command(cls=Command, name="approve", short_help="Approve an artifact for a use, as a named officer.")
+@click.argument("target", metavar="DIR|REF")
+@SCOPE
+@click.option("--until", required=True, metavar="DATE", help="The last day, or a time in UTC.")
+@click.option("--from", "since", default="", metavar="DATE", help="The first day, or a time in UTC. Default: today.")
+@click.option("--conditions", type=FILE, help="A text file; its SHA-256 is signed, and the text travels along.")
+@PUBLISHER
+@HOME
+@KEY
+@NODE
+@OUT
+@YES
+def command(
+    target: str,
+    scope: str,
+    until: str,
+    since: str,
+    conditions: Path | None,
+    publisher: str,
+    home: Path | None,
+    keys: tuple[Path, ...],
+    nodes: tuple[str, ...],
+    out: Path | None,
+    yes: bool,
+) -> None:
+    """Sign that you approve an artifact for SITE until DATE. An officer is an identity (comity publisher new) that the
+    owner of a policy names in [approvals.officers]; for everybody else the approval means nothing.
+
+    Of DIR every file is hashed first, and the approval is added to its evidence pack; no network is needed. For REF it
+    is logged, unless --out is given.
+    """
+    from comity_client.approving import ApprovalTerms
+
+    printed, api = output(), client()
+    begin, end = _day(since, last=False), _day(until, last=True)
+    signer = officer(api, publisher, home, keys)
+    printed.say(f"{printable(signer.label)} approves {printable(target)} for {printable(scope)}")
+    printed.fact("from", format_time(begin))
+    printed.fact("until", format_time(end))
+    if conditions is not None:
+        printed.fact("under", printable(conditions.name))
+    agree("Sign this?", yes=yes)
+    terms = ApprovalTerms(scope, begin, end, conditions)
+    with follow(printed, "approving") as on_event:
+        receipt = api.approve(target, terms, by=signer, nodes=nodes, out=out, on_event=on_event)
+    show_approval(printed, receipt, "approved")
+
+
+def officer(api: Client, publisher: str, home: Path | None, keys: tuple[Path, ...]) -> Publisher | OfferSigner:
+    """The identity that signs: a publisher identity of this user, or the member of a node's home."""
+    if keys and home is None:
+        raise click.UsageError("--key names keys of a member: give --dir too")
+    if home is None:
+        return signing(api, publisher)
+    from comity_client.offers.signer import OfferSigner
+
+    return OfferSigner.of_member(home, keys)
+
+
+def _day(text: str, *, last: bool) -> int:
+    """POSIX seconds of a time, or of the first or last second of a day; without text, of today."""
+    if not text:
+        from comity_cli.offers.context import now
+
+        return now() // DAY_SECONDS * DAY_SECONDS
+    at = moment(text)
+    return at + DAY_SECONDS - 1 if last and len(text) == len("2027-03-31") else at
+
+
+def show_approval(out: Output, receipt: ApprovalReceipt, what: str) -> None:
+    out.done(f"{what}: {receipt.title or 'an artifact'}  sha256:{receipt.artifact}")
+    for entry in receipt.entries:
+        out.fact("statement", f"sha256:{entry.statement_digest}")
+    for logged in receipt.logged:
+        out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
+    if receipt.folder is not None:
+        out.fact("added to", f"{receipt.folder}/.comity")
+    if receipt.out is not None:
+        out.fact("written to", str(receipt.out))
+        out.hint(f"on the machine with the folder: comity approvals add {receipt.out} DIR")
+    out.document(
+        "approval",
+        {
+            "artifact": receipt.artifact,
+            "title": receipt.title,
+            "statements": [entry.statement_digest for entry in receipt.entries],
+            "folder": str(receipt.folder) if receipt.folder else None,
+            "file": str(receipt.out) if receipt.out else None,
+            "logged": [{"node": each.node, "origin": each.origin, "index": each.index} for each in receipt.logged],
+        },
+    )

@@ -1,0 +1,213 @@
+"""Gather the approvals of the officers whom a policy names, and add carried ones to an evidence pack.
+
+Nodes are asked for the statements of each officer about one artifact by a subject that only this officer can use, so
+that no number of statements of others displaces them. Whatever arrives is proven later, as every line of a pack is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.content import durable
+from comity.trust.approvals import (
+    APPROVAL_ENDED,
+    APPROVED,
+    MAX_CONDITIONS,
+    approval_key,
+    officer_key,
+    parse_approval_ended,
+    parse_approved,
+)
+from comity.trust.claims import read_claims
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.evidence import PACK
+from comity.trust.officers import ProvenApproval, prove_approvals
+from comity.trust.policy import ApprovalRule, Policy
+from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
+from comity.verifier import read_bounded, read_pack
+from comity_client.events import Note, OnEvent
+from comity_client.evidence.gather import fetch_object, lines_by_log, select_lines
+from comity_client.session import Session
+
+MAX_TEXTS: Final = 64
+"""Texts of conditions that are fetched for one artifact."""
+MAX_LINES: Final = 4_096
+"""Lines of a file of approvals."""
+_KEYS: Final = ("inception", "rotated", "advisory")
+
+
+async def gather_approvals(session: Session, artifact: Digest, policy: Policy) -> tuple[bytes, ...]:
+    """Return what the officers of the policy signed about the artifact, and the lines about their keys, as far as
+    reachable nodes have them. Nothing is raised if none has any."""
+    subjects = [
+        key for officer in policy.approvals.officers.values() for key in (approval_key(officer, artifact), officer)
+    ]
+    return await _lines_about(session, subjects, policy)
+
+
+async def gather_all_approvals(session: Session, policy: Policy) -> tuple[bytes, ...]:
+    """Return what the officers of the policy signed about any artifact, as far as reachable nodes have it."""
+    subjects = [key for who in policy.approvals.officers.values() for key in (officer_key(who), who)]
+    return await _lines_about(session, subjects, policy)
+
+
+async def _lines_about(session: Session, subjects: Sequence[Digest], policy: Policy) -> tuple[bytes, ...]:
+    officers = frozenset(policy.approvals.officers.values())
+
+    async def lines(subject: Digest) -> tuple[bytes, ...]:
+        answers = await session.ask(lambda node: node.claims(subject))
+        found, _ = select_lines(session, lines_by_log(answers.found), policy, tuple(officers))
+        return found
+
+    found = await asyncio.gather(*map(lines, subjects))
+    read = (session.reader.entry(line) for some in found for line in some)
+    wanted = (e.line for e in read if _is_of(e, officers))
+    return tuple(dict.fromkeys(wanted))
+
+
+def _is_of(entry: Entry, officers: frozenset[Digest]) -> bool:
+    by, predicate = entry.statement.by, entry.statement.predicate
+    return by is not None and by.id in officers and predicate in (APPROVED, APPROVAL_ENDED, *_KEYS)
+
+
+def officer_entries(entries: Iterable[Entry], rule: ApprovalRule) -> list[Entry]:
+    """Return the approvals that name an officer of the policy as their author."""
+    officers = frozenset(rule.officers.values())
+    return [
+        entry
+        for entry in entries
+        if entry.statement.predicate == APPROVED
+        and entry.statement.by is not None
+        and entry.statement.by.id in officers
+    ]
+
+
+async def fetch_conditions(
+    session: Session, entries: Iterable[Entry], rule: ApprovalRule, on_event: OnEvent
+) -> Mapping[Digest, bytes]:
+    """Fetch the texts to which the approvals of the officers are bound, if any node has them."""
+    items = dict.fromkeys(item for entry in officer_entries(entries, rule) for item in entry.statement.objects)
+    found: dict[Digest, bytes] = {}
+    for item in [item for item in items if item.size <= MAX_CONDITIONS][:MAX_TEXTS]:
+        try:
+            found[item.digest] = await fetch_object(session, item.digest)
+        except Unavailable as error:
+            on_event(Note(str(error)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedApprovals:
+    """The lines of a file of approvals, one envelope a line, and those of them that approve or end an approval. The
+    signatures are not verified."""
+
+    lines: tuple[bytes, ...]
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> CarriedApprovals:
+        """Raises Malformed."""
+        lines = tuple(dict.fromkeys(line for line in data.split(b"\n") if line))
+        if not 1 <= len(lines) <= MAX_LINES:
+            raise Malformed("not a file of approvals", why=f"{len(lines)} lines, 1 to {MAX_LINES} are expected")
+        entries = [parse_entry(line) for line in lines]
+        for entry in entries:
+            if entry.statement.predicate == APPROVED:
+                parse_approved(entry.statement)
+            elif entry.statement.predicate == APPROVAL_ENDED:
+                parse_approval_ended(entry.statement)
+        own = tuple(e for e in entries if e.statement.predicate in (APPROVED, APPROVAL_ENDED))
+        if not own:
+            raise Malformed("not a file of approvals", why="no line approves an artifact or ends an approval")
+        return cls(lines, own)
+
+    @classmethod
+    def read(cls, path: Path) -> CarriedApprovals:
+        """Read a file. Raises NotFound, Malformed."""
+        return cls.parse(read_bounded(path, MAX_LINES * (MAX_LINE + 1)))
+
+
+def write_approvals(path: Path, lines: Sequence[bytes]) -> None:
+    """Write a file of approvals. Raises OutOfSpace, Unavailable."""
+    durable.write_file(path, b"".join(line + b"\n" for line in lines), mode=0o644, point="carried")
+
+
+def add_to_pack(folder: Path, lines: Iterable[bytes], texts: Iterable[bytes]) -> int:
+    """Add lines, and texts that they name, to the evidence pack of the artifact in `folder`. Returns the number of new
+    lines. Nothing in the pack is changed or removed.
+
+    Raises NotFound without a pack, Malformed (CONDITIONS) for a text that no approval names, OutOfSpace, Unavailable.
+    """
+    pack = folder / PACK
+    before = read_pack(folder)
+    if before.manifest is None:
+        raise NotFound(f"{folder} has no evidence pack", hint="comity pull REF --out DIR", code="NO-PACK")
+    new = [line for line in dict.fromkeys(lines) if line not in set(before.claims)]
+    named = {item.digest for line in (*before.claims, *new) for item in _conditions_of(line)}
+    objects = {sha256(text): text for text in texts}
+    if strangers := [digest for digest in objects if digest not in named]:
+        why = f"no approval here names a text with the SHA-256 {strangers[0]}"
+        raise Malformed("the conditions do not belong to an approval", why=why, code="CONDITIONS")
+    with durable.disk_errors(f"{pack} was not written"):
+        durable.make_folders(pack / "objects")
+        known = (pack / "claims.jsonl").read_bytes() if (pack / "claims.jsonl").exists() else b""
+    for digest, text in objects.items():
+        durable.write_file(pack / "objects" / digest, text, mode=0o644, point="pack")
+    if known and not known.endswith(b"\n"):
+        known += b"\n"
+    added = b"".join(line + b"\n" for line in new)
+    durable.write_file(pack / "claims.jsonl", known + added, mode=0o644, point="pack")
+    return len(new)
+
+
+def _conditions_of(line: bytes) -> tuple[SideObject, ...]:
+    entry = _readable(line)
+    return entry.statement.objects if entry is not None and entry.statement.predicate == APPROVED else ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedApproval:
+    """A proven approval as a list shows it; `officer` is the name that the policy gives."""
+
+    officer: str
+    proven: ProvenApproval
+
+    @property
+    def until(self) -> int:
+        """The last second in which it counts, POSIX."""
+        approved, end = self.proven.approved, self.proven.end
+        return min(approved.until, end.since - 1) if end else approved.until
+
+    def state(self, at: int) -> str:
+        """Its state at a time in POSIX seconds."""
+        approved, end = self.proven.approved, self.proven.end
+        if end is not None and end.since <= at:
+            return "ended"
+        if approved.until < at:
+            return "ran out"
+        return "in force" if approved.since <= at else "not begun"
+
+
+def listed_approvals(lines: Iterable[bytes], rule: ApprovalRule, policy: Policy) -> tuple[ListedApproval, ...]:
+    """Return the approvals of the officers of `rule` among the lines whose signatures are valid, those that run out
+    first at the beginning. `policy` pins the members who may be officers."""
+    known = tuple(lines)
+    members = [member for body in policy.pins for member in body.members]
+    entries = officer_entries((e for e in map(_readable, known) if e is not None), rule)
+    found: list[ListedApproval] = []
+    for artifact in dict.fromkeys(entry.statement.subject for entry in entries):
+        proven, _ = prove_approvals(read_claims(known, artifact), artifact, rule, members)
+        found += [ListedApproval(rule.names[each.approved.by], each) for each in proven]
+    return tuple(sorted(found, key=lambda each: (each.until, each.officer, each.proven.entry.digest)))
+
+
+def _readable(line: bytes) -> Entry | None:
+    try:
+        return parse_entry(line)
+    except Malformed:
+        return None
