@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.gateway.hub.judge import DAY, STALE_DAYS, PolicyJudge
+from comity.gateway.http import STATUS
+from comity.gateway.hub.judge import DAY, STALE_DAYS, PolicyDecision, PolicyJudge
 from comity.node.members import Membership, Seat
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.keys import PublicKey
+from support.approvals import ANNA, AS_OF, BEN, asking, by, end_of, entry_of
 from support.case import Case, advisory, case, nodes
 from support.world import NOW, identity
 
@@ -100,3 +102,33 @@ def test_a_policy_that_cannot_be_read_keeps_the_gateway_from_starting(tmp_path: 
     file.write_text("[cosigner]\nat_least = 9\n")
     with pytest.raises(Malformed, match="cosigner"):
         judge(policy=file)
+
+
+def approving(tmp_path: Path, what: Case, now: int) -> PolicyDecision:
+    what.write(tmp_path)
+    return judge(what, policy=tmp_path / "policy.toml", now=now).judge(what.evidence, TITLE)
+
+
+def test_what_is_not_approved_is_refused_with_the_code_and_the_next_step(tmp_path: Path) -> None:
+    one = asking().saying(*by(ANNA))
+    refused = approving(tmp_path, one, AS_OF).refusal
+    assert isinstance(refused, PolicyNotMet) and (refused.code, STATUS[type(refused)]) == ("NOT-APPROVED", 403)
+    assert "1 of 2 required for hospital-bern: Anna" in refused.why
+    assert refused.hint.endswith("comity approve REF --scope SITE --until DATE")
+    assert approving(tmp_path, one.saying(*by(BEN)), AS_OF).refusal is None
+
+
+@pytest.mark.parametrize(("later", "served"), [(29, True), (31, False)], ids=["in time", "run out"])
+def test_a_gateway_judges_approvals_at_its_own_time_where_the_policy_is_older(
+    later: int, served: bool, tmp_path: Path
+) -> None:
+    both = asking().saying(*by(ANNA), *by(BEN))
+    assert (approving(tmp_path, both, AS_OF + later * DAY).refusal is None) is served
+    assert approving(tmp_path, both, AS_OF - 400 * DAY).refusal is None, "a clock that is behind changes nothing"
+
+
+def test_an_end_is_heeded_by_a_gateway_although_the_policy_is_older(tmp_path: Path) -> None:
+    entry = entry_of(ANNA)
+    ended = asking(at_least=1).saying(ANNA.entry.line, entry.line, end_of(ANNA, entry, AS_OF + DAY))
+    assert approving(tmp_path, ended, AS_OF).refusal is None
+    assert approving(tmp_path, ended, AS_OF + DAY).refusal is not None

@@ -21,6 +21,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
 from comity.trust.policy import MAX_POLICY_BYTES, CosignerRule, Freshness, Policy, UpstreamRule, parse_policy
+from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.verify import verify
 from comity.verifier import read_bounded
 
@@ -69,11 +70,15 @@ class PolicyJudge:
 
     @property
     def policy(self) -> Policy:
-        """The current policy: the newest charter body defines members, and the clock of the node the age limit."""
+        """The current policy: the newest charter body defines members, and the clock of the node the age limit.
+        Approvals are judged at the time of the policy, or at that of the node's clock if it is later, so that what has
+        run out or was ended is not served because the policy was not reviewed."""
         body = self._membership.body
         pins = (body,) if body else ()
         if self._own is not None:
-            return replace(self._own, pins=self._own.pins or pins)
+            approvals = self._own.approvals
+            at = max(approvals.as_of, int(self._clock())) if approvals.at_least else 0
+            return replace(self._own, pins=self._own.pins or pins, approvals=replace(approvals, as_of=at))
         promised = body.policy.cosigner_quorum if body else 0
         fresh = Freshness(int(self._clock()), STALE_DAYS * DAY)
         return Policy(pins=pins, cosigners=CosignerRule(at_least=promised), freshness=fresh, require=_SERVED)
@@ -117,6 +122,9 @@ def _refusal(verdict: Verdict, title: str) -> ComityError | None:
     if verdict.exit_status == VERIFICATION_FAILED:
         return Untrusted(f"{title} does not verify", why=why, code="VERIFICATION-FAILED")
     if verdict.exit_status == POLICY_NOT_MET:
+        if any(row.name == APPROVALS_ROW for row in failing):
+            hint = "ask the officers of this node: comity approve REF --scope SITE --until DATE"
+            return PolicyNotMet(f"{title} is not approved here", why=why, hint=hint, code="NOT-APPROVED")
         return PolicyNotMet(f"{title} is authentic, but the policy of this node is not met", why=why)
     return Unavailable(f"evidence about {title} is missing here", why=why, code="EVIDENCE-MISSING")
 

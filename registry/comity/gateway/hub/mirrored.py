@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,6 +26,7 @@ from comity.node.members import Membership
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
+from comity.trust.approvals import APPROVED, MAX_CONDITIONS
 from comity.trust.artifact import MAX_MANIFEST, FileEntry, Manifest, tree_ids
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, NotFound, Unavailable
@@ -53,11 +54,30 @@ class LocalArtifacts:
         self._judge = judge
 
     async def evidence(self, manifest: Manifest, line: Digest | None) -> Evidence:
-        """Return all statements here about an artifact, the proofs of `line` if given, and the files that are here."""
+        """Return all statements here about an artifact, the proofs of `line` if given, the files that are here, and
+        what the officers of the policy of this node signed about it."""
         lines = await self.statements(manifest.digest)
-        proofs = [InclusionEvidence(line, proof) for proof in await self.proofs(line)] if line is not None else []
+        approvals = await self._approvals(manifest.digest)
+        approved = (entry.digest for entry in approvals if _approves(entry))
+        proven = (*([line] if line is not None else []), *approved)
+        proofs = [InclusionEvidence(each, proof) for each in proven for proof in await self.proofs(each)]
         files = await self._pools.files(self._stored_files, manifest)
-        return Evidence(manifest.encode(), files, lines, tuple(proofs), partial=True)
+        objects = await self._pools.files(self._conditions, approvals)
+        said = (*lines, *(entry.line for entry in approvals))
+        return Evidence(manifest.encode(), files, said, tuple(proofs), objects, partial=True)
+
+    async def _approvals(self, artifact: Digest) -> tuple[Entry, ...]:
+        """Return the lines of the officers whom the policy of this node names."""
+        officers = self._judge.policy.approvals.officers.values()
+        found = [await self._artifacts.approvals(officer, artifact) for officer in officers]
+        return tuple(parse_entry(line) for lines in found for line in lines)
+
+    def _conditions(self, approvals: Sequence[Entry]) -> dict[Digest, bytes]:
+        """Return the texts to which the approvals are bound, as far as they are here."""
+        items = {item for entry in approvals if _approves(entry) for item in entry.statement.objects}
+        here = [item for item in items if item.size <= MAX_CONDITIONS and self._store.has(item.digest)]
+        texts = (b"".join(self._store.iterate(item.digest, 0, item.size)) for item in here)
+        return {digest: data for item, data in zip(here, texts, strict=True) if (digest := sha256(data)) == item.digest}
 
     async def statements(self, artifact: Digest) -> tuple[bytes, ...]:
         """Return all proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""
@@ -91,6 +111,10 @@ class LocalArtifacts:
         if self._judge.inspects_files:
             seen = inspect_blob(self._store, entry.sha256, entry.path, entry.size)
         return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)
+
+
+def _approves(entry: Entry) -> bool:
+    return entry.statement.predicate == APPROVED
 
 
 MAX_CLAIMS: Final = 1_000

@@ -21,6 +21,7 @@ from comity.ledger.proven import MAX_ANSWER, Page, ProvenLine, ProvenPublication
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
+from comity.trust.approvals import APPROVAL_ENDED, APPROVED, approval_key
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
@@ -63,6 +64,8 @@ PAGE: Final = 64
 """Lines read at a time: at most 4 MiB."""
 RECORDS: Final = 800
 """Node records in one answer, evenly of all members."""
+APPROVALS: Final = 256
+"""Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
 
 _log: Final = structlog.get_logger("comity.node.services")
 
@@ -128,6 +131,17 @@ class ArtifactService:
                 if (located := sent.new(line, limits.CLAIMS)) is not None:
                     yield located
         self._report_limit("GetClaims", artifact, sent)
+
+    async def approvals(self, officer: Digest, artifact: Digest) -> tuple[bytes, ...]:
+        """The officer's own lines here about the approval of an artifact, and those about the officer's keys. What
+        others sign does not displace them."""
+        proven = self._proven
+        about = await self._ledger.run(
+            proven.about, approval_key(officer, artifact), (APPROVED, APPROVAL_ENDED), APPROVALS
+        )
+        warnings = await self._ledger.run(proven.by, officer, ADVISORY, APPROVALS)
+        keys = await self._ledger.run(proven.keys_of, officer)
+        return tuple(dict.fromkeys(found.line for found in (*keys, *warnings.found, *about.found)))
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
         words, after = fold_name(query).split(), _after(cursor)
