@@ -19,9 +19,18 @@ import structlog
 from comity.content.secrets import TokenFile
 from comity.gateway.hub import catalogue as catalogue_module
 from comity.node.app import configure_logging
+from comity.trust.approvals import (
+    ApprovalConditions,
+    ApprovalEnded,
+    Approved,
+    sign_approval_ended,
+    sign_approved,
+)
 from comity.trust.artifact import blob_id, commit_id, tree_ids
 from comity.trust.names import Name
+from comity.trust.statement import SideObject
 from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
+from comity.wire.publish import InlineObject
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
 
@@ -232,6 +241,42 @@ async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tm
             await wire.submit([issuer.announcement, sign_advisory(warning, issuer.signer).line])
         await asyncio.sleep(FRESH)
         assert said(await http.get("/tests/model/resolve/main/config.json")) == (403, "POLICY-NOT-MET")
+
+
+async def test_what_the_officers_of_the_owner_did_not_approve_is_refused_until_they_do_and_after_they_end_it(
+    tmp_path: Path,
+) -> None:
+    anna, ben, stranger = (Publisher.generate(name, "NO") for name in ("Anna", "Ben", "Stranger"))
+    (tmp_path / "policy.toml").write_text(
+        f'[time]\nas_of = 2026-01-01T00:00:00Z\n[approvals]\nscope = "ward"\nat_least = 2\nconditions = true\n'
+        f'[approvals.officers]\nAnna = "{anna.id}"\nBen = "{ben.id}"\n'
+        '[rows]\nrequire = ["artifact", "signatures"]\n'
+    )
+    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
+        ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        file = "/tests/model/resolve/main/config.json"
+        conditions = ApprovalConditions("ward.txt", SideObject.of(b"only in the ward"))
+        signed = {
+            who.id: sign_approved(Approved(who.id, ready.artifact, "ward", 0, 2**33, 9, conditions), who.signer)
+            for who in (anna, ben, stranger)
+        }
+        text = [InlineObject(conditions.text.digest, b"only in the ward")]
+        async with node.home.client() as wire:
+            for who in (stranger, anna):
+                await wire.submit([who.announcement, signed[who.id].line], text)
+            await asyncio.sleep(FRESH)
+            refused = await http.get(file)
+            assert said(refused) == (403, "NOT-APPROVED")
+            assert "1 of 2 required for ward: Anna" in refused.json()["error"]
+            assert "comity approve REF --scope SITE --until DATE" in refused.json()["hint"]
+            assert said(await http.get(PATH)) == (403, "NOT-APPROVED")
+            await wire.submit([ben.announcement, signed[ben.id].line], text)
+            await asyncio.sleep(FRESH)
+            assert (await http.get(file)).status_code == 200
+            end = ApprovalEnded(ben.id, ready.artifact, signed[ben.id].statement_digest, 0, "a new version")
+            await wire.submit([sign_approval_ended(end, ben.signer).line])
+            await asyncio.sleep(FRESH)
+            assert said(await http.get(file)) == (403, "NOT-APPROVED")
 
 
 @pytest.mark.parametrize("allow", ["[]", '["pickle"]'])
