@@ -59,7 +59,7 @@ def test_a_7b_in_bf16_fits_one_l4() -> None:
         "2.00 GiB: (32 layers x 4,096 tokens) x (2 x 32 KV heads x 128) x 2 bytes (bf16) x 1 at a time"
     )
     assert line(found, "together") == "14.55 GiB"
-    assert line(found, "usable").startswith("21.60 GiB each: 10 % of it kept free")
+    assert line(found, "usable").startswith("21.60 GiB each, of the memory declared: 10 % of it kept free")
 
 
 def test_the_same_takes_two_t4_because_one_would_be_over_by_a_little() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +71,48 @@ def new(jurisdiction: str, target: Path) -> None:
     out.hint(f"comity offer check {shlex.quote(str(target))} --node HOME")
 
 
+measured_option = click.option(
+    "--measured",
+    multiple=True,
+    type=(str, FILE),
+    metavar="SLICE FILE",
+    help="Add the figures of `comity offer measure` to a slice.",
+)
+
+
+@examples("comity offer measure --out measured.json", "comity offer measure --backend numpy --out measured.json")
+@command.command("measure", short_help="Measure this machine for an offer.")
+@click.option("--backend", default="", type=click.Choice(["", "torch", "cupy", "numpy"]),
+              help="The library. Default: the first that is installed.")  # fmt: skip
+@out_option("measured.json")
+def measure(backend: str, target: Path) -> None:
+    """Run a short benchmark, comity-measure/1, on a machine that you lend: memory bandwidth and matrix rate. `offer
+    check` and `offer post` take the file with --measured and sign the figures with the offer. They are your claim."""
+    from comity_client.offers.measure import find_backend
+    from comity_client.offers.measure import measure as run
+
+    out, found = output(), find_backend(backend)
+    out.say(f"measuring with {found.label}")
+    day = datetime.fromtimestamp(now(), UTC).strftime("%Y-%m-%d")
+    figures = run(found, time.perf_counter, day)
+    durable.write_file(target, figures.encode(), mode=0o644, point="offer")
+    for name, value in figures.describe():
+        out.fact(name, value)
+    out.done(f"{target}: figures of this machine")
+    out.document("offer-measured", {"file": str(target), "attributes": figures.attributes()})
+    out.hint(f"comity offer check offer.toml --measured SLICE {shlex.quote(str(target))} --node HOME")
+
+
 @examples("comity offer check offer.toml --node node-ch", "comity offer check offer.toml --node node-ch --json")
 @command.command("check", short_help="Check an offer file.")
 @click.argument("file", type=FILE)
+@measured_option
 @home_option("The node that would grant it, by its home. Default: here.")
-def check(file: Path, home: Path) -> None:
+def check(file: Path, measured: Sequence[tuple[str, Path]], home: Path) -> None:
     """Read FILE as it would be posted, and report errors and unusual values. Nothing is signed or sent."""
     from comity_client.offers.offer_file import offer_warnings
 
-    out, offer = output(), _read(file, home)
+    out, offer = output(), _read(file, measured, home)
     _show_document(out, offer)
     unusual = offer_warnings(offer, now())
     for warning in unusual:
@@ -87,18 +123,20 @@ def check(file: Path, home: Path) -> None:
 
 
 @examples(
-    "comity offer post offer.toml --node node-ch", "comity offer post offer.toml --node node-ch --out offer.bundle"
+    "comity offer post offer.toml --node node-ch",
+    "comity offer post offer.toml --measured big measured.json --node node-ch --out offer.bundle",
 )
 @command.command("post", short_help="Log an offer at your node.")
 @click.argument("file", type=FILE)
+@measured_option
 @recording_options
-def post(file: Path, **options: Any) -> None:
+def post(file: Path, measured: Sequence[tuple[str, Path]], **options: Any) -> None:
     """Log the offer in FILE at your node. Other nodes mirror it, and everybody can read it."""
     from comity.wire.offer import Post
     from comity_client.offers.offer_file import offer_warnings
 
     context, out = OfferContext(**options), output()
-    offer = _read(file, context.home)
+    offer = _read(file, measured, context.home)
     _show_document(out, offer)
     for warning in offer_warnings(offer, now()):
         out.warn(warning)
@@ -341,10 +379,16 @@ def balance(**options: Any) -> None:
     show_balances(compute_balances([seen.view for seen in found]), offer_client.identities())
 
 
-def _read(file: Path, home: Path) -> Offer:
+def _read(file: Path, measured: Sequence[tuple[str, Path]], home: Path) -> Offer:
+    from comity_client.offers.measure import MAX_FILE, MeasuredFigures, with_figures
     from comity_client.offers.offer_file import own_node_record, read_offer
 
-    return read_offer(read_bounded(file, MAX_TOML), own_node_record(home))
+    offer = read_offer(read_bounded(file, MAX_TOML), own_node_record(home))
+    figures = {name: MeasuredFigures.parse(read_bounded(path, MAX_FILE)) for name, path in measured}
+    if unknown := sorted(name for name in figures if offer.slice(name) is None):
+        raise click.UsageError(f"--measured {unknown[0]}: the offer has no such slice")
+    slices = (with_figures(part, figures[part.name]) if part.name in figures else part for part in offer.slices)
+    return dataclasses.replace(offer, slices=tuple(slices))
 
 
 def _show_document(out: Any, offer: Offer) -> None:
@@ -352,4 +396,5 @@ def _show_document(out: Any, offer: Offer) -> None:
     out.fact("machines", rendering.machines(offer))
     out.fact("amount", ", ".join(f"{part.amount:,}" for part in offer.slices) + f" {offer.measure}")
     out.fact("window", f"{rendering.when(offer.window.start)} up to {rendering.when(offer.window.end)}")
+    rendering.show_figures(out, offer)
     out.fact("granted by", f"only the log {offer.log.split('+', 1)[0]}")

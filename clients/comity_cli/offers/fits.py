@@ -48,11 +48,12 @@ def show_fits(
             continue
         answer = fit(model, group, work)
         out.say(f"{name}  ({lender})")
-        for what, how in answer.lines[-3:]:
+        for what, how in answer.lines[len(need_lines(model, work)) :]:
             out.fact(what, how)
         out.say(f" {answer.because}", sign=f"  {out.mark('✓', 'green') if answer.fits else out.mark('!', 'yellow')}")
         listed.append({"room": name, "chain": chain, "fits": answer.fits, "accelerators": answer.accelerators,
                        "per_node": answer.per_node, "nodes": answer.nodes, "because": answer.because,
+                       "figures": "measured" if group.measured else "declared",
                        "lines": [list(line) for line in answer.lines]})  # fmt: skip
     if not groups:
         out.say("No offer is known. Give machines of your own: --room H100:8:80")

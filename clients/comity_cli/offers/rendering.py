@@ -80,6 +80,7 @@ def show_offer(out: Output, seen: FoundChain, now: int) -> None:
     out.fact("cosigned", f"by {plural(view.cosigners, 'member')}" if view.cosigners else "by no known member")
     for part, rest in zip(offer.slices, view.state.remaining, strict=True):
         out.fact(part.name, f"{_nodes(part)}; {rest:,} of {part.amount:,} {offer.measure} left")
+    show_figures(out, offer)
     out.fact("window", f"{when(offer.window.start)} up to {when(offer.window.end)}")
     location = offer.location
     out.fact("where", f"{location.jurisdiction}, run by {location.operator}"
@@ -97,6 +98,16 @@ def show_offer(out: Output, seen: FoundChain, now: int) -> None:
     out.say(
         "  The provider states location, legal reach and machines. Nobody can prove that no hardware is in two offers."
     )
+
+
+def show_figures(out: Output, offer: Offer) -> None:
+    """Print the figures that the lender measured, as its claim."""
+    from comity_client.offers.measure import MeasuredFigures
+
+    for part in offer.slices:
+        figures = MeasuredFigures.of_attributes(dict(part.attributes))
+        for name, value in figures.describe() if figures else ():
+            out.fact(f"{part.name} {name}", f"claimed by the lender: {value}")
 
 
 def _nodes(part: Slice) -> str:

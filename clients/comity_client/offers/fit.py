@@ -12,8 +12,10 @@ engines treat differently, unlisted types. Sources: Shazeer 2019 (multi-query), 
 DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
 
     per accelerator    weights and KV-cache, divided by tensor over the accelerators of a node, by layer over nodes
+    memory             of one accelerator: as the offer declares it, or as its lender measured it, if that is less
     usable             memory minus a margin (an assumption) for activations, the engine, its kernels, fragmentation
     it fits            with the fewest accelerators whose share is at most the usable memory
+    rate               measured bandwidth divided by the share: how often a second all of it can be read
 
 A tensor split divides the attention heads. KV heads are not divided, so more accelerators than KV heads keep copies.
 Layers are not divided: the node with the most layers counts.
@@ -47,6 +49,7 @@ from comity.wire.client import NodeClient
 from comity_client.evidence.gather import fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.offers.handoff import LABEL
+from comity_client.offers.measure import MIB, NAME, PREFIX, MeasuredFigures
 from comity_client.pull.fetch import Layouts, named_indexes
 from comity_client.session import Question, Session
 
@@ -422,7 +425,8 @@ class Model:
 @dataclass(frozen=True, slots=True)
 class AcceleratorGroup:
     """Accelerators of one kind: `count` on each of `nodes` nodes, with `memory_gib` each. The provider states
-    `interconnect` (within a node) and `fabric` (between nodes); empty if it names none."""
+    `interconnect` (within a node) and `fabric` (between nodes); empty if it names none. `measured` are the lender's own
+    figures; None if the offer has none of a known benchmark."""
 
     accelerator: str
     count: int
@@ -430,6 +434,14 @@ class AcceleratorGroup:
     nodes: int
     interconnect: str = ""
     fabric: str = ""
+    measured: MeasuredFigures | None = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes of one accelerator: the declared memory, or less if the lender measured less."""
+        declared = self.memory_gib * GIB
+        capacity = self.measured.capacity_mib * MIB if self.measured else 0
+        return min(declared, capacity) if capacity else declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,11 +482,16 @@ class _Share:
 
 def fit(model: Model, group: AcceleratorGroup, work: Workload) -> OfferFit:
     """Whether, and with how many accelerators, `model` runs `work` on `group`."""
-    usable = group.memory_gib * GIB * (100 - work.margin_percent) // 100
+    usable = group.memory * (100 - work.margin_percent) // 100
     shares = [_share(model, work, per_node, nodes) for nodes in _nodes(group) for per_node in _splits(model, group)]
     best = next((share for share in shares if share.total <= usable), None)
     shown = best or min(shares, key=lambda share: share.total)
-    lines = (*need_lines(model, work), *_offer_lines(group, work, usable), _share_line(shown, usable))
+    lines = (
+        *need_lines(model, work),
+        *_offer_lines(group, work, usable),
+        _share_line(shown, usable),
+        _rate_line(group, shown),
+    )
     if best is None:
         return OfferFit(False, shown.per_node, shown.nodes, _why_not(group, shown, usable), lines)
     where = _describe_share(best, group)
@@ -532,7 +549,24 @@ def _offer_lines(group: AcceleratorGroup, work: Workload, usable: int) -> tuple[
     offered = f"{group.nodes} x {group.count} {group.accelerator} of {group.memory_gib} GiB, joined by {joined}"
     apart = f"; nodes by {group.fabric}" if group.fabric else "; no fabric between nodes is named, so one node counts"
     kept = f"{work.margin_percent} % of it kept free for activations, engine and fragmentation: an assumption"
-    return ("offered", offered + (apart if group.nodes > 1 else "")), ("usable", f"{gib(usable)} each: {kept}")
+    basis = "declared"
+    if group.memory < group.memory_gib * GIB:
+        basis = f"measured by the lender ({gib(group.memory)}, {NAME})"
+    elif group.measured and group.measured.capacity_mib:
+        basis = f"declared; the lender measured {group.measured.capacity_mib} MiB"
+    return (
+        ("offered", offered + (apart if group.nodes > 1 else "")),
+        ("usable", f"{gib(usable)} each, of the memory {basis}: {kept}"),
+    )
+
+
+def _rate_line(group: AcceleratorGroup, share: _Share) -> tuple[str, str]:
+    """An upper limit for the decoding of a dense model, from figures that the lender claims."""
+    if group.measured is None:
+        return "rate", "not computed: the offer has declared figures only"
+    rate = group.measured.memory.median * 1_000_000 // max(share.total, 1)
+    how = f"{group.measured.memory}, measured by the lender with {NAME}: its claim"
+    return "rate", f"all of it can be read {rate:,} times a second ({how})"
 
 
 def _share_line(share: _Share, usable: int) -> tuple[str, str]:
@@ -711,14 +745,19 @@ async def _bytes(node: NodeClient, digest: Digest, length: int) -> bytes:
 
 
 KNOWN_ATTRIBUTES = ("kubernetes-resource",)
-"""Known attributes, in addition to labels."""
+"""Known attributes, in addition to labels and measured figures."""
 
 
 def group_of(part: Slice) -> AcceleratorGroup | str:
     """The accelerator group of a slice, or the reason why it is not checked."""
-    unknown = [name for name, _ in part.attributes if not name.startswith(LABEL) and name not in KNOWN_ATTRIBUTES]
+    unknown = [
+        name for name, _ in part.attributes if not name.startswith((LABEL, PREFIX)) and name not in KNOWN_ATTRIBUTES
+    ]
     if part.strict and unknown:
         return f"it is strict and has unknown attributes: {', '.join(unknown)[:200]}"
     if not part.count or not part.memory_gib:
         return "it has no accelerators, or does not state their memory"
-    return AcceleratorGroup(part.accelerator, part.count, part.memory_gib, part.nodes, part.interconnect, part.fabric)
+    measured = MeasuredFigures.of_attributes(dict(part.attributes))
+    return AcceleratorGroup(
+        part.accelerator, part.count, part.memory_gib, part.nodes, part.interconnect, part.fabric, measured
+    )

@@ -96,7 +96,7 @@ fabric = "InfiniBand NDR"
 # Total amount that may be granted. Default: all that the nodes give in the window.
 # amount = 10000
 # Further properties. `strict = true`: readers that do not know every attribute must not use the slice.
-# "label/KEY" selects nodes in Kubernetes.
+# "label/KEY" selects nodes in Kubernetes; "measured/..." comes from `comity offer measure` (--measured SLICE FILE).
 attributes = {{}}
 strict = false
 
