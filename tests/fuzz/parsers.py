@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tomllib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from comity.trust.approvals import (
     sign_approval_ended,
     sign_approved,
 )
+from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
+from comity.node.setting_origins import setting_lines
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.attestations.foreign import AttestationKey, ForeignEnvelope
 from comity.trust.attestations.predicates import ForeignStatement
@@ -130,6 +133,20 @@ def of_text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
     return lambda data: parse(data.decode("utf-8", "surrogateescape"))
 
 
+def of_toml(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    """A parser of text that was read as TOML before."""
+
+    def checked(data: bytes) -> Any:
+        try:
+            text = data.decode("utf-8")
+            tomllib.loads(text)
+        except ValueError as error:
+            raise Malformed("this is not TOML") from error
+        return parse(text)
+
+    return checked
+
+
 def to_text(printed: Callable[[Any], str]) -> Callable[[Any], bytes]:
     return lambda value: printed(value).encode("utf-8", "surrogateescape")
 
@@ -149,6 +166,20 @@ _CHECKPOINTS: Final = _encoded(*(case["text"] for case in _vectors("checkpoint.j
 _PROOFS: Final = _encoded(*_vectors("tlog-proof.json")["accepted"])
 _POLICIES: Final = _encoded(*(case["policy"] for case in _vectors("tlog-policy.json")["satisfied"]))
 _TILES: Final = _encoded(*(case["path"] for case in _vectors("tiles.json")["paths"]))
+_BACKUP: Final = BackupManifest(
+    created=1,
+    software="comity 1",
+    node="node-ch.example",
+    origin="node-ch.example/log",
+    keys=True,
+    blobs="listed",
+    ledger=LedgerCopy("0010", "node-ch.example/log+1+key", 3),
+    files=(
+        BackupFile("blobs.txt", 1, Digest("a" * 64)),
+        BackupFile("home/keys/log.pem", 2, Digest("b" * 64), secret=True),
+        BackupFile("ledger.sqlite", 3, Digest("c" * 64)),
+    ),
+)
 _BUNDLES: Final = tuple(bytes.fromhex(case["data_hex"]) for case in _vectors("tiles.json")["bundles"])
 _JSON: Final = (b'{"a":[1,-2,null,true,"\xc3\xa9\\n"],"b":{"c":9007199254740991}}',)
 
@@ -363,6 +394,10 @@ PARSERS: Final[dict[str, Target]] = {
         CarriedApprovals.parse, (_OFFICER.entry.line + b"\n" + _APPROVED.line + b"\n" + _APPROVAL_ENDED.line + b"\n",)
     ),
     "approved": Target(_of_statement(parse_approved), (_payload(_APPROVED.line),)),
+    "backup-manifest": Target(BackupManifest.parse, (_BACKUP.encode(),), BackupManifest.encode),
+    "setting-lines": Target(
+        of_toml(setting_lines), _encoded("[a]\nx = [\n1]\n", 'a.b = {c = 1}\n[d]\ne = """\nf"""\n')
+    ),
     "attested": Target(_of_statement(parse_attested), (_payload(sign_attested(_ATTESTED, _NODE.online).line),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),
     "certificate": Target(certificate_key, (_NODE.record.tls,)),

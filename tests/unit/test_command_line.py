@@ -72,7 +72,7 @@ def test_a_misspelled_command_gets_a_guess(capsys: pytest.CaptureFixture[str]) -
     ("typed", "meant"),
     [
         ("pin", "'trust pin'"),
-        ("restore", "'serve' or 'keys rotate'"),
+        ("restore", "'backup restore'"),
         ("DOWNLOAD", "'pull'"),
         ("downlod", "'pull'"),
         ("proposal list", "'proposal ls'"),

@@ -8,10 +8,11 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.members import PeerKey
 from comity.node.own_log import LEDGER_MARK, LedgerMark
-from comity.node.replication.link import StartBarrier
+from comity.node.replication.link import AnswerQuorum, StartBarrier
 from comity.trust.encoding import Digest
 
 A, B = (PeerKey(Digest(digit * 64), "node.example/log") for digit in "ab")
@@ -59,6 +60,50 @@ async def test_after_its_patience_a_node_goes_on_alone_and_says_so() -> None:
 
 async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
     assert not await settles(StartBarrier((A,), None))
+
+
+def member(digit: str) -> Digest:
+    return Digest(digit * 64)
+
+
+PEERS = {digit: PeerKey(member(digit), "node.example/log") for digit in "abcdef"}
+CHARTER = AnswerQuorum(member("a"), frozenset(map(member, "abcd")), 3)
+"""Four members, of which three must have answered: this node's own, `a`, and two others."""
+
+
+@pytest.mark.parametrize(
+    ("answers", "settled"), [("", False), ("b", False), ("bc", True), ("bcd", True), ("ef", False), ("bef", False)]
+)
+async def test_a_copy_needs_the_answers_of_a_quorum_of_members(answers: str, settled: bool) -> None:
+    """Observers and former members (`e`, `f`) do not count."""
+    start = StartBarrier([PEERS[digit] for digit in "bcdef"], None, CHARTER)
+    for digit in "bcdef":
+        start.attempted(PEERS[digit], answered=digit in answers)
+    assert await settles(start) is settled
+
+
+async def test_two_nodes_of_one_member_are_one_answer() -> None:
+    nodes = [PeerKey(member("b"), f"node-{number}.example/log") for number in range(2)]
+    start = StartBarrier([*nodes, PEERS["c"], PEERS["d"]], None, CHARTER)
+    for peer in (*nodes, PEERS["c"], PEERS["d"]):
+        start.attempted(peer, answered=peer in nodes)
+    assert not await settles(start)
+    start.attempted(PEERS["c"], answered=True)
+    assert await settles(start)
+
+
+async def test_members_without_a_known_node_are_not_waited_for() -> None:
+    start = StartBarrier([PEERS["b"]], None, CHARTER)
+    start.attempted(PEERS["b"], answered=True)
+    assert await settles(start)
+
+
+async def test_one_answer_is_needed_even_if_no_member_that_counts_is_known() -> None:
+    start = StartBarrier([PEERS["e"]], None, AnswerQuorum(member("a"), frozenset([member("a")]), 1))
+    start.attempted(PEERS["e"], answered=False)
+    assert not await settles(start)
+    start.attempted(PEERS["e"], answered=True)
+    assert await settles(start)
 
 
 def mark(folder: Path) -> LedgerMark:

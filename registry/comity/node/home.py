@@ -39,9 +39,14 @@ class HomeFiles:
     @classmethod
     def read(cls, config: NodeConfig) -> HomeFiles:
         """`offline/` is never read. Raises NotFound, Refused, Malformed and Untrusted for invalid files."""
-        rotations = _lines(config.path("rotations.lines"))
-        seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
+        seat = read_seat(config)
         return cls(seat, NodeKeys.load(config.keys, seat.record), _federation(config.federation.file))
+
+
+def read_seat(config: NodeConfig) -> Seat:
+    """Who the node is, by the public files of its home. Raises NotFound, Malformed and Untrusted."""
+    rotations = _lines(config.path("rotations.lines"))
+    return Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
 
 
 def check_ports(listeners: Mapping[str, str]) -> None:
@@ -90,7 +95,7 @@ class OpenedHome:
             membership = Membership(seat, federation, epochs.bodies() if epochs else ())
             ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
             metrics = Metrics()
-            store = _open_store(config)
+            store = open_store(config)
             served, locations = ServedBytes(metrics), LocationProviders(*_providers(config, store))
             calls = AsyncLedger(ledger)
             return cls(config, keys, membership, epochs, calls, store, Pools(), metrics, served, locations, clock)
@@ -120,7 +125,8 @@ def _backing(config: NodeConfig) -> Backing:
     return PostgresDatabase(config.storage.database, config.storage.password_file)
 
 
-def _open_store(config: NodeConfig) -> BlobStore:
+def open_store(config: NodeConfig) -> BlobStore:
+    """The blob store of the settings: a folder, or a bucket."""
     s3 = config.storage.s3
     if s3 is None:
         return FolderStore(config.storage.blobs)

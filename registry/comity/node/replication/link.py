@@ -2,13 +2,14 @@
 
 Addresses are hints: the mutual ones are tried first, then the open ones, in turn. A ledger restored from a backup does
 not know that it is old, but peers do: at start each peer is asked once, and the node signs nothing before one has
-answered, or a timeout has passed.
+answered, or a timeout has passed. If the ledger is known to be a copy, nodes of so many members must have answered that
+some of them hold whatever a quorum held, even if as many of them lie as the charter tolerates.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Set
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -206,17 +207,34 @@ def _usable(address: str) -> bool:
 _log: Final = structlog.get_logger("comity.node")
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerQuorum:
+    """The active members of a charter, of which `size` must have answered a node whose ledger is a copy. Its own member
+    counts as one. Members without a known node cannot answer and are not waited for."""
+
+    own: Digest
+    members: frozenset[Digest]
+    size: int
+
+    def reached(self, answered: Set[Digest], known: Set[Digest]) -> bool:
+        own = {self.own}
+        return len(self.members & (answered | own)) >= min(self.size, len(self.members & (known | own)))
+
+
 class StartBarrier:
     """The wait for first answers. Not thread-safe: call from the event loop.
 
     Args:
         peers: the known peers.
         timeout: seconds after which the node signs without an answer; None if it must not.
+        quorum: the members that must have answered; None if one peer is enough.
     """
 
-    def __init__(self, peers: Iterable[PeerKey], timeout: float | None) -> None:
+    def __init__(self, peers: Iterable[PeerKey], timeout: float | None, quorum: AnswerQuorum | None = None) -> None:
         self._waiting = set(peers)
-        self._answered = not self._waiting
+        self._known = frozenset(peer.member for peer in self._waiting)
+        self._answered = set[Digest]()
+        self._quorum = quorum
         self._timeout = timeout
         self._settled = asyncio.Event()
         self.no_peer_answered = False
@@ -229,7 +247,8 @@ class StartBarrier:
     def attempted(self, peer: PeerKey, *, answered: bool) -> None:
         """A peer has answered with all its heads, or could not be reached."""
         self._waiting.discard(peer)
-        self._answered = self._answered or answered
+        if answered:
+            self._answered.add(peer.member)
         self._update()
 
     async def wait(self) -> None:
@@ -243,5 +262,7 @@ class StartBarrier:
             self._settled.set()
 
     def _update(self) -> None:
-        if self._answered and not self._waiting:
+        answered = bool(self._answered) or not self._known
+        enough = self._quorum is None or self._quorum.reached(self._answered, self._known)
+        if answered and enough and not self._waiting:
             self._settled.set()

@@ -10,14 +10,14 @@ import structlog
 from comity.node.charter.follower import CharterFollower
 from comity.node.home import OpenedHome
 from comity.node.intake import Intake
-from comity.node.members import Peer
+from comity.node.members import Membership, Peer
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.bundles import BundleLoading
 from comity.node.replication.copies import CopyCounter
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
-from comity.node.replication.link import CopySource, PeerLink, StartBarrier
+from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, OwnLogRecovery, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
@@ -46,13 +46,14 @@ class ReplicationTasks:
         mark = home.mark(LEDGER_MARK)
         self._is_copy = mark.mismatches(begun=ledger.tables.logs.get(membership.seat.log).size > 0)
         if self._is_copy:
-            hint = f"make a peer reachable; if none is left: {mark.reset_command()}"
-            _log.warning("this ledger is a copy: the node signs nothing before a peer answered", hint=hint)
+            hint = f"make the peers reachable; if none is left: {mark.reset_command()}"
+            _log.warning("this ledger is a copy: the node signs nothing before enough peers answered", hint=hint)
         self._own = membership.seat.log
         self._interval = interval
         self._supervisor = supervisor
         timeout = None if self._is_copy else settings.first_answer_seconds
-        self.start = StartBarrier((peer.key for peer in membership.peers), timeout)
+        quorum = _answer_quorum(membership) if self._is_copy else None
+        self.start = StartBarrier((peer.key for peer in membership.peers), timeout, quorum)
         side_objects = SideObjectFetcher(store, pools)
         self.recovery = OwnLogRecovery(
             ledger, self._own, partial(pools.files, mark.write), interval, self.start, side_objects
@@ -191,6 +192,13 @@ class ReplicationTasks:
     async def _members_changed(self) -> None:
         await self.intake.members_changed()
         await self.peers.reread_all()
+
+
+def _answer_quorum(membership: Membership) -> AnswerQuorum | None:
+    """The members of the newest known charter that must show what a copied ledger may lack; None without a charter."""
+    if (body := membership.body) is None:
+        return None
+    return AnswerQuorum(membership.seat.inception.id, frozenset(member.id for member in body.active), body.quorum)
 
 
 async def _no_charter(peer: Peer, client: NodeClient) -> None:

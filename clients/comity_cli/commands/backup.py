@@ -1,0 +1,140 @@
+"""`comity backup create|verify|restore`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from comity.trust.errors import Malformed
+
+from comity_cli.command import Group, examples, output
+from comity_cli.commands.config import node_file, node_installed
+from comity_cli.nodes import home_option
+from comity_cli.output import plural, size
+
+if TYPE_CHECKING:
+    from comity.node.maintenance.backup_format import BackupManifest
+
+BACKUP = click.argument("backup", type=click.Path(path_type=Path))
+DIGEST = click.option("--digest", default="", help="The digest that `create` printed: refuse any other backup.")
+
+
+@examples(
+    "comity backup create /backup/node-ch --node /var/lib/comity",
+    "comity backup verify /backup/node-ch",
+    "comity backup restore /backup/node-ch --node /var/lib/comity-new",
+)
+@click.group(cls=Group, name="backup", short_help="Back up your node's home, and restore it.")
+def command() -> None:
+    """Back up the home of a node, running or stopped, check a backup, and restore one into an empty home."""
+
+
+@examples(
+    "comity backup create /backup/node-ch --node /var/lib/comity",
+    "comity backup create /backup/node-ch --node /var/lib/comity --with-keys",
+    "comity backup create /backup/node-ch --node /var/lib/comity --blobs",
+)
+@command.command("create", short_help="Back up a home.")
+@BACKUP
+@click.option(
+    "--with-keys", is_flag=True, help="Include online keys, tokens and other secrets: mode 0600, unencrypted."
+)
+@click.option("--blobs", is_flag=True, help="Copy the blobs too; otherwise their digests are listed.")
+@home_option("Your node, by its home. Default: here.", exists=False)
+def create(backup: Path, with_keys: bool, blobs: bool, home: Path) -> None:
+    """Make the new folder BACKUP: settings, public files, the ledger of one moment, a list of the blobs, and a manifest
+    with the hash of every file. The folder appears when it is complete. `offline/` is never read."""
+    file = node_file(home)
+    with node_installed():
+        from comity.node.maintenance.backup import create_backup
+    made, out = create_backup(file, backup, with_keys=with_keys, with_blobs=blobs, clock=time.time), output()
+    out.done(f"{backup} is complete and on the disk")
+    _show(made.manifest)
+    if made.manifest.ledger is None:
+        out.warn("it has no ledger: the node never ran, or its ledger is in PostgreSQL (use pg_dump)")
+    if made.manifest.blobs != "none":
+        out.fact("blobs", f"{plural(made.blobs, 'blob')}, {size(made.blob_bytes)}, {made.manifest.blobs}")
+    if not with_keys:
+        out.warn("it has no keys: keep a copy of HOME/keys, encrypted, in another place")
+    for path in made.left_out:
+        out.warn(f"{path} is outside of the home and was left out")
+    out.document("backup", {**_document(made.manifest), "left_out": [str(path) for path in made.left_out]})
+    out.hint(f"comity backup verify {backup} --digest {made.manifest.digest}")
+
+
+@examples("comity backup verify /backup/node-ch", "comity backup verify /backup/node-ch --json")
+@command.command("verify", short_help="Check every byte of a backup.")
+@BACKUP
+@DIGEST
+def verify(backup: Path, digest: str) -> None:
+    """Hash every file of BACKUP, check the ledger in it, and that nothing else is in the folder. Without --digest this
+    finds damage, and not that somebody wrote another backup in its place."""
+    with node_installed():
+        from comity.node.maintenance.backup_format import verify_backup
+    manifest, out = verify_backup(backup, expected=_digest(digest)), output()
+    out.done(f"{backup} is whole" + ("" if digest else "; compare its digest with the one that you kept"))
+    _show(manifest)
+    out.document("backup", _document(manifest))
+
+
+@examples(
+    "comity backup restore /backup/node-ch --node /var/lib/comity-new",
+    "comity backup restore /backup/node-ch --node ./new --json",
+)
+@command.command("restore", short_help="Restore a backup into an empty home.")
+@BACKUP
+@DIGEST
+@home_option("The new home: a folder that is missing or empty.", exists=False)
+def restore(backup: Path, digest: str, home: Path) -> None:
+    """Check BACKUP, and restore it into a folder that is missing or empty. After an interruption, run the same command
+    again. The old machine must be stopped for good.
+
+    The restored ledger may be older than what the node signed. So the node signs nothing before nodes of a quorum of
+    members have shown the newest checkpoint of its log, and nothing for outside logs before you confirm the ledger.
+    """
+    with node_installed():
+        from comity.node.maintenance.backup import restore_backup
+    restored, out = restore_backup(backup, home, expected=_digest(digest)), output()
+    out.done(f"{home} is restored")
+    _show(restored.manifest)
+    if restored.manifest.blobs == "copied":
+        out.fact("blobs", plural(restored.blobs, "blob"))
+    else:
+        out.say("  The node fetches its blobs from other members when it runs.")
+    out.document("restored", {**_document(restored.manifest), "home": str(home)})
+    if restored.manifest.keys:
+        out.hint(f"comity serve --node {home}")
+    else:
+        out.hint(f"put the keys into {home / 'keys'}, mode 0600, then: comity serve --node {home}")
+
+
+def _show(manifest: BackupManifest) -> None:
+    out = output()
+    out.fact("node", f"{manifest.node}, its log is {manifest.origin}")
+    out.fact("made", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(manifest.created)) + f" by {manifest.software}")
+    if manifest.ledger is not None:
+        out.fact("ledger", f"{manifest.ledger.entries} entries in the own log")
+    out.fact("keys", "included: protect this folder" if manifest.keys else "not included")
+    out.fact("digest", manifest.digest)
+
+
+def _document(manifest: BackupManifest) -> dict[str, Any]:
+    return {
+        "digest": manifest.digest,
+        "node": manifest.node,
+        "origin": manifest.origin,
+        "created": manifest.created,
+        "software": manifest.software,
+        "keys": manifest.keys,
+        "blobs": manifest.blobs,
+        "entries": manifest.ledger.entries if manifest.ledger else None,
+        "files": [{"path": file.path, "size": file.size, "sha256": file.digest} for file in manifest.files],
+    }
+
+
+def _digest(text: str) -> str:
+    if text and (len(text) != 64 or set(text) - set("0123456789abcdef")):
+        raise Malformed("not a digest", why="expected 64 hex digits", code="BAD-ID")
+    return text

@@ -1,0 +1,356 @@
+"""Makes a backup of a home, with its node running or stopped, and restores one into an empty home.
+
+A backup appears under its name when it is complete and on the disk; a process that dies before leaves a folder
+`.NAME-….partial`, which the next backup removes. The ledger is copied by SQLite itself from one snapshot, before the
+blobs are listed: so every side object of a copied entry is in the list.
+
+A restored ledger may be older than what its node signed. Therefore both marks beside it say that it is a copy: the node
+signs nothing before enough members have shown the newest checkpoint of its log, and nothing for outside logs before the
+operator agrees (docs/decisions, 23). `node.toml` is restored last: a half restored home is no home, and restoring the
+same backup again goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.content import durable, fault
+from comity.content.blobs import BlobStore, FolderStore
+from comity.content.durable import disk_errors
+from comity.content.secrets import TOKENS_FILE
+from comity.node.config import NodeConfig
+from comity.node.home import open_store, read_seat
+from comity.node.maintenance.backup_format import (
+    BLOB_LIST,
+    BLOBS,
+    CHUNK,
+    HOME,
+    LEDGER,
+    MANIFEST,
+    BackupFile,
+    BackupManifest,
+    LedgerCopy,
+    blob_path,
+    database_errors,
+    listed_blobs,
+    measure,
+    open_plain,
+    read_ledger_copy,
+    verify_backup,
+)
+from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK
+from comity.node.services.node import SOFTWARE
+from comity.node.threads import Clock
+from comity.trust.encoding import Digest
+from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable, Untrusted
+
+PARTIAL: Final = ".partial"
+SETTINGS: Final = "node.toml"
+PUBLIC_FILES: Final = ("inception.line", "node-record.line", "node-card.json", "rotations.lines")
+RESTORING: Final = "restore.incomplete"
+"""A file of a home that is being restored; it has the digest of the backup's manifest."""
+_PUBLIC, _SECRET = 0o644, 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class MadeBackup:
+    """A complete backup. `left_out` names files that the settings name and that are outside of the home."""
+
+    folder: Path
+    manifest: BackupManifest
+    left_out: tuple[Path, ...]
+    blob_bytes: int
+    blobs: int
+
+
+def create_backup(
+    file: Path, out: Path, *, with_keys: bool, with_blobs: bool, clock: Clock, environ: Mapping[str, str] = os.environ
+) -> MadeBackup:
+    """Back up the home of a `node.toml` as the new folder `out`. Blocking.
+
+    Raises Conflict (BACKUP-EXISTS), OutOfSpace, Unavailable, and the errors of `NodeConfig.load`. After an error there
+    is no `out`.
+    """
+    config = NodeConfig.load(file, environ)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        hint = "name a folder that does not exist"
+        raise Conflict(f"{out} exists", why="a backup is never overwritten", hint=hint, code="BACKUP-EXISTS")
+    with disk_errors("the backup was not written"), _staging(out) as staging:
+        made = _fill(config, staging, with_keys=with_keys, with_blobs=with_blobs, clock=clock)
+        for folder, _, _ in os.walk(staging, topdown=False):
+            durable.sync(Path(folder), point="backup.folders")
+        fault.point("backup.name")
+        staging.rename(out)
+        durable.sync(out.absolute().parent, point="backup.named")
+    return MadeBackup(out, *made)
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, removed if the block raises; those of processes that died are removed first."""
+    parent = out.absolute().parent
+    durable.make_folders(parent)
+    for old in parent.glob(f".{out.name}-*{PARTIAL}"):
+        with _locked(old) as free:
+            if free:
+                shutil.rmtree(old, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=PARTIAL, dir=parent))
+    with _locked(staging):
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the kernel's lock on a folder while the block runs; yields whether it was free."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _fill(
+    config: NodeConfig, staging: Path, *, with_keys: bool, with_blobs: bool, clock: Clock
+) -> tuple[BackupManifest, tuple[Path, ...], int, int]:
+    """Write everything into `staging`, the manifest last."""
+    seat = read_seat(config)
+    sources, left_out = _sources(config, with_keys=with_keys)
+    files = []
+    for path, (source, secret) in sources.items():
+        target = staging / HOME / path
+        durable.make_folders(target.parent, mode=0o700)
+        size, digest = _copy(source.resolve(), target, mode=_SECRET if secret else _PUBLIC)
+        files.append(BackupFile(f"{HOME}/{path}", size, digest, secret))
+    ledger = _copy_ledger(config, staging / LEDGER)
+    if ledger is not None:
+        files.append(BackupFile(LEDGER, *measure(staging / LEDGER)))
+    kind, count, total = _copy_blobs(config, staging, with_blobs=with_blobs)
+    if kind != "none":
+        files.append(BackupFile(BLOB_LIST, *measure(staging / BLOB_LIST)))
+    manifest = BackupManifest(
+        created=int(clock()),
+        software=SOFTWARE,
+        node=seat.record.name,
+        origin=seat.record.origin,
+        keys=with_keys,
+        blobs=kind,
+        ledger=ledger,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+    )
+    durable.write_file(staging / MANIFEST, manifest.encode(), point="backup.manifest")
+    return manifest, left_out, total, count
+
+
+def _sources(config: NodeConfig, *, with_keys: bool) -> tuple[dict[str, tuple[Path, bool]], tuple[Path, ...]]:
+    """The files of the home to copy, by their path in it, each with whether it is secret; and those outside of it."""
+    s3 = config.storage.s3
+    public = [config.path(name) for name in (SETTINGS, *PUBLIC_FILES)]
+    public += [path for path in (config.federation.file, config.gateway.certificate, config.gateway.policy) if path]
+    secret = [*sorted(config.keys.glob("*.pem")), config.path(TOKENS_FILE), config.tlog.witness_key]
+    secret += [path for path in (config.storage.password_file, config.gateway.key) if path]
+    secret += [s3.credentials_file] if s3 else []
+    found, outside = dict[str, tuple[Path, bool]](), list[Path]()
+    for path, is_secret in [(path, False) for path in public] + [(path, True) for path in secret if with_keys]:
+        if not path.is_file():
+            continue
+        if not path.resolve().is_relative_to(config.home.resolve()) or not path.is_relative_to(config.home):
+            outside.append(path)
+        else:
+            found[path.relative_to(config.home).as_posix()] = (path, is_secret)
+    return found, tuple(dict.fromkeys(outside))
+
+
+def _copy(source: Path, target: Path, *, mode: int) -> tuple[int, Digest]:
+    """Copy a regular file; durable when the call returns, but for the folder. Returns its size and hash."""
+    hasher, size = hashlib.sha256(), 0
+    with open_plain(source) as reading, durable.staged(target, mode=mode, point="backup.file") as file:
+        while chunk := reading.read(CHUNK):
+            hasher.update(chunk)
+            size += file.write(chunk)
+    return size, Digest(hasher.hexdigest())
+
+
+def _copy_ledger(config: NodeConfig, target: Path) -> LedgerCopy | None:
+    source = config.storage.ledger
+    if config.storage.database or not source.exists():
+        return None
+    with (
+        database_errors("the ledger was not copied"),
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as reading,
+        closing(sqlite3.connect(target)) as writing,
+    ):
+        reading.backup(writing)  # in one step, of one snapshot: a running node goes on writing
+        writing.execute("PRAGMA journal_mode=DELETE")  # the copy is one file
+    target.chmod(_SECRET)
+    durable.sync(target, point="backup.ledger")
+    try:
+        return read_ledger_copy(target)
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        why = f"{source}: {error}"
+        raise Unavailable("the ledger was not copied", why=why, hint="comity serve --check", code="LEDGER-FAILED") from error
+
+
+def _copy_blobs(config: NodeConfig, staging: Path, *, with_blobs: bool) -> tuple[str, int, int]:
+    """List the blobs, and copy them if asked. Returns what was done, and the number and bytes of the blobs."""
+    if config.storage.s3 is not None and with_blobs:
+        why = "the blobs are in a bucket"
+        raise Malformed("blobs are not copied from S3", why=why, hint="comity backup create BACKUP --node HOME")
+    if config.storage.s3 is None and not config.storage.blobs.is_dir():
+        return "none", 0, 0
+    store, count, total = open_store(config), 0, 0
+    with durable.staged(staging / BLOB_LIST, mode=_PUBLIC, point="backup.list") as listed:
+        for digest, size in store.sizes():
+            if with_blobs and not _copy_blob(store, digest, blob_path(staging, digest)):
+                continue  # it was removed meanwhile
+            listed.write(f"{digest} {size}\n".encode())
+            count, total = count + 1, total + size
+    if with_blobs:
+        durable.make_folders(staging / BLOBS)
+    return "copied" if with_blobs else "listed", count, total
+
+
+def _copy_blob(store: BlobStore, digest: Digest, target: Path) -> bool:
+    """Copy a blob and check its hash. Returns false if the store no longer has it. Raises Untrusted (HASH)."""
+    durable.make_folders(target.parent)
+    hasher = hashlib.sha256()
+    try:
+        size = store.size(digest)
+        with durable.staged(target, mode=0o444, point="backup.blob") as file:
+            for chunk in store.iterate(digest, 0, size):
+                hasher.update(chunk)
+                file.write(chunk)
+            _require_hash(hasher.hexdigest(), digest)
+    except NotFound:
+        return False
+    return True
+
+
+def _require_hash(found: str, digest: Digest) -> None:
+    if found != digest:
+        hint = "let the node scrub its store, or back up without --blobs"
+        raise Untrusted(f"blob {digest} is damaged", why="its bytes have another hash", hint=hint, code="HASH")
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredHome:
+    """A home that was restored. `keys`: the backup had the keys; without them the node does not start."""
+
+    home: Path
+    manifest: BackupManifest
+    digest: Digest
+    blobs: int
+
+
+def restore_backup(
+    folder: Path, home: Path, *, expected: str = "", environ: Mapping[str, str] = os.environ
+) -> RestoredHome:
+    """Restore a backup, checked completely before, into `home`: a folder that is missing or empty, or in which the
+    restoring of the same backup was interrupted. Blocking.
+
+    Raises Conflict (HOME-NOT-EMPTY), OutOfSpace, Unavailable, and the errors of `verify_backup`. After an error `home`
+    has no node.toml, and the call may be repeated.
+    """
+    manifest = verify_backup(folder, expected=expected)
+    _claim(home, manifest.digest)
+    with disk_errors("the home was not restored"):
+        for file in manifest.files:
+            if file.path.startswith(f"{HOME}/") and file.path != f"{HOME}/{SETTINGS}":
+                _place(folder, file, home / file.path.removeprefix(f"{HOME}/"))
+        settings = next((file for file in manifest.files if file.path == f"{HOME}/{SETTINGS}"), None)
+        if settings is None:
+            raise Untrusted("the backup is damaged", why=f"it has no {SETTINGS}", code="BACKUP-DAMAGED")
+        config = _read_settings(folder, home, environ)
+        if manifest.ledger is not None:
+            _place_ledger(folder, manifest, config.storage.ledger)
+        count = _place_blobs(folder, config) if manifest.blobs == "copied" else 0
+        _place(folder, settings, home / SETTINGS)
+        (home / RESTORING).unlink()
+        durable.sync(home, point="restore.done")
+    return RestoredHome(home, manifest, manifest.digest, count)
+
+
+def _claim(home: Path, digest: Digest) -> None:
+    """Make `home`, and note in it which backup is restored. Raises Conflict (HOME-NOT-EMPTY)."""
+    with disk_errors("the home was not restored"):
+        durable.make_folders(home, mode=0o700)
+        marker = home / RESTORING
+        begun = marker.is_file() and marker.read_bytes()[:128] == f"{digest}\n".encode()
+        others = [path for path in home.iterdir() if not path.name.endswith(durable.TEMPORARY)]
+        if others and (not begun or (home / SETTINGS).exists()):
+            raise Conflict(
+                f"{home} is not empty",
+                why="a restored ledger must never replace a newer one",
+                hint="name a new folder; move the old home away first if it is the same machine",
+                code="HOME-NOT-EMPTY",
+            )
+        for path in home.rglob(f"*{durable.TEMPORARY}"):  # of the process that was interrupted
+            path.unlink()
+        durable.write_file(marker, f"{digest}\n".encode(), point="restore.marker")
+
+
+def _place(folder: Path, file: BackupFile, target: Path) -> None:
+    durable.make_folders(target.parent, mode=0o700)
+    found = _copy(folder / file.path, target, mode=_SECRET if file.secret else _PUBLIC)
+    if found != (file.size, file.digest):
+        raise Untrusted("the backup is damaged", why=f"{file.path} changed while it was read", code="BACKUP-DAMAGED")
+
+
+def _read_settings(folder: Path, home: Path, environ: Mapping[str, str]) -> NodeConfig:
+    """The settings of the backup, as they will take effect in `home`."""
+    config = NodeConfig.load(folder / HOME / SETTINGS, environ)
+
+    def moved(path: Path) -> Path:
+        return home.absolute() / path.relative_to(config.home) if path.is_relative_to(config.home) else path
+
+    paths = {"ledger": moved(config.storage.ledger), "blobs": moved(config.storage.blobs)}
+    return config.model_copy(update={"storage": config.storage.model_copy(update=paths)})
+
+
+def _place_ledger(folder: Path, manifest: BackupManifest, ledger: Path) -> None:
+    durable.make_folders(ledger.parent)
+    text = f"restored from {manifest.digest}\n".encode()
+    mark = ledger.with_name(LEDGER_MARK)
+    if ledger.exists() and not (mark.is_file() and mark.read_bytes()[:128] == text):
+        why = "it belongs to another home, or to a node that ran"
+        raise Conflict(f"{ledger} exists", why=why, hint="move it away first", code="HOME-NOT-EMPTY")
+    for name in (LEDGER_MARK, OUTSIDE_MARK):
+        durable.write_file(ledger.with_name(name), text, point="restore.mark")
+    for left in ("-wal", "-shm"):
+        ledger.with_name(ledger.name + left).unlink(missing_ok=True)
+    _place(folder, next(file for file in manifest.files if file.path == LEDGER), ledger)
+
+
+def _place_blobs(folder: Path, config: NodeConfig) -> int:
+    store, count = FolderStore(config.storage.blobs), 0
+    for digest, size in listed_blobs(folder):
+        count += 1
+        if store.has(digest):
+            continue
+        partial = store.partial_path(digest)
+        hasher = hashlib.sha256()
+        with open_plain(blob_path(folder, digest)) as reading, partial.open("wb") as file:
+            while chunk := reading.read(CHUNK):
+                hasher.update(chunk)
+                file.write(chunk)
+        if hasher.hexdigest() != digest:
+            raise Untrusted("the backup is damaged", why=f"blob {digest} changed", code="BACKUP-DAMAGED")
+        store.admit(partial, digest, size)
+    return count

@@ -1,0 +1,263 @@
+"""A backup has what it says, is refused when it does not, and a home restored from one signs nothing by itself."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.content.blobs import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.config import NodeConfig
+from comity.node.home import HomeFiles
+from comity.node.maintenance.backup import PARTIAL, RESTORING, create_backup, restore_backup
+from comity.node.maintenance.backup_format import (
+    BLOB_LIST,
+    LEDGER,
+    MANIFEST,
+    BackupManifest,
+    read_manifest,
+    verify_backup,
+)
+from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK, LedgerMark
+from comity.trust.encoding import canonical, sha256
+from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
+from comity_cli.main import command
+from support.federation import NodeHome, found
+
+NOW = 1_800_000_000
+BLOBS = [b"weights" * 1000, b"a licence", b""]
+
+
+@pytest.fixture(scope="module", name="founded")
+def _founded(tmp_path_factory: pytest.TempPathFactory) -> NodeHome:
+    (home, _) = found(tmp_path_factory.mktemp("founded"), 2)
+    config = home.config()
+    with closing(Ledger.open(config.storage.ledger.parent, lambda: NOW)) as ledger:
+        LedgerMark(config.storage.ledger.with_name(LEDGER_MARK), ledger.identity).write()
+        ledger.logs.create(home.origin, str(home.record.log), own=True)
+        ledger.logs.append(str(home.record.log), [home.card.record_line])
+    store = FolderStore(config.storage.blobs)
+    for data in BLOBS:
+        store.put(sha256(data), data)
+    return home
+
+
+@pytest.fixture(name="home")
+def _home(tmp_path: Path, founded: NodeHome) -> NodeHome:
+    shutil.copytree(founded.directory, tmp_path / "home")
+    return NodeHome(tmp_path / "home", founded.card)
+
+
+def backup(home: NodeHome, out: Path, *, with_keys: bool = True, with_blobs: bool = True) -> BackupManifest:
+    file = home.directory / "node.toml"
+    made = create_backup(file, out, with_keys=with_keys, with_blobs=with_blobs, clock=lambda: NOW, environ={})
+    return made.manifest
+
+
+@pytest.fixture(name="made")
+def _made(tmp_path: Path, home: NodeHome) -> Path:
+    backup(home, tmp_path / "backup")
+    return tmp_path / "backup"
+
+
+def test_a_backup_restores_to_the_same_node(tmp_path: Path, home: NodeHome, made: Path) -> None:
+    assert verify_backup(made) == read_manifest(made)
+    restored = restore_backup(made, tmp_path / "new", environ={})
+    config = NodeConfig.load(tmp_path / "new" / "node.toml", {})
+    files = HomeFiles.read(config)
+    assert files.seat == HomeFiles.read(home.config()).seat
+    assert files.federation is not None
+    with closing(Ledger.open(config.storage.ledger.parent, lambda: NOW)) as ledger:
+        assert ledger.logs.get(str(home.record.log)).size == 1
+    store = FolderStore(config.storage.blobs)
+    assert sorted(digest for digest, _ in store.sizes()) == sorted(map(sha256, BLOBS))
+    assert all(store.verify(digest) for digest, _ in store.sizes())
+    assert restored.blobs == len(BLOBS)
+    assert not list((tmp_path / "new").glob(f"*{RESTORING}"))
+
+
+def test_a_restored_ledger_is_marked_as_a_copy_even_before_its_first_entry(tmp_path: Path, made: Path) -> None:
+    """So the node signs nothing for its log before a quorum answered, and nothing for outside logs."""
+    restore_backup(made, tmp_path / "new", environ={})
+    folder = tmp_path / "new" / "data"
+    with closing(Ledger.open(folder, lambda: NOW)) as ledger:
+        for name in (LEDGER_MARK, OUTSIDE_MARK):
+            assert LedgerMark(folder / name, ledger.identity).mismatches(begun=False)
+
+
+def test_keys_are_left_out_unless_they_are_asked_for(tmp_path: Path, home: NodeHome) -> None:
+    without = backup(home, tmp_path / "without", with_keys=False)
+    assert not [file for file in without.files if file.secret]
+    assert b"PRIVATE KEY" not in b"".join(path.read_bytes() for path in (tmp_path / "without").rglob("*.*"))
+    with_keys = backup(home, tmp_path / "with")
+    secret = [file.path for file in with_keys.files if file.secret]
+    assert "home/keys/log.pem" in secret
+    for root in (tmp_path / "with", tmp_path / "with" / "home" / "keys"):
+        assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    assert {stat.S_IMODE((tmp_path / "with" / path).stat().st_mode) for path in secret} == {0o600}
+    restore_backup(tmp_path / "with", tmp_path / "new", environ={})
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "keys").iterdir()} == {0o600}
+
+
+def test_offline_keys_are_never_read(tmp_path: Path, made: Path, home: NodeHome) -> None:
+    assert list((home.directory / "offline").glob("*.pem"))
+    assert not [path for path in made.rglob("*") if "offline" in path.parts]
+
+
+def test_a_backup_and_a_home_are_never_overwritten(tmp_path: Path, home: NodeHome, made: Path) -> None:
+    with pytest.raises(Conflict) as refused:
+        backup(home, made)
+    assert refused.value.code == "BACKUP-EXISTS"
+    for target in (home.directory, made):
+        with pytest.raises(Conflict) as refused:
+            restore_backup(made, target, environ={})
+        assert refused.value.code == "HOME-NOT-EMPTY"
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(bytes(data))
+
+
+def _link_out(made: Path) -> None:
+    target = made / "home" / "node-card.json"
+    data = target.read_bytes()
+    target.unlink()
+    (made.parent / "elsewhere").write_bytes(data)
+    target.symlink_to(made.parent / "elsewhere")
+
+
+def _linked_folder(made: Path) -> None:
+    (made / "home" / "keys").rename(made.parent / "keys")
+    (made / "home" / "keys").symlink_to(made.parent / "keys")
+
+
+def _lost_blob(made: Path) -> None:
+    (made / "blobs" / sha256(BLOBS[1])[:2] / sha256(BLOBS[1])).unlink()
+
+
+def _another_blob(made: Path) -> None:
+    (made / "blobs" / sha256(BLOBS[1])[:2] / sha256(b"other")).write_bytes(b"other")
+
+
+def _appended_list(made: Path) -> None:
+    with (made / BLOB_LIST).open("a") as file:
+        file.write(f"{sha256(b'more')} 4\n")
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "a flipped bit of the ledger": lambda made: _flip(made / LEDGER),
+    "a flipped bit of a key": lambda made: _flip(made / "home" / "keys" / "log.pem"),
+    "a flipped bit of a blob": lambda made: _flip(made / "blobs" / sha256(BLOBS[0])[:2] / sha256(BLOBS[0])),
+    "a lost file": lambda made: (made / "home" / "node.toml").unlink(),
+    "a lost blob": _lost_blob,
+    "another blob": _another_blob,
+    "another file": lambda made: (made / "home" / "more").touch(),
+    "a longer list": _appended_list,
+    "a link to a file": _link_out,
+    "a link to a folder": _linked_folder,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_backup_is_refused_and_restores_nothing(tmp_path: Path, made: Path, name: str) -> None:
+    DAMAGES[name](made)
+    with pytest.raises(Untrusted) as refused:
+        verify_backup(made)
+    assert refused.value.code == "BACKUP-DAMAGED"
+    with pytest.raises(Untrusted):
+        restore_backup(made, tmp_path / "new", environ={})
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_backup_without_manifest_is_none(made: Path) -> None:
+    (made / MANIFEST).unlink()
+    with pytest.raises(NotFound):
+        verify_backup(made)
+
+
+def test_another_backup_is_refused_by_its_digest(tmp_path: Path, made: Path) -> None:
+    digest = read_manifest(made).digest
+    assert verify_backup(made, expected=digest).digest == digest
+    with pytest.raises(Untrusted):
+        restore_backup(made, tmp_path / "new", expected=sha256(b"the one that I kept"), environ={})
+
+
+def test_a_ledger_of_a_newer_version_is_not_restored(tmp_path: Path, home: NodeHome) -> None:
+    with closing(sqlite3.connect(home.config().storage.ledger)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    backup(home, tmp_path / "backup")
+    with pytest.raises(Refused) as refused:
+        restore_backup(tmp_path / "backup", tmp_path / "new", environ={})
+    assert refused.value.code == "LEDGER-NEWER"
+
+
+def test_files_outside_of_the_home_are_told(tmp_path: Path, home: NodeHome) -> None:
+    (tmp_path / "policy.toml").touch()
+    home.set("gateway", policy=str(tmp_path / "policy.toml"))
+    file = home.directory / "node.toml"
+    made = create_backup(file, tmp_path / "b", with_keys=False, with_blobs=False, clock=lambda: NOW, environ={})
+    assert made.left_out == (tmp_path / "policy.toml",)
+
+
+def test_a_running_node_is_backed_up_at_one_moment(tmp_path: Path, home: NodeHome) -> None:
+    """The ledger is open and has entries in its write-ahead log."""
+    config = home.config()
+    with closing(Ledger.open(config.storage.ledger.parent, lambda: NOW)) as ledger:
+        ledger.logs.append(str(home.record.log), [home.card.inception_line])
+        manifest = backup(home, tmp_path / "backup", with_blobs=False)
+    assert manifest.ledger is not None and manifest.ledger.entries == 2
+    verify_backup(tmp_path / "backup")
+
+
+def _files(files: list[Any]) -> bytes:
+    base: dict[str, Any] = {"schema": "comity/backup/v1", "created": 1, "software": "x", "node": "n", "origin": "o"}
+    return canonical({**base, "keys": False, "blobs": "none", "files": files})
+
+
+@pytest.mark.parametrize(
+    "path", ["home/../x", "/etc/passwd", "home//x", "home/", "../x", "home/a\nb", "other", "home/./x", "blobs/ab/cd"]
+)
+def test_a_manifest_names_no_file_outside_of_the_backup(path: str) -> None:
+    with pytest.raises(Malformed):
+        BackupManifest.parse(_files([{"path": path, "size": 1, "sha256": "a" * 64, "secret": False}]))
+
+
+def test_a_manifest_lists_each_file_once_and_in_order() -> None:
+    item = {"path": "home/x", "size": 1, "sha256": "a" * 64, "secret": False}
+    assert BackupManifest.parse(_files([item])).encode() == _files([item])
+    for files in ([item, item], [{**item, "path": "home/y"}, item]):
+        with pytest.raises(Malformed):
+            BackupManifest.parse(_files(files))
+
+
+def test_remains_of_a_backup_that_died_are_removed_by_the_next(tmp_path: Path, home: NodeHome) -> None:
+    dead = tmp_path / f".backup-dead{PARTIAL}"
+    dead.mkdir()
+    (dead / "rest").touch()
+    backup(home, tmp_path / "backup")
+    assert not dead.exists()
+
+
+def test_the_commands_print_what_was_checked(tmp_path: Path, home: NodeHome) -> None:
+    def run(*arguments: str) -> str:
+        ran = CliRunner().invoke(command, ["backup", *arguments], catch_exceptions=False, standalone_mode=False)
+        assert ran.exit_code == 0
+        return ran.output
+
+    out, new = str(tmp_path / "b"), str(tmp_path / "n")
+    said = run("create", out, "--node", str(home.directory))
+    digest = read_manifest(tmp_path / "b").digest
+    assert digest in said and "it has no keys" in said
+    assert "is whole" in run("verify", out, "--digest", digest)
+    assert "put the keys into" in run("restore", out, "--digest", digest, "--node", new)
