@@ -85,7 +85,7 @@ from comity.trust.statements import (
     sign_vouched,
     summarise_report,
 )
-from comity.trust.tlog.merkle import decode_entries, encode_entries, parse_tile_path
+from comity.trust.tlog.merkle import Frontier, decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 from comity.trust.tlog.proof import GrowthProof, TlogProof
 from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
@@ -108,12 +108,23 @@ from comity.trust.verify import verify
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import RangeUrl
 from comity_client.evidence.approvals import CarriedApprovals
+from comity_client.bundles.contents import (
+    BundleIndex,
+    CarriedFile,
+    CarriedLog,
+    PackMember,
+    encode_misbehaviour_proof,
+    parse_contents,
+    parse_misbehaviour_proof,
+)
+from comity_client.bundles.erasure import ErasureCode
 from cryptography.utils import CryptographyDeprecationWarning
 from support import audits, hardware, weights
 from support import offers as lending
 from support.attesting import PREDICATES, bundle, encoded, envelope, payload, private_key, public_pem
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
+from support.logs import LogKeys
 from support.model_sig import Authority, certificate_der, posix
 from support.observations import observation
 from support.world import found, identity
@@ -383,8 +394,30 @@ _OBSERVATIONS: Final = encode_observations(
 
 _TOOL: Final = private_key()
 _STANDARD: Final = tuple(payload(predicate, _GOOD.artifact) for predicate in PREDICATES)
+_CARRIED: Final = (
+    CarriedFile(
+        "packs/000000", 3, Digest("0" * 64), (PackMember(Digest("1" * 64), 1), PackMember(Digest("2" * 64), 2))
+    ),
+    CarriedFile("blobs/" + "3" * 64, 9, Digest("3" * 64)),
+)
+_CARRIED_LOG: Final = CarriedLog(str(LogKeys.generate("fuzz.example/log").verifier), Frontier.empty(), Frontier.empty())
+_BUNDLE_INDEX: Final = BundleIndex(
+    "", "fuzz.example/log", (), Digest("4" * 64), 12, 6, ErasureCode(2, 3), (_CARRIED_LOG,), 0, 1, 1
+)
+
+
+def _contents(data: bytes) -> tuple[CarriedFile, ...]:
+    return tuple(parse_contents(data.splitlines(keepends=True)))
+
 
 PARSERS: Final[dict[str, Target]] = {
+    "bundle-contents": Target(
+        _contents,
+        (b"".join(file.encode() for file in _CARRIED),),
+        lambda files: b"".join(file.encode() for file in files),
+    ),
+    "bundle-index": Target(BundleIndex.parse, (_BUNDLE_INDEX.encode(),)),
+    "bundle-proof": Target(parse_misbehaviour_proof, (encode_misbehaviour_proof("roots", "a/log", (b"a", b"b")),)),
     "accusation": Target(lambda data: parse_misbehaviour(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
     "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),

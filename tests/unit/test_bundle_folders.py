@@ -1,0 +1,318 @@
+"""Bundles as folders: what an export writes, how it continues, and what a reader refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.tlog.merkle import Frontier, MemoryTree, consistency_proof, leaf_hash
+from comity_client.bundles.contents import (
+    BundleIndex,
+    CarriedFile,
+    CarriedLog,
+    DiskLayout,
+    parse_contents,
+    parse_contents_line,
+)
+from comity_client.bundles.erasure import ErasureCode
+from comity_client.bundles.exporting import EarlierBundle, ExportOrder
+from comity_client.bundles.folder import BundleFolder
+from comity_client.bundles.serving import CarriedTree
+from comity_client.bundles.writing import DiskPlan
+from support.carried import MemoryNode, Stopped, contents, exported, rewritten, some_node
+
+
+def everything_in(bundle: BundleFolder, node: MemoryNode) -> bool:
+    return all(b"".join(bundle.read_blob(digest, 0, len(data))) == data for digest, data in node.blobs.items() if data)
+
+
+async def test_an_export_carries_what_the_node_has_in_one_and_a_fiftieth_of_its_bytes(tmp_path: Path) -> None:
+    node, folder = some_node(tmp_path), tmp_path / "out"
+    made = await exported(node, folder)
+    bundle = BundleFolder.open([folder])
+    assert everything_in(bundle, node)
+    assert bundle.check(lambda count: None) == []
+    assert made.index.artifacts == 1
+    payload = sum(map(len, node.blobs.values())) + sum(map(len, node.lines))
+    assert made.written <= 1.02 * payload
+    assert sum(map(len, contents(folder).values())) <= 1.02 * payload
+
+
+async def test_a_later_bundle_has_only_what_is_new(tmp_path: Path) -> None:
+    node = some_node(tmp_path)
+    await exported(node, tmp_path / "first")
+    node.publish(tmp_path / "second model", "tests/other@v1", weights=1_500_000, seed=2)
+    node.write(3)
+    order = ExportOrder(earlier=(EarlierBundle.read(tmp_path / "first"),))
+    made = await exported(node, tmp_path / "second", order)
+    assert made.entries == 5
+    assert made.index.artifacts == 1
+    assert 1_500_000 < made.index.size < 1_520_000
+    again = await exported(
+        node,
+        tmp_path / "third",
+        ExportOrder(
+            everything=True,
+            earlier=(EarlierBundle.read(tmp_path / "first"), EarlierBundle.read(tmp_path / "second")),
+        ),
+    )
+    assert again.index.size < 2_000
+    assert again.index.artifacts == 2
+
+
+async def test_a_later_bundle_of_a_rewritten_log_is_refused(tmp_path: Path) -> None:
+    node = some_node(tmp_path)
+    await exported(node, tmp_path / "first")
+    node.lines[3], node.lines[4] = node.lines[4], node.lines[3]
+    node.write(2)
+    order = ExportOrder(earlier=(EarlierBundle.read(tmp_path / "first"),))
+    with pytest.raises(Untrusted) as raised:
+        await exported(node, tmp_path / "second", order)
+    assert raised.value.code == "ROOT"
+
+
+@pytest.mark.parametrize("plan", [DiskPlan(), DiskPlan(700_000), DiskPlan(code=ErasureCode(2, 3))], ids=str)
+async def test_an_interrupted_export_continues_and_gives_the_same_bundle(tmp_path: Path, plan: DiskPlan) -> None:
+    node, order = some_node(tmp_path), ExportOrder(everything=True, disks=plan)
+    await exported(node, tmp_path / "straight", order)
+    stops = 0
+    for _ in range(40):
+        node.budget = 350_000
+        try:
+            await exported(node, tmp_path / "stopped", order)
+            break
+        except Stopped:
+            stops += 1
+            with pytest.raises(NotFound):
+                BundleFolder.open([tmp_path / "stopped"])
+    assert stops > 5
+    assert everything_in(BundleFolder.open([tmp_path / "stopped"]), node)
+    left, right = contents(tmp_path / "straight"), contents(tmp_path / "stopped")
+    assert left.keys() == right.keys()
+    node.asked.clear()
+    with pytest.raises(Conflict) as raised:
+        await exported(node, tmp_path / "stopped", order)
+    assert (raised.value.code, node.asked) == ("BUNDLE-EXISTS", [])
+
+
+async def test_another_export_does_not_continue_what_was_begun(tmp_path: Path) -> None:
+    node = some_node(tmp_path)
+    node.budget = 10_000
+    with pytest.raises(Stopped):
+        await exported(node, tmp_path / "out")
+    with pytest.raises(Conflict) as raised:
+        await exported(node, tmp_path / "out", ExportOrder(artifacts=(Digest("ab" * 32),)))
+    assert raised.value.code == "OTHER-EXPORT"
+
+
+async def test_every_choice_of_k_of_n_disks_reads_everything(tmp_path: Path) -> None:
+    node, code = some_node(tmp_path), ErasureCode(3, 5)
+    await exported(node, tmp_path / "out", ExportOrder(everything=True, disks=DiskPlan(code=code)))
+    disks = sorted((tmp_path / "out").iterdir())
+    assert len(disks) == 5
+    for chosen in combinations(disks, 3):
+        assert everything_in(BundleFolder.open(chosen), node), chosen
+    few = BundleFolder.open(disks[3:])
+    with pytest.raises(NotFound):
+        list(few.read_blob(max(node.blobs, key=lambda each: len(node.blobs[each])), 0, 10))
+
+
+async def test_a_damaged_disk_is_restored_from_the_others(tmp_path: Path) -> None:
+    node, code = some_node(tmp_path), ErasureCode(2, 3)
+    await exported(node, tmp_path / "out", ExportOrder(everything=True, disks=DiskPlan(code=code)))
+    largest = max((tmp_path / "out/disk-02").rglob("*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    bundle = BundleFolder.open([tmp_path / "out"])
+    assert list(bundle.damaged) == [str(tmp_path / "out/disk-02")]
+    assert everything_in(bundle, node)
+
+
+async def test_disks_of_a_size_hold_no_more_and_can_be_read_one_by_one(tmp_path: Path) -> None:
+    node = some_node(tmp_path, weights=1_000_000)
+    node.publish(tmp_path / "b", "tests/b@v1", weights=1_400_000, seed=3)
+    made = await exported(node, tmp_path / "out", ExportOrder(everything=True, disks=DiskPlan(1_450_000)))
+    assert made.index.code == ErasureCode(2, 2)
+    assert made.written <= 1.02 * made.index.size
+    assert everything_in(BundleFolder.open([tmp_path / "out"]), node)
+    assert not BundleFolder.open([tmp_path / "out/disk-01"]).whole
+
+
+async def test_disks_that_are_too_small_are_refused_with_the_number_that_is_needed(tmp_path: Path) -> None:
+    plan = DiskPlan(500_000, ErasureCode(2, 3))
+    with pytest.raises(OutOfSpace) as raised:
+        await exported(some_node(tmp_path), tmp_path / "out", ExportOrder(everything=True, disks=plan))
+    assert raised.value.hint == "use more data disks: --parity 6/7"
+
+
+async def test_a_file_with_other_bytes_than_its_name_is_not_written(tmp_path: Path) -> None:
+    node = some_node(tmp_path)
+    large = max(node.blobs, key=lambda each: len(node.blobs[each]))
+    good = node.blobs[large]
+    node.blobs[large] = good[:-1] + b"?"
+    with pytest.raises(Untrusted):
+        await exported(node, tmp_path / "out")
+    node.blobs[large] = good
+    await exported(node, tmp_path / "out")
+    assert BundleFolder.open([tmp_path / "out"]).check(lambda count: None) == []
+
+
+def _index(**members: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        value = json.loads((folder / "bundle.json").read_bytes()) | members
+        (folder / "bundle.json").write_text(json.dumps(value))
+
+    return change
+
+
+def _listed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Change the list of contents, and its hash in the index: whoever makes a bundle can."""
+
+    def apply(folder: Path) -> None:
+        rewritten(folder, "contents", change)
+        _index(contents=sha256((folder / "contents").read_bytes()))(folder)
+
+    return apply
+
+
+def _link(folder: Path) -> None:
+    (folder / "packs/000000").unlink()
+    (folder / "packs/000000").symlink_to("/etc/passwd")
+
+
+def _linked_folder(folder: Path) -> None:
+    (folder / "packs").rename(folder / "elsewhere")
+    (folder / "packs").symlink_to("elsewhere")
+
+
+def _pipe(folder: Path) -> None:
+    (folder / "packs/000000").unlink()
+    os.mkfifo(folder / "packs/000000")
+
+
+def _device(folder: Path) -> None:
+    (folder / "contents").unlink()
+    (folder / "contents").symlink_to("/dev/zero")
+
+
+HOSTILE: dict[str, Callable[[Path], None]] = {
+    "a truncated pack": lambda folder: rewritten(folder, "packs/000000", lambda data: data[:-1]),
+    "an oversized pack": lambda folder: rewritten(folder, "packs/000000", lambda data: data + b"x"),
+    "a missing pack": lambda folder: (folder / "packs/000000").unlink(),
+    "a link": _link,
+    "a linked folder": _linked_folder,
+    "a pipe": _pipe,
+    "a device": _device,
+    "a folder for a file": lambda folder: ((folder / "disk").unlink(), (folder / "disk").mkdir())[1],
+    "a changed list": lambda folder: rewritten(folder, "contents", lambda data: data[1:] + data[:1]),
+    "a path outside": _listed(lambda data: data.replace(b"packs/000000", b"../../../etc")),
+    "an absolute path": _listed(lambda data: data.replace(b"packs/000000", b"/etc/shadow!")),
+    "a path with a zero": _listed(lambda data: data.replace(b"packs/000000", b"packs/00000\0")),
+    "a file listed twice": _listed(lambda data: data + data.splitlines(keepends=True)[0]),
+    "an endless line": _listed(lambda data: data + b"0" * 1_000_000),
+    "a size with a sign": _listed(lambda data: data.replace(b" 1", b" +1", 1)),
+    "members of another size": _listed(lambda data: data[: data.rindex(b"\n", 0, -1) + 1]),
+    "a member without a pack": _listed(lambda data: data.splitlines(keepends=True)[-1] + data),
+    "a size that is not the sum": _index(size=1),
+    "more data than disks": _index(data_disks=3, disks=2),
+    "no disks": _index(data_disks=0, disks=0),
+    "too many disks": _index(data_disks=9_999, disks=9_999),
+    "disks without bytes": _index(disk_bytes=0),
+    "another format": _index(schema="comity.dev/bundle/v9"),
+    "a member too many": _index(exec="rm -rf /"),
+    "no JSON": lambda folder: rewritten(folder, "bundle.json", lambda data: data[:-5]),
+    "a huge index": lambda folder: os.truncate(folder / "bundle.json", 2**40),
+    "a number of no disk": lambda folder: rewritten(folder, "disk", lambda data: b"7\n"),
+    "nothing in the index": lambda folder: rewritten(folder, "bundle.json", lambda data: b""),
+    "a log listed twice": lambda folder: _index(logs=2 * json.loads((folder / "bundle.json").read_bytes())["logs"])(
+        folder
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_folder_is_refused_as_a_whole(tmp_path: Path, name: str) -> None:
+    await exported(some_node(tmp_path, weights=10_000), tmp_path / "out")
+    HOSTILE[name](tmp_path / "out")
+    with pytest.raises(ComityError) as raised:
+        BundleFolder.open([tmp_path / "out"])
+    assert isinstance(raised.value, Malformed | Untrusted), raised.value
+    assert raised.value.why
+
+
+async def test_disks_of_different_bundles_are_refused(tmp_path: Path) -> None:
+    order = ExportOrder(everything=True, disks=DiskPlan(code=ErasureCode(1, 2)))
+    for name in ("a", "b"):
+        await exported(some_node(tmp_path / f"of-{name}", weights=10_000), tmp_path / name, order)
+    with pytest.raises(Untrusted) as raised:
+        BundleFolder.open([tmp_path / "a/disk-01", tmp_path / "b/disk-02"])
+    assert raised.value.code == "BUNDLE"
+
+
+async def test_bytes_that_were_swapped_are_found_by_a_check(tmp_path: Path) -> None:
+    await exported(some_node(tmp_path), tmp_path / "out")
+    rewritten(tmp_path / "out", "packs/000000", lambda data: data[1:] + data[:1])
+    bundle = BundleFolder.open([tmp_path / "out"])
+    assert bundle.check(lambda count: None) == ["packs/000000"]
+
+
+def test_a_path_that_no_export_writes_is_no_line_of_contents() -> None:
+    good = f"{'0' * 64} 5 packs/000001\n".encode()
+    assert parse_contents_line(good) == CarriedFile("packs/000001", 5, Digest("0" * 64))
+    for path in ("packs/../packs/1", "Packs/000001", "packs/0000001", "blobs/" + "1" * 64, "bundle.json", "x", "+ +"):
+        with pytest.raises(Malformed):
+            parse_contents_line(good.replace(b"packs/000001", path.encode()))
+
+
+def test_consistency_proofs_from_the_edge_of_an_earlier_bundle_are_those_of_the_whole_tree() -> None:
+    leaves = [leaf_hash(b"%d" % number) for number in range(70)]
+    tree = MemoryTree(leaves)
+    for start in (0, 1, 2, 3, 7, 8, 31, 32, 33, 64, 69):
+        edges = [Frontier.read(size, tree.node) for size in (start, 70)]
+        carried = CarriedTree(CarriedLog("x+00000000+AA==", *edges), leaves[start:])
+        for old in range(start, 71):
+            for new in range(max(1, old), 71):
+                assert carried.consistency(old, new) == consistency_proof(old, new, tree.node)
+
+
+def test_a_proof_about_entries_before_the_start_is_not_in_the_bundle() -> None:
+    leaves = [leaf_hash(b"%d" % number) for number in range(20)]
+    tree = MemoryTree(leaves)
+    edges = [Frontier.read(size, tree.node) for size in (8, 20)]
+    with pytest.raises(NotFound) as raised:
+        CarriedTree(CarriedLog("x+00000000+AA==", *edges), leaves[8:]).consistency(5, 20)
+    assert raised.value.code == "GAP"
+
+
+def test_the_parts_of_all_files_are_every_byte_once_and_in_order() -> None:
+    source = random.Random(5)
+    for _ in range(300):
+        sizes = [source.choice([0, 1, 5, 30, 100]) for _ in range(source.randint(1, 6))]
+        files = [CarriedFile(f"packs/{number:06d}", size, Digest("0" * 64)) for number, size in enumerate(sizes)]
+        data = source.randint(1, 4)
+        layout = DiskLayout(files, max(1, -(-sum(sizes) // data)), ErasureCode(data, data + 1))
+        at = 0
+        for number, file in enumerate(files):
+            parts = layout.parts(number)
+            assert sum(part.size for part in parts) == file.size
+            for part in parts:
+                assert part.disk < data
+                assert not part.size or part.disk * layout.disk_bytes + part.on_disk == at
+                at += part.size
+        for disk in range(data):
+            ranges = list(layout.files_of(disk, 0, layout.disk_bytes))
+            assert sum(count for _, _, count in ranges) == layout.used(disk)
+
+
+async def test_an_index_and_its_contents_are_read_back_as_written(tmp_path: Path) -> None:
+    await exported(some_node(tmp_path, weights=10_000), tmp_path / "out")
+    data, listed = ((tmp_path / "out" / name).read_bytes() for name in ("bundle.json", "contents"))
+    assert BundleIndex.parse(data).encode() == data
+    files = parse_contents(listed.splitlines(keepends=True))
+    assert b"".join(file.encode() for file in files) == listed
