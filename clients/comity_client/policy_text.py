@@ -110,6 +110,7 @@ _REST: Final = """
 at_least = 2
 jurisdictions = 2
 outside = ["publisher"]
+declared = false
 post_quantum = false
 
 # Accepted licences, as SPDX expressions. Takes effect if rows.require lists "licence".
@@ -240,7 +241,12 @@ def _cosigners(policy: Policy) -> tuple[str, ...]:
     if PUBLISHER in rule.outside:
         sentences.append("Members in the jurisdiction of the publisher, or of the operator of the log, do not count.")
     if codes := [code for code in rule.outside if code != PUBLISHER]:
-        sentences.append(f"Members in these jurisdictions do not count: {', '.join(codes)}.")
+        sentences.append(
+            "Members in these jurisdictions, or that declare to be in reach of their law, do not count: "
+            f"{', '.join(codes)}."
+        )
+    if rule.declared:
+        sentences.append("Only members that declare where their machines are count; nobody verifies the declaration.")
     if rule.post_quantum:
         sentences.append("Only signatures that are secure without classical cryptography count.")
     return tuple(sentences)

@@ -18,6 +18,7 @@ from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.evidence import InclusionEvidence
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner, PrivateKey
+from comity.trust.places import Place
 from comity.trust.statement import Entry
 from comity.trust.statements import NodeRecord, sign_node_record
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
@@ -105,7 +106,7 @@ class Node:
 
 
 @functools.cache
-def node(owner: Identity, name: str = "", cosigners: tuple[str, ...] = COSIGNERS) -> Node:
+def node(owner: Identity, name: str = "", cosigners: tuple[str, ...] = COSIGNERS, place: Place | None = None) -> Node:
     name = name or f"node-{owner.inception.jurisdiction.lower()}.example"
     log, tls = private_key(f"{name} log", "ed25519"), private_key(f"{name} tls", "ecdsa-p256")
     cosigner, online = signer(f"{name} cosigner", cosigners), signer(f"{name} online")
@@ -116,6 +117,7 @@ def node(owner: Identity, name: str = "", cosigners: tuple[str, ...] = COSIGNERS
         cosigners=tuple(cosigner_key(f"{name}/cosigner", key.public) for key in cosigner.keys),
         online=online.public,
         tls=make_certificate(tls),
+        place=place,
     )
     bound = (HybridSigner((log,)), cosigner, online, HybridSigner((tls,)))
     return Node(owner, record, sign_node_record(record, [owner.signer], bound), log, cosigner, online, tls)

@@ -62,7 +62,7 @@ Required cosigners  [cosigners]
   At least 3 members other than the operator of the log must have cosigned the log with the statement.
   They must be in at least 2 jurisdictions.
   Members in the jurisdiction of the publisher, or of the operator of the log, do not count.
-  Members in these jurisdictions do not count: US.
+  Members in these jurisdictions, or that declare to be in reach of their law, do not count: US.
   Only signatures that are secure without classical cryptography count.
 Licences  [licences]
   The licence that the publisher claims must be one of: apache-2.0.

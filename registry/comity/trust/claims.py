@@ -26,6 +26,7 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
+from comity.trust.places import Reach, declared_reach, excluded_reach
 from comity.trust.policy import PUBLISHER, CosignerRule
 from comity.trust.rotation import KeyState, RotationChain, RotationChains, SigningStates
 from comity.trust.statement import Author, Entry, Statement
@@ -64,13 +65,15 @@ class BoundNode:
 class ProvenCosigner:
     """A member that cosigned: the cosigner's name, and the time by the cosigner's clock (POSIX seconds).
     `post_quantum`: the cosignature and the keys that bind the cosigner stay secure if classical cryptography is broken.
-    `lines` are all cosignatures of the member on this checkpoint: time, and whether post-quantum."""
+    `lines` are all cosignatures of the member on this checkpoint: time, and whether post-quantum. `reach` is what the
+    records of this cosigner declare, all together; empty if they declare nothing."""
 
     member: Member
     name: str
     timestamp: int
     post_quantum: bool
     lines: tuple[tuple[int, bool], ...] = ()
+    reach: Reach = ()
 
     def times(self, rule: CosignerRule) -> tuple[int, ...]:
         """Return the times of the cosignatures that `rule` counts and that have a time."""
@@ -95,12 +98,14 @@ class WitnessedEntry:
     proof: Digest | None = None
 
     def counted(self, rule: CosignerRule, publisher: frozenset[str]) -> tuple[ProvenCosigner, ...]:
-        """Return the cosigners that `rule` counts: members other than the writer, outside excluded jurisdictions.
+        """Return the cosigners that `rule` counts: members other than the writer, outside excluded jurisdictions. Codes
+        that the rule names exclude a cosigner by its seat and by its declared reach; `publisher` excludes by seat.
 
         Args:
             publisher: the publisher's jurisdictions.
         """
-        excluded = {code for code in rule.outside if code != PUBLISHER}
+        named = frozenset(rule.outside) - {PUBLISHER}
+        excluded = set(named)
         if PUBLISHER in rule.outside:
             excluded |= publisher | {self.writer.jurisdiction}
         return tuple(
@@ -108,6 +113,8 @@ class WitnessedEntry:
             for cosigner in self.cosigners
             if cosigner.member != self.writer
             and cosigner.member.jurisdiction not in excluded
+            and not excluded_reach(cosigner.reach, named)
+            and (cosigner.reach or not rule.declared)
             and (cosigner.post_quantum or not rule.post_quantum)
         )
 
@@ -235,6 +242,7 @@ def _cosigners(
                 continue
             post_quantum = key.type == MLDSA44_COSIGNATURE and node.post_quantum
             found.append(ProvenCosigner(node.member, key.name, timestamp, post_quantum))
+    reaches = _declared_reaches(bound)
     best: dict[Member, ProvenCosigner] = {}
     lines: dict[Member, set[tuple[int, bool]]] = {}
     for cosigner in found:
@@ -242,8 +250,22 @@ def _cosigners(
         known = best.get(cosigner.member)
         if known is None or (cosigner.post_quantum, cosigner.timestamp) > (known.post_quantum, known.timestamp):
             best[cosigner.member] = cosigner
-    each = (replace(cosigner, lines=tuple(sorted(lines[member]))) for member, cosigner in best.items())
+    each = (
+        replace(cosigner, lines=tuple(sorted(lines[member])), reach=reaches.get((member, cosigner.name), ()))
+        for member, cosigner in best.items()
+    )
     return tuple(each), tuple(dict.fromkeys(refused))
+
+
+def _declared_reaches(bound: tuple[BoundNode, ...]) -> dict[tuple[Member, str], Reach]:
+    """By member and name of the cosigner: what its records declare. Which of several records is the newest is not
+    known here, so all count."""
+    found: dict[tuple[Member, str], set[str]] = {}
+    for node in bound:
+        if node.record.place is not None:
+            reach = declared_reach(node.member.jurisdiction, node.record.place)
+            found.setdefault((node.member, node.record.cosigners[0].name), set()).update(reach)
+    return {key: tuple(sorted(codes)) for key, codes in found.items()}
 
 
 def _key_of(signature: NoteSignature, record: NodeRecord) -> VerifierKey | None:

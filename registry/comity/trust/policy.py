@@ -15,7 +15,9 @@ accept = ["51aa…"]               # accept only these identities; empty or abse
 [cosigners]
 at_least = 2                     # distinct members other than the member that owns the log
 jurisdictions = 2                # minimum number of distinct jurisdictions
-outside = ["publisher"]          # excluded jurisdictions: codes, or "publisher" for those of publisher and log
+outside = ["publisher"]          # excluded jurisdictions: codes (by seat and by declared reach), or "publisher" for
+                                 # those of publisher and log (by seat)
+declared = false                 # only cosigners that declare where their machines are
 post_quantum = false
 [licences]
 accept = ["apache-2.0"]
@@ -193,12 +195,13 @@ PUBLISHER: Final = "publisher"
 @dataclass(frozen=True, slots=True)
 class CosignerRule:
     """`[cosigners]`: at least `at_least` distinct members in `jurisdictions` distinct jurisdictions, none in `outside`.
-    With `post_quantum`, only post-quantum cosignatures count."""
+    With `post_quantum`, only post-quantum cosignatures count; with `declared`, only cosigners that declare a place."""
 
     at_least: int = 2
     jurisdictions: int = 0
     outside: tuple[str, ...] = (PUBLISHER,)
     post_quantum: bool = False
+    declared: bool = False
 
 
 def read_cosigners(table: PolicyTable, pins: Sequence[Body]) -> CosignerRule:
@@ -211,6 +214,7 @@ def read_cosigners(table: PolicyTable, pins: Sequence[Body]) -> CosignerRule:
         jurisdictions=table.take("jurisdictions", int, default.jurisdictions),
         outside=table.parse_each("outside", lambda code: _jurisdiction(code, known), default.outside),
         post_quantum=table.take("post_quantum", bool, default.post_quantum),
+        declared=table.take("declared", bool, default.declared),
     )
     table.done()
     if rule.at_least < 0 or rule.jurisdictions < 0:

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from comity.trust.claims import RivalPublication, member_label, rivals
+from comity.trust.claims import ProvenCosigner, RivalPublication, member_label, rivals
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Basis, Row, RowFact
 from comity.trust.key_validity import CompromiseNotice, Evaluation, is_logged_before, own_statements
 from comity.trust.model_signing.judging import ModelSignatureResult
+from comity.trust.policy import PUBLISHER
 from comity.trust.rows.findings import (
     Findings,
     coverage_facts,
@@ -185,6 +186,7 @@ def cosigners_row(found: Findings) -> Row:
     publisher = chosen.jurisdictions
     counted = best.counted(rule, publisher)
     facts = tuple(verified_fact(f"{member_label(c.member)} as {c.name}", best.proof) for c in counted)
+    facts += tuple(map(_reach_fact, best.cosigners)) if rule.declared or {*rule.outside} - {PUBLISHER} else ()
     names = ", ".join(member_label(c.member) for c in counted) or "nobody"
     if best.satisfies(rule, publisher):
         return Row("cosigners", "pass", f"{len(counted)} of {rule.at_least} required: {names}", 6, facts=facts)
@@ -202,6 +204,14 @@ def cosigners_row(found: Findings) -> Row:
     outside = f" outside {', '.join(rule.outside)}" if rule.outside else ""
     text = f"{len(counted)} counted, {needed}{outside}; have: {names}"
     return Row("cosigners", "fail", text, 6, "short", facts, hint="comity pull REF")
+
+
+def _reach_fact(cosigner: ProvenCosigner) -> RowFact:
+    """What a cosigner declares about its machines, where the policy asks for it."""
+    who = member_label(cosigner.member)
+    if not cosigner.reach:
+        return RowFact(f"{who} declares no place of its machines", "stale or absent")
+    return RowFact(f"the law of {', '.join(cosigner.reach)} reaches the machines of {who}", "claimed", who)
 
 
 def _unproven(row: str, step: int, found: Findings) -> Row:
