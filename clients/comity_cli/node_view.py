@@ -15,6 +15,7 @@ from comity.wire.operator import (
     NodeStatus,
     PeerStatus,
     ReplicationStatus,
+    ShortArtifact,
 )
 
 from comity_cli.output import Output, plural, size
@@ -112,8 +113,7 @@ def _replication(out: Output, status: ReplicationStatus) -> None:
                       f"{counts.lacking} lacking")  # fmt: skip
     if counts.min_copies and counts.counted:
         enough = counts.counted - counts.short
-        copies = plural(counts.min_copies, "member")
-        out.fact("copies", f"{enough} of {plural(counts.counted, 'artifact')} at {copies} or more (min_copies)")
+        out.fact("copies", f"{enough} of {plural(counts.counted, 'artifact')} have as many as the charter asks for")
     elif counts.min_copies:
         out.fact("copies", "not counted yet")
     if status.not_listed:
@@ -126,10 +126,16 @@ def _replication(out: Output, status: ReplicationStatus) -> None:
         out.table(("lacking", "state", "why"), rows, shorten=("lacking",))
         _and_more(out, counts.lacking - len(rows))
     if status.short:
-        names = [(item.name or short(item.artifact), f"{item.copies} of {counts.min_copies}") for item in status.short]
+        names = [(item.name or short(item.artifact), _few(item, counts.min_copies)) for item in status.short]
         out.say()
         out.table(("short of copies", "copies"), names, shorten=("short of copies",))
         _and_more(out, counts.short - len(names))
+
+
+def _few(item: ShortArtifact, asked: int) -> str:
+    """`2 of 3`, and where they are, if the node says so."""
+    where = f" in {item.jurisdictions}, reaches {item.reaches}" if item.jurisdictions else ""
+    return f"{item.copies} of {asked}{where}"
 
 
 def _attempt(item: LackingArtifact) -> str:

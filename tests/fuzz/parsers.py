@@ -18,6 +18,8 @@ from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.console.forms import parse_form
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
+from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
+from comity.node.setting_origins import setting_lines
 from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,
@@ -27,8 +29,6 @@ from comity.trust.approvals import (
     sign_approval_ended,
     sign_approved,
 )
-from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
-from comity.node.setting_origins import setting_lines
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.attestations.foreign import AttestationKey, ForeignEnvelope
 from comity.trust.attestations.predicates import ForeignStatement
@@ -107,7 +107,6 @@ from comity.trust.upstream import (
 from comity.trust.verify import verify
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import RangeUrl
-from comity_client.evidence.approvals import CarriedApprovals
 from comity_client.bundles.contents import (
     BundleIndex,
     CarriedFile,
@@ -118,6 +117,7 @@ from comity_client.bundles.contents import (
     parse_misbehaviour_proof,
 )
 from comity_client.bundles.erasure import ErasureCode
+from comity_client.evidence.approvals import CarriedApprovals
 from cryptography.utils import CryptographyDeprecationWarning
 from support import audits, hardware, weights
 from support import offers as lending

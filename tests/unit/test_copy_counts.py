@@ -1,50 +1,51 @@
-"""How a node counts the copies of artifacts at the members, against the charter's `min_copies`."""
+"""How a node counts the copies of artifacts at the members, against what the charter asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
+from comity.node.copies import counter
+from comity.node.copies.counter import CopyCounter
+from comity.node.copies.index import CopiesIndex, HoldFact, WithdrawalFact
 from comity.node.members import Membership
-from comity.node.replication import copies
-from comity.node.replication.copies import CopyCounter
 from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger
-from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
+from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest, sha256
-from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statements import sign_hold
+from comity.trust.places import Place
+from comity.trust.statement import SideObject
 from comity.wire.operator import LackingArtifact
-from support.logs import LogKeys
 from support.world import Node, node, seat
 
 ARTIFACTS = [sha256(b"artifact %d" % number) for number in range(4)]
-LOGS = [LogKeys.generate(f"{name}.example/log") for name in ("own", "first", "second", "former")]
 PIECES = SideObject.of(b"pieces")
+CODES = ("CH", "SG", "ES", "KR")
+CLOUD = "Example Cloud"
 
 
 class Counting:
-    """A node of a federation of three, with another node of a member that left; `hold` logs a copy."""
+    """A node of a federation of three, with another node of a member that left; `hold` says that one has a copy."""
 
-    def __init__(self, folder: Path) -> None:
-        self.nodes: list[Node] = [node(seat(code)) for code in ("CH", "SG", "ES", "KR")]
+    def __init__(self, folder: Path, *places: Place | None) -> None:
+        places = (*places, *[None] * (len(CODES) - len(places)))
+        self.nodes: list[Node] = [node(seat(code), place=place) for code, place in zip(CODES, places, strict=True)]
         self.ledger = Ledger.open(folder, lambda: 1_000)
-        for log in LOGS:
-            self.ledger.logs.create(log.origin, log.vkey)
         own, *others = self.nodes
+        self.index = CopiesIndex(folder / "copies.sqlite", str(own.record.log), lambda: 0)
         members = [each.seat.member for each in self.nodes[:3]]
+        peers = [SimpleNamespace(record=each.record, member=each.seat.member) for each in others]
+        self.body = SimpleNamespace(members=members, policy=CharterPolicy(3, 2, 2, 1))
         membership = SimpleNamespace(
             seat=SimpleNamespace(record=own.record, inception=own.seat.inception),
-            peers=[SimpleNamespace(record=each.record, member=each.seat.member) for each in others],
-            writers=lambda vkey: {
-                each.record.node for each, log in zip(self.nodes, LOGS, strict=True) if log.vkey == vkey
-            },
-            body=SimpleNamespace(members=members, policy=SimpleNamespace(min_copies=2)),
+            peers=peers,
+            shown_name=lambda peer: peer.record.name,
+            body=self.body,
         )
         self.lacking: list[LackingArtifact] = []
         replicas = SimpleNamespace(
@@ -55,7 +56,14 @@ class Counting:
             without_hold=self.without_hold,
             incomplete=lambda most: self.lacking[:most],
         )
-        self.counter = CopyCounter(AsyncLedger(self.ledger), cast(Membership, membership), cast(Replicas, replicas))
+        self.counter = CopyCounter(
+            AsyncLedger(self.ledger),
+            cast(Membership, membership),
+            cast(Replicas, replicas),
+            self.index,
+            lambda: 1_700_000_000,
+            self.read_new,
+        )
 
     async def standing_page(self, after: Digest | None, most: int) -> list[Digest]:
         return [artifact for artifact in sorted(ARTIFACTS[:2]) if artifact > (after or "")][:most]
@@ -63,44 +71,35 @@ class Counting:
     async def without_hold(self) -> list[Digest]:
         return ARTIFACTS[2:]
 
-    def log(self, number: int, artifacts: Sequence[Digest], times: int = 1) -> None:
-        """Have node `number` log a hold of each artifact in its own log."""
-        log, signing = LOGS[number], self.nodes[number]
-        lines = [
-            sign_hold(signing.record, artifact, SideObject(artifact, 10 + time), PIECES, signing.online).line
-            for artifact in artifacts
-            for time in range(times)
-        ]
-        self.advance(log, lines)
+    async def read_new(self) -> None:
+        """The facts are added by `hold` and `withdraw`."""
 
-    def withdraw(self, number: int, *holds: int) -> None:
-        """Have node `number` log one hold of the first artifact, withdraw it, and log `holds` more."""
-        log, by, artifact = LOGS[number], self.nodes[number], ARTIFACTS[0]
-        withdrawn = HoldWithdrawn(by.record.node, artifact, 0, "space", "")
-        lines = [sign_hold(by.record, artifact, SideObject(artifact, 10), PIECES, by.online).line]
-        lines.append(sign_hold_withdrawn(by.record, withdrawn, by.online).line)
-        for at in holds:
-            lines.append(sign_hold(by.record, artifact, SideObject(artifact, 10), PIECES, by.online, f"{at}").line)
-        self.advance(log, lines)
+    def hold(self, number: int, artifacts: Sequence[Digest], at: int = 0) -> None:
+        """Node `number` claims a copy of each artifact, in entry `at` of its log."""
+        record = self.nodes[number].record
+        log, by = str(record.log), record.node.id
+        self.index.add(HoldFact(artifact, log, by, at, SideObject(artifact, 10), PIECES) for artifact in artifacts)
 
-    def advance(self, log: LogKeys, lines: Sequence[bytes]) -> None:
-        self.ledger.logs.advance(log.origin, 0, lines, log.note_over(lines))
-        while (batch := self.ledger.intake.next_batch(log.vkey)).lines:
-            facts = (statement_facts(index, parse_entry(line)) for index, line in enumerate(batch.lines, batch.start))
-            self.ledger.intake.commit(batch, IntakeResult(log.vkey, tuple(item for item in facts if item is not None)))
+    def withdraw(self, number: int, at: int) -> None:
+        log = str(self.nodes[number].record.log)
+        self.index.add([WithdrawalFact(ARTIFACTS[0], log, at, "space")])
+
+    def close(self) -> None:
+        self.index.close()
+        self.ledger.close()
 
 
 @pytest.fixture
 def counting(tmp_path: Path) -> Iterator[Counting]:
     made = Counting(tmp_path)
     yield made
-    made.ledger.close()
+    made.close()
 
 
 async def test_an_artifact_with_fewer_copies_than_the_charter_asks_for_is_short(counting: Counting) -> None:
-    counting.log(0, ARTIFACTS)
-    counting.log(1, ARTIFACTS[:2])
-    counting.log(2, ARTIFACTS[:1])
+    counting.hold(0, ARTIFACTS)
+    counting.hold(1, ARTIFACTS[:2])
+    counting.hold(2, ARTIFACTS[:1])
     await counting.counter.step()
     found = await counting.counter.status()
     assert (found.counts.min_copies, found.counts.counted, found.counts.short) == (2, 4, 2)
@@ -109,32 +108,42 @@ async def test_an_artifact_with_fewer_copies_than_the_charter_asks_for_is_short(
 
 
 async def test_a_copy_at_a_former_member_and_a_second_hold_of_one_member_count_for_nothing(counting: Counting) -> None:
-    counting.log(0, ARTIFACTS[:1], times=3)
-    counting.log(3, ARTIFACTS[:1])
+    for at in range(3):
+        counting.hold(0, ARTIFACTS[:1], at)
+    counting.hold(3, ARTIFACTS[:1])
     await counting.counter.step()
     found = await counting.counter.status()
     assert {item.artifact: item.copies for item in found.short}[ARTIFACTS[0]] == 1
 
 
 async def test_a_withdrawn_copy_does_not_count_until_it_is_held_again(counting: Counting) -> None:
-    counting.log(0, ARTIFACTS[:1])
-    counting.withdraw(1)
-    counting.withdraw(2, 2)
+    for number in range(2):
+        counting.hold(number, ARTIFACTS)
+    counting.withdraw(1, 1)
     await counting.counter.step()
-    found = await counting.counter.status()
-    assert ARTIFACTS[0] not in {item.artifact for item in found.short}  # the own copy, and the one held again
-    assert counting.counter._authors([ARTIFACTS[0]])[ARTIFACTS[0]] == {
-        counting.nodes[0].record.node.id,
-        counting.nodes[2].record.node.id,
-    }
+    assert [item.artifact for item in (await counting.counter.status()).short] == [ARTIFACTS[0]]
+    counting.hold(1, ARTIFACTS[:1], 2)
+    await counting.counter.step()
+    assert (await counting.counter.status()).short == ()
+
+
+async def test_copies_on_one_cloud_are_short_where_the_charter_asks_for_two_reaches(tmp_path: Path) -> None:
+    counting = Counting(tmp_path, *(Place("Institute", CLOUD, tuple(sorted((code, "US")))) for code in CODES[:3]))
+    counting.body.policy = replace(counting.body.policy, min_reaches=2)
+    for number in range(3):
+        counting.hold(number, ARTIFACTS[:1])
+    await counting.counter.step()
+    short = {item.artifact: item for item in (await counting.counter.status()).short}[ARTIFACTS[0]]
+    assert (short.copies, short.jurisdictions, short.reaches) == (3, 3, 1)
+    counting.close()
 
 
 async def test_a_round_takes_a_page_a_step_and_tells_the_last_complete_one(
     counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "PAGE", 3)
-    counting.log(0, ARTIFACTS)
-    counting.log(1, ARTIFACTS)
+    monkeypatch.setattr(counter, "PAGE", 3)
+    counting.hold(0, ARTIFACTS)
+    counting.hold(1, ARTIFACTS)
     await counting.counter.step()
     assert counting.counter.counts().counted == 0
     await counting.counter.step()

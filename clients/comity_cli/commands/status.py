@@ -52,9 +52,9 @@ POLL_SECONDS: Final = 2.0
 )
 def command(node: str | None, wait: int | None, watch: int | None) -> int:
     """Ask every node of the pinned federations for its state, and compare their logs with the checkpoints that you saw
-    before. LACKS counts the artifacts that a node wants and does not have completely; SHORT those with fewer copies
-    than the charter's `min_copies` asks for. Both are what the node says. Of your own node you also see which artifacts
-    it lacks, and why.
+    before. LACKS counts the artifacts that a node wants and does not have completely; SHORT those with fewer copies,
+    jurisdictions or reaches than the charter asks for. Both are what the node says. Of your own node you also see
+    which artifacts it lacks, and why.
 
     Exit status: 0 all is well, 5 a node is down, 8 all nodes answer and something is lacking, short or at its quota.
     """

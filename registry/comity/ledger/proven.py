@@ -35,7 +35,6 @@ from comity.trust.statement import parse_entry
 from comity.trust.upstream import OBSERVED
 
 MAX_ANSWER: Final = 1000
-MAX_AUTHORS_PER_LOG: Final = 16
 MAX_LOOKED_UP: Final = 64
 """Observers in one query."""
 _LAST_CHARACTER: Final = "\U0010ffff"
@@ -256,25 +255,6 @@ class ProvenTables:
         with self._database.reading() as connection:
             positions = _about(connection, digest, kinds, limit)
             return Page(tuple(_lines_at(connection, positions.found)), positions.limited)
-
-    def authors_about(self, digest: Digest, kind: str, ended_by: str) -> frozenset[Digest]:
-        """Returns the authors of statements of `kind` about a digest that no later statement of the kind `ended_by` in
-        the same log ends. Of each log, the first `MAX_AUTHORS_PER_LOG` statements of both kinds are read, so that a log
-        with many costs no more than others."""
-        here = and_(
-            _SUBJECT.log_id == _LOG.id,
-            _SUBJECT.digest == digest,
-            _SUBJECT.kind.in_((kind, ended_by)),
-            _SUBJECT.turn < MAX_AUTHORS_PER_LOG,
-        )
-        columns = select(_STATEMENT.by, _SUBJECT.kind).select_from(schema.logs).join(schema.subjects, here)
-        wanted = columns.join(
-            schema.statements, and_(_STATEMENT.log_id == _SUBJECT.log_id, _STATEMENT.index == _SUBJECT.index)
-        )
-        with self._database.reading() as connection:
-            rows = connection.execute(wanted.order_by(_SUBJECT.log_id, _SUBJECT.index))
-            newest = {row.by: row.kind for row in rows}
-        return frozenset(by for by, found in newest.items() if found == kind)
 
     def positions_about(self, digest: Digest, limit: int) -> Page[ProvenPosition]:
         """Returns the positions of statements about a digest, in the order of `about`, to read them in parts. Without

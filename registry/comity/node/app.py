@@ -324,7 +324,16 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")
     governance = CharterService(ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic))
     status = StatusReport(
-        ledger, store, pools, membership, home.served, home.clock, submissions, replication, offers.index
+        ledger,
+        store,
+        pools,
+        membership,
+        home.served,
+        home.clock,
+        submissions,
+        replication,
+        offers.index,
+        copies.counter,
     )
     links = SignInLinks(time.monotonic)
     node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links)
@@ -336,7 +345,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     )
     services = Services(
         node=NodeFactsService(
-            ledger, membership.seat, home.epochs, config.gateway.advertised_url(), replication.copies.counts
+            ledger, membership.seat, home.epochs, config.gateway.advertised_url(), copies.counter.counts
         ),
         logs=LogService(ledger),
         news=news,

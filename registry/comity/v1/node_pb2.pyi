@@ -122,7 +122,7 @@ class ReplicaCounts(_message.Message):
     """The copies that the charter asks for, each at another member; 0 in a node without a charter."""
     counted: _builtins.int
     """Of the artifacts above, how many were counted last in the `hold` statements of the members, and how many of these
-    had fewer copies than `min_copies`.
+    had fewer copies, jurisdictions or reaches than the charter asks for.
     """
     short: _builtins.int
     def __init__(

@@ -324,20 +324,27 @@ class ShortArtifact(_message.Message):
     ARTIFACT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     COPIES_FIELD_NUMBER: _builtins.int
+    JURISDICTIONS_FIELD_NUMBER: _builtins.int
+    REACHES_FIELD_NUMBER: _builtins.int
     artifact: _builtins.bytes
     name: _builtins.str
     copies: _builtins.int
     """Members that logged a `hold`, this node's own included."""
+    jurisdictions: _builtins.int
+    """Their jurisdictions, and the fewest jurisdictions that reach all of them as declared; 0 from an older version."""
+    reaches: _builtins.int
     def __init__(
         self,
         *,
         artifact: _builtins.bytes = ...,
         name: _builtins.str = ...,
         copies: _builtins.int = ...,
+        jurisdictions: _builtins.int = ...,
+        reaches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "copies", b"copies", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "copies", b"copies", "jurisdictions", b"jurisdictions", "name", b"name", "reaches", b"reaches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ class ReplicaCounts:
     Attributes:
         min_copies: the copies that the charter asks for, each at another member; 0 without a charter.
         counted: artifacts whose copies at the members were counted last.
-        short: of these, the artifacts with fewer than `min_copies` copies.
+        short: of these, the artifacts with fewer copies, jurisdictions or reaches than the charter asks for.
     """
 
     held: int

@@ -166,11 +166,14 @@ class LackingArtifact:
 
 @dataclass(frozen=True, slots=True)
 class ShortArtifact:
-    """An artifact with fewer `copies`, each at another member, than the charter asks for."""
+    """An artifact whose `copies`, each at another member, are fewer than the charter asks for, or in fewer
+    jurisdictions or reaches. A node of an older version gives the copies only."""
 
     artifact: Digest
     name: str
     copies: int
+    jurisdictions: int = 0
+    reaches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,11 @@ def _encode_replication(status: ReplicationStatus) -> operator_pb2.ReplicationSt
         ),
         short=(
             operator_pb2.ShortArtifact(
-                artifact=encode_digest(item.artifact), name=clean(item.name, limits.NAME), copies=item.copies
+                artifact=encode_digest(item.artifact),
+                name=clean(item.name, limits.NAME),
+                copies=item.copies,
+                jurisdictions=item.jurisdictions,
+                reaches=item.reaches,
             )
             for item in status.short[:most]
         ),
@@ -301,8 +308,13 @@ def _decode_lacking(message: operator_pb2.LackingArtifact) -> LackingArtifact:
 
 
 def _decode_short(message: operator_pb2.ShortArtifact) -> ShortArtifact:
-    copies = read_integer(message.copies, "copies")
-    return ShortArtifact(read_digest(message.artifact), _name(message.name), copies)
+    return ShortArtifact(
+        read_digest(message.artifact),
+        _name(message.name),
+        read_integer(message.copies, "copies"),
+        read_integer(message.jurisdictions, "jurisdictions"),
+        read_integer(message.reaches, "reaches"),
+    )
 
 
 def _encode_peer(peer: PeerStatus) -> operator_pb2.PeerStatus:

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from comity.node.copies.auditor import Auditor
+from comity.node.copies.counter import CopyCounter
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.leases import Leases
 from comity.node.copies.pieces import OwnPieces
@@ -64,6 +65,9 @@ class CopiesController:
             replication.blob_lost,
         )
 
+        self.counter = CopyCounter(
+            home.ledger, home.membership, replication.replicas, self.index, home.clock, self.auditor.read_new
+        )
         self.withdrawals = Withdrawals(
             home.ledger,
             home.store,
@@ -82,6 +86,7 @@ class CopiesController:
 
     def begin(self) -> None:
         self._supervisor.loop(AUDITS, self.auditor.step, LoopTiming(max(1.0, self._interval), STEP_DEADLINE))
+        self.counter.begin(self._supervisor, self._interval)
 
     def close(self) -> None:
         self.index.close()

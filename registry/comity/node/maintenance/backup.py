@@ -205,7 +205,9 @@ def _copy_ledger(config: NodeConfig, target: Path) -> LedgerCopy | None:
         return read_ledger_copy(target)
     except (sqlite3.Error, TypeError, ValueError) as error:
         why = f"{source}: {error}"
-        raise Unavailable("the ledger was not copied", why=why, hint="comity serve --check", code="LEDGER-FAILED") from error
+        raise Unavailable(
+            "the ledger was not copied", why=why, hint="comity serve --check", code="LEDGER-FAILED"
+        ) from error
 
 
 def _copy_blobs(config: NodeConfig, staging: Path, *, with_blobs: bool) -> tuple[str, int, int]:

@@ -14,7 +14,6 @@ from comity.node.members import Membership, Peer
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.bundles import BundleLoading
-from comity.node.replication.copies import CopyCounter
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, StartBarrier
@@ -99,7 +98,6 @@ class ReplicationTasks:
         self.replicas = Replicas(
             ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
         )
-        self.copies = CopyCounter(ledger, membership, self.replicas)
         self.bundles = BundleLoading(
             ledger,
             pools,
@@ -140,7 +138,6 @@ class ReplicationTasks:
         await self.peers.begin()
         await self.side_object_repair.begin(self._supervisor, recheck=self._is_copy)
         await self.replicas.begin(self._supervisor)
-        self.copies.begin(self._supervisor, self._interval)
         if self.charter_follower:
             self.charter_follower.open()
             timing = LoopTiming(max(1.0, self._interval), STEP_DEADLINE)

@@ -10,6 +10,7 @@ from typing import Final
 from comity.content.blobs import BlobStore
 from comity.ledger.log_store import LogState
 from comity.node.charter.follower import governance_report, governance_warnings
+from comity.node.copies.counter import CopyCounter
 from comity.node.importing.importer import disputes
 from comity.node.members import Membership
 from comity.node.metrics import ServedBytes
@@ -91,6 +92,7 @@ class StatusReport:
         submissions: Submissions,
         replication: ReplicationTasks,
         offers: OfferIndex,
+        copies: CopyCounter,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -99,6 +101,7 @@ class StatusReport:
         self._served = served
         self._clock = clock
         self._offers = offers
+        self._copies = copies
         self._submissions = submissions
         self._replication = replication
         self._log_states = LogStates(ledger, replication)
@@ -124,7 +127,7 @@ class StatusReport:
             ),
             served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
             governance=governance,
-            replication=await self._replication.copies.status(),
+            replication=await self._copies.status(),
         )
 
     async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:

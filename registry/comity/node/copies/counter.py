@@ -1,24 +1,26 @@
-"""Counts the copies of the artifacts that this node holds or wants, against `min_copies` of the charter.
+"""Counts the copies of the artifacts that this node holds or wants, against what the charter asks for.
 
-A copy is a `hold` that a node of a current member logged and did not withdraw; the nodes of a member count as one copy.
-The artifacts are counted in rounds, a page in each step, so that a node with a million of them answers others
-meanwhile. The result is that of the last complete round.
+The counts are those of the index of copies, so that `comity status` and `comity copies` say the same. The artifacts are
+counted in rounds, a page in each step, so that a node with a million of them answers others meanwhile. The result is
+that of the last complete round.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from comity.ledger.intake import HOLD
+from comity.node.copies.assessor import CopyAssessor
+from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
 from comity.node.replication.replicas import Replicas
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger
-from comity.trust.copies import HOLD_WITHDRAWN
+from comity.node.threads import AsyncLedger, Clock
+from comity.trust.audit import DAY
+from comity.trust.copies import CopyCount, CopyPolicy, holders
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
@@ -35,28 +37,53 @@ STEP_SECONDS: Final = 5.0
 STEP_DEADLINE: Final = 600.0
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Short:
+    """An artifact that is short, the fewest copies first."""
+
+    copies: int
+    jurisdictions: int
+    reaches: int
+    artifact: Digest
+
+
 @dataclass(frozen=True, slots=True)
 class _Round:
     """The result of a complete round: artifacts counted, those with too few copies, and the worst of these."""
 
     counted: int = 0
     short: int = 0
-    worst: tuple[tuple[int, Digest], ...] = ()
+    worst: tuple[_Short, ...] = ()
 
 
 class CopyCounter:
-    """Counts copies in rounds. Not thread-safe: call from the event loop."""
+    """Counts copies in rounds. Not thread-safe: call from the event loop.
 
-    def __init__(self, ledger: AsyncLedger, membership: Membership, replicas: Replicas) -> None:
+    Args:
+        read_new: brings the index up to date.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        membership: Membership,
+        replicas: Replicas,
+        index: CopiesIndex,
+        clock: Clock,
+        read_new: Callable[[], Awaitable[None]],
+    ) -> None:
         self._ledger = ledger
         self._membership = membership
         self._replicas = replicas
+        self._index = index
+        self._clock = clock
+        self._read_new = read_new
         self._last = _Round()
         self._after: Digest | None = None
         self._pending: Iterator[Digest] | None = None
         """After all held artifacts were counted, the others that are not counted yet."""
         self._counted, self._short = 0, 0
-        self._worst: list[tuple[int, Digest]] = []
+        self._worst: list[_Short] = []
 
     def begin(self, supervisor: Supervisor, interval: float) -> None:
         """Args: interval: seconds between steps, at least `STEP_SECONDS` apart for a long interval."""
@@ -66,6 +93,7 @@ class CopyCounter:
         """Count one page; begin a new round after the last page."""
         if self._pending is None and self._after is None:
             self._counted, self._short, self._worst = 0, 0, []
+        await self._read_new()
         page = await self._next_page()
         await self._count(page)
         if len(page) < PAGE:
@@ -85,13 +113,18 @@ class CopyCounter:
 
     async def status(self) -> ReplicationStatus:
         """What the node wants and lacks, with examples."""
-        worst = [item for item in self._last.worst if item[0] < self._min_copies]
-        names = await self._ledger.run(self._names, [artifact for _, artifact in worst])
+        worst = self._last.worst
+        names = await self._ledger.run(self._names, [item.artifact for item in worst])
         return ReplicationStatus(
             self.counts(),
             self._replicas.not_listed,
             tuple(self._replicas.incomplete(STATUS_EXAMPLES)),
-            tuple(ShortArtifact(artifact, names.get(artifact, ""), copies) for copies, artifact in worst),
+            tuple(
+                ShortArtifact(
+                    item.artifact, names.get(item.artifact, ""), item.copies, item.jurisdictions, item.reaches
+                )
+                for item in worst
+            ),
         )
 
     def counts(self) -> ReplicaCounts:
@@ -105,25 +138,23 @@ class CopyCounter:
         return body.policy.min_copies if body else 0
 
     async def _count(self, page: list[Digest]) -> None:
-        members, least = self._members(), self._min_copies
-        authors = await self._ledger.run(self._authors, page)
+        if self._membership.body is None:
+            return
+        policy = CopyPolicy.of(self._membership.body.policy)
+        assessor = CopyAssessor(self._membership, int(self._clock()) // DAY)
+        counts = await self._ledger.run(self._counts, page, assessor)
         self._counted += len(page)
-        for artifact in page:
-            copies = len({members[author] for author in authors[artifact] if author in members})
-            if copies < least:
-                self._short += 1
-                self._worst = heapq.nsmallest(STATUS_EXAMPLES, [*self._worst, (copies, artifact)])
+        short = [
+            _Short(count.copies, count.jurisdictions, count.reaches, artifact)
+            for artifact, count in zip(page, counts, strict=True)
+            if not count.meets(policy)
+        ]
+        self._short += len(short)
+        self._worst = heapq.nsmallest(STATUS_EXAMPLES, [*self._worst, *short])
 
-    def _members(self) -> Mapping[Digest, Digest]:
-        """The current member of each of its nodes."""
-        membership = self._membership
-        nodes = {peer.record.node.id: peer.member.id for peer in membership.peers}
-        nodes[membership.seat.record.node.id] = membership.seat.inception.id
-        current = {seat.id for seat in membership.body.members} if membership.body else set[Digest]()
-        return {node: member for node, member in nodes.items() if member in current}
-
-    def _authors(self, page: list[Digest]) -> dict[Digest, frozenset[Digest]]:
-        return {artifact: self._ledger.tables.proven.authors_about(artifact, HOLD, HOLD_WITHDRAWN) for artifact in page}
+    def _counts(self, page: list[Digest], assessor: CopyAssessor) -> list[CopyCount]:
+        """Blocking."""
+        return [CopyCount.of(holders(assessor.assess(self._index.copies(artifact)))) for artifact in page]
 
     def _names(self, artifacts: list[Digest]) -> dict[Digest, str]:
         """The names under which the artifacts were published first, as far as a publication can be read."""
