@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "copies": LazyCommand("Mirror", "copies", "Count the copies of each artifact, claimed and tested."),
     "audit": LazyCommand("Mirror", "audit", "Test the copies of others, and show who tested which."),
     "impact": LazyCommand("Mirror", "impact", "Show what would be lost if a party vanished."),
+    "drill": LazyCommand("Mirror", "drill", "Show what is left without each single party."),
     "env": LazyCommand("Mirror", "env", "Point Hugging Face clients at a node."),
     "run-with": LazyCommand("Mirror", "run_with", "Run one program with a node as its Hugging Face Hub."),
     "export": LazyCommand("Mirror", "export", "Write what a node has to disks that people carry."),

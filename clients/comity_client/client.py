@@ -72,6 +72,7 @@ from comity_client.lineage import (
 from comity_client.offers.fit import Model, model_in, model_of
 from comity_client.offers.offer_client import OfferClient
 from comity_client.offers.signer import OfferSigner
+from comity_client.party_drill import FederationDrill, drill_federation
 from comity_client.publish import (
     Imported,
     Logged,
@@ -366,6 +367,11 @@ class Client:
         """Return what a node says about the copies of all artifacts, or of one: the named node, or the first that
         answers. Raises NotFound, Unavailable."""
         return self._user.run(lambda session: copies_of_federation(session, node, artifact))
+
+    def drill(self, node: str = "", hubs: Sequence[str] = ()) -> FederationDrill:
+        """Return what is left of the federation without each single party, by reasoning over what nodes answer. Raises
+        NotFound, Unavailable."""
+        return self._user.run(lambda session: drill_federation(session, node, hubs))
 
     def logged_audits(self, artifact: Digest) -> list[LoggedResult]:
         """Return the newest logged audits of copies of an artifact, signed by nodes of the pinned federations."""

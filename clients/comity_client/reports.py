@@ -207,7 +207,7 @@ def render_page(report: VerdictReport, signed: SignedReport | None = None) -> st
     """Return the HTML document; the same report and signature always give the same document."""
     verdict, data = report.verdict, report.encode()
     return (
-        _pages()
+        page_templates()
         .get_template("report.html")
         .render(
             verdict=verdict,
@@ -226,8 +226,8 @@ def render_page(report: VerdictReport, signed: SignedReport | None = None) -> st
 
 
 @cache
-def _pages() -> Environment:
-    """The page templates. Every value is escaped, and is printed on one line without control characters."""
+def page_templates() -> Environment:
+    """The templates of pages. Every value is escaped, and is printed on one line without control characters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,24 @@ def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
     assert "node-ch" not in served
     assert document["left"] == {"copies": 3, "jurisdictions": 3, "reaches": 3}
     assert nodes_running(keep) == []
+    try:
+        drilled = _comity(tmp_path, "drill", "--lab", str(keep), "--json")
+        assert [attempt["verified"] for attempt in drilled["attempts"]] == [True] * 4, drilled  # 3 nodes; DNS and CAs
+        assert len(nodes_running(keep)) == 3
+        _comity(tmp_path, "trust", "pin", str(keep / "federation.json"), "--yes", "--json")
+        reasoned = _comity(tmp_path, "drill", "--json")
+        lost = {(item["party"]["kind"], item["name"]) for item in reasoned["outcomes"] if not item["survived"]}
+        assert lost == set(), reasoned
+        assert reasoned["silent"] == ["node-ch"]
+    finally:
+        _comity(tmp_path, "lab", "down", str(keep), "--json")
+
+
+def _comity(home: Path, *arguments: str, expected: int = 0) -> Any:
+    environment = {**os.environ, "COMITY_HOME": str(home / "home")}
+    ran = subprocess.run([*COMITY, *arguments], env=environment, capture_output=True, check=False, timeout=300)
+    assert ran.returncode == expected, ran.stdout + ran.stderr
+    return json.loads(ran.stdout)
 
 
 @pytest.mark.slow

@@ -155,11 +155,15 @@ class Lab:
                 self._kill(node, pid)
             self._wait(pid)
 
-    def destroy(self, node: LabNode) -> None:
-        """Kill a node with SIGKILL and delete its home."""
+    def kill(self, node: LabNode) -> None:
+        """Kill a node with SIGKILL. Its home stays."""
         pid = node.pid
         if pid is not None:
             self._kill(node, pid)
+
+    def destroy(self, node: LabNode) -> None:
+        """Kill a node with SIGKILL and delete its home."""
+        self.kill(node)
         shutil.rmtree(node.home)
 
     def _kill(self, node: LabNode, pid: int) -> None:

@@ -1,0 +1,120 @@
+"""A drill of a real federation: what its nodes answer, given to `trust.party_drill`; and the page about the result.
+
+It reads only. The copies are what one node computes from the logs; which logs a node has, and whether it answers, is
+asked of every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.copies import CopyPolicy, Party
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
+from comity.trust.party_drill import (
+    CA_STORE,
+    CLOCK,
+    DNS,
+    HUB,
+    DrillArtifact,
+    DrillInput,
+    DrillNode,
+    PartyOutcome,
+    drill,
+)
+from comity.trust.places import declared_reach
+from comity.trust.tlog.note import SignedNote, open_checkpoint
+from comity.wire.client import NodeClient
+from comity.wire.log import LogHead
+from comity.wire.tls import Address
+from comity_client.copies import copies_of_federation
+from comity_client.reports import page_templates
+from comity_client.session import RemoteNode, Session
+
+KIND_WORDS: Final[Mapping[str, str]] = {
+    "member": "member",
+    "jurisdiction": "jurisdiction",
+    "reach": "law of",
+    "cloud": "cloud",
+    "publisher": "publisher",
+    HUB: "hub",
+    DNS: "DNS",
+    CA_STORE: "CA store",
+    CLOCK: "clock",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FederationDrill:
+    """The outcome for each party. `source` is the node whose computation of copies was used; `silent` are the nodes
+    that did not answer; `names` has names of members by id."""
+
+    source: str
+    outcomes: tuple[PartyOutcome, ...]
+    silent: tuple[str, ...]
+    names: Mapping[Digest, str]
+    policy: CopyPolicy
+    artifacts: int
+
+    @property
+    def survived(self) -> int:
+        """The parties whose loss every artifact survives."""
+        return sum(outcome.survived for outcome in self.outcomes)
+
+    def name(self, party: Party) -> str:
+        """The name of a member, if it is known; otherwise what identifies the party; empty for one of a kind."""
+        return self.names.get(Digest(party.name), party.name) if party.kind == "member" else party.name
+
+
+async def drill_federation(session: Session, node: str = "", hubs: Sequence[str] = ()) -> FederationDrill:
+    """Raises NotFound, Unavailable if no node lists copies."""
+    listed = await copies_of_federation(session, node)
+    answers = await session.ask(_heads)
+    keys = {remote.record.origin: remote for remote in session.nodes}
+    nodes = tuple(_node(remote, answers.found.get(remote), keys) for remote in session.nodes if not remote.former)
+    artifacts = tuple(
+        DrillArtifact(item.artifact, listed.label(item), listed.holders(item)) for item in listed.artifacts
+    )
+    publishers = sorted({publisher for pin in session.pins for publisher in pin.body.namespaces.values()})
+    given = DrillInput(nodes, artifacts, listed.policy, tuple(publishers), tuple(hubs))
+    silent = tuple(item.name for item in nodes if not item.answers)
+    return FederationDrill(listed.source, drill(given), silent, listed.names, listed.policy, len(artifacts))
+
+
+async def _heads(node: NodeClient) -> tuple[LogHead, ...]:
+    return await node.logs()
+
+
+def _node(remote: RemoteNode, heads: Sequence[LogHead] | None, nodes: Mapping[str, RemoteNode]) -> DrillNode:
+    place = remote.record.place
+    return DrillNode(
+        name=remote.name,
+        member=remote.member.id,
+        jurisdiction=remote.jurisdiction,
+        reach=declared_reach(remote.jurisdiction, place),
+        cloud=place.cloud if place else "",
+        answers=heads is not None,
+        numeric=any(Address.parse(address).target.startswith("ipv") for address in remote.addresses),
+        entries=None if heads is None else dict(_sizes(heads, nodes)),
+    )
+
+
+def _sizes(heads: Sequence[LogHead], nodes: Mapping[str, RemoteNode]) -> list[tuple[str, int]]:
+    """The sizes of the logs of known nodes, by checkpoints that these logs signed."""
+    found = []
+    for head in heads:
+        writer = nodes.get(head.origin)
+        if writer is None or not head.note:
+            continue
+        try:
+            found.append((head.origin, open_checkpoint(SignedNote.parse(head.note), writer.record.log).size))
+        except ComityError:
+            continue  # not a checkpoint of this log: as if the node did not have it
+    return found
+
+
+def render_drill(found: FederationDrill, when: str) -> str:
+    """The page: self-contained HTML without a script."""
+    return page_templates().get_template("party-drill.html").render(drill=found, when=when, kinds=KIND_WORDS)

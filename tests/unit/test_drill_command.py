@@ -1,0 +1,78 @@
+"""`comity drill`: what it prints, writes and returns for what nodes answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.trust.copies import CopyPolicy, Holder
+from comity.trust.encoding import sha256
+from comity.trust.party_drill import DrillArtifact, DrillInput, DrillNode, drill
+from comity_cli.commands import drill as command_module
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.party_drill import FederationDrill, render_drill
+
+A, B = sha256(b"a"), sha256(b"b")
+LOGS = {"node-a/log": 3}
+NODES = (DrillNode("node-a", A, "CH", entries=LOGS), DrillNode("node-b", B, "ES", entries=LOGS))
+BOTH = (Holder(A, "CH", True), Holder(B, "ES", False))
+HOSTILE = "<script>alert(1)</script>"
+
+
+def drilled(*artifacts: DrillArtifact, silent: tuple[str, ...] = ()) -> FederationDrill:
+    policy = CopyPolicy(2, 2)
+    outcomes = drill(DrillInput(NODES, artifacts, policy, (sha256(b"p"),)))
+    return FederationDrill("node-a", outcomes, silent, {A: "Institute A", B: "Institute B"}, policy, len(artifacts))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, found: FederationDrill, *arguments: str) -> Any:
+    monkeypatch.setattr(command_module, "client", lambda: SimpleNamespace(drill=lambda node, hubs: found))
+    return CliRunner().invoke(
+        command, ["drill", *arguments], obj=Output(), env={"COLUMNS": "200"}, standalone_mode=False
+    )
+
+
+def test_a_federation_that_survives_every_loss_says_so_with_status_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = run(monkeypatch, drilled(DrillArtifact(sha256(b"x"), "lab/x@v1", BOTH)))
+    assert ran.return_value == 0, ran.output
+    assert "survives the loss of any one of" in ran.output
+    assert "below the policy" in ran.output  # one copy is left, and the charter asks for two
+
+
+def test_what_falls_is_named_with_status_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = drilled(DrillArtifact(sha256(b"x"), "lab/x@v1", BOTH[:1]))
+    ran = run(monkeypatch, found)
+    assert ran.return_value == 8
+    assert "lab/x@v1 falls without member Institute A" in ran.output
+    document = json.loads(run(monkeypatch, found, "--json").stdout)
+    lost = [outcome for outcome in document["outcomes"] if not outcome["survived"]]
+    assert {(outcome["party"]["kind"], outcome["pulls"]) for outcome in lost} == {
+        ("member", 0),
+        ("jurisdiction", 0),
+        ("reach", 0),
+    }
+
+
+def test_nothing_to_lose_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = run(monkeypatch, drilled())
+    assert ran.return_value == 8
+    assert "says nothing" in ran.output
+
+
+def test_the_page_says_the_same_and_no_name_becomes_markup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = tmp_path / "drill.html"
+    found = drilled(DrillArtifact(sha256(b"x"), HOSTILE, BOTH[:1]), silent=("node-b",))
+    assert run(monkeypatch, found, "--html", str(page)).return_value == 8
+    text = page.read_text()
+    assert "something falls" in text
+    assert "node-b" in text
+    assert "Institute A" in text
+    assert HOSTILE not in text
+    assert "&lt;script&gt;" in text
+    assert "everything is left" in render_drill(drilled(DrillArtifact(sha256(b"x"), "x", BOTH)), "2026-11-27")
+    assert "no artifact to lose" in render_drill(drilled(), "2026-11-27")

@@ -1,0 +1,114 @@
+"""A drill by reasoning: what is left without each single party, and what is unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from comity.trust.copies import CopyPolicy, Holder, Party
+from comity.trust.encoding import sha256
+from comity.trust.party_drill import (
+    CA_STORE,
+    CLOCK,
+    DNS,
+    HUB,
+    KINDS,
+    MAX_FALLEN,
+    DrillArtifact,
+    DrillInput,
+    DrillNode,
+    PartyOutcome,
+    drill,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+A, B, C = (sha256(b"member %d" % at) for at in range(3))
+LOGS = {"node-a/log": 10, "node-b/log": 4}
+NODES = (
+    DrillNode("node-a", A, "CH", ("CH", "US"), "Example Cloud", entries=LOGS),
+    DrillNode("node-b", B, "ES", ("ES", "US"), "Example Cloud", entries=LOGS),
+    DrillNode("node-c", C, "KR", ("KR",), entries=LOGS),
+)
+HOLDERS = tuple(Holder(node.member, node.jurisdiction, True, node.reach, node.cloud) for node in NODES)
+WIDE = DrillArtifact(sha256(b"wide"), "lab/wide@v1", HOLDERS)
+CLOUDY = DrillArtifact(sha256(b"cloudy"), "lab/cloudy@v1", HOLDERS[:2])
+SCENE = DrillInput(NODES, (WIDE, CLOUDY), CopyPolicy(2, 2), (sha256(b"publisher"),), ("https://hub.example",))
+
+
+def outcome(kind: str, name: str = "", scene: DrillInput = SCENE) -> PartyOutcome:
+    (found,) = drill(scene, [Party(kind, name)])
+    return found
+
+
+def test_every_single_party_is_removed_once_and_the_kinds_are_in_order() -> None:
+    parties = [item.party for item in drill(SCENE)]
+    assert len(parties) == len(set(parties))
+    assert {party.kind for party in parties} == set(KINDS)
+    assert [KINDS.index(party.kind) for party in parties] == sorted(KINDS.index(party.kind) for party in parties)
+
+
+def test_the_loss_of_a_member_leaves_what_others_hold() -> None:
+    found = outcome("member", A)
+    assert (found.nodes, found.pulls, found.verifies, found.enough) == (("node-a",), 2, 2, 1)
+    assert found.survived
+
+
+def test_the_loss_of_a_cloud_takes_what_only_that_cloud_has() -> None:
+    for kind, name in (("cloud", "Example Cloud"), ("reach", "US")):
+        found = outcome(kind, name)
+        assert (found.pulls, found.survived) == (1, False)
+        (item,) = found.fallen
+        assert (item.name, item.before.copies, item.after.copies) == ("lab/cloudy@v1", 2, 0)
+
+
+def test_what_nothing_depends_on_is_said_with_its_reason() -> None:
+    for kind, name in (
+        ("publisher", SCENE.publishers[0]),
+        (HUB, SCENE.hubs[0]),
+        (DNS, ""),
+        (CA_STORE, ""),
+        (CLOCK, ""),
+    ):
+        found = outcome(kind, name)
+        assert (found.survived, found.nodes) == (True, ())
+        assert found.why
+
+
+def test_without_dns_only_nodes_with_a_numeric_address_are_left() -> None:
+    named = tuple(replace(node, numeric=False) for node in NODES)
+    found = outcome(DNS, scene=replace(SCENE, nodes=(*named[:2], NODES[2])))
+    assert (found.nodes, found.pulls, found.why) == (("node-a", "node-b"), 1, "")
+    assert outcome(DNS, scene=replace(SCENE, nodes=named)).pulls == 0
+
+
+def test_a_copy_of_a_node_that_does_not_answer_is_not_counted_on() -> None:
+    silent = replace(NODES[1], answers=False, entries=None)
+    found = outcome("member", A, replace(SCENE, nodes=(NODES[0], silent, NODES[2])))
+    assert (found.pulls, [item.name for item in found.fallen]) == (1, ["lab/cloudy@v1"])
+
+
+def test_entries_that_only_the_lost_node_has_make_it_unknown_whether_anything_verifies() -> None:
+    ahead = replace(NODES[0], entries=LOGS | {"node-a/log": 12})
+    found = outcome("member", A, replace(SCENE, nodes=(ahead, *NODES[1:])))
+    assert (found.pulls, found.verifies, found.survived) == (2, 0, False)
+    assert [(item.origin, item.first, item.count) for item in found.remainders] == [("node-a/log", 10, 2)]
+    assert outcome("member", B, replace(SCENE, nodes=(ahead, *NODES[1:]))).survived
+
+
+def test_many_fallen_artifacts_are_counted_and_the_first_are_named() -> None:
+    many = tuple(DrillArtifact(sha256(b"%d" % at), "", HOLDERS[:1]) for at in range(MAX_FALLEN + 5))
+    found = outcome("member", A, replace(SCENE, artifacts=many))
+    assert (found.pulls, found.artifacts, len(found.fallen)) == (0, MAX_FALLEN + 5, MAX_FALLEN)
+
+
+@given(st.lists(st.sets(st.integers(0, 2)), max_size=6))
+def test_an_artifact_pulls_exactly_if_a_holder_is_left(held: list[set[int]]) -> None:
+    artifacts = tuple(
+        DrillArtifact(sha256(b"%d" % at), "", tuple(HOLDERS[who] for who in sorted(members)))
+        for at, members in enumerate(held)
+    )
+    scene = replace(SCENE, artifacts=artifacts)
+    for number, node in enumerate(NODES):
+        found = outcome("member", node.member, scene)
+        assert found.pulls == sum(bool(members - {number}) for members in held)
+        assert found.pulls == found.artifacts - len(found.fallen)
