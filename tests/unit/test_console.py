@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib import resources
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders, CopyRule
-from comity.gateway.console.index import ArtifactIndex, Listing, ReadStatement
 from comity.gateway.console.node_pages import WaitingWork, sent_by_caller
 from comity.gateway.console.offers import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.pictures import PLACES, federation_map, tiles
@@ -73,50 +70,6 @@ def test_the_loss_of_a_member_is_counted_by_what_it_leaves() -> None:
     assert loss.after.enough == 2
     assert found.loss(sets, RULE, found.where("CH")).newly_short == 3
     assert found.where("XX") == 0
-
-
-def index_of(most: int) -> ArtifactIndex:
-    """An index without a ledger, of a federation with one other node."""
-    nothing: Any = None
-    membership: Any = SimpleNamespace(
-        body=None,
-        node_ids=(),
-        peers=(None,),
-        member=lambda identity: None,
-        nodes_of=lambda identity: (),
-        reaches=dict,
-    )
-    return ArtifactIndex(nothing, nothing, membership, nothing, most)
-
-
-def claim(log: str, number: int, name: str) -> ReadStatement:
-    return ReadStatement(log, number, Digest(f"{number:064x}"), name, "v1", Digest("f" * 64), "", "MIT")
-
-
-def test_a_withdrawn_copy_does_not_count_until_it_is_claimed_again() -> None:
-    index, holder = index_of(20), member(0, "CH")
-    listing = Listing(None, CopyHolders([holder]))
-    said = claim("log", 1, "tests/m")
-    held = ReadStatement("node", 2, said.artifact, member=holder.id)
-    index._membership.member = lambda identity: holder  # type: ignore[method-assign]
-    for statement, count in ((said, 0), (held, 1), (held, 1), (replace(held, withdrawn=True), 0), (held, 1)):
-        index.add(listing, statement)
-        assert listing.by_member[holder.id] == count
-        assert listing.sets == {count: 1}
-
-
-@pytest.mark.parametrize("one_artifact", [False, True])
-def test_a_log_that_publishes_without_end_hides_nothing_of_the_others(one_artifact: bool) -> None:
-    index = index_of(20)
-    listing = index.listing
-    for number in range(1_000):
-        index.add(listing, claim("flood", 0 if one_artifact else number, f"flood/m{number}"))
-    for number in range(4):
-        index.add(listing, claim("honest", 5_000 + number, f"honest/m{number}"))
-    assert [key for key in listing.keys if key.startswith("honest/")] == [f"honest/m{number}" for number in range(4)]
-    assert len(listing.keys) + len(listing.artifacts) <= 40
-    assert listing.left_out["flood"] > 900
-    assert listing.left_out["honest"] == 0
 
 
 @pytest.mark.parametrize("card", HOSTILE_CARDS)

@@ -1,29 +1,36 @@
 """Artifacts by name, and the members that claim copies of them: read from the ledger by a background task.
 
 (1) the task reads verified `published`, `observed`, `hold` and `hold-withdrawn` statements in the order in which they
-    were proven, in steps of `STEP`, and starts again when the charter or the known nodes change
+    were proven, in steps of `STEP`, into a file (`listing_file`). A start goes on from the position in the file; when
+    the charter or the known nodes change, another file is made; until it is complete, pages show the old one
 (2) a repository is listed under the publisher that the charter binds to its namespace, else under the first claimant
 (3) sizes and file formats come from the manifest, of which a few are read in each step
-(4) a page reads a bounded part: names from a key on, at most `SCANNED` of them
 
-The index is in memory. A log may add what fits into its share of `MAX_LISTED`, so that a member that publishes
-without end hides nothing of the others; what is left out is counted and said. Not thread-safe: call from the event
-loop.
+Not thread-safe: call from the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import bisect
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import structlog
 
-from comity.gateway.console.copies import CopyHolders, CopyRule
+from comity.gateway.console.copies import CopyHolders
+from comity.gateway.console.listing_file import (
+    CataloguePage,
+    CatalogueQuery,
+    ListedArtifact,
+    ListedRepository,
+    ListingFile,
+    Readable,
+    ReadPosition,
+    ReadStatement,
+    remove_listing,
+)
 from comity.gateway.hub.mirrored import LocalArtifacts
 from comity.ledger.intake import HOLD, PUBLISHED, fold_name
 from comity.ledger.proven import ProvenLine
@@ -31,26 +38,21 @@ from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import Manifest
 from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import SideObject, parse_entry
 from comity.trust.statements import Published, parse_hold
 from comity.trust.upstream import OBSERVED, Observed
 
+PREDICATES: Final = (PUBLISHED, OBSERVED, HOLD, HOLD_WITHDRAWN)
 STEP: Final = 256
 """Statements read at a time."""
 DETAILS: Final = 32
 """Manifests read after each step."""
 PAUSE: Final = 1.0
 """Seconds between two looks at a ledger without news."""
-MAX_LISTED: Final = 400_000
-"""Artifacts and names in memory, before a log is held to its share."""
-MAX_QUEUED: Final = 50_000
-MAX_MANIFEST: Final = 256 * 1024
-"""Bytes of the largest manifest that is read for the list: about 1,500 files."""
-SCANNED: Final = 20_000
-"""Names that one page looks at. A page may be short and still have a next one."""
+FILE_NAME: Final = "console-{}.sqlite"
 FORMATS: Final = {
     ".safetensors": "safetensors",
     ".gguf": "gguf",
@@ -63,132 +65,34 @@ FORMATS: Final = {
     ".tflite": "tflite",
 }
 """Formats by the ends of file names. A name is a claim; `comity scan` reads the files."""
-SIZES: Final = ((1_000_000_000, "s"), (20_000_000_000, "m"), (200_000_000_000, "l"))
-"""Upper bounds in bytes of the size classes; larger is `xl`, not read yet is empty."""
 
 _log: Final = structlog.get_logger("comity.gateway.console")
 
 
-@dataclass(slots=True, eq=False)
-class ListedArtifact:
-    """An artifact: the set of members that claim a copy, and facts of its manifest (`size` -1: not read)."""
-
-    digest: Digest
-    held_by: int = 0
-    named: bool = False
-    size: int = -1
-    files: int = 0
-    formats: tuple[str, ...] = ()
-    shown_by: list[ListedRepository] = field(default_factory=list)
-
-    @property
-    def size_class(self) -> str:
-        if self.size < 0:
-            return ""
-        return next((name for most, name in SIZES if self.size < most), "xl")
-
-
-@dataclass(slots=True, eq=False)
-class ListedRepository:
-    """A repository, with its last logged version by its owner. `publisher` is None for a mirrored repository.
-    `others`: others claim the name too."""
-
-    key: str
-    name: str
-    publisher: Digest | None
-    label: str
-    version: str
-    licence: str
-    artifact: ListedArtifact
-    versions: int = 1
-    others: bool = False
-
-    @property
-    def mirrored(self) -> bool:
-        return self.publisher is None
-
-
-@dataclass(frozen=True, slots=True)
-class ReadStatement:
-    """What one line adds: a name (`repository` not empty), or a copy claimed by `member`, or `withdrawn` by it."""
-
-    log: str
-    number: int
-    artifact: Digest
-    repository: str = ""
-    version: str = ""
-    publisher: Digest | None = None
-    label: str = ""
-    licence: str = ""
-    manifest: SideObject | None = None
-    member: Digest | None = None
-    withdrawn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueQuery:
-    """A search. `words` must all be in the name; other fields select one value each, empty for any."""
-
-    words: tuple[str, ...] = ()
-    publisher: str = ""
-    licence: str = ""
-    format: str = ""
-    size: str = ""
-    jurisdiction: str = ""
-    short_of: CopyRule | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CataloguePage:
-    """Repositories, and the key after which the next page begins, empty at the end."""
-
-    found: tuple[ListedRepository, ...]
-    after: str
-
-
-@dataclass
-class Listing:
-    """One complete reading of the ledger. `sets` counts named artifacts by the set of their holders."""
-
-    basis: object
-    holders: CopyHolders
-    position: int = 0
-    artifacts: dict[Digest, ListedArtifact] = field(default_factory=dict)
-    repositories: dict[str, ListedRepository] = field(default_factory=dict)
-    keys: list[str] = field(default_factory=list)
-    sets: Counter[int] = field(default_factory=Counter)
-    by_log: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
-    by_member: Counter[Digest] = field(default_factory=Counter)
-    nodes: dict[tuple[Digest, Digest], set[str]] = field(default_factory=dict)
-    """By artifact and member, the logs of its nodes that claim a copy; only of members with several nodes."""
-    facets: dict[str, Counter[str]] = field(
-        default_factory=lambda: {kind: Counter() for kind in ("publisher", "licence", "format", "size")}
-    )
-    labels: dict[str, str] = field(default_factory=dict)
-
-
 class ArtifactIndex:
-    """Attributes:
-    ready: whether everything that the ledger had at some moment was read.
-    version: changes with every change of the index.
+    """`close` it after `run` has ended.
+
+    Args:
+        folder: where the files of the list are, beside the ledger.
+
+    Attributes:
+        ready: whether everything that the ledger had at some moment was read.
+        version: changes with every change of the index.
     """
 
     def __init__(
-        self,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
-        local: LocalArtifacts,
-        most: int = MAX_LISTED,
+        self, folder: Path, ledger: AsyncLedger, pools: Pools, membership: Membership, local: LocalArtifacts
     ) -> None:
+        """Opens the file of the list. Blocking. Raises Unavailable, OutOfSpace."""
+        self._folder = folder
         self._ledger = ledger
         self._pools = pools
         self._membership = membership
         self._local = local
-        self._most = most
-        self._queue: deque[tuple[Listing, ListedArtifact, SideObject]] = deque(maxlen=MAX_QUEUED)
-        self._next = self.listing = self._empty()
+        self._next = self.listing = self._open()
+        self._former: ListingFile | None = None
+        """The list that was shown before: a page may still read it."""
+        self._position = self._checked()
         self.ready = False
         self._read_to = -1
         self.version = 0
@@ -206,78 +110,107 @@ class ArtifactIndex:
     async def step(self) -> bool:
         """Read one step. Returns whether there is more to read now."""
         if self._next.basis != self._basis():
-            self._next, self._read_to = self._empty(), -1
-            self._queue.clear()
-        listing = self._next
-        found, last = await self._ledger.run(self._read, listing.position)
-        for statement in found:
-            self.add(listing, statement)
-        listing.position = last
-        details = await self._read_details()
-        if not found and last == self._read_to:
-            self.listing, self.ready = listing, True  # until now, pages showed the reading before a change
-        self._read_to = last
+            await self._pools.files(self._begin_again)
+        listing, position = self._next, self._position
+        found, last = await self._ledger.run(self._read, position)
+        if last != position:
+            await self._pools.files(listing.add, found, last)
+            self._position = last
+        details = await self._pools.files(self._read_details, listing)
+        if not found and last.number == self._read_to:
+            await self._pools.files(self._show, listing)
+        self._read_to = last.number
         if found or details or not self.version:
             self.version += 1
         return bool(found) or details
 
-    def page(self, query: CatalogueQuery, after: str, most: int, readable: Callable[[str], bool]) -> CataloguePage:
+    async def page(self, query: CatalogueQuery, after: str, most: int, readable: Readable) -> CataloguePage:
         """At most `most` repositories whose names follow `after`, in order of their names."""
-        listing, found = self.listing, list[ListedRepository]()
-        start = bisect.bisect_right(listing.keys, fold_name(after)) if after else 0
-        end = min(len(listing.keys), start + SCANNED)
-        wanted = listing.holders.where(query.jurisdiction) if query.jurisdiction else 0
-        for at in range(start, end):
-            key = listing.keys[at]
-            repository = listing.repositories[key]
-            if readable(key) and _matches(repository, query, listing.holders, wanted):
-                found.append(repository)
-                if len(found) == most:
-                    return CataloguePage(tuple(found), key if at + 1 < len(listing.keys) else "")
-        return CataloguePage(tuple(found), listing.keys[end - 1] if end < len(listing.keys) else "")
+        return await self._pools.files(self.listing.page, query, fold_name(after), most, readable)
 
-    def repository(self, name: str) -> ListedRepository | None:
-        return self.listing.repositories.get(fold_name(name))
+    async def affected(self, changed: Callable[[int], bool], most: int, readable: Readable) -> CataloguePage:
+        """Repositories whose last version has a set of holders for which `changed`."""
+        return await self._pools.files(self.listing.affected, changed, most, readable)
 
-    def affected(self, changed: Callable[[int], bool], most: int, readable: Callable[[str], bool]) -> CataloguePage:
-        """Repositories whose last version has a set of holders for which `changed`; at most `SCANNED` are looked at."""
-        found: list[ListedRepository] = []
-        for key in self.listing.keys[:SCANNED]:
-            repository = self.listing.repositories[key]
-            if changed(repository.artifact.held_by) and readable(key):
-                found.append(repository)
-                if len(found) == most:
-                    return CataloguePage(tuple(found), key)
-        return CataloguePage(tuple(found), "")
+    async def facets(self, kind: str, most: int) -> list[tuple[str, str, int]]:
+        """The most frequent values of a facet: value, label, and number of repositories."""
+        return await self._pools.files(self.listing.facets, kind, most)
 
-    def _basis(self) -> object:
+    def repository_of(self, artifact: Digest) -> ListedRepository | None:
+        """Blocking. A repository whose listed version is this artifact."""
+        return self.listing.repository_of(artifact)
+
+    def close(self) -> None:
+        """Blocking."""
+        for listing in (self.listing, self._next, self._former):
+            if listing is not None:
+                listing.close()
+
+    def _basis(self) -> str:
+        """On what the list depends besides the ledger."""
         body = self._membership.body
-        return (body.digest if body else None, self._membership.node_ids, tuple(self._membership.reaches().items()))
+        nodes = list[Json](sorted(self._membership.node_ids))
+        reaches = [list[Json]((member, *sorted(found))) for member, found in sorted(self._membership.reaches().items())]
+        return sha256(canonical([body.digest if body else "", nodes, list[Json](reaches)]))
 
-    def _empty(self) -> Listing:
-        body = self._membership.body
-        return Listing(self._basis(), CopyHolders(body.members if body else (), self._membership.reaches()))
+    def _open(self) -> ListingFile:
+        body, basis = self._membership.body, self._basis()
+        holders = CopyHolders(body.members if body else (), self._membership.reaches())
+        return ListingFile(self._folder / FILE_NAME.format(basis[:16]), basis, holders)
 
-    def _read(self, position: int) -> tuple[list[ReadStatement], int]:
-        """Blocking. The next statements, and the number of the last line that was read."""
+    def _checked(self) -> ReadPosition:
+        """The position of the open file; from the beginning if the ledger has not the statement that was read last."""
+        position = self._next.position
+        if not position.number:
+            return position
+        lines = self._ledger.tables.proven.since(position.number - 1, PREDICATES, 1)
+        if lines and (lines[0].number, sha256(lines[0].line)) == (position.number, position.line):
+            return position
+        _log.warning("the list of the console was computed from another ledger, and is computed again")
+        self._next.close()
+        remove_listing(self._next.file)
+        self._next = self.listing = self._open()
+        return ReadPosition()
+
+    def _begin_again(self) -> None:
+        """Blocking. The charter or the nodes have changed: make another list."""
+        if self._next is not self.listing:
+            self._next.close()
+        if self.listing.basis == self._basis():
+            self._next = self.listing
+        else:
+            self._next = self._open()
+        self._position, self._read_to = self._next.position, -1
+
+    def _show(self, listing: ListingFile) -> None:
+        """Blocking. Show a complete list, and remove the files of others."""
+        if self.ready and listing is self.listing:
+            return
+        if listing is not self.listing:
+            if self._former is not None:
+                self._former.close()
+            self._former, self.listing = self.listing, listing
+        for other in self._folder.glob(FILE_NAME.format("*")):
+            if other != listing.file:
+                remove_listing(other)
+        self.ready = True
+
+    def _read(self, position: ReadPosition) -> tuple[list[ReadStatement], ReadPosition]:
+        """Blocking. The next statements, and the last line that was read."""
         proven = self._ledger.tables.proven
-        lines = proven.since(position, (PUBLISHED, OBSERVED, HOLD, HOLD_WITHDRAWN), STEP)
+        lines = proven.since(position.number, PREDICATES, STEP)
         found = [statement for line in lines if (statement := self._statement(line)) is not None]
         publishers = {statement.publisher for statement in found if statement.publisher is not None}
         labels = {known.id: known.display for known in proven.identities(publishers).values()} if publishers else {}
         named = [_with_label(statement, labels) for statement in found]
-        return named, lines[-1].number if lines else position
+        return named, ReadPosition(lines[-1].number, sha256(lines[-1].line)) if lines else position
 
     def _statement(self, line: ProvenLine) -> ReadStatement | None:
         """Blocking. What a line adds; None if it adds nothing: its author is not a node of this federation."""
         entry = parse_entry(line.line)
         predicate = entry.statement.predicate
         if predicate == PUBLISHED:
-            said = Published.parse(entry.statement)
-            name, spdx = said.name, said.licence.spdx
-            return ReadStatement(
-                line.vkey, line.number, said.artifact, name.repository, name.version, said.by, "", spdx, said.manifest
-            )
+            return self._published(line, Published.parse(entry.statement))
         author = entry.statement.by
         record = self._membership.node(author) if author is not None else None
         if record is None:
@@ -286,129 +219,44 @@ class ArtifactIndex:
             if str(record.log) != line.vkey:  # it counts only in its own node's log
                 return None
             said_of = parse_hold if predicate == HOLD else parse_hold_withdrawn
-            artifact, withdrawn = said_of(entry.statement).artifact, predicate == HOLD_WITHDRAWN
-            return ReadStatement(line.vkey, line.number, artifact, member=record.member, withdrawn=withdrawn)
+            return self._claim(line, said_of(entry.statement).artifact, record.member, predicate == HOLD_WITHDRAWN)
         seen = Observed.parse(entry.statement)
         upstream, licence = seen.upstream, seen.conditions.licence
-        return ReadStatement(
-            line.vkey,
-            line.number,
-            seen.artifact,
-            upstream.repository,
-            upstream.commit,
-            None,
-            "",
-            licence,
-            seen.manifest,
-        )
+        about = (upstream.repository, fold_name(upstream.repository), upstream.commit)
+        return ReadStatement(line.vkey, line.number, seen.artifact, *about, None, "", licence, seen.manifest)
 
-    def add(self, listing: Listing, said: ReadStatement) -> None:
-        """Add what one line says."""
-        artifact = listing.artifacts.get(said.artifact)
-        if artifact is None:
-            if not self._fits(listing, said.log):
-                return
-            artifact = listing.artifacts[said.artifact] = ListedArtifact(said.artifact)
-        if said.member is not None:
-            self._set_copy(listing, artifact, said, said.member)
-        else:
-            self._add_name(listing, artifact, said)
+    def _published(self, line: ProvenLine, said: Published) -> ReadStatement:
+        name, spdx = said.name, said.licence.spdx
+        bound = said.by == self._bound_publisher(name.repository)
+        about = (name.repository, fold_name(name.repository), name.version)
+        return ReadStatement(line.vkey, line.number, said.artifact, *about, said.by, "", spdx, said.manifest, bound)
 
-    def _fits(self, listing: Listing, log: str) -> bool:
-        """Whether a log may add an artifact or a name: while there is room, or within its share. If so, it is counted.
-
-        One artifact can have many names, so both are counted.
-        """
-        logs = len(self._membership.peers) + 1
-        size = len(listing.artifacts) + len(listing.repositories)
-        if size >= self._most and listing.by_log[log] >= self._most // logs:
-            listing.left_out[log] += 1
-            return False
-        listing.by_log[log] += 1
-        return True
-
-    def _set_copy(self, listing: Listing, artifact: ListedArtifact, said: ReadStatement, identity: Digest) -> None:
-        """Add the claim of a member, or take it back when the last of its nodes withdraws it."""
+    def _claim(self, line: ProvenLine, artifact: Digest, identity: Digest, withdrawn: bool) -> ReadStatement:
         member = self._membership.member(identity)
-        bit = listing.holders.bit(member) if member is not None else 0
-        if not bit:
-            return
-        held = not said.withdrawn
-        if len(self._membership.nodes_of(identity)) > 1:
-            logs = listing.nodes.setdefault((artifact.digest, identity), set())
-            if said.withdrawn:
-                logs.discard(said.log)
-            else:
-                logs.add(said.log)
-            held = bool(logs)
-        before, after = artifact.held_by, artifact.held_by | bit if held else artifact.held_by & ~bit
-        if before == after:
-            return
-        artifact.held_by = after
-        if artifact.named:
-            _move(listing.sets, before, after)
-            listing.by_member[identity] += 1 if held else -1
-
-    def _add_name(self, listing: Listing, artifact: ListedArtifact, said: ReadStatement) -> None:
-        if not artifact.named:
-            artifact.named = True
-            listing.sets[artifact.held_by] += 1
-            listing.by_member.update(member.id for member in listing.holders.of(artifact.held_by))
-            if said.manifest is not None and said.manifest.size <= MAX_MANIFEST:
-                self._queue.append((listing, artifact, said.manifest))
-        key = fold_name(said.repository)
-        known = listing.repositories.get(key)
-        if known is None:
-            if not self._fits(listing, said.log):
-                return
-            listing.repositories[key] = _new_repository(key, artifact, said)
-            bisect.insort(listing.keys, key)
-            _count(listing, listing.repositories[key], 1)
-        elif known.publisher == said.publisher:
-            _count(listing, known, -1)
-            known.versions += known.version != said.version
-            known.version, known.licence, known.artifact = said.version, said.licence, artifact
-            _count(listing, known, 1)
-        elif said.publisher is not None and said.publisher == self._bound_publisher(said.repository):
-            _count(listing, known, -1)
-            listing.repositories[key] = _new_repository(key, artifact, said)
-            listing.repositories[key].others = True
-            _count(listing, listing.repositories[key], 1)
-        else:
-            known.others = True
+        bit = self._next.holders.bit(member) if member is not None else 0
+        nodes = len(self._membership.nodes_of(identity))
+        said = ReadStatement(line.vkey, line.number, artifact, member=identity, bit=bit)
+        return replace(said, nodes=nodes, withdrawn=withdrawn)
 
     def _bound_publisher(self, repository: str) -> Digest | None:
         body = self._membership.body
         namespace = repository.removeprefix(UPSTREAM).partition("/")[0]
         return body.namespaces.get(namespace) if body else None
 
-    async def _read_details(self) -> bool:
-        """Read some manifests. Returns whether more are queued."""
-        some = [self._queue.popleft() for _ in range(min(DETAILS, len(self._queue)))]
-        if not some:
+    def _read_details(self, listing: ListingFile) -> bool:
+        """Blocking. Read some manifests. Returns whether there are more."""
+        pending = listing.pending(DETAILS + 1)
+        if not pending:
             return False
-        manifests = await self._pools.files(self._manifests, [item for _, _, item in some])
-        for (listing, artifact, _), manifest in zip(some, manifests, strict=True):
-            if manifest is None:
-                continue
-            shown = tuple(artifact.shown_by)
-            for repository in shown:
-                _count(listing, repository, -1)
-            artifact.size, artifact.files = manifest.size, len(manifest.files)
-            artifact.formats = formats_of(manifest)
-            for repository in shown:
-                _count(listing, repository, 1)
-        return bool(self._queue)
+        listing.add_details([self._details(item) for item in pending[:DETAILS]])
+        return len(pending) > DETAILS
 
-    def _manifests(self, items: Sequence[SideObject]) -> list[Manifest | None]:
-        """Blocking."""
-        return [self._manifest(item) for item in items]
-
-    def _manifest(self, item: SideObject) -> Manifest | None:
+    def _details(self, item: SideObject) -> ListedArtifact:
         try:
-            return self._local.manifest(item)
+            manifest = self._local.manifest(item)
         except ComityError:
-            return None
+            return ListedArtifact(item.digest)
+        return ListedArtifact(item.digest, 0, manifest.size, len(manifest.files), formats_of(manifest))
 
 
 def formats_of(manifest: Manifest) -> tuple[str, ...]:
@@ -417,47 +265,7 @@ def formats_of(manifest: Manifest) -> tuple[str, ...]:
     return tuple(sorted({name for name in ends if name}))
 
 
-def _matches(repository: ListedRepository, query: CatalogueQuery, holders: CopyHolders, wanted: int) -> bool:
-    artifact = repository.artifact
-    return (
-        all(word in repository.key for word in query.words)
-        and (not query.publisher or (repository.publisher or "mirrored") == query.publisher)
-        and (not query.licence or repository.licence.lower() == query.licence)
-        and (not query.format or query.format in artifact.formats)
-        and (not query.size or artifact.size_class == query.size)
-        and (not query.jurisdiction or bool(artifact.held_by & wanted))
-        and (query.short_of is None or not holders.meets(artifact.held_by, query.short_of))
-    )
-
-
-def _new_repository(key: str, artifact: ListedArtifact, said: ReadStatement) -> ListedRepository:
-    return ListedRepository(key, said.repository, said.publisher, said.label, said.version, said.licence, artifact)
-
-
 def _with_label(statement: ReadStatement, labels: Mapping[Digest, str]) -> ReadStatement:
     if statement.publisher is None:
         return statement
     return replace(statement, label=labels.get(statement.publisher, ""))
-
-
-def _move(counts: Counter[int], before: int, after: int) -> None:
-    counts[before] -= 1
-    if not counts[before]:
-        del counts[before]
-    counts[after] += 1
-
-
-def _count(listing: Listing, repository: ListedRepository, step: int) -> None:
-    """Add a repository to the counts of the facets, or take it out."""
-    publisher = repository.publisher or "mirrored"
-    artifact = repository.artifact
-    if step > 0:
-        artifact.shown_by.append(repository)
-    else:
-        artifact.shown_by.remove(repository)
-    listing.facets["publisher"][publisher] += step
-    listing.labels.setdefault(publisher, repository.label)
-    listing.facets["licence"][repository.licence.lower()] += step
-    listing.facets["size"][artifact.size_class] += step
-    for name in artifact.formats:
-        listing.facets["format"][name] += step

@@ -36,7 +36,8 @@ from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.forms import BrowserOrigins
-from comity.gateway.console.index import ArtifactIndex, CataloguePage, CatalogueQuery
+from comity.gateway.console.index import ArtifactIndex
+from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
 from comity.gateway.console.node_pages import NodePages
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, Handler, PageMaker, Reader
@@ -61,6 +62,7 @@ FILES_PAGE: Final = 100
 AFFECTED: Final = 25
 MAX_WORDS: Final = 8
 FACET_VALUES: Final = 12
+FACETS: Final = ("publisher", "licence", "format", "size")
 MEMBER_STATES: Final = {
     "here": marked("This node"),
     "up": marked("Answers"),
@@ -95,7 +97,8 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
 
         yield [Route("/", plain)]
         return
-    index = ArtifactIndex(home.ledger, home.pools, home.membership, catalogue.local_artifacts)
+    folder, local = home.config.storage.ledger.parent, catalogue.local_artifacts
+    index = await asyncio.to_thread(ArtifactIndex, folder, home.ledger, home.pools, home.membership, local)
     states = StateReader(home, node.replication, node.offers, index)
     pages = ArtifactPages(home.ledger, home.store, home.pools, home.membership, catalogue, states)
     sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
@@ -114,6 +117,7 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         await pages.close()
+        await asyncio.to_thread(index.close)
 
 
 def console_url(settings: Gateway, listening: str) -> str:
@@ -228,8 +232,9 @@ class Console:
             state.rule if reader.field("copies") == "short" else None,
         )
         readable = await self._access.readable_names(reader.request)
-        found = self._index.page(query, reader.field("after"), CATALOGUE_PAGE, readable)
-        return self._maker.render(reader, "catalogue.html", state, page=found, query=query, facets=self._facets(state))
+        found = await self._index.page(query, reader.field("after"), CATALOGUE_PAGE, readable)
+        facets = await self._facets(state)
+        return self._maker.render(reader, "catalogue.html", state, page=found, query=query, facets=facets)
 
     async def artifact(self, reader: Reader) -> Response:
         parameters = reader.request.path_params
@@ -344,20 +349,12 @@ class Console:
         def changed(held_by: int) -> bool:
             return holders.meets(held_by, rule) and not holders.meets(held_by & ~lost, rule)
 
-        affected = self._index.affected(changed, AFFECTED, readable)
+        affected = await self._index.affected(changed, AFFECTED, readable)
         return loss, affected, f"{seat.name} ({seat.jurisdiction})" if seat else value
 
-    def _facets(self, state: FederationState) -> Mapping[str, list[tuple[str, str, int]]]:
+    async def _facets(self, state: FederationState) -> Mapping[str, list[tuple[str, str, int]]]:
         """The most frequent values of each facet: value, label, and number of repositories."""
-        listing = self._index.listing
-        found = {
-            kind: [
-                (value, listing.labels.get(value, "") if kind == "publisher" else value, count)
-                for value, count in counts.most_common(FACET_VALUES)
-                if value and count > 0
-            ]
-            for kind, counts in listing.facets.items()
-        }
+        found = {kind: await self._index.facets(kind, FACET_VALUES) for kind in FACETS}
         return {**found, "in": [(code, code, 0) for code in state.jurisdictions]}
 
     def _map(self, reader: Reader, state: FederationState) -> object:

@@ -156,7 +156,6 @@ class FederationState:
     alerts: tuple[Alert, ...]
     recent: tuple[RecentEntry, ...]
     indexed: bool
-    left_out: int
 
     @property
     def reachable(self) -> int:
@@ -228,7 +227,6 @@ class StateReader:
             alerts=tuple(self._alerts(logs.values(), governance, members, copies)),
             recent=tuple(await ledger.run(self._recent)),
             indexed=self._index.ready,
-            left_out=sum(listing.left_out.values()),
         )
 
     def _seats(self) -> tuple[Member, ...]:
@@ -248,7 +246,7 @@ class StateReader:
                 active=seat.active,
                 own=mine,
                 nodes=nodes,
-                copies=listing.by_member[seat.id],
+                copies=listing.copies_of(bit) if bit else 0,
                 sole=listing.sets.get(bit, 0) if bit else 0,
                 checkpoint_time=max(times, default=0),
                 epoch=governance.epoch if mine and governance else adopted.get(seat.name),
@@ -329,9 +327,8 @@ class StateReader:
         """What an entry is about, by its name if the index knows the artifact, and the address of a page."""
         subject, page = subject_of(entry)
         first = entry.statement.subjects[0] if entry.statement.subjects else None
-        known = self._index.listing.artifacts.get(first.digest) if first and not first.name else None
-        shown = known.shown_by[:1] if known is not None else ()
-        for repository in shown:
+        repository = self._index.repository_of(first.digest) if first and not first.name else None
+        if repository is not None:
             return f"{repository.name}@{repository.version}", f"/{repository.name}/tree/{repository.version}"
         return subject, page
 

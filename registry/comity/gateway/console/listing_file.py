@@ -1,0 +1,511 @@
+"""The list of artifacts of the console, in an SQLite file beside the ledger: names, facts of manifests, and holders.
+
+The file is derived from verified statements. It keeps the number and the digest of the last statement that it has read:
+a start goes on from there, and a file of another ledger, another charter or other nodes is deleted. Rows, counts and
+position change in one transaction. Memory does not grow with the number of artifacts, except for the distinct sets of
+members that claim a copy of one artifact, of which a federation has few.
+
+Names are also in a trigram index of SQLite (FTS5), so that a rare or absent word costs milliseconds. With a common
+word, or without one, a page reads names in order, at most `SCANNED` of them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from comity.content.durable import disk_errors
+from comity.gateway.console.copies import CopyHolders, CopyRule
+from comity.trust.encoding import Digest
+from comity.trust.errors import Unavailable
+from comity.trust.statement import SideObject
+
+SCANNED: Final = 20_000
+"""Names that one page looks at. A page may be short and still have a next one."""
+MAX_RARE: Final = 2_000
+"""Names with the words of a search that are sorted; a search with more reads names in order."""
+GRAM: Final = 3
+"""Characters of the parts by which names are indexed. Shorter words are compared only."""
+MAX_GRAMS: Final = 32
+"""Grams of one search that the index looks up; the words are compared too."""
+MAX_MANIFEST: Final = 256 * 1024
+"""Bytes of the largest manifest that is read for the list: about 1,500 files."""
+SIZES: Final = {
+    "s": (0, 1_000_000_000),
+    "m": (1_000_000_000, 20_000_000_000),
+    "l": (20_000_000_000, 200_000_000_000),
+    "xl": (200_000_000_000, 1 << 62),
+}
+"""Least size in bytes of each size class, and the least above it."""
+MIRRORED: Final = "mirrored"
+"""The value of the facet `publisher` of mirrored repositories."""
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS state (
+    id INTEGER PRIMARY KEY CHECK (id = 1), basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS artifact (
+    digest BLOB PRIMARY KEY, held TEXT NOT NULL, named INTEGER NOT NULL, size INTEGER NOT NULL, files INTEGER NOT NULL,
+    formats TEXT NOT NULL, manifest_size INTEGER NOT NULL, pending INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS artifact_pending ON artifact (digest) WHERE pending = 1;
+CREATE TABLE IF NOT EXISTS repository (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher TEXT NOT NULL, label TEXT NOT NULL,
+    version TEXT NOT NULL, licence TEXT NOT NULL, artifact BLOB NOT NULL, versions INTEGER NOT NULL,
+    others INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS repository_artifact ON repository (artifact);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
+    key, content = '', tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0);
+CREATE TABLE IF NOT EXISTS claim (
+    artifact BLOB NOT NULL, member TEXT NOT NULL, log TEXT NOT NULL, PRIMARY KEY (artifact, member, log)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holders (held TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facet (
+    kind TEXT NOT NULL, value TEXT NOT NULL, number INTEGER NOT NULL, label TEXT NOT NULL,
+    PRIMARY KEY (kind, value)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS facet_number ON facet (kind, number DESC);
+"""
+_REPOSITORY: Final = (
+    "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others,"
+    " a.digest, a.held, a.size, a.files, a.formats"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedArtifact:
+    """An artifact: the set of members that claim a copy, and facts of its manifest (`size` -1: not read)."""
+
+    digest: Digest
+    held_by: int = 0
+    size: int = -1
+    files: int = 0
+    formats: tuple[str, ...] = ()
+
+    @property
+    def size_class(self) -> str:
+        return next((name for name, (least, above) in SIZES.items() if least <= self.size < above), "")
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRepository:
+    """A repository, with its last logged version by its owner. `publisher` is None for a mirrored repository.
+    `others`: others claim the name too."""
+
+    key: str
+    name: str
+    publisher: Digest | None
+    label: str
+    version: str
+    licence: str
+    artifact: ListedArtifact
+    versions: int = 1
+    others: bool = False
+
+    @property
+    def mirrored(self) -> bool:
+        return self.publisher is None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStatement:
+    """What one line adds: a name (`repository` not empty, `key` its folded form), or a copy claimed by `member` in
+    `log`, or `withdrawn` by it. `bound`: the charter binds the namespace to this publisher. `nodes`: how many nodes the
+    member has."""
+
+    log: str
+    number: int
+    artifact: Digest
+    repository: str = ""
+    key: str = ""
+    version: str = ""
+    publisher: Digest | None = None
+    label: str = ""
+    licence: str = ""
+    manifest: SideObject | None = None
+    bound: bool = False
+    member: Digest | None = None
+    bit: int = 0
+    nodes: int = 1
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueQuery:
+    """A search. `words` must all be in the name; other fields select one value each, empty for any."""
+
+    words: tuple[str, ...] = ()
+    publisher: str = ""
+    licence: str = ""
+    format: str = ""
+    size: str = ""
+    jurisdiction: str = ""
+    short_of: CopyRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CataloguePage:
+    """Repositories, and the key after which the next page begins, empty at the end."""
+
+    found: tuple[ListedRepository, ...]
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPosition:
+    """The number of the last statement that was read, and the digest of its line."""
+
+    number: int = 0
+    line: str = ""
+
+
+@dataclass(slots=True)
+class _CountChanges:
+    """Changes of one transaction."""
+
+    sets: Counter[int] = field(default_factory=Counter)
+    facets: Counter[tuple[str, str]] = field(default_factory=Counter)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+Readable = Callable[[str], bool]
+
+
+class ListingFile:
+    """Blocking; thread-safe.
+
+    Attributes:
+        holders: the members in the order of their bits.
+        sets: the number of named artifacts by the set of their holders.
+    """
+
+    def __init__(self, file: Path, basis: str, holders: CopyHolders) -> None:
+        """Open the list, or make it. Raises Unavailable, OutOfSpace."""
+        self.file = file
+        self.basis = basis
+        self.holders = holders
+        self._lock = threading.Lock()
+        with disk_errors("the list of the console was not opened"):
+            try:
+                self._database = _open(file, basis)
+            except sqlite3.DatabaseError:
+                remove_listing(file)  # it is derived: make it again
+                self._database = _open(file, basis)
+        wanted = "SELECT held, number FROM holders"
+        self.sets = Counter({int(held, 16): number for held, number in self._database.execute(wanted)})
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @property
+    def position(self) -> ReadPosition:
+        with self._lock:
+            return ReadPosition(*self._database.execute("SELECT number, line FROM state").fetchone())
+
+    def copies_of(self, bit: int) -> int:
+        """The number of named artifacts of which the member with this bit claims a copy."""
+        return sum(number for held, number in self.sets.items() if held & bit)
+
+    def add(self, statements: Sequence[ReadStatement], position: ReadPosition) -> None:
+        """Add what lines say, and move the position, in one transaction. Raises Unavailable (INDEX)."""
+        counts = _CountChanges()
+        with self._writing(counts) as database:
+            for said in statements:
+                if said.member is not None:
+                    _set_copy(database, counts, said)
+                else:
+                    _add_name(database, counts, said)
+            database.execute("UPDATE state SET number = ?, line = ?", (position.number, position.line))
+
+    def pending(self, limit: int) -> list[SideObject]:
+        """Manifests that were not read yet."""
+        wanted = "SELECT digest, manifest_size FROM artifact WHERE pending = 1 ORDER BY digest LIMIT ?"
+        with self._lock:
+            return [SideObject(_digest(digest), size) for digest, size in self._database.execute(wanted, (limit,))]
+
+    def add_details(self, details: Sequence[ListedArtifact]) -> None:
+        """Add facts of manifests that were read, or could not be (`size` -1). Raises Unavailable (INDEX)."""
+        counts = _CountChanges()
+        with self._writing(counts) as database:
+            for found in details:
+                shown = list(_rows(database, "WHERE r.artifact = ?", (_blob(found.digest),)))
+                for repository in shown:
+                    _count(counts, repository, -1)
+                values = (found.size, found.files, ",".join(found.formats), _blob(found.digest))
+                database.execute(
+                    "UPDATE artifact SET size = ?, files = ?, formats = ?, pending = 0 WHERE digest = ?", values
+                )
+                for repository in _rows(database, "WHERE r.artifact = ?", (_blob(found.digest),)):
+                    _count(counts, repository, 1)
+
+    def repository_of(self, artifact: Digest) -> ListedRepository | None:
+        """A repository whose listed version is this artifact."""
+        with self._lock:
+            return next(_rows(self._database, "WHERE r.artifact = ? LIMIT 1", (_blob(artifact),)), None)
+
+    def facets(self, kind: str, most: int) -> list[tuple[str, str, int]]:
+        """The most frequent values of `publisher`, `licence`, `format` or `size`: value, label, and number."""
+        wanted = (
+            "SELECT value, label, number FROM facet WHERE kind = ? AND number > 0 AND value <> ''"
+            " ORDER BY number DESC, value LIMIT ?"
+        )
+        with self._lock:
+            return list(self._database.execute(wanted, (kind, most)))
+
+    def page(self, query: CatalogueQuery, after: str, most: int, readable: Readable) -> CataloguePage:
+        """At most `most` repositories whose keys follow `after`, in their order."""
+        wanted = self.holders.where(query.jurisdiction) if query.jurisdiction else 0
+        rule = query.short_of
+
+        def matches(held: int) -> bool:
+            if query.jurisdiction and not held & wanted:
+                return False
+            return rule is None or not self.holders.meets(held, rule)
+
+        where, values = _conditions(query)
+        with self._lock:
+            rare = _rare(self._database, query.words)
+        if rare is None:
+            return self._read_page(
+                (where, values), after, most, lambda found: readable(found.key) and matches(found.artifact.held_by)
+            )
+        with self._lock:
+            named = f"r.id IN ({','.join('?' * len(rare))})" if rare else "0"
+            sql = f"WHERE {named} AND r.key > ? AND {where} ORDER BY r.key"
+            rows = list(_rows(self._database, sql, (*rare, after, *values)))
+        fitting = [row for row in rows if readable(row.key) and matches(row.artifact.held_by)]
+        return CataloguePage(tuple(fitting[:most]), fitting[most - 1].key if len(fitting) > most else "")
+
+    def affected(self, changed: Callable[[int], bool], most: int, readable: Readable) -> CataloguePage:
+        """Repositories whose last version has a set of holders for which `changed`; at most `SCANNED` are looked at."""
+        page = self._read_page(
+            ("1", ()), "", most, lambda found: changed(found.artifact.held_by) and readable(found.key)
+        )
+        return page if len(page.found) == most else CataloguePage(page.found, "")
+
+    def _read_page(
+        self, condition: tuple[str, tuple[object, ...]], after: str, most: int, fits: Callable[[ListedRepository], bool]
+    ) -> CataloguePage:
+        """Read at most `SCANNED` names after `after`."""
+        where, values = condition
+        window = "SELECT * FROM repository WHERE key > ? ORDER BY key LIMIT ?"
+        last = f"SELECT count(*), max(key) FROM ({window})"
+        joined = f"({window}) r JOIN artifact a ON a.digest = r.artifact"
+        wanted = f"SELECT {_REPOSITORY} FROM {joined} WHERE {where} ORDER BY r.key"
+        found: list[ListedRepository] = []
+        with self._lock:
+            with closing(self._database.execute(wanted, (after, SCANNED, *values))) as rows:
+                for repository in map(_listed, rows):
+                    if fits(repository):
+                        found.append(repository)
+                    if len(found) > most:
+                        return CataloguePage(tuple(found[:most]), found[most - 1].key)
+            count, key = self._database.execute(last, (after, SCANNED)).fetchone()
+        return CataloguePage(tuple(found), key if count == SCANNED else "")
+
+    @contextmanager
+    def _writing(self, counts: _CountChanges) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                with self._database:
+                    yield self._database
+                    _write_counts(self._database, counts)
+            except sqlite3.Error as error:
+                raise Unavailable("the list of the console was not written", why=str(error), code="INDEX") from error
+            for held, change in counts.sets.items():
+                self.sets[held] += change
+                if not self.sets[held]:
+                    del self.sets[held]
+
+
+def remove_listing(file: Path) -> None:
+    """Remove the file of a list that is not open."""
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            file.with_name(file.name + suffix).unlink()
+
+
+def _open(file: Path, basis: str) -> sqlite3.Connection:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(file, check_same_thread=False, timeout=30)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError("another version of this file")
+        database.executescript(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.execute("INSERT OR IGNORE INTO state VALUES (1, ?, 0, '')", (basis,))
+        database.commit()
+        (kept,) = database.execute("SELECT basis FROM state").fetchone()
+        if kept != basis:
+            raise sqlite3.DatabaseError("computed for another charter or for other nodes")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _set_copy(database: sqlite3.Connection, counts: _CountChanges, said: ReadStatement) -> None:
+    """Add the claim of a member, or take it back when the last of its nodes withdraws it."""
+    if not said.bit:
+        return
+    held, digest = not said.withdrawn, _blob(said.artifact)
+    if said.nodes > 1:
+        row = (digest, str(said.member), said.log)
+        if said.withdrawn:
+            database.execute("DELETE FROM claim WHERE artifact = ? AND member = ? AND log = ?", row)
+        else:
+            database.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?)", row)
+        left = database.execute("SELECT 1 FROM claim WHERE artifact = ? AND member = ? LIMIT 1", row[:2]).fetchone()
+        held = left is not None
+    before, named = _artifact(database, digest)
+    after = before | said.bit if held else before & ~said.bit
+    if before == after:
+        return
+    database.execute("UPDATE artifact SET held = ? WHERE digest = ?", (f"{after:x}", digest))
+    if named:
+        counts.sets[before] -= 1
+        counts.sets[after] += 1
+
+
+def _artifact(database: sqlite3.Connection, digest: bytes) -> tuple[int, bool]:
+    """The holders of an artifact, and whether it has a name; it is added if it is new."""
+    row = database.execute("SELECT held, named FROM artifact WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        database.execute("INSERT INTO artifact VALUES (?, '0', 0, -1, 0, '', 0, 0)", (digest,))
+        return 0, False
+    return int(row[0], 16), bool(row[1])
+
+
+def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadStatement) -> None:
+    digest = _blob(said.artifact)
+    held, named = _artifact(database, digest)
+    if not named:
+        counts.sets[held] += 1
+        size = said.manifest.size if said.manifest is not None else 0
+        values = (size, 0 < size <= MAX_MANIFEST, digest)
+        database.execute("UPDATE artifact SET named = 1, manifest_size = ?, pending = ? WHERE digest = ?", values)
+    known = next(_rows(database, "WHERE r.key = ?", (said.key,)), None)
+    if known is None:
+        values_ = (
+            said.key,
+            said.repository,
+            said.publisher or "",
+            said.label,
+            said.version,
+            said.licence,
+            digest,
+            1,
+            0,
+        )
+        columns = "key, name, publisher, label, version, licence, artifact, versions, others"
+        cursor = database.execute(f"INSERT INTO repository ({columns}) VALUES (?,?,?,?,?,?,?,?,?)", values_)
+        database.execute("INSERT INTO words (rowid, key) VALUES (?, ?)", (cursor.lastrowid, said.key))
+    elif known.publisher == said.publisher or said.bound:
+        _count(counts, known, -1)
+        same = known.publisher == said.publisher
+        versions = known.versions + (known.version != said.version) if same else 1
+        owner = (
+            (known.name, known.publisher or "", known.label) if same else (said.repository, said.publisher, said.label)
+        )
+        changed = (*owner, said.version, said.licence, digest, versions, known.others or not same, said.key)
+        database.execute(
+            "UPDATE repository SET name = ?, publisher = ?, label = ?, version = ?, licence = ?, artifact = ?,"
+            " versions = ?, others = ? WHERE key = ?",
+            changed,
+        )
+    else:
+        database.execute("UPDATE repository SET others = 1 WHERE key = ?", (said.key,))
+        return
+    for repository in _rows(database, "WHERE r.key = ?", (said.key,)):
+        _count(counts, repository, 1)
+
+
+def _count(counts: _CountChanges, repository: ListedRepository, step: int) -> None:
+    """Add a repository to the counts of the facets, or take it out."""
+    publisher, artifact = repository.publisher or MIRRORED, repository.artifact
+    counts.labels.setdefault(publisher, repository.label)
+    counts.facets["publisher", publisher] += step
+    counts.facets["licence", repository.licence.lower()] += step
+    counts.facets["size", artifact.size_class] += step
+    for name in artifact.formats:
+        counts.facets["format", name] += step
+
+
+def _write_counts(database: sqlite3.Connection, counts: _CountChanges) -> None:
+    for (kind, value), change in counts.facets.items():
+        if change:
+            label = counts.labels.get(value, "") if kind == "publisher" else value
+            database.execute(
+                "INSERT INTO facet VALUES (?, ?, ?, ?) ON CONFLICT (kind, value) DO UPDATE SET"
+                " number = number + excluded.number",
+                (kind, value, change, label),
+            )
+    for held, change in counts.sets.items():
+        database.execute(
+            "INSERT INTO holders VALUES (?, ?) ON CONFLICT (held) DO UPDATE SET number = number + excluded.number",
+            (f"{held:x}", change),
+        )
+    database.execute("DELETE FROM holders WHERE number = 0")
+
+
+def _conditions(query: CatalogueQuery) -> tuple[str, tuple[object, ...]]:
+    """The conditions of a query that SQL decides, and their values."""
+    parts, values = ["1"], list[object]()
+    for word in query.words:
+        parts.append("instr(r.key, ?) > 0")
+        values.append(word)
+    if query.publisher:
+        parts.append("r.publisher = ?")
+        values.append("" if query.publisher == MIRRORED else query.publisher)
+    if query.licence:
+        parts.append("lower(r.licence) = ?")
+        values.append(query.licence)
+    if query.format:
+        parts.append("instr(',' || a.formats || ',', ',' || ? || ',') > 0")
+        values.append(query.format)
+    if query.size:
+        parts.append("a.size >= ? AND a.size < ?")
+        values += SIZES.get(query.size, (0, 0))
+    return " AND ".join(parts), tuple(values)
+
+
+def _rare(database: sqlite3.Connection, words: Sequence[str]) -> list[int] | None:
+    """The rows of names with all grams of these words, if they are few; None if there are many or no word is long."""
+    grams = dict.fromkeys(word[at : at + GRAM] for word in words for at in range(len(word) - GRAM + 1))
+    if not all(word.isprintable() for word in words):
+        return []  # no name has such characters
+    if not grams:
+        return None
+    quoted = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in list(grams)[:MAX_GRAMS])
+    wanted = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
+    found = [row[0] for row in database.execute(wanted, (quoted, MAX_RARE + 1))]
+    return found if len(found) <= MAX_RARE else None
+
+
+def _rows(database: sqlite3.Connection, where: str, values: Sequence[object]) -> Iterator[ListedRepository]:
+    wanted = f"SELECT {_REPOSITORY} FROM repository r JOIN artifact a ON a.digest = r.artifact {where}"
+    return map(_listed, database.execute(wanted, values).fetchall())
+
+
+def _listed(row: tuple[object, ...]) -> ListedRepository:
+    key, name, publisher, label, version, licence, versions, others, digest, held, size, files, formats = row
+    known = tuple(each for each in str(formats).split(",") if each)
+    assert isinstance(digest, bytes)
+    artifact = ListedArtifact(_digest(digest), int(str(held), 16), int(str(size)), int(str(files)), known)
+    owner = Digest(str(publisher)) if publisher else None
+    about = (str(key), str(name), owner, str(label), str(version), str(licence), artifact)
+    return ListedRepository(*about, int(str(versions)), bool(others))
+
+
+def _blob(digest: Digest) -> bytes:
+    return bytes.fromhex(digest)
+
+
+def _digest(data: bytes) -> Digest:
+    return Digest(data.hex())

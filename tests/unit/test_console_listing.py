@@ -1,0 +1,259 @@
+"""The list of the console: what it shows of names and copies, that a restart goes on, and that any search ends well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from attackers.forging import Identity, Release
+from comity.gateway.console import listing_file
+from comity.gateway.console.copies import CopyHolders, CopyRule
+from comity.gateway.console.index import FILE_NAME, ArtifactIndex
+from comity.gateway.console.listing_file import (
+    CatalogueQuery,
+    ListedArtifact,
+    ListingFile,
+    ReadPosition,
+    ReadStatement,
+)
+from comity.gateway.hub.mirrored import LocalArtifacts
+from comity.ledger.ledger import Ledger
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger, Pools
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.charter.document import Member
+from comity.trust.encoding import Digest, sha256
+from comity.trust.statement import SideObject
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.logs import LogKeys
+from support.world import identity
+
+OWN = LogKeys.generate("own.example/log")
+OWNER, OTHER = Digest("f" * 64), Digest("e" * 64)
+PUBLISHER = Identity.made("a publisher")
+END = ReadPosition(1, "line")
+
+
+def member(number: int, jurisdiction: str) -> Member:
+    inception = identity(f"member {number}").inception
+    return Member(inception.id, f"member {number}", jurisdiction, inception.keys, ())
+
+
+MEMBERS = [member(0, "CH"), member(1, "ES"), member(2, "SG")]
+HOLDERS = CopyHolders(MEMBERS)
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> Iterator[ListingFile]:
+    with closing(ListingFile(tmp_path / "list.sqlite", "basis", HOLDERS)) as made:
+        yield made
+
+
+def claim(number: int, name: str, publisher: Digest | None = OWNER, version: str = "v1") -> ReadStatement:
+    digest = sha256(b"%d" % number)
+    manifest = SideObject(digest, 100)
+    return ReadStatement("log", number, digest, name, name.lower(), version, publisher, "A label", "MIT", manifest)
+
+
+def held(said: ReadStatement, at: int, *, withdrawn: bool = False, nodes: int = 1, log: str = "log") -> ReadStatement:
+    by = MEMBERS[at]
+    bit = HOLDERS.bit(by)
+    return ReadStatement(log, 9, said.artifact, member=by.id, bit=bit, nodes=nodes, withdrawn=withdrawn)
+
+
+def names(listing: ListingFile, query: CatalogueQuery | None = None, after: str = "", most: int = 100) -> list[str]:
+    return [found.name for found in listing.page(query or CatalogueQuery(), after, most, lambda name: True).found]
+
+
+def test_a_withdrawn_copy_does_not_count_until_it_is_claimed_again(listing: ListingFile) -> None:
+    said = claim(1, "tests/m")
+    bit = HOLDERS.bit(MEMBERS[0])
+    for statement, count in (
+        (said, 0),
+        (held(said, 0), 1),
+        (held(said, 0), 1),
+        (held(said, 0, withdrawn=True), 0),
+        (held(said, 0), 1),
+    ):
+        listing.add([statement], END)
+        assert listing.copies_of(bit) == count
+        assert listing.sets == {bit * count: 1}
+
+
+def test_a_member_with_two_nodes_has_a_copy_until_both_withdrew(listing: ListingFile) -> None:
+    said = claim(1, "tests/m")
+    listing.add([said, *(held(said, 0, nodes=2, log=log) for log in ("a", "b"))], END)
+    listing.add([held(said, 0, nodes=2, log="a", withdrawn=True)], END)
+    assert listing.copies_of(1) == 1
+    listing.add([held(said, 0, nodes=2, log="b", withdrawn=True)], END)
+    assert listing.copies_of(1) == 0
+
+
+def test_the_first_claimant_owns_a_name_unless_the_charter_binds_it(listing: ListingFile) -> None:
+    listing.add([claim(1, "Tests/M"), claim(2, "tests/m", OTHER)], END)
+    (first,) = listing.page(CatalogueQuery(), "", 9, lambda name: True).found
+    assert (first.name, first.publisher, first.others) == ("Tests/M", OWNER, True)
+    listing.add([replace(claim(3, "tests/m", OTHER, "v2"), bound=True)], END)
+    (bound,) = listing.page(CatalogueQuery(), "", 9, lambda name: True).found
+    assert (bound.publisher, bound.version, bound.others, bound.versions) == (OTHER, "v2", True, 1)
+    assert listing.facets("publisher", 9) == [(OTHER, "A label", 1)]
+
+
+def test_facets_follow_versions_and_manifests(listing: ListingFile) -> None:
+    listing.add([claim(1, "a/b"), replace(claim(2, "a/b", version="v2"), licence="Apache-2.0")], END)
+    assert listing.facets("licence", 9) == [("apache-2.0", "apache-2.0", 1)]
+    assert {item.digest for item in listing.pending(9)} == {sha256(b"1"), sha256(b"2")}
+    listing.add_details([ListedArtifact(sha256(b"2"), 0, 3_000_000_000, 2, ("gguf", "safetensors"))])
+    assert [value for value, _, _ in listing.facets("format", 9)] == ["gguf", "safetensors"]
+    assert listing.facets("size", 9) == [("m", "m", 1)]
+    assert names(listing, CatalogueQuery(format="gguf")) == names(listing, CatalogueQuery(size="m")) == ["a/b"]
+    assert names(listing, CatalogueQuery(format="onnx")) == names(listing, CatalogueQuery(size="s")) == []
+    assert [item.digest for item in listing.pending(9)] == [sha256(b"1")]
+
+
+def test_a_search_by_copies_and_places(listing: ListingFile) -> None:
+    first, second = claim(1, "a/one"), claim(2, "a/two")
+    listing.add([first, second, held(first, 0), held(first, 1), held(second, 2)], END)
+    assert names(listing, CatalogueQuery(jurisdiction="SG")) == ["a/two"]
+    assert names(listing, CatalogueQuery(short_of=CopyRule(2, 2))) == ["a/two"]
+    affected = listing.affected(lambda held_by: held_by == 3, 9, lambda name: True)
+    assert [found.name for found in affected.found] == ["a/one"]
+
+
+@pytest.mark.parametrize("most", [1, 7, 100])
+@pytest.mark.parametrize("words", [(), ("model",), ("b", "7"), ("model", "-12"), ("absent",)])
+def test_pages_list_each_name_with_the_words_once_in_order(
+    listing: ListingFile, words: tuple[str, ...], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_file, "SCANNED", 10)
+    monkeypatch.setattr(listing_file, "MAX_RARE", 5)
+    every = sorted(f"{org}/model-{number}" for org in "ab" for number in range(20))
+    listing.add([claim(number, name) for number, name in enumerate(every)], END)
+    found, after = list[str](), ""
+    while True:
+        page = listing.page(CatalogueQuery(words), after, most, lambda name: True)
+        found += [repository.name for repository in page.found]
+        after = page.after
+        if not after:
+            break
+    assert found == [name for name in every if all(word in name for word in words)]
+
+
+def test_only_readable_names_are_listed_or_counted_as_found(listing: ListingFile) -> None:
+    listing.add([claim(number, f"{org}/m{number}") for number, org in enumerate("abab")], END)
+    page = listing.page(CatalogueQuery(), "", 2, lambda name: name.startswith("b/"))
+    assert [found.name for found in page.found] == ["b/m1", "b/m3"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=st.lists(st.text(min_size=1, max_size=40), max_size=4))
+def test_any_words_can_be_searched(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> None:
+    with closing(ListingFile(tmp_path_factory.getbasetemp() / "any.sqlite", "basis", HOLDERS)) as listing:
+        if not listing.position.number:
+            listing.add([claim(1, 'a/"quoted" *'), claim(2, "a/NEAR(b")], END)
+        found = names(listing, CatalogueQuery(tuple(word.lower() for word in words)))
+        assert set(found) <= {'a/"quoted" *', "a/NEAR(b"}
+
+
+def test_a_file_of_other_nodes_or_damaged_is_made_again(tmp_path: Path) -> None:
+    file = tmp_path / "list.sqlite"
+    with closing(ListingFile(file, "basis", HOLDERS)) as listing:
+        listing.add([claim(1, "a/b"), held(claim(1, "a/b"), 0)], END)
+    with closing(ListingFile(file, "basis", HOLDERS)) as listing:
+        assert (names(listing), listing.position, listing.copies_of(1)) == (["a/b"], END, 1)
+    with closing(ListingFile(file, "another", HOLDERS)) as listing:
+        assert (names(listing), listing.position) == ([], ReadPosition())
+    file.write_bytes(b"damaged" * 1000)
+    with closing(ListingFile(file, "basis", HOLDERS)) as listing:
+        assert names(listing) == []
+
+
+class Indexed:
+    """An own log with publications, and the index over it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ledger = Ledger.open(folder, lambda: 1_000)
+        self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+        self.nodes: list[Digest] = []
+        self.pools = Pools()
+
+    def index(self) -> ArtifactIndex:
+        membership = SimpleNamespace(body=None, node_ids=self.nodes, node=lambda author: None)
+        local = SimpleNamespace(manifest=lambda item: Manifest.of([FileEntry("m.gguf", 5, sha256(b"m"))]))
+        arguments = AsyncLedger(self.ledger), self.pools, cast(Membership, membership), cast(LocalArtifacts, local)
+        return ArtifactIndex(self.folder, *arguments)
+
+    def publish(self, first: int, count: int) -> None:
+        numbers = range(first, first + count)
+        lines = [PUBLISHER.publish(f"a/m{number}@v1", Release(b"%d\n" % number)) for number in numbers]
+        self.ledger.logs.append(OWN.vkey, lines)
+
+
+async def complete(index: ArtifactIndex) -> int:
+    """Read all. Returns how many statements were read."""
+    read = 0
+    original = index._statement
+
+    def counted(line: object) -> object:
+        nonlocal read
+        read += 1
+        return original(line)  # type: ignore[arg-type]
+
+    index._statement = counted  # type: ignore[method-assign, assignment]
+    for _ in range(2):
+        while await index.step():
+            pass
+    assert index.ready
+    return read
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Iterator[Indexed]:
+    made = Indexed(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+async def test_a_restart_reads_only_what_is_new(indexed: Indexed) -> None:
+    indexed.publish(0, 5)
+    with closing(indexed.index()) as index:
+        assert await complete(index) == 5
+        assert await index.facets("format", 9) == [("gguf", "gguf", 5)]
+    indexed.publish(5, 2)
+    with closing(indexed.index()) as index:
+        assert await complete(index) == 2
+        page = await index.page(CatalogueQuery(), "", 9, lambda name: True)
+        assert [found.name for found in page.found] == [f"a/m{number}" for number in range(7)]
+
+
+async def test_the_list_of_another_ledger_is_computed_again(indexed: Indexed) -> None:
+    indexed.publish(0, 3)
+    with closing(indexed.index()) as index:
+        await complete(index)
+        index.listing.add([], ReadPosition(2, "of another ledger"))
+    with closing(indexed.index()) as index:
+        assert await complete(index) == 3
+        index.listing.add([], ReadPosition(99, "beyond this ledger"))
+    with closing(indexed.index()) as index:
+        assert await complete(index) == 3
+
+
+async def test_the_former_list_is_shown_until_that_of_other_nodes_is_complete(indexed: Indexed) -> None:
+    indexed.publish(0, 3)
+    with closing(indexed.index()) as index:
+        await complete(index)
+        former = index.listing
+        indexed.nodes.append(OWNER)
+        await index.step()
+        assert index.listing is former
+        assert (await index.page(CatalogueQuery(), "", 9, lambda name: True)).found
+        await complete(index)
+        assert index.listing is not former
+        assert [path.name for path in indexed.folder.glob(FILE_NAME.format("*"))] == [index.listing.file.name]
