@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from comity.ledger import name_search
 from comity.ledger.schema import metadata
 from support.ceph import run
 from support.tools import missing, needs, running
@@ -74,7 +75,10 @@ class Postgres:
         if not self.admin(f"SELECT 1 FROM pg_database WHERE datname = '{SHARED}'"):
             self.admin(f"CREATE DATABASE {SHARED} OWNER {OWNER}")
         elif self.admin("SELECT to_regclass('writer')", SHARED) != [(None,)]:
-            tables = [table.name for table in reversed(metadata.sorted_tables) if table.name != "writer"]
+            tables = [
+                name_search.TABLE,
+                *(table.name for table in reversed(metadata.sorted_tables) if table.name != "writer"),
+            ]
             self.admin("; ".join(f"DELETE FROM {table}" for table in tables), SHARED)
         return PostgresDatabase(self.url(SHARED), None)
 

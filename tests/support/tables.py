@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from comity.ledger import schema
+from comity.ledger import name_search, schema
 from comity.ledger.ledger import Ledger
 from sqlalchemy import Table, select
 
 Row = tuple[object, ...]
+
+PORTABLE = {
+    "include_name": lambda name, kind, parents: kind != "table" or not str(name).startswith(name_search.TABLE),
+}
+"""For a comparison with `schema`: without the index of names, which each database has in its own way."""
 
 COMPARED: dict[str, tuple[str, ...]] = {
     "statements": ("statement", "predicate", "by"),

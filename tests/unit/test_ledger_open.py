@@ -29,6 +29,7 @@ from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 from support.logs import LogKeys, statement_line, statement_lines
+from support.tables import PORTABLE
 
 LOG = LogKeys.generate("own.example/log")
 
@@ -113,7 +114,7 @@ def test_a_ledger_that_did_not_open_leaves_no_lock(tmp_path: Path) -> None:
 def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
     migrate(database)
     with database.reading() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection, opts=PORTABLE), schema.metadata) == []
 
 
 def test_the_newest_revision_is_that_of_the_newest_script() -> None:

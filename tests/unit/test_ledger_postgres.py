@@ -22,6 +22,7 @@ from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refu
 from sqlalchemy import text
 from support.logs import LogKeys, statement_line, statement_lines
 from support.postgres import KEYED, PASSWORD, Postgres
+from support.tables import PORTABLE
 
 pytestmark = pytest.mark.postgres
 
@@ -60,7 +61,7 @@ def migrated(url: str) -> None:
     with database(url) as made:
         migrate(made)
         with made.reading() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+            assert compare_metadata(MigrationContext.configure(connection, opts=PORTABLE), schema.metadata) == []
 
 
 @contextmanager

@@ -220,7 +220,7 @@ class Database:
 
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
-NEWEST: Final = "0011"
+NEWEST: Final = "0012"
 """The revision of the newest migration."""
 _VERSION: Final = table("alembic_version", column("version_num"))
 

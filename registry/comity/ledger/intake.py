@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Table, and_, delete, func, insert, select, tu
 
 from comity.ledger import schema
 from comity.ledger.database import Database, LogRow, find_log
+from comity.ledger.name_search import NamedPlace, name_index
 from comity.trust.approvals import APPROVAL_ENDED, APPROVED
 from comity.trust.audit import AUDITED
 from comity.trust.charter.equivocation import MISBEHAVIOUR
@@ -109,6 +110,11 @@ def statement_facts(index: int, entry: Entry) -> StatementFacts | None:
 def fold_name(name: str) -> str:
     """Returns the form of a name for comparison: NFC and case-folded, at most MAX_FOLDED characters."""
     return unicodedata.normalize("NFC", name).casefold()[:MAX_FOLDED]
+
+
+def named_version(name: str, version: str) -> str:
+    """Returns a name with its version, both folded: in it the words of a search are looked for."""
+    return f"{fold_name(name)}@{fold_name(version)}"
 
 
 def _detail(entry: Entry) -> IdentityFacts | NodeKey | ClaimedName | None:
@@ -271,6 +277,10 @@ def _insert_publications(connection: Connection, log_id: int, numbered: Sequence
         for at, (_, item, detail) in enumerate(named, turn)
     ]
     connection.execute(insert(schema.publications), rows)
+    places = [
+        NamedPlace(at, log_id, named_version(d.repository, d.version)) for at, (_, _, d) in enumerate(named, turn)
+    ]
+    name_index(connection).add(connection, places)
     for number, item, detail in named:
         row: dict[str, object] = {"name": fold_name(detail.repository), "publisher": item.by}
         if _is_new(connection, schema.claimants, row):

@@ -24,8 +24,10 @@ from comity.ledger.intake import (
     IdentityFacts,
     fold_name,
     last_number,
+    named_version,
     statement_facts,
 )
+from comity.ledger.name_search import MAX_GRAMS, grams_of, name_index
 from comity.ledger.tree import corrupt_ledger
 from comity.trust.audit import AUDITED
 from comity.trust.encoding import Digest, sha256
@@ -35,6 +37,8 @@ from comity.trust.statement import parse_entry
 from comity.trust.upstream import OBSERVED
 
 MAX_ANSWER: Final = 1000
+MAX_CANDIDATES: Final = 4_000
+"""Names that one search looks at."""
 MAX_LOOKED_UP: Final = 64
 """Observers in one query."""
 _LAST_CHARACTER: Final = "\U0010ffff"
@@ -81,6 +85,14 @@ class ListedPublication:
     turn: int
     position: ProvenPosition
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPage:
+    """Results of a search, and the cursor of the next page; None at the end."""
+
+    found: tuple[ListedPublication, ...]
+    after: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +249,7 @@ class ProvenTables:
                 ordered = joined.order_by(_PUBLICATION.turn, _PUBLICATION.log_id).limit(limit - len(found))
                 rows = list(connection.execute(ordered))
                 found += [
-                    ListedPublication(at, ProvenPosition(log, index), f"{name}@{fold_name(label)}")
+                    ListedPublication(at, ProvenPosition(log, index), named_version(name, label))
                     for at, log, index, name, label in rows
                 ]
                 if not rows and width > 1:  # turns have no gaps
@@ -245,6 +257,52 @@ class ProvenTables:
                 rest = and_(_PUBLICATION.turn >= start, _PUBLICATION.turn < start + width)
                 start, width = start + width, 2 * width
         return found
+
+    def named(self, words: Sequence[str], after: tuple[int, int] | None, limit: int) -> NamedPage:
+        """Returns at most `limit` publications after a cursor whose folded name with version contains all of `words`,
+        in the order of `listed`. Looks at `MAX_CANDIDATES` names at most: a page may be short and have a next one."""
+        _check(limit)
+        grams = grams_of(*words)[:MAX_GRAMS]
+        if not all(word.isprintable() for word in words):
+            return NamedPage((), None)  # no name has such characters
+        found: list[ListedPublication] = []
+        looked_at, cursor = 0, after
+        while looked_at < MAX_CANDIDATES:
+            size = min(MAX_ANSWER, max(64, 2 * limit)) if grams or not words else MAX_ANSWER
+            page = self._candidates(grams, cursor, size) if grams else self.listed(cursor, size)
+            looked_at += len(page)
+            for item in page:
+                cursor = item.turn, item.position.log_id
+                if all(word in item.name for word in words):
+                    found.append(item)
+                    if len(found) == limit:
+                        return NamedPage(tuple(found), cursor)
+            if len(page) < size:
+                return NamedPage(tuple(found), None)
+        return NamedPage(tuple(found), cursor)
+
+    def names_with(self, words: Sequence[str], most: int) -> list[str] | None:
+        """Returns the folded names (with `hf:` for an upstream) that contain all of `words`, in order; None if more
+        than `most` publications may do so, or if no word is long enough to be looked up."""
+        grams = grams_of(*words)[:MAX_GRAMS]
+        if not all(word.isprintable() for word in words):
+            return []
+        if not grams:
+            return None
+        with self._database.reading() as connection:
+            places = name_index(connection).find(connection, grams, (0, -1), most + 1)
+            if len(places) > most:
+                return None
+            names = {name for _, _, _, name, _ in _at_turns(connection, places)}
+        return sorted(name for name in names if all(word in name for word in words))
+
+    def _candidates(self, grams: Sequence[str], after: tuple[int, int] | None, limit: int) -> list[ListedPublication]:
+        with self._database.reading() as connection:
+            places = name_index(connection).find(connection, grams, after or (0, -1), limit)
+            return [
+                ListedPublication(turn, ProvenPosition(log, index), named_version(name, label))
+                for turn, log, index, name, label in _at_turns(connection, places)
+            ]
 
     def about(
         self, digest: Digest, kinds: Sequence[str] = (*sorted(KNOWN_PREDICATES), OTHER), limit: int = MAX_ANSWER
@@ -343,6 +401,17 @@ class ProvenTables:
         """Returns the number of the newest verified statement."""
         with self._database.reading() as connection:
             return last_number(connection)
+
+
+def _at_turns(connection: Connection, places: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, str, str]]:
+    """Turn, log, index, folded name and version of publications, in the order of `places`."""
+    columns = (_PUBLICATION.turn, _PUBLICATION.log_id, _PUBLICATION.index, _PUBLICATION.name, _PUBLICATION.version)
+    found: dict[tuple[int, int], tuple[int, int, int, str, str]] = {}
+    for some in _chunks(places, 200):
+        here = tuple_(_PUBLICATION.log_id, _PUBLICATION.turn).in_([(log_id, turn) for turn, log_id in some])
+        for turn, log_id, index, name, version in connection.execute(select(*columns).where(here)):
+            found[turn, log_id] = turn, log_id, index, name, version
+    return [found[place] for place in places if place in found]
 
 
 def _about(connection: Connection, digest: Digest, kinds: Sequence[str], limit: int) -> Page[ProvenPosition]:

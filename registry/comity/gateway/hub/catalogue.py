@@ -18,7 +18,7 @@ import contextlib
 import functools
 import heapq
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -389,6 +389,8 @@ def _no_repository(name: str) -> NotFound:
 PAGE: Final = 500
 """Names read from the ledger per page."""
 LAST: Final = "\U0010ffff"
+MAX_RARE: Final = 2_000
+"""Publications with the words of a search that are sorted by name; with more, names are read in order."""
 SCANNED: Final = 20_000
 """Maximum number of names scanned per request. A page may be short, with a cursor to continue."""
 
@@ -414,7 +416,7 @@ class RepositoryList:
     ) -> tuple[list[str], str]:
         wanted, prefix = fold_name(words).split(), f"{fold_name(author)}/" if author else ""
         found: list[str] = []
-        for scanned, name in enumerate(_all(self._ledger.tables, fold_name(after), prefix), 1):
+        for scanned, name in enumerate(_with_words(self._ledger.tables, wanted, fold_name(after), prefix), 1):
             if not readable(name):
                 continue
             if all(word in name for word in wanted):
@@ -422,6 +424,17 @@ class RepositoryList:
             if len(found) == most or scanned >= SCANNED:
                 return found, name
         return found, ""
+
+
+def _with_words(ledger: Ledger, words: Sequence[str], after: str, prefix: str) -> Iterator[str]:
+    """As `_all`; if few names have the words, those alone."""
+    rare = ledger.proven.names_with(words, MAX_RARE)
+    if rare is None:
+        yield from _all(ledger, after, prefix)
+        return
+    for name in sorted({name.removeprefix(UPSTREAM) for name in rare}):
+        if name > after and name.startswith(prefix):
+            yield name
 
 
 def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:

@@ -56,8 +56,6 @@ def first_claimants(proven: ProvenTables, nodes: Iterable[Digest], name: str, mo
     return sorted(found, key=lambda claimant: claimant.number)[:most]
 
 
-SCANNED: Final = 4_000
-"""Names read by one search: a page may be short and still have a cursor."""
 CLAIMANTS: Final = 64
 """Claimants of one name in an answer, the earliest."""
 PAGE: Final = 64
@@ -145,14 +143,10 @@ class ArtifactService:
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
         words, after = fold_name(query).split(), _after(cursor)
-        page = await self._ledger.run(self._proven.listed, after, SCANNED)
-        wanted = [item for item in page if all(word in item.name for word in words)][:limit]
-        lines = await self._ledger.run(self._proven.lines, [item.position for item in wanted])
+        page = await self._ledger.run(self._proven.named, words, after, limit)
+        lines = await self._ledger.run(self._proven.lines, [item.position for item in page.found])
         found = tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
-        if len(wanted) < limit and len(page) < SCANNED:
-            return SearchPage(found)
-        last = wanted[-1] if len(wanted) == limit else page[-1]
-        return SearchPage(found, f"{last.turn}-{last.position.log_id}")
+        return SearchPage(found, "{}-{}".format(*page.after) if page.after else "")
 
     async def _repositories(self, name: str) -> Sequence[str]:
         """The repository itself, or those in a namespace."""
