@@ -1,11 +1,11 @@
 """What a start costs a node as its history grows, and what its readers wait for.
 
-    python bench/start.py [--artifacts 1000,5000,20000] [--folder FOLDER]
+    python bench/start.py [--artifacts 1000,5000,20000] [--holders 3] [--folder FOLDER]
 
 A federation of three. One node's home is filled through the library: `published` statements in its own log, a `hold`
-of each artifact by each of the three nodes in that node's log, and the manifests and piece indexes. The intake of the
-library verifies each line. Then the node runs as a process with its gateway; the two others do not run. After a first
-run, in which it reads all of this for the first time, the node is started again and measured:
+of each artifact by each of the three nodes (or fewer) in that node's log, and the manifests and piece indexes. The
+intake of the library verifies each line. Then the node runs as a process with its gateway; the two others do not run.
+After a first run, in which it reads all of this for the first time, the node is started again and measured:
 
     CPU seconds and resident memory   from the start of the process until it has used at most 10 % of a core for 5 s
     calls                             waiting times of one client on this machine, one call at a time, and the node's
@@ -96,7 +96,8 @@ def new_publisher(home: str) -> Publisher:
 class GrowingHome:
     """A node's home that gets more artifacts while its node does not run."""
 
-    def __init__(self, homes: tuple[NodeHome, ...]) -> None:
+    def __init__(self, homes: tuple[NodeHome, ...], holders: int) -> None:
+        self._holders = holders
         self.home, *self._others = homes
         self._keys = [NodeKeys.load(home.config().keys, home.record) for home in homes]
         self._homes = homes
@@ -132,7 +133,7 @@ class GrowingHome:
                 end = min(count, self.count + BATCH)
                 made = [make(number, self._publisher, store) for number in range(self.count, end)]
                 self._log(ledger, self.home, [each.line for each in made])
-                for home, keys in zip(self._homes, self._keys, strict=True):
+                for home, keys in list(zip(self._homes, self._keys, strict=True))[: self._holders]:
                     held = (
                         sign_hold(home.record, each.artifact, each.manifest, each.pieces, keys.online) for each in made
                     )
@@ -296,26 +297,27 @@ async def measure(grown: GrowingHome, count: int, rounds: int) -> Row:
     return Row(count, load, first, again, table)
 
 
-async def main(sizes: list[int], folder: Path | None, rounds: int, result: str) -> None:
+async def main(sizes: list[int], holders: int, folder: Path | None, rounds: int, result: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         homes = found(Path(scratch), 3, interval=5.0).homes
         homes[0].set("gateway", calls_per_second=1_000_000)
-        grown = GrowingHome(homes)
+        grown = GrowingHome(homes, holders)
         rows = [await measure(grown, size, rounds) for size in sizes]
     exponents = {
         what: exponent([(row.artifacts, row.again[what]) for row in rows]) for what in ("start_cpu_s", "rss_mb")
     }
     print(exponents)
     if result:
-        write(result, rows=[asdict(row) for row in rows], exponents=exponents)
+        write(result, holders=holders, rows=[asdict(row) for row in rows], exponents=exponents)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", default="1000,5000,20000")
+    parser.add_argument("--holders", type=int, default=3, choices=(1, 2, 3), help="nodes that hold each artifact")
     parser.add_argument("--rounds", type=int, default=100, help="calls of each kind; lists a tenth of it")
     parser.add_argument("--folder", type=Path, help="where the home is made; its disk is measured too")
     parser.add_argument("--result", default="start", help="the name of the result file; empty: none")
     arguments = parser.parse_args()
     numbers = [int(number) for number in arguments.artifacts.split(",")]
-    asyncio.run(main(numbers, arguments.folder, arguments.rounds, arguments.result))
+    asyncio.run(main(numbers, arguments.holders, arguments.folder, arguments.rounds, arguments.result))
