@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from attackers.forging import Identity, Release
+from comity.gateway.hub import changes as changes_module
 from comity.gateway.hub import judge
+from comity.gateway.hub.changes import StatementChanges, changed_name
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
+from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
+from comity.trust.statement import parse_entry
 from support.case import case
 from support.logs import LogKeys
 
@@ -110,3 +118,77 @@ async def test_a_statement_that_is_proven_after_its_log_was_mirrored_makes_answe
     LineProver(ledger.tables, lambda who: []).finish_all()
     assert begun < mirrored < await generations.now()
     ledger.close()
+
+
+NOTED, ELSEWHERE = Identity.made("noted"), Identity.made("elsewhere")
+OWN = LogKeys.generate("own.example/log")
+
+
+class Changing:
+    """An own log, and what its new statements are about, looked at without a pause."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(changes_module, "CHECK_INTERVAL", 0.0)
+        self.ledger = Ledger.open(folder, lambda: 1_000)
+        self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+        self.membership = SimpleNamespace(body=None, node_ids=())
+        self.changes = StatementChanges(AsyncLedger(self.ledger), cast(Membership, self.membership))
+
+    def say(self, *lines: bytes) -> None:
+        self.ledger.logs.append(OWN.vkey, lines)
+
+
+@pytest.fixture
+def changing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Changing]:
+    made = Changing(tmp_path, monkeypatch)
+    yield made
+    made.ledger.close()
+
+
+async def test_a_statement_changes_its_name_its_artifact_and_its_author_and_nothing_else(changing: Changing) -> None:
+    changing.say(NOTED.publish("before/it@v1", Release(b"before")))
+    before = await changing.changes.now()
+    line = NOTED.publish("Tests/Model@v1", Release(b"new"))
+    changing.say(line)
+    after = await changing.changes.now()
+    artifact = parse_entry(line).statement.subject
+    for subject in (changed_name("tests/model"), changed_name("hf:Tests/Model"), artifact, NOTED.id):
+        assert changing.changes.changed(before, [ELSEWHERE.id, subject])
+        assert not changing.changes.changed(after, [subject])
+    assert not changing.changes.changed(before, [changed_name("before/it"), ELSEWHERE.id])
+
+
+async def test_everything_has_changed_with_the_members_and_after_many_statements(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await changing.changes.now()
+    changing.membership.node_ids = (NOTED.id,)
+    second = await changing.changes.now()
+    assert changing.changes.changed(first, [])
+    assert not changing.changes.changed(second, ["x"])
+    monkeypatch.setattr(changes_module, "MAX_READ", 3)
+    changing.say(*(NOTED.publish(f"a/b{number}@v1", Release(b"%d" % number)) for number in range(4)))
+    await changing.changes.now()
+    assert changing.changes.changed(second, [])
+
+
+async def test_an_answer_outlives_its_generation_until_a_statement_concerns_it(
+    changing: Changing, counting: Counting
+) -> None:
+    counting.gate.set()
+    cache: AnswerCache[str, str] = AnswerCache(
+        counting.now, 100, changes=changing.changes, subjects=lambda found: None if found == "unsettled" else [found]
+    )
+
+    async def asked() -> list[str]:
+        counting.made.clear()
+        counting.generation += 1
+        for key in ("a/b", "c/d", "unsettled"):
+            await cache.get(key, partial(counting.make, key))
+        return list(counting.made)
+
+    assert await asked() == ["a/b", "c/d", "unsettled"]
+    assert await asked() == ["unsettled"]
+    changing.say(NOTED.publish("c/d@v1", Release(b"c")))
+    assert await asked() == ["c/d", "unsettled"]
+    assert await asked() == ["unsettled"]

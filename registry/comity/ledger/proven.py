@@ -397,6 +397,13 @@ class ProvenTables:
         with self._database.reading() as connection:
             return [ProvenLine(*row) for row in connection.execute(wanted)]
 
+    def last_number_of(self, predicates: Sequence[str]) -> int:
+        """Returns the number of the newest verified statement with one of these predicates; 0 if there is none."""
+        newest = select(func.max(_STATEMENT.number))
+        with self._database.reading() as connection:
+            found = (connection.execute(newest.where(_STATEMENT.predicate == each)).scalar() for each in predicates)
+            return max((number or 0 for number in found), default=0)
+
     def last_number(self) -> int:
         """Returns the number of the newest verified statement."""
         with self._database.reading() as connection:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.content.blobs import BlobStore
+from comity.gateway.hub.changes import StatementChanges, changed_name
 from comity.gateway.hub.judge import AnswerCache, Generations, PolicyDecision, PolicyJudge
 from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories
 from comity.gateway.hub.views import MAIN, Snapshot
@@ -51,12 +52,15 @@ from comity.trust.resolution import (
 )
 from comity.trust.statement import Author, parse_entry
 from comity.trust.statements import STATE_SETTING
+from comity.trust.statements import Published as StatedName
 
 MAX_OTHERS: Final = 256
 """Maximum number of artifacts of other claimants that are checked for a commit."""
 MAX_RIVALS: Final = 8
 """Maximum number of other claimants that are listed."""
 
+CHANGING: Final = frozenset({"cosigners", "stale"})
+"""Topics of notices that end when more cosignatures arrive."""
 MAX_COMMITS: Final = 100_000
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
@@ -76,6 +80,14 @@ class Repository:
     candidates: tuple[Candidate, ...]
     preference: Preference
     rivals: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """The name, artifacts and publishers that it depends on."""
+        found: set[str] = {changed_name(self.name)}
+        for candidate in self.candidates:
+            found |= {candidate.artifact, candidate.publisher}
+        return frozenset(found)
 
     @property
     def mirrored(self) -> bool:
@@ -131,6 +143,12 @@ class _Proven:
     publications: tuple[Publication, ...]
     withdrawals: frozenset[Author]
 
+    @property
+    def subjects(self) -> frozenset[str] | None:
+        """The artifact and its publishers; None if nothing is known of it."""
+        found = {publication.publisher.id for publication in self.publications}
+        return frozenset(found | {self.publications[0].published.artifact}) if found else None
+
 
 def branch_or_tag(revision: str) -> str:
     """Return a revision without the prefix refs/heads/ or refs/tags/."""
@@ -162,12 +180,25 @@ class Catalogue:
         self.local_artifacts = LocalArtifacts(store, pools, self._artifacts, LogService(ledger), judge)
         now = Generations(ledger).now
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)
-        self._repositories: AnswerCache[str, Repository] = AnswerCache(now, 4_096, lambda found: len(found.candidates))
-        self._proven: AnswerCache[Digest, _Proven] = AnswerCache(now, 4_096, lambda found: 1 + len(found.publications))
+        changes = StatementChanges(ledger, membership)
+        self._repositories: AnswerCache[str, Repository] = AnswerCache(
+            now, 4_096, lambda found: len(found.candidates), changes, lambda found: found.subjects
+        )
+        self._proven: AnswerCache[Digest, _Proven] = AnswerCache(
+            now, 4_096, lambda found: 1 + len(found.publications), changes, lambda found: found.subjects
+        )
         self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
-            now, MAX_FILES, lambda made: len(made.manifest.files)
+            now, MAX_FILES, lambda made: len(made.manifest.files), changes, self._subjects_of
         )
         self._commits: dict[Digest, str] = {}
+
+    def _subjects_of(self, snapshot: Snapshot) -> tuple[str, ...] | None:
+        """What a snapshot depends on; None if proofs or files that are missing yet may change it."""
+        if self.judge.inspects_files or any(topic in CHANGING for topic, _ in snapshot.notices):
+            return None
+        if not isinstance(snapshot.claim, StatedName):
+            return None
+        return changed_name(snapshot.repository), snapshot.artifact, snapshot.claim.by
 
     async def repository(self, name: str) -> Repository:
         """Raises NotFound (NO-SUCH-REPOSITORY)."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from comity.gateway.hub.changes import ReadStatements, StatementChanges
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
@@ -147,6 +148,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 CHECK_INTERVAL: Final = 1.0
+MAX_KEPT: Final = 600.0
+"""Seconds after which a result that outlived its generation is computed again: files and times change too."""
 MAX_AGE: Final = 30.0
 """Seconds after which results are computed again although no log has grown: cosignatures and blobs change too."""
 
@@ -180,6 +183,16 @@ class Generations:
         return ledger.proven.last_number(), {log.vkey: log.size for log in ledger.logs.all()}
 
 
+@dataclass(slots=True)
+class _KeptAnswer(Generic[V]):
+    """A result or its computation, valid in `generation`; `read` are the statements that it includes."""
+
+    generation: int
+    task: asyncio.Task[V]
+    read: ReadStatements | None
+    made_at: float
+
+
 class AnswerCache(Generic[K, V]):
     """Cache of recent results; each is computed by one task, however many callers wait.
 
@@ -188,29 +201,51 @@ class AnswerCache(Generic[K, V]):
     Args:
         most: maximum total weight; least recently used results are evicted.
         weigh: returns the weight of a result, in any unit that bounds memory.
+        changes: with it, a result outlives its generation, at most `MAX_KEPT` seconds, unless a statement is about one
+            of its subjects.
+        subjects: returns the names (`changed_name`), artifacts and authors that a result depends on; None if it depends
+            on anything else, such as cosignatures that are missing yet.
     """
 
     def __init__(
-        self, generation: Callable[[], Awaitable[int]], most: int, weigh: Callable[[V], int] = lambda result: 1
+        self,
+        generation: Callable[[], Awaitable[int]],
+        most: int,
+        weigh: Callable[[V], int] = lambda result: 1,
+        changes: StatementChanges | None = None,
+        subjects: Callable[[V], Collection[str] | None] = lambda result: None,
     ) -> None:
         self._generation = generation
         self._most = most
         self._weigh = weigh
-        self._entries: OrderedDict[K, tuple[int, asyncio.Task[V]]] = OrderedDict()
+        self._changes = changes
+        self._subjects = subjects
+        self._entries: OrderedDict[K, _KeptAnswer[V]] = OrderedDict()
 
     async def get(self, key: K, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
         generation = await self._generation()
+        read = await self._changes.now() if self._changes is not None else None
         known = self._entries.get(key)
-        if known is None or (known[0] != generation and known[1].done()):
+        if known is None or (known.generation != generation and known.task.done() and not self._keeps(known)):
             task = asyncio.create_task(make())
             task.add_done_callback(self._made)
-            known = self._entries[key] = generation, task
+            known = self._entries[key] = _KeptAnswer(generation, task, read, asyncio.get_running_loop().time())
         self._entries.move_to_end(key)
-        return await asyncio.shield(known[1])
+        return await asyncio.shield(known.task)
+
+    def _keeps(self, known: _KeptAnswer[V]) -> bool:
+        """Whether a result of an earlier generation is still right."""
+        task, now = known.task, asyncio.get_running_loop().time()
+        if self._changes is None or known.read is None or now - known.made_at > MAX_KEPT:
+            return False
+        if task.cancelled() or task.exception() is not None:
+            return False
+        subjects = self._subjects(task.result())
+        return subjects is not None and not self._changes.changed(known.read, subjects)
 
     async def close(self) -> None:
         """Cancel pending computations."""
-        tasks = [task for _, task in self._entries.values()]
+        tasks = [known.task for known in self._entries.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -218,7 +253,7 @@ class AnswerCache(Generic[K, V]):
     def _made(self, task: asyncio.Task[V]) -> None:
         if not task.cancelled():
             task.exception()  # mark the exception as retrieved: no caller may be left
-        weights = [self._weight(task) for _, task in self._entries.values()]
+        weights = [self._weight(known.task) for known in self._entries.values()]
         total = sum(weights)
         for weight in weights[:-1]:
             if total <= self._most:

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.intake import ADVISORY, NODE_RECORD, fold_name
+from comity.ledger.intake import ADVISORY, INCEPTION, NODE_RECORD, ROTATED, fold_name
 from comity.ledger.proven import MAX_ANSWER, Page, ProvenLine, ProvenPublication, ProvenTables
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -64,10 +64,28 @@ RECORDS: Final = 800
 """Node records in one answer, evenly of all members."""
 APPROVALS: Final = 256
 """Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
+KEY_PREDICATES: Final = (INCEPTION, ROTATED, NODE_RECORD)
+MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
+"""Bytes of the lines of all members that are kept in memory."""
 
 _log: Final = structlog.get_logger("comity.node.services")
 
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class _MemberLines:
+    """Lines that most answers about artifacts contain. `basis`: they are the same while it does not change."""
+
+    basis: object
+    members: frozenset[Digest]
+    records: tuple[ProvenLine, ...]
+    keys: tuple[ProvenLine, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the lines."""
+        return sum(len(line.line) for line in (*self.records, *self.keys))
 
 
 class ArtifactService:
@@ -78,6 +96,7 @@ class ArtifactService:
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
+        self._member_lines: _MemberLines | None = None
 
     async def resolve(
         self, name: str, version: str | None, publisher: Digest | None
@@ -119,15 +138,17 @@ class ArtifactService:
                     authors.setdefault(by.id)
                 if (located := sent.new(line)) is not None:
                     yield located
-        members = self._membership.known
-        authors |= dict.fromkeys(members)
-        async for line in self._of_nodes(members):
+        of_members = await self._of_members()
+        for line in of_members.records:
             if (located := sent.new(line)) is not None:
                 yield located
-        for author in authors:
+        for author in (author for author in authors if author not in of_members.members):
             for line in await self._ledger.run(self._proven.keys_of, author):
                 if (located := sent.new(line, limits.CLAIMS)) is not None:
                     yield located
+        for line in of_members.keys:
+            if (located := sent.new(line, limits.CLAIMS)) is not None:
+                yield located
         self._report_limit("GetClaims", artifact, sent)
 
     async def approvals(self, officer: Digest, artifact: Digest) -> tuple[bytes, ...]:
@@ -199,6 +220,21 @@ class ArtifactService:
         if sent.limited:
             self._metrics.answers_limited.labels(call).inc()
             _log.info("a limit left statements out of an answer", call=call, about=about, sent=len(sent))
+
+    async def _of_members(self) -> _MemberLines:
+        """The node records, inceptions and rotations of all members, read again when there are new ones."""
+        members, membership = tuple(self._membership.known), self._membership
+        followed = (*(peer.line for peer in membership.peers), membership.seat.record_line)
+        number = await self._ledger.run(self._proven.last_number_of, KEY_PREDICATES)
+        basis = (members, followed, number)
+        if self._member_lines is None or self._member_lines.basis != basis:
+            records = [line async for line in self._of_nodes(members)]
+            keys = [line for member in members for line in await self._ledger.run(self._proven.keys_of, member)]
+            found = _MemberLines(basis, frozenset(members), tuple(records), tuple(keys))
+            if found.size > MAX_MEMBER_LINES:
+                return found
+            self._member_lines = found
+        return self._member_lines
 
     async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[ProvenLine, None]:
         """Node records of members: the followed ones, and a share for each member."""
