@@ -36,6 +36,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.keys import NodeKeys
+from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, sign_inception
@@ -121,6 +122,8 @@ class GrowingHome:
                 lines = [(home.directory / name).read_bytes() for name in ("inception.line", "node-record.line")]
                 self._log(ledger, home, [line.removesuffix(b"\n") for line in lines])
             self._log(ledger, self.home, [self._publisher.announcement])
+            file = self.home.config().storage.ledger
+            LedgerMark(file.with_name(LEDGER_MARK), ledger.identity).write()  # it is no copy
 
     def grow(self, count: int) -> None:
         """Publish, and let each node hold, artifacts up to `count`; and have it all proven."""

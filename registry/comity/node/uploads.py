@@ -405,11 +405,16 @@ def read_artifact(store: BlobStore, manifest: SideObject, pieces: SideObject) ->
 
     Raises Malformed, and Untrusted (PIECE-INDEX) if they do not list the same files.
     """
-    contents = Manifest.parse(_document(store, manifest, MAX_MANIFEST))
+    contents = read_manifest(store, manifest)
     index = PieceIndex.parse(_document(store, pieces, MAX_INDEX))
     if [path for path, _ in index.files] != [entry.path for entry in contents.files]:
         raise Untrusted("piece index refused", why="it does not list the manifest's files", code="PIECE-INDEX")
     return contents, index
+
+
+def read_manifest(store: BlobStore, manifest: SideObject) -> Manifest:
+    """Blocking. Raises Malformed, and what reading the store raises."""
+    return Manifest.parse(_document(store, manifest, MAX_MANIFEST))
 
 
 def missing_files(store: BlobStore, manifest: Manifest) -> list[Want]:

@@ -21,7 +21,7 @@ from comity.ledger.proven import ProvenLine
 from comity.ledger.replica_table import HOLDS, CopyNumbers, OwnClaim, OwnCopy
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.node.uploads import missing_files, read_artifact
+from comity.node.uploads import missing_files, read_manifest
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
@@ -155,10 +155,11 @@ class HeldCopies:
         statement = parse_entry(line.line).statement
         objects, hold = {item.digest: item for item in statement.objects}, parse_hold(statement)
         try:
-            manifest, _ = read_artifact(self._store, objects[hold.artifact], objects[hold.pieces])
-            return bool(missing_files(self._store, manifest))
+            if not self._store.has(hold.pieces):
+                return True
+            return bool(missing_files(self._store, read_manifest(self._store, objects[hold.artifact])))
         except ComityError:
-            return True  # the manifest or piece index is missing or damaged
+            return True  # the manifest is missing or damaged
 
     def _begin_round(self) -> None:
         self._round_at, self._next_round = 0, self._clock() + ROUND_SECONDS
