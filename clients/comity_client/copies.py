@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comity.trust.audit import AUDITED, DAY, AuditFailure, parse_audited
 from comity.trust.copies import (
@@ -33,9 +34,11 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.statement import Author
 from comity.trust.statements import signed_by_node
-from comity.wire.audit import CheckedCopy, CopiesPage, HoldDecision, HoldOrder, ListedCopies
 from comity.wire.client import NodeClient
 from comity_client.session import RemoteNode, Session
+
+if TYPE_CHECKING:
+    from comity.wire.audit import CheckedCopy, CopiesPage, HoldDecision, HoldOrder, ListedCopies
 
 MAX_ARTIFACTS = 10_000_000
 """Artifacts that are read from one node."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,7 +32,6 @@ from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl
 from comity.wire.operator import NodeStatus, SignInLink
 from comity.wire.tls import Address, CertificatePin
-from comity_client.founding import read_settings
 
 T = TypeVar("T")
 
@@ -326,6 +324,8 @@ SOCKET: Final = "unix:"
 def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the operator socket of the node with this home: `listen.operator` in its node.toml, which the environment
     overrides, as for the node itself. Raises NotFound, Malformed (CONFIG)."""
+    from comity_client.founding import read_settings
+
     listen = read_settings(home).get("listen")
     written = listen.get("operator") if isinstance(listen, dict) else None
     socket = environ.get(SETTING) or written or "operator.sock"
@@ -457,6 +457,8 @@ def node_sources(nodes: Iterable[RemoteNode]) -> list[NodeSource]:
 
 def https_sources(sources: Iterable[NodeSource]) -> list[RangeSource]:
     """Return HTTPS sources for the same nodes; an empty list behind an HTTPS proxy, which only gRPC supports here."""
-    if "https" in urllib.request.getproxies():
+    from urllib.request import getproxies
+
+    if "https" in getproxies():
         return []
     return [source.https_source() for source in sources]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError
@@ -15,13 +15,15 @@ from comity.trust.policy import Policy
 from comity_client.events import NodeAtFault, OnEvent, ignore_event
 from comity_client.evidence.lookup import find_reference
 from comity_client.evidence.resolve import Resolution, resolve
-from comity_client.hardware_pins import HardwarePinStore
 from comity_client.home import Home
 from comity_client.pull.destinations import cached_artifacts, default_cache, reference_of
 from comity_client.pull.fetch import PlacedPieces
 from comity_client.seen import KnownNames, SeenLogs
 from comity_client.session import RemoteNode, Session, open_session
 from comity_client.trust_store import TrustStore, default_policy, mirrored_policy
+
+if TYPE_CHECKING:
+    from comity_client.hardware_pins import HardwarePinStore
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ class User:
         return TrustStore(self.home.ensure(self.home.trust))
 
     def hardware_pins(self) -> HardwarePinStore:
+        from comity_client.hardware_pins import HardwarePinStore
+
         return HardwarePinStore(self.home.ensure(self.home.hardware))
 
     def seen_logs(self) -> SeenLogs:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from comity.wire import limits
 from comity.wire.artifact import ArtifactCalls
-from comity.wire.audit import AuditCalls
 from comity.wire.blob import BlobCalls
 from comity.wire.bundle import BundleCalls
 from comity.wire.calls import Calls
@@ -21,11 +20,14 @@ from comity.wire.charter import CharterCalls
 from comity.wire.log import LogCalls
 from comity.wire.news import NewsCalls
 from comity.wire.node import NodeCalls
-from comity.wire.offer import OfferCalls
 from comity.wire.operator import OperatorCalls
 from comity.wire.publish import PublishCalls
 from comity.wire.tls import Address, CertificatePin, PinnedChannel, TlsIdentity, connect, connect_operator
-from comity.wire.upstream import UpstreamCalls
+
+if TYPE_CHECKING:
+    from comity.wire.audit import AuditCalls
+    from comity.wire.offer import OfferCalls
+    from comity.wire.upstream import UpstreamCalls
 
 
 class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, BlobCalls, PublishCalls, OperatorCalls):
@@ -41,17 +43,23 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
 
     @cached_property
     def offers(self) -> OfferCalls:
-        """The calls of `OfferService`."""
+        """The calls of `OfferService`. Loaded at the first call, like the next two: few programs need them."""
+        from comity.wire.offer import OfferCalls
+
         return OfferCalls(self._calls)
 
     @cached_property
     def audits(self) -> AuditCalls:
         """The calls of `AuditService`."""
+        from comity.wire.audit import AuditCalls
+
         return AuditCalls(self._calls)
 
     @cached_property
     def upstream(self) -> UpstreamCalls:
         """The calls of `UpstreamService`."""
+        from comity.wire.upstream import UpstreamCalls
+
         return UpstreamCalls(self._calls)
 
     @cached_property
