@@ -1,4 +1,5 @@
-"""What the command costs before it does anything: CPU seconds of `comity --help`, beside an empty Python.
+"""What the command costs before it does anything: CPU seconds of its help, and of `status` and `trust show` without a
+pin, beside an empty Python.
 
 python bench/command.py [--rounds 15]
 """
@@ -10,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 from harness import show, write
 
@@ -18,12 +20,15 @@ PEERS = {
     "comity --help": [sys.executable, "-m", "comity_cli.main", "--help"],
     "comity pull --help": [sys.executable, "-m", "comity_cli.main", "pull", "--help"],
     "comity --version": [sys.executable, "-m", "comity_cli.main", "--version"],
+    "comity trust show": [sys.executable, "-m", "comity_cli.main", "trust", "show"],
+    "comity status": [sys.executable, "-m", "comity_cli.main", "status"],
 }
 
 
-def cpu(command: list[str]) -> float:
+def cpu(command: list[str], home: str) -> float:
+    environ = {**os.environ, "COMITY_HOME": home}
     before = os.times()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ, check=True)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -33,11 +38,12 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=15)
     rounds = options.parse_args().rounds
     taken: dict[str, list[float]] = {name: [] for name in PEERS}
-    for counted in (False, *([True] * rounds)):
-        for name, command in PEERS.items():
-            seconds = cpu(command)
-            if counted:
-                taken[name].append(seconds)
+    with tempfile.TemporaryDirectory() as home:
+        for counted in (False, *([True] * rounds)):
+            for name, command in PEERS.items():
+                seconds = cpu(command, home)
+                if counted:
+                    taken[name].append(seconds)
     table = {
         name: {
             "median_cpu_s": round(statistics.median(found), 3),

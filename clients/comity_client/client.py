@@ -2,6 +2,9 @@
 
 Each method calls one function of the client modules, most of them in a session with the nodes of the pinned
 federations, and returns plain values. Errors are those of `comity.trust.errors`; each has the next step as its hint.
+
+Modules that a look at a name, a copy or a node does not need are imported where they are used: loading all of them
+costs more than such a look (`tests/unit/test_light_commands.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.abbreviations import Abbreviation, find_id, parse_id
@@ -31,64 +34,12 @@ from comity.trust.statement import MAX_OBJECT_BYTES, Entry
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent, sign_derived
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy, read_bounded
-from comity.wire.upstream import ImportOrder
-from comity_client import bom
-from comity_client.approving import (
-    ApprovalPlaces,
-    ApprovalReceipt,
-    ApprovalSubject,
-    ApprovalTerms,
-    approvals_at_nodes,
-    approvals_in_pack,
-    approve,
-    carry,
-    end_approvals,
-    rule_of,
-)
-from comity_client.attestations import AttestationKeyStore
-from comity_client.bundles.exporting import EarlierBundle, ExportedBundle, ExportOrder, export_bundle
-from comity_client.bundles.loading import LoadResult, load_bundle
-from comity_client.bundles.writing import DiskPlan
-from comity_client.charter.own_lines import OwnLines
-from comity_client.charter.proposals import GovernanceClient
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
-from comity_client.diff import ComparedArtifact, Differences, compare_sides, compared_folder, compared_resolution
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence import inspect
-from comity_client.evidence.approvals import ListedApproval
 from comity_client.evidence.lookup import FoundIdentity, find_identity, known_identities
 from comity_client.evidence.resolve import Resolution
-from comity_client.hardware_pins import HardwarePinStore
 from comity_client.home import Home
-from comity_client.lineage import (
-    Derivation,
-    Lineage,
-    check_edges,
-    derive,
-    lineage_of_folder,
-    lineage_of_resolution,
-    with_digests,
-)
-from comity_client.offers.fit import Model, model_in, model_of
-from comity_client.offers.offer_client import OfferClient
-from comity_client.offers.signer import OfferSigner
-from comity_client.party_drill import FederationDrill, drill_federation
-from comity_client.publish import (
-    Imported,
-    Logged,
-    LogTargets,
-    PublicationDetails,
-    PublishReceipt,
-    UpstreamState,
-    VouchDetails,
-    check_at,
-    import_at,
-    log_keys,
-    publish_advisory,
-    publish_folder,
-    publish_statement,
-    vouch,
-)
 from comity_client.publishers import (
     Publisher,
     change_keys,
@@ -111,13 +62,30 @@ from comity_client.pull.fetch import BytesBySource
 from comity_client.pull.model_sig import keyless_for
 from comity_client.pull.offline import is_exact, local_answer
 from comity_client.pull.pull import PullContext, Pulled, PullPlan, destination_of, plan_pull, pull
-from comity_client.reports import CheckedReport, check_signer, read_signed, sign_report
-from comity_client.scan import FolderScan, PickleScan, scan_folder, scan_pickles
 from comity_client.seen import LogContradiction
 from comity_client.session import ClaimedGateway, Session, claimed_gateway
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin
 from comity_client.uplink import find_node, open_uplink
 from comity_client.user import User
+
+if TYPE_CHECKING:
+    from comity_client.approving import ApprovalPlaces, ApprovalReceipt, ApprovalSubject, ApprovalTerms
+    from comity_client.attestations import AttestationKeyStore
+    from comity_client.bundles.exporting import ExportedBundle
+    from comity_client.bundles.loading import LoadResult
+    from comity_client.bundles.writing import DiskPlan
+    from comity_client.charter.proposals import GovernanceClient
+    from comity_client.diff import ComparedArtifact, Differences
+    from comity_client.evidence.approvals import ListedApproval
+    from comity_client.hardware_pins import HardwarePinStore
+    from comity_client.lineage import Derivation, Lineage
+    from comity_client.offers.fit import Model
+    from comity_client.offers.offer_client import OfferClient
+    from comity_client.offers.signer import OfferSigner
+    from comity_client.party_drill import FederationDrill
+    from comity_client.publish import Imported, Logged, LogTargets, PublishReceipt, UpstreamState
+    from comity_client.reports import CheckedReport
+    from comity_client.scan import FolderScan, PickleScan
 
 T = TypeVar("T")
 
@@ -286,6 +254,9 @@ class Client:
 
         After a failure, the same call resumes. Raises as `publish.import_at` does.
         """
+        from comity.wire.upstream import ImportOrder
+        from comity_client.publish import import_at
+
         folder = str(source.absolute()) if isinstance(source, Path) else ""
         name = claimed if isinstance(source, Path) else source
         order = ImportOrder(name, endpoint, folder, tuple(hosts), terms, token)
@@ -315,6 +286,9 @@ class Client:
 
         Raises as `BundleExport.run` and `resolve` do.
         """
+        from comity_client.bundles.exporting import EarlierBundle, ExportOrder, export_bundle
+        from comity_client.bundles.writing import DiskPlan
+
         had = tuple(map(EarlierBundle.read, earlier))
 
         async def work(session: Session) -> ExportedBundle:
@@ -329,10 +303,14 @@ class Client:
         self, folders: Sequence[Path], socket: Path, *, check: bool = False, on_event: OnEvent = ignore_event
     ) -> LoadResult:
         """Have the node with this operator socket take what a bundle has. Raises as `load_bundle` does."""
+        from comity_client.bundles.loading import load_bundle
+
         return asyncio.run(load_bundle(folders, socket, check=check, on_event=on_event))
 
     def check_upstream(self, name: str, node: str, *, token: str = "") -> UpstreamState:
         """Have a node check the upstream of `hf:org/name@commit` again. Raises as `publish.check_at` does."""
+        from comity_client.publish import check_at
+
         return self._user.run(lambda session: check_at(session, node, name, token))
 
     def resolve(self, reference: str) -> Resolution:
@@ -371,6 +349,8 @@ class Client:
     def drill(self, node: str = "", hubs: Sequence[str] = ()) -> FederationDrill:
         """Return what is left of the federation without each single party, by reasoning over what nodes answer. Raises
         NotFound, Unavailable."""
+        from comity_client.party_drill import drill_federation
+
         return self._user.run(lambda session: drill_federation(session, node, hubs))
 
     def logged_audits(self, artifact: Digest) -> list[LoggedResult]:
@@ -457,6 +437,8 @@ class Client:
         self, publisher: Publisher, *, nodes: Sequence[str] = (), on_event: OnEvent = ignore_event
     ) -> tuple[Logged, ...]:
         """Log the inception and the rotations of a publisher again. Raises as `publish` does."""
+        from comity_client.publish import log_keys
+
         return self._log(lambda targets: log_keys(targets, publisher), nodes or [publisher.home], on_event)
 
     def publish(
@@ -491,6 +473,9 @@ class Client:
 
         The inclusion proofs in the receipt are verified. Raises as `publish.publish_folder` does.
         """
+        from comity_client.lineage import with_digests
+        from comity_client.publish import PublicationDetails, publish_folder
+
         full = Name.parse(name)
         more = documents or {}
         given = PublicationDetails(licence, licence_file, card, (), model_key, more, unlisted_licence)
@@ -514,6 +499,8 @@ class Client:
         on_event: OnEvent = ignore_event,
     ) -> PublishReceipt:
         """Log an advisory about an artifact. Raises as `publish` does."""
+
+        from comity_client.publish import publish_advisory
 
         async def work(targets: LogTargets) -> PublishReceipt:
             resolution = await self._user.resolve(targets.session, reference)
@@ -540,6 +527,8 @@ class Client:
 
         Raises NotFound (WHICH-KEY), Conflict (NO-HOME-LOG), and as `publish` does.
         """
+        from comity_client.publish import publish_advisory
+
         if not publisher.home:
             why = "the advisory names the entry of that log from which the key is no longer valid"
             raise Conflict(
@@ -572,6 +561,9 @@ class Client:
         Args:
             by: a publisher, or a member with its governance keys (`OfferSigner.of_member`).
         """
+        from comity_client.offers.signer import OfferSigner
+        from comity_client.publish import VouchDetails, vouch
+
         signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
         details = VouchDetails(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
 
@@ -604,6 +596,9 @@ class Client:
         Args:
             nodes: where to log; default: nowhere for a folder or with `out`, else at the signer's home log.
         """
+        from comity_client.approving import approve
+        from comity_client.offers.signer import OfferSigner
+
         signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
         subject = self._approval_subject(what, on_event)
         places = _approval_places(subject, signer, nodes, out)
@@ -623,6 +618,9 @@ class Client:
     ) -> ApprovalReceipt:
         """End the signer's approvals of an artifact for a scope, from the time `since` on. Raises as
         `approving.end_approvals` does."""
+        from comity_client.approving import approvals_at_nodes, approvals_in_pack, end_approvals, rule_of
+        from comity_client.offers.signer import OfferSigner
+
         signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
         subject = self._approval_subject(what, on_event)
         rule, policy = rule_of(signer), self._user.policy(self._user.pins())
@@ -636,6 +634,8 @@ class Client:
     def approvals(self, what: Path | str | None, policy: Policy) -> tuple[ListedApproval, ...]:
         """Return the proven approvals by the officers of the policy: in the pack of a folder, offline; of a reference,
         or of all artifacts, as reachable nodes have them. Raises as `resolve` and `read_pack` do."""
+        from comity_client.approving import approvals_at_nodes, approvals_in_pack
+
         rule = policy.approvals
         if what is not None and Path(what).is_dir():
             return approvals_in_pack(Path(what), rule, policy)
@@ -648,9 +648,13 @@ class Client:
 
     def carry_approvals(self, file: Path, folder: Path, conditions: Sequence[Path] = ()) -> int:
         """Add approvals from a file to the pack of a folder, offline. Raises as `approving.carry` does."""
+        from comity_client.approving import carry
+
         return carry(file, folder, conditions)
 
     def _approval_subject(self, what: Path | str, on_event: OnEvent) -> ApprovalSubject:
+        from comity_client.approving import ApprovalSubject
+
         if Path(what).is_dir():
             return ApprovalSubject.of_copy(
                 self.local_copy(Path(what), on_hashed=lambda count: on_event(Progress("", count)))
@@ -659,6 +663,8 @@ class Client:
 
     def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[str], on_event: OnEvent) -> T:
         """Run `work`, which logs statements at `nodes`, in a session."""
+        from comity_client.publish import LogTargets
+
         return self._user.run(
             lambda session: work(LogTargets(session, self._user.seen_logs(), nodes, on_event)), on_event
         )
@@ -672,6 +678,8 @@ class Client:
 
         Raises as `resolve` and `lineage_of_folder` do.
         """
+
+        from comity_client.lineage import check_edges, lineage_of_folder, lineage_of_resolution
 
         async def work(session: Session) -> Lineage:
             policy = self._user.policy(session.pins)
@@ -701,6 +709,8 @@ class Client:
     ) -> Derivation:
         """Check tensor by tensor whether `child` was made from `parent`. Uses no network. Raises as `lineage.derive`
         does."""
+        from comity_client.lineage import derive
+
         return derive(child, parent, workers=workers(), on_read=on_read)
 
     def compare(
@@ -717,6 +727,8 @@ class Client:
         Raises as `resolve` and `destinations.hash_local_copy` do. The result lists the parts that could not be
         compared.
         """
+
+        from comity_client.diff import compare_sides, compared_folder, compared_resolution
 
         def load(what: Path | str) -> LocalCopy:
             return self.local_copy(what, hub_cache=hub_cache, on_hashed=lambda count: on_event(Progress("", count)))
@@ -744,6 +756,8 @@ class Client:
         on_event: OnEvent = ignore_event,
     ) -> PublishReceipt:
         """Sign a derivation and log it. Raises as `publish` does."""
+        from comity_client.publish import publish_statement
+
         entry = sign_derived(derivation.statement_by(publisher.inception.author), publisher.signer())
         return self._log(
             lambda targets: publish_statement(targets, derivation.child.title, entry, publisher.lines),
@@ -754,16 +768,22 @@ class Client:
     def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> FolderScan:
         """Inspect the files of a folder, or of the pulled copy of a reference. Nothing is loaded or hashed. Without a
         policy the default safety rule applies. Raises NotFound, Unavailable, Malformed."""
+        from comity_client.scan import scan_folder
+
         rule = policy.safety if policy else SafetyRule()
         return scan_folder(folder_of(what, hub_cache), rule, workers=workers())
 
     def scan_pickles(self, census: FolderScan) -> PickleScan:
         """Run picklescan on the files that may hold pickles. Raises as `scan.scan_pickles` does."""
+        from comity_client.scan import scan_pickles
+
         return scan_pickles(census.folder, [each.file.path for each in census.files if each.may_hold_pickles])
 
     def bom(self, what: Path | str, *, on_hashed: Callable[[int], None] | None = None) -> str:
         """Return a CycloneDX ML-BOM of a folder, which is hashed, or of the artifact of a reference, as nodes describe
         it. Raises as `local_copy` and `show` do."""
+        from comity_client import bom
+
         if isinstance(what, Path):
             here = self.local_copy(what, on_hashed=on_hashed)
             return bom.write_bom(bom.bom_of_folder(here, self.policy()))
@@ -771,6 +791,8 @@ class Client:
 
     def sign_report(self, report: VerdictReport, publisher: Publisher) -> Entry:
         """Sign a report as `publisher`, with the current time. Raises as `reports.sign_report` does."""
+        from comity_client.reports import sign_report
+
         return sign_report(report, publisher, int(time.time()))
 
     def log_report(
@@ -783,6 +805,8 @@ class Client:
         on_event: OnEvent = ignore_event,
     ) -> PublishReceipt:
         """Log the entry that `sign_report` returned, together with the report. Raises as `publish` does."""
+        from comity_client.publish import publish_statement
+
         data, title = report.encode(), report.verdict.name or f"sha256:{entry.statement.subject}"
         return self._log(
             lambda targets: publish_statement(targets, title, entry, publisher.lines, {sha256(data): data}),
@@ -793,6 +817,8 @@ class Client:
     def check_report(self, path: Path, *, by: str = "") -> CheckedReport:
         """Check the report in a file and its signature. The signer must be known to this user, or be `by`. Uses no
         network. Raises as `reports.read_signed` and `reports.check_signer` do."""
+        from comity_client.reports import check_signer, read_signed
+
         trust = self._user.trust_store()
         return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
 
@@ -862,6 +888,9 @@ class Client:
     def governance(self, federation: str = "") -> GovernanceClient:
         """Return the governance client of a pinned federation: the one whose id begins with `federation`, or the only
         one. Raises NotFound."""
+        from comity_client.charter.own_lines import OwnLines
+        from comity_client.charter.proposals import GovernanceClient
+
         pins = [pin for pin in self._user.trust_store().pins() if pin.id.startswith(federation)]
         if len(pins) != 1:
             why = f"{len(pins)} pinned federations match"
@@ -871,6 +900,8 @@ class Client:
 
     def offers(self) -> OfferClient:
         """Return the client for offers, requests and grants of all pinned federations."""
+        from comity_client.offers.offer_client import OfferClient
+
         pins = tuple(pin.federation for pin in self._user.trust_store().pins())
         return OfferClient(pins, self._user.run, self._user.hardware_pins().load)
 
@@ -880,12 +911,16 @@ class Client:
 
     def attestation_keys(self) -> AttestationKeyStore:
         """Return the keys that the owner pinned for attestations of other tools."""
+        from comity_client.attestations import AttestationKeyStore
+
         return AttestationKeyStore(self.home.ensure(self.home.attestations))
 
     def model(self, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
         """Return the memory needs of a model, for `offers.fit.fit`: from a folder, from the copy in a Hub cache, or
         from nodes, of which only headers are fetched. Raises as `resolve` does; NotFound if there are no weights,
         Malformed (WHICH-WEIGHTS) if `pattern` must select one of several models."""
+        from comity_client.offers.fit import model_in
+
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
             try:
@@ -895,6 +930,8 @@ class Client:
         return model_in(folder, pattern)
 
     async def _model(self, session: Session, reference: str, pattern: str) -> Model:
+        from comity_client.offers.fit import model_of
+
         return await model_of(session, await self._user.resolve(session, reference), pattern)
 
 
@@ -905,6 +942,8 @@ def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None
 def _approval_places(
     subject: ApprovalSubject, signer: OfferSigner, nodes: Sequence[str], out: Path | None
 ) -> ApprovalPlaces:
+    from comity_client.approving import ApprovalPlaces
+
     if not nodes and subject.folder is None and out is None:
         nodes = (signer.home,)
     return ApprovalPlaces(subject.folder, out, nodes)

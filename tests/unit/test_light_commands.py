@@ -1,0 +1,61 @@
+"""What the commands that people run all day load: a look at a name, at copies or at nodes needs no more than this.
+
+Loading code is most of what such a command costs. Each runs in a process of its own, beside nodes of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity_client.client import Client
+from comity_client.home import Home
+from support.fakes import FakeFederation, release
+
+FORBIDDEN = (
+    "comity.derivation", "comity.drawing", "comity.trust.hardware", "comity.trust.offers", "comity.upstream",
+    "comity.wire.audit", "comity.wire.offer", "comity.wire.server", "comity.wire.upstream",
+    "comity_client.bom", "comity_client.charter", "comity_client.diff", "comity_client.founding",
+    "comity_client.hardware_pins", "comity_client.lineage", "comity_client.offers", "comity_client.publish",
+    "comity_client.reports", "comity_client.scan", "comity_client.signing",
+    "huggingface_hub", "license_expression", "pydantic", "rich.console", "rich.progress", "sqlalchemy",
+    "urllib.request",
+)  # fmt: skip
+NEEDED = {"whereis": "comity.wire.audit", "trust": "comity.trust.hardware"}
+"""What one of them needs: `whereis` asks for audits, and a subcommand of `trust` takes a kind of hardware."""
+RUN = """
+import sys
+from comity_cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("\\n".join(sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module", name="home")
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's home with a pinned federation that answers."""
+    folder = tmp_path_factory.mktemp("light")
+    federation = FakeFederation()
+    with federation.running() as running:
+        running.publish(release(folder / "source", {"config.json": b"{}"}, by=running.publisher))
+        Client(Home(folder / "home")).pin(running.file())
+        yield folder / "home"
+
+
+@pytest.mark.parametrize("words", ["show swiss-ai/tiny", "whereis swiss-ai/tiny", "status", "trust show"])
+def test_a_light_command_loads_only_what_it_needs(home: Path, words: str) -> None:
+    environ = {**os.environ, "COMITY_HOME": str(home)}
+    command = [sys.executable, "-c", RUN, *words.split()]
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    loaded = ran.stderr.split()
+    refused = [each for each in FORBIDDEN if each != NEEDED.get(words.split()[0])]
+    found = {name for name in loaded for each in refused if name == each or name.startswith(f"{each}.")}
+    assert "comity.trust.keys" in loaded
+    assert not found
