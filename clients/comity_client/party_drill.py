@@ -30,7 +30,7 @@ from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
 from comity.wire.tls import Address
 from comity_client.copies import copies_of_federation
-from comity_client.reports import page_templates
+from comity_client.reports import page_template
 from comity_client.session import RemoteNode, Session
 
 KIND_WORDS: Final[Mapping[str, str]] = {
@@ -117,4 +117,4 @@ def _sizes(heads: Sequence[LogHead], nodes: Mapping[str, RemoteNode]) -> list[tu
 
 def render_drill(found: FederationDrill, when: str) -> str:
     """The page: self-contained HTML without a script."""
-    return page_templates().get_template("party-drill.html").render(drill=found, when=when, kinds=KIND_WORDS)
+    return page_template("party-drill.html").render(drill=found, when=when, kinds=KIND_WORDS)

@@ -43,7 +43,7 @@ from comity_client.publishers import Publisher
 from comity_client.trust_store import Bindings, TrustPin
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 STATES: Final = {"pass": "pass", "fail": "fail", "unknown": "unknown", "not-checked": "not checked"}
 STATE_MEANS: Final = {
@@ -206,27 +206,28 @@ def check_bundle(report: VerdictReport, bundle: bytes) -> SignedReport:
 def render_page(report: VerdictReport, signed: SignedReport | None = None) -> str:
     """Return the HTML document; the same report and signature always give the same document."""
     verdict, data = report.verdict, report.encode()
-    return (
-        page_templates()
-        .get_template("report.html")
-        .render(
-            verdict=verdict,
-            version=report.version,
-            subject=verdict.name or (f"sha256:{verdict.artifact}" if verdict.artifact else "an unknown artifact"),
-            what=meaning(verdict),
-            signed=signed,
-            signed_at=format_time(signed.verified.time) if signed else "",
-            states=STATES,
-            questions=QUESTIONS,
-            terms={**{STATES[state]: means for state, means in STATE_MEANS.items()}, **BASIS_MEANS},
-            size=len(data),
-            sha256=sha256(data),
-        )
+    return page_template("report.html").render(
+        verdict=verdict,
+        version=report.version,
+        subject=verdict.name or (f"sha256:{verdict.artifact}" if verdict.artifact else "an unknown artifact"),
+        what=meaning(verdict),
+        signed=signed,
+        signed_at=format_time(signed.verified.time) if signed else "",
+        states=STATES,
+        questions=QUESTIONS,
+        terms={**{STATES[state]: means for state, means in STATE_MEANS.items()}, **BASIS_MEANS},
+        size=len(data),
+        sha256=sha256(data),
     )
 
 
+def page_template(name: str) -> Template:
+    """Return a template of this package by its file name; see `_pages`."""
+    return _pages().get_template(name)
+
+
 @cache
-def page_templates() -> Environment:
+def _pages() -> Environment:
     """The templates of pages. Every value is escaped, and is printed on one line without control characters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -22,6 +22,7 @@ FOLDERS = {
     ("approve", "--dir"),
     ("approvals end", "--dir"),
     ("vouch", "--dir"),
+    ("offer show", "--html"),
     ("report show", "--html"),
     ("verify", "--html"),
 }

@@ -206,12 +206,18 @@ def ls(closed: bool, limit: int, attested: bool, **options: Any) -> None:
         out.hint(f"comity offer show {found[0].view.state.chain[:12]}")
 
 
-@examples("comity offer show 9f2c41aa", "comity offer show offer.bundle --offline", "comity offer show 9f2c41aa --json")
+@examples(
+    "comity offer show 9f2c41aa",
+    "comity offer show offer.bundle --offline",
+    "comity offer show 9f2c41aa --html hardware.html",
+    "comity offer show 9f2c41aa --json",
+)
 @command.command("show", short_help="Show one offer and the state of its chain.")
 @click.argument("offer", metavar="OFFER")
 @click.option("--out", type=NEW_FILE, help="Write a bundle file with its lines and proofs.")
+@click.option("--html", "page", type=NEW_FILE, help="Write the appraisal of its hardware evidence as an HTML page.")
 @reading_options
-def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -> None:
+def show(offer: str, out: Path | None, page: Path | None, bundles: Sequence[Path], offline: bool) -> None:
     """Show OFFER, given by the first digits of its id or a bundle file."""
     printed, context = output(), OfferContext(bundles=bundles, offline=offline)
     seen = context.offer(offer)
@@ -227,6 +233,9 @@ def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -
     if out is not None:
         seen.view.bundle.write(out, f"comity offer show {out.name} --offline")
         printed.done(f"{out}: its lines and proofs")
+    if page is not None:
+        evidence.write_page(page, seen.view, attestations, now())
+        printed.done(f"{page}: the appraisal, with the basis and the digest of each row")
     grants = [rendering.grant_json(seen.view, grant_state) for grant_state in seen.view.state.grants.values()]
     hardware = [evidence.attestation_json(each) for each in attestations]
     printed.document(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from comity_client.offers.attestation import OfferAttestation
+    from comity_client.offers.views import ChainView
 
     from comity_cli.output import Output
 
@@ -67,6 +68,8 @@ def show_attestations(out: Output, found: Sequence[OfferAttestation]) -> None:
     newest = found[0]
     state = {"verified": "verified here", "claimed": "claimed by the provider", "failed": "FAILED"}[newest.state]
     out.fact("hardware", f"{state}, entry {newest.index} of {newest.attested.challenge.origin}")
+    out.fact("statement", f"sha256:{newest.line}")
+    out.fact("evidence", f"sha256:{newest.attested.evidence.digest}, {newest.attested.evidence.size} bytes")
     out.say(f"  {SIGNS[newest.order.state]}  {newest.order.name:14}{newest.order.text}")
     if newest.missing:
         out.say(f"  UNKN  evidence      {newest.missing}")
@@ -82,9 +85,22 @@ def show_attestations(out: Output, found: Sequence[OfferAttestation]) -> None:
         out.say(f"  {len(found) - 1} older evidence is logged")
 
 
+def write_page(path: Path, view: ChainView, found: Sequence[OfferAttestation], at: int) -> None:
+    """Write the appraisal of an offer's evidence, made at `at`, as a page. Raises OutOfSpace, Unavailable."""
+    from comity.content import durable
+    from comity_client.offers.attestation_page import render_attestations
+
+    provider = view.identities.name(view.offer.provider) if view.provider else "none"
+    text = render_attestations(view.state.offer.id, provider, found, at)
+    durable.write_file(path, text.encode(), mode=0o644, point="page")
+
+
 def attestation_json(found: OfferAttestation) -> dict[str, Any]:
-    """An attestation with everything that its appraisal says."""
+    """An attestation with everything that its appraisal says; `facts` are its rows with basis and digest."""
+    from comity_client.offers.attestation_page import attestation_rows
+
     return {
+        "facts": [row.to_json() for row in attestation_rows(found)],
         "line": found.line,
         "index": found.index,
         "state": found.state,
