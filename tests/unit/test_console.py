@@ -6,21 +6,26 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
-from comity.gateway.console.copies import CopyHolders, CopyRule
+from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.node_pages import WaitingWork, sent_by_caller
 from comity.gateway.console.offers import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.pictures import PLACES, federation_map, tiles
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
 from comity.gateway.console.words import LANGUAGES, choose_language, environment, parse_po, translations
+from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.trust.charter.document import Member
+from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.jurisdictions import COUNTRIES
+from comity.trust.statement import SideObject
 from comity.wire.node import ReplicaCounts
 from comity.wire.operator import (
     LackingArtifact,
@@ -34,7 +39,7 @@ from comity.wire.operator import (
 from support.console import HOSTILE, HOSTILE_CARDS, check_page, read_page
 from support.world import identity
 
-RULE = CopyRule(2, 2)
+RULE = CopyPolicy(2, 2)
 
 
 def member(number: int, jurisdiction: str) -> Member:
@@ -56,7 +61,7 @@ def test_copies_in_one_jurisdiction_do_not_meet_a_rule_of_two() -> None:
 def test_copies_on_one_cloud_do_not_meet_a_rule_of_two_reaches() -> None:
     members = [member(0, "CH"), member(1, "ES"), member(2, "SG")]
     cloud = {seat.id: (seat.jurisdiction, "US") for seat in members[:2]}
-    rule = CopyRule(2, 2, 2)
+    rule = CopyPolicy(2, 2, 2)
     assert not CopyHolders(members, cloud).meets(0b011, rule)
     assert not CopyHolders(members, cloud).meets(0b111, rule)  # the third one declares nothing
     assert CopyHolders(members, cloud | {members[2].id: ("SG",)}).meets(0b101, rule)
@@ -71,6 +76,33 @@ def test_the_loss_of_a_member_is_counted_by_what_it_leaves() -> None:
     assert loss.after.enough == 2
     assert found.loss(sets, RULE, found.where("CH")).newly_short == 3
     assert found.where("XX") == 0
+
+
+def test_a_reader_of_changes_knows_when_it_missed_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.node.copies.index.MAX_CHANGES", 3)
+    copies, side = CopiesIndex(tmp_path / "copies.sqlite", "own", lambda: 1), SideObject(Digest("c" * 64), 1)
+    facts = [HoldFact(Digest(f"{n:064x}"), "log", Digest("e" * 64), n, side, side) for n in range(5)]
+    copies.add(facts[:2])
+    assert copies.changes(0, 1) == CopyChanges((facts[0].artifact,), 1, False)
+    assert copies.changes(1, 9) == CopyChanges((facts[1].artifact,), 2, False)
+    copies.add(facts[2:])
+    assert copies.changes(2, 9).artifacts == tuple(fact.artifact for fact in facts[2:])
+    assert copies.changes(1, 9) == CopyChanges((), 5, True)
+    copies.restart()
+    assert copies.changes(5, 9).missed
+    assert copies.changes(copies.change_position, 9) == CopyChanges((), 6, False)
+    copies.close()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_of_audits_stay_text(text: str) -> None:
+    outcomes = ("passed", "missed", text)
+    tests = tuple(CopyTest(text, False, 20_000, outcome, 3, True) for outcome in outcomes)
+    copy = CopyView(text, text, "claimed", assessed="failed", tests=tests)
+    template = environment("en").from_string("{% import 'parts.html' as p with context %}{{ p.tests(copy) }}")
+    page = read_page(template.render(copy=copy, reader=OfReader()))
+    assert {name for name, _ in page.elements} <= {"div", "span"}
+    assert not copy.counts
 
 
 @pytest.mark.parametrize("card", HOSTILE_CARDS)

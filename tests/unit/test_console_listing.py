@@ -7,15 +7,16 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from attackers.forging import Identity, Release
 from comity.gateway.console import listing_file
-from comity.gateway.console.copies import CopyHolders, CopyRule
+from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.index import FILE_NAME, ArtifactIndex
 from comity.gateway.console.listing_file import (
     CatalogueQuery,
+    CopySets,
     ListedArtifact,
     ListingFile,
     ReadPosition,
@@ -23,10 +24,13 @@ from comity.gateway.console.listing_file import (
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
 from comity.ledger.ledger import Ledger
+from comity.node.copies.assessor import CopyAssessor
+from comity.node.copies.index import CopiesIndex, HoldFact, ResultFact, WithdrawalFact
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import Member
+from comity.trust.copies import AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
 from hypothesis import given, settings
@@ -61,38 +65,35 @@ def claim(number: int, name: str, publisher: Digest | None = OWNER, version: str
     return ReadStatement("log", number, digest, name, name.lower(), version, publisher, "A label", "MIT", manifest)
 
 
-def held(said: ReadStatement, at: int, *, withdrawn: bool = False, nodes: int = 1, log: str = "log") -> ReadStatement:
-    by = MEMBERS[at]
-    bit = HOLDERS.bit(by)
-    return ReadStatement(log, 9, said.artifact, member=by.id, bit=bit, nodes=nodes, withdrawn=withdrawn)
+def held(said: ReadStatement, held_by: int, tested_by: int = 0) -> CopySets:
+    return CopySets(said.artifact, held_by, tested_by)
 
 
 def names(listing: ListingFile, query: CatalogueQuery | None = None, after: str = "", most: int = 100) -> list[str]:
     return [found.name for found in listing.page(query or CatalogueQuery(), after, most, lambda name: True).found]
 
 
-def test_a_withdrawn_copy_does_not_count_until_it_is_claimed_again(listing: ListingFile) -> None:
+def test_copies_are_counted_by_the_sets_of_their_members(listing: ListingFile) -> None:
     said = claim(1, "tests/m")
-    bit = HOLDERS.bit(MEMBERS[0])
-    for statement, count in (
-        (said, 0),
-        (held(said, 0), 1),
-        (held(said, 0), 1),
-        (held(said, 0, withdrawn=True), 0),
-        (held(said, 0), 1),
-    ):
-        listing.add([statement], END)
-        assert listing.copies_of(bit) == count
-        assert listing.sets == {bit * count: 1}
+    listing.set_copies([held(said, 1)], 5, None)
+    assert not listing.sets, "not listed"
+    listing.add([said], END)
+    for held_by, tested_by in ((0, 0), (3, 1), (3, 1), (2, 2), (0, 0)):
+        listing.set_copies([held(said, held_by, tested_by)], 5, None)
+        assert (listing.sets, listing.tested) == ({held_by: 1}, {tested_by: 1})
+        assert listing.copies_of(1) == held_by & 1
 
 
-def test_a_member_with_two_nodes_has_a_copy_until_both_withdrew(listing: ListingFile) -> None:
-    said = claim(1, "tests/m")
-    listing.add([said, *(held(said, 0, nodes=2, log=log) for log in ("a", "b"))], END)
-    listing.add([held(said, 0, nodes=2, log="a", withdrawn=True)], END)
-    assert listing.copies_of(1) == 1
-    listing.add([held(said, 0, nodes=2, log="b", withdrawn=True)], END)
-    assert listing.copies_of(1) == 0
+def test_copies_are_due_once_a_day_and_after_everything_was_forgotten(listing: ListingFile) -> None:
+    first, second = claim(1, "a/one"), claim(2, "a/two")
+    listing.add([first, second], END)
+    assert set(listing.due(5, 9)) == {first.artifact, second.artifact}
+    listing.set_copies([held(first, 1)], 5, 17)
+    assert (listing.due(5, 9), listing.followed) == ([second.artifact], 17)
+    assert len(listing.due(6, 9)) == 2 and len(listing.due(6, 1)) == 1
+    listing.forget_copies()
+    assert (len(listing.due(5, 9)), listing.followed) == (2, -1)
+    assert listing.known([second.artifact, OTHER, first.artifact]) == [second.artifact, first.artifact]
 
 
 def test_the_first_claimant_owns_a_name_unless_the_charter_binds_it(listing: ListingFile) -> None:
@@ -109,7 +110,7 @@ def test_facets_follow_versions_and_manifests(listing: ListingFile) -> None:
     listing.add([claim(1, "a/b"), replace(claim(2, "a/b", version="v2"), licence="Apache-2.0")], END)
     assert listing.facets("licence", 9) == [("apache-2.0", "apache-2.0", 1)]
     assert {item.digest for item in listing.pending(9)} == {sha256(b"1"), sha256(b"2")}
-    listing.add_details([ListedArtifact(sha256(b"2"), 0, 3_000_000_000, 2, ("gguf", "safetensors"))])
+    listing.add_details([ListedArtifact(sha256(b"2"), 0, 0, 3_000_000_000, 2, ("gguf", "safetensors"))])
     assert [value for value, _, _ in listing.facets("format", 9)] == ["gguf", "safetensors"]
     assert listing.facets("size", 9) == [("m", "m", 1)]
     assert names(listing, CatalogueQuery(format="gguf")) == names(listing, CatalogueQuery(size="m")) == ["a/b"]
@@ -119,9 +120,10 @@ def test_facets_follow_versions_and_manifests(listing: ListingFile) -> None:
 
 def test_a_search_by_copies_and_places(listing: ListingFile) -> None:
     first, second = claim(1, "a/one"), claim(2, "a/two")
-    listing.add([first, second, held(first, 0), held(first, 1), held(second, 2)], END)
+    listing.add([first, second], END)
+    listing.set_copies([held(first, 3), held(second, 4)], 5, None)
     assert names(listing, CatalogueQuery(jurisdiction="SG")) == ["a/two"]
-    assert names(listing, CatalogueQuery(short_of=CopyRule(2, 2))) == ["a/two"]
+    assert names(listing, CatalogueQuery(short_of=CopyPolicy(2, 2))) == ["a/two"]
     affected = listing.affected(lambda held_by: held_by == 3, 9, lambda name: True)
     assert [found.name for found in affected.found] == ["a/one"]
 
@@ -164,7 +166,8 @@ def test_any_words_can_be_searched(tmp_path_factory: pytest.TempPathFactory, wor
 def test_a_file_of_other_nodes_or_damaged_is_made_again(tmp_path: Path) -> None:
     file = tmp_path / "list.sqlite"
     with closing(ListingFile(file, "basis", HOLDERS)) as listing:
-        listing.add([claim(1, "a/b"), held(claim(1, "a/b"), 0)], END)
+        listing.add([claim(1, "a/b")], END)
+        listing.set_copies([held(claim(1, "a/b"), 1)], 5, None)
     with closing(ListingFile(file, "basis", HOLDERS)) as listing:
         assert (names(listing), listing.position, listing.copies_of(1)) == (["a/b"], END, 1)
     with closing(ListingFile(file, "another", HOLDERS)) as listing:
@@ -183,12 +186,33 @@ class Indexed:
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.nodes: list[Digest] = []
         self.pools = Pools()
+        self.copies = CopiesIndex(folder / "copies.sqlite", "log own", lambda: 1)
+        self.day = 20_000
+        record = SimpleNamespace(log="log own", member=MEMBERS[0].id, name="node", place=None)
+        self.seat = SimpleNamespace(record=record, inception=SimpleNamespace(id=MEMBERS[0].id))
+        self.members: Any = None
+        self.peers = [
+            SimpleNamespace(member=seat, record=SimpleNamespace(log=f"log {seat.name}", place=None))
+            for seat in MEMBERS[1:]
+        ]
+
+    def close(self) -> None:
+        self.copies.close()
+        self.ledger.close()
 
     def index(self) -> ArtifactIndex:
-        membership = SimpleNamespace(body=None, node_ids=self.nodes, node=lambda author: None)
+        membership = SimpleNamespace(
+            body=self.members,
+            node_ids=self.nodes,
+            node=lambda author: None,
+            reaches=dict,
+            seat=self.seat,
+            peers=self.peers,
+            shown_name=lambda peer: "peer",
+        )
         local = SimpleNamespace(manifest=lambda item: Manifest.of([FileEntry("m.gguf", 5, sha256(b"m"))]))
         arguments = AsyncLedger(self.ledger), self.pools, cast(Membership, membership), cast(LocalArtifacts, local)
-        return ArtifactIndex(self.folder, *arguments)
+        return ArtifactIndex(self.folder, *arguments, self.copies, lambda: self.day * 86_400.0)
 
     def publish(self, first: int, count: int) -> None:
         numbers = range(first, first + count)
@@ -218,7 +242,7 @@ async def complete(index: ArtifactIndex) -> int:
 def indexed(tmp_path: Path) -> Iterator[Indexed]:
     made = Indexed(tmp_path)
     yield made
-    made.ledger.close()
+    made.close()
 
 
 async def test_a_restart_reads_only_what_is_new(indexed: Indexed) -> None:
@@ -257,3 +281,74 @@ async def test_the_former_list_is_shown_until_that_of_other_nodes_is_complete(in
         await complete(index)
         assert index.listing is not former
         assert [path.name for path in indexed.folder.glob(FILE_NAME.format("*"))] == [index.listing.file.name]
+
+
+async def test_copies_are_counted_as_the_index_of_copies_assesses_them(indexed: Indexed) -> None:
+    indexed.members = SimpleNamespace(members=MEMBERS, digest="d", namespaces={})
+    artifact, side = sha256(b"an artifact"), SideObject(Digest("c" * 64), 1)
+
+    def hold(log: str, at: int) -> HoldFact:
+        return HoldFact(artifact, log, Digest("e" * 64), at, side, side)
+
+    async def seen() -> tuple[int, int]:
+        while await index.step():
+            pass
+        ((held_by, of_held),) = index.listing.sets.items()
+        ((tested_by, of_tested),) = index.listing.tested.items()
+        assert of_held == of_tested == 1
+        return held_by, tested_by
+
+    copies = indexed.copies
+    copies.add([hold("log member 1", 5)])  # before anybody gave the artifact a name
+    with closing(indexed.index()) as index:
+        index.listing.add([replace(claim(1, "tests/m"), artifact=artifact)], ReadPosition())
+        assert await seen() == (0b010, 0)
+        copies.add([hold("log member 2", 3), hold("log own", 1)])
+        assert await seen() == (0b111, 0b001)  # this node reads its own copy again all the time
+        passed = AuditResult(MEMBERS[2].id, 20_000, "passed", 10)
+        copies.add([ResultFact(artifact, "log member 1", passed)])
+        assert await seen() == (0b111, 0b011)
+        wrong = replace(passed, auditor=MEMBERS[1].id, outcome="wrong", proven=True)
+        copies.add([ResultFact(artifact, "log member 2", wrong)])
+        assert await seen() == (0b011, 0b011)
+        copies.add([WithdrawalFact(artifact, "log own", 9, "space")])
+        assert await seen() == (0b010, 0b010)
+        copies.add([hold("log own", 10)])
+        assert await seen() == (0b011, 0b011)
+        indexed.day += 40  # the result is stale on another day
+        assert await seen() == (0b111, 0b001)
+        copies.restart()
+        assert await seen() == (0, 0)
+
+
+async def test_a_restart_looks_only_at_copies_with_changes(indexed: Indexed) -> None:
+    indexed.publish(0, 3)
+    side = SideObject(Digest("c" * 64), 1)
+    looked = list[Digest]()
+
+    async def follow(index: ArtifactIndex) -> list[Digest]:
+        original = index._sets_of_members
+        looked.clear()
+
+        def noted(listing: ListingFile, artifacts: list[Digest], assessor: CopyAssessor) -> list[CopySets]:
+            looked.extend(artifacts)
+            return original(listing, artifacts, assessor)
+
+        index._sets_of_members = noted  # type: ignore[method-assign, assignment]
+        await complete(index)
+        return sorted(looked)
+
+    indexed.copies.add([], 5)
+    with closing(indexed.index()) as index:
+        assert len(await follow(index)) == 3
+    indexed.copies.close()
+    indexed.copies = CopiesIndex(indexed.folder / "copies.sqlite", "log own", lambda: 1)
+    known = next(iter(looked))
+    indexed.copies.add([HoldFact(known, "log member 1", Digest("e" * 64), 5, side, side)], 6)
+    with closing(indexed.index()) as index:
+        assert await follow(index) == [known]
+    indexed.copies.add([], 9)
+    indexed.copies.close()
+    indexed.copies = CopiesIndex(indexed.folder / "copies.sqlite", "log own", lambda: 1)
+    with closing(indexed.index()) as index:
+        assert len(await follow(index)) == 3, "something may have been missed"

@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from comity.content.blobs import BlobStore
 from comity.gateway.console.cards import MAX_CARD, card_html
-from comity.gateway.console.copies import CopyRule
 from comity.gateway.console.index import formats_of
 from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.hub.catalogue import Catalogue
@@ -23,11 +22,14 @@ from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.views import Snapshot
 from comity.ledger.intake import HOLD, PUBLISHED, fold_name
 from comity.ledger.proven import ProvenLine
+from comity.node.copies.assessor import CopyAssessor
+from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
-from comity.node.threads import AsyncLedger, Pools
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.audit import DAY
 from comity.trust.claims import ParsedClaims, bind_nodes, read_claims
-from comity.trust.copies import HOLD_WITHDRAWN
-from comity.trust.encoding import Digest, sha256
+from comity.trust.copies import FAILED, HOLD_WITHDRAWN, STATES, CopyPolicy
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
 from comity.trust.lineage import LineageGraph, lineage_of
@@ -37,6 +39,8 @@ from comity.trust.statements import DERIVED, Published, parse_derived
 
 MAX_STATEMENTS: Final = 100
 MAX_HOLDS: Final = 1_000
+MAX_TESTS: Final = 3
+"""Results of audits shown for one copy."""
 MAX_ANCESTORS: Final = 64
 MAX_ANCESTOR_LINES: Final = 16
 MAX_CARD_FILE: Final = 1024 * 1024
@@ -49,9 +53,23 @@ Basis = Literal["here", "claimed", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
+class CopyTest:
+    """The result of an audit, by `auditor`'s own word and clock unless it was `own`, or a failure that this node found
+    `proven`. `day` counts from 1970."""
+
+    auditor: str
+    own: bool
+    day: int
+    outcome: str
+    pieces: int
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CopyView:
     """What is known of a member's copy: `here` was verified by this node, `claimed` is the member's signed statement in
-    its own log at `index`, `unknown` is the absence of a statement. `reach` is as the member declares it."""
+    its own log at `index`, `unknown` is the absence of a statement. `reach` is as the member declares it; `assessed` is
+    what the audits of others make of the claim, and `tests` are their results, the newest first."""
 
     member: str
     jurisdiction: str
@@ -62,6 +80,13 @@ class CopyView:
     state: str = "unknown"
     last_seen: int = 0
     reach: Reach = ()
+    assessed: str = ""
+    tests: tuple[CopyTest, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts as a copy: it is here, or claimed and not proven to be wrong."""
+        return self.basis != "unknown" and self.assessed != FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +140,8 @@ class ArtifactPages:
         membership: Membership,
         catalogue: Catalogue,
         states: StateReader,
+        index: CopiesIndex,
+        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -122,6 +149,8 @@ class ArtifactPages:
         self._membership = membership
         self._catalogue = catalogue
         self._states = states
+        self._copies = index
+        self._clock = clock
         self._pages: AnswerCache[tuple[str, Digest], ArtifactPage] = AnswerCache(Generations(ledger).now, MAX_PAGES)
 
     async def page(self, name: str, revision: str) -> ArtifactPage:
@@ -136,6 +165,7 @@ class ArtifactPages:
     async def copies(self, page: ArtifactPage) -> list[CopyView]:
         """A line for each member of the charter, in its order."""
         claims = await self._ledger.run(self._claims, page.snapshot.artifact)
+        assessed = await self._assessed(page.snapshot.artifact)
         found, reaches = [], self._membership.reaches()
         for member in (await self._states.now()).members:
             claim = claims.get(member.id)
@@ -144,7 +174,28 @@ class ArtifactPages:
                 basis = "here" if page.complete_here else "unknown"
             origin, vkey, index = (claim.origin, claim.vkey, claim.index) if claim else ("", "", 0)
             where = (member.name, member.jurisdiction, basis, origin, vkey, index)
-            found.append(CopyView(*where, member.state, member.last_seen, reaches.get(member.id, ())))
+            reach, (state, tests) = reaches.get(member.id, ()), assessed.get(member.id, ("", ()))
+            found.append(CopyView(*where, member.state, member.last_seen, reach, state, tests))
+        return found
+
+    async def _assessed(self, artifact: Digest) -> dict[Digest, tuple[str, tuple[CopyTest, ...]]]:
+        """By member, the state of its copy, and the newest results of others. Of several nodes the best one counts."""
+        rows = await self._ledger.run(self._copies.copies, artifact)
+        assessor, own = CopyAssessor(self._membership, int(self._clock()) // DAY), self._membership.seat.inception.id
+        names, found = assessor.names(rows), dict[Digest, tuple[str, tuple[CopyTest, ...]]]()
+        for copy in sorted(assessor.assess(rows), key=lambda item: -STATES.index(item.state)):
+            tests = tuple(
+                CopyTest(
+                    names.get(result.auditor, short(result.auditor)),
+                    result.auditor == own,
+                    result.day,
+                    result.outcome,
+                    result.pieces,
+                    result.proven,
+                )
+                for result in copy.results[:MAX_TESTS]
+            )
+            found[copy.copy.member] = copy.state, tests
         return found
 
     def _claims(self, artifact: Digest) -> dict[Digest, ProvenLine]:
@@ -261,17 +312,19 @@ class ArtifactPages:
         return found
 
 
-def copies_without(copies: Sequence[CopyView], gone: CopyView, rule: CopyRule) -> tuple[int, bool]:
+def copies_without(copies: Sequence[CopyView], gone: CopyView, rule: CopyPolicy) -> tuple[int, bool]:
     """The copies that the loss of a member leaves, and whether they meet the rule."""
-    left = [copy for copy in copies if copy is not gone and copy.basis != "unknown"]
+    left = [copy for copy in copies if copy is not gone and copy.counts]
     return len(left), enough_copies(left, rule)
 
 
-def enough_copies(copies: Sequence[CopyView], rule: CopyRule) -> bool:
+def enough_copies(copies: Sequence[CopyView], rule: CopyPolicy) -> bool:
     """Whether those that are claimed or here meet the rule."""
-    found = [copy for copy in copies if copy.basis != "unknown"]
+    found = [copy for copy in copies if copy.counts]
     jurisdictions, reaches = {copy.jurisdiction for copy in found}, count_reaches(copy.reach for copy in found)
-    return len(found) >= rule.copies and len(jurisdictions) >= rule.jurisdictions and reaches >= rule.reaches
+    return (
+        len(found) >= rule.min_copies and len(jurisdictions) >= rule.min_jurisdictions and reaches >= rule.min_reaches
+    )
 
 
 def _parents(lines: Iterable[bytes]) -> list[Digest]:

@@ -1,31 +1,18 @@
-"""Which members claim a copy of an artifact, and what the loss of a member or a jurisdiction would leave.
+"""Which members have a copy of an artifact that counts, and what the loss of a member or a jurisdiction would leave.
 
-The members that claim a copy of one artifact are a set of bits of one integer, so a federation has few different sets
+The members with a copy of one artifact are a set of bits of one integer, so a federation has few different sets
 and counting costs one step for each set, not for each artifact. Pure functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from comity.trust.charter.document import CharterPolicy, Member
+from comity.trust.charter.document import Member
+from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.places import Reach, count_reaches
-
-
-@dataclass(frozen=True, slots=True)
-class CopyRule:
-    """How many copies the charter asks for, by how many members, jurisdictions and declared reaches. Without a charter:
-    one."""
-
-    copies: int = 1
-    jurisdictions: int = 1
-    reaches: int = 0
-
-    @classmethod
-    def of(cls, policy: CharterPolicy | None) -> CopyRule:
-        return cls(policy.min_copies, policy.min_jurisdictions, policy.min_reaches) if policy else cls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +54,13 @@ class CopyHolders:
         """The bit of a member; 0 if it has no seat in the newest charter."""
         return self._bits.get(member.id, 0)
 
+    def set_of(self, identities: Iterable[Digest]) -> int:
+        """The set of some members; those without a seat are left out."""
+        found = 0
+        for identity in identities:
+            found |= self._bits.get(identity, 0)
+        return found
+
     def of(self, held_by: int) -> Iterator[Member]:
         """The members of a set, in the order of the charter."""
         return (member for at, member in enumerate(self.members) if held_by >> at & 1)
@@ -75,10 +69,12 @@ class CopyHolders:
         """The set of the members of a jurisdiction."""
         return self._places.get(jurisdiction, 0)
 
-    def meets(self, held_by: int, rule: CopyRule) -> bool:
-        if held_by.bit_count() < rule.copies or (rule.reaches and self._count_reaches(held_by) < rule.reaches):
+    def meets(self, held_by: int, rule: CopyPolicy) -> bool:
+        if held_by.bit_count() < rule.min_copies or (
+            rule.min_reaches and self._count_reaches(held_by) < rule.min_reaches
+        ):
             return False
-        missing = rule.jurisdictions
+        missing = rule.min_jurisdictions
         for place in self._places.values():
             missing -= bool(held_by & place)
             if missing <= 0:
@@ -88,7 +84,7 @@ class CopyHolders:
     def _count_reaches(self, held_by: int) -> int:
         return count_reaches(self._reaches.get(member.id, ()) for member in self.of(held_by))
 
-    def count(self, sets: Mapping[int, int], rule: CopyRule, without: int = 0) -> CopyCounts:
+    def count(self, sets: Mapping[int, int], rule: CopyPolicy, without: int = 0) -> CopyCounts:
         """Count artifacts by set of holders, as if the members in `without` held nothing."""
         enough = none = 0
         for held_by, artifacts in sets.items():
@@ -98,7 +94,7 @@ class CopyHolders:
         total = sum(sets.values())
         return CopyCounts(total, enough, total - enough, none)
 
-    def loss(self, sets: Mapping[int, int], rule: CopyRule, gone: int) -> LossOutcome:
+    def loss(self, sets: Mapping[int, int], rule: CopyPolicy, gone: int) -> LossOutcome:
         """What the loss of the members in `gone` would change."""
         newly_short = lost = 0
         for held_by, artifacts in sets.items():

@@ -1,10 +1,14 @@
-"""Artifacts by name, and the members that claim copies of them: read from the ledger by a background task.
+"""Artifacts by name, and the members with copies of them: read from the ledger and the index of copies by a background
+task.
 
-(1) the task reads verified `published`, `observed`, `hold` and `hold-withdrawn` statements in the order in which they
-    were proven, in steps of `STEP`, into a file (`listing_file`). A start goes on from the position in the file; when
-    the charter or the known nodes change, another file is made; until it is complete, pages show the old one
-(2) a repository is listed under the publisher that the charter binds to its namespace, else under the first claimant
-(3) sizes and file formats come from the manifest, of which a few are read in each step
+(1) the task reads verified `published` and `observed` statements in the order in which they were proven, in steps of
+    `STEP`, into a file (`listing_file`). A start goes on from the position in the file; when the charter or the known
+    nodes change, another file is made; until it is complete, pages show the old one
+(2) who has a copy, and whose copy another member tested, is what `comity.node.copies.index` has and
+    `comity.trust.copies` says of it; the task follows its changes, and looks at every artifact again on another day,
+    because results become stale
+(3) a repository is listed under the publisher that the charter binds to its namespace, else under the first claimant
+(4) sizes and file formats come from the manifest, of which a few are read in each step
 
 Not thread-safe: call from the event loop.
 """
@@ -12,7 +16,7 @@ Not thread-safe: call from the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -23,6 +27,7 @@ from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.listing_file import (
     CataloguePage,
     CatalogueQuery,
+    CopySets,
     ListedArtifact,
     ListedRepository,
     ListingFile,
@@ -32,20 +37,23 @@ from comity.gateway.console.listing_file import (
     remove_listing,
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
-from comity.ledger.intake import HOLD, PUBLISHED, fold_name
+from comity.ledger.intake import PUBLISHED, fold_name
 from comity.ledger.proven import ProvenLine
+from comity.node.copies.assessor import CopyAssessor
+from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
-from comity.node.threads import AsyncLedger, Pools
+from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact import Manifest
-from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
+from comity.trust.audit import DAY
+from comity.trust.copies import holders
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statements import Published, parse_hold
+from comity.trust.statements import Published
 from comity.trust.upstream import OBSERVED, Observed
 
-PREDICATES: Final = (PUBLISHED, OBSERVED, HOLD, HOLD_WITHDRAWN)
+PREDICATES: Final = (PUBLISHED, OBSERVED)
 STEP: Final = 256
 """Statements read at a time."""
 DETAILS: Final = 32
@@ -81,7 +89,14 @@ class ArtifactIndex:
     """
 
     def __init__(
-        self, folder: Path, ledger: AsyncLedger, pools: Pools, membership: Membership, local: LocalArtifacts
+        self,
+        folder: Path,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        local: LocalArtifacts,
+        copies: CopiesIndex,
+        clock: Clock,
     ) -> None:
         """Opens the file of the list. Blocking. Raises Unavailable, OutOfSpace."""
         self._folder = folder
@@ -89,10 +104,16 @@ class ArtifactIndex:
         self._pools = pools
         self._membership = membership
         self._local = local
+        self._copies = copies
+        self._clock = clock
         self._next = self.listing = self._open()
         self._former: ListingFile | None = None
         """The list that was shown before: a page may still read it."""
         self._position = self._checked()
+        self._followed = 0
+        """The position in the changes of the index of copies, of this process."""
+        if self._next.followed != copies.opened_position:
+            self._look_at_all()
         self.ready = False
         self._read_to = -1
         self.version = 0
@@ -116,13 +137,14 @@ class ArtifactIndex:
         if last != position:
             await self._pools.files(listing.add, found, last)
             self._position = last
+        refreshed = await self._pools.files(self._refresh, listing)
         details = await self._pools.files(self._read_details, listing)
         if not found and last.number == self._read_to:
             await self._pools.files(self._show, listing)
         self._read_to = last.number
-        if found or details or not self.version:
+        if found or refreshed or details or not self.version:
             self.version += 1
-        return bool(found) or details
+        return bool(found) or refreshed or details
 
     async def page(self, query: CatalogueQuery, after: str, most: int, readable: Readable) -> CataloguePage:
         """At most `most` repositories whose names follow `after`, in order of their names."""
@@ -181,6 +203,39 @@ class ArtifactIndex:
         else:
             self._next = self._open()
         self._position, self._read_to = self._next.position, -1
+        self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        """Blocking. Look at the copies of every artifact, because changes may have been missed."""
+        self._followed = self._copies.change_position
+        self._next.forget_copies()
+
+    def _refresh(self, listing: ListingFile) -> bool:
+        """Blocking. Look at the copies of artifacts with changes, and of some that are due. Returns whether there were
+        any."""
+        today, position = int(self._clock()) // DAY, self._copies.position
+        changes = self._copies.changes(self._followed, STEP)
+        if changes.missed:
+            self._look_at_all()
+            return True
+        wanted = dict.fromkeys((*listing.known(changes.artifacts), *listing.due(today, STEP)))
+        found = self._sets_of_members(listing, list(wanted), CopyAssessor(self._membership, today))
+        complete = len(changes.artifacts) < STEP
+        if found or (complete and listing.followed != position):
+            listing.set_copies(found, today, position if complete else None)
+        self._followed = changes.position
+        return bool(found or changes.artifacts)
+
+    def _sets_of_members(
+        self, listing: ListingFile, artifacts: Sequence[Digest], assessor: CopyAssessor
+    ) -> list[CopySets]:
+        own, found = self._membership.seat.inception.id, list[CopySets]()
+        for artifact in artifacts:
+            with_copy = holders(assessor.assess(self._copies.copies(artifact)), own)
+            held_by = listing.holders.set_of(holder.member for holder in with_copy)
+            tested_by = listing.holders.set_of(holder.member for holder in with_copy if holder.tested)
+            found.append(CopySets(artifact, held_by, tested_by))
+        return found
 
     def _show(self, listing: ListingFile) -> None:
         """Blocking. Show a complete list, and remove the files of others."""
@@ -215,11 +270,6 @@ class ArtifactIndex:
         record = self._membership.node(author) if author is not None else None
         if record is None:
             return None
-        if predicate in (HOLD, HOLD_WITHDRAWN):
-            if str(record.log) != line.vkey:  # it counts only in its own node's log
-                return None
-            said_of = parse_hold if predicate == HOLD else parse_hold_withdrawn
-            return self._claim(line, said_of(entry.statement).artifact, record.member, predicate == HOLD_WITHDRAWN)
         seen = Observed.parse(entry.statement)
         upstream, licence = seen.upstream, seen.conditions.licence
         about = (upstream.repository, fold_name(upstream.repository), upstream.commit)
@@ -230,13 +280,6 @@ class ArtifactIndex:
         bound = said.by == self._bound_publisher(name.repository)
         about = (name.repository, fold_name(name.repository), name.version)
         return ReadStatement(line.vkey, line.number, said.artifact, *about, said.by, "", spdx, said.manifest, bound)
-
-    def _claim(self, line: ProvenLine, artifact: Digest, identity: Digest, withdrawn: bool) -> ReadStatement:
-        member = self._membership.member(identity)
-        bit = self._next.holders.bit(member) if member is not None else 0
-        nodes = len(self._membership.nodes_of(identity))
-        said = ReadStatement(line.vkey, line.number, artifact, member=identity, bit=bit)
-        return replace(said, nodes=nodes, withdrawn=withdrawn)
 
     def _bound_publisher(self, repository: str) -> Digest | None:
         body = self._membership.body
@@ -256,7 +299,7 @@ class ArtifactIndex:
             manifest = self._local.manifest(item)
         except ComityError:
             return ListedArtifact(item.digest)
-        return ListedArtifact(item.digest, 0, manifest.size, len(manifest.files), formats_of(manifest))
+        return ListedArtifact(item.digest, 0, 0, manifest.size, len(manifest.files), formats_of(manifest))
 
 
 def formats_of(manifest: Manifest) -> tuple[str, ...]:

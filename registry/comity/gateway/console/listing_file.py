@@ -1,9 +1,10 @@
 """The list of artifacts of the console, in an SQLite file beside the ledger: names, facts of manifests, and holders.
 
-The file is derived from verified statements. It keeps the number and the digest of the last statement that it has read:
-a start goes on from there, and a file of another ledger, another charter or other nodes is deleted. Rows, counts and
-position change in one transaction. Memory does not grow with the number of artifacts, except for the distinct sets of
-members that claim a copy of one artifact, of which a federation has few.
+The file is derived from verified statements and from the index of copies. It keeps the number and the digest of the
+last statement that it has read: a start goes on from there, and a file of another ledger, another charter or other
+nodes is deleted. It also keeps how far it has followed the index of copies, and on which day it looked at the copies of
+each artifact. Rows, counts and position change in one transaction. Memory does not grow with the number of artifacts,
+except for the distinct sets of members with a copy of one artifact, of which a federation has few.
 
 Names are also in a trigram index of SQLite (FTS5), so that a rare or absent word costs milliseconds. With a common
 word, or without one, a page reads names in order, at most `SCANNED` of them.
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.gateway.console.copies import CopyHolders, CopyRule
+from comity.gateway.console.copies import CopyHolders
+from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
@@ -45,13 +47,16 @@ SIZES: Final = {
 """Least size in bytes of each size class, and the least above it."""
 MIRRORED: Final = "mirrored"
 """The value of the facet `publisher` of mirrored repositories."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS state (
-    id INTEGER PRIMARY KEY CHECK (id = 1), basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL);
+    id INTEGER PRIMARY KEY CHECK (id = 1), basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL,
+    followed INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS artifact (
-    digest BLOB PRIMARY KEY, held TEXT NOT NULL, named INTEGER NOT NULL, size INTEGER NOT NULL, files INTEGER NOT NULL,
-    formats TEXT NOT NULL, manifest_size INTEGER NOT NULL, pending INTEGER NOT NULL) WITHOUT ROWID;
+    digest BLOB PRIMARY KEY, held TEXT NOT NULL, tested TEXT NOT NULL, looked INTEGER NOT NULL, size INTEGER NOT NULL,
+    files INTEGER NOT NULL, formats TEXT NOT NULL, manifest_size INTEGER NOT NULL, pending INTEGER NOT NULL)
+    WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS artifact_looked ON artifact (looked);
 CREATE INDEX IF NOT EXISTS artifact_pending ON artifact (digest) WHERE pending = 1;
 CREATE TABLE IF NOT EXISTS repository (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher TEXT NOT NULL, label TEXT NOT NULL,
@@ -60,9 +65,8 @@ CREATE TABLE IF NOT EXISTS repository (
 CREATE INDEX IF NOT EXISTS repository_artifact ON repository (artifact);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     key, content = '', tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0);
-CREATE TABLE IF NOT EXISTS claim (
-    artifact BLOB NOT NULL, member TEXT NOT NULL, log TEXT NOT NULL, PRIMARY KEY (artifact, member, log)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS holders (held TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holders (
+    kind TEXT NOT NULL, members TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (kind, members)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facet (
     kind TEXT NOT NULL, value TEXT NOT NULL, number INTEGER NOT NULL, label TEXT NOT NULL,
     PRIMARY KEY (kind, value)) WITHOUT ROWID;
@@ -70,16 +74,18 @@ CREATE INDEX IF NOT EXISTS facet_number ON facet (kind, number DESC);
 """
 _REPOSITORY: Final = (
     "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others,"
-    " a.digest, a.held, a.size, a.files, a.formats"
+    " a.digest, a.held, a.tested, a.size, a.files, a.formats"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ListedArtifact:
-    """An artifact: the set of members that claim a copy, and facts of its manifest (`size` -1: not read)."""
+    """An artifact: the sets of members with a copy that counts, and with a tested one, and facts of its manifest
+    (`size` -1: not read)."""
 
     digest: Digest
     held_by: int = 0
+    tested_by: int = 0
     size: int = -1
     files: int = 0
     formats: tuple[str, ...] = ()
@@ -111,25 +117,20 @@ class ListedRepository:
 
 @dataclass(frozen=True, slots=True)
 class ReadStatement:
-    """What one line adds: a name (`repository` not empty, `key` its folded form), or a copy claimed by `member` in
-    `log`, or `withdrawn` by it. `bound`: the charter binds the namespace to this publisher. `nodes`: how many nodes the
-    member has."""
+    """What one line adds: a name for an artifact, `key` its folded form. `bound`: the charter binds the namespace to
+    this publisher."""
 
     log: str
     number: int
     artifact: Digest
-    repository: str = ""
-    key: str = ""
-    version: str = ""
+    repository: str
+    key: str
+    version: str
     publisher: Digest | None = None
     label: str = ""
     licence: str = ""
     manifest: SideObject | None = None
     bound: bool = False
-    member: Digest | None = None
-    bit: int = 0
-    nodes: int = 1
-    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class CatalogueQuery:
     format: str = ""
     size: str = ""
     jurisdiction: str = ""
-    short_of: CopyRule | None = None
+    short_of: CopyPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +162,21 @@ class ReadPosition:
     line: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CopySets:
+    """The members with a copy of an artifact that counts, and those with a tested one."""
+
+    artifact: Digest
+    held_by: int
+    tested_by: int
+
+
 @dataclass(slots=True)
 class _CountChanges:
     """Changes of one transaction."""
 
     sets: Counter[int] = field(default_factory=Counter)
+    tested: Counter[int] = field(default_factory=Counter)
     facets: Counter[tuple[str, str]] = field(default_factory=Counter)
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -178,7 +189,8 @@ class ListingFile:
 
     Attributes:
         holders: the members in the order of their bits.
-        sets: the number of named artifacts by the set of their holders.
+        sets: the number of artifacts by the set of members with a copy that counts.
+        tested: the same by the set of members with a tested copy.
     """
 
     def __init__(self, file: Path, basis: str, holders: CopyHolders) -> None:
@@ -193,8 +205,7 @@ class ListingFile:
             except sqlite3.DatabaseError:
                 remove_listing(file)  # it is derived: make it again
                 self._database = _open(file, basis)
-        wanted = "SELECT held, number FROM holders"
-        self.sets = Counter({int(held, 16): number for held, number in self._database.execute(wanted)})
+        self.sets, self.tested = self._read_sets("held"), self._read_sets("tested")
 
     def close(self) -> None:
         with self._lock:
@@ -205,20 +216,59 @@ class ListingFile:
         with self._lock:
             return ReadPosition(*self._database.execute("SELECT number, line FROM state").fetchone())
 
+    def _read_sets(self, kind: str) -> Counter[int]:
+        rows = self._database.execute("SELECT members, number FROM holders WHERE kind = ?", (kind,))
+        return Counter({int(members, 16): number for members, number in rows})
+
+    @property
+    def followed(self) -> int:
+        """The position of the index of copies up to which its changes are in this list; -1 if that is not known."""
+        with self._lock:
+            return int(self._database.execute("SELECT followed FROM state").fetchone()[0])
+
     def copies_of(self, bit: int) -> int:
-        """The number of named artifacts of which the member with this bit claims a copy."""
+        """The number of artifacts of which the member with this bit has a copy that counts."""
         return sum(number for held, number in self.sets.items() if held & bit)
 
     def add(self, statements: Sequence[ReadStatement], position: ReadPosition) -> None:
-        """Add what lines say, and move the position, in one transaction. Raises Unavailable (INDEX)."""
+        """Add what lines say, and move the position, in one transaction. The copies of new artifacts are due. Raises
+        Unavailable (INDEX)."""
         counts = _CountChanges()
         with self._writing(counts) as database:
             for said in statements:
-                if said.member is not None:
-                    _set_copy(database, counts, said)
-                else:
-                    _add_name(database, counts, said)
+                _add_name(database, counts, said)
             database.execute("UPDATE state SET number = ?, line = ?", (position.number, position.line))
+
+    def due(self, day: int, limit: int) -> list[Digest]:
+        """Artifacts whose copies were not looked at on this day."""
+        wanted = "SELECT digest FROM artifact WHERE looked < ? ORDER BY looked LIMIT ?"
+        with self._lock:
+            return [_digest(row[0]) for row in self._database.execute(wanted, (day, limit))]
+
+    def known(self, artifacts: Sequence[Digest]) -> list[Digest]:
+        """Those of `artifacts` that are listed."""
+        wanted = "SELECT 1 FROM artifact WHERE digest = ?"
+        with self._lock:
+            return [each for each in artifacts if self._database.execute(wanted, (_blob(each),)).fetchone()]
+
+    def forget_copies(self) -> None:
+        """The copies of all artifacts are due. Raises Unavailable (INDEX)."""
+        with self._writing(_CountChanges()) as database:
+            database.execute("UPDATE artifact SET looked = 0")
+            database.execute("UPDATE state SET followed = -1")
+
+    def set_copies(self, found: Sequence[CopySets], day: int, followed: int | None) -> None:
+        """Count listed artifacts under these sets of members, as of this day. Raises Unavailable (INDEX).
+
+        Args:
+            followed: the position of the index of copies, if all its changes up to there are in this list.
+        """
+        counts = _CountChanges()
+        with self._writing(counts) as database:
+            for item in found:
+                _set_copies(database, counts, item, day)
+            if followed is not None:
+                database.execute("UPDATE state SET followed = ?", (followed,))
 
     def pending(self, limit: int) -> list[SideObject]:
         """Manifests that were not read yet."""
@@ -315,10 +365,11 @@ class ListingFile:
                     _write_counts(self._database, counts)
             except sqlite3.Error as error:
                 raise Unavailable("the list of the console was not written", why=str(error), code="INDEX") from error
-            for held, change in counts.sets.items():
-                self.sets[held] += change
-                if not self.sets[held]:
-                    del self.sets[held]
+            for known, changes in ((self.sets, counts.sets), (self.tested, counts.tested)):
+                for members, change in changes.items():
+                    known[members] += change
+                    if not known[members]:
+                        del known[members]
 
 
 def remove_listing(file: Path) -> None:
@@ -339,7 +390,7 @@ def _open(file: Path, basis: str) -> sqlite3.Connection:
             raise sqlite3.DatabaseError("another version of this file")
         database.executescript(_SCHEMA)
         database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.execute("INSERT OR IGNORE INTO state VALUES (1, ?, 0, '')", (basis,))
+        database.execute("INSERT OR IGNORE INTO state VALUES (1, ?, 0, '', -1)", (basis,))
         database.commit()
         (kept,) = database.execute("SELECT basis FROM state").fetchone()
         if kept != basis:
@@ -350,46 +401,30 @@ def _open(file: Path, basis: str) -> sqlite3.Connection:
     return database
 
 
-def _set_copy(database: sqlite3.Connection, counts: _CountChanges, said: ReadStatement) -> None:
-    """Add the claim of a member, or take it back when the last of its nodes withdraws it."""
-    if not said.bit:
-        return
-    held, digest = not said.withdrawn, _blob(said.artifact)
-    if said.nodes > 1:
-        row = (digest, str(said.member), said.log)
-        if said.withdrawn:
-            database.execute("DELETE FROM claim WHERE artifact = ? AND member = ? AND log = ?", row)
-        else:
-            database.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?)", row)
-        left = database.execute("SELECT 1 FROM claim WHERE artifact = ? AND member = ? LIMIT 1", row[:2]).fetchone()
-        held = left is not None
-    before, named = _artifact(database, digest)
-    after = before | said.bit if held else before & ~said.bit
-    if before == after:
-        return
-    database.execute("UPDATE artifact SET held = ? WHERE digest = ?", (f"{after:x}", digest))
-    if named:
-        counts.sets[before] -= 1
-        counts.sets[after] += 1
-
-
-def _artifact(database: sqlite3.Connection, digest: bytes) -> tuple[int, bool]:
-    """The holders of an artifact, and whether it has a name; it is added if it is new."""
-    row = database.execute("SELECT held, named FROM artifact WHERE digest = ?", (digest,)).fetchone()
+def _set_copies(database: sqlite3.Connection, counts: _CountChanges, found: CopySets, day: int) -> None:
+    digest = _blob(found.artifact)
+    row = database.execute("SELECT held, tested FROM artifact WHERE digest = ?", (digest,)).fetchone()
     if row is None:
-        database.execute("INSERT INTO artifact VALUES (?, '0', 0, -1, 0, '', 0, 0)", (digest,))
-        return 0, False
-    return int(row[0], 16), bool(row[1])
+        return
+    _move(counts.sets, int(row[0], 16), found.held_by)
+    _move(counts.tested, int(row[1], 16), found.tested_by)
+    values = (f"{found.held_by:x}", f"{found.tested_by:x}", day, digest)
+    database.execute("UPDATE artifact SET held = ?, tested = ?, looked = ? WHERE digest = ?", values)
+
+
+def _move(counts: Counter[int], before: int, after: int) -> None:
+    counts[before] -= 1
+    counts[after] += 1
 
 
 def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadStatement) -> None:
     digest = _blob(said.artifact)
-    held, named = _artifact(database, digest)
-    if not named:
-        counts.sets[held] += 1
+    if database.execute("SELECT 1 FROM artifact WHERE digest = ?", (digest,)).fetchone() is None:
+        counts.sets[0] += 1
+        counts.tested[0] += 1
         size = said.manifest.size if said.manifest is not None else 0
-        values = (size, 0 < size <= MAX_MANIFEST, digest)
-        database.execute("UPDATE artifact SET named = 1, manifest_size = ?, pending = ? WHERE digest = ?", values)
+        values = (digest, size, 0 < size <= MAX_MANIFEST)
+        database.execute("INSERT INTO artifact VALUES (?, '0', '0', 0, -1, 0, '', ?, ?)", values)
     known = next(_rows(database, "WHERE r.key = ?", (said.key,)), None)
     if known is None:
         values_ = (
@@ -446,11 +481,13 @@ def _write_counts(database: sqlite3.Connection, counts: _CountChanges) -> None:
                 " number = number + excluded.number",
                 (kind, value, change, label),
             )
-    for held, change in counts.sets.items():
-        database.execute(
-            "INSERT INTO holders VALUES (?, ?) ON CONFLICT (held) DO UPDATE SET number = number + excluded.number",
-            (f"{held:x}", change),
-        )
+    for kind, sets in (("held", counts.sets), ("tested", counts.tested)):
+        for members, change in sets.items():
+            database.execute(
+                "INSERT INTO holders VALUES (?, ?, ?) ON CONFLICT (kind, members) DO UPDATE SET"
+                " number = number + excluded.number",
+                (kind, f"{members:x}", change),
+            )
     database.execute("DELETE FROM holders WHERE number = 0")
 
 
@@ -494,10 +531,11 @@ def _rows(database: sqlite3.Connection, where: str, values: Sequence[object]) ->
 
 
 def _listed(row: tuple[object, ...]) -> ListedRepository:
-    key, name, publisher, label, version, licence, versions, others, digest, held, size, files, formats = row
+    key, name, publisher, label, version, licence, versions, others, digest, held, tested, size, files, formats = row
     known = tuple(each for each in str(formats).split(",") if each)
     assert isinstance(digest, bytes)
-    artifact = ListedArtifact(_digest(digest), int(str(held), 16), int(str(size)), int(str(files)), known)
+    sets = (int(str(held), 16), int(str(tested), 16))
+    artifact = ListedArtifact(_digest(digest), *sets, int(str(size)), int(str(files)), known)
     owner = Digest(str(publisher)) if publisher else None
     about = (str(key), str(name), owner, str(label), str(version), str(licence), artifact)
     return ListedRepository(*about, int(str(versions)), bool(others))

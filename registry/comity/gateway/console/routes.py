@@ -46,7 +46,7 @@ from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
 from comity.gateway.console.state import FederationState, MemberView, StateReader
 from comity.gateway.console.token_pages import TokenPages
-from comity.gateway.console.words import Formats, marked, translations
+from comity.gateway.console.words import Formats, marked, prepare_templates, translations
 from comity.gateway.http import GatewayAccess
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
@@ -98,9 +98,13 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
         yield [Route("/", plain)]
         return
     folder, local = home.config.storage.ledger.parent, catalogue.local_artifacts
-    index = await asyncio.to_thread(ArtifactIndex, folder, home.ledger, home.pools, home.membership, local)
+    index = await asyncio.to_thread(
+        ArtifactIndex, folder, home.ledger, home.pools, home.membership, local, node.copies, home.clock
+    )
     states = StateReader(home, node.replication, node.offers, index)
-    pages = ArtifactPages(home.ledger, home.store, home.pools, home.membership, catalogue, states)
+    pages = ArtifactPages(
+        home.ledger, home.store, home.pools, home.membership, catalogue, states, node.copies, home.clock
+    )
     sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
     tokens = home.config.path(TOKENS_FILE)
     access = SessionAccess(tokens, home.pools, uses, home.clock, sessions, public=settings.public)
@@ -110,14 +114,24 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     sign_in = SignInPages(maker, sessions, origins, node.links)
     node_pages = NodePages(node, maker, states, sessions, origins)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins)
-    reading = asyncio.create_task(index.run(), name="console index")
+    tasks = (
+        asyncio.create_task(index.run(), name="console index"),
+        asyncio.create_task(_prepare(home.pools, states), name="console templates"),
+    )
     try:
         yield [*sign_in.routes(), *node_pages.routes(), *token_pages.routes(), *console_routes(console)]
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await pages.close()
         await asyncio.to_thread(index.close)
+
+
+async def _prepare(pools: Pools, states: StateReader) -> None:
+    """Do at the start what the first page would wait for."""
+    await pools.files(prepare_templates)
+    await states.now()
 
 
 def console_url(settings: Gateway, listening: str) -> str:
@@ -255,8 +269,8 @@ class Console:
             state,
             page=page,
             copies=copies,
-            copy_count=sum(copy.basis != "unknown" for copy in copies),
-            places=len({copy.jurisdiction for copy in copies if copy.basis != "unknown"}),
+            copy_count=sum(copy.counts for copy in copies),
+            places=len({copy.jurisdiction for copy in copies if copy.counts}),
             enough=enough_copies(copies, state.rule),
             without=[copies_without(copies, gone, state.rule) for gone in copies],
             start=start,

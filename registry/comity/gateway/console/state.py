@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from comity.gateway.console.copies import CopyCounts, CopyRule
+from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.words import marked
 from comity.ledger.intake import ADDRESSES, HOLD, KNOWN_PREDICATES
@@ -22,6 +22,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.operator import LogStates, peer_status
 from comity.trust.charter.document import Body, Member
+from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey
@@ -142,17 +143,18 @@ class RecentEntry:
 @dataclass(frozen=True, slots=True)
 class FederationState:
     """One snapshot. `now` in POSIX seconds; `logs` by verifier key, this node's first; `copies` counts all claims,
-    `copies_now` those of reachable members."""
+    `copies_now` those of reachable members, `copies_tested` those that an audit of another member found."""
 
     now: float
     node: str
     body: Body | None
-    rule: CopyRule
+    rule: CopyPolicy
     members: tuple[MemberView, ...]
     logs: Mapping[str, LogStatus]
     governance: GovernanceStatus | None
     copies: CopyCounts
     copies_now: CopyCounts
+    copies_tested: CopyCounts
     alerts: tuple[Alert, ...]
     recent: tuple[RecentEntry, ...]
     indexed: bool
@@ -207,13 +209,14 @@ class StateReader:
         governance = None
         if follower is not None:
             governance = governance_report(self._membership, follower, by_origin, 0)
-        rule, listing = CopyRule.of(body.policy if body else None), self._index.listing
+        rule, listing = CopyPolicy.of(body.policy if body else None), self._index.listing
         members = tuple(self._members(governance, by_origin))
         reachable = {member.id for member in members if member.reachable}
         away = sum(listing.holders.bit(seat) for seat in self._seats() if seat.id not in reachable)
         sets = dict(listing.sets)
         copies = await self._pools.hashing(listing.holders.count, sets, rule)
         copies_now = await self._pools.hashing(listing.holders.count, sets, rule, away)
+        copies_tested = await self._pools.hashing(listing.holders.count, dict(listing.tested), rule)
         return FederationState(
             now=self._clock(),
             node=self._membership.seat.record.name,
@@ -224,6 +227,7 @@ class StateReader:
             governance=governance,
             copies=copies,
             copies_now=copies_now,
+            copies_tested=copies_tested,
             alerts=tuple(self._alerts(logs.values(), governance, members, copies)),
             recent=tuple(await ledger.run(self._recent)),
             indexed=self._index.ready,

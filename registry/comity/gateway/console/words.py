@@ -145,6 +145,14 @@ def environment(language: str) -> Environment:
     return made
 
 
+def prepare_templates() -> None:
+    """Blocking. Parse all catalogues and templates, so that no reader waits for it."""
+    for language in LANGUAGES:
+        made = environment(language)
+        for name in made.list_templates():
+            made.get_template(name)
+
+
 def _shown(value: object) -> object:
     if hasattr(value, "__html__"):
         return value

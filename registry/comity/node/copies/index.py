@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
 
 MAX_RESULTS: Final = 200_000
+MAX_CHANGES: Final = 100_000
+"""Changes that are kept for readers that follow the index."""
 KEPT_DAYS: Final = 90
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
@@ -112,6 +115,16 @@ class OwnAudit:
     id: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CopyChanges:
+    """Artifacts about whose copies something was added, and the position after them. `missed`: more was changed than is
+    kept, so that a reader has to look at every artifact again."""
+
+    artifacts: tuple[Digest, ...]
+    position: int
+    missed: bool
+
+
 DrawNumber = Callable[[], int]
 
 
@@ -139,6 +152,10 @@ class CopiesIndex:
         self._logs: dict[str, int] = dict(self._database.execute("SELECT vkey, id FROM log"))
         self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
         self._result_counts = self._count_results()
+        self._changed: deque[Digest] = deque(maxlen=MAX_CHANGES)
+        self._changes = 0
+        self.opened_position = self.position
+        """The position when the index was opened: all changes since are in `changes`."""
 
     def close(self) -> None:
         with self._lock:
@@ -157,6 +174,23 @@ class CopiesIndex:
             for table in ("position", "copy", "result"):
                 database.execute(f"DELETE FROM {table}")
             self._result_counts = Counter()
+            self._changed.clear()
+            self._changes += 1
+
+    def changes(self, after: int, limit: int) -> CopyChanges:
+        """The next `limit` changes after a position that this object gave before; 0 for all since it was opened."""
+        with self._lock:
+            first = self._changes - len(self._changed)
+            if not first <= after <= self._changes:
+                return CopyChanges((), self._changes, True)
+            found = tuple(islice(self._changed, after - first, after - first + limit))
+            return CopyChanges(found, after + len(found), False)
+
+    @property
+    def change_position(self) -> int:
+        """The position after the last change."""
+        with self._lock:
+            return self._changes
 
     def add(self, facts: Iterable[CopyFact], position: int | None = None) -> None:
         """Add facts, and move the position, in one transaction."""
@@ -168,6 +202,8 @@ class CopiesIndex:
                     self._add_withdrawal(database, fact)
                 else:
                     self._add_result(database, fact)
+                self._changed.append(fact.artifact)
+                self._changes += 1
             if position is not None:
                 database.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
 
