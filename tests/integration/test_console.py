@@ -306,7 +306,7 @@ async def sign_in(node: Shop, http: httpx2.AsyncClient) -> None:
     assert done.status_code == 303
 
 
-NODE_PAGES = ("/-/node", "/-/node/waiting", "/-/node/sessions", "/-/node/tokens")
+NODE_PAGES = ("/-/node", "/-/node/waiting", "/-/node/sessions", "/-/node/tokens", "/-/node/settings")
 
 
 async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_the_node(tmp_path: Path) -> None:
@@ -328,6 +328,10 @@ async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_t
         assert node.home.origin in shown.text
         assert "PRIVATE KEY" not in shown.text and str(node.home.directory) not in shown.text
         assert (await http.get("/-/node")).headers["Cache-Control"] == "no-store"
+        settings = (await page(http, "/-/node/settings")).text
+        assert "gateway.public" in settings and "node.toml:" in settings
+        for file in sorted((node.home.directory / "keys").iterdir()):
+            assert file.read_text()[30:60] not in settings
         await sign_in(node, other)
         (form,) = [item for item in (await page(http, "/-/node/sessions")).found("input") if item["name"] == "id"]
         key = next(item["value"] for item in shown.found("input") if item["name"] == "form")

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from comity.content.secrets import Token
 from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
@@ -18,8 +19,11 @@ from comity.gateway.console.offers import CharterDifference, PendingVote, Propos
 from comity.gateway.console.pictures import PLACES, federation_map, tiles
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
+from comity.gateway.console.token_pages import TokenView
 from comity.gateway.console.words import LANGUAGES, choose_language, environment, parse_po, translations
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
+from comity.node.maintenance.settings import ShownSetting
+from comity.node.setting_origins import SettingOrigin
 from comity.trust.charter.document import Member
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
@@ -246,6 +250,9 @@ def signed_in(who: str) -> OfReader:
     return reader
 
 
+ORIGINS: tuple[Literal["default", "file", "environment"], ...] = ("default", "file", "environment")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
     digest, reader = Digest("a" * 64), signed_in(text)
@@ -273,6 +280,11 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
     other = replace(own, id="0022")
     check_page(shown("sessions.html", reader=reader, state=OfState(), own=own, sessions=[(own, 0), (other, 9)]))
     check_page(shown("sign_in.html", reader=OfReader(), key=text))
+    settings = [ShownSetting(text, text, SettingOrigin(kind, text)) for kind in ORIGINS]
+    check_page(shown("settings.html", reader=reader, settings=settings, changed=True))
+    token = Token("0011", text, (text,), 0, digest, 5)
+    views = [TokenView(token, 5, True), TokenView(replace(token, expires=0), 0, False)]
+    check_page(shown("tokens.html", reader=reader, tokens=views, made=token, secret=text, now=9))
 
 
 class OfState:

@@ -2,6 +2,7 @@
 
     /-/node             disk, queues, bandwidth, peers with their lag, warnings
     /-/node/waiting     what needs a human: votes, requests to join, requests for machines; with the exact command
+    /-/node/settings    for operators: each setting with its source, and never the content of a secret's file
     /-/node/sessions    who is signed in; an operator ends sessions
 
 Nothing here signs or votes: governance keys are on no node. The status is kept for `FRESH` seconds, because counting
@@ -27,6 +28,8 @@ from comity.gateway.console.sessions import BrowserSession, BrowserSessions
 from comity.gateway.console.sign_in import see_other
 from comity.gateway.console.state import StateReader
 from comity.node.app import RunningNode
+from comity.node.config import NodeConfig
+from comity.node.maintenance.settings import shown_settings
 from comity.trust.errors import NotFound
 from comity.wire.operator import NodeStatus
 
@@ -85,6 +88,7 @@ class NodePages:
         return [
             Route(NODE, page(self.node), methods=["GET"]),
             Route(f"{NODE}/waiting", page(self.waiting), methods=["GET"]),
+            Route(f"{NODE}/settings", page(self.settings), methods=["GET"]),
             Route(f"{NODE}/sessions", page(self.sessions), methods=["GET"]),
             Route(f"{NODE}/sessions", page(self.end_session), methods=["POST"]),
         ]
@@ -107,6 +111,17 @@ class NodePages:
     async def waiting(self, reader: Reader) -> Response:
         reader.require("viewer")
         return self._maker.render(reader, "waiting.html", await self._states.now(), waiting=await self._waiting())
+
+    async def settings(self, reader: Reader) -> Response:
+        """The settings as they are now; the node runs with those of its start."""
+        reader.require("operator")
+        home = self._node.home
+        file = home.config.path("node.toml")
+        shown = await home.pools.files(shown_settings, file)
+        changed = await home.pools.files(NodeConfig.load, file) != home.config
+        return self._maker.render(
+            reader, "settings.html", await self._states.now(), settings=shown, changed=changed, file=file.name
+        )
 
     async def sessions(self, reader: Reader) -> Response:
         own = reader.require("viewer")
