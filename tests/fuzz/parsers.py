@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 from comity.content.token_uses import parse_uses
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
+from comity.gateway.console.feeds import FeedMemory
 from comity.gateway.console.forms import parse_form
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
@@ -461,6 +462,7 @@ PARSERS: Final[dict[str, Target]] = {
     "hardware-snp": Target(SnpReport.parse, (_HARDWARE.devices[1].report,)),
     "hardware-tdx": Target(TdxQuote.parse, (_HARDWARE.devices[2].report,)),
     "http-request": Target(parse_request, (_REQUEST,)),
+    "feeds": Target(FeedMemory.parse, (FeedMemory(5, {Digest("a" * 64): 1_800_000_000}).encode(),)),
     "token-uses": Target(parse_uses, (b'{"schema":"comity/token-uses/v1","uses":{"3f9c01aa":1800000000}}',)),
     "console-form": Target(lambda data: parse_form(data, ("form", "id")), (b"form=k3f9&id=%C3%A9+b",)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),

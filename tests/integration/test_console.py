@@ -96,6 +96,25 @@ async def test_the_page_of_an_artifact_says_who_says_so(node: Shop, ready: Relea
         assert (await http.get("/tests/model/tree/v9")).status_code == 404
 
 
+async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(node: Shop, ready: Release) -> None:
+    author = node.publisher.inception.author
+    warning = Advisory(author, ready.artifact, "vulnerability", "high", "<b>see</b> the notes")
+    async with node.home.client() as client:
+        await client.submit((sign_advisory(warning, node.publisher.signer).line,), ())
+    async with browser(node) as http:
+
+        async def there() -> bool:
+            versions, warnings = [(await http.get(f"/-/feeds/{name}.atom")).text for name in ("versions", "advisories")]
+            return "tests/model@v1</title>" in versions and "&lt;b&gt;see&lt;/b&gt; the notes" in warnings
+
+        await until(there, what="the feeds to have both", patience=30)
+        first = await http.get("/-/feeds/versions.atom")
+        assert first.headers["Content-Type"].startswith("application/atom+xml")
+        again = await http.get("/-/feeds/versions.atom", headers={"If-None-Match": first.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert (await http.get("/-/feeds/nothing.atom")).status_code == 404
+
+
 async def test_an_entry_and_its_proof_can_be_taken_away(node: Shop, ready: Release) -> None:
     async with browser(node) as http:
         shown = await page(http, "/tests/model")

@@ -9,6 +9,7 @@ artifact    the page of one artifact
 logs        the log explorer
 offers      the compute board
 pictures    the map of the members, as SVG
+feeds       Atom feeds of new versions and warnings
 page        one page: its reader, its headers, its text from a template
 sessions    sessions of people who signed in
 forms       forms that browsers send: strict, bounded, from pages of this node only

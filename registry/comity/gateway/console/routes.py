@@ -5,6 +5,7 @@
 /-/logs/{log}[/{index}]            entries of a log, and one entry; .proof and checkpoint are downloads
 /-/sign-in, /-/sign-out             sessions (module sign_in)
 /-/node[/…]                        the node, for people who signed in (module node_pages)
+/-/feeds/{kind}.atom               Atom feeds (module feeds)
 /-/console.css                     the style sheet
 /{namespace}/{name}[/tree/{rev}]   a repository, only for requests that accept text/html
 
@@ -35,6 +36,7 @@ from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
+from comity.gateway.console.feeds import FEEDS_FILE, Feeds
 from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
@@ -114,12 +116,21 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     sign_in = SignInPages(maker, sessions, origins, node.links)
     node_pages = NodePages(node, maker, states, sessions, origins)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins)
+    feeds_file = home.config.path(FEEDS_FILE)
+    feeds = Feeds(feeds_file, name, settings.url, home.ledger, home.pools, home.clock, states, access)
     tasks = (
         asyncio.create_task(index.run(), name="console index"),
         asyncio.create_task(_prepare(home.pools, states), name="console templates"),
+        asyncio.create_task(feeds.run(), name="console feeds"),
     )
     try:
-        yield [*sign_in.routes(), *node_pages.routes(), *token_pages.routes(), *console_routes(console)]
+        yield [
+            *sign_in.routes(),
+            *node_pages.routes(),
+            *token_pages.routes(),
+            *feeds.routes(),
+            *console_routes(console),
+        ]
     finally:
         for task in tasks:
             task.cancel()

@@ -194,6 +194,11 @@ class StateReader:
         self._cached: tuple[float, FederationState] | None = None
         self._lock = asyncio.Lock()
 
+    @property
+    def indexed(self) -> bool:
+        """Whether the index knows the names of artifacts."""
+        return self._index.ready
+
     async def now(self) -> FederationState:
         async with self._lock:
             clock = asyncio.get_running_loop().time()

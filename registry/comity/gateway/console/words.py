@@ -156,7 +156,12 @@ def prepare_templates() -> None:
 def _shown(value: object) -> object:
     if hasattr(value, "__html__"):
         return value
-    return printable(_BIDI.sub("", str(value)))
+    return shown_text(str(value))
+
+
+def shown_text(text: str) -> str:
+    """`text` without control characters and direction marks."""
+    return printable(_BIDI.sub("", text))
 
 
 def _cleaned(values: Mapping[str, object]) -> dict[str, object]:

@@ -1,0 +1,252 @@
+"""Atom feeds (RFC 4287): new versions, and warnings about artifacts.
+
+(1) a background task follows the verified `published`, `observed` and `advisory` statements
+(2) an entry's id follows from the statement, so that it is the same at every node and after a restart
+(3) statements have no time; `updated` is when this node first read the statement, and is kept in `feeds.json`
+(4) a feed has at most `MAX_ENTRIES` entries; if there are more, the log with most entries loses its oldest one, so that
+    a member that publishes without end does not push out the others
+(5) texts are escaped, without control characters and direction marks; the feed says whose word they are
+
+A reader that sends the ETag back gets 304.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+from xml.sax.saxutils import escape, quoteattr
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from comity.content import durable
+from comity.gateway.console.page import HEADERS, PREFIX
+from comity.gateway.console.state import RecentEntry, StateReader
+from comity.gateway.console.words import shown_text
+from comity.gateway.http import GatewayAccess
+from comity.ledger.intake import ADVISORY, PUBLISHED
+from comity.ledger.proven import ProvenLine
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha256
+from comity.trust.errors import ComityError, NotFound
+from comity.trust.statement import parse_entry
+from comity.trust.statements import parse_advisory
+from comity.trust.upstream import OBSERVED
+from comity.verifier import read_bounded
+
+FEEDS_FILE: Final = "feeds.json"
+FEEDS_SCHEMA: Final = "comity/feeds/v1"
+MAX_FEEDS_FILE: Final = 64 * 1024
+MAX_ENTRIES: Final = 100
+MAX_TEXT: Final = 2_000
+STEP: Final = 128
+PAUSE: Final = 5.0
+LOOKED_BACK: Final = 100_000
+"""Statements before the newest one, among which entries are sought at the start."""
+
+FeedKind = Literal["versions", "advisories"]
+TITLES: Final[Mapping[FeedKind, str]] = {"versions": "New versions", "advisories": "Warnings about artifacts"}
+_KINDS: Final[Mapping[str, FeedKind]] = {PUBLISHED: "versions", OBSERVED: "versions", ADVISORY: "advisories"}
+
+_log: Final = structlog.get_logger("comity.gateway.console")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """An entry: the statement with its digest, and when this node read it first, in POSIX seconds."""
+
+    statement: Digest
+    number: int
+    seen: int
+    what: RecentEntry
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedMemory:
+    """What `feeds.json` keeps: from which statement on to read, and when statements were first read."""
+
+    first: int
+    seen: Mapping[Digest, int]
+
+    @classmethod
+    def parse(cls, data: bytes) -> FeedMemory:
+        """Raises Malformed."""
+        fields = Fields(parse_json(data, limit=MAX_FEEDS_FILE, what="feeds"), "feeds")
+        fields.constant("schema", FEEDS_SCHEMA)
+        first, seen = fields.integer("first"), fields.take("seen")
+        fields.done()
+        if not isinstance(seen, Mapping) or len(seen) > 2 * MAX_ENTRIES:
+            raise fields.error(f"'seen' must be an object of at most {2 * MAX_ENTRIES} members")
+        times = Fields(seen, "feeds")
+        return cls(first, {parse_digest(name): times.integer(name) for name in seen})
+
+    def encode(self) -> bytes:
+        return json.dumps({"schema": FEEDS_SCHEMA, "first": self.first, "seen": dict(self.seen)}).encode() + b"\n"
+
+
+class Feeds:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self,
+        file: Path,
+        node: str,
+        url: str,
+        ledger: AsyncLedger,
+        pools: Pools,
+        clock: Clock,
+        states: StateReader,
+        access: GatewayAccess,
+    ) -> None:
+        self._file = file
+        self._node = node
+        self._url = url
+        self._ledger = ledger
+        self._pools = pools
+        self._clock = clock
+        self._states = states
+        self._access = access
+        self._entries: dict[FeedKind, list[FeedEntry]] = {"versions": [], "advisories": []}
+        self._memory = FeedMemory(0, {})
+        self._position = -1
+
+    def routes(self) -> list[BaseRoute]:
+        return [Route(f"{PREFIX}/feeds/{{kind}}.atom", self.feed, methods=["GET", "HEAD"])]
+
+    async def run(self) -> None:
+        """Follow the statements until cancelled."""
+        while True:
+            more = False
+            try:
+                more = await self.step()
+            except ComityError as error:
+                _log.warning("the feeds cannot be brought up to date", why=str(error))
+            await asyncio.sleep(0 if more else PAUSE)
+
+    async def step(self) -> bool:
+        """Read one step, once artifacts have their names. Returns whether more may follow."""
+        if not self._states.indexed:
+            return False
+        if self._position < 0:
+            self._memory = await self._pools.files(read_memory, self._file)
+            last = await self._ledger.run(self._ledger.tables.proven.last_number)
+            self._position = max(0, self._memory.first - 1, last - LOOKED_BACK)
+        found = await self._ledger.run(self._read, self._position)
+        for kind, entry in found:
+            self._entries[kind] = fair([*self._entries[kind], entry])
+            self._position = entry.number
+        if found:
+            await self._pools.files(self._remember)
+        return len(found) == STEP
+
+    async def feed(self, request: Request) -> Response:
+        """A feed of what the reader may read. Raises NotFound (NO-SUCH-ROUTE), and as `GatewayAccess` does."""
+        kind = request.path_params["kind"]
+        await self._access.require_any(request)
+        if kind not in TITLES:
+            raise NotFound("no such feed", why=f"there are {', '.join(TITLES)}", code="NO-SUCH-ROUTE")
+        readable = await self._access.readable_names(request)
+        endpoint = self._url or f"{request.url.scheme}://{request.url.netloc}"
+        body = atom(kind, self._node, endpoint, visible(self._entries[kind], readable)).encode()
+        tag = f'"{sha256(body)[:32]}"'
+        headers = {**HEADERS, "ETag": tag, "Vary": "Authorization, Cookie"}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(None, 304, headers)
+        return Response(body, media_type="application/atom+xml", headers=headers)
+
+    def _read(self, position: int) -> list[tuple[FeedKind, FeedEntry]]:
+        """Blocking. The next entries, in their order."""
+        lines = self._ledger.tables.proven.since(position, tuple(_KINDS), STEP)
+        return [(kind, self._entry(line)) for line in lines if (kind := _kind(line)) is not None]
+
+    def _entry(self, line: ProvenLine) -> FeedEntry:
+        """Blocking."""
+        entry, text = parse_entry(line.line), ""
+        if entry.statement.predicate == ADVISORY:
+            said = parse_advisory(entry.statement)
+            text = f"{said.severity}, {said.kind}: {said.text}"[:MAX_TEXT]
+        statement = entry.statement_digest
+        seen = self._memory.seen.get(statement, int(self._clock()))
+        return FeedEntry(statement, line.number, seen, self._states.entry(line), text)
+
+    def _remember(self) -> None:
+        """Blocking. Raises OutOfSpace, Unavailable."""
+        entries = [entry for found in self._entries.values() for entry in found]
+        seen = {entry.statement: entry.seen for entry in entries}
+        first = min((entry.number for entry in entries), default=0)
+        durable.write_file(self._file, FeedMemory(first, seen).encode(), point="feeds")
+
+
+def read_memory(file: Path) -> FeedMemory:
+    """Blocking. What a file remembers; nothing if it cannot be read, because only times are lost then."""
+    try:
+        return FeedMemory.parse(read_bounded(file, MAX_FEEDS_FILE))
+    except ComityError:
+        return FeedMemory(0, {})
+
+
+def fair(entries: list[FeedEntry]) -> list[FeedEntry]:
+    """At most `MAX_ENTRIES`, each statement once: the log with most entries loses its oldest one."""
+    once = {entry.statement: entry for entry in reversed(entries)}
+    kept = sorted(once.values(), key=lambda entry: entry.number)
+    while len(kept) > MAX_ENTRIES:
+        most = Counter(entry.what.vkey for entry in kept).most_common(1)[0][0]
+        kept.remove(next(entry for entry in kept if entry.what.vkey == most))
+    return kept
+
+
+def visible(entries: Iterable[FeedEntry], readable: Callable[[str], bool]) -> list[FeedEntry]:
+    """The entries about repositories that a reader may read, the newest first."""
+    found = [entry for entry in entries if readable(entry.what.subject.removeprefix("hf:").partition("@")[0])]
+    return found[::-1]
+
+
+def atom(kind: FeedKind, node: str, endpoint: str, entries: list[FeedEntry]) -> str:
+    """The document."""
+    newest = max((entry.seen for entry in entries), default=0)
+    address = f"{endpoint}{PREFIX}/feeds/{kind}.atom"
+    lines = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        '<feed xmlns="http://www.w3.org/2005/Atom" xml:lang="en">',
+        f"<id>{_text(f'tag:comity.dev,2026:feed:{kind}:{node}')}</id>",
+        f"<title>{_text(f'{TITLES[kind]} – {node}')}</title>",
+        f"<updated>{_time(newest)}</updated>",
+        f'<link rel="self" href={quoteattr(address)}/>',
+        f"<author><name>{_text(node)}</name></author>",
+        *(_entry(kind, endpoint, entry) for entry in entries),
+        "</feed>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(kind: FeedKind, endpoint: str, entry: FeedEntry) -> str:
+    what = entry.what
+    title = what.subject if kind == "versions" else f"Warning about {what.subject}"
+    said = f"Claimed by {what.by}, in {what.origin} as entry {what.index}."
+    link = f"<link href={quoteattr(shown_text(endpoint + what.page))}/>" if what.page else ""
+    return (
+        f"<entry><id>tag:comity.dev,2026:statement:{entry.statement}</id><title>{_text(title)}</title>"
+        f"<updated>{_time(entry.seen)}</updated>{link}<author><name>{_text(what.by or 'unknown')}</name></author>"
+        f"<summary>{_text(f'{entry.text} {said}'.strip())}</summary></entry>"
+    )
+
+
+def _kind(line: ProvenLine) -> FeedKind | None:
+    return _KINDS.get(parse_entry(line.line).statement.predicate)
+
+
+def _text(value: str) -> str:
+    return escape(shown_text(value))
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
