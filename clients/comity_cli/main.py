@@ -80,6 +80,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "serve": LazyCommand("Operate", "serve", "Run a node."),
     "console": LazyCommand("Operate", "console", "Sign in to the pages of your node."),
     "peer": LazyCommand("Operate", "peer", "Show and call the nodes of other members."),
+    "doctor": LazyCommand("Operate", "doctor", "Find what is wrong with your node, and how to repair it."),
     "backup": LazyCommand("Operate", "backup", "Back up your node's home, and restore it."),
     "config": LazyCommand("Operate", "config", "Check and show the settings of your node."),
     "token": LazyCommand("Operate", "token", "Manage tokens for your node's gateway."),
@@ -87,6 +88,9 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "rm": LazyCommand("Operate", "rm", "Remove your node's copy, if enough others prove theirs now."),
     "withdraw": LazyCommand("Operate", "withdraw", "Stop serving an artifact at once, and log why."),
     "status": LazyCommand("Operate", "status", "Show the state of the nodes of your federation."),
+    "support-bundle": LazyCommand(
+        "Operate", "support_bundle", "Collect what helps others to find a fault: no secrets."
+    ),
     "explain": LazyCommand("Operate", "explain", "Explain an error code."),
     "completion": LazyCommand("Operate", "completion", "Print a shell completion script."),
     "version": LazyCommand("Operate", "version", "Print the version."),
@@ -125,7 +129,8 @@ GUESSES: Final[dict[str, tuple[str, ...]]] = {
     "nodes": ("status",),
     "node": ("status", "serve"),
     "ping": ("peer ping", "status"),
-    "doctor": ("status", "serve"),
+    "diagnose": ("doctor",),
+    "health": ("doctor", "status"),
     "start": ("serve",),
     "run": ("serve", "run-with"),
     "up": ("lab up",),

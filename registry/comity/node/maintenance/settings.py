@@ -55,6 +55,14 @@ def redacted(text: str) -> str:
     return _QUERY_SECRET.sub(rf"\1{REDACTED}", _URL_SECRET.sub(f"{REDACTED}@", text))
 
 
+def embedded_secrets(text: str) -> Iterator[str]:
+    """What `redacted` would cut out of `text`: passwords in URLs, and values that are named as a secret."""
+    for found in _URL_SECRET.findall(text):
+        yield found.removesuffix("@").partition(":")[2]
+    for _, value in _QUERY_SECRET.findall(text):
+        yield value.strip("'")
+
+
 def setting_problems(file: Path, environ: Mapping[str, str] = os.environ) -> tuple[ComityError, ...]:
     """Everything that a start with these settings would refuse, each with its source: unknown settings, values, and the
     files that settings name. Listens nowhere. Raises NotFound, Unavailable and Malformed if the file cannot be read."""

@@ -1,0 +1,43 @@
+"""`comity doctor`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import click
+
+from comity_cli.command import Command, examples, output
+from comity_cli.commands.config import node_file, node_installed
+from comity_cli.nodes import home_option
+from comity_cli.output import plural
+
+SIGNS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "cyan")}
+
+
+@examples("comity doctor", "comity doctor --node /var/lib/comity", "comity doctor --node /var/lib/comity --json")
+@click.command(cls=Command, name="doctor", short_help="Find what is wrong with your node, and how to repair it.")
+@home_option("Your node, by its home. Default: here.", exists=False)
+def command(home: Path) -> int:
+    """Check settings, keys, membership, clock, disk, storage, ledger, ports, addresses, proxy, peers, forks, gateway
+    and versions of a node on this machine, running or stopped. Each problem is shown with what to do. Nothing is
+    changed; one small file is written to the blob folder and removed.
+
+    Exit status: 0 no problem was found, 8 warnings only, 1 something must be repaired. What could not be checked is
+    marked with a question mark and does not count.
+    """
+    node_file(home)
+    with node_installed():
+        from comity.node.maintenance.doctor import EXIT_STATUS, diagnose, worst
+    findings, out = diagnose(home), output()
+    for finding in findings:
+        out.say(f"{finding.topic:<13} {finding.text}", sign=f"{out.mark(*SIGNS[finding.level])} ")
+        if finding.fix:
+            out.say(f"{'':<15} try: {finding.fix}")
+    count, status = Counter(finding.level for finding in findings), EXIT_STATUS[worst(findings)]
+    unchecked = f", {count['unknown']} not checked" if count["unknown"] else ""
+    out.say(f"{plural(count['fail'], 'problem')}, {plural(count['warn'], 'warning')}{unchecked}")
+    listed = [{"topic": each.topic, "level": each.level, "text": each.text, "try": each.fix} for each in findings]
+    out.document("doctor", {"findings": listed, "exit_status": status})
+    return status

@@ -1,0 +1,452 @@
+"""`comity doctor` names each fault that is planted in a healthy home, with what repairs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from comity.ledger.ledger import Ledger
+from comity.node.maintenance.doctor import diagnose, worst
+from comity.node.maintenance.findings import DiskSpace, Finding, Machine, disk_space
+from comity.node.own_log import LEDGER_MARK, LedgerMark
+from comity.node.services.node import SOFTWARE
+from comity.trust.encoding import sha256
+from comity.wire.operator import ForkStatus, GovernanceStatus, LogStatus, NodeStatus, PeerStatus, StoreStatus
+from comity_cli.main import command
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from support import command_lines
+from support.federation import NodeHome, found
+
+NOW = 1_800_000_000
+PEER = PeerStatus("node-es.example", "ES", "node-es.example:7443", True, NOW, 0, "")
+OWN = LogStatus("node-ch.example/log", 3, True, NOW, ("node-es.example/cosigner",))
+CHARTER = GovernanceStatus(sha256(b"federation"), 0, sha256(b"body"), False, 0)
+RUNNING = NodeStatus(
+    SOFTWARE, OWN.origin, NOW, (PEER,), (OWN,), StoreStatus(0, 0, None, 0), 0, 0, (), (), governance=CHARTER
+)
+MACHINE = Machine(
+    lambda: NOW, {}, lambda folder: DiskSpace(10**12, 2 * 10**12, 10**6, 2 * 10**6), lambda: True, lambda: 65_536
+)
+
+
+@dataclass
+class Planted:
+    """A home to plant faults in, and what its machine and its node say."""
+
+    node: NodeHome
+    machine: Machine = MACHINE
+    status: NodeStatus | None = None
+
+    @property
+    def home(self) -> Path:
+        return self.node.directory
+
+    def findings(self) -> tuple[Finding, ...]:
+        return diagnose(self.home, self.machine, self.status)
+
+    def runs(self, **changed: Any) -> None:
+        """The node runs: something listens at each of its ports."""
+        self.status = replace(RUNNING, **changed)
+
+
+@pytest.fixture(scope="module", name="founded")
+def _founded(tmp_path_factory: pytest.TempPathFactory) -> NodeHome:
+    (home, _) = found(tmp_path_factory.mktemp("founded"), 2)
+    config = home.config()
+    config.storage.blobs.mkdir(parents=True)
+    with closing(Ledger.open(config.storage.ledger.parent, lambda: NOW)) as ledger:
+        LedgerMark(config.storage.ledger.with_name(LEDGER_MARK), ledger.identity).write()
+        ledger.logs.create(home.origin, str(home.record.log), own=True)
+    shutil.rmtree(home.directory / "offline")
+    home.set("advertise", mutual=["127.0.0.1:7443"], open=["127.0.0.1:7444"])
+    return home
+
+
+@pytest.fixture(name="planted")
+def _planted(tmp_path: Path, founded: NodeHome) -> Planted:
+    home = tmp_path / "home"
+    shutil.copytree(founded.directory, home)
+    made = Planted(NodeHome(home, founded.card))
+    ledger = made.node.config().storage.ledger
+    LedgerMark(ledger.with_name(LEDGER_MARK), str(ledger.stat().st_ino)).write()
+    os.utime(ledger, (NOW, NOW))
+    return made
+
+
+def test_a_healthy_home_has_no_problem(planted: Planted) -> None:
+    wrong = [finding for finding in planted.findings() if finding.level in ("warn", "fail")]
+    assert {finding.topic for finding in wrong} == {"addresses"}  # these are loopback ones
+    assert worst(planted.findings()) == "warn"
+
+
+# One fault each: what an operator may have done, the topic, and what the fix must say.
+
+
+def _mistyped_setting(it: Planted) -> None:
+    it.node.set("limits", uplod_bytes=5)
+
+
+def _impossible_value(it: Planted) -> None:
+    it.node.set("replication", interval_seconds=0)
+
+
+def _no_toml(it: Planted) -> None:
+    (it.home / "node.toml").write_text("[node\n")
+
+
+def _readable_key(it: Planted) -> None:
+    (it.home / "keys" / "log.pem").chmod(0o644)
+
+
+def _lost_key(it: Planted) -> None:
+    (it.home / "keys" / "online.pem").unlink()
+
+
+def _exchanged_keys(it: Planted) -> None:
+    keys = it.home / "keys"
+    shutil.copy(keys / "log.pem", keys / "other.pem")
+    (keys / "log.pem").unlink()
+    (keys / "tls.pem").rename(keys / "log.pem")
+    (keys / "other.pem").rename(keys / "tls.pem")
+
+
+def _offline_keys_at_hand(it: Planted) -> None:
+    (it.home / "offline").mkdir()
+    (it.home / "offline" / "governance.pem").write_text("a key")
+
+
+def _no_federation(it: Planted) -> None:
+    (it.home / "federation.json").unlink()
+
+
+def _clock_behind(it: Planted) -> None:
+    it.runs()
+    it.machine = replace(it.machine, clock=lambda: NOW - 7200)
+
+
+def _clock_not_kept(it: Planted) -> None:
+    it.machine = replace(it.machine, synchronised=lambda: False)
+
+
+def _full_disk(it: Planted) -> None:
+    it.node.set("storage", reserve_bytes=10**13)
+
+
+def _no_inodes(it: Planted) -> None:
+    it.machine = replace(it.machine, space=lambda folder: DiskSpace(10**12, 10**12, 12, 10**6))
+
+
+def _blobs_are_a_file(it: Planted) -> None:
+    blobs = it.node.config().storage.blobs
+    shutil.rmtree(blobs)
+    blobs.write_text("not a folder")
+
+
+def _damaged_blob(it: Planted) -> None:
+    quarantine = it.node.config().storage.blobs / "quarantine"
+    quarantine.mkdir()
+    (quarantine / "ab.1").write_bytes(b"damaged")
+
+
+def _copied_ledger(it: Planted) -> None:
+    (it.node.config().storage.ledger.with_name(LEDGER_MARK)).write_text("7\n")
+
+
+def _newer_ledger(it: Planted) -> None:
+    _sql(it, "UPDATE alembic_version SET version_num = '9999'")
+
+
+def _overwritten_ledger(it: Planted) -> None:
+    it.node.config().storage.ledger.write_bytes(b"no database at all" * 1000)
+
+
+def _taken_port(it: Planted) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    TAKEN.append(listener)
+    it.node.set("listen", metrics=f"127.0.0.1:{listener.getsockname()[1]}")
+
+
+def _deaf_port(it: Planted) -> None:
+    it.runs()
+
+
+def _no_address(it: Planted) -> None:
+    it.node.set("advertise", mutual=[])
+
+
+def _unspecified_address(it: Planted) -> None:
+    it.node.set("advertise", mutual=["0.0.0.0:7443"])
+
+
+def _proxy_only(it: Planted) -> None:
+    it.runs(peers=(replace(PEER, reachable=False),))
+    it.machine = replace(it.machine, environ={"HTTPS_PROXY": "http://me:tiger@proxy.example:3128"})
+
+
+def _silent_peer(it: Planted) -> None:
+    it.runs(peers=(replace(PEER, reachable=False, last_error="timed out"), replace(PEER, name="node-kr.example")))
+
+
+def _fork(it: Planted) -> None:
+    it.runs(governance=replace(CHARTER, forks=(ForkStatus(4, sha256(b"1"), sha256(b"2"), False),)))
+
+
+def _two_histories(it: Planted) -> None:
+    it.runs(misbehaviour=2)
+
+
+def _nobody_cosigns(it: Planted) -> None:
+    it.runs(logs=(replace(OWN, cosigners=()),))
+
+
+def _closed_log(it: Planted) -> None:
+    it.runs(warnings=("this node signs nothing: this node's log differs from what it signed",))
+
+
+def _old_program(it: Planted) -> None:
+    it.runs(software="comity 0.0.1")
+
+
+def _few_files(it: Planted) -> None:
+    it.machine = replace(it.machine, open_files=lambda: 256)
+
+
+def _exposed_tokens(it: Planted) -> None:
+    (it.home / "tokens.json").write_text("{}")
+    (it.home / "tokens.json").chmod(0o644)
+
+
+def _expired_certificate(it: Planted) -> None:
+    _certificate(it, days=-3)
+
+
+def _certificate_of_another_key(it: Planted) -> None:
+    _certificate(it, days=300)
+    other = ec.generate_private_key(ec.SECP256R1())
+    _write_key(it.home / "gateway-key.pem", other)
+
+
+FAULTS: dict[str, tuple[Callable[[Planted], None], str, str]] = {
+    "a mistyped setting": (_mistyped_setting, "settings", "did you mean 'limits.upload_bytes'?"),
+    "an impossible value": (_impossible_value, "settings", "comity explain CONFIG"),
+    "no TOML": (_no_toml, "settings", "comity explain CONFIG"),
+    "a key that others can read": (_readable_key, "keys", "chmod 600"),
+    "a lost key": (_lost_key, "keys", "put the file back from your backup"),
+    "exchanged keys": (_exchanged_keys, "keys", "put back the key files that belong to"),
+    "offline keys on the server": (_offline_keys_at_hand, "offline keys", "to a medium that is not connected"),
+    "no federation file": (_no_federation, "federation", "comity join federation.json"),
+    "a clock that is behind": (_clock_behind, "clock", "timedatectl set-ntp true"),
+    "a clock that nobody keeps": (_clock_not_kept, "clock", "timedatectl set-ntp true"),
+    "a full disk": (_full_disk, "disk", "free some space below"),
+    "no inodes": (_no_inodes, "inodes", "du --inodes"),
+    "a blob folder that is a file": (_blobs_are_a_file, "storage", "write access to the folder"),
+    "a damaged blob": (_damaged_blob, "storage", "smartctl -H"),
+    "a copied ledger": (_copied_ledger, "ledger", "start the node while peers are reachable"),
+    "a ledger of a newer version": (_newer_ledger, "ledger", "install the version of Comity that wrote the ledger"),
+    "an overwritten ledger": (_overwritten_ledger, "ledger", "comity backup restore"),
+    "a port that is taken": (_taken_port, "ports", "ss -ltnp"),
+    "a port that does not answer": (_deaf_port, "ports", "restart the node"),
+    "no advertised address": (_no_address, "addresses", "set mutual in [advertise]"),
+    "an unspecified address": (_unspecified_address, "addresses", "to a name or address that other members reach"),
+    "only a proxy leads out": (_proxy_only, "proxy", "allow outgoing TCP"),
+    "a silent peer": (_silent_peer, "peers", "comity peer ping node-es.example"),
+    "a fork of the charter": (_fork, "forks", "set branch in [federation]"),
+    "two histories of a log": (_two_histories, "forks", "comity log misbehaviour --all"),
+    "nobody cosigns": (_nobody_cosigns, "cosigners", "comity peer ls"),
+    "a closed log": (_closed_log, "node", "comity explain LOG-DIVERGED"),
+    "an old program runs": (_old_program, "version", "restart the node"),
+    "few open files": (_few_files, "open files", "LimitNOFILE"),
+    "exposed tokens": (_exposed_tokens, "settings", "chmod 600"),
+    "an expired certificate": (_expired_certificate, "certificate", "renew the certificate"),
+    "a certificate of another key": (
+        _certificate_of_another_key,
+        "settings",
+        "the key that the certificate was made for",
+    ),
+}
+TAKEN: list[socket.socket] = []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_planted_fault_is_named_with_its_fix(planted: Planted, name: str) -> None:
+    plant, topic, fix = FAULTS[name]
+    before = {(finding.topic, finding.level, finding.fix) for finding in planted.findings()}
+    plant(planted)
+    after = planted.findings()
+    named = [finding for finding in after if finding.topic == topic and finding.level in ("warn", "fail")]
+    assert any(fix in finding.fix for finding in named), after
+    assert {(finding.topic, finding.level, finding.fix) for finding in named} - before
+    assert not any("tiger" in finding.text + finding.fix for finding in after)
+    for finding in after:
+        _check_fix(finding)
+
+
+def _check_fix(finding: Finding) -> None:
+    """Whatever is not well has a next step, and each `comity` in it is a command line that comity takes."""
+    assert bool(finding.fix) or finding.level in ("ok", "unknown"), finding
+    for line in command_lines.advised(finding.fix):
+        try:
+            command_lines.parse(line)
+        except click.UsageError as error:
+            pytest.fail(f"comity {shlex.join(line)}: {error.format_message()}")
+
+
+@pytest.fixture(autouse=True)
+def _files_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: Path(value))
+    yield
+    while TAKEN:
+        TAKEN.pop().close()
+
+
+@contextmanager
+def _gateway(answers: dict[str, tuple[int, str]], headers: dict[str, str]) -> Iterator[int]:
+    """An HTTP server on loopback that answers paths by their beginning; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = next((answer for path, answer in answers.items() if self.path.startswith(path)), (404, ""))
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body.encode())
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+COMMIT = "a" * 40
+MODEL = {
+    "id": "acme/model",
+    "sha": COMMIT,
+    "siblings": [],
+    "private": False,
+    "tags": [],
+    "downloads": 0,
+    "gated": False,
+}
+TREE = [{"type": "file", "path": "config.json", "size": 2, "oid": "b" * 40}]
+ANSWERS = {
+    f"/api/models/acme/model/tree/{COMMIT}": (200, json.dumps(TREE)),
+    "/api/models/acme/model": (200, json.dumps(MODEL)),
+    "/api/models": (200, json.dumps([MODEL])),
+    f"/acme/model/resolve/{COMMIT}/config.json": (200, "{}"),
+}
+HEADERS = {"X-Repo-Commit": COMMIT, "ETag": '"b"', "Accept-Ranges": "bytes"}
+
+
+def gateway_findings(planted: Planted, port: int) -> list[Finding]:
+    planted.node.set("gateway", http=f"127.0.0.1:{port}")
+    planted.runs()
+    return [finding for finding in planted.findings() if finding.topic == "gateway"]
+
+
+def test_a_gateway_that_answers_as_the_hub_does_is_well(planted: Planted) -> None:
+    with _gateway(ANSWERS, HEADERS) as port:
+        (finding,) = gateway_findings(planted, port)
+    assert (finding.level, finding.fix) == ("ok", ""), finding
+
+
+@pytest.mark.parametrize(
+    ("answers", "headers", "said"),
+    [
+        (ANSWERS, {"ETag": '"b"', "Accept-Ranges": "bytes"}, "lacks X-Repo-Commit"),
+        ({**ANSWERS, "/api/models": (200, "<html>")}, HEADERS, "is not JSON"),
+        ({**ANSWERS, "/api/models": (200, "{}")}, HEADERS, "not a list of models"),
+        ({**ANSWERS, "/api/models/acme/model": (500, "")}, HEADERS, "huggingface_hub cannot read acme/model"),
+        ({"/": (502, "")}, HEADERS, "status 502"),
+    ],
+)
+def test_a_gateway_that_a_hub_client_cannot_use_is_named(
+    planted: Planted, answers: dict[str, tuple[int, str]], headers: dict[str, str], said: str
+) -> None:
+    with _gateway(answers, headers) as port:
+        (finding,) = gateway_findings(planted, port)
+    assert finding.level == "fail" and said in finding.text, finding
+    assert "restart the node" in finding.fix
+
+
+def test_a_gateway_with_tokens_is_not_called_well(planted: Planted) -> None:
+    with _gateway({"/": (401, "")}, {}) as port:
+        (finding,) = gateway_findings(planted, port)
+    assert finding.level == "unknown"
+
+
+def test_the_command_ends_by_the_worst_finding_and_prints_one_document(planted: Planted) -> None:
+    ran = CliRunner().invoke(command, ["doctor", "--node", str(planted.home), "--json"], standalone_mode=False)
+    document = json.loads(ran.output)
+    levels = {finding["level"] for finding in document["findings"]}
+    assert ran.return_value == document["exit_status"] == (1 if "fail" in levels else 8)
+    (planted.home / "keys" / "log.pem").chmod(0o644)
+    ran = CliRunner().invoke(command, ["doctor", "--node", str(planted.home)], standalone_mode=False)
+    assert ran.return_value == 1
+    assert "try: chmod 600" in ran.output
+
+
+def test_this_machine_can_be_asked(tmp_path: Path) -> None:
+    space = disk_space(tmp_path)
+    assert 0 < space.free <= space.size
+    assert Machine().synchronised() in (True, False, None)
+    assert Machine().open_files() > 0
+
+
+def _sql(it: Planted, statement: str) -> None:
+    with closing(sqlite3.connect(it.node.config().storage.ledger)) as database:
+        database.execute(statement)
+        database.commit()
+
+
+def _certificate(it: Planted, *, days: int) -> None:
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a")])
+    until = datetime.fromtimestamp(NOW, UTC) + timedelta(days=days)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(until - timedelta(days=365))
+        .not_valid_after(until)
+        .sign(key, hashes.SHA256())
+    )
+    (it.home / "gateway.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    _write_key(it.home / "gateway-key.pem", key)
+    it.node.set("gateway", certificate="gateway.pem", key="gateway-key.pem")
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    path.chmod(0o600)
