@@ -21,8 +21,8 @@ import click
 import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
-from comity.node.maintenance.doctor import diagnose, worst
-from comity.node.maintenance.findings import DiskSpace, Finding, Machine, disk_space
+from comity.node.maintenance.doctor import diagnose
+from comity.node.maintenance.findings import DiskSpace, Finding, Machine, disk_space, worst
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.services.node import SOFTWARE
 from comity.trust.encoding import sha256

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +13,9 @@ from comity_cli.command import Command, examples, output
 from comity_cli.commands.config import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity.node.maintenance.findings import Finding
 
 SIGNS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "cyan")}
 
@@ -29,8 +33,16 @@ def command(home: Path) -> int:
     """
     node_file(home)
     with node_installed():
-        from comity.node.maintenance.doctor import EXIT_STATUS, diagnose, worst
-    findings, out = diagnose(home), output()
+        from comity.node.maintenance.doctor import diagnose
+    return show_findings("doctor", diagnose(home))
+
+
+def show_findings(kind: str, findings: Sequence[Finding]) -> int:
+    """Print findings with their fixes, and their number; as a document of this kind with --json. Returns the exit
+    status of the worst one."""
+    from comity.node.maintenance.findings import EXIT_STATUS, worst
+
+    out = output()
     for finding in findings:
         out.say(f"{finding.topic:<13} {finding.text}", sign=f"{out.mark(*SIGNS[finding.level])} ")
         if finding.fix:
@@ -39,5 +51,5 @@ def command(home: Path) -> int:
     unchecked = f", {count['unknown']} not checked" if count["unknown"] else ""
     out.say(f"{plural(count['fail'], 'problem')}, {plural(count['warn'], 'warning')}{unchecked}")
     listed = [{"topic": each.topic, "level": each.level, "text": each.text, "try": each.fix} for each in findings]
-    out.document("doctor", {"findings": listed, "exit_status": status})
+    out.document(kind, {"findings": listed, "exit_status": status})
     return status

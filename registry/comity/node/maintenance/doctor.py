@@ -14,7 +14,7 @@ from typing import Final
 
 from comity.node.config import NodeConfig
 from comity.node.home import HomeFiles
-from comity.node.maintenance.findings import Check, ExaminedNode, Finding, Level, Machine
+from comity.node.maintenance.findings import Check, ExaminedNode, Finding, Machine
 from comity.node.maintenance.home_checks import (
     check_clock,
     check_disks,
@@ -55,9 +55,6 @@ CHECKS: Final[Sequence[Check]] = (
     check_gateway,
     check_versions,
 )
-EXIT_STATUS: Final[dict[Level, int]] = {"ok": 0, "unknown": 0, "warn": 8, "fail": 1}
-"""Of the worst finding."""
-_ORDER: Final[Sequence[Level]] = ("ok", "unknown", "warn", "fail")
 
 
 def diagnose(home: Path, machine: Machine | None = None, status: NodeStatus | None = None) -> tuple[Finding, ...]:
@@ -83,11 +80,6 @@ def diagnose(home: Path, machine: Machine | None = None, status: NodeStatus | No
         files = None  # check_keys tells why
     node = ExaminedNode(home, config, files, status or running_status(config.listen.operator), machine)
     return tuple(_told(_findings(node, problems)))
-
-
-def worst(findings: Iterable[Finding]) -> Level:
-    """The worst level."""
-    return max((finding.level for finding in findings), key=_ORDER.index, default="ok")
 
 
 def running_status(socket: Path) -> NodeStatus | None:

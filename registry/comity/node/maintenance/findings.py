@@ -37,6 +37,15 @@ class Finding:
         return cls(topic, level, f"{error}  [{error.code}]", fix or error.hint or f"comity explain {error.code}")
 
 
+EXIT_STATUS: Final[Mapping[Level, int]] = {"ok": 0, "unknown": 0, "warn": 8, "fail": 1}
+"""Of the worst finding, from the best level to the worst."""
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The worst level."""
+    return max((finding.level for finding in findings), key=list(EXIT_STATUS).index, default="ok")
+
+
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
     """Free and total bytes of a file system, and inodes; a file system without a table of inodes has 0 of 0."""
