@@ -1,14 +1,16 @@
-"""`comity log checkpoint|entries|proof|check|misbehaviour`: read and check logs from outside."""
+"""`comity log checkpoint|entries|tail|proof|check|misbehaviour`: read and check logs from outside."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from comity.content import durable
 from comity.trust.encoding import b64encode, parse_digest, sha256, short
+from comity.trust.errors import Unavailable
 from comity.trust.evidence import proof_name
 
 from comity_cli.command import Group, client, examples, output
@@ -17,8 +19,11 @@ from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity_client.evidence.inspect import LogAccusation
+    from comity_client.evidence.inspect import LogAccusation, LogEntry
 
+FOLLOW_SECONDS: Final = 5
+MAX_SHOWN: Final = 1000
+"""Entries that are asked for at once."""
 ORIGIN = click.argument("origin")
 
 
@@ -70,15 +75,54 @@ def entries(origin: str, start: int | None, end: int | None, last: int) -> None:
     stop = api.log_checkpoint(origin).checkpoint.size if end is None else end
     first = max(0, stop - last) if start is None else start
     found = api.log_entries(origin, first, stop) if stop > first else []
-    rows = []
-    for item in found:
-        statement = item.entry.statement if item.entry else None
-        by = f"{statement.by.kind} {statement.by.id[:12]}" if statement and statement.by else "?"
-        about = (statement.subjects[0].name or short(statement.subject)) if statement else "not a statement"
-        rows.append((str(item.index), statement.predicate if statement else "?", about, by, sha256(item.line)[:16]))
+    rows = [_row(item) for item in found]
     out.table(("index", "statement", "about", "by", "line"), rows)
     listed = [{"index": item.index, "line": item.line.decode(errors="replace")} for item in found]
     out.document("entries", {"origin": origin, "entries": listed})
+
+
+@examples("comity log tail node-ch/log", "comity log tail node-ch/log --follow", "comity log tail node-ch/log --last 3")
+@command.command("tail", short_help="Show the newest entries of a log, and those that come.")
+@ORIGIN
+@click.option("--last", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option(
+    "--follow",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=FOLLOW_SECONDS,
+    metavar="[SECONDS]",
+    help=f"Look for new entries every SECONDS ({FOLLOW_SECONDS} if not given), until you stop it.",
+)
+def tail(origin: str, last: int, follow: int | None) -> None:
+    """Show the newest entries as a node gives them, one a line. The checkpoint that they come under is verified, the
+    entries are claims: `comity log check` proves the log. A node that is down while you follow is asked again."""
+    out, api = output(), client()
+    if out.as_json:
+        raise click.UsageError("for one JSON document: comity log entries --json")
+    end = api.log_checkpoint(origin).checkpoint.size
+    position = max(0, end - last)
+    while True:
+        while position < end:
+            found = api.log_entries(origin, position, min(end, position + MAX_SHOWN))
+            for item in found:
+                out.say("  ".join(_row(item)))
+            if not found:
+                break
+            position = found[-1].index + 1
+        if follow is None:
+            return
+        time.sleep(follow)
+        try:
+            end = api.log_checkpoint(origin).checkpoint.size
+        except Unavailable as error:
+            out.warn(str(error))
+
+
+def _row(item: LogEntry) -> tuple[str, ...]:
+    statement = item.entry.statement if item.entry else None
+    by = f"{statement.by.kind} {statement.by.id[:12]}" if statement and statement.by else "?"
+    about = (statement.subjects[0].name or short(statement.subject)) if statement else "not a statement"
+    return str(item.index), statement.predicate if statement else "?", about, by, sha256(item.line)[:16]
 
 
 @examples("comity log proof 0f3c…", "comity log proof 0f3c… --out proofs/")
