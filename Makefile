@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow long mutation lint docs api bench
+.PHONY: setup demo test slow long mutation lint docs man api bench
 
 setup:
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev]'
@@ -20,6 +20,8 @@ lint:
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 docs:
 	$(BIN)/python docs/generate.py
+man:
+	$(BIN)/python docs/man_pages.py build/man
 api:
 	$(BIN)/python -m pdoc --docformat markdown --no-show-source -o build/api comity '!comity.v1' comity_client
 bench:

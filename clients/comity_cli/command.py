@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from comity_cli.completions import OF_ARGUMENTS, LocalName
 from comity_cli.main import INTERRUPTED, close, common_options, no_such_command
 from comity_cli.output import Output
 
@@ -40,7 +41,7 @@ class Command(click.Command):
     examples: Sequence[str] = ()
 
     def __init__(self, name: str | None, *, params: Sequence[click.Parameter] | None = None, **kwargs: Any) -> None:
-        super().__init__(name, params=[*(params or ()), *common_options()], **kwargs)
+        super().__init__(name, params=[*map(_with_names, params or ()), *common_options()], **kwargs)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _examples(self.examples, formatter)
@@ -107,6 +108,14 @@ def client() -> Client:
 
     limit_arenas()
     return Client()
+
+
+def _with_names(parameter: click.Parameter) -> click.Parameter:
+    """Have the shell complete an argument that takes a model, member or log with names of this user's files."""
+    source = OF_ARGUMENTS.get(parameter.name or "")
+    if source is not None and isinstance(parameter, click.Argument) and parameter.type is click.STRING:
+        parameter.type = LocalName(source)
+    return parameter
 
 
 def _examples(lines: Sequence[str], formatter: click.HelpFormatter) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from comity_cli.completions import nodes, suggestions
 from comity_cli.files import FOLDER
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +29,11 @@ NODE: Final = "NAME|URL|SOCKET|HOME"
 
 class SpelledOption(click.Option):
     """An option whose first spelling is shown in the help; the others are accepted as well."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of known nodes, and folders."""
+        names = suggestions(nodes, incomplete) if self.metavar == NODE else []
+        return [*names, CompletionItem(incomplete, type="dir")]
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         spellings, self.opts = self.opts, self.opts[:1]
