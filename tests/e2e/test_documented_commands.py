@@ -25,7 +25,7 @@ PAGES = ("README.md", "docs/guide/*.md")
 FOUND = blocks(*PAGES)
 RUN = {
     "README.md",
-    *(f"docs/guide/{name}.md" for name in ("ml-engineer", "official", "operator", "other-languages")),
+    *(f"docs/guide/{name}.md" for name in ("air-gap", "ml-engineer", "official", "operator", "other-languages")),
 } | {"docs/guide/security-officer.md"}
 """Pages whose blocks the tests below run."""
 NOT_RUN = {
@@ -155,6 +155,13 @@ def test_the_guide_for_operators_beside_a_lab(scene: Scene) -> None:
     person = scene.person("operator", **{"swiss-ai/tiny@v1": "demo/all-MiniLM-L6-v2@v1"})
     person.does("comity trust pin federation.json")
     for block in (mirror, copies, serve):
+        person.does("\n".join(block.commands))
+
+
+def test_the_guide_for_nodes_without_a_network(scene: Scene) -> None:
+    person = scene.person("carrier")
+    person.does("comity trust pin federation.json")
+    for block in of("docs/guide/air-gap.md"):
         person.does("\n".join(block.commands))
 
 

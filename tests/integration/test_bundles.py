@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.client import NodeClient
 from comity_client.bundles.erasure import ErasureCode
@@ -14,10 +19,44 @@ from comity_client.bundles.exporting import EarlierBundle, ExportedBundle, Expor
 from comity_client.bundles.loading import LoadResult, load_bundle
 from comity_client.bundles.writing import DiskPlan
 from comity_client.events import ignore_event
-from support.federation import NodeHome, cosigners, found, note_of, serving, until
+from support.carried import rewritten
+from support.federation import NodeHome, NodeProcess, cosigners, found, note_of, serving, until
 from support.publisher import Publisher, model, release, send
 
 pytestmark = pytest.mark.slow
+
+
+def _swap_bytes(folder: Path) -> None:
+    """As a bad disk does."""
+    rewritten(folder, entries_of(folder), lambda data: data.replace(b"a", b"b", 1))
+
+
+def _forge_entries(folder: Path) -> None:
+    """As somebody does who makes bundles: the list and the index fit."""
+    old = sha256((folder / entries_of(folder)).read_bytes())
+    _swap_bytes(folder)
+    new = sha256((folder / entries_of(folder)).read_bytes())
+    rewritten(folder, "contents", lambda data: data.replace(old.encode(), new.encode()))
+    index = json.loads((folder / "bundle.json").read_bytes())
+    index["contents"] = sha256((folder / "contents").read_bytes())
+    (folder / "bundle.json").write_text(json.dumps(index))
+
+
+def _other_federation(folder: Path) -> None:
+    index = json.loads((folder / "bundle.json").read_bytes())
+    (folder / "bundle.json").write_text(json.dumps(index | {"federation": "ab" * 32}))
+
+
+def entries_of(folder: Path) -> str:
+    """The first entries of the first log."""
+    return str(next((folder / "logs/00000").glob("*.lines")).relative_to(folder))
+
+
+HOSTILE = {
+    "swapped bytes": (_swap_bytes, "BUNDLE"),
+    "forged entries": (_forge_entries, "ROOT-MISMATCH"),
+    "another federation": (_other_federation, "WRONG-FEDERATION"),
+}
 
 
 async def exported(home: NodeHome, folder: Path, order: ExportOrder) -> ExportedBundle:
@@ -61,6 +100,16 @@ async def test_a_node_fed_by_disks_mirrors_cosigns_and_holds(tmp_path: Path) -> 
         early = await loaded(inside, delta)
         assert {log.code for log in early.logs} == {"GAP"}
         assert await size_of(client, first) == 0
+        for name, (change, code) in HOSTILE.items():
+            evil = tmp_path / name
+            shutil.copytree(full, evil)
+            change(evil)
+            try:
+                codes = {log.code for log in (await loaded(inside, evil)).logs}
+            except Untrusted as error:
+                codes = {error.code}
+            assert code in codes, (name, codes)
+            assert await size_of(client, first) == 0, name
         result = await loaded(inside, full)
         assert not result.refused, result
         assert [item.artifact for item in result.artifacts] == [one.artifact]
@@ -105,11 +154,50 @@ async def cosigned(origin: NodeHome, client: NodeClient, by: NodeHome) -> bool:
     return by.name in cosigners(origin, note, (by,))
 
 
+KILLS = (
+    "blob.rename:2",
+    "ledger.advance.before-commit:1",
+    "ledger.advance.after-commit:1",
+    "blob.rename:1",
+    "blob.done:1",
+)
+"""In the order in which a load that is continued reaches them: side objects, the log, files."""
+
+
+async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, inside = founded.homes
+    one = release(Publisher.generate(), model(tmp_path / "one", weights=30_000_000), "tests/one@v1")
+    async with serving(first), first.client() as client:
+        await send(client, one)
+        await until(lambda: size_of(client, first), what="a checkpoint over what was published")
+        await exported(first, tmp_path / "out", ExportOrder(everything=True))
+    died = 0
+    for fault in KILLS:
+        with contextlib.closing(NodeProcess(inside, {"COMITY_FAULT": fault})) as node:
+            await node.ready()
+            with contextlib.suppress(ComityError):
+                await loaded(inside, tmp_path / "out")
+            died += not node.alive
+    assert died == len(KILLS)
+    with contextlib.closing(NodeProcess(inside)) as node:
+        await node.ready()
+        loading = asyncio.create_task(loaded(inside, tmp_path / "out"))
+        await asyncio.sleep(0)
+        loading.cancel()  # the loader dies, and the node goes on
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
+        result = await loaded(inside, tmp_path / "out")
+        assert not result.refused, result
+        assert await holds(inside, one.artifact, inside)
+        async with inside.client() as client:
+            for digest, path in one.blobs.items():
+                data = path.read_bytes()
+                assert b"".join([chunk async for chunk in client.read(digest, 0, len(data))]) == data
+
+
 async def holds(asked: NodeHome, artifact: Digest, holder: NodeHome) -> bool:
     """Whether a node shows another's `hold`, from the holder's own log."""
-    from comity.trust.errors import NotFound
-    from comity.trust.statement import parse_entry
-
     async with asked.client() as client:
         try:
             claims = await client.claims(artifact)

@@ -186,11 +186,6 @@ def _link(folder: Path) -> None:
     (folder / "packs/000000").symlink_to("/etc/passwd")
 
 
-def _folder_for_a_file(folder: Path) -> None:
-    (folder / "disk").unlink()
-    (folder / "disk").mkdir()
-
-
 def _linked_folder(folder: Path) -> None:
     (folder / "packs").rename(folder / "elsewhere")
     (folder / "packs").symlink_to("elsewhere")
@@ -199,6 +194,11 @@ def _linked_folder(folder: Path) -> None:
 def _pipe(folder: Path) -> None:
     (folder / "packs/000000").unlink()
     os.mkfifo(folder / "packs/000000")
+
+
+def _folder(folder: Path) -> None:
+    (folder / "disk").unlink()
+    (folder / "disk").mkdir()
 
 
 def _device(folder: Path) -> None:
@@ -214,7 +214,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "a linked folder": _linked_folder,
     "a pipe": _pipe,
     "a device": _device,
-    "a folder for a file": _folder_for_a_file,
+    "a folder for a file": _folder,
     "a changed list": lambda folder: rewritten(folder, "contents", lambda data: data[1:] + data[:1]),
     "a path outside": _listed(lambda data: data.replace(b"packs/000000", b"../../../etc")),
     "an absolute path": _listed(lambda data: data.replace(b"packs/000000", b"/etc/shadow!")),

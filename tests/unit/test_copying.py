@@ -149,6 +149,21 @@ def test_what_failed_rests_longer_each_time_and_keeps_nobody_waiting() -> None:
     assert rests[0] == FIRST_REST_SECONDS and rests[-1] == MAX_REST_SECONDS and rests == sorted(rests)
 
 
+def test_what_failed_is_due_at_once_when_there_is_a_new_source_and_rests_again_when_it_fails_again() -> None:
+    copying = CopyQueue()
+    want(copying, "member", "one", 0)
+    first = copying.next(0.0)
+    assert first is not None
+    copying.failed(first, 0.0)
+    artifact = first.copy.artifact
+    copying.retry({artifact})
+    second = copying.next(0.0)
+    assert second is not None and second.copy.artifact == artifact
+    rest = copying.failed(second, 0.0)
+    assert copying.next(rest - 0.5) is None, "the first pause, which was ended, does not end the second"
+    assert copying.next(rest) is not None
+
+
 def test_what_finds_no_place_is_said_to_be_left_out_and_what_is_kept_is_bounded() -> None:
     copying = CopyQueue(max_queued=100)
     for number in range(500):

@@ -82,6 +82,7 @@ def command(
             on_event=on_event,
         )
     show_export(out, exported, folder)
+    out.document("export", export_document(exported, folder))
     out.hint(f"carry it, then at the other side: comity load {folder} --node HOME")
 
 
@@ -100,22 +101,23 @@ def show_export(out: Output, exported: ExportedBundle, folder: Path) -> None:
     disks = f"{plural(index.code.total, 'disk')}, of which any {index.code.data} restore everything"
     out.fact("disks", disks if index.code.total > index.code.data else plural(index.code.total, "disk"))
     out.fact("bytes", f"{size(index.size)} in {plural(exported.files, 'file')}; {size(exported.written)} written now")
-    out.document(
-        "export",
-        {
-            "folder": str(folder),
-            "bundle": index.digest,
-            "federation": index.federation,
-            "node": index.node,
-            "earlier": list(index.earlier),
-            "logs": [{"log": log.log, "start": log.start.size, "end": log.end.size} for log in index.logs],
-            "entries": exported.entries,
-            "artifacts": index.artifacts,
-            "incomplete": list(exported.incomplete),
-            "files": exported.files,
-            "bytes": index.size,
-            "written": exported.written,
-            "disks": index.code.total,
-            "data_disks": index.code.data,
-        },
-    )
+
+
+def export_document(exported: ExportedBundle, folder: Path) -> dict[str, Any]:
+    index = exported.index
+    return {
+        "folder": str(folder),
+        "bundle": index.digest,
+        "federation": index.federation,
+        "node": index.node,
+        "earlier": list(index.earlier),
+        "logs": [{"log": log.log, "start": log.start.size, "end": log.end.size} for log in index.logs],
+        "entries": exported.entries,
+        "artifacts": index.artifacts,
+        "incomplete": list(exported.incomplete),
+        "files": exported.files,
+        "bytes": index.size,
+        "written": exported.written,
+        "disks": index.code.total,
+        "data_disks": index.code.data,
+    }

@@ -24,7 +24,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -272,10 +272,11 @@ class CopyQueue:
             return job
         return None
 
-    def retry(self) -> None:
-        """End all pauses."""
-        pausing, self._resting = self._resting, []
-        for _, artifact in pausing:
+    def retry(self, artifacts: Collection[Digest]) -> None:
+        """End the pauses of these artifacts."""
+        self._resting = [item for item in self._resting if item[1] not in artifacts]
+        heapq.heapify(self._resting)
+        for artifact in artifacts:
             copy = self._copies.get(artifact)
             if copy is not None and copy.resting_until:
                 copy.resting_until = 0.0

@@ -230,18 +230,19 @@ class BundleLoading:
         return (await self._stored(log))[0]
 
     async def _take_files(self, source: BundleSource) -> AsyncGenerator[LoadEvent, None]:
-        """Wait until each wanted artifact of which the bundle has a missing file is complete, or has failed once."""
-        self._replicas.retry(self._supervisor)  # (4)
+        """Wait until each wanted artifact of which the bundle has a missing file is complete, or has failed twice: the
+        first attempt may have begun before the bundle was opened."""
         copies = await self._replicas.incomplete_copies()
         waiting = {copy.artifact: copy for copy in copies if await self._offers(source, copy)}
         failures = {copy.artifact: copy.failures for copy in waiting.values()}
-        polls = 0
+        self._replicas.retry(self._supervisor, waiting)  # (4)
+        again, polls = set[Digest](), 0
         while waiting:
             incomplete = {copy.artifact for copy in await self._replicas.incomplete_copies()}
             for copy in list(waiting.values()):
                 if copy.artifact not in incomplete:
                     yield LoadedArtifact(copy.artifact, copy.name)
-                elif copy.failures > failures[copy.artifact] and copy.failure is not None:
+                elif copy.failures > failures[copy.artifact] + 1 and copy.failure is not None:
                     yield LoadedArtifact(copy.artifact, copy.name, str(copy.failure), copy.failure.code)
                 else:
                     continue
@@ -250,9 +251,11 @@ class BundleLoading:
             if not waiting:
                 return
             polls += 1
+            once = {each for each, copy in waiting.items() if copy.failures > failures[each]} - again
+            self._replicas.retry(self._supervisor, once)
+            again |= once
             if polls % WAITING_POLLS == 0:
                 yield LoadWaiting()
-                self._replicas.wake(self._supervisor)
                 await source.client.stat(list(waiting)[:1])  # raises Unavailable when the bundle is gone
             await asyncio.sleep(POLL_SECONDS)
 

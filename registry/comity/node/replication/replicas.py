@@ -204,9 +204,9 @@ class Replicas:
             return []
         return missing_files(self._store, manifest)
 
-    def retry(self, supervisor: Supervisor) -> None:
-        """There is a new source: try what failed again now."""
-        self._copies.retry()
+    def retry(self, supervisor: Supervisor, artifacts: Collection[Digest]) -> None:
+        """There is a new source of these artifacts: try them again now."""
+        self._copies.retry(artifacts)
         self.wake(supervisor)
 
     def incomplete(self, most: int) -> list[LackingArtifact]:

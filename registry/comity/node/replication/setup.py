@@ -115,7 +115,9 @@ class ReplicationTasks:
         self.on_demand = OnDemandFetch(store, pools, settings.wants, files, withdrawn, reserve_bytes=reserve)
 
     def _copy_sources(self) -> list[CopySource]:
-        return [*self._bundles, *self.peers.links.values()]
+        """The peers; while a bundle is loaded, the bundle and the peers that answer: nothing waits for the others."""
+        links = self.peers.links.values()
+        return [*self._bundles, *(link for link in links if link.state.reachable)] if self._bundles else [*links]
 
     def _charter_follower(self, home: OpenedHome) -> CharterFollower | None:
         if home.epochs is None:
