@@ -118,8 +118,8 @@ def _replication(out: Output, status: ReplicationStatus) -> None:
         out.fact("copies", "not counted yet")
     if status.not_listed:
         more = " or more" if status.not_listed >= MOST_NOT_LISTED else ""
-        out.fact("not listed", f"{plural(status.not_listed, 'published artifact')}{more}; `replication.mirror` in "
-                               "node.toml does not name them")  # fmt: skip
+        out.fact("not listed", f"{plural(status.not_listed, 'published artifact')}{more}; `replication.mirror` "
+                               "or the mirror rules do not want them")  # fmt: skip
     if status.lacking:
         rows = [(item.name or short(item.artifact), _attempt(item), item.why or "-") for item in status.lacking]
         out.say()

@@ -284,6 +284,8 @@ branch = ""
 # How often each peer is polled, and what is copied: "all", "none", or ["namespace/*", "namespace/name"].
 interval_seconds = 5.0
 mirror = "all"
+# A file of ordered mirror rules instead, such as "mirror.toml": see docs/operations.md. Empty: none.
+rules = ""
 # How long a starting node waits for a peer to report what this node signed last, before it signs.
 first_answer_seconds = 15.0
 

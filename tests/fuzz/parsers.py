@@ -58,6 +58,7 @@ from comity.trust.hardware.nvidia import GpuReport
 from comity.trust.hardware.sev_snp import SnpReport
 from comity.trust.hardware.tdx import TdxQuote
 from comity.trust.identity import Inception, check_inception
+from comity.trust.mirror_rules import parse_mirror_rules
 from comity.trust.model_signing.bundle import Bundle, ModelStatement
 from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime, parse_roots
 from comity.trust.names import Name, Reference
@@ -201,6 +202,7 @@ _NODE: Final = nodes(1)[0]
 _PLACE: Final = Place("Example Hosting", "Example Cloud", ("CH", "US"))
 _PLACED: Final = sign_node_record(replace(_NODE.record, place=_PLACE), [_NODE.seat.signer], _NODE.bound)
 _ADDRESSES: Final = sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online)
+_MIRROR_RULES: Final = b'default = "skip"\n[[rule]]\nname = "a"\ndo = "copy"\nrepositories = ["a/*"]\nmax_bytes = 9\n'
 _INCEPTION: Final = canonical(identity("Swiss AI", "CH").inception.to_json())
 _FEDERATION: Final = found([_NODE], {"swiss-ai": identity("Swiss AI", "CH").id})
 _RECORDS: Final = encode_records([PieceRecord(6, bytes(32)), PieceRecord(4, bytes(32))])
@@ -486,6 +488,7 @@ PARSERS: Final[dict[str, Target]] = {
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
     "observed": Target(_of_statement(Observed.parse), (_payload(_SEEN.line),)),
     "observations": Target(parse_observations, (_OBSERVATIONS,), encode_observations),
+    "mirror rules": Target(parse_mirror_rules, (_MIRROR_RULES,)),
     "policy": Target(
         lambda data: parse_policy(data, lambda _: _GOOD.federation.encode()), (_GOOD.policy_text.encode(),)
     ),

@@ -26,6 +26,7 @@ from comity.node.replication.artifacts import CopyQueue
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
+from comity.node.replication.wanted import WantedArtifacts
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
@@ -177,16 +178,18 @@ async def test_a_start_looks_at_no_file_and_a_round_at_each(ledger: Ledger, tmp_
 
 
 def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
+    settings, store, pools = Replication(mirror=mirror), FolderStore(folder / "blobs"), Pools()  # type: ignore[arg-type]
     return Replicas(
         AsyncLedger(ledger),
-        FolderStore(folder / "blobs"),
-        Pools(),
+        store,
+        pools,
         MEMBERSHIP,
         Metrics(),
         cast(NodeSigner, None),
-        Replication(mirror=mirror),  # type: ignore[arg-type]
+        settings,
         cast(OwnLog, None),
         cast(FileFetcher, None),
+        WantedArtifacts(settings, store, pools),
         on_lost=lambda: None,
     )
 

@@ -21,6 +21,7 @@ from comity.node.replication import replicas as replicas_module
 from comity.node.replication.artifacts import FIRST_REST_SECONDS, CopyQueue, Job
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.replicas import PAGE, Replicas
+from comity.node.replication.wanted import WantedArtifacts
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
@@ -61,6 +62,7 @@ class Bench:
             Replication(mirror="all"),
             cast(OwnLog, None),
             cast(FileFetcher, None),
+            WantedArtifacts(Replication(mirror="all"), FolderStore(folder / "blobs"), Pools()),
             on_lost=lambda: None,
         )
         parse = replicas_module._parse_publication
@@ -125,7 +127,7 @@ async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replicas_module, "MAX_NOT_LISTED", 5)
-    bench.replicas._settings = Replication(mirror=("c/d",))
+    bench.replicas._wanted = WantedArtifacts(Replication(mirror=("c/d",)), bench.replicas._store, Pools())
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(9)])
     bench.prove(QUIET, [FLOOD.publish("a/b0@v1", Release(b"0\n")), FEW.publish("c/d@v1", Release(b"few\n"))])
 

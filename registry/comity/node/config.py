@@ -228,7 +228,8 @@ class FederationFile(Section):
 
 
 class Replication(Section):
-    """`mirror` selects artifacts, not logs: members' logs are always mirrored.
+    """`mirror` selects artifacts, not logs: members' logs are always mirrored. `rules` names a file of ordered mirror
+    rules, which decide instead.
 
     `first_answer_seconds` is how long a starting node waits for a peer's copy of its log before it signs.
     """
@@ -236,6 +237,13 @@ class Replication(Section):
     interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
     first_answer_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0
     mirror: Wanted = "all"
+    rules: MaybeFile = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.rules is not None and self.mirror != "all":
+            raise ValueError("mirror and rules exclude one another: write the patterns of mirror as rules")
+        return self
 
     def wants(self, repository: str) -> bool:
         """Whether artifacts named `namespace/name` are copied to this node."""
@@ -588,10 +596,14 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
     gateway = config.gateway
     files = {name: home / path for name in ("certificate", "key", "policy") if (path := getattr(gateway, name))}
     paths = {"blobs": home / storage.blobs, "ledger": home / storage.ledger, "s3": s3}
+    replication = config.replication
+    if replication.rules is not None:
+        replication = replication.model_copy(update={"rules": home / replication.rules})
     if storage.password_file is not None:
         paths["password_file"] = home / storage.password_file
     return {
         "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
+        "replication": replication,
         "storage": storage.model_copy(update=paths),
         "gateway": gateway.model_copy(update=files),
         "tlog": config.tlog.model_copy(update={"witness_key": home / config.tlog.witness_key}),

@@ -1,7 +1,7 @@
 """Copies of artifacts, and the `hold` statements about them.
 
 (1) a proven `published` statement in any stored log is followed, and what a node of the federation `observed`
-(2) the operator's patterns decide whether it is wanted; artifacts published at this node always are
+(2) the operator's patterns or rules decide whether it is wanted; artifacts published at this node always are
 (3) manifest and piece indexes are stored already: they are side objects of mirrored entries
 (4) each file comes from any peers that have it, and is accepted if its SHA-256 is the manifest's
 (5) `hold` is logged when every file is stored
@@ -32,6 +32,7 @@ from comity.node.own_log import OwnLog, iterate_entries
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
+from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
@@ -80,9 +81,11 @@ class Replicas:
         settings: Replication,
         own_log: OwnLog,
         files: FileFetcher,
+        wanted: WantedArtifacts,
         on_lost: Callable[[], None],
     ) -> None:
         self._ledger = ledger
+        self._wanted = wanted
         self._store = store
         self._pools = pools
         self._membership = membership
@@ -127,9 +130,7 @@ class Replicas:
 
     def _basis(self) -> Digest:
         """On what else it depends which publications are wanted."""
-        mirror = self._settings.mirror
-        patterns: list[Json] = [mirror] if isinstance(mirror, str) else list(mirror)
-        return sha256(canonical([patterns, list[Json](sorted(self._membership.node_ids))]))
+        return sha256(canonical([self._wanted.digest, list[Json](sorted(self._membership.node_ids))]))
 
     def wake(self, supervisor: Supervisor) -> None:
         """There may be new publications."""
@@ -382,8 +383,8 @@ class Replicas:
             if isinstance(published, Observed) and published.by not in self._membership.node_ids:
                 continue  # no charter lists this node
             ours, held = line.vkey == self._membership.seat.log, copy is not None and copy.stands
-            if not (ours or self._settings.wants(_repository(published))):  # (2)
-                if len(self._not_listed) < MAX_NOT_LISTED and not held and artifact not in self._not_listed:
+            if not (ours or held or await self._wanted.wants(published)):  # (2)
+                if len(self._not_listed) < MAX_NOT_LISTED and artifact not in self._not_listed:
                     self._not_listed.add(artifact)
                     unlisted.add(artifact)
                 continue
@@ -456,7 +457,3 @@ class Replicas:
 def _parse_publication(entry: Entry) -> Published | Observed:
     statement = entry.statement
     return Observed.parse(statement) if statement.predicate == OBSERVED else Published.parse(statement)
-
-
-def _repository(published: Published | Observed) -> str:
-    return str(published.name).rpartition("@")[0]

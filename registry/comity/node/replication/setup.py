@@ -24,6 +24,7 @@ from comity.node.replication.peers import Peers
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.replication.side_objects import SideObjectFetcher
+from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
 from comity.wire.client import NodeClient
@@ -95,8 +96,19 @@ class ReplicationTasks:
         self._bundles: list[CopySource] = []
         files = FileFetcher(ledger, store, pools, metrics, uploads, self._copy_sources, side_objects)
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
+        wanted = WantedArtifacts(settings, store, pools)
         self.replicas = Replicas(
-            ledger, store, pools, membership, metrics, signer, settings, self.own_log, files, self._side_objects_lost
+            ledger,
+            store,
+            pools,
+            membership,
+            metrics,
+            signer,
+            settings,
+            self.own_log,
+            files,
+            wanted,
+            self._side_objects_lost,
         )
         self.bundles = BundleLoading(
             ledger,
@@ -112,7 +124,7 @@ class ReplicationTasks:
             self.peers.read_new,
         )
         reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.withdrawn
-        self.on_demand = OnDemandFetch(store, pools, settings.wants, files, withdrawn, reserve_bytes=reserve)
+        self.on_demand = OnDemandFetch(store, pools, wanted.may_want, files, withdrawn, reserve_bytes=reserve)
 
     def _copy_sources(self) -> list[CopySource]:
         """The peers; while a bundle is loaded, the bundle and the peers that answer: nothing waits for the others."""

@@ -1,0 +1,186 @@
+"""`comity mirror rules ls|check|add`: the rules by which your node decides which artifacts it copies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from comity.content import durable
+from comity.trust.errors import Conflict, NotFound
+from comity.trust.mirror_rules import (
+    ACTIONS,
+    MAX_BYTES,
+    MirrorClaim,
+    MirrorContents,
+    MirrorDecision,
+    MirrorRules,
+    parse_mirror_rules,
+)
+from comity.verifier import read_bounded
+
+from comity_cli.command import Group, client, examples, output
+from comity_cli.nodes import home_option
+from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity_client.evidence.inspect import ArtifactInfo
+
+DEFAULT_FILE = "mirror.toml"
+
+
+@examples(
+    "comity mirror rules ls --node node-ch",
+    "comity mirror rules add 'the institute' --do copy --repository 'swiss-ai/*' --node node-ch",
+    "comity mirror rules check swiss-ai/tiny@v1 --node node-ch",
+)
+@click.group(cls=Group, name="mirror", short_help="Write and check the rules by which your node copies artifacts.")
+def command() -> None:
+    """Decide which artifacts your node copies from others. What it publishes itself it always keeps, and a rule never
+    removes a copy."""
+
+
+@examples("comity mirror rules ls --node node-ch", "comity mirror rules check swiss-ai/tiny@v1 --node node-ch")
+@command.group("rules", cls=Group, short_help="List, check and add mirror rules.")
+def rules() -> None:
+    """Ordered rules in a TOML file that `replication.rules` in node.toml names: the first that fits decides. A node
+    reads them when it starts."""
+
+
+@examples("comity mirror rules ls --node node-ch", "comity mirror rules ls --node node-ch --json")
+@rules.command("ls", short_help="List the rules in their order.")
+@home_option("Your node, by its home. Default: here.")
+def list_rules(home: Path) -> None:
+    """List the rules in their order, and what happens where none fits."""
+    out = output()
+    file, found = _read(home)
+    rows = [(str(at), rule.name, rule.do) for at, rule in enumerate(found.rules, 1)]
+    out.table(("", "rule", "does"), [*rows, ("", "where no rule fits", found.default)])
+    listed = [{"name": rule.name, "do": rule.do} for rule in found.rules]
+    out.document("mirror-rules", {"file": str(file), "default": found.default, "rules": listed})
+
+
+@examples(
+    "comity mirror rules check swiss-ai/tiny@v1 --node node-ch",
+    "comity mirror rules check hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127 --node node-ch --json",
+)
+@rules.command("check", short_help="Say which rule decides about artifacts; nothing is changed.")
+@click.argument("references", metavar="REF...", nargs=-1, required=True)
+@home_option("Your node, by its home. Default: here.")
+def check(references: tuple[str, ...], home: Path) -> None:
+    """Say for each REF which rule decides, and whether your node copies it. Only the file is read: a node that runs
+    uses the rules that it read when it started."""
+    out = output()
+    file, found = _read(home)
+    documents = []
+    for reference in references:
+        info = client().show(reference)
+        for claim in _claims(info):
+            decision = found.decide(claim, MirrorContents.of(info.manifest))
+            assert decision is not None  # the contents are given
+            name = f"{claim.repository}@{claim.version}"
+            out.say(f"{name}: {'copied' if decision.copy else 'not copied'}, by {_by(decision)}")
+            documents.append({"name": name, "artifact": info.artifact, "copy": decision.copy, "rule": decision.rule})
+    out.document("mirror-decisions", {"file": str(file), "decisions": documents})
+
+
+@examples(
+    "comity mirror rules add 'the institute' --do copy --repository 'swiss-ai/*' --node node-ch",
+    "comity mirror rules add 'nothing above 200 GB' --do skip --min-bytes 200000000000 --node node-ch",
+)
+@rules.command("add", short_help="Add a rule at the end.")
+@click.argument("name", metavar="NAME")
+@click.option("--do", "action", type=click.Choice(ACTIONS), required=True, help="What happens where the rule fits.")
+@click.option("--repository", "repositories", multiple=True, metavar="PATTERN", help="namespace/name, with * and ?.")
+@click.option("--version", "versions", multiple=True, metavar="PATTERN", help="The version, with * and ?.")
+@click.option("--publisher", "publishers", multiple=True, metavar="ID", help="64 hex digits.")
+@click.option("--organisation", "organisations", multiple=True, help="The organisation of a mirrored repository.")
+@click.option("--licence", "licences", multiple=True, metavar="SPDX", help="The claimed licence.")
+@click.option("--format", "formats", multiple=True, metavar="SUFFIX", help="A suffix that one of the files has.")
+@click.option("--min-bytes", type=int, help="The smallest sum of the sizes of the files.")
+@click.option("--max-bytes", type=int, help="The largest sum of the sizes of the files.")
+@home_option("Your node, by its home. Default: here.")
+def add(
+    name: str,
+    action: str,
+    repositories: tuple[str, ...],
+    versions: tuple[str, ...],
+    publishers: tuple[str, ...],
+    organisations: tuple[str, ...],
+    licences: tuple[str, ...],
+    formats: tuple[str, ...],
+    min_bytes: int | None,
+    max_bytes: int | None,
+    home: Path,
+) -> None:
+    """Add a rule at the end of your node's file of rules. A new file gets `default = "skip"`: what no rule names is not
+    copied. The file is checked before it is written; the node reads it when it starts."""
+    out = output()
+    file, text = _file(home), ""
+    try:
+        text = read_bounded(file, MAX_BYTES).decode("utf-8")
+    except NotFound:
+        text = 'default = "skip"   # what no rule decides: "copy" or "skip"\n'
+    conditions = {
+        "repositories": repositories,
+        "versions": versions,
+        "publishers": publishers,
+        "organisations": organisations,
+        "licences": licences,
+        "formats": formats,
+    }
+    lines = ["", "[[rule]]", f"name = {_quoted(name)}", f"do = {_quoted(action)}"]
+    lines += [f"{key} = [{', '.join(map(_quoted, values))}]" for key, values in conditions.items() if values]
+    sizes = {"min_bytes": min_bytes, "max_bytes": max_bytes}
+    lines += [f"{key} = {value}" for key, value in sizes.items() if value is not None]
+    data = (text.rstrip("\n") + "\n" + "\n".join(lines) + "\n").encode()
+    found = parse_mirror_rules(data)
+    durable.write_file(file, data, mode=0o644, point="home")
+    out.done(f"{file} has {plural(len(found.rules), 'rule')}; the new one is the last")
+    if _configured(home) is None:
+        out.hint(f'set rules = "{DEFAULT_FILE}" in [replication] of node.toml, and restart the node: comity serve')
+    else:
+        out.hint("restart the node, so that it reads them: comity serve")
+    out.document("mirror-rules", {"file": str(file), "rules": len(found.rules)})
+
+
+def _claims(info: ArtifactInfo) -> Iterator[MirrorClaim]:
+    """What is claimed about an artifact: its publication, or the commits from which it was mirrored."""
+    if info.current is not None:
+        yield MirrorClaim.of(info.current.published)
+    yield from dict.fromkeys(MirrorClaim.of(seen.observed) for seen in info.mirroring.seen)
+
+
+def _by(decision: MirrorDecision) -> str:
+    return f"rule {decision.rule!r}" if decision.rule else "the default"
+
+
+def _read(home: Path) -> tuple[Path, MirrorRules]:
+    file = _file(home)
+    try:
+        return file, parse_mirror_rules(read_bounded(file, MAX_BYTES))
+    except NotFound as error:
+        hint = f"comity mirror rules add NAME --do copy --node {home}"
+        raise NotFound(f"no mirror rules in {file}", why=error.why, hint=hint) from error
+
+
+def _file(home: Path) -> Path:
+    return home / (_configured(home) or DEFAULT_FILE)
+
+
+def _configured(home: Path) -> str | None:
+    """`replication.rules` of a home; None if it names none. Raises as `read_settings` does, and Conflict."""
+    from comity_client.founding import read_settings
+
+    section = read_settings(home).get("replication", {})
+    named = section.get("rules", "") if isinstance(section, dict) else ""
+    if not isinstance(named, str):
+        raise Conflict("replication.rules is no file", why=f"in {home / 'node.toml'}", hint='rules = "mirror.toml"')
+    return named or None
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string. JSON escapes are TOML escapes for what may occur here."""
+    return json.dumps(text, ensure_ascii=False)

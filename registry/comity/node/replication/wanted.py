@@ -1,0 +1,76 @@
+"""Which artifacts this node copies: by the patterns of `replication.mirror`, or by the file of mirror rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from comity.content.blobs import BlobStore
+from comity.node.config import Replication
+from comity.node.threads import Pools
+from comity.node.uploads import read_artifact
+from comity.trust.encoding import Json, canonical, sha256
+from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.mirror_rules import MAX_BYTES, MirrorClaim, MirrorContents, parse_mirror_rules
+from comity.trust.statements import Published
+from comity.trust.upstream import Observed
+
+_log: Final = structlog.get_logger("comity.node.artifacts")
+
+
+class WantedArtifacts:
+    """Decides by the operator's settings. The rules are read once, at the start of the node.
+
+    Raises NotFound, Unavailable, Malformed (MIRROR-RULES).
+    """
+
+    def __init__(self, settings: Replication, store: BlobStore, pools: Pools) -> None:
+        self._settings = settings
+        self._store = store
+        self._pools = pools
+        data = read_rules(settings.rules) if settings.rules is not None else None
+        self._rules = parse_mirror_rules(data) if data is not None else None
+        self.digest = sha256(data if data is not None else canonical(_patterns(settings)))
+        """Of the settings and the rules: with another one, other artifacts may be wanted."""
+
+    async def wants(self, claimed: Published | Observed) -> bool:
+        """Whether the artifact of a statement is copied. One whose manifest a rule needs and that cannot be read is not
+        copied."""
+        claim = MirrorClaim.of(claimed)
+        if self._rules is None:
+            return self._settings.wants(claim.repository)
+        decision = self._rules.decide(claim)
+        if decision is None:
+            contents = await self._pools.files(self._contents, claimed)
+            decision = self._rules.decide(claim, contents) if contents is not None else None
+        return decision is not None and decision.copy
+
+    def may_want(self, repository: str) -> bool:
+        """Whether some version of a repository could be copied."""
+        return self._settings.wants(repository) if self._rules is None else self._rules.may_copy(repository)
+
+    def _contents(self, claimed: Published | Observed) -> MirrorContents | None:
+        """Blocking."""
+        try:
+            return MirrorContents.of(read_artifact(self._store, claimed.manifest, claimed.pieces)[0])
+        except ComityError as error:
+            _log.warning("mirror rules need a manifest that is not here", name=str(claimed.name), why=str(error))
+            return None
+
+
+def _patterns(settings: Replication) -> list[Json]:
+    return [settings.mirror] if isinstance(settings.mirror, str) else list(settings.mirror)
+
+
+def read_rules(file: Path) -> bytes:
+    """The bytes of a file of rules, more than `MAX_BYTES` if it is too long. Raises NotFound, Unavailable."""
+    try:
+        with file.open("rb") as source:
+            return source.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        hint = "comity mirror rules --help"
+        raise NotFound(f"no mirror rules in {file}", why="replication.rules names it", hint=hint) from error
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be read", why=error.strerror or "") from error

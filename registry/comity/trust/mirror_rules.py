@@ -1,0 +1,254 @@
+"""Rules by which a node decides which artifacts it copies: an ordered list, of which the first that fits decides. Pure.
+
+    default = "skip"                   # what no rule decides: "copy" or "skip"
+
+    [[rule]]
+    name = "no adapters of the lab"    # how the rule is named in explanations; each once
+    do = "skip"                        # "copy" or "skip"
+    repositories = ["lab/*-lora"]      # patterns of namespace/name, or hf:org/name for what was mirrored from the Hub
+    versions = ["v1.*"]                # patterns of the version; of a mirrored repository, of the commit
+    publishers = ["51aa…"]             # 64 hex digits each; nobody for what was mirrored
+    organisations = ["google"]         # the upstream organisation of what was mirrored
+    licences = ["apache-2.0"]          # as the publisher or the upstream's card claims it, in any case of letters
+    formats = ["safetensors"]          # suffixes: at least one file has one of them
+    min_bytes = 0                      # the sum of the sizes of its files
+    max_bytes = 200_000_000_000
+
+A rule fits if each of its conditions does; a rule without conditions fits everything. `*` and `?` are the only
+wildcards. What a rule looks at are claims of publishers and nodes, except for the paths and sizes in a manifest. Rules
+decide what is copied from now on: they remove nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from comity.trust.artifact import Manifest
+from comity.trust.encoding import Digest, parse_digest
+from comity.trust.errors import ComityError, Malformed
+from comity.trust.names import UPSTREAM
+from comity.trust.statements import Published
+from comity.trust.upstream import Observed
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_RULES: Final = 1_000
+MAX_PATTERNS: Final = 1_000
+MAX_PATTERN: Final = 200
+MAX_STARS: Final = 4
+"""Stars of one pattern: what matching may cost grows with each."""
+MAX_SIZE: Final = 2**53
+Action = Literal["copy", "skip"]
+ACTIONS: Final = ("copy", "skip")
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:/\-*?+]+\Z")
+_KEYS: Final = frozenset(
+    {"name", "do", "repositories", "versions", "publishers", "organisations", "licences", "formats"}
+    | {"min_bytes", "max_bytes"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorClaim:
+    """What the statement about an artifact says. `publisher` is None and `organisation` set for what was mirrored."""
+
+    repository: str
+    version: str
+    publisher: Digest | None
+    licence: str
+    organisation: str = ""
+
+    @classmethod
+    def of(cls, claimed: Published | Observed) -> MirrorClaim:
+        repository, _, version = str(claimed.name).rpartition("@")
+        if isinstance(claimed, Published):
+            return cls(repository, version, claimed.by, claimed.licence.spdx)
+        organisation = repository.removeprefix(UPSTREAM).partition("/")[0]
+        return cls(repository, version, None, claimed.conditions.licence or "", organisation)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorContents:
+    """What the manifest says: the sum of the sizes, and the suffixes of the files in lower case."""
+
+    size: int
+    suffixes: frozenset[str]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> MirrorContents:
+        names = (entry.path.rpartition("/")[2] for entry in manifest.files)
+        return cls(manifest.size, frozenset(name.rpartition(".")[2].lower() for name in names if "." in name))
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRule:
+    """One rule. An empty condition is none; patterns are matched without regard to case."""
+
+    name: str
+    do: Action
+    repositories: re.Pattern[str] | None = None
+    versions: re.Pattern[str] | None = None
+    publishers: frozenset[str] = frozenset()
+    organisations: frozenset[str] = frozenset()
+    licences: frozenset[str] = frozenset()
+    formats: frozenset[str] = frozenset()
+    min_bytes: int = 0
+    max_bytes: int = MAX_SIZE
+
+    @property
+    def needs_contents(self) -> bool:
+        return bool(self.formats) or self.min_bytes > 0 or self.max_bytes < MAX_SIZE
+
+    def fits_claim(self, claim: MirrorClaim) -> bool:
+        return (
+            (self.repositories is None or self.repositories.match(claim.repository) is not None)
+            and (self.versions is None or self.versions.match(claim.version) is not None)
+            and (not self.publishers or claim.publisher in self.publishers)
+            and (not self.organisations or claim.organisation.lower() in self.organisations)
+            and (not self.licences or claim.licence.lower() in self.licences)
+        )
+
+    def fits_contents(self, contents: MirrorContents) -> bool:
+        fits = self.min_bytes <= contents.size <= self.max_bytes
+        return fits and (not self.formats or not self.formats.isdisjoint(contents.suffixes))
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorDecision:
+    """`rule` is the name of the rule that decided; empty for the default."""
+
+    copy: bool
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRules:
+    rules: tuple[MirrorRule, ...]
+    default: Action
+
+    def decide(self, claim: MirrorClaim, contents: MirrorContents | None = None) -> MirrorDecision | None:
+        """The decision of the first rule that fits; None if it depends on the contents, and these are not given."""
+        for rule in self.rules:
+            if not rule.fits_claim(claim):
+                continue
+            if rule.needs_contents:
+                if contents is None:
+                    return None
+                if not rule.fits_contents(contents):
+                    continue
+            return MirrorDecision(rule.do == "copy", rule.name)
+        return MirrorDecision(self.default == "copy")
+
+    def may_copy(self, repository: str) -> bool:
+        """Whether some version of the repository could be copied, by its name alone."""
+        for rule in self.rules:
+            if rule.repositories is not None and not rule.repositories.match(repository):
+                continue
+            if rule.do == "copy":
+                return True
+            if rule == MirrorRule(rule.name, rule.do, rule.repositories):
+                return False  # nothing but the name counts, and it fits
+        return self.default == "copy"
+
+
+def parse_mirror_rules(data: bytes) -> MirrorRules:
+    """Read the TOML. Raises Malformed (MIRROR-RULES)."""
+    if len(data) > MAX_BYTES:
+        raise _malformed(f"at most {MAX_BYTES} bytes are read")
+    try:
+        document = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
+        raise _malformed(str(error)[:200]) from error
+    if unknown := sorted(document.keys() - {"default", "rule"}):
+        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: default, rule")
+    listed = document.get("rule", [])
+    if not isinstance(listed, list) or len(listed) > MAX_RULES:
+        raise _malformed(f"'rule' must be at most {MAX_RULES} tables: [[rule]]")
+    rules = tuple(_rule(item, number) for number, item in enumerate(listed, 1))
+    if len({rule.name for rule in rules}) != len(rules):
+        raise _malformed("two rules have one name")
+    return MirrorRules(rules, _action(document.get("default"), "default"))
+
+
+def _rule(item: object, number: int) -> MirrorRule:
+    if not isinstance(item, dict):
+        raise _malformed(f"rule {number} must be a table")
+    if unknown := sorted(item.keys() - _KEYS):
+        raise _malformed(f"rule {number} has an unknown key {unknown[0][:60]!r}; known: {', '.join(sorted(_KEYS))}")
+    name = item.get("name")
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_PATTERN or not name.isprintable():
+        raise _malformed(f"rule {number} needs a name: printable text of at most {MAX_PATTERN} characters")
+    least, most = _size(item, "min_bytes", 0, name), _size(item, "max_bytes", MAX_SIZE, name)
+    if least > most:
+        raise _malformed(f"rule {name!r}: min_bytes is larger than max_bytes")
+    return MirrorRule(
+        name=name,
+        do=_action(item.get("do"), f"rule {name!r}: do"),
+        repositories=_patterns(item, "repositories", name),
+        versions=_patterns(item, "versions", name),
+        publishers=frozenset(_identity(text, name) for text in _texts(item, "publishers", name)),
+        organisations=frozenset(text.lower() for text in _texts(item, "organisations", name)),
+        licences=frozenset(text.lower() for text in _texts(item, "licences", name)),
+        formats=frozenset(text.lower().removeprefix(".") for text in _texts(item, "formats", name)),
+        min_bytes=least,
+        max_bytes=most,
+    )
+
+
+def _action(value: object, what: str) -> Action:
+    if value == "copy":
+        return "copy"
+    if value == "skip":
+        return "skip"
+    raise _malformed(f'{what} must be "copy" or "skip"')
+
+
+def _size(item: dict[str, object], key: str, default: int, name: str) -> int:
+    value = item.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SIZE:
+        raise _malformed(f"rule {name!r}: {key} must be a number of bytes")
+    return value
+
+
+def _texts(item: dict[str, object], key: str, name: str) -> Sequence[str]:
+    value = item.get(key)
+    if value is None:
+        return ()
+    texts = [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    if not isinstance(value, list) or not 1 <= len(value) == len(texts) <= MAX_PATTERNS:
+        raise _malformed(f"rule {name!r}: {key} must be a list of 1 to {MAX_PATTERNS} texts")
+    if any(not 1 <= len(text) <= MAX_PATTERN for text in texts):
+        raise _malformed(f"rule {name!r}: a text in {key} is empty or longer than {MAX_PATTERN} characters")
+    return texts
+
+
+def _patterns(item: dict[str, object], key: str, name: str) -> re.Pattern[str] | None:
+    texts = _texts(item, key, name)
+    for text in texts:
+        if not _PATTERN.match(text):
+            raise _malformed(
+                f"rule {name!r}: {text[:60]!r} in {key} is no pattern of letters, digits and - _ . : / * ?"
+            )
+        if text.count("*") > MAX_STARS:
+            raise _malformed(f"rule {name!r}: {text[:60]!r} in {key} has more than {MAX_STARS} stars")
+    return re.compile("(?:" + "|".join(map(_translate, texts)) + r")\Z", re.IGNORECASE) if texts else None
+
+
+def _translate(pattern: str) -> str:
+    """`*` is any text without a slash, `?` any character but a slash."""
+    parts = re.split(r"(\*+|\?)", pattern)
+    return "".join("[^/]*" if part.startswith("*") else "[^/]" if part == "?" else re.escape(part) for part in parts)
+
+
+def _identity(text: str, name: str) -> str:
+    try:
+        return parse_digest(text)
+    except ComityError as error:
+        raise _malformed(f"rule {name!r}: a publisher is 64 hex digits") from error
+
+
+def _malformed(why: str) -> Malformed:
+    hint = "see docs/operations.md, on mirror rules"
+    return Malformed("the mirror rules are malformed", why=why, hint=hint, code="MIRROR-RULES")

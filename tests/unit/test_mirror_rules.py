@@ -1,0 +1,179 @@
+"""Mirror rules: which rule decides, what they need to know for it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.content.blobs import FolderStore
+from comity.node.config import Replication
+from comity.node.replication.wanted import WantedArtifacts
+from comity.node.threads import Pools
+from comity.trust.claims import MirrorEvidence
+from comity.trust.errors import Malformed, NotFound
+from comity.trust.mirror_rules import MirrorClaim, MirrorContents, MirrorDecision, MirrorRules, parse_mirror_rules
+from comity.trust.statements import Published
+from comity_cli.commands import mirror
+from comity_cli.main import command
+from comity_cli.output import Output
+from hypothesis import given
+from hypothesis import strategies as st
+from support.case import case
+
+GOOD = case()
+PUBLISHED = Published.parse(GOOD.publication.statement)
+CONTENTS = MirrorContents(5_000, frozenset({"safetensors", "json"}))
+RULES = b"""
+default = "skip"
+
+[[rule]]
+name = "no adapters"
+do = "skip"
+repositories = ["*/*-lora", "lab/tmp-?"]
+
+[[rule]]
+name = "small ones"
+do = "copy"
+max_bytes = 10_000
+formats = [".SafeTensors"]
+
+[[rule]]
+name = "open ones of the hub"
+do = "copy"
+organisations = ["Google"]
+licences = ["Apache-2.0"]
+"""
+ONE = 'default = "skip"\n[[rule]]\nname = "a"\n'
+
+
+def claim(repository: str = "lab/model", licence: str = "mit", version: str = "v1") -> MirrorClaim:
+    organisation = repository[3:].partition("/")[0] if repository.startswith("hf:") else ""
+    return MirrorClaim(repository, version, None, licence, organisation)
+
+
+def rules(text: bytes = RULES) -> MirrorRules:
+    return parse_mirror_rules(text)
+
+
+def test_the_first_rule_that_fits_decides() -> None:
+    found, large = rules(), MirrorContents(10_001, frozenset({"safetensors"}))
+    assert found.decide(claim("lab/x-LoRA")) == MirrorDecision(False, "no adapters")
+    assert found.decide(claim("lab/tmp-1")) == MirrorDecision(False, "no adapters")
+    assert found.decide(claim(), CONTENTS) == MirrorDecision(True, "small ones")
+    assert found.decide(claim(), large) == MirrorDecision(False)
+    decision = found.decide(claim("hf:google/x", "apache-2.0"), large)
+    assert decision == MirrorDecision(True, "open ones of the hub")
+
+
+def test_contents_are_asked_for_only_where_a_rule_depends_on_them() -> None:
+    found = rules()
+    assert found.decide(claim("lab/x-lora")) is not None
+    assert found.decide(claim()) is None
+
+
+def test_a_star_does_not_cross_a_slash_and_a_point_is_a_point() -> None:
+    found = rules(f'{ONE}do = "copy"\nrepositories = ["lab/*.v"]\nversions = ["1.*"]\n'.encode())
+    for repository, version, copied in (("lab/a.v", "1.0", True), ("lab/axv", "1.0", False), ("lab/a.v", "110", False)):
+        assert found.decide(claim(repository, version=version)) == MirrorDecision(copied, "a" if copied else "")
+
+
+def test_what_could_be_copied_is_known_by_the_name_alone() -> None:
+    assert rules().may_copy("lab/model")
+    assert not rules().may_copy("lab/x-lora")
+    only = rules(f'{ONE}do = "copy"\nrepositories = ["lab/*"]\n'.encode())
+    assert (only.may_copy("lab/x"), only.may_copy("other/x")) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'default = "all"',
+        "default = 1",
+        'default = "skip"\nrules = []',
+        'default = "skip"\nrule = 1',
+        'default = "skip"\n[[rule]]\ndo = "copy"',
+        f'{ONE}do = "delete"',
+        f'{ONE}do = "copy"\nrepository = ["a/b"]',
+        f'{ONE}do = "copy"\nrepositories = []',
+        f'{ONE}do = "copy"\nrepositories = ["a/(b|c)"]',
+        f'{ONE}do = "copy"\nrepositories = ["a/*b*c*d*e*f"]',
+        f'{ONE}do = "copy"\npublishers = ["51aa"]',
+        f'{ONE}do = "copy"\nmax_bytes = -1',
+        f'{ONE}do = "copy"\nmin_bytes = 2\nmax_bytes = 1',
+        f'{ONE}do = "copy"\n[[rule]]\nname = "a"\ndo = "skip"',
+        "default = 'skip'\n# \xff",
+    ],
+)
+def test_rules_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        rules(text.encode("latin-1"))
+    assert refused.value.code == "MIRROR-RULES"
+
+
+@given(st.text(st.sampled_from("ab/*?.-"), min_size=1, max_size=12), st.text(st.sampled_from("ab/.-"), max_size=12))
+def test_a_pattern_without_wildcards_fits_itself_alone(pattern: str, name: str) -> None:
+    try:
+        found = rules(f'{ONE}do = "copy"\nrepositories = ["{pattern}"]\n'.encode())
+    except Malformed:
+        return
+    decision = found.decide(claim(name))
+    assert decision is not None
+    if not {"*", "?"} & set(pattern):
+        assert decision.copy == (name == pattern)
+
+
+async def test_a_node_copies_what_its_rules_say_and_reads_a_manifest_only_for_that(tmp_path: Path) -> None:
+    file = tmp_path / "mirror.toml"
+
+    def wanted(text: str) -> WantedArtifacts:
+        file.write_text(text)
+        return WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools())
+
+    assert await wanted(f'{ONE}do = "copy"\npublishers = ["{PUBLISHED.by}"]\n').wants(PUBLISHED)
+    assert not await wanted('default = "skip"\n').wants(PUBLISHED)
+    assert not await wanted(f'{ONE}do = "copy"\nmax_bytes = 9000000\n').wants(PUBLISHED)  # the manifest is not here
+
+
+async def test_without_rules_the_patterns_decide_as_before(tmp_path: Path) -> None:
+    found = WantedArtifacts(Replication(mirror=("swiss-ai/*",)), FolderStore(tmp_path / "blobs"), Pools())
+    assert await found.wants(PUBLISHED)
+    assert not WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "b"), Pools()).may_want("a/b")
+
+
+def test_a_file_of_rules_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        WantedArtifacts(Replication(rules=tmp_path / "mirror.toml"), FolderStore(tmp_path / "blobs"), Pools())
+    with pytest.raises(ValueError, match="exclude one another"):
+        Replication(rules=tmp_path / "mirror.toml", mirror="none")
+
+
+def ran(home: Path, *arguments: str) -> Any:
+    invoked = ["mirror", "rules", *arguments, "--node", str(home)]
+    return CliRunner().invoke(command, invoked, obj=Output(), standalone_mode=False)
+
+
+def test_rules_are_added_listed_and_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "node.toml").write_text("[replication]\n")
+    assert "comity mirror rules add" in ran(tmp_path, "ls").exception.hint
+    one = ("add", 'the "institute"', "--do", "copy", "--repository", "swiss-ai/*", "--max-bytes", "99999999")
+    added = ran(tmp_path, *one)
+    assert added.exit_code == 0, added.output
+    assert 'rules = "mirror.toml"' in added.output
+    assert ran(tmp_path, "add", "rest", "--do", "skip").exit_code == 0
+    assert ran(tmp_path, "add", "rest", "--do", "skip").exception.code == "MIRROR-RULES"
+    listed = json.loads(ran(tmp_path, "ls", "--json").stdout)
+    assert (listed["default"], [rule["name"] for rule in listed["rules"]]) == ("skip", ['the "institute"', "rest"])
+    info = SimpleNamespace(
+        artifact=GOOD.artifact,
+        current=SimpleNamespace(published=PUBLISHED),
+        manifest=SimpleNamespace(size=5_000, files=[SimpleNamespace(path="model.safetensors")]),
+        mirroring=MirrorEvidence((), (), ()),
+    )
+    monkeypatch.setattr(mirror, "client", lambda: SimpleNamespace(show=lambda reference: info))
+    (decision,) = json.loads(ran(tmp_path, "check", "swiss-ai/tiny@v1", "--json").stdout)["decisions"]
+    assert (decision["name"], decision["copy"], decision["rule"]) == ("swiss-ai/tiny@v1", True, 'the "institute"')
