@@ -206,7 +206,10 @@ def test_all_blobs_are_listed_with_their_sizes_and_scratch_is_not(store: BlobSto
     for digest, data in blobs.items():
         store.put(digest, data)
     store.partial_path(DIGEST).write_bytes(b"partial")
-    assert sorted(store.sizes()) == sorted((digest, len(data)) for digest, data in blobs.items())
+    ordered = sorted((digest, len(data)) for digest, data in blobs.items())
+    assert list(store.sizes()) == ordered
+    for at, (digest, _) in enumerate(ordered, 1):
+        assert list(store.sizes(digest)) == ordered[at:]
 
 
 def test_sweeping_touches_neither_blobs_nor_scratch(store: BlobStore) -> None:

@@ -45,7 +45,7 @@ class Parts:
     def look(self, housekeeping: Housekeeping, after: float = 0.0) -> set[Digest]:
         """The blobs of which there are still records after another look."""
         self.now += after
-        housekeeping.forget_records({digest for digest, _ in self.store.sizes()})
+        housekeeping.forget_records(digest for digest, _ in self.store.sizes())
         return self.ledger.pieces.blobs()
 
 
@@ -101,7 +101,7 @@ def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, housekeeping: Ho
     with BlobLock(parts.store.partial_path(there).parent, there):
         assert parts.look(housekeeping, RECORD_RETENTION) == {there}
     parts.store.put(there, THERE)
-    housekeeping.forget_records(set())  # a listing from before it came
+    housekeeping.forget_records([])  # a listing from before it came
     assert parts.ledger.pieces.blobs() == {there}
 
 

@@ -93,9 +93,9 @@ class BlobStore(Protocol):
     def quarantined(self) -> int:
         """The number of blobs in quarantine."""
 
-    def sizes(self) -> Iterator[tuple[Digest, int]]:
-        """All blobs and their lengths in bytes, from a listing, without one request per blob. The order is undefined; a
-        blob that is added or removed meanwhile may be missed."""
+    def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
+        """The blobs whose digests follow `after`, in their order, and their lengths in bytes; from a listing, without
+        one request per blob. A blob that is added or removed meanwhile may be missed."""
 
     def verify(self, digest: Digest) -> bool:
         """Read every byte again; returns whether they still hash to `digest`. Raises NotFound."""
@@ -226,11 +226,11 @@ class FolderStore:
             blob.unlink(missing_ok=True)
             durable.sync(blob.parent, point="remove.folder")
 
-    def sizes(self) -> Iterator[tuple[Digest, int]]:
-        for first in range(256):
+    def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
+        for first in range(int(after[:2] or "0", 16), 256):
             with disk_errors("the blobs were not listed"), os.scandir(self._blobs / f"{first:02x}") as entries:
                 found = sorted(filter(None, map(_blob_size, entries)))
-            yield from found
+            yield from (each for each in found if each[0] > after)
 
     def verify(self, digest: Digest) -> bool:
         hasher = hashlib.sha256()

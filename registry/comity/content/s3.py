@@ -235,11 +235,11 @@ class S3Store:
         with s3_errors(f"blob {digest} was not removed"):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
-    def sizes(self) -> Iterator[tuple[Digest, int]]:
+    def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
         with s3_errors("the blobs were not listed"):
             for key, size in self._objects(f"{self._prefix}blobs/"):
                 digest = _digest_in(key)
-                if digest and not self._marker(digest).exists():
+                if digest and digest > after and not self._marker(digest).exists():
                     yield digest, size
 
     def verify(self, digest: Digest) -> bool:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -488,6 +488,8 @@ def _split(text: bytes) -> tuple[bytes, ...]:
     return tuple(text.split(b"\n")) if text else ()
 
 
+_BLOBS: Final = 1_000
+"""Blobs of records that are read at a time."""
 _RECORDS, _PIECE = schema.piece_records.c, schema.pieces.c
 
 
@@ -536,6 +538,20 @@ class PieceRecordTable:
         """Returns all blobs that have records."""
         with self._database.reading() as connection:
             return set(connection.scalars(select(_RECORDS.blob).distinct()))
+
+    def ordered_blobs(self) -> Iterator[Digest]:
+        """Yields all blobs that have records, in their order."""
+        last: Digest | None = None
+        while True:
+            wanted = select(_RECORDS.blob).distinct().order_by(_RECORDS.blob).limit(_BLOBS)
+            if last is not None:
+                wanted = wanted.where(_RECORDS.blob > last)
+            with self._database.reading() as connection:
+                page = list(connection.scalars(wanted))
+            yield from page
+            if len(page) < _BLOBS:
+                return
+            last = page[-1]
 
     def find_piece(self, sha256: bytes, limit: int = 16) -> list[PieceLocation]:
         """Returns at most `limit` locations of the piece with this hash."""

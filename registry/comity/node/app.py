@@ -14,7 +14,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +67,9 @@ MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
 LOG_SIZES_TIMING: Final = LoopTiming(interval=5.0, deadline=60.0)
 STORE_SIZE_TIMING: Final = LoopTiming(interval=5.0, deadline=1800.0)
 MEASURING_SHARE: Final = 0.02
-"""The largest share of the time that is spent on listing the blobs of a store to measure it."""
+"""The largest share of the time that is spent on listing the blobs of a store, for each of two purposes."""
+MAX_PAUSE: Final = 3_600.0
+"""Seconds after which the blobs are listed in any case."""
 STALE_SECONDS: Final = 7 * 86_400.0
 """Seconds after which an upload or import that was not continued is removed."""
 RECORD_RETENTION: Final = 86_400.0
@@ -97,6 +99,7 @@ class Housekeeping:
         self._log = log
         self._missing_since: dict[Digest, float] = {}
         self._measure_after = 0.0
+        self._forget_after = time.monotonic() + TIMING.interval
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
@@ -105,14 +108,14 @@ class Housekeeping:
         supervisor.loop("store size", self.measure_store, STORE_SIZE_TIMING)
 
     async def measure_store(self) -> None:
-        """Set the gauge of the store's bytes. A store that takes long to list is measured less often, at least as often
-        as housekeeping runs."""
+        """Set the gauge of the store's bytes. A store that takes long to list is measured less often, at least each
+        hour."""
         begun = time.monotonic()
         if begun < self._measure_after:
             return
         self._metrics.store_bytes.set(await self._pools.files(lambda: sum(size for _, size in self._store.sizes())))
         ended = time.monotonic()
-        self._measure_after = ended + min(TIMING.interval, (ended - begun) / MEASURING_SHARE)
+        self._measure_after = ended + min(MAX_PAUSE, (ended - begun) / MEASURING_SHARE)
 
     async def _measure_logs(self) -> None:
         for log in await self._ledger.run(self._ledger.tables.logs.all):
@@ -127,25 +130,40 @@ class Housekeeping:
         # File times use the system clock, not the node's clock.
         await self._pools.files(self._uploads.remove_stale, time.time() - STALE_SECONDS)
         await self._pools.files(remove_stale_imports, self._store, time.time() - STALE_SECONDS)
-        blobs = await self._pools.files(lambda: dict(self._store.sizes()))
-        await self._pools.files(self.forget_records, blobs)
+        if time.monotonic() >= self._forget_after:
+            begun = time.monotonic()
+            await self._pools.files(lambda: self.forget_records(digest for digest, _ in self._store.sizes()))
+            self._forget_after = time.monotonic() + min(MAX_PAUSE, (time.monotonic() - begun) / MEASURING_SHARE)
         newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
         if newest is not None:
             self._metrics.checkpoint_age.set(self._clock() - newest)
 
-    def forget_records(self, here: Container[Digest]) -> None:
+    def forget_records(self, here: Iterable[Digest]) -> None:
         """Remove the piece records of blobs that were missing at every check of one day. Blocking.
+
+        Args:
+            here: the blobs of the store, in their order.
 
         A writer of a blob holds its lock from before its records are stored until the blob is stored.
         """
         store, pieces, now = self._store, self._ledger.tables.pieces, self._clock()
-        missing = (blob for blob in pieces.blobs() if blob not in here)
+        missing = _not_in(pieces.ordered_blobs(), iter(here))
         self._missing_since = {blob: self._missing_since.get(blob, now) for blob in missing}
         locks = store.partial_path(sha256(b"")).parent
         for blob in [blob for blob, since in self._missing_since.items() if now - since >= RECORD_RETENTION]:
             with lock_if_free(locks, blob) as free:
                 if free and not store.has(blob):
                     pieces.delete_records(blob)
+
+
+def _not_in(blobs: Iterator[Digest], here: Iterator[Digest]) -> Iterator[Digest]:
+    """Those of `blobs` that are not in `here`; both are in order."""
+    other = next(here, None)
+    for blob in blobs:
+        while other is not None and other < blob:
+            other = next(here, None)
+        if blob != other:
+            yield blob
 
 
 def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:

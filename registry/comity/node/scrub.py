@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -95,7 +94,7 @@ class Scrub:
         self._on_intact = on_intact
         self._file = settings.ledger.with_name("scrub.json")
         self._progress = ScrubProgress.load(self._file, clock())
-        self._remaining: deque[Digest] | None = None
+        self._remaining: Iterator[Digest] | None = None
         self._reading: Iterator[int] | None = None
         self._quarantined = 0
 
@@ -133,10 +132,14 @@ class Scrub:
                 return None
             self._progress = progress = ScrubProgress(self._clock(), whole=progress.whole)
         if self._remaining is None:
-            digests = sorted(digest for digest, _ in self._store.sizes())
-            self._remaining = deque(digest for digest in digests if digest > progress.after)
-        if self._remaining:
-            return self._reread(self._remaining.popleft())
+            self._remaining = (digest for digest, _ in self._store.sizes(progress.after))
+        try:
+            following = next(self._remaining, None)
+        except ComityError:
+            self._remaining = None  # the list ended early: begin it again after the last blob that was read
+            raise
+        if following is not None:
+            return self._reread(following)
         self._progress, self._remaining = ScrubProgress(progress.begun, over=True, whole=progress.begun), None
         return None
 

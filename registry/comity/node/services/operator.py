@@ -169,8 +169,10 @@ class StatusReport:
                 yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
 
     def _store_status(self) -> StoreStatus:
-        sizes = [size for _, size in self._store.sizes()]
-        return StoreStatus(len(sizes), sum(sizes), self._store.free_bytes(), self._store.quarantined())
+        blobs = total = 0
+        for _, size in self._store.sizes():
+            blobs, total = blobs + 1, total + size
+        return StoreStatus(blobs, total, self._store.free_bytes(), self._store.quarantined())
 
 
 def peer_status(link: PeerLink, body: Body | None) -> PeerStatus:
