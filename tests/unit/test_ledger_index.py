@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def believe(ledger: Ledger, log: str) -> None:
         with contextlib.suppress(Malformed):
             facts.append(statement_facts(index, parse_entry(line)))
     ledger.intake.commit(stretch, IntakeResult(log, tuple(item for item in facts if item is not None)))
+
+
+def test_the_next_statement_with_a_predicate_is_found_without_those_between(ledger: Ledger) -> None:
+    following = partial(ledger.index.next_with, OWN.origin)
+    assert [following(("hold", "vouched"), start, 4) for start in range(5)] == [1, 1, 4, 4, 4]
+    assert following(("published", "hold"), 1, 4) == 1
+    assert following(("published",), 0, 0) == 0
+    assert following(("vouched",), 0, 4) == 4
+    assert ledger.index.next_with(FAR.origin, ("hold",), 0, 3) == 1
 
 
 def test_the_newest_statements_about_a_digest_come_from_each_log_in_turn(ledger: Ledger) -> None:

@@ -302,6 +302,19 @@ class EntryIndex:
         with self._database.reading() as connection:
             return entries_with_predicates(connection, find_log(connection, log), predicates, start, end)
 
+    def next_with(self, log: str, predicates: Sequence[str], start: int, end: int) -> int:
+        """Returns the index of the first verified statement of a log, from `start` to before `end`, that has one of
+        these predicates; `end` if there is none. The cost depends on these statements only. Raises NotFound
+        (NO-SUCH-LOG)."""
+        with self._database.reading() as connection:
+            log_id = find_log(connection, log).id
+            # Written so that SQLite takes the index of predicates, not the primary key, which has every statement.
+            place = _STATEMENT.index + 0
+            inside = (_STATEMENT.log_id == log_id, _STATEMENT.number > 0, place >= start, place < end)
+            first = select(func.min(place)).where(*inside)
+            found = [connection.scalar(first.where(_STATEMENT.predicate == each)) for each in predicates]
+        return min((index for index in found if index is not None), default=end)
+
     def first_index(self, log: str, statement: Digest) -> int | None:
         """Returns the first index in a log of a verified statement (`Entry.statement_digest`) with any signatures, or
         None. Raises NotFound(code="NO-SUCH-LOG")."""

@@ -144,6 +144,7 @@ class OfferIndex:
             if start >= size or not writers or log in self.over_quota:
                 return False
             self._writers[log] = writers
+            start = await self._ledger.run(self._ledger.tables.index.next_with, log, PREDICATES, start, size)
             end = min(size, start + BATCH)
             entries = await self._pools.hashing(self._load, log, start, end)
             if not self._within_quota(log, len(entries)):
