@@ -58,10 +58,6 @@ from comity_client.pull.destinations import (
     known_reference,
     local_copy_loader,
 )
-from comity_client.pull.fetch import BytesBySource
-from comity_client.pull.model_sig import keyless_for
-from comity_client.pull.offline import is_exact, local_answer
-from comity_client.pull.pull import PullContext, Pulled, PullPlan, destination_of, plan_pull, pull
 from comity_client.seen import LogContradiction
 from comity_client.session import ClaimedGateway, Session, claimed_gateway
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin
@@ -84,6 +80,7 @@ if TYPE_CHECKING:
     from comity_client.offers.signer import OfferSigner
     from comity_client.party_drill import FederationDrill
     from comity_client.publish import Imported, Logged, LogTargets, PublishReceipt, UpstreamState
+    from comity_client.pull.pull import PullContext, Pulled, PullPlan
     from comity_client.reports import CheckedReport
     from comity_client.scan import FolderScan, PickleScan
 
@@ -139,6 +136,8 @@ class Client:
         the next attempt.
         """
 
+        from comity_client.pull.pull import pull
+
         async def work(session: Session) -> Pulled:
             try:
                 context, resolution = await self._pulling(session, reference, policy, on_event)
@@ -163,6 +162,8 @@ class Client:
     ) -> PullPlan:
         """Return what `pull` with the same arguments would fetch, and where to; writes nothing. Raises as `pull`."""
 
+        from comity_client.pull.pull import plan_pull
+
         async def work(session: Session) -> PullPlan:
             context, resolution = await self._pulling(session, reference, policy, on_event)
             destination = partial(_destination, resolution, to, hub_cache)
@@ -173,6 +174,8 @@ class Client:
     async def _pulling(
         self, session: Session, reference: str, policy: Policy | None, on_event: OnEvent
     ) -> tuple[PullContext, Resolution]:
+        from comity_client.pull.pull import PullContext
+
         judged_by = policy or self._user.policy(session.pins, reference)
         resolution = await self._user.resolve(session, reference, judged_by)
         stores = self._user.seen_logs(), self._user.placed_pieces()
@@ -188,6 +191,10 @@ class Client:
         on_event: OnEvent,
     ) -> Pulled:
         """Return the copy that an earlier pull left, as the answer without nodes. Raises `failure`."""
+        from comity_client.pull.fetch import BytesBySource
+        from comity_client.pull.offline import is_exact, local_answer
+        from comity_client.pull.pull import Pulled
+
         try:
             folder = to or cached_folder(reference, hub_cache)
             parsed = known_reference(reference, hub_cache)
@@ -222,6 +229,8 @@ class Client:
 
         Raises NotFound if there is no such copy, Malformed if a pack exceeds a bound.
         """
+        from comity_client.pull.model_sig import keyless_for
+
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
             folder = cached_folder(what, hub_cache)
@@ -936,6 +945,8 @@ class Client:
 
 
 def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None, made: Manifest) -> Destination:
+    from comity_client.pull.pull import destination_of
+
     return destination_of(resolution, made, to, hub_cache)
 
 

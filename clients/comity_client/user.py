@@ -17,13 +17,13 @@ from comity_client.evidence.lookup import find_reference
 from comity_client.evidence.resolve import Resolution, resolve
 from comity_client.home import Home
 from comity_client.pull.destinations import cached_artifacts, default_cache, reference_of
-from comity_client.pull.fetch import PlacedPieces
 from comity_client.seen import KnownNames, SeenLogs
 from comity_client.session import RemoteNode, Session, open_session
 from comity_client.trust_store import TrustStore, default_policy, mirrored_policy
 
 if TYPE_CHECKING:
     from comity_client.hardware_pins import HardwarePinStore
+    from comity_client.pull.fetch import PlacedPieces
 
 T = TypeVar("T")
 
@@ -49,6 +49,8 @@ class User:
         return KnownNames(self.home.ensure(self.home.memory))
 
     def placed_pieces(self) -> PlacedPieces:
+        from comity_client.pull.fetch import PlacedPieces
+
         return PlacedPieces(self.home.ensure(self.home.placed))
 
     def pins(self, reader: EvidenceReader | None = None) -> tuple[Federation, ...]:

@@ -21,7 +21,8 @@ FORBIDDEN = (
     "comity.wire.audit", "comity.wire.offer", "comity.wire.server", "comity.wire.upstream",
     "comity_client.bom", "comity_client.charter", "comity_client.diff", "comity_client.founding",
     "comity_client.hardware_pins", "comity_client.lineage", "comity_client.offers", "comity_client.publish",
-    "comity_client.reports", "comity_client.scan", "comity_client.signing",
+    "comity_client.pull.fetch", "comity_client.pull.offline", "comity_client.pull.pull", "comity_client.reports",
+    "comity_client.scan", "comity_client.signing",
     "huggingface_hub", "license_expression", "pydantic", "rich.console", "rich.progress", "sqlalchemy",
     "urllib.request",
 )  # fmt: skip
