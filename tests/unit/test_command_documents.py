@@ -55,6 +55,7 @@ NOT_ALWAYS = {
     "copies": {"outside", "min_reaches", "reaches", "tested_reaches", "undeclared", "reach", "cloud"},
     "impact": {"reaches", "tested_reaches", "undeclared"},
     "join": {"epoch", "pinned_epoch", "waiting_at", "drafts"},
+    "node-status": {"jurisdictions", "reaches"},
     "replicas": {"place", "reach"},
 }
 """Members that a command does not always print."""
