@@ -589,9 +589,19 @@ class Client:
 
         return self._log(work, nodes or [signer.home], on_event)
 
+    def approval_subject(self, what: Path | str, *, on_event: OnEvent = ignore_event) -> ApprovalSubject:
+        """Return the artifact to approve: of a folder every file is hashed, and must be as its pack lists it; a
+        reference is resolved. Raises as `local_copy` and `resolve` do."""
+        from comity_client.approving import ApprovalSubject
+
+        if Path(what).is_dir():
+            here = self.local_copy(Path(what), on_hashed=lambda count: on_event(Progress("", count)))
+            return ApprovalSubject.of_copy(here)
+        return ApprovalSubject.of_resolution(self.resolve(str(what)))
+
     def approve(
         self,
-        what: Path | str,
+        subject: ApprovalSubject,
         terms: ApprovalTerms,
         *,
         by: Publisher | OfferSigner,
@@ -599,8 +609,8 @@ class Client:
         out: Path | None = None,
         on_event: OnEvent = ignore_event,
     ) -> ApprovalReceipt:
-        """Approve an artifact for a scope. Of a folder every file is hashed, and its pack gets the approval; that of a
-        reference is logged, unless it is only written to the file `out`. Raises as `approving.approve` does.
+        """Approve an artifact for a scope. The pack of a folder gets the approval; that of a reference is logged,
+        unless it is only written to the file `out`. Raises as `approving.approve` does.
 
         Args:
             nodes: where to log; default: nowhere for a folder or with `out`, else at the signer's home log.
@@ -609,13 +619,12 @@ class Client:
         from comity_client.offers.signer import OfferSigner
 
         signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
-        subject = self._approval_subject(what, on_event)
         places = _approval_places(subject, signer, nodes, out)
         return approve(subject, terms, signer, places, int(time.time()), partial(self._log, on_event=on_event))
 
     def end_approvals(
         self,
-        what: Path | str,
+        subject: ApprovalSubject,
         scope: str,
         since: int,
         text: str,
@@ -631,7 +640,6 @@ class Client:
         from comity_client.offers.signer import OfferSigner
 
         signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
-        subject = self._approval_subject(what, on_event)
         rule, policy = rule_of(signer), self._user.policy(self._user.pins())
         if subject.folder is not None:
             found = approvals_in_pack(subject.folder, rule, policy)
@@ -660,15 +668,6 @@ class Client:
         from comity_client.approving import carry
 
         return carry(file, folder, conditions)
-
-    def _approval_subject(self, what: Path | str, on_event: OnEvent) -> ApprovalSubject:
-        from comity_client.approving import ApprovalSubject
-
-        if Path(what).is_dir():
-            return ApprovalSubject.of_copy(
-                self.local_copy(Path(what), on_hashed=lambda count: on_event(Progress("", count)))
-            )
-        return ApprovalSubject.of_resolution(self.resolve(str(what)))
 
     def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[str], on_event: OnEvent) -> T:
         """Run `work`, which logs statements at `nodes`, in a session."""

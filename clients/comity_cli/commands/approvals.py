@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.encoding import printable
 from comity.trust.errors import NotFound
 from comity.trust.statements import format_time
 
@@ -132,10 +133,14 @@ def end(
     the end, for example in an older pack, counts the approval until its last day."""
     printed, api = output(), client()
     signer, at = officer(api, publisher, home, keys), moment(since) if since else now()
-    printed.say(f"{signer.label} ends the approval of {target} for {scope} from {format_time(at)} on")
+    with follow(printed, "hashing") as on_event:
+        subject = api.approval_subject(target, on_event=on_event)
+    printed.say(f"{printable(signer.label)} ends the approval of {printable(target)} for {printable(scope)}")
+    printed.fact("artifact", f"sha256:{subject.artifact}")
+    printed.fact("from", format_time(at))
     agree("Sign this?", yes=yes)
     with follow(printed, "ending") as on_event:
-        receipt = api.end_approvals(target, scope, at, text, by=signer, nodes=nodes, out=out, on_event=on_event)
+        receipt = api.end_approvals(subject, scope, at, text, by=signer, nodes=nodes, out=out, on_event=on_event)
     show_approval(printed, receipt, "ended")
 
 
