@@ -42,9 +42,10 @@ from comity.trust.attestations.projection import (
     subjects_of_files,
     summary_of,
 )
-from comity.trust.claims import ParsedClaims, read_claims
+from comity.trust.claims import KnownAuthors, ParsedClaims, read_claims, verify_vouches
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
+from comity.trust.evaluation import evaluations_of
 from comity.trust.evidence import OLD_STATEMENTS, PACK, EvidenceReader, Verdict
 from comity.trust.keys import ecdsa_der
 from comity.trust.model_signing.certificates import ModelKey
@@ -65,8 +66,6 @@ MAX_READ: Final = 64 * 1024 * 1024
 """Maximum bytes that are judged beside one artifact."""
 MAX_KEYS: Final = 256
 MAX_SIGSTORE_ROOT: Final = 1024 * 1024
-KINDS: Final = ("vsa", "slsa", "test-result")
-"""Forms of an export: SLSA verification summary, SLSA provenance, in-toto test-result."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 
 
@@ -256,6 +255,26 @@ def export_lineage(what: Path | str, publisher: Publisher, algorithm: str) -> Ex
     files = [(entry.path, str(entry.sha256)) for entry in manifest.files]
     subjects = subjects_of_files(manifest.digest, str(chosen.published.name), files)
     return _sign(predicate, subjects, publisher, algorithm)
+
+
+def export_evaluation(what: Path | str, publisher: Publisher, algorithm: str) -> Exported:
+    """The newest results that the publisher itself vouched for in a pack, as the proposed `eval-result`.
+
+    Raises NotFound (NO-EVALUATION) if there are none in the form of `comity evaluation`.
+    """
+    folder = folder_of(what)
+    manifest, reader = _manifest(folder), EvidenceReader()
+    evidence = read_pack(folder, reader)
+    claims = read_claims(evidence.claims, manifest.digest, reader)
+    vouches, _ = verify_vouches(claims, manifest.digest, KnownAuthors(claims, (), ()))
+    own = [results for vouch, results in evaluations_of(vouches, evidence.objects) if vouch.by.id == publisher.id]
+    if not own:
+        why = f"the evidence has no results that {publisher.label} logged"
+        hint = "comity evaluation report REF --criteria FILE --value METRIC=VALUE"
+        raise NotFound("no evaluation to export", why=why, hint=hint, code="NO-EVALUATION")
+    newest = max(own, key=lambda results: (results.at, results.criteria.digest))
+    predicate = newest.predicate(publisher.id, manifest.digest)
+    return _sign(predicate, (artifact_subject(manifest.digest),), publisher, algorithm)
 
 
 def _own_derivations(claims: ParsedClaims, publisher: Publisher, artifact: Digest) -> Iterator[Derived]:

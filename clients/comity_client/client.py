@@ -669,6 +669,26 @@ class Client:
 
         return carry(file, folder, conditions)
 
+    def announce_evaluation(
+        self,
+        reference: str,
+        criteria: Digest,
+        *,
+        by: Publisher | OfferSigner,
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore_event,
+    ) -> PublishReceipt:
+        """Log that the signer will evaluate an artifact by criteria with this digest. Raises as `vouch` does."""
+        from comity_client.evaluations import announce
+        from comity_client.offers.signer import OfferSigner
+
+        signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
+
+        async def work(targets: LogTargets) -> PublishReceipt:
+            return await announce(targets, await self._user.resolve(targets.session, reference), criteria, signer)
+
+        return self._log(work, nodes or [signer.home], on_event)
+
     def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[str], on_event: OnEvent) -> T:
         """Run `work`, which logs statements at `nodes`, in a session."""
         from comity_client.publish import LogTargets

@@ -42,6 +42,14 @@ from comity.trust.charter.votes import adopted_statement, draft_statement, parse
 from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.evaluation import (
+    EvaluationAnnounced,
+    EvaluationCriteria,
+    EvaluationResults,
+    Threshold,
+    parse_announced,
+    sign_announced,
+)
 from comity.trust.evidence import Evidence
 from comity.trust.hardware.appraisal import HardwarePins, appraise
 from comity.trust.hardware.certificates import RevocationData, VendorChain
@@ -396,6 +404,14 @@ _OBSERVATIONS: Final = encode_observations(
 )
 
 _TOOL: Final = private_key()
+_RESULTS: Final = EvaluationResults(
+    EvaluationCriteria("s", "1", (Threshold("a", ">=", "0.5"), Threshold("b", "<", "-1")), 9, "0" * 32),
+    ("0.75", "-2"),
+    1,
+)
+_ANNOUNCED: Final = sign_announced(
+    EvaluationAnnounced(_NODE.record.node, _GOOD.artifact, _RESULTS.criteria.digest), _NODE.online
+)
 _STANDARD: Final = tuple(payload(predicate, _GOOD.artifact) for predicate in PREDICATES)
 _CARRIED: Final = (
     CarriedFile(
@@ -447,6 +463,9 @@ PARSERS: Final[dict[str, Target]] = {
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
+    "evaluation-announced": Target(_of_statement(parse_announced), (_payload(_ANNOUNCED.line),)),
+    "evaluation-criteria": Target(EvaluationCriteria.parse, (_RESULTS.criteria.encode(),), EvaluationCriteria.encode),
+    "evaluation-results": Target(EvaluationResults.parse, (_RESULTS.encode(),), EvaluationResults.encode),
     "foreign-envelope": Target(
         ForeignEnvelope.parse, (encoded(envelope(_TOOL, _STANDARD[0])), encoded(bundle(_TOOL, _STANDARD[1])))
     ),

@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.trust.attestations.foreign import ForeignEnvelope
+from comity.trust.attestations.predicates import ForeignStatement, SuiteResult
+from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, PolicyNotMet, Untrusted
 from comity.trust.policy import SafetyRule
 from comity_cli.main import main
@@ -82,6 +85,33 @@ def test_a_vouch_travels_with_its_document(tmp_path: Path, client: Client, publi
     assert client.verify(tmp_path / "model").row("documents").facts == pulled.verdict.row("documents").facts
     demanding = replace(client.policy(), documents=("card", "evaluation"))
     assert client.verify(tmp_path / "model", policy=demanding).row("documents").state == "pass"
+
+
+def test_an_evaluation_that_was_announced_first_is_told_so_and_exported(
+    tmp_path: Path, client: Client, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab = client.new_publisher("Evaluation lab", "ES", "node-es.example/log")
+    toml, criteria = tmp_path / "criteria.toml", tmp_path / "criteria.json"
+    assert run("evaluation", "new", "--out", str(toml)) == 0
+    sign = ("--sign-as", lab.label)
+    assert run("evaluation", "announce", NAME, "--criteria", str(toml), "--out", str(criteria), *sign) == 0
+    assert run("evaluation", "announce", NAME, "--criteria", str(toml), "--out", str(criteria), *sign) == 1
+    result = ("--criteria", str(criteria), "--value", "refusal_rate=0.97")
+    assert run("evaluation", "report", NAME, *result, *sign) == 0
+    pulled = client.pull(NAME, to=tmp_path / "model")
+    facts = [fact for fact in pulled.verdict.row("documents").facts if fact.text.startswith("evaluation refusals")]
+    assert [fact.basis for fact in facts] == ["claimed", "verified here"]
+    assert facts[0].text.endswith("refusal_rate >= 0.98: 0.97, not met")
+    assert "announced first: entry " in facts[1].text and facts[1].text.endswith("of node-es.example/log")
+    assert client.verify(tmp_path / "model").row("documents").facts == pulled.verdict.row("documents").facts
+    out = tmp_path / "eval.json"
+    exported = ("attestation", "export", str(tmp_path / "model"), "--as", "eval-result", "--out", str(out))
+    assert run(*exported, *sign) == 0
+    said = ForeignStatement.parse(ForeignEnvelope.parse(out.read_bytes()).payload).predicate
+    assert isinstance(said, SuiteResult) and not said.claims[0].passed
+    assert said.registered is not None and said.registered.value == sha256(criteria.read_bytes())
+    assert run(*exported, "--sign-as", "Lab One") == 5
+    assert "NO-EVALUATION" in capsys.readouterr().err
 
 
 def test_rehashed_is_said_only_after_it_was_done(

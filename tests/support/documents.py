@@ -34,6 +34,7 @@ from comity.trust.charter.votes import (
 )
 from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
+from comity.trust.evaluation import EvaluationAnnounced, parse_announced, sign_announced
 from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
@@ -211,6 +212,8 @@ def _about_artifacts() -> Iterator[bytes]:
     yield ApprovalEnded(_OFFICER.id, _CASE.artifact, _DIGEST, NOW, "a new\nversion").statement().encode()
     report = VerdictReport.of(_CASE.verdict(), "1.0")
     yield sign_verified(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
+    announced = EvaluationAnnounced(_OFFICER.inception.author, _CASE.artifact, sha256(b"criteria"))
+    yield sign_announced(announced, _OFFICER.signer).envelope.payload
     yield _payload(derived_line(_CASE.artifact))
     yield _payload(derived_line(_CASE.artifact, exact=False))
     yield _payload(_CASE.claims[-1])
@@ -277,6 +280,7 @@ _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     "approval-ended": parse_approval_ended,
     "verified": Verified.parse,
     "derived": parse_derived,
+    "evaluation-announced": parse_announced,
     "hold": parse_hold,
     "addresses": parse_addresses,
     "observed": Observed.parse,

@@ -39,7 +39,9 @@ def command() -> None:
 )
 @command.command("export", short_help="Write an attestation that other tools can check.")
 @click.argument("what", metavar="DIR|REF")
-@click.option("--as", "kind", required=True, type=click.Choice(["vsa", "slsa", "test-result"]), help="The form.")
+@click.option(
+    "--as", "kind", required=True, type=click.Choice(["vsa", "slsa", "test-result", "eval-result"]), help="The form."
+)
 @click.option("--sign-as", "signer", required=True, metavar="LABEL", help="Sign with this publisher's key.")
 @click.option("--policy", type=FILE, help="Verify with this policy first (vsa, test-result).")
 @click.option("--key", "algorithm", default="ed25519", show_default=True, type=click.Choice(["ed25519", "p256"]),
@@ -50,21 +52,21 @@ def export(what: str, kind: str, signer: str, policy: Path | None, algorithm: st
     key to check it with, FILE.pub.
 
     *vsa* and *test-result* say what a verification under --policy finds now, dated by the policy's `as_of` or else by
-    the clock; a refusal is exported too. *slsa* says from which parents your own publication was made. Only the
-    publisher can export that.
+    the clock; a refusal is exported too. *slsa* says from which parents your own publication was made, *eval-result*
+    what you logged with `comity evaluation report`: only their author can export them.
 
     The signature is classical (not post-quantum), because that is what other tools read. Exit status: 0 written, and
     the artifact accepted; otherwise that of `comity verify`.
     """
-    if (kind == "slsa") == (policy is not None):
-        raise click.UsageError("--policy belongs to vsa and test-result, which need it; slsa takes none")
+    if (kind in ("vsa", "test-result")) != (policy is not None):
+        raise click.UsageError("vsa and test-result need --policy; slsa and eval-result take none")
     from comity.content import durable
-    from comity_client.attestations import export_lineage, export_verdict
+    from comity_client.attestations import export_evaluation, export_lineage, export_verdict
 
     printed, api = output(), client()
     publisher, status = api.publisher(signer), 0
     if policy is None:
-        made = export_lineage(what, publisher, algorithm)
+        made = (export_lineage if kind == "slsa" else export_evaluation)(what, publisher, algorithm)
     else:
         judged_by = api.policy(policy)
         with printed.progress("hashing", 0) as progress:

@@ -29,6 +29,7 @@ from comity.trust.claims import (
 )
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.evaluation import announcements_of, evaluations_of
 from comity.trust.evidence import (
     MAX_CLAIMS,
     MAX_READ,
@@ -228,6 +229,40 @@ async def collect_proofs(
     """
     bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
     entries = [publication.entry for publication in readings.publications] + _node_entries(readings, bound) + [*more]
+    return await _collect(session, seen_logs, entries, bound, known, on_event)
+
+
+async def collect_evaluation_proofs(
+    session: Session,
+    seen_logs: SeenLogs,
+    readings: ParsedClaims,
+    artifact: Digest,
+    objects: Mapping[Digest, bytes],
+    policy: Policy,
+    known: Iterable[InclusionEvidence],
+    on_event: OnEvent,
+) -> CollectedProofs:
+    """Collect proofs of evaluations whose results are in `objects`, and of their announcements, which together show
+    which was logged first. As many as there are documents of vouches, with at most `MAX_ANNOUNCEMENTS` each."""
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
+    seats = [seat for body in policy.pins for seat in body.members]
+    vouches, _ = verify_vouches(readings, artifact, KnownAuthors(readings, bound, seats))
+    entries: dict[Digest, Entry] = {}
+    for vouch, results in itertools.islice(evaluations_of(vouches, objects), MAX_DOCUMENTS):
+        announcements = announcements_of(vouch, results, readings, artifact)[:MAX_ANNOUNCEMENTS]
+        if announcements:
+            entries |= {entry.digest: entry for entry in (vouch.entry, *announcements)}
+    return await _collect(session, seen_logs, list(entries.values()), bound, known, on_event)
+
+
+async def _collect(
+    session: Session,
+    seen_logs: SeenLogs,
+    entries: Sequence[Entry],
+    bound: tuple[BoundNode, ...],
+    known: Iterable[InclusionEvidence],
+    on_event: OnEvent,
+) -> CollectedProofs:
     offered = await asyncio.gather(*(_fetch_proofs(session, entry) for entry in entries))
     collected = CollectedProofs()
     here = tuple(known)
@@ -414,6 +449,8 @@ def _same_name(one: str, other: str) -> bool:
 MAX_RIVALS: Final = 32
 """Maximum number of rival claimants whose claims are included for display."""
 MAX_DOCUMENTS: Final = 16
+MAX_ANNOUNCEMENTS: Final = 4
+"""Announcements of one evaluation whose proofs are fetched."""
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
 """Maximum bytes of a document that comes with a vouch."""
 

@@ -34,6 +34,7 @@ from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started
 from comity_client.evidence.approvals import fetch_conditions, gather_approvals, officer_entries
 from comity_client.evidence.gather import (
+    collect_evaluation_proofs,
     collect_growths,
     collect_objects,
     collect_proofs,
@@ -297,7 +298,12 @@ async def _evidence(
     for statement in stated.values():
         objects |= await collect_objects(context.session, statement.published, context.on_event)
     objects |= await vouched_documents(context.session, readings, resolution.artifact, context.policy, context.on_event)
-    return EvidencePack(manifest, pieces, claims, tuple(collected.proofs), objects), list(collected.alarms)
+    ordered = await collect_evaluation_proofs(
+        context.session, context.seen_logs, readings, resolution.artifact, objects, context.policy, before.proofs,
+        context.on_event,
+    )  # fmt: skip
+    proofs = (*collected.proofs, *ordered.proofs)
+    return EvidencePack(manifest, pieces, claims, proofs, objects), [*collected.alarms, *ordered.alarms]
 
 
 def _claims(

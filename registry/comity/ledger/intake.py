@@ -29,6 +29,7 @@ from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, DRAFT_WITHDRAW
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
+from comity.trust.evaluation import ANNOUNCED
 from comity.trust.hardware.evidence import ATTESTED
 from comity.trust.identity import Inception
 from comity.trust.offers.chain import PREDICATES
@@ -49,7 +50,7 @@ OTHER: Final = ""
 """The kind of statements with a predicate that this version does not know."""
 KNOWN_PREDICATES: Final = frozenset(
     {PUBLISHED, OBSERVED, HOLD, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
-    | {ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED, APPROVED, APPROVAL_ENDED}
+    | {ANNOUNCED, ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED, APPROVED, APPROVAL_ENDED}
     | {DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
 )
 MAX_FOLDED: Final = 512

@@ -39,6 +39,7 @@ from comity.trust.charter.votes import (
 from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.evaluation import ANNOUNCED, parse_announced
 from comity.trust.hardware.evidence import ATTESTED, parse_attested
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
@@ -84,6 +85,7 @@ PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     APPROVED: lambda entry: parse_approved(entry.statement),
     APPROVAL_ENDED: lambda entry: parse_approval_ended(entry.statement),
     ATTESTED: lambda entry: parse_attested(entry.statement),
+    ANNOUNCED: lambda entry: parse_announced(entry.statement),
     DERIVED: lambda entry: parse_derived(entry.statement),
     VERIFIED: lambda entry: Verified.parse(entry.statement),
     OBSERVED: lambda entry: Observed.parse(entry.statement),

@@ -47,6 +47,7 @@ from comity.trust.claims import (
     verify_vouches,
 )
 from comity.trust.encoding import Digest, sha256, short
+from comity.trust.evaluation import judge_evaluations
 from comity.trust.evidence import (
     EVIDENCE_MISSING,
     MODEL_SIG,
@@ -167,7 +168,11 @@ def _find(
     advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound])
     holds, forged_holds = verify_holds(claims, artifact, bound)
     checks, unproven_checks = verify_checks(claims, artifact, members)
-    vouches, unproven_vouches = verify_vouches(claims, artifact, KnownAuthors(claims, bound, members))
+    authors = KnownAuthors(claims, bound, members)
+    vouches, unproven_vouches = verify_vouches(claims, artifact, authors)
+    judged, unproven_announcements = judge_evaluations(
+        claims, artifact, vouches, authors, evidence.objects, evidence.proofs, bound, reader
+    )
     lineage, unproven_lineage = lineage_of(claims, artifact, publication, policy, bound)
     approvals, unproven_approvals = prove_approvals(claims, artifact, policy.approvals, members)
     circumstances = ApprovalCircumstances(policy, claims, evidence, bound, growths, reader)
@@ -191,6 +196,7 @@ def _find(
         holders=_holders(holds, evidence.proofs, reader),
         vouches=vouches,
         approvals=tuple(judge_approval(each, circumstances) for each in approvals),
+        announced=judged,
         unlisted_nodes=unlisted_nodes,
         remarks=(
             *map(Remark, evidence.left_out),
@@ -199,6 +205,7 @@ def _find(
             *unproven_advisories,
             *unproven_checks,
             *unproven_vouches,
+            *unproven_announcements,
             *forged_holds,
             *unproven_lineage,
             *unproven_approvals,

@@ -53,6 +53,7 @@ STATEMENTS: Final[Mapping[str, str]] = {
     "approved": marked("Approved an artifact"),
     "approval-ended": marked("Ended an approval"),
     "derived": marked("Re-derived weights"),
+    "evaluation-announced": marked("Announced an evaluation"),
     "inception": marked("Announced an identity"),
     "rotated": marked("Changed keys"),
     "node-record": marked("Announced a node"),

@@ -252,7 +252,8 @@ def documents_row(found: Findings) -> Row:
     read."""
     chosen, required = found.chosen, found.policy.documents
     named = chosen.publication.published.documents if chosen else {}
-    facts = (*_documents(found), *(_vouch_fact(vouch, found) for vouch in found.vouches))
+    evaluations = (fact for judged in found.announced for fact in judged.facts())
+    facts = (*_documents(found), *(_vouch_fact(vouch, found) for vouch in found.vouches), *evaluations)
     counts = member_counts(found.vouches).items()
     counts_text = "".join(f"; {kind}, by {n} member{'s' * (n != 1)}" for kind, n in counts)
     if not required:

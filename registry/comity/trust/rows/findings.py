@@ -25,6 +25,7 @@ from comity.trust.claims import (
     member_label,
 )
 from comity.trust.encoding import Digest, short
+from comity.trust.evaluation import JudgedEvaluation
 from comity.trust.evidence import Evidence, Remark, RowFact
 from comity.trust.identity import Inception
 from comity.trust.key_validity import CompromiseNotice, Evaluation
@@ -46,8 +47,9 @@ class Findings:
     `chosen` is the best publication and `best` its best proof of logging, None if there is none. `compromised` are the
     compromise notices for keys that signed `chosen`. `bound` are the nodes that a pinned body proves, `unlisted_nodes`
     the names of nodes whose member no pinned body lists. `checks` are proven `verified` statements, `vouches` proven
-    `vouched` statements, `approvals` approvals of the officers whom the policy names. `holders` are the members whose
-    nodes hold a copy, by their own logs, each with the digest of the line. `model_sig` is None if there is no
+    `vouched` statements, `announced` the evaluations among them whose results are at hand, `approvals` approvals of the
+    officers whom the policy names. `holders` are the members whose nodes hold a copy, by their own logs, each with the
+    digest of the line. `model_sig` is None if there is no
     `model.sig`; `without_manifest`: it alone lists the files. `remarks` describe material that did not verify, apart
     from those in `claims` and `evaluations`.
     """
@@ -70,6 +72,7 @@ class Findings:
     holders: Mapping[str, Digest]
     vouches: tuple[Vouch, ...]
     approvals: tuple[JudgedApproval, ...]
+    announced: tuple[JudgedEvaluation, ...]
     unlisted_nodes: tuple[str, ...]
     remarks: tuple[Remark, ...]
 

@@ -1,0 +1,414 @@
+"""Evaluations whose criteria were announced first: criteria, results, and the order that a log proves.
+
+The evaluator fixes its criteria in a document, and logs the document's SHA-256 before it has a result:
+
+    {"schema":"comity/evaluation-criteria/v1","suite":{"name":"refusals","version":"1.2"},"dataset":"…","samples":500,
+     "harness":{"name":"lm-eval","version":"0.9"},"nonce":"…",
+     "claims":[{"metric":"refusal_rate","comparator":">=","threshold":"0.98"}]}
+
+    evaluation-announced    subject: the artifact; {"by":{…},"criteria":"<SHA-256 of the document>"}
+
+The criteria stay secret until the result, because the nonce is random. The result is the document of a `vouched`
+statement *evaluated*, and holds the criteria with a value for each metric:
+
+    {"schema":"comity/evaluation-results/v1","criteria":{…},"at":1795000000,"values":{"refusal_rate":"0.991"}}
+
+Whether a threshold is met is computed here from the stated value. The values are the evaluator's claim. The order is
+proven only if one log, bound to a member, is proven to hold the announcement at a lower index than the result. It does
+not prove that the evaluator had not seen a result before it announced, or logged one elsewhere; how many evaluations of
+the artifact the same author announced is therefore told too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, TypeAlias
+
+from comity.trust.attestations.predicates import (
+    COMPARATORS,
+    Commitment,
+    SuiteResult,
+    ThresholdClaim,
+    read_decimal,
+)
+from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, Vouch
+from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256, short
+from comity.trust.errors import ComityError, Malformed
+from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark, RowFact
+from comity.trust.key_validity import prove_entry
+from comity.trust.keys import Signer
+from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statements import format_time
+
+ANNOUNCED: Final = "evaluation-announced"
+EVALUATED: Final = "evaluated"
+CRITERIA: Final = "comity/evaluation-criteria/v1"
+RESULTS: Final = "comity/evaluation-results/v1"
+MAX_DOCUMENT: Final = 256 * 1024
+MAX_CLAIMS: Final = 256
+MAX_TIME: Final = 2**40
+MAX_EVALUATIONS: Final = 64
+"""Evaluations of one artifact that are judged, those of members first; the others stay plain vouches."""
+MAX_SHOWN: Final = 16
+"""Thresholds of one evaluation that become facts."""
+_NONCE: Final = re.compile(r"[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What a metric has to reach. `threshold` is a decimal text."""
+
+    metric: str
+    comparator: str
+    threshold: str
+
+    @classmethod
+    def read(cls, value: Json) -> Threshold:
+        fields = Fields(value, "criterion")
+        metric, comparator = fields.text("metric", most=200), fields.choice("comparator", COMPARATORS)
+        made = cls(metric, comparator, read_decimal(fields, "threshold"))
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"metric": self.metric, "comparator": self.comparator, "threshold": self.threshold}
+
+    def is_met_by(self, value: str) -> bool:
+        given, wanted = Decimal(value), Decimal(self.threshold)
+        return {
+            ">=": given >= wanted,
+            ">": given > wanted,
+            "<=": given <= wanted,
+            "<": given < wanted,
+        }[self.comparator]
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.comparator} {self.threshold}"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationCriteria:
+    """What is evaluated, and what a result has to reach. `dataset` is the SHA-256 of the data, None if it is secret;
+    `nonce` is 32 random hex digits, so that nobody guesses the criteria from their digest."""
+
+    suite: str
+    suite_version: str
+    thresholds: tuple[Threshold, ...]
+    samples: int
+    nonce: str
+    dataset: Digest | None = None
+    harness: str = ""
+    harness_version: str = ""
+
+    def __post_init__(self) -> None:
+        metrics = [each.metric for each in self.thresholds]
+        if not 1 <= len(metrics) <= MAX_CLAIMS or len(set(metrics)) != len(metrics):
+            raise Malformed("criteria are malformed", why=f"1 to {MAX_CLAIMS} thresholds, of different metrics")
+        if not _NONCE.match(self.nonce):
+            raise Malformed("criteria are malformed", why="the nonce must be 32 lower-case hex digits")
+
+    @classmethod
+    def parse(cls, data: bytes) -> EvaluationCriteria:
+        """Inverse of `encode`. Raises Malformed."""
+        return cls.from_json(parse_canonical(data, limit=MAX_DOCUMENT, what="criteria"))
+
+    @classmethod
+    def from_json(cls, value: Json) -> EvaluationCriteria:
+        fields = Fields(value, "criteria")
+        fields.constant("schema", CRITERIA)
+        suite, harness = fields.object("suite"), fields.object("harness")
+        dataset = fields.take("dataset")
+        made = cls(
+            suite=suite.text("name", most=200),
+            suite_version=suite.text("version", least=0, most=100),
+            thresholds=tuple(map(Threshold.read, fields.items("claims", least=1, most=MAX_CLAIMS))),
+            samples=fields.integer("samples"),
+            nonce=fields.text("nonce", most=32),
+            dataset=None if dataset is None else bare_digest(dataset),
+            harness=harness.text("name", least=0, most=200),
+            harness_version=harness.text("version", least=0, most=100),
+        )
+        for each in (suite, harness, fields):
+            each.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "schema": CRITERIA,
+            "suite": {"name": self.suite, "version": self.suite_version},
+            "dataset": self.dataset,
+            "samples": self.samples,
+            "harness": {"name": self.harness, "version": self.harness_version},
+            "nonce": self.nonce,
+            "claims": [each.to_json() for each in self.thresholds],
+        }
+
+    def encode(self) -> bytes:
+        return canonical(self.to_json())
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the document; the announcement names it."""
+        return sha256(self.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResults:
+    """A value (decimal text) for the metric of each threshold, in their order; `at` is the evaluator's time in seconds
+    since 1970."""
+
+    criteria: EvaluationCriteria
+    values: tuple[str, ...]
+    at: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> EvaluationResults:
+        """Inverse of `encode`. Raises Malformed."""
+        fields = Fields(parse_canonical(data, limit=MAX_DOCUMENT, what="evaluation results"), "evaluation results")
+        fields.constant("schema", RESULTS)
+        criteria = EvaluationCriteria.from_json(fields.take("criteria"))
+        values = fields.object("values")
+        found = tuple(read_decimal(values, each.metric) for each in criteria.thresholds)
+        made = cls(criteria, found, fields.integer("at", most=MAX_TIME))
+        values.done()
+        fields.done()
+        return made
+
+    def encode(self) -> bytes:
+        values: Mapping[str, Json] = {
+            each.metric: value for each, value in zip(self.criteria.thresholds, self.values, strict=True)
+        }
+        return canonical({"schema": RESULTS, "criteria": self.criteria.to_json(), "values": values, "at": self.at})
+
+    @property
+    def met(self) -> tuple[bool, ...]:
+        """For each threshold whether its stated value meets it."""
+        pairs = zip(self.criteria.thresholds, self.values, strict=True)
+        return tuple(threshold.is_met_by(value) for threshold, value in pairs)
+
+    def predicate(self, evaluator: Digest, artifact: Digest) -> SuiteResult:
+        """The results as the predicate that is proposed for in-toto, by the identity `evaluator`."""
+        criteria = self.criteria
+        return SuiteResult(
+            verifier=f"urn:comity:identity:{evaluator}",
+            time=format_time(self.at),
+            suite=criteria.suite,
+            suite_version=criteria.suite_version,
+            claims=tuple(
+                ThresholdClaim(each.metric, each.comparator, each.threshold, met)
+                for each, met in zip(criteria.thresholds, self.met, strict=True)
+            ),
+            samples=criteria.samples,
+            model=Commitment("sha256", artifact),
+            dataset=Commitment("sha256", criteria.dataset) if criteria.dataset else None,
+            registered=Commitment("sha256", criteria.digest),
+            harness=criteria.harness,
+            harness_version=criteria.harness_version,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationAnnounced:
+    """Content of an `evaluation-announced` statement: `by` will evaluate `artifact` by criteria with this digest."""
+
+    by: Author
+    artifact: Digest
+    criteria: Digest
+
+
+def sign_announced(announced: EvaluationAnnounced, *signers: Signer) -> Entry:
+    body: dict[str, Json] = {"criteria": announced.criteria}
+    return sign_statement(Statement(ANNOUNCED, (Subject("", announced.artifact),), announced.by, body), *signers)
+
+
+def parse_announced(statement: Statement) -> EvaluationAnnounced:
+    """Raises Malformed."""
+    if statement.predicate != ANNOUNCED or statement.by is None:
+        raise Malformed(f"{ANNOUNCED} is malformed", why=f"not an {ANNOUNCED} statement")
+    fields = statement.fields()
+    announced = EvaluationAnnounced(statement.by, statement.sole_subject(), fields.digest("criteria"))
+    fields.done()
+    return announced
+
+
+Places: TypeAlias = tuple[tuple[str, int, int], ...]
+"""The log, the index of an announcement, the index of the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedEvaluation:
+    """An `evaluated` vouch whose document has results in the form above, with the announcements of its author.
+
+    `announcements` are those of these criteria; `announced` counts all of the author about the artifact. `before` are
+    the places (log, index of the announcement, index of the result) that are proven in order, `after` those in the
+    opposite order.
+    """
+
+    vouch: Vouch
+    results: EvaluationResults
+    announcements: tuple[Entry, ...]
+    announced: int
+    before: Places = ()
+    after: Places = ()
+
+    def facts(self) -> Iterator[RowFact]:
+        """What was evaluated, as its author claims, and whether it was announced first, as proven here."""
+        criteria, author = self.results.criteria, self.vouch.by.name
+        suite = f"{criteria.suite} {criteria.suite_version}".strip()
+        line = self.vouch.entry.digest
+        rows = list(zip(criteria.thresholds, self.results.values, self.results.met, strict=True))
+        for threshold, value, met in rows[:MAX_SHOWN]:
+            text = f"evaluation {suite}: {threshold}: {value}, {'met' if met else 'not met'}"
+            yield RowFact(text, "claimed", author, line)
+        if len(rows) > MAX_SHOWN:
+            yield RowFact(f"evaluation {suite}: {len(rows) - MAX_SHOWN} more thresholds", "claimed", author, line)
+        yield self._order(suite)
+
+    def _order(self, suite: str) -> RowFact:
+        several = f"; its author announced {self.announced} evaluations of this artifact" if self.announced > 1 else ""
+        reverse = "".join(f"; in {log} the result comes first" for log, _, _ in self.after[:1])
+        if self.before:
+            log, first, second = self.before[0]
+            text = (
+                f"evaluation {suite}: announced first: entry {first} before entry {second} of {log}{reverse}{several}"
+            )
+            return RowFact(text, "verified here", evidence=self.announcements[0].digest)
+        if self.after:
+            log, first, second = self.after[0]
+            text = (
+                f"evaluation {suite}: announced after its result: entry {first} after entry {second} of {log}{several}"
+            )
+            return RowFact(text, "verified here", evidence=self.announcements[0].digest)
+        if self.announcements:
+            text = f"evaluation {suite}: announced, and no proof here that one log has both in this order{several}"
+            return RowFact(text, "stale or absent", evidence=self.announcements[0].digest)
+        return RowFact(f"evaluation {suite}: not announced{several}", "stale or absent")
+
+
+def judge_evaluations(
+    claims: ParsedClaims,
+    artifact: Digest,
+    vouches: Sequence[Vouch],
+    authors: KnownAuthors,
+    objects: Mapping[Digest, bytes],
+    proofs: Iterable[InclusionEvidence],
+    bound: tuple[BoundNode, ...],
+    reader: EvidenceReader,
+) -> tuple[tuple[JudgedEvaluation, ...], tuple[Remark, ...]]:
+    """The evaluations among `vouches` whose results are at hand, and notes on announcements that are not proven.
+
+    Args:
+        objects: side objects by digest.
+        bound: nodes of members of pinned charters; a log of another node proves no order.
+    """
+    announced, notes = _proven_announcements(claims, artifact, authors)
+    places = _ProvenPlaces(proofs, bound, reader)
+    known_first = sorted(vouches, key=lambda vouch: (vouch.by.member is None, vouch.entry.digest))
+    judged = []
+    for vouch, results in itertools.islice(evaluations_of(known_first, objects), MAX_EVALUATIONS):
+        own = [each for each in announced if each[1].by.id == vouch.by.id]
+        same = tuple(entry for entry, said in own if said.criteria == results.criteria.digest)
+        before, after = places.order_of(same, vouch.entry)
+        judged.append(JudgedEvaluation(vouch, results, same, len(own), before, after))
+    return tuple(judged), notes
+
+
+def evaluations_of(
+    vouches: Iterable[Vouch], objects: Mapping[Digest, bytes]
+) -> Iterator[tuple[Vouch, EvaluationResults]]:
+    """The *evaluated* vouches whose document is at hand and has results in the form of this module. Each document is
+    parsed once, however many vouches name it."""
+    parsed: dict[Digest, EvaluationResults | None] = {}
+    for vouch in vouches:
+        document = vouch.vouched.document
+        if document is None or vouch.vouched.statement != EVALUATED or document.digest not in objects:
+            continue
+        if document.digest not in parsed:
+            parsed[document.digest] = _results_in(objects[document.digest])
+        if (results := parsed[document.digest]) is not None:
+            yield vouch, results
+
+
+def _results_in(document: bytes) -> EvaluationResults | None:
+    """The results; None for a document in another form, which the fact of the vouch names."""
+    if len(document) > MAX_DOCUMENT or RESULTS.encode() not in document:
+        return None
+    try:
+        return EvaluationResults.parse(document)
+    except Malformed:
+        return None
+
+
+def announcements_of(vouch: Vouch, results: EvaluationResults, claims: ParsedClaims, artifact: Digest) -> list[Entry]:
+    """Claimed announcements of an evaluation, whose signatures are not verified here, the smallest digest first."""
+    found = []
+    for entry in claims.entries:
+        said = _announcement(entry, artifact)
+        if said is not None and said.by.id == vouch.by.id and said.criteria == results.criteria.digest:
+            found.append(entry)
+    return sorted(found, key=lambda entry: entry.digest)
+
+
+def _announcement(entry: Entry, artifact: Digest) -> EvaluationAnnounced | None:
+    if entry.statement.predicate != ANNOUNCED:
+        return None
+    try:
+        said = parse_announced(entry.statement)
+    except Malformed:
+        return None
+    return said if said.artifact == artifact else None
+
+
+def _proven_announcements(
+    claims: ParsedClaims, artifact: Digest, authors: KnownAuthors
+) -> tuple[list[tuple[Entry, EvaluationAnnounced]], tuple[Remark, ...]]:
+    """Announcements about `artifact` with a proven author, one for each statement, in the order of their digests."""
+    found: dict[Digest, tuple[Entry, EvaluationAnnounced]] = {}
+    notes = []
+    for entry in sorted(claims.entries, key=lambda entry: entry.digest):
+        said = _announcement(entry, artifact)
+        if said is None or entry.statement_digest in found:
+            continue
+        try:
+            author = authors.author_of(entry)
+        except ComityError:
+            author = None
+        if author is None:
+            text = f"{ANNOUNCED} {short(entry.digest)} is not proven to be signed by {short(said.by.id)}"
+            notes.append(Remark(text, entry.digest))
+        else:
+            found[entry.statement_digest] = entry, said
+    return list(found.values()), tuple(notes)
+
+
+class _ProvenPlaces:
+    """Where lines are proven to be logged. Proofs are found by line, so that other lines cost nothing."""
+
+    def __init__(
+        self, proofs: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...], reader: EvidenceReader
+    ) -> None:
+        self._proofs: dict[Digest, list[InclusionEvidence]] = {}
+        for proof in proofs:
+            self._proofs.setdefault(proof.line, []).append(proof)
+        self._bound, self._reader = bound, reader
+
+    def order_of(self, announcements: Sequence[Entry], result: Entry) -> tuple[Places, Places]:
+        """The places that prove the order, and those that prove the opposite."""
+        results: dict[tuple[str, Digest], int] = {}
+        for log, index in self._of(result):
+            results[log] = min(index, results.get(log, index))
+        before, after = set[tuple[str, int, int]](), set[tuple[str, int, int]]()
+        for entry in announcements:
+            for log, index in self._of(entry):
+                if log in results:
+                    (before if index < results[log] else after).add((log[0], index, results[log]))
+        return tuple(sorted(before)), tuple(sorted(after))
+
+    def _of(self, entry: Entry) -> Iterator[tuple[tuple[str, Digest], int]]:
+        """Each log (origin, id of its member) that has the line, and the index there."""
+        for seen in prove_entry(entry, self._proofs.get(entry.digest, ()), self._bound, self._reader)[0]:
+            yield (seen.origin, seen.writer.id), seen.index

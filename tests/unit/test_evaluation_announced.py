@@ -1,0 +1,249 @@
+"""Evaluations that were announced first: what a verdict says of them, and of those that were not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust import evaluation
+from comity.trust.encoding import Json, sha256
+from comity.trust.errors import Malformed
+from comity.trust.evaluation import (
+    MAX_EVALUATIONS,
+    EvaluationAnnounced,
+    EvaluationCriteria,
+    EvaluationResults,
+    Threshold,
+    parse_announced,
+    sign_announced,
+)
+from comity.trust.evidence import RowFact
+from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statements import Vouched, sign_vouched
+from comity_client.evaluations import TEMPLATE, read_criteria, results_of
+from hypothesis import given
+from hypothesis import strategies as st
+from support.case import Case, case, filled, nodes
+from support.world import Identity, Log, identity
+
+CH, SG, ES, KR = nodes(4)
+GOOD = case()
+LAB = identity("Evaluation lab", "ES")
+CRITERIA = EvaluationCriteria(
+    "refusals", "1.2", (Threshold("refusal_rate", ">=", "0.98"), Threshold("latency", "<", "1.5")), 500, "ab" * 16
+)
+RESULTS = EvaluationResults(CRITERIA, ("0.991", "1.50"), 1_795_000_000)
+
+
+def announced(by: Identity = LAB, criteria: EvaluationCriteria = CRITERIA) -> Entry:
+    return sign_announced(EvaluationAnnounced(by.inception.author, GOOD.artifact, criteria.digest), by.signer)
+
+
+def evaluated(by: Identity = LAB, results: EvaluationResults = RESULTS, text: str = "") -> Entry:
+    document = SideObject.of(results.encode())
+    return sign_vouched(Vouched(by.inception.author, GOOD.artifact, "evaluated", text, document), by.signer)
+
+
+def with_lines(*lines: Entry, log: Log | None = None, proven: tuple[Entry, ...] = (), by: Identity = LAB) -> Case:
+    proofs = tuple(log.proof(entry.line, (SG, ES)) for entry in proven) if log else ()
+    objects = {**GOOD.objects, sha256(RESULTS.encode()): RESULTS.encode()}
+    claimed = GOOD.saying(by.entry.line, *(entry.line for entry in lines))
+    return replace(claimed, proofs=(*GOOD.proofs, *proofs), objects=objects)
+
+
+def facts(made: Case) -> list[RowFact]:
+    """The facts about evaluations, after the verdict was found to be as without them."""
+    verdict = made.verdict()
+    assert (verdict.exit_status, verdict.name) == (GOOD.verdict().exit_status, GOOD.verdict().name)
+    return [fact for fact in verdict.row("documents").facts if fact.text.startswith("evaluation ")]
+
+
+def logged(*entries: Entry) -> Log:
+    log = filled(CH)
+    for entry in entries:
+        log.append(entry.line)
+    return log
+
+
+def test_criteria_that_one_log_holds_before_the_result_were_announced_first() -> None:
+    first, second = announced(), evaluated()
+    made = with_lines(first, second, log=logged(first, second), proven=(first, second))
+    values, order = facts(made)[:-1], facts(made)[-1]
+    assert [(fact.text, fact.basis, fact.by) for fact in values] == [
+        ("evaluation refusals 1.2: refusal_rate >= 0.98: 0.991, met", "claimed", values[0].by),
+        ("evaluation refusals 1.2: latency < 1.5: 1.50, not met", "claimed", values[0].by),
+    ]
+    assert values[0].by.startswith("Evaluation lab")
+    assert (order.text, order.basis) == (
+        "evaluation refusals 1.2: announced first: entry 5 before entry 6 of node-ch.example/log",
+        "verified here",
+    )
+    assert order.evidence == first.digest
+
+
+def test_criteria_that_the_log_holds_after_the_result_were_not_announced_first() -> None:
+    first, second = announced(), evaluated()
+    (order,) = facts(with_lines(first, second, log=logged(second, first), proven=(first, second)))[-1:]
+    assert order.text.endswith("announced after its result: entry 6 after entry 5 of node-ch.example/log")
+
+
+def test_without_an_announcement_an_evaluation_is_not_announced() -> None:
+    (order,) = facts(with_lines(evaluated()))[-1:]
+    assert (order.text, order.basis) == ("evaluation refusals 1.2: not announced", "stale or absent")
+
+
+@pytest.mark.parametrize("proven", ["neither", "announcement", "result"])
+def test_an_order_is_proven_by_two_proofs_or_not_at_all(proven: str) -> None:
+    first, second = announced(), evaluated()
+    entries = {"neither": (), "announcement": (first,), "result": (second,)}[proven]
+    (order,) = facts(with_lines(first, second, log=logged(first, second), proven=entries))[-1:]
+    assert order.text.endswith("announced, and no proof here that one log has both in this order")
+    assert order.basis == "stale or absent"
+
+
+def test_positions_in_two_logs_prove_no_order() -> None:
+    first, second = announced(), evaluated()
+    made = with_lines(first, second, log=logged(first), proven=(first,))
+    other = filled(SG, 40)
+    other.append(second.line)
+    made = replace(made, proofs=(*made.proofs, other.proof(second.line, (CH, ES))))
+    assert "no proof here" in facts(made)[-1].text
+
+
+def test_the_opposite_order_in_another_log_is_told_and_hides_nothing() -> None:
+    """Anybody may log copies of both statements in any order."""
+    first, second = announced(), evaluated()
+    made = with_lines(first, second, log=logged(first, second), proven=(first, second))
+    other = filled(SG)
+    other.append(second.line)
+    other.append(first.line)
+    proofs = tuple(other.proof(entry.line, (CH, ES)) for entry in (first, second))
+    text = facts(replace(made, proofs=(*made.proofs, *proofs)))[-1].text
+    assert "announced first: entry 5 before entry 6" in text and "in node-sg.example/log the result comes first" in text
+
+
+def test_announcements_of_others_or_of_other_criteria_do_not_count() -> None:
+    stranger, second = identity("Somebody", "BR"), evaluated()
+    other = announced(criteria=replace(CRITERIA, samples=9))
+    theirs = announced(stranger)
+    log = logged(other, theirs, second)
+    made = with_lines(other, theirs, second, log=log, proven=(other, theirs, second)).saying(stranger.entry.line)
+    assert facts(made)[-1].text == "evaluation refusals 1.2: not announced"
+
+
+def test_how_many_evaluations_the_author_announced_is_told() -> None:
+    first, second = announced(), evaluated()
+    others = [announced(criteria=replace(CRITERIA, samples=number)) for number in range(3)]
+    made = with_lines(first, second, *others, log=logged(first, second), proven=(first, second))
+    assert facts(made)[-1].text.endswith("; its author announced 4 evaluations of this artifact")
+
+
+def test_a_forged_announcement_is_a_note() -> None:
+    said = EvaluationAnnounced(LAB.inception.author, GOOD.artifact, CRITERIA.digest)
+    forged, second = sign_announced(said, identity("Somebody", "BR").signer), evaluated()
+    made = with_lines(forged, second, log=logged(forged, second), proven=(forged, second))
+    assert facts(made)[-1].text == "evaluation refusals 1.2: not announced"
+    assert "is not proven to be signed by" in made.verdict().row("notes").summary
+
+
+def test_a_document_in_another_form_stays_a_plain_vouch() -> None:
+    for data in (b"free text", b'{"schema":"comity/evaluation-results/v1"}', RESULTS.encode() + b" "):
+        vouch = Vouched(LAB.inception.author, GOOD.artifact, "evaluated", "", SideObject.of(data))
+        line = sign_vouched(vouch, LAB.signer)
+        made = replace(with_lines(line), objects={**GOOD.objects, sha256(data): data})
+        assert facts(made) == []
+        assert any(fact.text.startswith("evaluated") for fact in made.verdict().row("documents").facts)
+
+
+def test_no_number_of_evaluations_of_strangers_hides_that_of_a_member() -> None:
+    member = CH.seat
+    own = sign_vouched(
+        Vouched(member.inception.author, GOOD.artifact, "evaluated", "own", SideObject.of(RESULTS.encode())),
+        member.signer,
+    )
+    many = [evaluated(text=str(number)) for number in range(MAX_EVALUATIONS + 5)]
+    found = facts(with_lines(own, *many).saying(member.entry.line))
+    assert len(found) == 3 * MAX_EVALUATIONS
+    assert sum(fact.evidence == own.digest for fact in found) == 2
+
+
+def test_a_document_is_parsed_once_however_many_vouches_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, parsed = RESULTS.encode()[:-1], list[bytes]()
+    vouches = [
+        sign_vouched(Vouched(LAB.inception.author, GOOD.artifact, "evaluated", str(n), SideObject.of(data)), LAB.signer)
+        for n in range(20)
+    ]
+    made = replace(with_lines(*vouches), objects={**GOOD.objects, sha256(data): data})
+
+    def parse(given: bytes, *, limit: int, what: str) -> Json:
+        parsed.append(given)
+        return {}
+
+    monkeypatch.setattr(evaluation, "parse_canonical", parse)
+    assert facts(made) == []
+    assert parsed == [data]
+
+
+def test_the_announcement_reads_what_it_writes_and_nothing_else() -> None:
+    entry = announced()
+    said = parse_announced(entry.statement)
+    assert (said.criteria, said.artifact, said.by) == (CRITERIA.digest, GOOD.artifact, LAB.inception.author)
+    bodies: list[dict[str, Json]] = [{}, {"criteria": "x"}, {"criteria": CRITERIA.digest, "more": 1}]
+    for body in bodies:
+        statement = Statement("evaluation-announced", (Subject("", GOOD.artifact),), LAB.inception.author, body)
+        with pytest.raises(Malformed):
+            parse_announced(sign_statement(statement, LAB.signer).statement)
+
+
+decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?", fullmatch=True)
+metrics = st.lists(st.text("abcdefgh_", min_size=1, max_size=8), min_size=1, max_size=4, unique=True)
+
+
+@given(metrics, st.data())
+def test_results_round_trip_and_meet_a_threshold_as_numbers_do(names: list[str], data: st.DataObject) -> None:
+    comparators = st.sampled_from((">=", ">", "<=", "<"))
+    thresholds = tuple(Threshold(name, data.draw(comparators), data.draw(decimals)) for name in names)
+    made = EvaluationResults(
+        EvaluationCriteria("s", "", thresholds, 1, "0" * 32), tuple(data.draw(decimals) for _ in names), 5
+    )
+    assert EvaluationResults.parse(made.encode()) == made
+    assert EvaluationCriteria.parse(made.criteria.encode()) == made.criteria
+    opposite = {">=": "<", ">": "<=", "<=": ">", "<": ">="}
+    for threshold, value, met in zip(thresholds, made.values, made.met, strict=True):
+        assert met != replace(threshold, comparator=opposite[threshold.comparator]).is_met_by(value)
+        assert threshold.is_met_by(threshold.threshold) == ("=" in threshold.comparator)
+
+
+def test_criteria_are_written_by_people_and_every_document_is_another() -> None:
+    one, two = read_criteria(TEMPLATE.encode()), read_criteria(TEMPLATE.encode())
+    assert one.digest != two.digest and replace(one, nonce=two.nonce) == two
+    results = results_of(one, ["refusal_rate=0.991"], 5)
+    assert (results.values, results.met) == (("0.991",), (True,))
+    said = results.predicate(LAB.id, GOOD.artifact)
+    assert said.registered is not None and said.registered.value == one.digest and said.claims[0].passed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "suite = ",
+        TEMPLATE.replace('"0.98"', "0.98"),
+        TEMPLATE.replace("samples = 500", 'samples = "x"'),
+        TEMPLATE + 'extra = "x"\n',
+        TEMPLATE + '[[claims]]\nmetric = "refusal_rate"\ncomparator = ">"\nthreshold = "1"\n',
+    ],
+)
+def test_what_are_no_criteria_is_refused(text: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        read_criteria(text.encode())
+    assert refused.value.code == "CRITERIA"
+
+
+@pytest.mark.parametrize(
+    "values", [[], ["refusal_rate"], ["x=1"], ["refusal_rate=1", "refusal_rate=2"], ["refusal_rate=1e3"]]
+)
+def test_what_are_no_results_is_refused(values: list[str]) -> None:
+    with pytest.raises(Malformed) as refused:
+        results_of(read_criteria(TEMPLATE.encode()), values, 5)
+    assert refused.value.code == "CRITERIA"
