@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 from comity.trust.hardware.evidence import KINDS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
+from comity_cli.offers.context import now
+from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity.trust.hardware.certificates import RevocationData
+
+DAY: Final = 86_400
 
 
 @examples(
@@ -54,6 +63,10 @@ def ls() -> None:
     else:
         out.say("No vendor's root is pinned: all hardware evidence is shown as claimed.")
         out.hint("comity trust hardware pin nvidia-gpu FILE")
+    kept, today = pins.revocations(), now()
+    rows = [(found.kind, found.issuer, age(found, today), digest[:16]) for digest, found in kept]
+    if rows:
+        out.table(("revocation data", "of, as it claims", "age", "sha256"), rows)
     out.fact("revocation data", f"{len(loaded.revocations)} files")
     out.fact("reference values", ", ".join(f"{kind}: {', '.join(facts)}" for kind, facts in loaded.reference.items())
              or "none")  # fmt: skip
@@ -62,6 +75,7 @@ def ls() -> None:
         {
             "roots": [{"kind": root.kind, "digest": root.digest, "subject": root.subject} for root in roots],
             "revocations": len(loaded.revocations),
+            "revocation_data": [{"digest": digest, **asdict(found)} for digest, found in kept],
             "reference": {k: {n: sorted(v) for n, v in facts.items()} for k, facts in loaded.reference.items()},
         },
     )
@@ -77,11 +91,31 @@ def unpin(digest: str) -> None:
     output().document("hardware-root", {"kind": root.kind, "digest": None, "subject": root.subject})
 
 
-@examples("comity trust hardware revocation gpu.crl")
+@examples("comity trust hardware revocation gpu.crl", "comity trust hardware revocation ./vendor-revocations")
 @hardware.command("revocation", short_help="Keep a revocation list or an OCSP response.")
-@click.argument("file", type=FILE)
-def revocation(file: Path) -> None:
-    """Keep revocation data (DER), from any source: what their issuer did not sign has no effect."""
-    found = client().hardware_pins().add_revocation(file)
-    output().done(f"kept: a revocation {found.kind} of {found.issuer}")
-    output().document("hardware-revocation", {"kind": found.kind, "issuer": found.issuer})
+@click.argument("source", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
+def revocation(source: Path) -> None:
+    """Keep revocation data (DER), from any source: what their issuer did not sign has no effect. DIR is a folder with
+    such files, for example an artifact in which a member mirrors them."""
+    out, pins = output(), client().hardware_pins()
+    if source.is_dir():
+        found, others = pins.add_revocations(source)
+        for each in found:
+            out.done(f"kept: a revocation {each.kind} of {each.issuer}, {age(each, now())}")
+        if others:
+            out.say(f"{plural(others, 'file')} without revocation data")
+        out.document("hardware-revocations", {"kept": [asdict(each) for each in found], "others": others})
+        return
+    kept = pins.add_revocation(source)
+    out.done(f"kept: a revocation {kept.kind} of {kept.issuer}, {age(kept, now())}")
+    out.document("hardware-revocation", asdict(kept))
+
+
+def age(found: RevocationData, at: int) -> str:
+    """`made 3 days ago; newer data are due since 1 day`, by the data's own times, which their issuer signs."""
+    made = f"made {plural(max(at - found.made, 0) // DAY, 'day')} ago"
+    if found.due is None:
+        return f"{made}; it does not say when newer data are due"
+    if at <= found.due:
+        return f"{made}; newer data are due in {plural((found.due - at) // DAY, 'day')}"
+    return f"{made}; STALE: newer data are due since {plural((at - found.due) // DAY, 'day')}"

@@ -33,6 +33,8 @@ from comity.verifier import read_bounded
 
 MAX_ROOTS: Final = 64
 """Pinned roots of one kind."""
+MAX_MIRRORED: Final = 16
+"""Revocation data that are kept of one folder."""
 MAX_REFERENCE: Final = 1 << 20
 MAX_PEM: Final = 1 << 17
 
@@ -77,11 +79,41 @@ class HardwarePinStore:
             found[0].file.unlink()
         return found[0]
 
+    def add_revocations(self, folder: Path) -> tuple[list[RevocationData], int]:
+        """Keep the revocation data among the files of a folder, such as a pulled artifact of a member that mirrors
+        them. Returns what was kept, and how many files are none. At most `MAX_MIRRORED` are kept, so that one artifact
+        cannot take all the room. Raises as `add_revocation`, also for more."""
+        kept: list[RevocationData] = []
+        passed_over = 0
+        with durable.disk_errors(f"{folder} was not read"):
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+        for file in files:
+            try:
+                RevocationData.parse(read_bounded(file, MAX_REVOCATION))
+            except Malformed:
+                passed_over += 1
+                continue
+            if len(kept) == MAX_MIRRORED:
+                why = f"the first {MAX_MIRRORED} were kept; one folder gives no more"
+                raise Malformed(f"{folder} has more revocation data", why=why, hint="comity trust hardware ls")
+            kept.append(self.add_revocation(file))
+        return kept, passed_over
+
+    def revocations(self) -> tuple[tuple[Digest, RevocationData], ...]:
+        """The revocation data that are kept, each with its SHA-256; files that were changed since are left out."""
+        found = []
+        for file in self._files("revocations", "*.der")[:MAX_REVOCATIONS]:
+            data = read_bounded(file, MAX_REVOCATION)
+            if sha256(data) == file.stem:
+                found.append((sha256(data), RevocationData.parse(data)))
+        return tuple(found)
+
     def add_revocation(self, file: Path) -> RevocationData:
         """Keep a revocation list or an OCSP response (DER). Raises Malformed (HARDWARE-EVIDENCE)."""
         data = read_bounded(file, MAX_REVOCATION)
         found = RevocationData.parse(data)
-        if len(self._files("revocations", "*.der")) >= MAX_REVOCATIONS:
+        known = [path.stem for path in self._files("revocations", "*.der")]
+        if len(known) >= MAX_REVOCATIONS and sha256(data) not in known:
             why = f"{MAX_REVOCATIONS} files are kept; remove old ones in {self._folder / 'revocations'}"
             raise Malformed(f"{file} was not kept", why=why)
         self._write(self._folder / "revocations" / f"{sha256(data)}.der", data)

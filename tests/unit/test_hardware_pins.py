@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.hardware.appraisal import appraise
 from comity.trust.hardware.evidence import HardwareEvidence
+from comity_cli.hardware import age
 from comity_cli.main import command
 from comity_cli.offers.evidence import challenge_json, read_challenge, read_evidence
+from comity_client import hardware_pins
 from comity_client.hardware_pins import HardwarePinStore
 from cryptography.hazmat.primitives.serialization import Encoding
 from support import hardware
@@ -86,6 +89,37 @@ def test_reference_values_of_another_form_are_refused(pins: HardwarePinStore, tm
     (tmp_path / "reference.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(Malformed, match=r"reference\.toml"):
         pins.load()
+
+
+def test_a_folder_of_mirrored_revocation_data_is_kept_with_its_age(
+    pins: HardwarePinStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    fresh, stale = hardware.revocation_list(CA), hardware.revocation_list(CA, due=hardware.NOW - hardware.DAY / 2)
+    (mirror / "a.crl").write_bytes(fresh)
+    (mirror / "b.crl").write_bytes(stale)
+    (mirror / "README.md").write_text("mirrored")
+    (mirror / "folder").mkdir()
+    kept, others = pins.add_revocations(mirror)
+    assert (len(kept), others) == (2, 1)
+    ages = {digest: age(found, hardware.AT) for digest, found in pins.revocations()}
+    assert ages == {
+        sha256(fresh): "made 1 day ago; newer data are due in 30 days",
+        sha256(stale): "made 1 day ago; STALE: newer data are due since 0 days",
+    }
+    assert pins.add_revocations(mirror) == (kept, 1)
+    monkeypatch.setattr(hardware_pins, "MAX_MIRRORED", 1)
+    with pytest.raises(Malformed, match="more revocation data"):
+        pins.add_revocations(mirror)
+
+
+def test_an_ocsp_response_has_an_age_too(pins: HardwarePinStore, tmp_path: Path) -> None:
+    response = tmp_path / "response.der"
+    response.write_bytes(hardware.ocsp_response(CA, hardware.leaf_of(GPU)))
+    assert age(pins.add_revocation(response), hardware.AT) == "made 1 day ago; newer data are due in 1 day"
+    (tmp_path / "revocations" / f"{sha256(response.read_bytes())}.der").write_bytes(b"changed")
+    assert pins.revocations() == ()
 
 
 def test_what_is_no_revocation_data_is_not_kept(pins: HardwarePinStore, root: Path) -> None:

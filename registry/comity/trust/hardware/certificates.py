@@ -148,24 +148,35 @@ def load_pem(text: bytes) -> tuple[x509.Certificate, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RevocationData:
-    """What a file with revocation data is: a `list` or a `response`, and who made it, as it claims."""
+    """What a file with revocation data is: a `list` or a `response`, who made it and when, and when newer data are due
+    (POSIX seconds; None if it does not say), as it claims."""
 
     kind: Literal["list", "response"]
     issuer: str
+    made: int
+    due: int | None
 
     @classmethod
     def parse(cls, data: bytes) -> RevocationData:
         """Read a revocation list or an OCSP response (DER). No signature is checked. Raises Malformed."""
         lists, responses = _load_revocations([data])
         if lists:
-            return cls("list", printable(lists[0].issuer.rfc4514_string())[:100])
+            made, due = lists[0].last_update_utc, lists[0].next_update_utc
+            return cls("list", printable(lists[0].issuer.rfc4514_string())[:100], *_seconds(made, due))
         if responses:
-            return cls("response", "an OCSP responder")
+            each = list(responses[0].responses)
+            oldest = min(each, key=lambda single: single.this_update_utc) if each else None
+            if oldest is not None:
+                return cls("response", "an OCSP responder", *_seconds(oldest.this_update_utc, oldest.next_update_utc))
         raise Malformed(
             "revocation data are malformed",
             why="expected a certificate revocation list or a successful OCSP response, in DER",
             code="HARDWARE-EVIDENCE",
         )
+
+
+def _seconds(made: datetime.datetime, due: datetime.datetime | None) -> tuple[int, int | None]:
+    return int(made.timestamp()), None if due is None else int(due.timestamp())
 
 
 def check_revocation(path: VendorChain, data: Sequence[bytes], at: int) -> Revocation:
