@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from comity.trust.errors import NotFound
+from comity.trust.errors import Malformed, NotFound
 from comity_cli.main import command
 from comity_cli.offers.arguments import allocations, amounts, moment
 from comity_cli.offers.fits import parse_group
 from comity_cli.offers.rendering import STALE_SECONDS, describe_status, request_rows, statement_rows
 from comity_cli.output import Output
 from comity_client.home import Home
+from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
 from comity_client.offers.offer_client import FoundChain
 from comity_client.offers.views import IdentityResolver, view
 from comity_client.trust_store import TrustStore
@@ -188,6 +190,26 @@ def test_an_offer_is_checked_for_the_node_that_would_grant_it(tmp_path: Path) ->
     assert checked.exit_code == 0, checked.exception
     assert "4 x 8 H100 80 GiB" in checked.output
     assert "no model near the machines" in checked.output
+
+
+def test_measured_figures_become_part_of_the_offer_and_are_shown_as_a_claim(tmp_path: Path) -> None:
+    run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml")
+    text = (tmp_path / "o.toml").read_text().replace('operator = ""', 'operator = "Example"')
+    (tmp_path / "o.toml").write_text(text)
+    (tmp_path / "node-record.line").write_bytes(Stall().provider.entry.line + b"\n")
+    rates = MeasuredRate(3, 2, 4, "MB/s"), MeasuredRate(30, 20, 40, "GFLOP/s bf16")
+    (tmp_path / "m.json").write_bytes(MeasuredFigures(NAME, *rates, 79_000, "one node").encode())
+    wanted = ("offer", "check", tmp_path / "o.toml", "--dir", tmp_path, "--measured")
+    plain = json.loads(run(tmp_path, *wanted[:-1], "--json").output)
+    checked = json.loads(run(tmp_path, *wanted, "big", tmp_path / "m.json", "--json").output)
+    assert checked["offer"] != plain["offer"]
+    assert checked["document"]["slices"][0]["attributes"]["measured/memory"] == "3 MB/s, 2 to 4"
+    shown = run(tmp_path, *wanted, "big", tmp_path / "m.json").output
+    assert "big capacity claimed by the lender: 79000 MiB an accelerator" in " ".join(shown.split())
+    assert "no such slice" in run(tmp_path, *wanted, "small", tmp_path / "m.json").output
+    (tmp_path / "m.json").write_bytes(b"{}")
+    assert isinstance(refused := run(tmp_path, *wanted, "big", tmp_path / "m.json").exception, Malformed)
+    assert refused.code == "MEASURED"
 
 
 def test_the_words_of_a_grant_that_is_redeemed_in_part_say_how_much() -> None:
