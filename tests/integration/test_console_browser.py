@@ -1,5 +1,5 @@
-"""The console in Chromium: every page at two widths and in two colour schemes, axe-core, and the questions of an
-official, who reads the answers from the pages alone and without JavaScript.
+"""The console in Chromium: every page, also those after sign-in, at two widths and in two colour schemes, axe-core, and
+the questions of an official, who reads the answers from the pages alone and without JavaScript.
 
 Screenshots go to `$COMITY_TESTS_SCREENSHOTS`, else to the folder of the test. Playwright and axe-core come from their
 package indexes, once, as other people's clients do.
@@ -29,6 +29,8 @@ from support.tools import missing, needs
 
 PLAYWRIGHT = "playwright==1.65.2"
 AXE = "axe-core@4.14.1"
+WINDOWS = 4
+"""Those of the walk: two widths, two colour schemes."""
 WALK = Path(__file__).resolve().parents[1] / "support" / "browser_walk.py"
 CARD = "# Apertus\n\nOpen *weights*.\n\n| task | score |\n|---|---|\n| a | 1 |\n\n[more](https://example.org/)\n"
 
@@ -67,7 +69,14 @@ async def walk(node: Shop, pages: dict[str, str], shots: Path) -> Any:
     axe = await asyncio.to_thread(axe_library)
     shots.mkdir(parents=True, exist_ok=True)
     command = [python, str(WALK), node.url, str(axe), chromium, str(shots)]
-    order = json.dumps({"pages": pages, "model": "swiss-ai/apertus", "jurisdiction": "ES"}).encode()
+    async with node.home.operator() as operator:
+        links = [(await operator.sign_in_link()).link for _ in range(WINDOWS)]
+    node_pages = {
+        f"node{name.replace('/', '-')}": f"/-/node{name}"
+        for name in ("", "/waiting", "/tokens", "/settings", "/sessions")
+    }
+    wanted = {"pages": pages, "links": links, "node_pages": node_pages, "model": "swiss-ai/apertus"}
+    order = json.dumps({**wanted, "jurisdiction": "ES"}).encode()
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -91,6 +100,7 @@ async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_p
         pages |= {"entries": log, "entry": f"{log}/3", "missing": "/a/b", "french": "/swiss-ai/apertus?lang=fr"}
         seen = await walk(node, pages, shots)
     assert seen["errors"] == []
+    assert seen["signed_out"] == [{"cookies": [], "status": 403}] * WINDOWS
     assert {name: page["violations"] for name, page in seen["pages"].items() if page["violations"]} == {}
     assert {name: page["overflow"] for name, page in seen["pages"].items() if page["overflow"]} == {}
     assert len(list(shots.glob("*.png"))) >= 4 * len(pages)
@@ -100,8 +110,8 @@ async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_p
     assert "Verified here" in by_place["CH"][3]
     assert "Claimed by Example Institute 1" in by_place["ES"][3]
     assert "Unknown" in by_place["BR"][3]
-    assert "Does not answer" in by_place["BR"][4]
-    assert "3 copies left, too few" in by_place["ES"][5]
+    assert "Does not answer" in by_place["BR"][5]
+    assert "3 copies left, too few" in by_place["ES"][6]
     assert "comity verify swiss-ai/apertus@v1" in answers["commands"]
     assert "Claims a complete copy" in answers["entry"]
     assert answers["proof"].startswith("c2sp.org/tlog-proof@v1")

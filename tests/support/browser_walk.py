@@ -66,10 +66,21 @@ def by_keyboard(page: Any, url: str) -> list[str]:
     return seen
 
 
+def sign_in(page: Any, link: str) -> None:
+    page.goto(link)
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+
+
+def sign_out(page: Any, url: str) -> dict[str, Any]:
+    """What is left after signing out: cookies, and the status of a page of the node."""
+    page.get_by_role("button", name="Sign out").click()
+    return {"cookies": page.context.cookies(), "status": page.goto(f"{url}/-/node").status}
+
+
 def main() -> None:
     url, axe, chromium, shots = sys.argv[1:]
     order, library = json.load(sys.stdin), Path(axe).read_text()
-    found: dict[str, Any] = {"pages": {}, "errors": []}
+    found: dict[str, Any] = {"pages": {}, "errors": [], "signed_out": []}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for width, scheme in WINDOWS:
@@ -81,6 +92,12 @@ def main() -> None:
                 page.goto(url + path)
                 key = f"{name}-{width}-{scheme}"
                 found["pages"][key] = look(page, library, Path(shots) / f"{key}.png")
+            sign_in(page, order["links"].pop())
+            for name, path in order["node_pages"].items():
+                page.goto(url + path)
+                key = f"{name}-{width}-{scheme}"
+                found["pages"][key] = look(page, library, Path(shots) / f"{key}.png")
+            found["signed_out"].append(sign_out(page, url))
             context.close()
         context = browser.new_context(java_script_enabled=False)
         found["answers"] = answers(context.new_page(), url, order["model"], order["jurisdiction"])
