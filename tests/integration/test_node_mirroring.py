@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comity.node.maintenance.backup import create_backup, restore_backup
 from comity.node.own_log import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.node.replication.link import PeerLink
@@ -233,7 +234,7 @@ async def test_a_conviction_spreads(tmp_path: Path) -> None:
             verify_misbehaviour(proof.kind, proof.parts, first.record.log)
 
 
-@pytest.mark.parametrize("what", ("everything", "the database alone"))
+@pytest.mark.parametrize("what", ("everything", "the database alone", "by its commands"))
 async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(tmp_path: Path, what: str) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
@@ -245,7 +246,12 @@ async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(
         receipts = (await client.submit([publisher.announcement, say(publisher, 1)])).receipts
         newest = await converged(founded.homes, first, least=5)
     shutil.rmtree(first.directory)
-    shutil.copytree(tmp_path / "backup", first.directory)
+    if what == "by its commands":
+        file = tmp_path / "backup" / "node.toml"
+        create_backup(file, tmp_path / "made", with_keys=True, with_blobs=False, clock=lambda: 1, environ={})
+        restore_backup(tmp_path / "made", first.directory, environ={})
+    else:
+        shutil.copytree(tmp_path / "backup", first.directory)
     if what == "the database alone":
         (first.directory / "data" / LEDGER_MARK).unlink()
     first.set("replication", first_answer_seconds=0.0)  # a copy waits for a peer all the same
