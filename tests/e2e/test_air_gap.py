@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -95,6 +96,11 @@ def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: G
     assert outside.comity("load", tmp_path / "back", "--node", outside.home)["changed"]
     holders = {each["node"] for each in outside.comity("whereis", "ch/one@v1")["replicas"]}
     assert "node-kr" in holders
+
+    outside.act("leave", "--export", tmp_path / "everything", "--text", "the mandate ends")
+    carried = json.loads((tmp_path / "everything/bundle.json").read_bytes())
+    assert (carried["artifacts"], len(carried["logs"])) == (2, 3)
+    assert sorted(path.name for path in inside.home.glob(".load-*")) == []
 
 
 def publish(officer: Officer, folder: Path, name: str, *, weights: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from comity.trust.encoding import Digest
-from comity.trust.errors import NotFound
+from comity.trust.errors import NotFound, Refused
 from comity.wire.blob import BlobStat
 from comity.wire.client import NodeClient
 from comity.wire.log import EntryBatch, LogHead
@@ -37,6 +37,8 @@ class MemoryNode:
     body: bytes = b"a charter"
     budget: float = float("inf")
     asked: list[str] = field(default_factory=list)
+    refusals: int = 0
+    """How many calls for objects are refused, because there were too many."""
 
     def publish(self, folder: Path, name: str, *, weights: int, seed: int) -> Release:
         what = release(Publisher.generate(), model(folder, weights=weights, seed=seed), name)
@@ -82,6 +84,9 @@ class MemoryNode:
 
     async def object(self, digest: Digest) -> bytes:
         self.asked.append(digest)
+        if self.refusals:
+            self.refusals -= 1
+            raise Refused("too many calls", code="RATE")
         if digest not in self.blobs:
             raise NotFound("no such object here")
         return self.blobs[digest]

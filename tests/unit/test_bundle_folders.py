@@ -13,6 +13,7 @@ import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.tlog.merkle import Frontier, MemoryTree, consistency_proof, leaf_hash
+from comity_client.bundles import exporting
 from comity_client.bundles.contents import (
     BundleIndex,
     CarriedFile,
@@ -149,6 +150,14 @@ async def test_disks_that_are_too_small_are_refused_with_the_number_that_is_need
     with pytest.raises(OutOfSpace) as raised:
         await exported(some_node(tmp_path), tmp_path / "out", ExportOrder(everything=True, disks=plan))
     assert raised.value.hint == "use more data disks: --parity 6/7"
+
+
+async def test_an_export_waits_while_the_node_limits_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "PAUSE_SECONDS", 0)
+    node = some_node(tmp_path, weights=10_000)
+    node.refusals = 9
+    await exported(node, tmp_path / "out")
+    assert everything_in(BundleFolder.open([tmp_path / "out"]), node)
 
 
 async def test_a_file_with_other_bytes_than_its_name_is_not_written(tmp_path: Path) -> None:

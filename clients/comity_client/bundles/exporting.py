@@ -14,12 +14,13 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.statement import SideObject, Statement, parse_entry
 from comity.trust.statements import Published
 from comity.trust.tlog.merkle import Frontier, leaf_hash
@@ -29,6 +30,7 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
 from comity_client.bundles.contents import (
+    MAX_ITEMS,
     BundleIndex,
     CarriedFile,
     CarriedLog,
@@ -48,6 +50,9 @@ PACKED: Final = 1024 * 1024
 AT_ONCE: Final = 8
 """Small objects that are fetched at the same time."""
 TIMEOUT: Final = 60.0
+PAUSE_SECONDS: Final = 0.5
+MAX_PAUSES: Final = 240
+"""Pauses of one call, while other readers use what the node allows to all of them."""
 
 T = TypeVar("T")
 
@@ -113,12 +118,21 @@ class ExportedBundle:
     incomplete: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Publication:
+    """What is needed of a publication or observation."""
+
+    name: str
+    manifest: SideObject
+    pieces: SideObject
+
+
 @dataclass(slots=True)
 class _Collected:
     """What the exported artifacts and entries need."""
 
     objects: dict[SideObject, None] = field(default_factory=dict)
-    publications: dict[Digest, Published | Observed] = field(default_factory=dict)
+    publications: dict[Digest, _Publication] = field(default_factory=dict)
     files: dict[Digest, int] = field(default_factory=dict)
     records: dict[tuple[Digest, str], None] = field(default_factory=dict)
     complete: int = 0
@@ -129,8 +143,9 @@ class _Collected:
         self.add_publication(statement)
 
     def add_publication(self, statement: Statement) -> None:
-        if (publication := read_publication(statement)) is not None:
-            self.publications.setdefault(publication.artifact, publication)
+        found = read_publication(statement)
+        if found is not None and found.artifact not in self.publications:
+            self.publications[found.artifact] = _needed(found)
 
 
 def read_publication(statement: Statement) -> Published | Observed | None:
@@ -141,6 +156,10 @@ def read_publication(statement: Statement) -> Published | Observed | None:
         return Published.parse(statement) if statement.predicate == "published" else None
     except Malformed:
         return None
+
+
+def _needed(found: Published | Observed) -> _Publication:
+    return _Publication(str(found.name), found.manifest, found.pieces)
 
 
 class BundleExport:
@@ -279,7 +298,7 @@ class BundleExport:
         for artifact in chosen:
             publication = collected.publications.get(artifact) or await self._claimed(artifact)
             manifest, index = await self._documents(publication)
-            await self._choose_files(str(publication.name), manifest, index, publication)
+            await self._choose_files(publication, manifest, index)
 
     async def _read_earlier(self, log: CarriedLog) -> None:
         """Read the publications that earlier bundles have; nothing of it is written."""
@@ -292,28 +311,28 @@ class BundleExport:
                         if (statement := _statement(line)) is not None:
                             self._collected.add_publication(statement)
 
-    async def _claimed(self, artifact: Digest) -> Published | Observed:
+    async def _claimed(self, artifact: Digest) -> _Publication:
         for located in await self._client.claims(artifact):
             statement = _statement(located.line)
             publication = read_publication(statement) if statement else None
             if publication is not None and publication.artifact == artifact:
-                return publication
+                return _needed(publication)
         raise NotFound("this node knows no publication of that artifact", why=artifact, hint="comity search TEXT")
 
-    async def _documents(self, publication: Published | Observed) -> tuple[Manifest, PieceIndex]:
-        manifest = Manifest.parse(await self._client.object(publication.manifest.digest))
-        return manifest, PieceIndex.parse(await self._client.object(publication.pieces.digest))
+    async def _documents(self, publication: _Publication) -> tuple[Manifest, PieceIndex]:
+        manifest = await _patiently(lambda: self._client.object(publication.manifest.digest))
+        pieces = await _patiently(lambda: self._client.object(publication.pieces.digest))
+        return Manifest.parse(manifest), PieceIndex.parse(pieces)
 
-    async def _choose_files(
-        self, name: str, manifest: Manifest, index: PieceIndex, publication: Published | Observed
-    ) -> None:
+    async def _choose_files(self, publication: _Publication, manifest: Manifest, index: PieceIndex) -> None:
         collected = self._collected
         wanted = {entry.sha256: entry.size for entry in manifest.files}
         digests = list(wanted)
         for start in range(0, len(digests), limits.STAT_DIGESTS):
-            for stat in await self._client.stat(digests[start : start + limits.STAT_DIGESTS]):
+            some = digests[start : start + limits.STAT_DIGESTS]
+            for stat in await _patiently(partial(self._client.stat, some)):
                 if not stat.have and wanted[stat.digest]:
-                    collected.incomplete.append(name)
+                    collected.incomplete.append(publication.name)
                     return
         collected.complete += 1
         collected.objects |= dict.fromkeys((publication.manifest, publication.pieces))
@@ -332,6 +351,9 @@ class BundleExport:
         small = [(digest, size) for digest, size in self._collected.files.items() if size <= PACKED]
         wanted = dict.fromkeys([(item.digest, item.size) for item in items])
         wanted |= dict.fromkeys((digest, size) for digest, size in small if digest not in objects)
+        if len(wanted) + len(self._collected.records) > MAX_ITEMS // 2:
+            hint = "export fewer artifacts into each, and continue with --since"
+            raise OutOfSpace("too many objects for one bundle", why=f"{len(wanted)}", hint=hint, code="BUNDLE-ITEMS")
         pack = _Pack(self._writer)
         missing = [PackMember(digest, size) for digest, size in wanted if PackMember(digest, size) not in packed]
         async for member, data in self._fetched(missing, self._member):
@@ -348,7 +370,8 @@ class BundleExport:
         """Fetch several at a time, in order."""
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
-            for item, data in zip(some, await asyncio.gather(*map(fetch, some)), strict=True):
+            fetching = (_patiently(partial(fetch, item)) for item in some)
+            for item, data in zip(some, await asyncio.gather(*fetching), strict=True):
                 yield item, data
 
     async def _member(self, member: PackMember) -> bytes:
@@ -398,6 +421,18 @@ class _Pack:
         path, members = f"packs/{number:06d}", tuple(self._members)
         await asyncio.to_thread(self._writer.add, path, bytes(self._data), members)
         self._members, self._data = [], bytearray()
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call, again after a pause while the node limits the rate of calls."""
+    for _ in range(MAX_PAUSES):
+        try:
+            return await call()
+        except Refused as error:
+            if error.code != "RATE":
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
+    return await call()
 
 
 def _joined(lines: Iterable[bytes]) -> bytes:

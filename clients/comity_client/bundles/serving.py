@@ -8,7 +8,10 @@ can list; other users of this machine who know its name could read the bundle, a
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
+import socket
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed, NotFound, Refused
+from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
 from comity.trust.tlog.merkle import consistency_proof, leaf_hash, node_hash
 from comity.wire import limits
 from comity.wire.access import Caller, OperatorAccess
@@ -33,6 +36,9 @@ from comity_client.bundles.folder import BundleFolder
 CHUNK_BYTES: Final = 16 * 1024 * 1024
 """The largest size of a file of entries."""
 ANSWER_ENTRIES: Final = 256
+PREFIX: Final = ".load-"
+SOCKET: Final = "s"
+"""Short, because the path of a socket has at most 107 bytes."""
 TREES: Final = 4
 """Trees in memory: 64 bytes for each entry of a log."""
 
@@ -253,14 +259,26 @@ async def served(folder: BundleFolder, beside: Path, on_sent: Callable[[int], No
     )
     allowance = Allowance(calls_per_second=100_000.0, burst=100_000, at_once=64)
     server = make_server(OperatorAccess(), services, Throttle(allowance), connections=16)
-    place = beside.parent if os.access(beside.parent, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="comity-", dir=place) as made:
+    place = beside.parent if os.access(beside.parent, os.W_OK) else Path(tempfile.gettempdir())
+    _remove_abandoned(place)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=place) as made:
         Path(made).chmod(0o711)
-        socket = Path(made) / "bundle.sock"
-        server.add_secure_port(f"unix:{socket}", OperatorAccess().credentials())
-        await server.start()
-        socket.chmod(0o666)
+        path = Path(made) / SOCKET
         try:
-            yield socket
+            server.add_secure_port(f"unix:{path}", OperatorAccess().credentials())
+        except RuntimeError as error:
+            raise Unavailable("the bundle cannot be served", why=f"{path}: {error}", code="LISTEN") from error
+        await server.start()
+        path.chmod(0o666)
+        try:
+            yield path
         finally:
             await server.stop(1.0)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove what loads left that were killed: nobody listens there any more."""
+    for folder in place.glob(f"{PREFIX}*"):
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            if probe.connect_ex(os.fsencode(folder / SOCKET)) == errno.ECONNREFUSED:
+                shutil.rmtree(folder)
