@@ -15,9 +15,11 @@ from comity.wire.operator import (
     NodeStatus,
     PeerStatus,
     ReplicationStatus,
+    ScrubStatus,
     ShortArtifact,
 )
 
+from comity_cli.copies_view import date
 from comity_cli.output import Output, plural, size
 
 MOST_CALLERS: Final = 10
@@ -34,6 +36,8 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
     else:
         _replication(out, status.replication)
     out.fact("store", f"{plural(store.blobs, 'blob')}, {size(store.bytes)}; {_free_space(free)}")
+    if store.scrub is not None:
+        out.fact("scrub", _scrub(store.scrub))
     if store.quarantined:
         out.fact("quarantine", f"{plural(store.quarantined, 'damaged blob')}")
     out.fact("misbehaviour", plural(status.misbehaviour, "proof") + " kept" if status.misbehaviour else "none seen")
@@ -130,6 +134,15 @@ def _replication(out: Output, status: ReplicationStatus) -> None:
         out.say()
         out.table(("short of copies", "copies"), names, shorten=("short of copies",))
         _and_more(out, counts.short - len(names))
+
+
+def _scrub(scrub: ScrubStatus) -> str:
+    """`34 % of a pass begun 2026-11-26; last complete pass begun 2026-11-20`."""
+    if not scrub.rate:
+        return "off: scrub_bytes_per_second is 0, so damage is found only when a file is read"
+    last = f"last complete pass begun {date(scrub.whole // 86_400)}" if scrub.whole else "no complete pass yet"
+    hours = f"; only in the hours {scrub.hours} UTC" if scrub.hours else ""
+    return f"{scrub.per_mille // 10} % of a pass begun {date(scrub.begun // 86_400)}; {last}{hours}"
 
 
 def _few(item: ShortArtifact, asked: int) -> str:

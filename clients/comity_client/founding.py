@@ -271,6 +271,8 @@ database = ""
 password_file = ""
 # Rate at which stored data is read again to find damage; 0 for never. 16 MiB/s is 1.4 TB a day.
 scrub_bytes_per_second = 16777216
+# The hours of the day in UTC in which that happens, such as "22-6"; empty for all.
+scrub_hours = ""
 # Bytes of the disk that uploads and imports leave free.
 reserve_bytes = 268435456
 

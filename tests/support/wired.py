@@ -20,7 +20,7 @@ from comity.wire.limits import Allowance, Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
-from comity.wire.operator import LogStatus, NodeStatus, PeerStatus, Quota, SignInLink, StoreStatus
+from comity.wire.operator import LogStatus, NodeStatus, PeerStatus, Quota, ScrubStatus, SignInLink, StoreStatus
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
 from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
@@ -60,7 +60,7 @@ class MemoryNode:
                 LogStatus("b.example/log", 7, False, 0, (), frozen=True),
                 LogStatus("c.example/log", 9, False, 0, (), full=True),
             ),
-            store=StoreStatus(4, 5_000, None, 0),
+            store=StoreStatus(4, 5_000, None, 0, ScrubStatus(16, "22-6", 1_700_000_000, 340, None)),
             holds=3,
             misbehaviour=0,
             quotas=(Quota("uploads", 1, 100),),

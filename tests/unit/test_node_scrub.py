@@ -141,6 +141,34 @@ def test_progress_is_kept_as_it_was(tmp_path: Path) -> None:
     assert ScrubProgress.load(tmp_path / "scrub.json", 0.0) == progress
 
 
+async def test_nothing_is_read_outside_of_the_hours(parts: Parts) -> None:
+    (blob,) = add(parts, MIB)
+    rot(parts, blob)
+    parts.settings = parts.settings.model_copy(update={"scrub_hours": "22-6"})
+    scrub = parts.scrub()
+    for hour, read in ((6, False), (21, False), (22, True)):
+        parts.now = hour * 3600.0
+        await scrub._step()
+        assert (not parts.store.has(blob)) == read
+
+
+@pytest.mark.parametrize("hours", ["22", "22-24", "6-6", "-1-3", "a-b", "1-2-3"])
+def test_hours_that_are_none_are_refused(hours: str) -> None:
+    with pytest.raises(ValueError, match="two hours"):
+        Storage(scrub_hours=hours)
+
+
+def test_the_status_says_how_far_the_pass_is_and_when_the_last_one_was_whole(parts: Parts) -> None:
+    digests = add(parts, *range(1000, 1040))
+    scrub = parts.scrub()
+    assert (scrub.status().per_mille, scrub.status().whole) == (0, None)
+    scrub.read(1)  # the first blob, which is read to its end
+    scrub.read(1)
+    assert scrub.status().per_mille == int(digests[0][:8], 16) * 1000 >> 32
+    scrub.read(100 * MIB)
+    assert (scrub.status().per_mille, scrub.status().whole) == (1000, 1000)
+
+
 def test_the_states_of_right_blobs_of_several_pieces_are_handed_on(parts: Parts) -> None:
     if ENGINE is None:
         pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")

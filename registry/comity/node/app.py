@@ -341,6 +341,9 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     importer = Importer(ledger, store, pools, home.clock, signer, uploads, submissions, own_log)
     read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")
     governance = CharterService(ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic))
+    scrub = Scrub(
+        config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
+    )
     status = StatusReport(
         ledger,
         store,
@@ -352,6 +355,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         replication,
         offers.index,
         copies.counter,
+        scrub,
     )
     links = SignInLinks(time.monotonic)
     node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links)
@@ -407,9 +411,6 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         ending.callback(MetricsListener(home.metrics, config.listen.metrics).close)
     log = membership.seat.record.log
     Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, log).begin(supervisor)
-    scrub = Scrub(
-        config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
-    )
     scrub.begin(supervisor)
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:

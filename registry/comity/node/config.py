@@ -109,6 +109,13 @@ def _maybe_name(text: str) -> str:
     return text
 
 
+def _hours(text: str) -> str:
+    first, _, last = text.partition("-")
+    if text and not (first.isdecimal() and last.isdecimal() and int(first) < 24 and int(last) < 24 and first != last):
+        raise ValueError(f"expected two hours from 0 to 23 such as 22-6, got {text[:40]!r}")
+    return text
+
+
 def _listed(value: object) -> object:
     """Split a comma-separated value from the environment."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -132,6 +139,9 @@ MaybeDigest = Annotated[str, AfterValidator(lambda text: _identity(text) if text
 MaybeGatewayUrl = Annotated[str, AfterValidator(_gateway_url)]
 """The URL at which clients reach a gateway; empty for none."""
 HubEndpoint = Annotated[str, AfterValidator(_endpoint)]
+
+Hours = Annotated[str, AfterValidator(_hours)]
+"""Hours of the day, such as "22-6": from the first until before the second; empty for all."""
 
 LogKeys = Annotated[tuple[Annotated[str, AfterValidator(_log_key)], ...], BeforeValidator(_listed)]
 Witnesses = Annotated[tuple[Annotated[str, AfterValidator(_witness)], ...], BeforeValidator(_listed)]
@@ -201,7 +211,8 @@ class S3(Section):
 
 
 class Storage(Section):
-    """Where data is stored. All blobs are reread repeatedly, at `scrub_bytes_per_second`; 0 for never.
+    """Where data is stored. All blobs are reread repeatedly, at `scrub_bytes_per_second`; 0 for never. `scrub_hours`
+    are the hours of the day in UTC in which that happens, such as "22-6"; empty for all.
 
     `database` names a PostgreSQL database used instead of the file `ledger`; small files stay in the folder of
     `ledger`. It contains no password: that is in `password_file`, in libpq's format and mode 0600.
@@ -215,6 +226,7 @@ class Storage(Section):
     database: str = ""
     password_file: MaybeFile = None
     scrub_bytes_per_second: Annotated[int, Field(ge=0)] = 16 * 1024**2
+    scrub_hours: Hours = ""
     reserve_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     s3: S3 | None = None
 

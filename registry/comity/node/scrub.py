@@ -1,8 +1,9 @@
 """Rereads the whole store slowly and verifies each blob's SHA-256, so that disk damage is found early.
 
-A pass reads the blobs in order of their digests, at the configured rate, at most one pass a day. The position and the
-start of the last complete pass are in a small file, so that a restart continues. Damaged blobs are quarantined, and
-replication fetches them again. The same pass gives the chained records of blobs that have none yet.
+A pass reads the blobs in order of their digests, at the configured rate and in the configured hours of the day, at most
+one pass a day. The position and the start of the last complete pass are in a small file, so that a restart continues.
+Damaged blobs are quarantined, and replication fetches them again. The same pass gives the chained records of blobs that
+have none yet.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.wire.operator import ScrubStatus
 
 STEP_SECONDS: Final = 10.0
 """Seconds between two steps; each step reads as many bytes as the rate allows in this time."""
@@ -58,9 +60,16 @@ class ScrubProgress:
         try:
             kept = json.loads(file.read_bytes())
             whole = None if kept["whole"] is None else float(kept["whole"])
-            return cls(float(kept["begun"]), bool(kept["over"]), str(kept["after"]), whole)
+            after = str(kept["after"])
+            int(after or "0", 16)  # a digest
+            return cls(float(kept["begun"]), bool(kept["over"]), after, whole)
         except (OSError, ValueError, KeyError, TypeError):
             return cls(now)
+
+    @property
+    def per_mille(self) -> int:
+        """How much of this pass is done. Digests are spread evenly, so the last one read says it."""
+        return 1000 if self.over else int(self.after[:8] or "0", 16) * 1000 >> 32
 
     def save(self, file: Path) -> None:
         """Raises OutOfSpace, Unavailable."""
@@ -86,6 +95,7 @@ class Scrub:
         on_intact: Callable[[Digest, int, Sequence[bytes]], None] = lambda digest, size, states: None,
     ) -> None:
         self._rate = settings.scrub_bytes_per_second
+        self._hours = settings.scrub_hours
         self._store = store
         self._pools = pools
         self._clock = clock
@@ -102,11 +112,18 @@ class Scrub:
         if self._rate:
             supervisor.loop("scrub", self._step, TIMING)
 
+    def status(self) -> ScrubStatus:
+        """What was read again, for the operator."""
+        progress = self._progress
+        whole = None if progress.whole is None else int(progress.whole)
+        return ScrubStatus(self._rate, self._hours, int(progress.begun), progress.per_mille, whole)
+
     async def _step(self) -> None:
-        before = self._quarantined
-        await self._pools.hashing(self.read, int(STEP_SECONDS * self._rate))
-        if self._quarantined > before:
-            self._on_damaged()
+        if _is_within(self._hours, self._clock()):
+            before = self._quarantined
+            await self._pools.hashing(self.read, int(STEP_SECONDS * self._rate))
+            if self._quarantined > before:
+                self._on_damaged()
         since = self._progress.begun if self._progress.whole is None else self._progress.whole
         self._metrics.scrub_age.set(self._clock() - since)
 
@@ -175,6 +192,15 @@ class Scrub:
         self._metrics.verify_failures.labels("blob").inc()
         self._quarantined += 1
         _log.error("blob is damaged and was quarantined", blob=digest, why=why)
+
+
+def _is_within(hours: str, now: float) -> bool:
+    """Whether the POSIX time `now` is within hours of the day in UTC, such as "22-6"; always if there are none."""
+    if not hours:
+        return True
+    first, last = map(int, hours.split("-"))
+    hour = int(now) // 3600 % 24
+    return first <= hour < last if first < last else hour >= first or hour < last
 
 
 def _drop_page_cache(store: BlobStore, digest: Digest) -> None:

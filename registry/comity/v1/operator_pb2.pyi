@@ -685,11 +685,16 @@ class StoreStatus(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
+    SCRUB_FIELD_NUMBER: _builtins.int
     blobs: _builtins.int
     bytes: _builtins.int
     free_bytes: _builtins.int
     """Absent where the store cannot tell."""
     quarantined: _builtins.int
+    @_builtins.property
+    def scrub(self) -> Global___ScrubStatus:
+        """Absent from an older version."""
+
     def __init__(
         self,
         *,
@@ -697,16 +702,56 @@ class StoreStatus(_message.Message):
         bytes: _builtins.int = ...,
         free_bytes: _builtins.int | None = ...,
         quarantined: _builtins.int = ...,
+        scrub: Global___ScrubStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "free_bytes", b"free_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "free_bytes", b"free_bytes", "scrub", b"scrub"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "blobs", b"blobs", "bytes", b"bytes", "free_bytes", b"free_bytes", "quarantined", b"quarantined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "blobs", b"blobs", "bytes", b"bytes", "free_bytes", b"free_bytes", "quarantined", b"quarantined", "scrub", b"scrub"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__free_bytes: _TypeAlias = _typing.Literal["free_bytes"]  # noqa: Y015
     _WhichOneofArgType__free_bytes: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__free_bytes) -> _WhichOneofReturnType__free_bytes | None: ...
 
 Global___StoreStatus: _TypeAlias = StoreStatus  # noqa: Y015
+
+@_typing.final
+class ScrubStatus(_message.Message):
+    """How the node reads its store again, to find damage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
+    PER_MILLE_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    rate: _builtins.int
+    """Bytes a second; 0 for never."""
+    hours: _builtins.str
+    """Hours of the day in UTC, such as "22-6"; empty for all."""
+    begun: _builtins.int
+    """When this pass began, and how much of it is done, from 0 to 1000."""
+    per_mille: _builtins.int
+    whole: _builtins.int
+    """When the last complete pass began; absent before the first."""
+    def __init__(
+        self,
+        *,
+        rate: _builtins.int = ...,
+        hours: _builtins.str = ...,
+        begun: _builtins.int = ...,
+        per_mille: _builtins.int = ...,
+        whole: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_whole", b"_whole", "whole", b"whole"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_whole", b"_whole", "begun", b"begun", "hours", b"hours", "per_mille", b"per_mille", "rate", b"rate", "whole", b"whole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__whole: _TypeAlias = _typing.Literal["whole"]  # noqa: Y015
+    _WhichOneofArgType__whole: _TypeAlias = _typing.Literal["_whole", b"_whole"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__whole) -> _WhichOneofReturnType__whole | None: ...
+
+Global___ScrubStatus: _TypeAlias = ScrubStatus  # noqa: Y015
 
 @_typing.final
 class Quota(_message.Message):

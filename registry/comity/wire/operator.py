@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.tlog.note import MAX_TIMESTAMP
 from comity.v1 import operator_pb2, types_pb2
 from comity.v1.operator_pb2_grpc import OperatorServiceServicer, OperatorServiceStub
 from comity.wire import limits
@@ -56,13 +57,28 @@ class LogStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubStatus:
+    """How the store is read again. `rate` is in bytes a second, 0 for never; `hours` are of the day in UTC, empty for
+    all; the pass that began at `begun` is done to `per_mille`; `whole` is when the last complete pass began, None if
+    there was none."""
+
+    rate: int
+    hours: str
+    begun: int
+    per_mille: int
+    whole: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """The state of the blob store. `free_bytes` is None if the store does not know."""
+    """The state of the blob store. `free_bytes` is None if the store does not know; `scrub` is None in older
+    software."""
 
     blobs: int
     bytes: int
     free_bytes: int | None
     quarantined: int
+    scrub: ScrubStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +243,7 @@ def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
             bytes=status.store.bytes,
             free_bytes=status.store.free_bytes,
             quarantined=status.store.quarantined,
+            scrub=_encode_scrub(status.store.scrub) if status.store.scrub else None,
         ),
         holds=status.holds,
         misbehaviour=status.misbehaviour,
@@ -378,6 +395,23 @@ def _decode_store(message: operator_pb2.StoreStatus) -> StoreStatus:
         bytes=read_integer(message.bytes, "bytes"),
         free_bytes=read_integer(message.free_bytes, "free bytes") if message.HasField("free_bytes") else None,
         quarantined=read_integer(message.quarantined, "quarantined blobs"),
+        scrub=_decode_scrub(message.scrub) if message.HasField("scrub") else None,
+    )
+
+
+def _encode_scrub(scrub: ScrubStatus) -> operator_pb2.ScrubStatus:
+    return operator_pb2.ScrubStatus(
+        rate=scrub.rate, hours=scrub.hours, begun=scrub.begun, per_mille=scrub.per_mille, whole=scrub.whole
+    )
+
+
+def _decode_scrub(message: operator_pb2.ScrubStatus) -> ScrubStatus:
+    return ScrubStatus(
+        rate=read_integer(message.rate, "rate"),
+        hours=read_text(message.hours, "hours", limits.LABEL),
+        begun=read_integer(message.begun, "time", most=MAX_TIMESTAMP),
+        per_mille=read_integer(message.per_mille, "share", most=1000),
+        whole=read_integer(message.whole, "time", most=MAX_TIMESTAMP) if message.HasField("whole") else None,
     )
 
 

@@ -18,6 +18,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.publishing import Submissions
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
+from comity.node.scrub import Scrub
 from comity.node.services.charter import CharterService
 from comity.node.services.node import SOFTWARE
 from comity.node.sign_in_links import SignInLinks
@@ -93,6 +94,7 @@ class StatusReport:
         replication: ReplicationTasks,
         offers: OfferIndex,
         copies: CopyCounter,
+        scrub: Scrub,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -102,6 +104,7 @@ class StatusReport:
         self._clock = clock
         self._offers = offers
         self._copies = copies
+        self._scrub = scrub
         self._submissions = submissions
         self._replication = replication
         self._log_states = LogStates(ledger, replication)
@@ -172,7 +175,7 @@ class StatusReport:
         blobs = total = 0
         for _, size in self._store.sizes():
             blobs, total = blobs + 1, total + size
-        return StoreStatus(blobs, total, self._store.free_bytes(), self._store.quarantined())
+        return StoreStatus(blobs, total, self._store.free_bytes(), self._store.quarantined(), self._scrub.status())
 
 
 def peer_status(link: PeerLink, body: Body | None) -> PeerStatus:
