@@ -42,6 +42,9 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "copies": LazyCommand("Mirror", "copies", "Count the copies of each artifact, claimed and tested."),
     "audit": LazyCommand("Mirror", "audit", "Test the copies of others, and show who tested which."),
     "impact": LazyCommand("Mirror", "impact", "Show what would be lost if a party vanished."),
+    "transparency-report": LazyCommand(
+        "Mirror", "transparency_report", "Count withdrawn copies by jurisdiction and reason."
+    ),
     "mirror": LazyCommand("Mirror", "mirror", "Write and check the rules by which your node copies artifacts."),
     "drill": LazyCommand("Mirror", "drill", "Show what is left without each single party."),
     "env": LazyCommand("Mirror", "env", "Point Hugging Face clients at a node."),

@@ -8,6 +8,7 @@ federation that made the audit. Whether the audit took place, and its result, is
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -112,6 +113,12 @@ class CopyList:
 
     def impact(self, parties: Sequence[Party]) -> Mapping[Party, list[Loss]]:
         return impact(((listed.artifact, self.holders(listed)) for listed in self.artifacts), parties, self.policy)
+
+    def withdrawals(self) -> Mapping[tuple[str, str], int]:
+        """How many copies are withdrawn now, by jurisdiction of the member and by the reason that its node logged. One
+        that was taken back later is not counted."""
+        copies = [item.copy for listed in self.artifacts for item in listed.copies]
+        return Counter((copy.jurisdiction, copy.withdrawn) for copy in copies if copy.withdrawn)
 
     def label(self, listed: ListedCopies) -> str:
         """The claimed name of an artifact, or its digest."""
