@@ -19,6 +19,7 @@ from comity.trust.policy import (
     SafetyRule,
     UpstreamRule,
     most_cosigners,
+    parse_policy,
 )
 from comity.trust.verify import verify
 from comity_cli.main import command
@@ -76,6 +77,8 @@ Executable content  [safety]
   Only files of these formats are accepted: safetensors.
 Documents  [documents]
   The publisher must name these documents, and they must be here: card.
+Approvals of officers  [approvals]
+  No approval is required.
 Mirrored artifacts without a publication  [upstream]
   An artifact that no accepted publisher published counts if nodes of 2 members mirrored the same bytes from one \
 commit of its upstream.
@@ -245,3 +248,28 @@ def test_a_copied_federation_file_is_the_pinned_one(home: Client, tmp_path: Path
     pin: TrustPin = home.pin(GOOD.federation.encode())
     comity("policy", "new", "--out", tmp_path / "p.toml")
     assert (tmp_path / f"federation-{pin.id[:8]}.json").read_bytes() == GOOD.federation.encode()
+
+
+def test_a_rule_about_officers_is_explained_word_for_word() -> None:
+    text = (
+        f'[time]\nas_of = 2026-11-18T00:00:00Z\n[approvals]\nscope = "hospital"\nat_least = 2\n'
+        f'of = ["Anna", "security"]\nfour_eyes = true\nmax_days = 90\nlogged = true\nconditions = true\n'
+        f'[approvals.officers]\nAnna = "{OTHER}"\nBen = "{OTHER[::-1]}"\nCarla = "{"c" * 64}"\n'
+        '[approvals.roles]\nsecurity = ["Ben"]\n'
+    )
+    policy = parse_policy(text.encode(), lambda _: b"")
+    (rule,) = (rule for rule in explain(policy) if rule.table == "approvals")
+    assert rule.says == (
+        "At least 2 of these must approve the artifact for the scope hospital: Anna, security. One person counts once.",
+        "An approval counts if it is in force at 2026-11-18T00:00:00Z; no clock is read, and an end that is not in the "
+        "evidence is not seen.",
+        f"Anna signs as {OTHER[:16]}.",
+        f"Ben signs as {OTHER[::-1][:16]}.",
+        "Carla signs as cccccccccccccccc.",
+        "security is filled by one of Ben.",
+        "An officer who published the artifact, or has a key of its publisher, does not count.",
+        "An approval for more than 90 days does not count.",
+        "An approval counts only if it is in a log of a pinned member.",
+        "An approval counts only under conditions whose text is here.",
+    )
+    assert any("'Carla'" in finding.text for finding in findings(policy) if finding.row == "approvals")
