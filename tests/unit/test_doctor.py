@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
 from comity.node.maintenance.doctor import diagnose
-from comity.node.maintenance.findings import DiskSpace, Finding, Machine, disk_space, worst
+from comity.node.maintenance.findings import Diagnosis, DiskSpace, Machine, disk_space, worst
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.services.node import SOFTWARE
 from comity.trust.encoding import sha256
@@ -59,7 +59,7 @@ class Planted:
     def home(self) -> Path:
         return self.node.directory
 
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[Diagnosis, ...]:
         return diagnose(self.home, self.machine, self.status)
 
     def runs(self, **changed: Any) -> None:
@@ -299,7 +299,7 @@ def test_each_planted_fault_is_named_with_its_fix(planted: Planted, name: str) -
         _check_fix(finding)
 
 
-def _check_fix(finding: Finding) -> None:
+def _check_fix(finding: Diagnosis) -> None:
     """Whatever is not well has a next step, and each `comity` in it is a command line that comity takes."""
     assert bool(finding.fix) or finding.level in ("ok", "unknown"), finding
     for line in command_lines.advised(finding.fix):
@@ -367,7 +367,7 @@ ANSWERS = {
 HEADERS = {"X-Repo-Commit": COMMIT, "ETag": '"b"', "Accept-Ranges": "bytes"}
 
 
-def gateway_findings(planted: Planted, port: int) -> list[Finding]:
+def gateway_findings(planted: Planted, port: int) -> list[Diagnosis]:
     planted.node.set("gateway", http=f"127.0.0.1:{port}")
     planted.runs()
     return [finding for finding in planted.findings() if finding.topic == "gateway"]

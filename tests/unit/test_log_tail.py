@@ -36,7 +36,7 @@ class GrowingLog:
 
 def tail(monkeypatch: pytest.MonkeyPatch, growing: GrowingLog, *flags: str) -> Result:
     monkeypatch.setattr(log, "client", lambda: growing)
-    monkeypatch.setattr("time.sleep", growing.sleep)
+    monkeypatch.setattr("comity_cli.commands.log.time.sleep", growing.sleep)
     return CliRunner().invoke(command, ["log", "tail", "node/log", *flags], standalone_mode=False)
 
 

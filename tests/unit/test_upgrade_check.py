@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from comity.ledger.database import NEWEST, Database, FolderLock, migrate
 from comity.ledger.ledger import Ledger
 from comity.ledger.sqlite import SqliteFile
-from comity.node.maintenance.findings import Finding
+from comity.node.maintenance.findings import Diagnosis
 from comity.node.maintenance.upgrade import check_upgrade, migrations, releases_meet
 from comity_cli.main import command
 
@@ -35,7 +35,7 @@ def older_ledger(file: Path, revision: str) -> Path:
     return ledger
 
 
-def ledger_findings(file: Path) -> list[Finding]:
+def ledger_findings(file: Path) -> list[Diagnosis]:
     found = check_upgrade(file, clock=lambda: 1, ask_peers=False, environ={})
     return [finding for finding in found if finding.topic in ("ledger", "migration")]
 

@@ -15,7 +15,7 @@ from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.node.maintenance.findings import Finding
+    from comity.node.maintenance.findings import Diagnosis
 
 SIGNS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "cyan")}
 
@@ -37,7 +37,7 @@ def command(home: Path) -> int:
     return show_findings("doctor", diagnose(home))
 
 
-def show_findings(kind: str, findings: Sequence[Finding]) -> int:
+def show_findings(kind: str, findings: Sequence[Diagnosis]) -> int:
     """Print findings with their fixes, and their number; as a document of this kind with --json. Returns the exit
     status of the worst one."""
     from comity.node.maintenance.findings import EXIT_STATUS, worst

@@ -14,7 +14,7 @@ from typing import Final
 
 from comity.node.config import NodeConfig
 from comity.node.home import HomeFiles
-from comity.node.maintenance.findings import Check, ExaminedNode, Finding, Machine
+from comity.node.maintenance.findings import Check, Diagnosis, ExaminedNode, Machine
 from comity.node.maintenance.home_checks import (
     check_clock,
     check_disks,
@@ -57,7 +57,7 @@ CHECKS: Final[Sequence[Check]] = (
 )
 
 
-def diagnose(home: Path, machine: Machine | None = None, status: NodeStatus | None = None) -> tuple[Finding, ...]:
+def diagnose(home: Path, machine: Machine | None = None, status: NodeStatus | None = None) -> tuple[Diagnosis, ...]:
     """Every finding about the node of `home`. Blocking, some seconds.
 
     Args:
@@ -73,7 +73,7 @@ def diagnose(home: Path, machine: Machine | None = None, status: NodeStatus | No
     except NotFound:
         raise
     except ComityError as error:
-        return tuple(_told(Finding.of("settings", problem) for problem in _problems(file, machine) or (error,)))
+        return tuple(_told(Diagnosis.of("settings", problem) for problem in _problems(file, machine) or (error,)))
     try:
         files = HomeFiles.read(config)
     except ComityError:
@@ -105,18 +105,18 @@ def _problems(file: Path, machine: Machine) -> tuple[ComityError, ...]:
         return ()
 
 
-def _findings(node: ExaminedNode, problems: Sequence[ComityError]) -> Iterator[Finding]:
+def _findings(node: ExaminedNode, problems: Sequence[ComityError]) -> Iterator[Diagnosis]:
     if not problems:
-        yield Finding("settings", "ok", f"{node.home / 'node.toml'} and the files that it names are usable")
-    yield from (Finding.of("settings", problem) for problem in problems)
+        yield Diagnosis("settings", "ok", f"{node.home / 'node.toml'} and the files that it names are usable")
+    yield from (Diagnosis.of("settings", problem) for problem in problems)
     for check in CHECKS:
         try:
             yield from check(node)
         except (ComityError, OSError) as error:
             topic = check.__name__.removeprefix("check_")
-            yield Finding(topic, "unknown", f"the check did not end: {error}", "comity support-bundle")
+            yield Diagnosis(topic, "unknown", f"the check did not end: {error}", "comity support-bundle")
 
 
-def _told(findings: Iterable[Finding]) -> Iterator[Finding]:
+def _told(findings: Iterable[Diagnosis]) -> Iterator[Diagnosis]:
     for finding in findings:
-        yield Finding(finding.topic, finding.level, redacted(finding.text), finding.fix)
+        yield Diagnosis(finding.topic, finding.level, redacted(finding.text), finding.fix)

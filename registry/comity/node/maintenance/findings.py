@@ -24,7 +24,7 @@ Level: TypeAlias = Literal["ok", "warn", "fail", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One result of a check: its topic in a word, what was seen, and for `warn` and `fail` the next step."""
 
     topic: str
@@ -33,7 +33,7 @@ class Finding:
     fix: str = ""
 
     @classmethod
-    def of(cls, topic: str, error: ComityError, *, fix: str = "", level: Level = "fail") -> Finding:
+    def of(cls, topic: str, error: ComityError, *, fix: str = "", level: Level = "fail") -> Diagnosis:
         return cls(topic, level, f"{error}  [{error.code}]", fix or error.hint or f"comity explain {error.code}")
 
 
@@ -41,7 +41,7 @@ EXIT_STATUS: Final[Mapping[Level, int]] = {"ok": 0, "unknown": 0, "warn": 8, "fa
 """Of the worst finding, from the best level to the worst."""
 
 
-def worst(findings: Iterable[Finding]) -> Level:
+def worst(findings: Iterable[Diagnosis]) -> Level:
     """The worst level."""
     return max((finding.level for finding in findings), key=list(EXIT_STATUS).index, default="ok")
 
@@ -100,4 +100,4 @@ class ExaminedNode:
     machine: Machine
 
 
-Check: TypeAlias = Callable[[ExaminedNode], Iterable[Finding]]
+Check: TypeAlias = Callable[[ExaminedNode], Iterable[Diagnosis]]

@@ -16,7 +16,7 @@ from typing import Final
 from comity.content.durable import fsync
 from comity.ledger.database import NEWEST
 from comity.node.home import HomeFiles
-from comity.node.maintenance.findings import ExaminedNode, Finding
+from comity.node.maintenance.findings import Diagnosis, ExaminedNode
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.services.node import SOFTWARE
 from comity.trust.errors import ComityError
@@ -32,23 +32,23 @@ LEAST_OPEN_FILES: Final = 4096
 PROBE: Final = b"comity doctor wrote this to see whether it can\n"
 
 
-def check_keys(node: ExaminedNode) -> Iterator[Finding]:
+def check_keys(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The online keys fit the node record, nobody else can read them, and the offline keys are elsewhere."""
     try:
         HomeFiles.read(node.config)
     except ComityError as error:
-        yield Finding.of("keys", error, fix=error.hint or _key_fix(error, node.home))
+        yield Diagnosis.of("keys", error, fix=error.hint or _key_fix(error, node.home))
     else:
         ages = [node.machine.clock() - file.stat().st_mtime for file in node.config.keys.glob("*.pem")]
         oldest = int(max(ages, default=0) // DAY)
-        yield Finding("keys", "ok", f"they fit the node record; the oldest file is {oldest} days old")
+        yield Diagnosis("keys", "ok", f"they fit the node record; the oldest file is {oldest} days old")
     if stat.S_IMODE(node.config.keys.stat().st_mode) & 0o077 if node.config.keys.is_dir() else False:
         fix = f"chmod 700 {node.config.keys}"
-        yield Finding("keys", "warn", f"other users may list {node.config.keys}", fix)
+        yield Diagnosis("keys", "warn", f"other users may list {node.config.keys}", fix)
     offline = node.config.path("offline")
     if any(offline.glob("*.pem")):
         fix = f"move {offline} to a medium that is not connected"
-        yield Finding("offline keys", "warn", "the keys of your seat are on the machine that serves", fix)
+        yield Diagnosis("offline keys", "warn", "the keys of your seat are on the machine that serves", fix)
 
 
 def _key_fix(error: ComityError, home: Path) -> str:
@@ -59,22 +59,22 @@ def _key_fix(error: ComityError, home: Path) -> str:
     return f"put the file back from your backup, with mode 0600: comity backup restore BACKUP --node {home}"
 
 
-def check_federation(node: ExaminedNode) -> Iterator[Finding]:
+def check_federation(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The node belongs to the federation that it pins."""
     if node.files is None:
         return
     federation, member = node.files.federation, node.files.seat.inception.id
     if federation is None:
         fix = f"comity join federation.json --node {node.home}"
-        yield Finding("federation", "warn", f"{node.config.federation.file} is missing: the node serves alone", fix)
+        yield Diagnosis("federation", "warn", f"{node.config.federation.file} is missing: the node serves alone", fix)
     elif federation.body.member(member) is None:
         fix = f"comity join {node.config.federation.file} --node {node.home}"
-        yield Finding("federation", "warn", "the pinned charter does not list this node's member", fix)
+        yield Diagnosis("federation", "warn", "the pinned charter does not list this node's member", fix)
     else:
-        yield Finding("federation", "ok", f"a member, one of {len(federation.body.members)} in the pinned charter")
+        yield Diagnosis("federation", "ok", f"a member, one of {len(federation.body.members)} in the pinned charter")
 
 
-def check_disks(node: ExaminedNode) -> Iterator[Finding]:
+def check_disks(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The disks of blobs and ledger have space and inodes."""
     storage = node.config.storage
     folders = {_existing(storage.blobs): "[storage] blobs", _existing(storage.ledger.parent): "[storage] ledger"}
@@ -83,56 +83,56 @@ def check_disks(node: ExaminedNode) -> Iterator[Finding]:
         move = f"free some space below {folder}, or move {setting} to a larger disk"
         if space.free < storage.reserve_bytes:
             text = f"{space.free} bytes are free below {folder}, less than storage.reserve_bytes"
-            yield Finding("disk", "fail", f"{text}: uploads and copies are refused", move)
+            yield Diagnosis("disk", "fail", f"{text}: uploads and copies are refused", move)
         elif space.free < LEAST_SHARE * space.size:
-            yield Finding("disk", "warn", f"{100 * space.free // space.size} % are free below {folder}", move)
+            yield Diagnosis("disk", "warn", f"{100 * space.free // space.size} % are free below {folder}", move)
         else:
-            yield Finding("disk", "ok", f"{100 * space.free // max(1, space.size)} % are free below {folder}")
+            yield Diagnosis("disk", "ok", f"{100 * space.free // max(1, space.size)} % are free below {folder}")
         if space.inodes and space.free_inodes < LEAST_SHARE * space.inodes:
             text = f"{space.free_inodes} of {space.inodes} inodes are free below {folder}"
             fix = f"find what has so many small files on that disk: du --inodes -d 2 {folder}"
-            yield Finding("inodes", "fail" if space.free_inodes < 1000 else "warn", text, fix)
+            yield Diagnosis("inodes", "fail" if space.free_inodes < 1000 else "warn", text, fix)
 
 
-def check_storage(node: ExaminedNode) -> Iterator[Finding]:
+def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The blob folder keeps what is written to it; no blob is in quarantine."""
     folder = node.config.storage.blobs
     if not folder.exists():
-        yield Finding("storage", "unknown", f"{folder} is made at the first start")
+        yield Diagnosis("storage", "unknown", f"{folder} is made at the first start")
         return
     try:
         yield _probe(folder)
     except OSError as error:
         fix = f"give the user of the node write access to the folder {folder}, on a disk that is mounted read-write"
-        yield Finding("storage", "fail", f"{folder} cannot be written: {error.strerror or error}", fix)
+        yield Diagnosis("storage", "fail", f"{folder} cannot be written: {error.strerror or error}", fix)
         return
     damaged = len([path for path in (folder / "quarantine").glob("*") if path.suffix != ".reason"])
     if damaged:
         fix = f"read {folder / 'quarantine'}/*.reason, and test the disk: smartctl -H DEVICE"
-        yield Finding("storage", "warn", f"{damaged} damaged blobs are in quarantine", fix)
+        yield Diagnosis("storage", "warn", f"{damaged} damaged blobs are in quarantine", fix)
     if node.config.storage.s3 is not None:
-        yield Finding("storage", "unknown", "the bucket is not tested here; the node does at its start")
+        yield Diagnosis("storage", "unknown", "the bucket is not tested here; the node does at its start")
 
 
-def _probe(folder: Path) -> Finding:
+def _probe(folder: Path) -> Diagnosis:
     """Write a small file, have it on the disk, and read it again. Raises OSError."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix="doctor-") as file:
         file.write(PROBE)
         file.flush()
         fsync(file.fileno(), point="doctor.fsync")
         if Path(file.name).read_bytes() != PROBE:
-            return Finding("storage", "fail", f"{folder} returns other bytes than were written", "replace the disk")
-    return Finding("storage", "ok", "a small file was written, synced and read back")
+            return Diagnosis("storage", "fail", f"{folder} returns other bytes than were written", "replace the disk")
+    return Diagnosis("storage", "ok", "a small file was written, synced and read back")
 
 
-def check_ledger(node: ExaminedNode) -> Iterator[Finding]:
+def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The ledger is a database of this version, undamaged, and the one that this node wrote last."""
     if node.config.storage.database:
-        yield Finding("ledger", "unknown", "it is in PostgreSQL: the node checks it at its start")
+        yield Diagnosis("ledger", "unknown", "it is in PostgreSQL: the node checks it at its start")
         return
     file = node.config.storage.ledger
     if not file.exists():
-        yield Finding("ledger", "unknown", f"{file} is made at the first start")
+        yield Diagnosis("ledger", "unknown", f"{file} is made at the first start")
         return
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as database:
@@ -142,43 +142,43 @@ def check_ledger(node: ExaminedNode) -> Iterator[Finding]:
             (said,) = database.execute("PRAGMA quick_check(1)").fetchone() if whole else ("",)
     except (sqlite3.Error, TypeError) as error:
         fix = f"comity backup restore BACKUP --node HOME, into a new home; the damaged ledger is {file}"
-        yield Finding("ledger", "fail", f"{file} is not a readable ledger: {error}", fix)
+        yield Diagnosis("ledger", "fail", f"{file} is not a readable ledger: {error}", fix)
         return
     yield from _version(version)
     if whole and said != "ok":
         fix = f"comity backup restore BACKUP --node HOME, into a new home; the damaged ledger is {file}"
-        yield Finding("ledger", "fail", f"{file} is damaged: {said}", fix)
+        yield Diagnosis("ledger", "fail", f"{file} is damaged: {said}", fix)
     elif not whole:
-        yield Finding("ledger", "unknown", f"{file} is large and was not read completely")
+        yield Diagnosis("ledger", "unknown", f"{file} is large and was not read completely")
     else:
-        yield Finding("ledger", "ok", f"SQLite finds no damage; this node's log has {begun} entries")
+        yield Diagnosis("ledger", "ok", f"SQLite finds no damage; this node's log has {begun} entries")
     yield from _copied(node, file, begun)
     log = file.with_name(file.name + "-wal")
     if log.exists() and log.stat().st_size > MAX_WAL_BYTES:
         text = f"its write-ahead log has {log.stat().st_size} bytes"
-        yield Finding(
+        yield Diagnosis(
             "ledger", "warn", text, "restart the node; if it grows again, find the program that reads the file"
         )
 
 
-def _version(version: str) -> Iterator[Finding]:
+def _version(version: str) -> Iterator[Diagnosis]:
     if version > NEWEST:
         text = f"tables of revision {version}, and this program knows {NEWEST}"
-        yield Finding("ledger", "fail", text, "install the version of Comity that wrote the ledger, or a later one")
+        yield Diagnosis("ledger", "fail", text, "install the version of Comity that wrote the ledger, or a later one")
     elif version < NEWEST:
         text = f"tables of revision {version}; a start of this version changes them to {NEWEST}"
-        yield Finding("ledger", "warn", text, "comity backup create BACKUP --node HOME, before the node starts")
+        yield Diagnosis("ledger", "warn", text, "comity backup create BACKUP --node HOME, before the node starts")
 
 
-def _copied(node: ExaminedNode, file: Path, begun: int) -> Iterator[Finding]:
+def _copied(node: ExaminedNode, file: Path, begun: int) -> Iterator[Diagnosis]:
     mark = LedgerMark(file.with_name(LEDGER_MARK), str(file.stat().st_ino))
     if mark.mismatches(begun=begun > 0):
         text = "the ledger is a copy: the node signs nothing until enough members have shown what it signed"
         fix = "start the node while peers are reachable; if no member is left to ask: " + mark.reset_command()
-        yield Finding("ledger", "warn", text, fix)
+        yield Diagnosis("ledger", "warn", text, fix)
 
 
-def check_clock(node: ExaminedNode) -> Iterator[Finding]:
+def check_clock(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The clock is kept by a time service, and does not contradict what others signed."""
     now = node.machine.clock()
     signed = [log.checkpoint_time for log in node.status.logs] if node.status is not None else []
@@ -187,28 +187,28 @@ def check_clock(node: ExaminedNode) -> Iterator[Finding]:
     fix = "timedatectl set-ntp true, or start chronyd"
     if newest > now + CLOCK_TOLERANCE:
         text = f"it is at least {int(newest - now)} s behind what was signed or written before"
-        yield Finding("clock", "fail", text, fix)
+        yield Diagnosis("clock", "fail", text, fix)
         return
     synchronised = node.machine.synchronised()
     if synchronised is False:
-        yield Finding("clock", "warn", "the kernel says that no time service keeps it", fix)
+        yield Diagnosis("clock", "warn", "the kernel says that no time service keeps it", fix)
     elif synchronised is None:
-        yield Finding("clock", "unknown", "the kernel does not say whether a time service keeps it")
+        yield Diagnosis("clock", "unknown", "the kernel does not say whether a time service keeps it")
     else:
-        yield Finding("clock", "ok", "a time service keeps it")
+        yield Diagnosis("clock", "ok", "a time service keeps it")
 
 
-def check_versions(node: ExaminedNode) -> Iterator[Finding]:
+def check_versions(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The running node is the installed program; the process may open enough files."""
     if node.status is not None and node.status.software != SOFTWARE:
         text = f"{node.status.software} runs, and {SOFTWARE} is installed"
-        yield Finding("version", "warn", text, "restart the node: systemctl restart comity-node")
+        yield Diagnosis("version", "warn", text, "restart the node: systemctl restart comity-node")
     parts = f"{SOFTWARE}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {ssl.OPENSSL_VERSION}"
-    yield Finding("version", "ok", parts)
+    yield Diagnosis("version", "ok", parts)
     files = node.machine.open_files()
     if 0 <= files < LEAST_OPEN_FILES:
         text = f"a process may open {files} files: the node takes few connections"
-        yield Finding("open files", "warn", text, "set LimitNOFILE=65536 in the unit, or ulimit -Hn 65536")
+        yield Diagnosis("open files", "warn", text, "set LimitNOFILE=65536 in the unit, or ulimit -Hn 65536")
 
 
 def _existing(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from cryptography import x509
 
 from comity.node.home import check_ports
-from comity.node.maintenance.findings import ExaminedNode, Finding
+from comity.node.maintenance.findings import Diagnosis, ExaminedNode
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.upstream import UpstreamRequest
 from comity.upstream.hub_api import AllowedHosts, HubApi, RetryLater
@@ -33,7 +33,7 @@ HUB_HEADERS: Final = ("X-Repo-Commit", "ETag", "Content-Length", "Accept-Ranges"
 """What huggingface_hub reads of the answer to HEAD."""
 
 
-def check_listeners(node: ExaminedNode) -> Iterator[Finding]:
+def check_listeners(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The running node listens at its addresses; the addresses of a stopped node are free."""
     for setting, address in node.config.listeners.items():
         host, _, port = address.rpartition(":")
@@ -44,101 +44,101 @@ def check_listeners(node: ExaminedNode) -> Iterator[Finding]:
                 check_ports({setting: address})
             except ComityError as error:
                 fix = f"find the program with: ss -ltnp 'sport = :{port}'   and stop it, or change {setting}"
-                yield Finding.of("ports", error, fix=fix)
+                yield Diagnosis.of("ports", error, fix=fix)
                 continue
-            yield Finding("ports", "ok", f"{setting} = {address} is free")
+            yield Diagnosis("ports", "ok", f"{setting} = {address} is free")
         elif (why := _connect(_local(host), int(port))) is not None:
             text = f"{setting} = {address} does not answer, though the node runs: {why}"
-            yield Finding("ports", "fail", text, "restart the node, and read the first lines that it logs")
+            yield Diagnosis("ports", "fail", text, "restart the node, and read the first lines that it logs")
         else:
-            yield Finding("ports", "ok", f"{setting} = {address} listens")
+            yield Diagnosis("ports", "ok", f"{setting} = {address} listens")
 
 
-def check_advertised(node: ExaminedNode) -> Iterator[Finding]:
+def check_advertised(node: ExaminedNode) -> Iterator[Diagnosis]:
     """Others can use the addresses that the node gives to them."""
     advertise = node.config.advertise
     for kind, addresses in (("mutual", advertise.mutual), ("open", advertise.open)):
         if not addresses:
             text = f"advertise.{kind} is empty: others know no address of this node but that of its card"
-            yield Finding("addresses", "warn", text, f"set {kind} in [advertise] of node.toml to HOST:PORT")
+            yield Diagnosis("addresses", "warn", text, f"set {kind} in [advertise] of node.toml to HOST:PORT")
         for address in addresses[:MAX_NAMED]:
             yield _advertised(node, f"advertise.{kind}", Address.parse(address))
 
 
-def _advertised(node: ExaminedNode, setting: str, address: Address) -> Finding:
+def _advertised(node: ExaminedNode, setting: str, address: Address) -> Diagnosis:
     fix = f"set {setting} in node.toml to a name or address that other members reach"
     if address.is_loopback:
-        return Finding("addresses", "warn", f"{setting} names {address}, which other machines cannot reach", fix)
+        return Diagnosis("addresses", "warn", f"{setting} names {address}, which other machines cannot reach", fix)
     host, _, port = str(address).rpartition(":")
     host = host.strip("[]")
     try:
         if ipaddress.ip_address(host).is_unspecified:
-            return Finding("addresses", "fail", f"{setting} names {address}, which is no address of a machine", fix)
+            return Diagnosis("addresses", "fail", f"{setting} names {address}, which is no address of a machine", fix)
     except ValueError:
         pass  # a name
     try:
         socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         text = f"{setting} names {address}, and the name does not resolve here: {error}"
-        return Finding("addresses", "fail", text, f"add {host} to your DNS, or change {setting} in node.toml")
+        return Diagnosis("addresses", "fail", text, f"add {host} to your DNS, or change {setting} in node.toml")
     if node.status is None:
-        return Finding("addresses", "unknown", f"{setting} names {address}: not tried, the node does not run")
+        return Diagnosis("addresses", "unknown", f"{setting} names {address}: not tried, the node does not run")
     if (why := _connect(host, int(port))) is not None:
         text = f"{setting} names {address}, which this machine does not reach: {why}"
-        return Finding("addresses", "warn", text, f"open port {port} in the firewall; ask a peer: comity peer ping")
-    return Finding("addresses", "ok", f"{setting} names {address}, which this machine reaches")
+        return Diagnosis("addresses", "warn", text, f"open port {port} in the firewall; ask a peer: comity peer ping")
+    return Diagnosis("addresses", "ok", f"{setting} names {address}, which this machine reaches")
 
 
-def check_proxy(node: ExaminedNode) -> Iterator[Finding]:
+def check_proxy(node: ExaminedNode) -> Iterator[Diagnosis]:
     """A proxy carries imports, and never the traffic between nodes."""
     proxy = next((name for name in PROXIES if node.machine.environ.get(name)), "")
     if not proxy:
-        yield Finding("proxy", "ok", "none is set")
+        yield Diagnosis("proxy", "ok", "none is set")
         return
     peers = [] if node.status is None else [peer for peer in node.status.peers if not peer.former]
     text = f"{proxy} is set; imports use it, and traffic between nodes goes direct"
     if peers and not any(peer.reachable for peer in peers):
         ports = ", ".join(sorted({peer.address.rpartition(":")[2] for peer in peers if peer.address}))
         fix = f"allow outgoing TCP to the nodes of the members in the firewall, ports {ports}"
-        yield Finding("proxy", "fail", f"{text}; no peer is reached", fix)
+        yield Diagnosis("proxy", "fail", f"{text}; no peer is reached", fix)
     else:
-        yield Finding(
+        yield Diagnosis(
             "proxy", "ok", text if peers else f"{text} (not tried: no peer is known while the node is stopped)"
         )
 
 
-def check_running(node: ExaminedNode) -> Iterator[Finding]:
+def check_running(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The node runs, and signs."""
     if node.status is None:
-        yield Finding("node", "unknown", "it does not run: peers, forks and gateway were not checked",
+        yield Diagnosis("node", "unknown", "it does not run: peers, forks and gateway were not checked",
                       f"comity serve --node {node.home}")  # fmt: skip
         return
     silent = [text for text in node.status.warnings if text.startswith("this node signs nothing")]
     for text in silent:
-        yield Finding("node", "fail", text, "comity explain LOG-DIVERGED")
+        yield Diagnosis("node", "fail", text, "comity explain LOG-DIVERGED")
     if not silent:
-        yield Finding("node", "ok", "it runs and answers at its operator socket")
+        yield Diagnosis("node", "ok", "it runs and answers at its operator socket")
 
 
-def check_peers(node: ExaminedNode) -> Iterator[Finding]:
+def check_peers(node: ExaminedNode) -> Iterator[Diagnosis]:
     """Every peer answers, and its log is followed."""
     if node.status is None:
         return
     peers = [peer for peer in node.status.peers if not peer.former]
     for peer in [peer for peer in peers if not peer.reachable][:MAX_NAMED]:
         text = f"{peer.name} does not answer at {peer.address or 'any address'}: {peer.last_error or 'not asked yet'}"
-        yield Finding("peers", "fail", text, f"comity peer ping {peer.name} --node {node.home}")
+        yield Diagnosis("peers", "fail", text, f"comity peer ping {peer.name} --node {node.home}")
     for peer in [peer for peer in peers if peer.reachable and peer.last_error][:MAX_NAMED]:
         text = f"{peer.name} answers, and its data are not taken: {peer.last_error}"
-        yield Finding("peers", "warn", text, f"comity status --node {node.home}")
+        yield Diagnosis("peers", "warn", text, f"comity status --node {node.home}")
     if node.files is not None and node.files.federation is not None and not peers:
-        yield Finding("peers", "warn", "none is known", "comity join federation.json, or wait for other members")
+        yield Diagnosis("peers", "warn", "none is known", "comity join federation.json, or wait for other members")
     well = sum(peer.reachable for peer in peers)
     if peers and well:
-        yield Finding("peers", "ok", f"{well} of {len(peers)} answer")
+        yield Diagnosis("peers", "ok", f"{well} of {len(peers)} answer")
 
 
-def check_forks(node: ExaminedNode) -> Iterator[Finding]:
+def check_forks(node: ExaminedNode) -> Iterator[Diagnosis]:
     """No log and no charter has two histories, and others cosign this node's log."""
     if node.status is None:
         return
@@ -148,29 +148,29 @@ def check_forks(node: ExaminedNode) -> Iterator[Finding]:
     for fork in found:
         text = f"epoch {fork.epoch} of the charter was certified twice; this node follows no further epoch"
         fix = "ask the other members, then set branch in [federation] of node.toml and restart"
-        yield Finding("forks", "fail", text, fix)
+        yield Diagnosis("forks", "fail", text, fix)
     if status.misbehaviour:
         text = f"{status.misbehaviour} proofs that a log or a member contradicted itself"
-        yield Finding("forks", "fail", text, "comity log misbehaviour --all")
+        yield Diagnosis("forks", "fail", text, "comity log misbehaviour --all")
     for name in (charter.liars if charter else ())[:MAX_NAMED]:
-        yield Finding("forks", "fail", f"{name} signed conflicting votes", "comity log misbehaviour --all")
+        yield Diagnosis("forks", "fail", f"{name} signed conflicting votes", "comity log misbehaviour --all")
     if not (found or status.misbehaviour or (charter and charter.liars)):
-        yield Finding("forks", "ok", "no proof of two histories is stored")
+        yield Diagnosis("forks", "ok", "no proof of two histories is stored")
     for log in [log for log in status.logs if log.full][:MAX_NAMED]:
         fix = "raise entries_per_origin or bytes_per_origin in [limits] of node.toml, or ask its member"
-        yield Finding("quota", "warn", f"{log.origin} is above its quota and is not followed", fix)
+        yield Diagnosis("quota", "warn", f"{log.origin} is above its quota and is not followed", fix)
     if own is None or not any(peer.reachable for peer in status.peers):
         return
     if not own.cosigners or node.machine.clock() - own.checkpoint_time > STALE_SECONDS:
         text = "no other member's node has cosigned this node's newest checkpoint within a day"
-        yield Finding(
+        yield Diagnosis(
             "cosigners", "warn", text, f"ask a peer whether it reaches you: comity peer ls --node {node.home}"
         )
     else:
-        yield Finding("cosigners", "ok", f"{len(own.cosigners)} cosigned this node's log")
+        yield Diagnosis("cosigners", "ok", f"{len(own.cosigners)} cosigned this node's log")
 
 
-def check_gateway(node: ExaminedNode) -> Iterator[Finding]:
+def check_gateway(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The gateway answers the requests that a real Hub client sends, and its certificate is valid."""
     settings = node.config.gateway
     if not settings.http:
@@ -180,34 +180,36 @@ def check_gateway(node: ExaminedNode) -> Iterator[Finding]:
     if node.status is None:
         return
     if port == "0":
-        yield Finding("gateway", "unknown", "gateway.http has port 0: its address is only in the log of the node")
+        yield Diagnosis("gateway", "unknown", "gateway.http has port 0: its address is only in the log of the node")
         return
     scheme = "https" if settings.certificate else "http"
     where = f"{scheme}://{_bracketed(_local(host))}:{port}"
     try:
         yield from _hub_client(where)
     except _NotAHub as problem:
-        yield Finding("gateway", "fail", f"{where}: {problem}", "restart the node; if it stays: comity support-bundle")
+        yield Diagnosis(
+            "gateway", "fail", f"{where}: {problem}", "restart the node; if it stays: comity support-bundle"
+        )
     except (OSError, HTTPException) as error:
         fix = f"read the log of the node for gateway; another program may listen there: ss -ltnp 'sport = :{port}'"
-        yield Finding("gateway", "fail", f"{where} does not answer: {error}", fix)
+        yield Diagnosis("gateway", "fail", f"{where} does not answer: {error}", fix)
 
 
 class _NotAHub(Exception):
     """The gateway answers something that a Hub client cannot use."""
 
 
-def _hub_client(where: str) -> Iterator[Finding]:
+def _hub_client(where: str) -> Iterator[Diagnosis]:
     """Ask as a Hub client does: the list, a model, its files, and the head of one file. Raises _NotAHub, OSError."""
     listed = _get(where, "/api/models?limit=1")
     if listed.status in (401, 403):
-        yield Finding("gateway", "unknown", "it answers, and is not public: reading was not tried without a token")
+        yield Diagnosis("gateway", "unknown", "it answers, and is not public: reading was not tried without a token")
         return
     models = _json(listed)
     if not isinstance(models, list) or (models and not isinstance(models[0], dict)):
         raise _NotAHub("GET /api/models is not a list of models")
     if not models:
-        yield Finding("gateway", "ok", "it answers a Hub client; it has no model yet")
+        yield Diagnosis("gateway", "ok", "it answers a Hub client; it has no model yet")
         return
     repository = str(models[0].get("id", ""))
     try:
@@ -218,7 +220,7 @@ def _hub_client(where: str) -> Iterator[Finding]:
         raise _NotAHub(f"huggingface_hub cannot read {repository}: {error}") from error
     except (ComityError, RetryLater) as error:
         if getattr(error, "code", "") == "NO-IMPORTER" or "CERTIFICATE_VERIFY_FAILED" in str(error):
-            yield Finding("gateway", "unknown", f"huggingface_hub could not be used here: {error}")
+            yield Diagnosis("gateway", "unknown", f"huggingface_hub could not be used here: {error}")
             return
         raise _NotAHub(f"huggingface_hub cannot read {repository}: {error}") from error
     for file in files[:1]:
@@ -228,7 +230,7 @@ def _hub_client(where: str) -> Iterator[Finding]:
         if head.status not in (200, 302) or lacking:
             what = f"lacks {', '.join(lacking)}" if lacking else f"has status {head.status}"
             raise _NotAHub(f"the answer to HEAD {path} {what}")
-    yield Finding("gateway", "ok", f"a Hub client reads {repository}: list, model, files and the head of a file")
+    yield Diagnosis("gateway", "ok", f"a Hub client reads {repository}: list, model, files and the head of a file")
 
 
 def _get(where: str, path: str, *, method: str = "GET") -> HTTPResponse:
@@ -257,7 +259,7 @@ def _json(response: HTTPResponse) -> Any:
         raise _NotAHub("GET /api/models is not JSON") from error
 
 
-def _certificate(node: ExaminedNode) -> Iterator[Finding]:
+def _certificate(node: ExaminedNode) -> Iterator[Diagnosis]:
     file = node.config.gateway.certificate
     if file is None:
         return
@@ -265,16 +267,16 @@ def _certificate(node: ExaminedNode) -> Iterator[Finding]:
         with file.open("rb") as source:
             certificate = x509.load_pem_x509_certificate(source.read(MAX_CERTIFICATE))
     except (OSError, ValueError) as error:
-        yield Finding("certificate", "fail", f"{file} has no certificate: {error}", "comity config check")
+        yield Diagnosis("certificate", "fail", f"{file} has no certificate: {error}", "comity config check")
         return
     left = (certificate.not_valid_after_utc - datetime.fromtimestamp(node.machine.clock(), UTC)).days
     fix = f"renew the certificate in {file}, and restart the node"
     if left < 0:
-        yield Finding("certificate", "fail", f"the certificate of the gateway expired {-left} days ago", fix)
+        yield Diagnosis("certificate", "fail", f"the certificate of the gateway expired {-left} days ago", fix)
     elif left < RENEW_DAYS:
-        yield Finding("certificate", "warn", f"the certificate of the gateway expires in {left} days", fix)
+        yield Diagnosis("certificate", "warn", f"the certificate of the gateway expires in {left} days", fix)
     else:
-        yield Finding("certificate", "ok", f"the certificate of the gateway is valid for {left} days")
+        yield Diagnosis("certificate", "ok", f"the certificate of the gateway is valid for {left} days")
 
 
 def _connect(host: str, port: int) -> str | None:

@@ -21,7 +21,7 @@ from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.node.config import NodeConfig
 from comity.node.maintenance.backup_format import database_errors, read_ledger_copy
 from comity.node.maintenance.doctor import running_status
-from comity.node.maintenance.findings import Finding, disk_space
+from comity.node.maintenance.findings import Diagnosis, disk_space
 from comity.node.maintenance.ping import ping_peers
 from comity.node.maintenance.settings import setting_problems
 from comity.node.services.node import SOFTWARE
@@ -35,50 +35,50 @@ COPIES: Final = 3
 
 def check_upgrade(
     file: Path, *, clock: Clock, ask_peers: bool = True, environ: Mapping[str, str] = os.environ
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     """What an upgrade of the home of a `node.toml` to the installed version meets. Blocking.
 
     Raises NotFound, Unavailable and Malformed if the settings cannot be read.
     """
     problems = setting_problems(file, environ)
-    yield from (Finding.of("settings", problem, fix="comity config check") for problem in problems)
+    yield from (Diagnosis.of("settings", problem, fix="comity config check") for problem in problems)
     config = NodeConfig.load(file, environ)
     if not problems:
-        yield Finding("settings", "ok", "the installed version takes them")
+        yield Diagnosis("settings", "ok", "the installed version takes them")
     yield from _running(config)
     yield from _ledger(config, clock)
     if ask_peers:
         yield from _peers(file)
 
 
-def _running(config: NodeConfig) -> Iterator[Finding]:
+def _running(config: NodeConfig) -> Iterator[Diagnosis]:
     status = running_status(config.listen.operator)
     if status is None:
-        yield Finding("version", "ok", f"{SOFTWARE} is installed; the node does not run")
+        yield Diagnosis("version", "ok", f"{SOFTWARE} is installed; the node does not run")
     elif status.software == SOFTWARE:
-        yield Finding("version", "ok", f"{SOFTWARE} is installed, and runs")
+        yield Diagnosis("version", "ok", f"{SOFTWARE} is installed, and runs")
     else:
         fix = "comity backup create BACKUP --node HOME, then: systemctl restart comity-node"
-        yield Finding("version", "warn", f"{SOFTWARE} is installed, and {status.software} runs", fix)
+        yield Diagnosis("version", "warn", f"{SOFTWARE} is installed, and {status.software} runs", fix)
 
 
-def _ledger(config: NodeConfig, clock: Clock) -> Iterator[Finding]:
+def _ledger(config: NodeConfig, clock: Clock) -> Iterator[Diagnosis]:
     source = config.storage.ledger
     if config.storage.database or not source.exists():
         where = "is in PostgreSQL" if config.storage.database else "does not exist yet"
-        yield Finding("ledger", "unknown", f"it {where}: no migration was tried")
+        yield Diagnosis("ledger", "unknown", f"it {where}: no migration was tried")
         return
     free = disk_space(Path(tempfile.gettempdir())).free
     needed = COPIES * source.stat().st_size
     if free < needed:
         text = f"no migration was tried: it takes {needed} bytes in {tempfile.gettempdir()}, and {free} are free"
-        yield Finding("ledger", "unknown", text, "set TMPDIR to a folder with more space")
+        yield Diagnosis("ledger", "unknown", text, "set TMPDIR to a folder with more space")
         return
     with tempfile.TemporaryDirectory(prefix="comity-upgrade-") as folder:
         yield from _migrated(source, Path(folder), clock)
 
 
-def _migrated(source: Path, folder: Path, clock: Clock) -> Iterator[Finding]:
+def _migrated(source: Path, folder: Path, clock: Clock) -> Iterator[Diagnosis]:
     """Copy the ledger into `folder`, and migrate the copy."""
     copy = folder / DATABASE_FILE
     with (
@@ -96,17 +96,17 @@ def _migrated(source: Path, folder: Path, clock: Clock) -> Iterator[Finding]:
                     ledger.history.verify_right_edge(log.vkey)
     except (ComityError, sqlite3.Error, TypeError, ValueError) as error:
         code = getattr(error, "code", "LEDGER-FAILED")
-        yield Finding("ledger", "fail", f"a start would fail: {error}", f"comity explain {code}")
+        yield Diagnosis("ledger", "fail", f"a start would fail: {error}", f"comity explain {code}")
         return
     if found.revision == NEWEST:
-        yield Finding("ledger", "ok", f"its tables have the revision of this version, {NEWEST}")
+        yield Diagnosis("ledger", "ok", f"its tables have the revision of this version, {NEWEST}")
         return
     fix = "comity backup create BACKUP --node HOME, because an older version cannot read the ledger afterwards"
     text = f"a start changes its tables from {found.revision} to {NEWEST}; tried on a copy, without an error"
-    yield Finding("ledger", "warn", text, fix)
+    yield Diagnosis("ledger", "warn", text, fix)
     for revision, about in migrations():
         if revision > found.revision:
-            yield Finding("migration", "ok", f"{revision}: {about}")
+            yield Diagnosis("migration", "ok", f"{revision}: {about}")
 
 
 def migrations() -> Iterator[tuple[str, str]]:
@@ -116,20 +116,20 @@ def migrations() -> Iterator[tuple[str, str]]:
         yield script.name[:4], described.partition("\n")[0]
 
 
-def _peers(file: Path) -> Iterator[Finding]:
+def _peers(file: Path) -> Iterator[Diagnosis]:
     try:
         pinged = ping_peers(file)
     except ComityError as error:
-        yield Finding("peers", "unknown", f"they were not asked: {error}")
+        yield Diagnosis("peers", "unknown", f"they were not asked: {error}")
         return
     claimed = {one.peer: one.software for one in pinged if one.software}
     for peer, software in sorted(claimed.items()):
         if not releases_meet(software, SOFTWARE):
             text = f"{peer} says that it runs {software}: releases more than one minor apart are not tested together"
-            yield Finding("peers", "warn", text, "ask its operator to upgrade in step with you")
+            yield Diagnosis("peers", "warn", text, "ask its operator to upgrade in step with you")
     silent = len({one.peer for one in pinged} - set(claimed))
     text = f"{len(claimed)} told their version, {silent} did not answer; the wire protocol is comity.v1 in all releases"
-    yield Finding("peers", "ok" if claimed else "unknown", text)
+    yield Diagnosis("peers", "ok" if claimed else "unknown", text)
 
 
 def releases_meet(one: str, other: str) -> bool:
