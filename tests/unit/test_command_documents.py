@@ -52,11 +52,7 @@ PRINTED_BY = {
 }
 """Documents that another test of every run has a command print: `watch_documents` looks at them, with --json or not."""
 NOT_ALWAYS = {
-    "copies": {"outside", "min_reaches", "reaches", "tested_reaches", "undeclared", "reach", "cloud"},
-    "impact": {"reaches", "tested_reaches", "undeclared"},
     "join": {"epoch", "pinned_epoch", "waiting_at", "drafts"},
-    "node-status": {"jurisdictions", "reaches"},
-    "replicas": {"place", "reach"},
 }
 """Members that a command does not always print."""
 MAPS = ("by_node", "codes")
