@@ -129,7 +129,7 @@ class BundleWriter:
                 journal.write(file.encode())
                 journal.flush()
                 durable.fsync(journal.fileno(), point="export.journal")
-        self.written += len(data)
+        self.written += len(data) + len(file.encode())
         self._done[path] = file
         return file
 
@@ -146,7 +146,10 @@ class BundleWriter:
     def open_large(self, layout: DiskLayout, number: int) -> LargeFile:
         """Continue to write a large file of the layout."""
         places = [(self._root(layout, part.disk) / part.path, part.size) for part in layout.parts(number)]
-        return LargeFile(layout.files[number], places)
+        return LargeFile(layout.files[number], places, self._count)
+
+    def _count(self, written: int) -> None:
+        self.written += written
 
     def finish(self, layout: DiskLayout, index: BundleIndex, on_parity: Callable[[int], None]) -> BundleIndex:
         """Write parity, the list of contents, and the index. Returns the index with what only the layout knows."""
@@ -240,11 +243,17 @@ class BundleWriter:
 class LargeFile:
     """A file that is written in order to one or more parts; continues after what is there. Blocking.
 
+    Args:
+        on_written: called with the number of bytes of each write.
+
     Attributes:
         size: bytes that are written.
     """
 
-    def __init__(self, file: CarriedFile, places: Sequence[tuple[Path, int]]) -> None:
+    def __init__(
+        self, file: CarriedFile, places: Sequence[tuple[Path, int]], on_written: Callable[[int], None]
+    ) -> None:
+        self._on_written = on_written
         self._file = file
         self._places = places
         self._hash = hashlib.sha256()
@@ -281,6 +290,7 @@ class LargeFile:
                 self._open.write(part)
                 self._hash.update(part)
                 self.size += len(part)
+                self._on_written(len(part))
                 view = view[len(part) :]
                 if len(part) == left:
                     self._seal(path)
