@@ -24,12 +24,12 @@ from comity.trust.party_drill import (
     PartyOutcome,
     drill,
 )
-from comity.trust.places import declared_reach
+from comity.trust.places import Reach, declared_reach
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
 from comity.wire.tls import Address
-from comity_client.copies import copies_of_federation
+from comity_client.copies import CopyList, copies_of_federation
 from comity_client.reports import page_template
 from comity_client.session import RemoteNode, Session
 
@@ -73,7 +73,10 @@ async def drill_federation(session: Session, node: str = "", hubs: Sequence[str]
     listed = await copies_of_federation(session, node)
     answers = await session.ask(_heads)
     keys = {remote.record.origin: remote for remote in session.nodes}
-    nodes = tuple(_node(remote, answers.found.get(remote), keys) for remote in session.nodes if not remote.former)
+    declared = declared_places(listed)
+    nodes = tuple(
+        _node(remote, answers.found.get(remote), keys, declared) for remote in session.nodes if not remote.former
+    )
     artifacts = tuple(
         DrillArtifact(item.artifact, listed.label(item), listed.holders(item)) for item in listed.artifacts
     )
@@ -87,14 +90,28 @@ async def _heads(node: NodeClient) -> tuple[LogHead, ...]:
     return await node.logs()
 
 
-def _node(remote: RemoteNode, heads: Sequence[LogHead] | None, nodes: Mapping[str, RemoteNode]) -> DrillNode:
+def declared_places(listed: CopyList) -> dict[Digest, tuple[Reach, str]]:
+    """Reach and cloud by node, as the node that lists the copies reads them in the newest records."""
+    copies = (item.copy for artifact in listed.artifacts for item in artifact.copies)
+    return {copy.node: (copy.reach, copy.cloud) for copy in copies}
+
+
+def _node(
+    remote: RemoteNode,
+    heads: Sequence[LogHead] | None,
+    nodes: Mapping[str, RemoteNode],
+    declared: Mapping[Digest, tuple[Reach, str]],
+) -> DrillNode:
+    """A node, with the place that its newest known record declares: a pin may have an older one."""
     place = remote.record.place
+    pinned = declared_reach(remote.jurisdiction, place), place.cloud if place else ""
+    reach, cloud = declared.get(remote.record.node.id, pinned)
     return DrillNode(
         name=remote.name,
         member=remote.member.id,
         jurisdiction=remote.jurisdiction,
-        reach=declared_reach(remote.jurisdiction, place),
-        cloud=place.cloud if place else "",
+        reach=reach,
+        cloud=cloud,
         answers=heads is not None,
         numeric=any(Address.parse(address).target.startswith("ipv") for address in remote.addresses),
         entries=None if heads is None else dict(_sizes(heads, nodes)),

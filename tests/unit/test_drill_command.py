@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.copies import CopyPolicy, Holder
+from comity.trust.copies import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder
 from comity.trust.encoding import sha256
 from comity.trust.party_drill import DrillArtifact, DrillInput, DrillNode, drill
+from comity.wire.audit import ListedCopies
 from comity_cli.commands import drill as command_module
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.party_drill import FederationDrill, render_drill
+from comity_client.copies import CopyList
+from comity_client.party_drill import FederationDrill, declared_places, render_drill
 
 A, B = sha256(b"a"), sha256(b"b")
 LOGS = {"node-a/log": 3}
@@ -35,6 +37,13 @@ def run(monkeypatch: pytest.MonkeyPatch, found: FederationDrill, *arguments: str
     return CliRunner().invoke(
         command, ["drill", *arguments], obj=Output(), env={"COLUMNS": "200"}, standalone_mode=False
     )
+
+
+def test_the_newest_declared_place_of_a_node_counts_and_not_that_of_an_older_pin() -> None:
+    copy = ClaimedCopy(A, sha256(b"node a"), "CH", reach=("CH", "US"), cloud="Example Cloud")
+    listed = ListedCopies(sha256(b"x"), "lab/x@v1", (AssessedCopy(copy, CLAIMED, ()),))
+    found = CopyList("node-a", (listed,), {}, CopyPolicy(1, 1), 20_000, A)
+    assert declared_places(found) == {sha256(b"node a"): (("CH", "US"), "Example Cloud")}
 
 
 def test_a_federation_that_survives_every_loss_says_so_with_status_0(monkeypatch: pytest.MonkeyPatch) -> None:
