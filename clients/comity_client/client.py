@@ -65,14 +65,13 @@ from comity_client.uplink import find_node, open_uplink
 from comity_client.user import User
 
 if TYPE_CHECKING:
-    from comity_client.approving import ApprovalPlaces, ApprovalReceipt, ApprovalSubject, ApprovalTerms
+    from comity_client.approval_client import ApprovalClient
     from comity_client.attestations import AttestationKeyStore
     from comity_client.bundles.exporting import ExportedBundle
     from comity_client.bundles.loading import LoadResult
     from comity_client.bundles.writing import DiskPlan
     from comity_client.charter.proposals import GovernanceClient
     from comity_client.diff import ComparedArtifact, Differences
-    from comity_client.evidence.approvals import ListedApproval
     from comity_client.hardware_pins import HardwarePinStore
     from comity_client.lineage import Derivation, Lineage
     from comity_client.offers.fit import Model
@@ -589,85 +588,11 @@ class Client:
 
         return self._log(work, nodes or [signer.home], on_event)
 
-    def approval_subject(self, what: Path | str, *, on_event: OnEvent = ignore_event) -> ApprovalSubject:
-        """Return the artifact to approve: of a folder every file is hashed, and must be as its pack lists it; a
-        reference is resolved. Raises as `local_copy` and `resolve` do."""
-        from comity_client.approving import ApprovalSubject
+    def approvals(self) -> ApprovalClient:
+        """Return the client for approvals by named officers."""
+        from comity_client.approval_client import ApprovalClient
 
-        if Path(what).is_dir():
-            here = self.local_copy(Path(what), on_hashed=lambda count: on_event(Progress("", count)))
-            return ApprovalSubject.of_copy(here)
-        return ApprovalSubject.of_resolution(self.resolve(str(what)))
-
-    def approve(
-        self,
-        subject: ApprovalSubject,
-        terms: ApprovalTerms,
-        *,
-        by: Publisher | OfferSigner,
-        nodes: Sequence[str] = (),
-        out: Path | None = None,
-        on_event: OnEvent = ignore_event,
-    ) -> ApprovalReceipt:
-        """Approve an artifact for a scope. The pack of a folder gets the approval; that of a reference is logged,
-        unless it is only written to the file `out`. Raises as `approving.approve` does.
-
-        Args:
-            nodes: where to log; default: nowhere for a folder or with `out`, else at the signer's home log.
-        """
-        from comity_client.approving import approve
-        from comity_client.offers.signer import OfferSigner
-
-        signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
-        places = _approval_places(subject, signer, nodes, out)
-        return approve(subject, terms, signer, places, int(time.time()), partial(self._log, on_event=on_event))
-
-    def end_approvals(
-        self,
-        subject: ApprovalSubject,
-        scope: str,
-        since: int,
-        text: str,
-        *,
-        by: Publisher | OfferSigner,
-        nodes: Sequence[str] = (),
-        out: Path | None = None,
-        on_event: OnEvent = ignore_event,
-    ) -> ApprovalReceipt:
-        """End the signer's approvals of an artifact for a scope, from the time `since` on. Raises as
-        `approving.end_approvals` does."""
-        from comity_client.approving import approvals_at_nodes, approvals_in_pack, end_approvals, rule_of
-        from comity_client.offers.signer import OfferSigner
-
-        signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
-        rule, policy = rule_of(signer), self._user.policy(self._user.pins())
-        if subject.folder is not None:
-            found = approvals_in_pack(subject.folder, rule, policy)
-        else:
-            found = self._user.run(lambda session: approvals_at_nodes(session, subject.artifact, rule, policy))
-        places, log = _approval_places(subject, signer, nodes, out), partial(self._log, on_event=on_event)
-        return end_approvals(subject, found, scope, since, text, signer, places, log)
-
-    def approvals(self, what: Path | str | None, policy: Policy) -> tuple[ListedApproval, ...]:
-        """Return the proven approvals by the officers of the policy: in the pack of a folder, offline; of a reference,
-        or of all artifacts, as reachable nodes have them. Raises as `resolve` and `read_pack` do."""
-        from comity_client.approving import approvals_at_nodes, approvals_in_pack
-
-        rule = policy.approvals
-        if what is not None and Path(what).is_dir():
-            return approvals_in_pack(Path(what), rule, policy)
-
-        async def work(session: Session) -> tuple[ListedApproval, ...]:
-            found = await self._user.resolve(session, str(what), policy) if what is not None else None
-            return await approvals_at_nodes(session, found.artifact if found else None, rule, policy)
-
-        return self._user.run(work)
-
-    def carry_approvals(self, file: Path, folder: Path, conditions: Sequence[Path] = ()) -> int:
-        """Add approvals from a file to the pack of a folder, offline. Raises as `approving.carry` does."""
-        from comity_client.approving import carry
-
-        return carry(file, folder, conditions)
+        return ApprovalClient(self._user, self.local_copy, self.resolve, self._log)
 
     def announce_evaluation(
         self,
@@ -967,16 +892,6 @@ def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None
     from comity_client.pull.pull import destination_of
 
     return destination_of(resolution, made, to, hub_cache)
-
-
-def _approval_places(
-    subject: ApprovalSubject, signer: OfferSigner, nodes: Sequence[str], out: Path | None
-) -> ApprovalPlaces:
-    from comity_client.approving import ApprovalPlaces
-
-    if not nodes and subject.folder is None and out is None:
-        nodes = (signer.home,)
-    return ApprovalPlaces(subject.folder, out, nodes)
 
 
 def _federation_bytes(file: Path | bytes) -> bytes:

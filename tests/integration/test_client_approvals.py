@@ -66,7 +66,9 @@ def policy_file(tmp_path: Path, client: Client, officers: dict[str, Publisher], 
 
 def approve(client: Client, who: Publisher, tmp_path: Path, until: int = UNTIL) -> None:
     (tmp_path / "ward.txt").write_bytes(WARD)
-    client.approve(client.approval_subject(NAME), ApprovalTerms(SCOPE, SINCE, until, tmp_path / "ward.txt"), by=who)
+    client.approvals().approve(
+        client.approvals().subject(NAME), ApprovalTerms(SCOPE, SINCE, until, tmp_path / "ward.txt"), by=who
+    )
 
 
 def test_one_of_two_is_refused_before_a_byte_and_two_of_two_at_two_nodes_are_pulled(
@@ -97,8 +99,8 @@ def test_an_end_at_any_node_is_found_by_the_next_pull(
     for name in ("Anna", "Ben"):
         approve(client, officers[name], tmp_path)
     assert client.pull(NAME, to=tmp_path / "before", policy=policy).verdict.exit_status == 0
-    subject = client.approval_subject(NAME)
-    client.end_approvals(subject, SCOPE, SINCE + 1, "a new version", by=officers["Ben"], nodes=["node-ch.example"])
+    subject = client.approvals().subject(NAME)
+    client.approvals().end(subject, SCOPE, SINCE + 1, "a new version", by=officers["Ben"], nodes=["node-ch.example"])
     assert client.verify(tmp_path / "before", policy=policy).exit_status == 0, "an old pack does not have the end"
     with pytest.raises(PolicyNotMet, match="its officer ended it"):
         client.pull(NAME, to=tmp_path / "after", policy=policy)

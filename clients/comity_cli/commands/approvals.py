@@ -54,7 +54,7 @@ def ls(target: str | None, policy_file: Path, runs_out: str, at: str) -> None:
         hint = f"name them in [approvals.officers] of {policy_file}"
         raise NotFound("the policy names no officers", hint=hint, code="NO-OFFICERS")
     time = moment(at) if at else now()
-    found = api.approvals(target, policy)
+    found = api.approvals().list(target, policy)
     if (days := _days(runs_out)) is not None:
         found = tuple(
             each for each in found if each.state(time) == "in force" and each.until <= time + days * DAY_SECONDS
@@ -134,13 +134,13 @@ def end(
     printed, api = output(), client()
     signer, at = officer(api, publisher, home, keys), moment(since) if since else now()
     with follow(printed, "hashing") as on_event:
-        subject = api.approval_subject(target, on_event=on_event)
+        subject = api.approvals().subject(target, on_event=on_event)
     printed.say(f"{printable(signer.label)} ends the approval of {printable(target)} for {printable(scope)}")
     printed.fact("artifact", f"sha256:{subject.artifact}")
     printed.fact("from", format_time(at))
     agree("Sign this?", yes=yes)
     with follow(printed, "ending") as on_event:
-        receipt = api.end_approvals(subject, scope, at, text, by=signer, nodes=nodes, out=out, on_event=on_event)
+        receipt = api.approvals().end(subject, scope, at, text, by=signer, nodes=nodes, out=out, on_event=on_event)
     show_approval(printed, receipt, "ended")
 
 
@@ -152,7 +152,7 @@ def end(
 def add(file: Path, folder: Path, conditions: tuple[Path, ...]) -> None:
     """Add the approvals in FILE, from `comity approve --out`, to the evidence pack of DIR, without a network. Nothing
     is trusted by this: `comity verify` judges the signatures and the officers."""
-    out, added = output(), client().carry_approvals(file, folder, conditions)
+    out, added = output(), client().approvals().carry(file, folder, conditions)
     out.say(f"{added} new lines in {folder}/.comity; their signatures were not checked")
     out.hint(f"comity verify {folder} --policy FILE")
     out.document("approvals-added", {"folder": str(folder), "lines": added})

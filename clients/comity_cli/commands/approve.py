@@ -72,7 +72,7 @@ def command(
     begin, end = _day(since, last=False), _day(until, last=True)
     signer = officer(api, publisher, home, keys)
     with follow(printed, "hashing") as on_event:
-        subject = api.approval_subject(target, on_event=on_event)
+        subject = api.approvals().subject(target, on_event=on_event)
     printed.say(f"{printable(signer.label)} approves {printable(target)} for {printable(scope)}")
     printed.fact("artifact", f"sha256:{subject.artifact}")
     printed.fact("from", format_time(begin))
@@ -82,7 +82,7 @@ def command(
     agree("Sign this?", yes=yes)
     terms = ApprovalTerms(scope, begin, end, conditions)
     with follow(printed, "approving") as on_event:
-        receipt = api.approve(subject, terms, by=signer, nodes=nodes, out=out, on_event=on_event)
+        receipt = api.approvals().approve(subject, terms, by=signer, nodes=nodes, out=out, on_event=on_event)
     show_approval(printed, receipt, "approved")
 
 
