@@ -128,6 +128,7 @@ from comity_client.bundles.contents import (
 )
 from comity_client.bundles.erasure import ErasureCode
 from comity_client.evidence.approvals import CarriedApprovals
+from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
 from cryptography.utils import CryptographyDeprecationWarning
 from support import audits, hardware, weights
 from support import offers as lending
@@ -403,6 +404,9 @@ _OBSERVATIONS: Final = encode_observations(
     ]
 )
 
+_MEASURED: Final = MeasuredFigures(
+    NAME, MeasuredRate(3, 2, 4, "MB/s"), MeasuredRate(30, 20, 40, "GFLOP/s bf16"), 79_000, "one node"
+)
 _TOOL: Final = private_key()
 _RESULTS: Final = EvaluationResults(
     EvaluationCriteria("s", "1", (Threshold("a", ">=", "0.5"), Threshold("b", "<", "-1")), 9, "0" * 32),
@@ -489,6 +493,7 @@ PARSERS: Final[dict[str, Target]] = {
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),
+    "measured": Target(MeasuredFigures.parse, (_MEASURED.encode(),)),
     "mirror-info": Target(MirrorInfo.parse, (MirrorInfo(600, 256).encode(), b"0\n0\nAAA=\n"), MirrorInfo.encode),
     "model-key": Target(ModelKey.parse, _encoded(*(case["public_key"] for case in _MODEL_SIGS))),
     "model-sig": Target(Bundle.parse, _encoded(*(case["bundle"] for case in _MODEL_SIGS))),
