@@ -19,11 +19,13 @@ import pytest
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.errors import ComityError, PolicyNotMet, Refused, Unavailable
 from comity_cli.main import main
+from comity_client.approving import ApprovalTerms
 from comity_client.client import Client
 from comity_client.events import Event, Progress
 from comity_client.home import Home
+from comity_client.policy_text import write_policy
 from comity_client.publishers import Publisher
-from support.federation import Founded, NodeProcess, found, processes
+from support.federation import Founded, NodeProcess, converged, found, processes
 from support.publisher import model
 
 pytestmark = pytest.mark.slow
@@ -209,3 +211,42 @@ def test_a_member_vouches_by_its_governance_keys_and_is_counted(
     assert vouch.by.member is not None
     again = running.client.pull("swiss-ai/tiny", to=tmp_path / "again")
     assert again.verdict.row("documents").summary.endswith("rehashed, by 1 member")
+
+
+def test_approvals_of_officers_are_mirrored_and_an_end_counts_at_the_node_that_is_left(tmp_path: Path) -> None:
+    scope, since, until = "hospital-bern", 1_795_000_000, 1_800_000_000
+    terms, name = ApprovalTerms(scope, since, until), "swiss-ai/tiny@v1"
+    with lab(tmp_path, 2) as running:
+        client, approvals = running.client, running.client.approvals()
+        homes = [home.origin for home in running.founded.homes]
+        officers = [client.new_publisher(label, "CH", homes[at]) for label, at in (("Anna", 0), ("Ben", 1), ("Eva", 1))]
+        write_policy(tmp_path / "policy.toml", client.pins())
+        text = (tmp_path / "policy.toml").read_text("utf-8")
+        text = (
+            text.replace("[time]\n", "[time]\nas_of = 2026-12-24T00:00:00Z\n")
+            .replace('"cosigners", ', "")
+            .replace('"key policy", ', "")
+        )
+        named = "".join(f'{who.label} = "{who.id}"\n' for who in officers)
+        rule = f'[approvals]\nscope = "{scope}"\nat_least = 2\nfour_eyes = true\n[approvals.officers]\n{named}'
+        (tmp_path / "policy.toml").write_text(text + rule, "utf-8")
+        policy = client.policy(tmp_path / "policy.toml")
+
+        def pull(folder: str) -> int:
+            return client.pull(name, to=tmp_path / folder, policy=policy).verdict.exit_status
+
+        publish(running, model(tmp_path / "source", weights=1000))
+        subject = eventually(lambda: approvals.subject(name))
+        approvals.approve(subject, terms, by=officers[0])
+        with pytest.raises(PolicyNotMet, match="1 of 2"):
+            pull("one")
+        (logged,) = approvals.approve(subject, terms, by=officers[1]).logged
+        assert eventually(lambda: pull("two")) == 0
+        asyncio.run(converged(running.founded.homes, running.founded.homes[1], least=logged.index + 1))
+        running.nodes[1].kill()
+        assert eventually(lambda: pull("three")) == 0, "what the second node logged is mirrored"
+        approvals.end(subject, scope, since + 1, "a new version", by=officers[1], nodes=[running.founded.homes[0].name])
+        with pytest.raises(PolicyNotMet, match="its officer ended it"):
+            pull("four")
+        approvals.approve(subject, terms, by=officers[2], nodes=[running.founded.homes[0].name])
+        assert eventually(lambda: pull("four")) == 0
