@@ -151,10 +151,10 @@ def offered(scene: Scene) -> str:
 
 
 def test_the_guide_for_operators_beside_a_lab(scene: Scene) -> None:
-    mirror, copies, serve = of("docs/guide/operator.md")[-3:]
+    mirror, copies, drill, serve = of("docs/guide/operator.md")[-4:]
     person = scene.person("operator", **{"swiss-ai/tiny@v1": "demo/all-MiniLM-L6-v2@v1"})
     person.does("comity trust pin federation.json")
-    for block in (mirror, copies, serve):
+    for block in (mirror, copies, drill, serve):
         person.does("\n".join(block.commands))
 
 
