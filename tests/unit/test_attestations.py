@@ -224,7 +224,15 @@ def test_keyless_bundles_are_verified_by_whom_the_caller_names() -> None:
     )
 
 
-@pytest.mark.parametrize("text", [b"", b"-----BEGIN PUBLIC KEY-----\n", b"x" * 20_000, public_pem(private_key())[:60]])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"-----BEGIN PUBLIC KEY-----\n", id="begun"),
+        pytest.param(b"x" * 20_000, id="long"),
+        pytest.param(public_pem(private_key())[:60], id="cut"),
+    ],
+)
 def test_what_is_no_public_key_is_refused(text: bytes) -> None:
     with pytest.raises(Malformed) as refused:
         AttestationKey.parse(text)
