@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,6 @@ from comity.trust.hardware.evidence import KINDS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
-from comity_cli.offers.context import now
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def ls() -> None:
     else:
         out.say("No vendor's root is pinned: all hardware evidence is shown as claimed.")
         out.hint("comity trust hardware pin nvidia-gpu FILE")
-    kept, today = pins.revocations(), now()
+    kept, today = pins.revocations(), int(time.time())
     rows = [(found.kind, found.issuer, age(found, today), digest[:16]) for digest, found in kept]
     if rows:
         out.table(("revocation data", "of, as it claims", "age", "sha256"), rows)
@@ -101,13 +101,13 @@ def revocation(source: Path) -> None:
     if source.is_dir():
         found, others = pins.add_revocations(source)
         for each in found:
-            out.done(f"kept: a revocation {each.kind} of {each.issuer}, {age(each, now())}")
+            out.done(f"kept: a revocation {each.kind} of {each.issuer}, {age(each, int(time.time()))}")
         if others:
             out.say(f"{plural(others, 'file')} without revocation data")
         out.document("hardware-revocations", {"kept": [asdict(each) for each in found], "others": others})
         return
     kept = pins.add_revocation(source)
-    out.done(f"kept: a revocation {kept.kind} of {kept.issuer}, {age(kept, now())}")
+    out.done(f"kept: a revocation {kept.kind} of {kept.issuer}, {age(kept, int(time.time()))}")
     out.document("hardware-revocation", asdict(kept))
 
 

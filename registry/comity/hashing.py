@@ -179,6 +179,8 @@ class FileHash:
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """Add the next bytes; releases the interpreter lock while it hashes."""
+        if not len(data):
+            return  # no state is after nothing
         if self._continued is None or self.states is None:
             self._plain.update(data)
             return

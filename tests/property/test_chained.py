@@ -50,3 +50,11 @@ def test_any_state_at_any_offset_continues_as_the_standard_says(state: bytes, bl
     hashed = engine()(state, 64 * blocks)
     hashed.update(data)
     assert hashed.digest() == oracle.digest_from(data, state, 64 * blocks)
+
+
+def test_no_state_is_after_no_bytes() -> None:
+    hashed = FileHash(1)
+    hashed.update(b"")
+    hashed.update(b"\0")
+    assert hashed.states in (None, [])
+    assert hashed.digest() == hashlib.sha256(b"\0").digest()

@@ -166,9 +166,12 @@ def test_the_words_above_reach_every_route(target: Target) -> None:
         *("/", "/legacy", "/tests/model", "/tests/model/tree/v1", f"{PREFIX}/nowhere", f"{PREFIX}/console.css"),
         *(f"{PREFIX}/{page}" for page in ("catalogue", "members", "logs", "proposals", "compute", "alerts")),
         *(f"{PREFIX}/logs/{log}{rest}" for rest in ("", "/checkpoint", "/0", "/0.proof")),
-        f"{PREFIX}/lineage/tests/model/v1.svg",
+        *(f"{PREFIX}/{path}" for path in ("lineage/tests/model/v1.svg", "feeds/versions.atom", "sign-in", "sign-out")),
+        *(f"{PREFIX}/node{rest}" for rest in ("", "/waiting", "/settings", "/sessions", "/tokens")),
+        *(f"{PREFIX}/node/tokens/{rest}" for rest in ("rotate", "revoke")),
     ):
         call(target, "GET", path, {"accept": "text/html"})
+        call(target, "POST", path, {"accept": "text/html"})
     events = [json.loads(line) for line in target.log.read_text().splitlines() if line.startswith("{")]
     reached = {event["route"] for event in events if event.get("event") == "request"}
     assert routes() <= reached
@@ -181,9 +184,11 @@ def routes() -> set[str]:
     source = Path(comity.gateway.__file__).parent
     for path in source.rglob("*.py"):
         for text in re.findall(r'Route\(f?"([^"]+)"', path.read_text()):
-            kinds = KINDS if "{kind}" in text else ("",)
+            kinds = KINDS if re.search(r"(?<!\{)\{kind\}", text) else ("",)
+            text = text.replace("{TOKENS}", "{NODE}/tokens").replace("{NODE}", "{PREFIX}/node")
             text = text.replace("{PREFIX}", PREFIX).replace("{repository}/", "/v2/{namespace}/{name}/")
-            found |= {text.replace("{kind}", kind).replace("{{", "{").replace("}}", "}") for kind in kinds}
+            named = {text.replace("{kind}", kind) if kind else text for kind in kinds}
+            found |= {name.replace("{{", "{").replace("}}", "}") for name in named}
     return found
 
 

@@ -108,7 +108,7 @@ def test_what_a_state_would_file_shows_approvals_with_basis_and_digest(officers:
     assert officers.verify("--report", report, "--html", page) == 0
     row = next(row for row in json.loads(report.read_bytes())["rows"] if row["row"] == "approvals")
     facts = {(fact["basis"], fact["evidence"]) for fact in row["facts"]}
-    lines = {sha256(line) for line in (officers.copy / PACK / "claims.jsonl").read_bytes().splitlines()}
+    lines = {sha256(line) for line in (officers.copy / PACK / "statements.jsonl").read_bytes().splitlines()}
     assert {evidence for basis, evidence in facts if basis == "verified here"} <= lines | {sha256(WARD.encode())}
     assert ("stale or absent", None) in facts, "Carla has not approved"
     assert sha256(WARD.encode()) in {evidence for _, evidence in facts}
@@ -148,13 +148,13 @@ def test_a_text_that_no_approval_names_is_not_added(officers: Officers) -> None:
 
 
 def test_adding_twice_adds_nothing_and_changes_no_line(officers: Officers) -> None:
-    before = (officers.copy / PACK / "claims.jsonl").read_bytes()
+    before = (officers.copy / PACK / "statements.jsonl").read_bytes()
     out = officers.folder / "anna.intoto.jsonl"
     officers.approve("Anna", "--out", out)
-    once = (officers.copy / PACK / "claims.jsonl").read_bytes()
+    once = (officers.copy / PACK / "statements.jsonl").read_bytes()
     assert once.startswith(before)
     assert officers.run("Anna", "approvals", "add", out, officers.copy).output.startswith("0 new lines")
-    assert (officers.copy / PACK / "claims.jsonl").read_bytes() == once
+    assert (officers.copy / PACK / "statements.jsonl").read_bytes() == once
 
 
 def test_a_changed_folder_is_not_approved(officers: Officers) -> None:

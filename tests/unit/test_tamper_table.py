@@ -254,7 +254,7 @@ TABLE: list[tuple[str, Callable[[Folder], Any], int, str]] = [
     ("two nodes of one member", proven_by(CH, SG, SECOND_SG), 4, "FAIL 6 cosigners: 1 counted, .* have: Institute SG"),
     ("the log's own member", proven_by(CH, SG, SECOND_CH), 4, "FAIL 6 cosigners: 1 counted, .* have: Institute SG"),
     ("cosigners' records", countersigned_badly(SG, ES), 4, "FAIL 6 cosigners: 1 counted, .* have: Institute KR"),
-    ("a listed issuer warns", advised_against, 4, "FAIL 16 policy: an issuer in refuse_from .* malware"),
+    ("a listed issuer warns", advised_against, 4, "FAIL 17 policy: an issuer in refuse_from .* malware"),
     ("no pin", policy('[[pin]]\nfile = "federation.json"\n', ""), 4, "UNKN 5 transparency: no charter is pinned"),
     ("another body pinned", policy('file = "federation.json"', FOREIGN_PIN), 3, "error: pin refused"),
     ("a word of the pinned charter", pinned(b"Institute CH", b"Institute XX"), 3, "error: charter refused"),

@@ -25,7 +25,7 @@ from comity.trust.approvals import (
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Unavailable
-from comity.trust.evidence import PACK
+from comity.trust.evidence import PACK, STATEMENTS
 from comity.trust.officers import ProvenApproval, prove_approvals
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
@@ -155,13 +155,13 @@ def add_to_pack(folder: Path, lines: Iterable[bytes], texts: Iterable[bytes]) ->
         raise Malformed("the conditions do not belong to an approval", why=why, code="CONDITIONS")
     with durable.disk_errors(f"{pack} was not written"):
         durable.make_folders(pack / "objects")
-        known = (pack / "claims.jsonl").read_bytes() if (pack / "claims.jsonl").exists() else b""
+        known = (pack / STATEMENTS).read_bytes() if (pack / STATEMENTS).exists() else b""
     for digest, text in objects.items():
         durable.write_file(pack / "objects" / digest, text, mode=0o644, point="pack")
     if known and not known.endswith(b"\n"):
         known += b"\n"
     added = b"".join(line + b"\n" for line in new)
-    durable.write_file(pack / "claims.jsonl", known + added, mode=0o644, point="pack")
+    durable.write_file(pack / STATEMENTS, known + added, mode=0o644, point="pack")
     return len(new)
 
 
