@@ -152,7 +152,7 @@ class Liar:
                 return []
             case "GetEpochs":
                 raise NotHere
-            case "ReadNews" | "GetNews" | "GetCosignatures":
+            case "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects":  # so that its other lies are met
                 raise NoSuchCall
         if question.data(1) not in (log.origin.encode(), log.vkey.encode()):
             raise NotHere
