@@ -461,7 +461,7 @@ def test_after_joining_a_charter_that_no_certificate_proves_leaves_the_pin_and_n
     assert pinned_epoch(machine) == 0
 
 
-def test_after_joining_an_open_fork_leaves_the_pin_to_its_owner(
+def test_join_does_not_move_the_pin_while_the_charter_is_forked(
     comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = decided(machine)

@@ -187,7 +187,7 @@ def test_a_node_that_leads_to_too_few_cosigners_is_short() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(17, 40), st.sets(st.integers(0, 39)), st.booleans())
-def test_whoever_fails_the_living_tell_enough_after_a_few_doublings(
+def test_after_a_few_doublings_enough_reachable_members_tell_theirs(
     count: int, failed: set[int], growing: bool
 ) -> None:
     world = World(count)

@@ -12,7 +12,7 @@ from comity.ledger.database import NEWEST, Database, FolderLock, migrate
 from comity.ledger.ledger import Ledger
 from comity.ledger.sqlite import SqliteFile
 from comity.node.maintenance.findings import Diagnosis
-from comity.node.maintenance.upgrade import check_upgrade, migrations, releases_meet
+from comity.node.maintenance.upgrade import check_upgrade, migrations, releases_interoperate
 from comity_cli.main import command
 
 SETTINGS = '[node]\nname = "node-a.example"\n[listen]\nmutual = "127.0.0.1:7443"\nopen = "127.0.0.1:7444"\n'
@@ -91,8 +91,8 @@ def test_every_migration_says_what_it_does() -> None:
         ("another node", "comity 0.1.0", True),
     ],
 )
-def test_neighbouring_releases_meet(one: str, other: str, meet: bool) -> None:
-    assert releases_meet(one, other) is meet is releases_meet(other, one)
+def test_neighbouring_releases_interoperate(one: str, other: str, meet: bool) -> None:
+    assert releases_interoperate(one, other) is meet is releases_interoperate(other, one)
 
 
 def test_the_command_ends_by_what_it_found(file: Path) -> None:

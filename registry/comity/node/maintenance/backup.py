@@ -44,7 +44,7 @@ from comity.node.maintenance.backup_format import (
     database_errors,
     listed_blobs,
     measure,
-    open_plain,
+    open_regular_file,
     read_ledger_copy,
     verify_backup,
 )
@@ -181,7 +181,7 @@ def _sources(config: NodeConfig, *, with_keys: bool) -> tuple[dict[str, tuple[Pa
 def _copy(source: Path, target: Path, *, mode: int) -> tuple[int, Digest]:
     """Copy a regular file; durable when the call returns, but for the folder. Returns its size and hash."""
     hasher, size = hashlib.sha256(), 0
-    with open_plain(source) as reading, durable.staged(target, mode=mode, point="backup.file") as file:
+    with open_regular_file(source) as reading, durable.staged(target, mode=mode, point="backup.file") as file:
         while chunk := reading.read(CHUNK):
             hasher.update(chunk)
             size += file.write(chunk)
@@ -348,7 +348,7 @@ def _place_blobs(folder: Path, config: NodeConfig) -> int:
             continue
         partial = store.partial_path(digest)
         hasher = hashlib.sha256()
-        with open_plain(blob_path(folder, digest)) as reading, partial.open("wb") as file:
+        with open_regular_file(blob_path(folder, digest)) as reading, partial.open("wb") as file:
             while chunk := reading.read(CHUNK):
                 hasher.update(chunk)
                 file.write(chunk)

@@ -186,7 +186,7 @@ def read_manifest(folder: Path) -> BackupManifest:
 def listed_blobs(folder: Path) -> Iterator[tuple[Digest, int]]:
     """The digest and size of each blob in the list of a backup. Raises Untrusted (BACKUP-DAMAGED), Unavailable."""
     last = ""
-    with disk_errors(f"{BLOB_LIST} was not read"), open_plain(folder / BLOB_LIST) as file:
+    with disk_errors(f"{BLOB_LIST} was not read"), open_regular_file(folder / BLOB_LIST) as file:
         while line := file.readline(128):
             found = _BLOB_LINE.match(line)
             if found is None or (digest := found[1].decode()) <= last:
@@ -201,7 +201,7 @@ def blob_path(folder: Path, digest: Digest) -> Path:
 
 
 @contextmanager
-def open_plain(path: Path) -> Iterator[BinaryIO]:
+def open_regular_file(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file; a link is not followed. Raises Untrusted (BACKUP-DAMAGED), OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -219,7 +219,7 @@ def measure(path: Path) -> tuple[int, Digest]:
     """The size and hash of a regular file. Raises Untrusted (BACKUP-DAMAGED), Unavailable."""
     hasher, size = hashlib.sha256(), 0
     try:
-        with open_plain(path) as file:
+        with open_regular_file(path) as file:
             while chunk := file.read(CHUNK):
                 hasher.update(chunk)
                 size += len(chunk)

@@ -124,7 +124,7 @@ def _peers(file: Path) -> Iterator[Diagnosis]:
         return
     claimed = {one.peer: one.software for one in pinged if one.software}
     for peer, software in sorted(claimed.items()):
-        if not releases_meet(software, SOFTWARE):
+        if not releases_interoperate(software, SOFTWARE):
             text = f"{peer} says that it runs {software}: releases more than one minor apart are not tested together"
             yield Diagnosis("peers", "warn", text, "ask its operator to upgrade in step with you")
     silent = len({one.peer for one in pinged} - set(claimed))
@@ -132,7 +132,7 @@ def _peers(file: Path) -> Iterator[Diagnosis]:
     yield Diagnosis("peers", "ok" if claimed else "unknown", text)
 
 
-def releases_meet(one: str, other: str) -> bool:
+def releases_interoperate(one: str, other: str) -> bool:
     """Whether two releases are tested together: the same major version, and at most one minor version apart. A version
     in another form is not judged."""
     first, second = _VERSION.match(one), _VERSION.match(other)
