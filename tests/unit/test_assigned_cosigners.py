@@ -180,9 +180,9 @@ def test_a_node_that_leads_to_too_few_cosigners_is_short() -> None:
     world = World(30)
     world.run(60)
     node = world.nodes[world.order[-1]]
-    assert node.is_short(world.head) is False
+    assert node.update([world.head]) == {"log": False}
     del world.told[world.order[0]]
-    assert node.is_short(world.head) is True
+    assert node.update([world.head]) == {"log": True}
 
 
 @settings(max_examples=40, deadline=None)
@@ -212,7 +212,7 @@ def test_in_a_small_federation_everybody_tells() -> None:
     world = World(ALL_COSIGN)
     world.run(60)
     assert world.telling == set(world.nodes)
-    assert world.nodes[named(1)].is_short(world.head) is None
+    assert world.nodes[named(1)].update([world.head]) == {}
 
 
 def test_a_change_is_announced_once() -> None:

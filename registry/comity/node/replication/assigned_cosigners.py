@@ -13,7 +13,7 @@ before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Final
 
@@ -67,45 +67,48 @@ class AssignedCosigners:
         with self._lock:
             self._arrived.setdefault(log, {}).update((members[key], now) for key in key_ids if key in members)
 
-    def update(self, heads: Iterable[NewestHead]) -> None:
-        """Decide anew. `heads` are the newest checkpoints of the mirrored logs, with the cosignatures that are kept."""
+    def update(self, heads: Iterable[NewestHead]) -> Mapping[str, bool]:
+        """Decide anew. `heads` are the newest checkpoints of the mirrored logs, with the cosignatures that are kept.
+
+        Returns, by log, whether too few members have freshly cosigned its checkpoint: only for logs of known members in
+        a federation in which not all cosign for everybody.
+        """
         with self._lock:
-            before, self._untold = self._untold, self._logs_untold(heads)
+            before, count = self._untold, self._count()
+            if count is None:
+                self._arrived.clear()
+                self._untold, short = frozenset[str](), dict[str, bool]()
+            else:
+                short = self._assess(heads, count)
             changed = self._untold != before
         if changed:
             self._changed()
+        return short
 
-    def is_short(self, head: NewestHead) -> bool | None:
-        """Whether too few members have freshly cosigned a checkpoint; None if all are to cosign it, or the log's member
-        is unknown."""
-        count = self._count()
-        with self._lock:
-            order = self._order(head.vkey)
-        if count is None or not order:
-            return None
-        return len(self._signers(head, self._members_by_key()).intersection(order)) < min(count, len(order))
+    def _assess(self, heads: Iterable[NewestHead], count: int) -> dict[str, bool]:
+        members, untold, short = self._members_by_key(), set[str](), dict[str, bool]()
+        for head in heads:
+            order, signers = self._order(head.vkey), self._signers(head, members)
+            if not order:
+                continue
+            short[head.vkey] = len(signers.intersection(order)) < min(count, len(order))
+            if not self._is_needed(head.vkey, order, signers, count):
+                untold.add(head.vkey)
+        self._untold = frozenset(untold)
+        return short
 
-    def _logs_untold(self, heads: Iterable[NewestHead]) -> frozenset[str]:
-        count = self._count()
-        if count is None:
-            self._arrived.clear()
-            return frozenset()
-        members = self._members_by_key()
-        return frozenset(head.vkey for head in heads if not self._is_needed(head, count, members))
-
-    def _is_needed(self, head: NewestHead, count: int, members: dict[bytes, Digest]) -> bool:
-        order, own = self._order(head.vkey), self._membership.seat.inception.id
+    def _is_needed(self, log: str, order: Sequence[Digest], signers: set[Digest], count: int) -> bool:
+        own = self._membership.seat.inception.id
         if own not in order:
-            return not order
+            return False
         before = order[: order.index(own)]
         if len(before) < count:
             return True
-        active = self._signers(head, members) | self._arrived_lately(head.vkey)
-        if len(active.intersection(before)) >= count:
-            self._needed_since.pop(head.vkey, None)
+        if len((signers | self._arrived_lately(log)).intersection(before)) >= count:
+            self._needed_since.pop(log, None)
             return False
         now = self._clock()
-        waited = max(0.0, now - self._needed_since.setdefault(head.vkey, now))
+        waited = max(0.0, now - self._needed_since.setdefault(log, now))
         return len(before) < count << min(MOST_DOUBLINGS, int(waited / PATIENCE))
 
     def _signers(self, head: NewestHead, members: dict[bytes, Digest]) -> set[Digest]:

@@ -176,11 +176,11 @@ class CheckpointCosigner:
         peers = [peer for peer in self._membership.peers if self._membership.member(peer.member.id)]
         expected = {key.key_id for peer in peers for key in peer.record.cosigners}
         heads = self._ledger.tables.cosignatures.newest_heads(expected)
-        self.assigned.update(heads)
+        assigned = self.assigned.update(heads)
         found = list[KnownCosignatures]()
         for head in heads:
             known = [(line.key_id, int.from_bytes(line.signature[:8], "big")) for line in head.cosignatures]
-            short = self.assigned.is_short(head)
+            short = assigned.get(head.vkey)
             if self._lacks_one(head, expected, known) if short is None else short:
                 found.append(KnownCosignatures(head.vkey, head.size, tuple(known)))
         return found
