@@ -6,8 +6,9 @@ import click
 from comity.trust.statements import ADVISORIES, SEVERITIES
 
 from comity_cli.command import Group, client, examples, output
-from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing
+from comity_cli.commands.publish import NODE, show_receipt
 from comity_cli.following import follow
+from comity_cli.signers import PUBLISHER, signing
 
 
 @examples("comity advisory new inst/name@v1 --kind yank --text 'wrong tokenizer'", "comity advisory ls inst/name@v1")

@@ -12,12 +12,13 @@ from comity.trust.errors import NotFound
 from comity.trust.statements import format_time
 
 from comity_cli.command import Group, agree, client, examples, output
-from comity_cli.commands.approve import DAY_SECONDS, HOME, KEY, OUT, SCOPE, YES, officer, show_approval
-from comity_cli.commands.publish import NODE, PUBLISHER
+from comity_cli.commands.approve import DAY_SECONDS, OUT, SCOPE, YES, show_approval
+from comity_cli.commands.publish import NODE
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 from comity_cli.offers.arguments import moment
 from comity_cli.offers.context import now
+from comity_cli.signers import MEMBER_HOME, MEMBER_KEYS, PUBLISHER, signer_of
 
 if TYPE_CHECKING:
     from comity_client.evidence.approvals import ListedApproval
@@ -112,8 +113,8 @@ def _item(listed: ListedApproval, time: int) -> dict[str, object]:
 @click.option("--from", "since", default="", metavar="DATE", help="End it from this time on. Default: now.")
 @click.option("--text", default="", help="Why. Public.")
 @PUBLISHER
-@HOME
-@KEY
+@MEMBER_HOME
+@MEMBER_KEYS
 @NODE
 @OUT
 @YES
@@ -132,7 +133,7 @@ def end(
     """Sign that your approvals of an artifact for SITE end. Only their officer can end them. A reader who does not get
     the end, for example in an older pack, counts the approval until its last day."""
     printed, api = output(), client()
-    signer, at = officer(api, publisher, home, keys), moment(since) if since else now()
+    signer, at = signer_of(api, publisher, home, keys), moment(since) if since else now()
     with follow(printed, "hashing") as on_event:
         subject = api.approvals().subject(target, on_event=on_event)
     printed.say(f"{printable(signer.label)} ends the approval of {printable(target)} for {printable(scope)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,22 +11,18 @@ from comity.trust.encoding import printable
 from comity.trust.statements import format_time
 
 from comity_cli.command import Command, agree, client, examples, output
-from comity_cli.commands.publish import NODE, PUBLISHER, signing
-from comity_cli.files import FILE, FOLDER, NEW_FILE
+from comity_cli.commands.publish import NODE
+from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
 from comity_cli.offers.arguments import moment
 from comity_cli.output import Output
+from comity_cli.signers import MEMBER_HOME, MEMBER_KEYS, PUBLISHER, signer_of
 
 if TYPE_CHECKING:
     from comity_client.approving import ApprovalReceipt
-    from comity_client.client import Client
-    from comity_client.offers.signer import OfferSigner
-    from comity_client.publishers import Publisher
 
 DAY_SECONDS = 86_400
 SCOPE = click.option("--scope", required=True, metavar="SITE", help="The scope, exactly as policies write it.")
-HOME = click.option("--dir", "home", type=FOLDER, help="Sign as the member of this node's home, with its keys.")
-KEY = click.option("--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline.")
 OUT = click.option("--out", type=NEW_FILE, help="Write it to this file, to carry it to a pack.")
 YES = click.option("--yes", is_flag=True, help="Sign without asking.")
 
@@ -42,8 +39,8 @@ YES = click.option("--yes", is_flag=True, help="Sign without asking.")
 @click.option("--from", "since", default="", metavar="DATE", help="The first day, or a time in UTC. Default: today.")
 @click.option("--conditions", type=FILE, help="A text file; its SHA-256 is signed, and the text travels along.")
 @PUBLISHER
-@HOME
-@KEY
+@MEMBER_HOME
+@MEMBER_KEYS
 @NODE
 @OUT
 @YES
@@ -70,7 +67,7 @@ def command(
 
     printed, api = output(), client()
     begin, end = _day(since, last=False), _day(until, last=True)
-    signer = officer(api, publisher, home, keys)
+    signer = signer_of(api, publisher, home, keys)
     with follow(printed, "hashing") as on_event:
         subject = api.approvals().subject(target, on_event=on_event)
     printed.say(f"{printable(signer.label)} approves {printable(target)} for {printable(scope)}")
@@ -86,23 +83,10 @@ def command(
     show_approval(printed, receipt, "approved")
 
 
-def officer(api: Client, publisher: str, home: Path | None, keys: tuple[Path, ...]) -> Publisher | OfferSigner:
-    """The identity that signs: a publisher identity of this user, or the member of a node's home."""
-    if keys and home is None:
-        raise click.UsageError("--key names keys of a member: give --dir too")
-    if home is None:
-        return signing(api, publisher)
-    from comity_client.offers.signer import OfferSigner
-
-    return OfferSigner.of_member(home, keys)
-
-
 def _day(text: str, *, last: bool) -> int:
     """POSIX seconds of a time, or of the first or last second of a day; without text, of today."""
     if not text:
-        from comity_cli.offers.context import now
-
-        return now() // DAY_SECONDS * DAY_SECONDS
+        return int(time.time()) // DAY_SECONDS * DAY_SECONDS
     at = moment(text)
     return at + DAY_SECONDS - 1 if last and len(text) == len("2027-03-31") else at
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from comity_cli.command import Command, Group, client, examples, output
-from comity_cli.commands.publish import show_receipt, signing
+from comity_cli.commands.publish import show_receipt
 from comity_cli.following import follow
 from comity_cli.nodes import nodes_option
 from comity_cli.output import Output, plural, size
+from comity_cli.signers import signing
 
 if TYPE_CHECKING:
     from comity.derivation.check import ComparedTensor, Difference

@@ -14,9 +14,10 @@ from comity.trust.errors import Conflict
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, client, examples, output
-from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing
+from comity_cli.commands.publish import NODE, show_receipt
 from comity_cli.files import FILE, out_option
 from comity_cli.following import follow
+from comity_cli.signers import PUBLISHER, signing
 
 if TYPE_CHECKING:
     from comity.trust.evaluation import EvaluationResults

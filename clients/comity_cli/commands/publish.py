@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.errors import Conflict, NotFound
 from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
@@ -16,17 +15,14 @@ from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 from comity_cli.nodes import nodes_option
 from comity_cli.output import Output
+from comity_cli.signers import PUBLISHER, signing
 
 if TYPE_CHECKING:
     from comity.trust.keys import PrivateKey
-    from comity_client.client import Client
     from comity_client.publish import PublishReceipt
     from comity_client.publishers import Publisher
 
 NODE = nodes_option("Log it at this node; at most two. Default: at the home log.")
-PUBLISHER = click.option(
-    "--publisher", "--sign-as", "publisher", default="", help="The publisher that signs; required if you have several."
-)
 
 
 @examples(
@@ -109,19 +105,6 @@ def command(
         out.warn(f"model.sig does not cover, as with other tools of the format: {', '.join(receipt.uncovered[:5])}")
     show_receipt(out, receipt)
     out.hint(f"comity whereis {receipt.title}   # to see the mirrors")
-
-
-def signing(api: Client, name: str) -> Publisher:
-    """The publisher called `name`, or the only one if `name` is empty. Raises NotFound, Conflict."""
-    if name:
-        return api.publisher(name)
-    known = api.publishers()
-    if not known:
-        raise NotFound("no publisher identity here", hint="comity publisher new LABEL --jurisdiction CODE")
-    if len(known) > 1:
-        names = ", ".join(publisher.label for publisher in known)
-        raise Conflict("several publisher identities", why=names, hint="name one with --publisher")
-    return known[0]
 
 
 def _model_key(publisher: Publisher, file: Path | None) -> PrivateKey:

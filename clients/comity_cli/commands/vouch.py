@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import printable
 from comity.trust.statements import VOUCH_KINDS
 
 from comity_cli.command import Command, agree, client, examples, output
-from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing
-from comity_cli.files import FILE, FOLDER
+from comity_cli.commands.publish import NODE, show_receipt
+from comity_cli.files import FILE
 from comity_cli.following import follow
-
-if TYPE_CHECKING:
-    from comity_client.offers.signer import OfferSigner
-    from comity_client.publishers import Publisher
+from comity_cli.signers import MEMBER_HOME, MEMBER_KEYS, PUBLISHER, signer_of
 
 
 @examples(
@@ -31,8 +27,8 @@ if TYPE_CHECKING:
 @click.option("--text", default="", help="How, in a few words.")
 @click.option("--document", type=FILE, help="A file with results or the method; logged by digest and uploaded.")
 @PUBLISHER
-@click.option("--dir", "home", type=FOLDER, help="Sign as the member of this node's home, with its governance keys.")
-@click.option("--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline.")
+@MEMBER_HOME
+@MEMBER_KEYS
 @NODE
 @click.option("--yes", is_flag=True, help="Sign as a member without asking.")
 def command(
@@ -52,12 +48,11 @@ def command(
     *rehashed* hashes every file of DIR (or of the folder to which REF was pulled) now, and fails unless all are as
     published. *evaluated* and *reproduced* are claims only: the command does not check them.
     """
-    if keys and home is None:
-        raise click.UsageError("--key names keys of a member: give --dir too")
     out, api, folder = output(), client(), Path(target)
-    by: Publisher | OfferSigner = (
-        signing(api, publisher) if home is None else _member(home, keys, f"{statement} {target}", yes)
-    )
+    by = signer_of(api, publisher, home, keys)
+    if home is not None:
+        out.say(f"{printable(by.label)} signs this with its governance keys: {printable(f'{statement} {target}')}")
+        agree("Sign this?", yes=yes)
     with follow(out, "vouching") as on_event:
         receipt = api.vouch(
             folder if folder.is_dir() else target,
@@ -71,15 +66,6 @@ def command(
     out.say(f"{statement}: {receipt.title}  sha256:{receipt.artifact}")
     show_receipt(out, receipt)
     out.hint(f"comity show sha256:{receipt.artifact}")
-
-
-def _member(home: Path, keys: tuple[Path, ...], what: str, yes: bool) -> OfferSigner:
-    from comity_client.offers.signer import OfferSigner
-
-    signer = OfferSigner.of_member(home, keys)
-    output().say(f"{printable(signer.label)} signs this with its governance keys: {printable(what)}")
-    agree("Sign this?", yes=yes)
-    return signer
 
 
 def _own_node(home: Path | None) -> list[str]:

@@ -1,0 +1,53 @@
+"""Options that choose who signs: a publisher identity of this user, or the member of a node on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+from comity.trust.errors import Conflict, NotFound
+
+from comity_cli.files import FILE, FOLDER
+
+if TYPE_CHECKING:
+    from comity_client.client import Client
+    from comity_client.offers.signer import OfferSigner
+    from comity_client.publishers import Publisher
+
+PUBLISHER: Final = click.option(
+    "--publisher", "--sign-as", "publisher", default="", help="The publisher that signs; required if you have several."
+)
+MEMBER_HOME: Final = click.option(
+    "--dir", "home", type=FOLDER, help="Sign as the member of this node's home, with its governance keys."
+)
+MEMBER_KEYS: Final = click.option(
+    "--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline."
+)
+
+
+def signing(api: Client, name: str) -> Publisher:
+    """The publisher called `name`, or the only one if `name` is empty. Raises NotFound, Conflict."""
+    if name:
+        return api.publisher(name)
+    known = api.publishers()
+    if not known:
+        raise NotFound("no publisher identity here", hint="comity publisher new LABEL --jurisdiction CODE")
+    if len(known) > 1:
+        names = ", ".join(publisher.label for publisher in known)
+        raise Conflict("several publisher identities", why=names, hint="name one with --publisher")
+    return known[0]
+
+
+def signer_of(api: Client, publisher: str, home: Path | None, keys: tuple[Path, ...]) -> Publisher | OfferSigner:
+    """The identity that signs: the member of `home` if that is given, else the publisher of that name, or the only one.
+
+    Raises click.UsageError for keys without a home, and the errors of `signing` and `OfferSigner.of_member`.
+    """
+    if home is None:
+        if keys:
+            raise click.UsageError("--key names keys of a member: give --dir too")
+        return signing(api, publisher)
+    from comity_client.offers.signer import OfferSigner
+
+    return OfferSigner.of_member(home, keys)
