@@ -10,7 +10,7 @@ import resource
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator, MutableMapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -394,12 +394,12 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
             with path.open("r+b") as file:
                 file.write(b"rot")
             source = RangeSource(source_key("second"), "second", CertificatePin.of(second.record.tls), client.locations)
-            assert await source.find(BLOB)
-            with pytest.raises(Unavailable):
-                await read(source, 0, 10)
-            await until(there, patience=60, what="another copy")
-            assert await read(source, 0, 10) == WEIGHTS[:10]
-            source.close()
+            with closing(source):
+                assert await source.find(BLOB)
+                with pytest.raises(Unavailable):
+                    await read(source, 0, 10)
+                await until(there, patience=60, what="another copy")
+                assert await read(source, 0, 10) == WEIGHTS[:10]
 
 
 async def over_https(

@@ -22,11 +22,12 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication import replicas as replicas_module
-from comity.node.replication.artifacts import CopyQueue
+from comity.node.replication.artifacts import Copy, CopyQueue
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.wanted import WantedArtifacts
+from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
@@ -257,3 +258,23 @@ async def test_what_did_not_fit_into_the_queue_is_read_again_after_a_restart(led
     assert (made.lacking, made.left_out) == (3, True)
     again = await restarted(ledger, tmp_path)
     assert again.lacking == 9
+
+
+async def test_an_object_lost_while_its_artifact_is_completed_is_looked_for_again(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(ledger, 1)
+    made = await restarted(ledger, tmp_path)
+    supervisor, copied = cast(Supervisor, SimpleNamespace(wake=lambda _: None)), list[Digest]()
+
+    async def copy(wanted: Copy) -> None:
+        copied.append(wanted.artifact)
+        if len(copied) == 1:
+            made.check_again(supervisor)
+
+    monkeypatch.setattr(made, "_copy", copy)
+    job = made._copies.next(0.0)
+    assert job is not None
+    await made._run_job(job)
+    assert len(copied) == 2, "the round that the loss began left this artifact out"
+    assert made.lacking == 0

@@ -106,6 +106,8 @@ class Replicas:
         self._warned = False
         self._scan_lock = asyncio.Lock()
         self._held = HeldCopies(ledger, store, pools, membership, self._now)
+        self._losses = 0
+        """How often a stored object was lost since the start."""
         self._not_listed: set[Digest] = set()
         """Published artifacts that the settings do not name: the first `MAX_NOT_LISTED`."""
 
@@ -144,6 +146,7 @@ class Replicas:
 
     def check_again(self, supervisor: Supervisor) -> None:
         """A stored object was lost: look for the files of all held artifacts now."""
+        self._losses += 1
         self._held.check_all()
         supervisor.wake(HELD_FILES)
 
@@ -255,7 +258,7 @@ class Replicas:
         try:
             async with asyncio.timeout(None) as turn:
                 with self._watch_turn(job, turn):
-                    await self._copy(copy)
+                    await self._complete(copy)
         except (ComityError, TimeoutError) as error:
             if turn.expired():
                 self._copies.preempted(job, self._now())
@@ -269,8 +272,6 @@ class Replicas:
             raise
         else:
             self._copies.done(job, self._now())
-            await self._held.set_damaged(copy.artifact, damaged=False)
-            await self._ledger.run(self._ledger.tables.replicas.completed, copy.artifact)
 
     @contextmanager
     def _watch_turn(self, job: Job, turn: asyncio.Timeout) -> Iterator[None]:
@@ -396,6 +397,16 @@ class Replicas:
             if artifact in self._copies:
                 queued.add(artifact)
         return queued, unlisted - queued
+
+    async def _complete(self, wanted: Copy) -> None:
+        """Copy an artifact, and keep that it is complete. Repeats it if an object was lost meanwhile: the round that a
+        loss begins leaves out the artifacts in the queue, and those without a hold."""
+        losses = -1
+        while losses != self._losses:
+            losses = self._losses
+            await self._copy(wanted)
+            await self._held.set_damaged(wanted.artifact, damaged=False)
+            await self._ledger.run(self._ledger.tables.replicas.completed, wanted.artifact)
 
     async def _copy(self, wanted: Copy) -> None:
         indexes = (*wanted.indexes, *await self._ledger.run(self._indexes_in_holds, wanted.artifact))
