@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -14,6 +15,11 @@ from support.postgres import Postgres, start_postgres
 
 settings.register_profile("comity", deadline=None)  # a loaded machine is no failure
 settings.load_profile("comity")
+
+# Tests start hundreds of nodes and commands. Where the environment forbids bytecode files, as in many containers, each
+# of them would compile three hundred modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Nodes in the test's own process must not write into what a command under test prints.
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
