@@ -26,6 +26,7 @@ from comity.node.replication.artifacts import Copy, CopyQueue
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
+from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -180,6 +181,7 @@ async def test_a_start_looks_at_no_file_and_a_round_at_each(ledger: Ledger, tmp_
 
 def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
     settings, store, pools = Replication(mirror=mirror), FolderStore(folder / "blobs"), Pools()  # type: ignore[arg-type]
+    ages = StatementAges(AsyncLedger(ledger), lambda: 0.0)
     return Replicas(
         AsyncLedger(ledger),
         store,
@@ -190,7 +192,8 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
         settings,
         cast(OwnLog, None),
         cast(FileFetcher, None),
-        WantedArtifacts(settings, store, pools),
+        WantedArtifacts(settings, store, pools, ages),
+        ages,
         on_lost=lambda: None,
     )
 

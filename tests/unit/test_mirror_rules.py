@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 from comity.content.blobs import FolderStore
 from comity.node.config import Replication
+from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.threads import Pools
 from comity.trust.claims import MirrorEvidence
@@ -47,6 +48,7 @@ do = "copy"
 organisations = ["Google"]
 licences = ["Apache-2.0"]
 """
+NO_AGES = cast(StatementAges, None)
 ONE = 'default = "skip"\n[[rule]]\nname = "a"\n'
 
 
@@ -105,6 +107,9 @@ def test_what_could_be_copied_is_known_by_the_name_alone() -> None:
         f'{ONE}do = "copy"\npublishers = ["51aa"]',
         f'{ONE}do = "copy"\nmax_bytes = -1',
         f'{ONE}do = "copy"\nmin_bytes = 2\nmax_bytes = 1',
+        f'{ONE}do = "copy"\nmin_age_hours = -1',
+        f'{ONE}do = "copy"\nmax_age_hours = 87841',
+        f'{ONE}do = "copy"\nmin_age_hours = 2\nmax_age_hours = 1',
         f'{ONE}do = "copy"\n[[rule]]\nname = "a"\ndo = "skip"',
         "default = 'skip'\n# \xff",
     ],
@@ -113,6 +118,25 @@ def test_rules_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(Malformed) as refused:
         rules(text.encode("latin-1"))
     assert refused.value.code == "MIRROR-RULES"
+
+
+def test_what_is_too_young_waits_unless_another_rule_copies_it() -> None:
+    aged = f'{ONE}do = "copy"\nmin_age_hours = 2\n[[rule]]\nname = "b"\ndo = "copy"\nrepositories = ["lab/now"]\n'
+    found = rules(aged.encode())
+    assert found.need_age
+    assert found.decide(claim()) == MirrorDecision(False, "a", 7_200.0)
+    assert found.decide(claim(), None, 7_199.0) == MirrorDecision(False, "a", 1.0)
+    assert found.decide(claim(), None, 7_200.0) == MirrorDecision(True, "a")
+    assert found.decide(claim("lab/now")) == MirrorDecision(True, "b")
+
+
+def test_what_is_too_old_is_for_the_next_rule_and_an_old_skip_waits_for_nothing() -> None:
+    found = rules(f'{ONE}do = "copy"\nmax_age_hours = 1\n'.encode())
+    assert found.decide(claim(), None, 3_600.0) == MirrorDecision(True, "a")
+    assert found.decide(claim(), None, 3_601.0) == MirrorDecision(False)
+    assert rules(f'{ONE}do = "skip"\nmin_age_hours = 1\n'.encode()).decide(claim()) == MirrorDecision(False)
+    late = f'{ONE}do = "copy"\nmin_age_hours = 9\n[[rule]]\nname = "b"\ndo = "skip"\n'.encode()
+    assert rules(late).decide(claim(), None, 3_600.0) == MirrorDecision(False, "a", 8 * 3_600.0)
 
 
 @given(st.text(st.sampled_from("ab/*?.-"), min_size=1, max_size=12), st.text(st.sampled_from("ab/.-"), max_size=12))
@@ -132,22 +156,24 @@ async def test_a_node_copies_what_its_rules_say_and_reads_a_manifest_only_for_th
 
     def wanted(text: str) -> WantedArtifacts:
         file.write_text(text)
-        return WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools())
+        return WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
 
-    assert await wanted(f'{ONE}do = "copy"\npublishers = ["{PUBLISHED.by}"]\n').wants(PUBLISHED)
-    assert not await wanted('default = "skip"\n').wants(PUBLISHED)
-    assert not await wanted(f'{ONE}do = "copy"\nmax_bytes = 9000000\n').wants(PUBLISHED)  # the manifest is not here
+    assert (await wanted(f'{ONE}do = "copy"\npublishers = ["{PUBLISHED.by}"]\n').decide(PUBLISHED, 1)).copy
+    assert not (await wanted('default = "skip"\n').decide(PUBLISHED, 1)).copy
+    assert not (await wanted(f'{ONE}do = "copy"\nmax_bytes = 9000000\n').decide(PUBLISHED, 1)).copy  # no manifest
 
 
 async def test_without_rules_the_patterns_decide_as_before(tmp_path: Path) -> None:
-    found = WantedArtifacts(Replication(mirror=("swiss-ai/*",)), FolderStore(tmp_path / "blobs"), Pools())
-    assert await found.wants(PUBLISHED)
-    assert not WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "b"), Pools()).may_want("a/b")
+    found = WantedArtifacts(Replication(mirror=("swiss-ai/*",)), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
+    assert (await found.decide(PUBLISHED, 1)).copy
+    assert not WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "b"), Pools(), NO_AGES).may_want(
+        "a/b"
+    )
 
 
 def test_a_file_of_rules_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        WantedArtifacts(Replication(rules=tmp_path / "mirror.toml"), FolderStore(tmp_path / "blobs"), Pools())
+        WantedArtifacts(Replication(rules=tmp_path / "mirror.toml"), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
     with pytest.raises(ValueError, match="exclude one another"):
         Replication(rules=tmp_path / "mirror.toml", mirror="none")
 
@@ -177,3 +203,6 @@ def test_rules_are_added_listed_and_explained(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(mirror, "client", lambda: SimpleNamespace(show=lambda reference: info))
     (decision,) = json.loads(ran(tmp_path, "check", "swiss-ai/tiny@v1", "--json").stdout)["decisions"]
     assert (decision["name"], decision["copy"], decision["rule"]) == ("swiss-ai/tiny@v1", True, 'the "institute"')
+    assert ran(tmp_path, "add", "late", "--do", "copy", "--min-age-hours", "5").exit_code == 0
+    (tmp_path / "mirror.toml").write_text(f'{ONE}do = "copy"\nmin_age_hours = 5\n')
+    assert "copied in 3 h, by rule 'a'" in ran(tmp_path, "check", "swiss-ai/tiny@v1", "--age-hours", "2").output

@@ -21,6 +21,7 @@ from comity.node.replication import replicas as replicas_module
 from comity.node.replication.artifacts import FIRST_REST_SECONDS, CopyQueue, Job
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.replicas import PAGE, Replicas
+from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
@@ -52,6 +53,9 @@ class Bench:
         seat = SimpleNamespace(
             log=OWN.vkey, record=SimpleNamespace(node=self.node), inception=SimpleNamespace(id="own")
         )
+        self.now = 1_000_000.0
+        self.ages = StatementAges(AsyncLedger(self.ledger), lambda: self.now)
+        self.folder = folder
         self.replicas = Replicas(
             AsyncLedger(self.ledger),
             FolderStore(folder / "blobs"),
@@ -62,7 +66,8 @@ class Bench:
             Replication(mirror="all"),
             cast(OwnLog, None),
             cast(FileFetcher, None),
-            WantedArtifacts(Replication(mirror="all"), FolderStore(folder / "blobs"), Pools()),
+            self.wanted(Replication(mirror="all")),
+            self.ages,
             on_lost=lambda: None,
         )
         parse = replicas_module._parse_publication
@@ -72,6 +77,9 @@ class Bench:
             return parse(entry)
 
         monkeypatch.setattr(replicas_module, "_parse_publication", counted)
+
+    def wanted(self, settings: Replication) -> WantedArtifacts:
+        return WantedArtifacts(settings, FolderStore(self.folder / "blobs"), Pools(), self.ages)
 
     async def hold(self, lines: list[bytes]) -> None:
         """The node has logged a hold of each published artifact."""
@@ -127,7 +135,7 @@ async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replicas_module, "MAX_NOT_LISTED", 5)
-    bench.replicas._wanted = WantedArtifacts(Replication(mirror=("c/d",)), bench.replicas._store, Pools())
+    bench.replicas._wanted = bench.wanted(Replication(mirror=("c/d",)))
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(9)])
     bench.prove(QUIET, [FLOOD.publish("a/b0@v1", Release(b"0\n")), FEW.publish("c/d@v1", Release(b"few\n"))])
 
@@ -194,3 +202,35 @@ async def test_a_full_queue_shows_in_its_use_and_in_a_metric(bench: Bench, monke
     use = bench.replicas.queue_use
     assert (use.member, use.used, use.nearly_full, bench.replicas.left_out) == (QUIET.vkey, 8, True, True)
     assert bench.metrics.registry.get_sample_value("comity_replica_queue_share") == 1.0
+
+
+async def test_what_a_rule_copies_at_an_age_is_queued_then_without_being_read_again(bench: Bench) -> None:
+    file = bench.folder / "mirror.toml"
+    file.write_text('default = "skip"\n[[rule]]\nname = "after a day"\ndo = "copy"\nmin_age_hours = 24\n')
+    bench.replicas._wanted = bench.wanted(Replication(rules=file))
+    await bench.ages.open()
+    bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(3)])
+    await bench.replicas._scan()
+    assert (bench.replicas.lacking, bench.replicas.not_listed, bench.ledger.waiting_copies.count()) == (0, 0, 3)
+    bench.now += 3_600
+    await bench.replicas._queue_due()  # sets the mark from which the age counts
+    bench.now += 23 * 3_600
+    await bench.replicas._queue_due()
+    assert bench.replicas.lacking == 0
+    bench.now += 3_600
+    await bench.replicas._queue_due()
+    assert (bench.replicas.lacking, bench.ledger.waiting_copies.count()) == (3, 0)
+    assert len(bench.ledger.replicas.lacking(None, 9)) == 3, "a restart queues them again"
+
+
+async def test_ages_outlive_a_restart_and_a_statement_after_the_last_mark_is_new(bench: Bench) -> None:
+    bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(3)])
+    await bench.ages.open()
+    bench.now += 7_200
+    bench.prove(QUIET, [FEW.publish("c/d@v1", Release(b"3\n"))])
+    last = bench.ledger.proven.last_number()
+    again = StatementAges(AsyncLedger(bench.ledger), lambda: bench.now)
+    assert (bench.ages.of(last - 1), bench.ages.of(last)) == (7_200, 0)
+    await again.open()
+    bench.now += 60
+    assert (again.of(last - 1), again.of(last), again.of(last + 1)) == (7_260, 60, 0)

@@ -51,7 +51,7 @@ def test_an_older_ledger_is_migrated_as_a_copy_only(file: Path) -> None:
     first, *steps = ledger_findings(file)
     assert (first.level, f"from 0009 to {NEWEST}" in first.text) == ("warn", True)
     assert first.fix.startswith("comity backup create")
-    assert [step.text[:4] for step in steps] == ["0010", "0011", "0012"]
+    assert [step.text[:4] for step in steps] == ["0010", "0011", "0012", "0013"]
     assert revision_of(ledger) == "0009"
 
 

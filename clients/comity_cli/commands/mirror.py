@@ -12,6 +12,8 @@ from comity.content import durable
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.mirror_rules import (
     ACTIONS,
+    HOUR_SECONDS,
+    MAX_AGE_HOURS,
     MAX_BYTES,
     MirrorClaim,
     MirrorContents,
@@ -22,6 +24,7 @@ from comity.trust.mirror_rules import (
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, client, examples, output
+from comity_cli.node_view import span
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
@@ -68,8 +71,12 @@ def list_rules(home: Path) -> None:
 )
 @rules.command("check", short_help="Say which rule decides about artifacts; nothing is changed.")
 @click.argument("references", metavar="REF...", nargs=-1, required=True)
+@click.option(
+    "--age-hours", type=click.IntRange(0, MAX_AGE_HOURS), default=0, metavar="HOURS",
+    help="Decide as if your node had known it for so long. Default: it is new.",
+)  # fmt: skip
 @home_option("Your node, by its home. Default: here.")
-def check(references: tuple[str, ...], home: Path) -> None:
+def check(references: tuple[str, ...], age_hours: int, home: Path) -> None:
     """Say for each REF which rule decides, and whether your node copies it. Only the file is read: a node that runs
     uses the rules that it read when it started."""
     out = output()
@@ -78,11 +85,19 @@ def check(references: tuple[str, ...], home: Path) -> None:
     for reference in references:
         info = client().show(reference)
         for claim in _claims(info):
-            decision = found.decide(claim, MirrorContents.of(info.manifest))
+            decision = found.decide(claim, MirrorContents.of(info.manifest), age_hours * HOUR_SECONDS)
             assert decision is not None  # the contents are given
             name = f"{claim.repository}@{claim.version}"
-            out.say(f"{name}: {'copied' if decision.copy else 'not copied'}, by {_by(decision)}")
-            documents.append({"name": name, "artifact": info.artifact, "copy": decision.copy, "rule": decision.rule})
+            out.say(f"{name}: {_outcome(decision)}, by {_by(decision)}")
+            documents.append(
+                {
+                    "name": name,
+                    "artifact": info.artifact,
+                    "copy": decision.copy,
+                    "rule": decision.rule,
+                    "wait_seconds": round(decision.wait),
+                }
+            )
     out.document("mirror-decisions", {"file": str(file), "decisions": documents})
 
 
@@ -101,6 +116,8 @@ def check(references: tuple[str, ...], home: Path) -> None:
 @click.option("--format", "formats", multiple=True, metavar="SUFFIX", help="A suffix that one of the files has.")
 @click.option("--min-bytes", type=int, help="The smallest sum of the sizes of the files.")
 @click.option("--max-bytes", type=int, help="The largest sum of the sizes of the files.")
+@click.option("--min-age-hours", type=int, help="Copied only when your node has known it for so long.")
+@click.option("--max-age-hours", type=int, help="Fits only while your node has not known it for longer.")
 @home_option("Your node, by its home. Default: here.")
 def add(
     name: str,
@@ -113,6 +130,8 @@ def add(
     formats: tuple[str, ...],
     min_bytes: int | None,
     max_bytes: int | None,
+    min_age_hours: int | None,
+    max_age_hours: int | None,
     home: Path,
 ) -> None:
     """Add a rule at the end of your node's file of rules. A new file gets `default = "skip"`: what no rule names is not
@@ -133,8 +152,13 @@ def add(
     }
     lines = ["", "[[rule]]", f"name = {_quoted(name)}", f"do = {_quoted(action)}"]
     lines += [f"{key} = [{', '.join(map(_quoted, values))}]" for key, values in conditions.items() if values]
-    sizes = {"min_bytes": min_bytes, "max_bytes": max_bytes}
-    lines += [f"{key} = {value}" for key, value in sizes.items() if value is not None]
+    numbers = {
+        "min_bytes": min_bytes,
+        "max_bytes": max_bytes,
+        "min_age_hours": min_age_hours,
+        "max_age_hours": max_age_hours,
+    }
+    lines += [f"{key} = {value}" for key, value in numbers.items() if value is not None]
     data = (text.rstrip("\n") + "\n" + "\n".join(lines) + "\n").encode()
     found = parse_mirror_rules(data)
     durable.write_file(file, data, mode=0o644, point="home")
@@ -151,6 +175,12 @@ def _claims(info: ArtifactInfo) -> Iterator[MirrorClaim]:
     if info.current is not None:
         yield MirrorClaim.of(info.current.published)
     yield from dict.fromkeys(MirrorClaim.of(seen.observed) for seen in info.mirroring.seen)
+
+
+def _outcome(decision: MirrorDecision) -> str:
+    if decision.wait:
+        return f"copied in {span(decision.wait)}"
+    return "copied" if decision.copy else "not copied"
 
 
 def _by(decision: MirrorDecision) -> str:

@@ -46,6 +46,7 @@ from comity.ledger.records import (
 )
 from comity.ledger.replica_table import ReplicaTable
 from comity.ledger.sqlite import SqliteFile
+from comity.ledger.waiting_copies import ProvenTimes, WaitingCopies
 
 DATABASE_FILE: Final = "ledger.sqlite"
 
@@ -76,6 +77,8 @@ class Ledger:
     side_object_positions: SideObjectPositions
     kept: KeptState
     replicas: ReplicaTable
+    waiting_copies: WaitingCopies
+    proven_times: ProvenTimes
     pieces: PieceRecordTable
     misbehaviour: MisbehaviourTable
     witnessed: WitnessedTable
@@ -120,6 +123,8 @@ class Ledger:
             SideObjectPositions(database),
             KeptState(database),
             ReplicaTable(database),
+            WaitingCopies(database),
+            ProvenTimes(database),
             PieceRecordTable(database),
             MisbehaviourTable(database, clock),
             WitnessedTable(database),

@@ -155,6 +155,7 @@ class ReplicaTable:
         """Delete what was read from publications, and the positions: all are read again."""
         with self._database.writing("publications") as connection:
             connection.execute(delete(schema.lacking_replicas))
+            connection.execute(delete(schema.waiting_copies))
             forget_positions(connection, PUBLICATIONS)
 
 

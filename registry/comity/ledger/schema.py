@@ -286,6 +286,24 @@ lacking_replicas = Table(
 )
 """Published artifacts that are not complete here: `wanted` ones, and some that the settings do not name."""
 
+waiting_copies = Table(
+    "waiting_copies",
+    metadata,
+    Column("artifact", DigestBytes, primary_key=True),
+    Column("due", BigInteger, nullable=False),
+    Index(None, "due"),
+    sqlite_with_rowid=False,
+)
+"""Artifacts that a mirror rule copies at a greater age, and the POSIX second from which it does (`waiting_copies`)."""
+
+proven_times = Table(
+    "proven_times",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+)
+"""The POSIX second at which every statement up to `number` was verified here (`waiting_copies`)."""
+
 parked = Table(
     "parked",
     metadata,

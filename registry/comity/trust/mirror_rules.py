@@ -13,9 +13,12 @@
     formats = ["safetensors"]          # suffixes: at least one file has one of them
     min_bytes = 0                      # the sum of the sizes of its files
     max_bytes = 200_000_000_000
+    min_age_hours = 72                 # since this node verified the publication, not since a time that somebody claims
+    max_age_hours = 8_760
 
 A rule fits if each of its conditions does; a rule without conditions fits everything. `*` and `?` are the only
-wildcards. What a rule looks at are claims of publishers and nodes, except for the paths and sizes in a manifest. Rules
+wildcards. What a rule looks at are claims of publishers and nodes, except for the paths and sizes in a manifest, and
+ages. An artifact that a rule copies only at a greater age waits for it, unless another rule copies it before. Rules
 decide what is copied from now on: they remove nothing.
 """
 
@@ -41,12 +44,14 @@ MAX_PATTERN: Final = 200
 MAX_STARS: Final = 4
 """Stars of one pattern: what matching may cost grows with each."""
 MAX_SIZE: Final = 2**53
+MAX_AGE_HOURS: Final = 10 * 366 * 24
+HOUR_SECONDS: Final = 3_600
 Action = Literal["copy", "skip"]
 ACTIONS: Final = ("copy", "skip")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.:/\-*?+]+\Z")
 _KEYS: Final = frozenset(
     {"name", "do", "repositories", "versions", "publishers", "organisations", "licences", "formats"}
-    | {"min_bytes", "max_bytes"}
+    | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours"}
 )
 
 
@@ -96,6 +101,12 @@ class MirrorRule:
     formats: frozenset[str] = frozenset()
     min_bytes: int = 0
     max_bytes: int = MAX_SIZE
+    min_age_hours: int = 0
+    max_age_hours: int = MAX_AGE_HOURS
+
+    @property
+    def needs_age(self) -> bool:
+        return self.min_age_hours > 0 or self.max_age_hours < MAX_AGE_HOURS
 
     @property
     def needs_contents(self) -> bool:
@@ -114,13 +125,23 @@ class MirrorRule:
         fits = self.min_bytes <= contents.size <= self.max_bytes
         return fits and (not self.formats or not self.formats.isdisjoint(contents.suffixes))
 
+    def is_young_enough(self, age: float) -> bool:
+        """Whether an artifact of this age, in seconds, is not too old."""
+        return self.max_age_hours == MAX_AGE_HOURS or age <= self.max_age_hours * HOUR_SECONDS
+
+    def seconds_until(self, age: float) -> float:
+        """Seconds until an artifact of this age is old enough."""
+        return max(0.0, self.min_age_hours * HOUR_SECONDS - age)
+
 
 @dataclass(frozen=True, slots=True)
 class MirrorDecision:
-    """`rule` is the name of the rule that decided; empty for the default."""
+    """`rule` is the name of the rule that decided; empty for the default. An artifact that is not copied yet and will
+    be at a greater age has the seconds until then in `wait`."""
 
     copy: bool
     rule: str = ""
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +149,34 @@ class MirrorRules:
     rules: tuple[MirrorRule, ...]
     default: Action
 
-    def decide(self, claim: MirrorClaim, contents: MirrorContents | None = None) -> MirrorDecision | None:
-        """The decision of the first rule that fits; None if it depends on the contents, and these are not given."""
+    @property
+    def need_age(self) -> bool:
+        return any(rule.needs_age for rule in self.rules)
+
+    def decide(
+        self, claim: MirrorClaim, contents: MirrorContents | None = None, age: float = 0.0
+    ) -> MirrorDecision | None:
+        """The decision of the first rule that fits; None if it depends on the contents, and these are not given.
+
+        Args:
+            age: seconds since the node verified the publication.
+        """
+        later: MirrorDecision | None = None
         for rule in self.rules:
-            if not rule.fits_claim(claim):
+            if not (rule.fits_claim(claim) and rule.is_young_enough(age)):
                 continue
             if rule.needs_contents:
                 if contents is None:
                     return None
                 if not rule.fits_contents(contents):
                     continue
-            return MirrorDecision(rule.do == "copy", rule.name)
-        return MirrorDecision(self.default == "copy")
+            if wait := rule.seconds_until(age):
+                if rule.do == "copy" and (later is None or wait < later.wait):
+                    later = MirrorDecision(False, rule.name, wait)
+                continue
+            decided = MirrorDecision(rule.do == "copy", rule.name)
+            return decided if decided.copy or later is None else later
+        return later if later is not None and self.default == "skip" else MirrorDecision(self.default == "copy")
 
     def may_copy(self, repository: str) -> bool:
         """Whether some version of the repository could be copied, by its name alone."""
@@ -180,9 +217,14 @@ def _rule(item: object, number: int) -> MirrorRule:
     name = item.get("name")
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_PATTERN or not name.isprintable():
         raise _malformed(f"rule {number} needs a name: printable text of at most {MAX_PATTERN} characters")
-    least, most = _size(item, "min_bytes", 0, name), _size(item, "max_bytes", MAX_SIZE, name)
+    least = _number(item, "min_bytes", 0, MAX_SIZE, name)
+    most = _number(item, "max_bytes", MAX_SIZE, MAX_SIZE, name)
     if least > most:
         raise _malformed(f"rule {name!r}: min_bytes is larger than max_bytes")
+    youngest = _number(item, "min_age_hours", 0, MAX_AGE_HOURS, name)
+    oldest = _number(item, "max_age_hours", MAX_AGE_HOURS, MAX_AGE_HOURS, name)
+    if youngest > oldest:
+        raise _malformed(f"rule {name!r}: min_age_hours is larger than max_age_hours")
     return MirrorRule(
         name=name,
         do=_action(item.get("do"), f"rule {name!r}: do"),
@@ -194,6 +236,8 @@ def _rule(item: object, number: int) -> MirrorRule:
         formats=frozenset(text.lower().removeprefix(".") for text in _texts(item, "formats", name)),
         min_bytes=least,
         max_bytes=most,
+        min_age_hours=youngest,
+        max_age_hours=oldest,
     )
 
 
@@ -205,10 +249,10 @@ def _action(value: object, what: str) -> Action:
     raise _malformed(f'{what} must be "copy" or "skip"')
 
 
-def _size(item: dict[str, object], key: str, default: int, name: str) -> int:
+def _number(item: dict[str, object], key: str, default: int, most: int, name: str) -> int:
     value = item.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SIZE:
-        raise _malformed(f"rule {name!r}: {key} must be a number of bytes")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise _malformed(f"rule {name!r}: {key} must be a whole number from 0 to {most}")
     return value
 
 

@@ -32,6 +32,7 @@ from comity.node.own_log import OwnLog, iterate_entries
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
+from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -52,6 +53,8 @@ MAX_CLAIMS: Final = 16
 """Publications of one artifact from which it is queued again."""
 REREAD_SECONDS: Final = 300.0
 """Seconds after which publications are read again, if some did not fit into the queue."""
+AGE_SECONDS: Final = 60.0
+"""Seconds between two looks for artifacts that are old enough for a rule."""
 PAGE: Final = 256
 """Publications of one log that are read in one step."""
 MAX_NOT_LISTED: Final = 10_000
@@ -82,10 +85,12 @@ class Replicas:
         own_log: OwnLog,
         files: FileFetcher,
         wanted: WantedArtifacts,
+        ages: StatementAges,
         on_lost: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._wanted = wanted
+        self._ages = ages
         self._store = store
         self._pools = pools
         self._membership = membership
@@ -113,10 +118,12 @@ class Replicas:
 
     async def begin(self, supervisor: Supervisor) -> None:
         await self._held.open()
+        await self._ages.open()
         await self._load()
         timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)
         for worker in range(WORKERS):
             supervisor.loop(f"copy {worker}", self._work, timing)
+        supervisor.loop("aged copies", self._queue_due, LoopTiming(AGE_SECONDS, STEP_DEADLINE))
         supervisor.loop(HELD_FILES, self.check_held, LoopTiming(CHECK_SECONDS, STEP_DEADLINE))
 
     async def _load(self) -> None:
@@ -341,6 +348,12 @@ class Replicas:
             found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS)
             await self._queue_wanted(found.found)
 
+    async def _queue_due(self) -> None:
+        """Queue the artifacts that are old enough now for the rule that copies them."""
+        await self._ages.mark()
+        while due := await self._ages.take_due():
+            await self._requeue(due)
+
     async def check_held(self) -> None:
         """Look for the files of held artifacts, and queue those that lost some. Pauses after each page, unless a blob
         was found to be lost."""
@@ -378,14 +391,16 @@ class Replicas:
         and those that the settings do not name."""
         said = [(line, _parse_publication(parse_entry(line.line))) for line in lines]
         copies = await self._held.copies({published.artifact for _, published in said})
-        queued, unlisted = set[Digest](), set[Digest]()
+        queued, unlisted, waits = set[Digest](), set[Digest](), dict[Digest, float]()
         for line, published in said:
             artifact, copy = published.artifact, copies.get(published.artifact)
             if isinstance(published, Observed) and published.by not in self._membership.node_ids:
                 continue  # no charter lists this node
             ours, held = line.vkey == self._membership.seat.log, copy is not None and copy.stands
-            if not (ours or held or await self._wanted.wants(published)):  # (2)
-                if len(self._not_listed) < MAX_NOT_LISTED and artifact not in self._not_listed:
+            if not (ours or held or (decision := await self._wanted.decide(published, line.number)).copy):  # (2)
+                if decision.wait:
+                    waits[artifact] = min(waits.get(artifact, decision.wait), decision.wait)
+                elif len(self._not_listed) < MAX_NOT_LISTED and artifact not in self._not_listed:
                     self._not_listed.add(artifact)
                     unlisted.add(artifact)
                 continue
@@ -396,6 +411,8 @@ class Replicas:
             self._copies.add(artifact, name, published.manifest, published.pieces, path, number)
             if artifact in self._copies:
                 queued.add(artifact)
+        if waits := {artifact: wait for artifact, wait in waits.items() if artifact not in self._copies}:
+            await self._ages.wait(waits)
         return queued, unlisted - queued
 
     async def _complete(self, wanted: Copy) -> None:

@@ -24,6 +24,7 @@ from comity.node.replication.peers import Peers
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.replication.side_objects import SideObjectFetcher
+from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
@@ -96,7 +97,8 @@ class ReplicationTasks:
         self._bundles: list[CopySource] = []
         files = FileFetcher(ledger, store, pools, metrics, uploads, self._copy_sources, side_objects)
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
-        wanted = WantedArtifacts(settings, store, pools)
+        ages = StatementAges(ledger, home.clock)
+        wanted = WantedArtifacts(settings, store, pools, ages)
         self.replicas = Replicas(
             ledger,
             store,
@@ -108,6 +110,7 @@ class ReplicationTasks:
             self.own_log,
             files,
             wanted,
+            ages,
             self._side_objects_lost,
         )
         self.bundles = BundleLoading(

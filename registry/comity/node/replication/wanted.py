@@ -9,11 +9,12 @@ import structlog
 
 from comity.content.blobs import BlobStore
 from comity.node.config import Replication
+from comity.node.replication.statement_ages import StatementAges
 from comity.node.threads import Pools
 from comity.node.uploads import read_artifact
 from comity.trust.encoding import Json, canonical, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
-from comity.trust.mirror_rules import MAX_BYTES, MirrorClaim, MirrorContents, parse_mirror_rules
+from comity.trust.mirror_rules import MAX_BYTES, MirrorClaim, MirrorContents, MirrorDecision, parse_mirror_rules
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
@@ -26,7 +27,8 @@ class WantedArtifacts:
     Raises NotFound, Unavailable, Malformed (MIRROR-RULES).
     """
 
-    def __init__(self, settings: Replication, store: BlobStore, pools: Pools) -> None:
+    def __init__(self, settings: Replication, store: BlobStore, pools: Pools, ages: StatementAges) -> None:
+        self._ages = ages
         self._settings = settings
         self._store = store
         self._pools = pools
@@ -35,17 +37,18 @@ class WantedArtifacts:
         self.digest = sha256(data if data is not None else canonical(_patterns(settings)))
         """Of the settings and the rules: with another one, other artifacts may be wanted."""
 
-    async def wants(self, claimed: Published | Observed) -> bool:
-        """Whether the artifact of a statement is copied. One whose manifest a rule needs and that cannot be read is not
-        copied."""
+    async def decide(self, claimed: Published | Observed, number: int) -> MirrorDecision:
+        """Whether the artifact of a statement is copied, or when. One whose manifest a rule needs and that cannot be
+        read is not copied. `number` is that of the proven statement: its age follows from it."""
         claim = MirrorClaim.of(claimed)
         if self._rules is None:
-            return self._settings.wants(claim.repository)
-        decision = self._rules.decide(claim)
+            return MirrorDecision(self._settings.wants(claim.repository))
+        age = self._ages.of(number) if self._rules.need_age else 0.0
+        decision = self._rules.decide(claim, None, age)
         if decision is None:
             contents = await self._pools.files(self._contents, claimed)
-            decision = self._rules.decide(claim, contents) if contents is not None else None
-        return decision is not None and decision.copy
+            decision = self._rules.decide(claim, contents, age) if contents is not None else None
+        return decision or MirrorDecision(False)
 
     def may_want(self, repository: str) -> bool:
         """Whether some version of a repository could be copied."""

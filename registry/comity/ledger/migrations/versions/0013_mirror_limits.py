@@ -1,0 +1,26 @@
+"""Since when statements are known here, and artifacts that wait until a mirror rule copies them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "waiting_copies",
+        sa.Column("artifact", sa.LargeBinary(32), nullable=False),
+        sa.Column("due", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("artifact", name=op.f("pk_waiting_copies")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_waiting_copies_due"), "waiting_copies", ["due"])
+    op.create_table(
+        "proven_times",
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_proven_times")),
+    )
