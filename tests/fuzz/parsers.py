@@ -31,6 +31,7 @@ from comity.trust.approvals import (
     sign_approved,
 )
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
+from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
 from comity.trust.attestations.foreign import AttestationKey, ForeignEnvelope
 from comity.trust.attestations.predicates import ForeignStatement
 from comity.trust.audit import parse_answer, parse_audited
@@ -477,6 +478,8 @@ PARSERS: Final[dict[str, Target]] = {
     "foreign-statement": Target(ForeignStatement.parse, _STANDARD),
     "audit-answer": Target(_of_statement(parse_answer), (_payload(audits.ANSWER),)),
     "audited": Target(_of_statement(parse_audited), (_payload(audits.FAILURE), _payload(audits.SUMMARY))),
+    "wanted": Target(_of_statement(parse_wanted), (_payload(audits.WANTED),)),
+    "wanted-withdrawn": Target(_of_statement(parse_wanted_withdrawn), (_payload(audits.WANTED_WITHDRAWN),)),
     "hold-withdrawn": Target(_of_statement(parse_hold_withdrawn), (_payload(audits.WITHDRAWN),)),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
     "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),

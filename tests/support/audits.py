@@ -15,6 +15,7 @@ from comity.trust.artifact import (
     PieceRecord,
     records_root,
 )
+from comity.trust.artifact_pins import Pin, WantedWithdrawn, sign_wanted, sign_wanted_withdrawn
 from comity.trust.audit import (
     AuditFailure,
     AuditRow,
@@ -28,7 +29,7 @@ from comity.trust.audit import (
     sign_failure,
     sign_summary,
 )
-from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
+from comity.trust.copies import CopyPolicy, HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from support.case import nodes
@@ -100,4 +101,8 @@ SUMMARY = sign_summary(
 ).line
 WITHDRAWN = sign_hold_withdrawn(
     PROVER.record, HoldWithdrawn(PROVER.record.node, _CHALLENGE.artifact, 17, "space", "disk is full"), PROVER.online
+).line
+WANTED = sign_wanted(PROVER.record, Pin(_CHALLENGE.artifact, "", CopyPolicy(3, 3, 2)), PROVER.online).line
+WANTED_WITHDRAWN = sign_wanted_withdrawn(
+    PROVER.record, WantedWithdrawn(PROVER.record.node, _CHALLENGE.artifact, 17, "met"), PROVER.online
 ).line

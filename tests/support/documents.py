@@ -16,6 +16,7 @@ from comity.trust.approvals import (
     sign_approved,
 )
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex
+from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
 from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.document import Body, draft
 from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
@@ -219,7 +220,14 @@ def _about_artifacts() -> Iterator[bytes]:
     yield _payload(_CASE.claims[-1])
     for how in ("fetched", "cache", "carried"):
         yield observation(_NODE, _CASE.artifact, how=how).envelope.payload
-    for line in (audits.FAILURE, audits.SUMMARY, audits.ANSWER, audits.WITHDRAWN):
+    for line in (
+        audits.FAILURE,
+        audits.SUMMARY,
+        audits.ANSWER,
+        audits.WITHDRAWN,
+        audits.WANTED,
+        audits.WANTED_WITHDRAWN,
+    ):
         yield _payload(line)
     yield _ATTESTED.statement().encode()
     upstream = Observed.parse(observation(_NODE, _CASE.artifact).statement).upstream
@@ -290,6 +298,8 @@ _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     "audited": parse_audited,
     "audit-answer": parse_answer,
     "hold-withdrawn": parse_hold_withdrawn,
+    "wanted": parse_wanted,
+    "wanted-withdrawn": parse_wanted_withdrawn,
     "attested": parse_attested,
 }
 

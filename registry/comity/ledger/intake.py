@@ -23,6 +23,7 @@ from comity.ledger import schema
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.name_search import NamedPlace, name_index
 from comity.trust.approvals import APPROVAL_ENDED, APPROVED
+from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN
 from comity.trust.audit import AUDITED
 from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
@@ -51,6 +52,7 @@ OTHER: Final = ""
 KNOWN_PREDICATES: Final = frozenset(
     {PUBLISHED, OBSERVED, HOLD, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
     | {ANNOUNCED, ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED, APPROVED, APPROVAL_ENDED}
+    | {WANTED, WANTED_WITHDRAWN}
     | {DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
 )
 MAX_FOLDED: Final = 512

@@ -25,6 +25,7 @@ from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.approvals import APPROVAL_ENDED, APPROVED, parse_approval_ended, parse_approved
+from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN, parse_wanted, parse_wanted_withdrawn
 from comity.trust.audit import AUDITED, parse_audited
 from comity.trust.charter.votes import (
     CONSENTED,
@@ -78,6 +79,8 @@ PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "published": lambda entry: Published.parse(entry.statement),
     "hold": lambda entry: parse_hold(entry.statement),
     HOLD_WITHDRAWN: lambda entry: parse_hold_withdrawn(entry.statement),
+    WANTED: lambda entry: parse_wanted(entry.statement),
+    WANTED_WITHDRAWN: lambda entry: parse_wanted_withdrawn(entry.statement),
     AUDITED: lambda entry: parse_audited(entry.statement),
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),

@@ -44,6 +44,8 @@ STATEMENTS: Final[Mapping[str, str]] = {
     "observed": marked("Mirrored a repository"),
     "hold": marked("Claims a complete copy"),
     "hold-withdrawn": marked("Withdrew a claim of a copy"),
+    "wanted": marked("Asked for copies of an artifact"),
+    "wanted-withdrawn": marked("Asks for copies no longer"),
     "audited": marked("Tested copies of others"),
     "draft-withdrawn": marked("Withdrew a proposal"),
     "attested": marked("Attested hardware"),

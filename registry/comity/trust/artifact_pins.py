@@ -1,0 +1,226 @@
+"""Pins of artifacts: what a node keeps available, how it counts the copies, and how it asks others for more. Pure.
+
+The operator of a node pins an artifact with a policy: so many copies, in so many jurisdictions and reaches. The node
+keeps a copy of its own, and counts the copies of others by what *it verified itself*: its own newest audit of the copy
+passed, and the copy's node answers it. What others claim or audited changes no count. Where too few are verified, it
+asks openly, in its own log, and it ends that when the pin is met, changed or removed:
+
+    wanted            {"by":{"node":"…"},"copies":3,"jurisdictions":3,"reaches":2}
+    wanted-withdrawn  {"by":{"node":"…"},"reason":"met","wanted":17}
+
+Nobody is obliged to answer: a node copies for others only what its operator's mirror rules allow (`wanted_by`). Nodes
+that may answer take turns in an order that each computes (`answer_turn`), so that not all of them copy at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.copies import (
+    CLAIMED,
+    FRESH_DAYS,
+    MISSED,
+    PASSED,
+    TESTED,
+    AssessedCopy,
+    AuditResult,
+    ClaimedCopy,
+    CopyCount,
+    CopyPolicy,
+    holders,
+)
+from comity.trust.encoding import Digest, Json, sha256
+from comity.trust.errors import Malformed
+from comity.trust.keys import Signer
+from comity.trust.places import MOST_REACHES
+from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statements import NodeRecord
+
+WANTED: Final = "wanted"
+WANTED_WITHDRAWN: Final = "wanted-withdrawn"
+WANTED_ENDS: Final = ("met", "changed", "unpinned")
+"""Why a node does not ask any more."""
+MAX_WANTED_COPIES: Final = 200
+MAX_WANTED: Final = 1_000
+"""Artifacts that one node pins, and open `wanted` statements of one log that others count."""
+
+HERE: Final = "here"
+VERIFIED: Final = "verified"
+SILENT: Final = "silent"
+FAILED: Final = "failed"
+PINNED_STATES: Final = (HERE, VERIFIED, CLAIMED, SILENT, FAILED)
+
+
+def check_pin_policy(policy: CopyPolicy) -> CopyPolicy:
+    """Raises Malformed (PIN) for a policy that no number of copies meets, or that asks for too much."""
+    copies, jurisdictions, reaches = policy.min_copies, policy.min_jurisdictions, policy.min_reaches
+    if not 1 <= copies <= MAX_WANTED_COPIES:
+        raise _unusable(f"copies must be a number from 1 to {MAX_WANTED_COPIES}")
+    if not 1 <= jurisdictions <= copies:
+        raise _unusable("jurisdictions must be a number from 1 to the number of copies")
+    if not 0 <= reaches <= min(copies, MOST_REACHES):
+        raise _unusable(f"reaches must be a number from 0 to the number of copies, at most {MOST_REACHES}")
+    return policy
+
+
+def _unusable(why: str) -> Malformed:
+    return Malformed("these copies cannot be asked for", why=why, hint="comity pin --help", code="PIN")
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An artifact that a node keeps available. `name` is how its operator named it."""
+
+    artifact: Digest
+    name: str
+    policy: CopyPolicy
+
+    def __post_init__(self) -> None:
+        check_pin_policy(self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A node asks others for copies of an artifact, until the policy is met."""
+
+    by: Author
+    artifact: Digest
+    policy: CopyPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class WantedWithdrawn:
+    """A node ends its `wanted`, which is entry `wanted` of its log."""
+
+    by: Author
+    artifact: Digest
+    wanted: int
+    reason: str
+
+
+def sign_wanted(record: NodeRecord, pin: Pin, online: Signer, label: str = "") -> Entry:
+    """`label` makes a repeated `wanted` another statement."""
+    policy = pin.policy
+    body: dict[str, Json] = {
+        "copies": policy.min_copies,
+        "jurisdictions": policy.min_jurisdictions,
+        "reaches": policy.min_reaches,
+    }
+    return sign_statement(Statement(WANTED, (Subject(label, pin.artifact),), record.node, body), online)
+
+
+def parse_wanted(statement: Statement) -> Wanted:
+    """Raises Malformed."""
+    by = _node(statement, WANTED)
+    fields = statement.fields()
+    copies, jurisdictions = fields.integer("copies"), fields.integer("jurisdictions")
+    policy = CopyPolicy(copies, jurisdictions, fields.integer("reaches"))
+    fields.done()
+    return Wanted(by, statement.sole_subject(), check_pin_policy(policy))
+
+
+def sign_wanted_withdrawn(record: NodeRecord, ended: WantedWithdrawn, online: Signer) -> Entry:
+    """Raises Malformed if the statement is not valid."""
+    body: dict[str, Json] = {"reason": ended.reason, "wanted": ended.wanted}
+    statement = Statement(WANTED_WITHDRAWN, (Subject("", ended.artifact),), record.node, body)
+    parse_wanted_withdrawn(statement)
+    return sign_statement(statement, online)
+
+
+def parse_wanted_withdrawn(statement: Statement) -> WantedWithdrawn:
+    """Raises Malformed."""
+    by = _node(statement, WANTED_WITHDRAWN)
+    fields = statement.fields()
+    reason, index = fields.choice("reason", WANTED_ENDS), fields.integer("wanted")
+    fields.done()
+    return WantedWithdrawn(by, statement.sole_subject(), index, reason)
+
+
+def _node(statement: Statement, predicate: str) -> Author:
+    if statement.predicate != predicate or statement.by is None or statement.by.kind != "node":
+        raise Malformed(f"{predicate} is malformed", why=f"not a {predicate} statement of a node")
+    return statement.by
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedCopy:
+    """A copy as the node that pins the artifact counts it.
+
+    here      its own, of which every file is stored
+    verified  its own newest audit of it passed within FRESH_DAYS, and the copy's node answers
+    claimed   the copy's node says so, and answers; it is not verified yet
+    silent    the copy's node does not answer
+    failed    its own newest audit of it failed
+    """
+
+    copy: ClaimedCopy
+    state: str
+
+    @classmethod
+    def of(
+        cls, copy: ClaimedCopy, results: Iterable[AuditResult], own: Digest, today: int, *, answers: bool
+    ) -> PinnedCopy:
+        """A copy of another member. Of `results` only those of the member `own` count."""
+        newest: dict[str, int] = {}
+        for result in results:
+            if result.auditor == own and result.day <= today + 1:
+                kind = FAILED if result.failed else result.outcome
+                newest[kind] = max(newest.get(kind, -1), result.day)
+        passed, failed, missed = newest.get(PASSED, -1), newest.get(FAILED, -1), newest.get(MISSED, -1)
+        if failed >= 0 and failed >= passed:
+            return cls(copy, FAILED)
+        if not answers:
+            return cls(copy, SILENT)
+        fresh = passed > today - FRESH_DAYS and missed <= passed + 1
+        return cls(copy, VERIFIED if fresh else CLAIMED)
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedArtifact:
+    """The copies of a pinned artifact, each as the node that pins it counts it; withdrawn ones are left out."""
+
+    pin: Pin
+    copies: tuple[PinnedCopy, ...]
+
+    @property
+    def verified(self) -> CopyCount:
+        """The own copy, and those that this node verified."""
+        return self._count(HERE, VERIFIED)
+
+    @property
+    def hoped(self) -> CopyCount:
+        """Besides these, those that are claimed and whose nodes answer."""
+        return self._count(HERE, VERIFIED, CLAIMED)
+
+    @property
+    def met(self) -> bool:
+        return self.verified.meets(self.pin.policy)
+
+    @property
+    def missing(self) -> int:
+        """Copies that are missing in the count; other copies may be missing for jurisdictions and reaches."""
+        return max(0, self.pin.policy.min_copies - self.verified.copies)
+
+    def _count(self, *states: str) -> CopyCount:
+        counted = (item for item in self.copies if item.state in states)
+        return CopyCount.of(holders(AssessedCopy(item.copy, TESTED, ()) for item in counted))
+
+
+def answer_turn(
+    artifact: Digest, own: Digest, places: Mapping[Digest, str], holding: Collection[Digest], missing: int
+) -> int:
+    """How many turns the member `own` leaves to others before it answers: 0 for at once.
+
+    `places` has the jurisdiction of each active member that may answer; `holding` are members that claim a copy. The
+    order is computed from the artifact, so that another member begins with each; members in jurisdictions without a
+    copy come first. In each turn as many members answer as copies are missing.
+    """
+    reached = {places[member] for member in holding if member in places}
+
+    def rank(member: Digest) -> tuple[bool, Digest]:
+        return places[member] in reached, sha256(f"{artifact} {member}".encode())
+
+    before = sum(rank(member) < rank(own) for member in places if member not in holding and member != own)
+    return before // max(1, missing)
