@@ -261,3 +261,28 @@ def test_a_file_of_many_parts_survives_the_way_in_and_out(store: BlobStore, tmp_
 def test_free_space_is_a_number_or_unknown(store: BlobStore) -> None:
     free = store.free_bytes()
     assert free is None or free > 0
+
+
+def test_withheld_blobs_are_served_to_nobody_and_come_back_whole(store: BlobStore) -> None:
+    artifact, another = sha256(b"an artifact"), sha256(b"another artifact")
+    store.put(DIGEST, DATA)
+    store.put(sha256(b"kept"), b"kept")
+    aside = store.withheld()
+    assert aside.artifacts() == []
+    assert aside.take(artifact, DIGEST) == len(DATA)
+    assert aside.take(another, sha256(b"kept")) == 4
+    assert aside.take(artifact, sha256(b"never stored")) == 0
+    assert not store.has(DIGEST)
+    assert list(store.sizes()) == []
+    with pytest.raises(NotFound):
+        store.read(DIGEST, 0, 10)
+    assert aside.artifacts() == sorted([artifact, another])
+    assert b"".join(aside.read(artifact, DIGEST, 5, 2 * MIB)) == DATA[5 : 5 + 2 * MIB]
+    with pytest.raises(NotFound):
+        aside.read(another, DIGEST, 0, 1)
+    aside.give_back(artifact)
+    assert store.verify(DIGEST)
+    aside.erase(another)
+    aside.erase(another)
+    assert store.withheld().artifacts() == []
+    assert not store.has(sha256(b"kept"))

@@ -8,8 +8,9 @@ the hash, except `admit`: hashing 100 GB again is expensive, so `admit` trusts a
     partial/abcd…           the partial file of a pull; renamed when it is complete and verified
     partial/*.tmp           copies in progress
     quarantine/abcd….N      damaged blobs, each with abcd….N.reason beside it
+    withheld/…              blobs that the operator took out of service (`withheld`)
 
-One file system holds all three folders, so that admitting a verified file is a rename. Several processes may share one
+One file system holds all these folders, so that admitting a verified file is a rename. Several processes may share one
 folder. A blob lock is an flock on a file named by the digest; the kernel releases it when its process ends, so there
 are no stale locks. A file is cut at its tensors where its header can be read, else every 4 MiB.
 """
@@ -36,6 +37,7 @@ from filelock import Timeout
 
 from comity.content import durable, fault
 from comity.content.durable import disk_errors
+from comity.content.withheld import WithheldBlobs, WithheldFolder
 from comity.formats import TensorLayout
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
@@ -92,6 +94,9 @@ class BlobStore(Protocol):
 
     def quarantined(self) -> int:
         """The number of blobs in quarantine."""
+
+    def withheld(self) -> WithheldBlobs:
+        """The blobs that the operator took out of this store."""
 
     def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
         """The blobs whose digests follow `after`, in their order, and their lengths in bytes; from a listing, without
@@ -225,6 +230,9 @@ class FolderStore:
         with disk_errors(f"blob {blob.name} was not removed"):
             blob.unlink(missing_ok=True)
             durable.sync(blob.parent, point="remove.folder")
+
+    def withheld(self) -> WithheldFolder:
+        return WithheldFolder(self.root / "withheld", self.path)
 
     def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
         for first in range(int(after[:2] or "0", 16), 256):

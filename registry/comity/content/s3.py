@@ -2,6 +2,7 @@
 
     <prefix>blobs/ab/abcd…        whole files named by their hash; writing one twice does no harm
     <prefix>quarantine/abcd….N    damaged blobs, each with abcd….N.reason beside it
+    <prefix>withheld/<artifact>/abcd…   blobs that the operator took out of service (`withheld`)
 
     <local>/partial/abcd…         the partial file of a pull
     <local>/uploading/abcd…       uploaded but not yet verified; the blob counts as absent
@@ -46,6 +47,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Re
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
 
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -165,7 +167,7 @@ class S3Store:
             raise blob_not_found(digest)
         try:
             with s3_errors(f"blob {digest} was not looked up"):
-                return self._client.head_object(Bucket=self._bucket, Key=self._key(digest))["ContentLength"]
+                return self._client.head_object(Bucket=self._bucket, Key=self.key(digest))["ContentLength"]
         except NotFound as error:
             raise blob_not_found(digest) from error
 
@@ -209,11 +211,11 @@ class S3Store:
     def presigned(self, digest: Digest, seconds: int) -> str:
         """A URL that lets any holder read this one blob for so many seconds. Computed locally; no request is sent."""
         with s3_errors(f"no URL was made for blob {digest}"):
-            wanted = {"Bucket": self._bucket, "Key": self._key(digest)}
+            wanted = {"Bucket": self._bucket, "Key": self.key(digest)}
             return self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds)
 
     def quarantine(self, digest: Digest, reason: str) -> None:
-        name, key = parse_digest(digest), self._key(digest)
+        name, key = parse_digest(digest), self.key(digest)
         with s3_errors(f"blob {name} was not moved to quarantine"):
             taken = {key for key, _ in self._objects(f"{self._prefix}quarantine/{name}.")}
             target = next(spot for n in count(1) if (spot := f"{self._prefix}quarantine/{name}.{n}") not in taken)
@@ -231,9 +233,18 @@ class S3Store:
             return sum(not key.endswith(".reason") for key, _ in self._objects(f"{self._prefix}quarantine/"))
 
     def remove(self, digest: Digest) -> None:
-        key = self._key(digest)
+        key = self.key(digest)
         with s3_errors(f"blob {digest} was not removed"):
             self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def withheld(self) -> WithheldObjects:
+        return WithheldObjects(self, self._bucket, self._client, f"{self._prefix}withheld/")
+
+    def adopt(self, digest: Digest, key: str) -> None:
+        """Copy the object `key` of this bucket into the store, if its bytes hash to `digest`. Raises NotFound, and
+        Untrusted if they do not."""
+        source: CopySourceTypeDef = {"Bucket": self._bucket, "Key": key}
+        self._upload(digest, lambda target: self._client.copy(source, self._bucket, target, Config=_TRANSFER))
 
     def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
         with s3_errors("the blobs were not listed"):
@@ -260,7 +271,8 @@ class S3Store:
     def free_bytes(self) -> int | None:
         return None
 
-    def _key(self, digest: Digest) -> str:
+    def key(self, digest: Digest) -> str:
+        """The key of the object of a blob, present or not."""
         name = parse_digest(digest)
         return f"{self._prefix}blobs/{name[:2]}/{name}"
 
@@ -275,7 +287,7 @@ class S3Store:
                 self._marker(digest).touch()
                 durable.sync(self._uploading, point="blob.marker")
             fault.point("blob.upload")
-            send(self._key(digest))
+            send(self.key(digest))
             fault.point("blob.readback")
             if not self._verify_upload(digest):
                 raise Untrusted(
@@ -298,7 +310,7 @@ class S3Store:
         hasher = hashlib.sha256()
         try:
             with s3_errors(f"blob {digest} was not read back"):
-                body = self._client.get_object(Bucket=self._bucket, Key=self._key(digest))["Body"]
+                body = self._client.get_object(Bucket=self._bucket, Key=self.key(digest))["Body"]
                 for chunk in _chunks(body, CHUNK):
                     hasher.update(chunk)
         except NotFound:
@@ -310,7 +322,7 @@ class S3Store:
         wanted = f"bytes={offset}-{offset + length - 1}"
         with s3_errors(f"blob {digest} was not read"):
             try:
-                response = self._client.get_object(Bucket=self._bucket, Key=self._key(digest), Range=wanted)
+                response = self._client.get_object(Bucket=self._bucket, Key=self.key(digest), Range=wanted)
             except ClientError as error:
                 if error_code(error) == "InvalidRange":
                     return None
@@ -331,6 +343,82 @@ class S3Store:
             for upload in page.get("Uploads", ()):
                 if digest := _digest_in(upload["Key"]):
                     yield digest, upload["Key"], upload["UploadId"]
+
+
+class WithheldObjects:
+    """Implements `WithheldBlobs` in a bucket, below `prefix`. The service copies; no byte passes through this machine,
+    but what is put back is read and hashed like every upload.
+
+    A blob counts as withheld from the copy on, and the store loses it by the deletion that follows. A crash between the
+    two leaves both, and either direction can be finished from there.
+    """
+
+    def __init__(self, store: S3Store, bucket: str, client: S3Client, prefix: str) -> None:
+        self._store, self._bucket, self._client, self._prefix = store, bucket, client, prefix
+
+    def artifacts(self) -> list[Digest]:
+        with s3_errors("the withheld blobs were not listed"):
+            pages = self._client.get_paginator("list_objects_v2")
+            folders = [
+                folder["Prefix"]
+                for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix, Delimiter="/")
+                for folder in page.get("CommonPrefixes", ())
+            ]
+        return sorted(digest for folder in folders if (digest := _digest_in(folder.removesuffix("/"))))
+
+    def take(self, artifact: Digest, digest: Digest) -> int:
+        try:
+            size = self._store.size(digest)
+        except NotFound:
+            return 0
+        with s3_errors(f"blob {digest} was not taken aside"):
+            source: CopySourceTypeDef = {"Bucket": self._bucket, "Key": self._store.key(digest)}
+            target = self._key(artifact, digest)
+            fault.point("withhold.copy")
+            self._client.copy(source, self._bucket, target, Config=_TRANSFER)
+            if self._client.head_object(Bucket=self._bucket, Key=target)["ContentLength"] != size:
+                why = "the copy that the service made has another size"
+                raise Unavailable(f"blob {digest} was not taken aside", why=why, code="S3")
+            fault.point("withhold.delete")
+            self._store.remove(digest)
+        return size
+
+    def give_back(self, artifact: Digest) -> None:
+        for digest in self._blobs(artifact):
+            key = self._key(artifact, digest)
+            self._store.adopt(digest, key)
+            fault.point("withhold.back")
+            self._delete(key)
+
+    def erase(self, artifact: Digest) -> None:
+        for digest in self._blobs(artifact):
+            self._delete(self._key(artifact, digest))
+
+    def read(self, artifact: Digest, digest: Digest, offset: int, length: int) -> Iterator[bytes]:
+        check_range(offset, length)
+        if not length:
+            return iter(())
+        with s3_errors(f"withheld blob {digest} was not read"):
+            wanted = f"bytes={offset}-{offset + length - 1}"
+            found = self._client.get_object(Bucket=self._bucket, Key=self._key(artifact, digest), Range=wanted)
+        return _chunks(found["Body"], CHUNK)
+
+    def _blobs(self, artifact: Digest) -> list[Digest]:
+        with s3_errors(f"the withheld blobs of {artifact} were not listed"):
+            pages = self._client.get_paginator("list_objects_v2")
+            keys = [
+                item["Key"]
+                for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{parse_digest(artifact)}/")
+                for item in page.get("Contents", ())
+            ]
+        return [digest for key in keys if (digest := _digest_in(key))]
+
+    def _delete(self, key: str) -> None:
+        with s3_errors("a withheld blob was not deleted"):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def _key(self, artifact: Digest, digest: Digest) -> str:
+        return f"{self._prefix}{parse_digest(artifact)}/{parse_digest(digest)}"
 
 
 def _chunks(body: StreamingBody, chunk: int) -> Iterator[bytes]:

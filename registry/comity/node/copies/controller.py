@@ -8,17 +8,21 @@ from typing import Final
 
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.counter import CopyCounter
+from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.leases import Leases
+from comity.node.copies.own_claims import OwnClaims
 from comity.node.copies.pieces import OwnPieces
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.withdrawal import Withdrawals
-from comity.node.copies.withheld import WithheldFiles
+from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.home import OpenedHome
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.supervisor import LoopTiming, Supervisor
 
 AUDITS: Final = "audits"
+WITHDRAWALS: Final = "withdrawals"
+WITHDRAWAL_SECONDS: Final = 60.0
 STEP_DEADLINE: Final = 1800.0
 INDEX_FILE: Final = "copies.sqlite"
 """The index of copies, beside the ledger."""
@@ -34,8 +38,10 @@ class CopiesController:
         chance = random.SystemRandom()
         file = home.config.storage.ledger.with_name(INDEX_FILE)
         self.index = CopiesIndex(file, home.membership.seat.log, lambda: chance.getrandbits(62))
+        self._held = HeldFiles(file, home.membership.seat.log)
         self._withheld = WithheldFiles(home.store)
         pieces = OwnPieces(home.ledger.tables, home.store, self._withheld)
+        claims = OwnClaims(home.ledger.tables, home.membership.seat.record.node.id, home.membership.seat.log)
         leases = Leases(time.monotonic())
         self.responder = AuditResponder(
             home.ledger,
@@ -46,6 +52,7 @@ class CopiesController:
             home.clock,
             time.monotonic,
             settings.answer_bytes_per_hour,
+            claims,
             pieces,
             leases,
             replication.blob_lost,
@@ -78,15 +85,20 @@ class CopiesController:
             time.monotonic,
             leases,
             self.index,
+            claims,
             self.auditor,
             self._withheld,
+            self._held,
+            HeldFilesReader(home.ledger, home.store, home.pools, home.membership, self._held),
             replication.replicas,
             replication.blob_lost,
         )
 
     def begin(self) -> None:
         self._supervisor.loop(AUDITS, self.auditor.step, LoopTiming(max(1.0, self._interval), STEP_DEADLINE))
+        self._supervisor.loop(WITHDRAWALS, self.withdrawals.step, LoopTiming(WITHDRAWAL_SECONDS, STEP_DEADLINE))
         self.counter.begin(self._supervisor, self._interval)
 
     def close(self) -> None:
+        self._held.close()
         self.index.close()

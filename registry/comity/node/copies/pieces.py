@@ -9,7 +9,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
-from comity.node.copies.withheld import WithheldFiles
+from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.uploads import read_artifact
 from comity.trust.artifact import FileEntry, PieceLayout, PieceRecord, check_records
 from comity.trust.audit import DamagedPiece, PieceNumbers
@@ -55,8 +55,8 @@ class OwnPieces:
         self._store.quarantine(damaged.blob, damaged.why)
 
     def read(self, blob: Digest, offset: int, length: int) -> Iterable[bytes]:
-        """From the store, or from the files that were taken aside for a withdrawal."""
+        """From the store, or from the files that a withdrawal has taken aside and not yet given up."""
         try:
             return self._store.iterate(blob, offset, length)
         except NotFound:
-            return self._withheld.read_any(blob, offset, length)
+            return self._withheld.read(blob, offset, length)

@@ -19,20 +19,16 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.log_store import EntryQuery
 from comity.node.copies.leases import Leases
+from comity.node.copies.own_claims import OwnClaims
 from comity.node.copies.pieces import OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.own_log import iterate_entries
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.audit import AuditChallenge, DamagedPiece, draw_nonce, read_pieces, sign_answer
-from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Refused
-from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statements import parse_hold
 from comity.wire.access import Caller
 from comity.wire.audit import AuditOrder, AuditReply
 
@@ -96,6 +92,7 @@ class AuditResponder:
         clock: Clock,
         monotonic: Clock,
         bytes_per_hour: int,
+        claims: OwnClaims,
         pieces: OwnPieces,
         leases: Leases,
         on_damaged: Callable[[], None],
@@ -109,6 +106,7 @@ class AuditResponder:
         self._monotonic = monotonic
         self._budget = AuditBudget(bytes_per_hour)
         self._on_damaged = on_damaged
+        self._claims = claims
         self._pieces = pieces
         self._leases = leases
         self._chance = random.SystemRandom()
@@ -132,7 +130,7 @@ class AuditResponder:
         return reply
 
     async def _answer(self, challenge: AuditChallenge, member: Digest) -> AuditReply:
-        hold = await self._ledger.run(self._own_hold, challenge.artifact, challenge.pieces)
+        hold = await self._ledger.run(self._claims.hold, challenge.artifact, challenge.pieces)
         if hold is None:
             raise _not_held(challenge.artifact, "this node claims no copy with this piece index")
         if self._leases.withdrawing(challenge.artifact):
@@ -159,34 +157,6 @@ class AuditResponder:
         record, online = self._signer.record, self._signer.online
         entry = sign_answer(record, challenge, nonce, int(self._clock()), read, online)
         return AuditReply(entry.line, tuple(piece.path for piece in read))
-
-    def _own_hold(self, artifact: Digest, index: Digest) -> StandingHold | None:
-        return own_hold(self._ledger, self._signer.record.node.id, self._membership.seat.log, artifact, index)
-
-
-@dataclass(frozen=True, slots=True)
-class StandingHold:
-    """A hold at `index` of this node's log that was not withdrawn later."""
-
-    index: int
-    manifest: SideObject
-    pieces: SideObject
-
-
-def own_hold(
-    ledger: AsyncLedger, node: Digest, log: str, artifact: Digest, pieces: Digest | None = None
-) -> StandingHold | None:
-    """A node's newest hold of an artifact in its log, with the piece index `pieces` if one is given; None if it was
-    withdrawn later. Blocking."""
-    found: StandingHold | None = None
-    for item in iterate_entries(ledger.tables, EntryQuery(artifact, "hold", node, log)):
-        statement = parse_entry(item.line).statement
-        hold = parse_hold(statement)
-        if pieces is None or hold.pieces == pieces:
-            objects = {named.digest: named for named in statement.objects}
-            found = StandingHold(item.index, objects[hold.artifact], objects[hold.pieces])
-    withdrawn = [item.index for item in iterate_entries(ledger.tables, EntryQuery(artifact, HOLD_WITHDRAWN, node, log))]
-    return found if found is not None and found.index > max(withdrawn, default=-1) else None
 
 
 def _not_held(artifact: Digest, why: str) -> NotFound:

@@ -4,11 +4,12 @@
     (2) its files move to the folder `withheld` of the store, where nothing serves them: nobody can pass the challenge
     with bytes from here. Files that another artifact here uses, and side objects of logs, stay (3) the other holders
     are audited now, each under a lease; with `force` nobody is asked (4) enough members in enough jurisdictions:
-    `hold-withdrawn` is logged; else the files move back (5) the files are deleted, within the first half of the lease;
+    `hold-withdrawn` is logged, within the first half of the lease; else the files move back (5) the files are deleted,
     or kept, if the operator says so
 
 A crash before (4) is repaired at the next start: the hold stands, so the files move back. A crash after it leaves files
-that nothing serves, and the next start deletes them.
+that nothing serves, and the next start deletes them. What a full disk or a silent service prevents is tried again every
+minute.
 """
 
 from __future__ import annotations
@@ -20,31 +21,28 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.ledger.log_store import EntryQuery
 from comity.node.copies.auditor import AuditedCopy, Auditor
+from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.leases import Leases, RemovalCount
-from comity.node.copies.responder import StandingHold, own_hold
-from comity.node.copies.withheld import WithheldFiles
+from comity.node.copies.own_claims import OwnClaims, StandingHold
+from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
-from comity.node.own_log import OwnLog, iterate_entries
+from comity.node.own_log import OwnLog
 from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.node.uploads import read_artifact
-from comity.trust.artifact import MAX_MANIFEST, Manifest
+from comity.node.uploads import read_manifest
 from comity.trust.copies import (
-    HOLD_WITHDRAWN,
     PASSED,
     CopyPolicy,
     HoldWithdrawn,
-    parse_hold_withdrawn,
     sign_hold_withdrawn,
 )
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import Conflict, NotFound, PolicyNotMet
+from comity.trust.errors import ComityError, Conflict, NotFound, PolicyNotMet
 from comity.trust.places import declared_reach
-from comity.trust.statement import parse_entry
+from comity.trust.statement import Entry, SideObject
 from comity.wire.audit import HoldDecision, HoldOrder
 
 LEASE: Final = 300
@@ -74,8 +72,11 @@ class Withdrawals:
         monotonic: Clock,
         leases: Leases,
         index: CopiesIndex,
+        claims: OwnClaims,
         auditor: Auditor,
         withheld: WithheldFiles,
+        held: HeldFiles,
+        files: HeldFilesReader,
         replicas: Replicas,
         wake: Callable[[], None],
     ) -> None:
@@ -88,30 +89,48 @@ class Withdrawals:
         self._monotonic = monotonic
         self._leases = leases
         self._index = index
+        self._claims = claims
         self._auditor = auditor
         self._withheld = withheld
+        self._held = held
+        self._files = files
         self._replicas = replicas
         self._wake = wake
         self._lock = asyncio.Lock()
+        self._unfinished: set[Digest] = set()
+        """Withdrawals whose files are neither back nor deleted."""
 
     async def recover(self) -> None:
         """Put back the files of withdrawals that ended before they were logged, and delete those of others, unless the
         operator keeps them. Nobody counts on a withdrawn copy, so it may be deleted at any time."""
         for artifact in await self._pools.files(self._withheld.artifacts):
-            if await self._ledger.run(self._hold, artifact) is not None:
-                await self._pools.files(self._withheld.give_back, artifact)
-            elif not await self._ledger.run(self._keeps, artifact):
-                await self._pools.files(self._withheld.erase, artifact)
+            await self._finish(artifact)
+
+    async def step(self) -> None:
+        """Read the manifests of new holds, and try again what a full disk or a silent service did not let happen."""
+        await self._files.read()
+        for artifact in sorted(self._unfinished):
+            async with self._lock:
+                await self._finish(artifact)
+
+    async def _finish(self, artifact: Digest) -> None:
+        """Whether the files of a withdrawal go back or are deleted depends on what is logged."""
+        self._unfinished.add(artifact)
+        if await self._ledger.run(self._claims.hold, artifact) is not None:
+            await self._pools.files(self._withheld.give_back, artifact)
+            self._replicas.withdrawn.discard(artifact)
+        elif not await self._ledger.run(self._claims.keeps, artifact):
+            await self._pools.files(self._withheld.erase, artifact)
+        self._unfinished.discard(artifact)
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
         """Raises NotFound (NOT-HELD), PolicyNotMet (COPIES-SHORT, LAST-COPY), Conflict (LEASED, LEASE-OVER,
-        WITHDRAWING), Refused (NO-WITHHOLDING)."""
-        self._withheld.require_folder()
+        WITHDRAWING, MANIFEST-UNREAD)."""
         async with self._lock:
             await self._auditor.read_new()
             if order.again:
                 return await self._take_back(order)
-            hold = await self._ledger.run(self._hold, order.artifact)
+            hold = await self._ledger.run(self._claims.hold, order.artifact)
             if hold is None:
                 why = f"this node claims no copy of {short(order.artifact)}"
                 raise NotFound("no such copy here", why=why, code="NOT-HELD")
@@ -128,31 +147,40 @@ class Withdrawals:
             count.policy = CopyPolicy(0, 0)
         self._leases.begin(artifact, count.began, force=order.force)
         self._replicas.withdrawn.add(artifact)
-        logged = False
+        self._unfinished.add(artifact)
+        results: list[AuditedCopy] = []
         try:
-            alone = await self._pools.hashing(self._only_here, artifact, hold)
-            taken = await self._pools.files(lambda: sum(self._withheld.take(artifact, digest) for digest in alone))
-            results = [] if order.force else await self._prove(others, count)
+            alone = await self._only_here(order, hold)
+            taken = await self._pools.files(self._withheld.take, artifact, alone)
+            if not order.force:
+                results = await self._prove(others, count)
             count.check(self._monotonic())
-            record, online = self._signer.record, self._signer.online
-            statement = HoldWithdrawn(
-                record.node, artifact, hold.index, order.reason, order.basis, order.keep, order.force
-            )
-            entry = await self._pools.files(sign_hold_withdrawn, record, statement, online)
-            index = await self._own_log.append(entry.line)
-            logged = True
-            await self._replicas.own_claims_logged()
-            if not order.keep:
-                count.check(self._monotonic())
-                await self._pools.files(self._withheld.erase, artifact)
+            entry, index = await self._log_withdrawal(order, hold)
         finally:
-            if not logged:
-                await asyncio.shield(self._pools.files(self._withheld.give_back, artifact))
-                self._replicas.withdrawn.discard(artifact)
+            self._withheld.end(artifact)
+            await asyncio.shield(self._try_to_finish(artifact))
             self._leases.end(artifact)
         _log.warning("hold withdrawn", artifact=artifact, reason=order.reason, forced=order.force, index=index)
         proven, unproven = _names(results)
         return HoldDecision(entry.line, index, proven, unproven, taken)
+
+    async def _log_withdrawal(self, order: HoldOrder, hold: StandingHold) -> tuple[Entry, int]:
+        record, online = self._signer.record, self._signer.online
+        statement = HoldWithdrawn(
+            record.node, order.artifact, hold.index, order.reason, order.basis, order.keep, order.force
+        )
+        entry = await self._pools.files(sign_hold_withdrawn, record, statement, online)
+        index = await self._own_log.append(entry.line)
+        await self._replicas.own_claims_logged()
+        await self._forget_files(order.artifact, hold)
+        return entry, index
+
+    async def _try_to_finish(self, artifact: Digest) -> None:
+        """What fails now, such as on a full disk, is done by a later step."""
+        try:
+            await self._finish(artifact)
+        except ComityError as error:
+            _log.error("the files of a withdrawal wait", artifact=artifact, why=str(error))
 
     async def _prove(self, others: list[tuple[CopyRow, Peer]], count: RemovalCount) -> list[AuditedCopy]:
         """Audit the other copies under a lease."""
@@ -170,7 +198,7 @@ class Withdrawals:
 
     async def _trial(self, order: HoldOrder, hold: StandingHold, others: list[tuple[CopyRow, Peer]]) -> HoldDecision:
         """What would be asked and freed; nobody is asked."""
-        alone = await self._pools.hashing(self._only_here, order.artifact, hold)
+        alone = await self._only_here(order, hold)
         sizes = await self._pools.files(lambda: sum(map(self._store.size, filter(self._store.has, alone))))
         return HoldDecision(b"", 0, (), tuple(sorted(peer.name for _, peer in others)), sizes)
 
@@ -205,38 +233,33 @@ class Withdrawals:
                 found.append((row, peer))
         return found
 
-    def _hold(self, artifact: Digest) -> StandingHold | None:
-        return own_hold(self._ledger, self._signer.record.node.id, self._membership.seat.log, artifact)
+    async def _only_here(self, order: HoldOrder, hold: StandingHold) -> list[Digest]:
+        """Files of an artifact that no other held artifact and no log names. Raises Conflict (MANIFEST-UNREAD)."""
+        await self._files.read()
+        if not order.force:
+            await self._require_manifests(order.artifact)
+        named = await self._pools.files(self._files_of, hold.manifest)
+        shared = await self._ledger.run(self._held.shared, order.artifact, named)
+        shared |= await self._ledger.run(self._ledger.tables.side_object_positions.named, sorted(named))
+        return sorted(named - shared)
 
-    def _keeps(self, artifact: Digest) -> bool:
-        """Whether the last withdrawal of an artifact says that its bytes are kept. Blocking."""
-        log = self._membership.seat.log
-        query = EntryQuery(artifact, HOLD_WITHDRAWN, self._signer.record.node.id, log)
-        withdrawals = list(iterate_entries(self._ledger.tables, query))
-        return bool(withdrawals) and parse_hold_withdrawn(parse_entry(withdrawals[-1].line).statement).kept
+    async def _require_manifests(self, artifact: Digest) -> None:
+        await self._files.read_again()
+        unread = [found for found, _ in await self._ledger.run(self._held.unread, None, 2) if found != artifact]
+        if unread:
+            why = (
+                f"the manifest of {short(unread[0])}, which this node holds, cannot be read: it may name the same files"
+            )
+            hint = "wait until the node has fetched it again, or add --force"
+            raise Conflict("this copy cannot be withdrawn yet", why=why, hint=hint, code="MANIFEST-UNREAD")
 
-    def _only_here(self, artifact: Digest, hold: StandingHold) -> list[Digest]:
-        """Files of an artifact that no other held artifact and no log names. Blocking: reads the manifests of all
-        holds, until every file is known to be shared."""
-        manifest, _ = read_artifact(self._store, hold.manifest, hold.pieces)
-        alone = {entry.sha256 for entry in manifest.files if entry.size}
-        alone -= self._ledger.tables.side_object_positions.named(sorted(alone))
-        query = EntryQuery(predicate="hold", by=self._signer.record.node.id, origin=self._membership.seat.log)
-        for found in iterate_entries(self._ledger.tables, query) if alone else ():
-            other = parse_entry(found.line).statement.subject
-            if other != artifact and alone and self._stands(other):
-                alone -= {entry.sha256 for entry in self._manifest(other).files}
-        return sorted(alone)
+    async def _forget_files(self, artifact: Digest, hold: StandingHold) -> None:
+        files = await self._pools.files(self._files_of, hold.manifest)
+        await self._ledger.run(self._held.forget, artifact, files)
 
-    def _stands(self, artifact: Digest) -> bool:
-        copy = self._ledger.tables.replicas.copies([artifact]).get(artifact)
-        return copy is not None and copy.stands
-
-    def _manifest(self, artifact: Digest) -> Manifest:
-        size = self._store.size(artifact)
-        if size > MAX_MANIFEST:
-            raise Conflict("a manifest is too large", why=short(artifact))
-        return Manifest.parse(b"".join(self._store.iterate(artifact, 0, size)))
+    def _files_of(self, manifest: SideObject) -> set[Digest]:
+        """Blocking."""
+        return {entry.sha256 for entry in read_manifest(self._store, manifest).files if entry.size}
 
 
 def _names(results: list[AuditedCopy]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,146 @@
+"""A node that withdraws copies, in memory but for its disk: the other holders and the network are played."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from comity.content.blobs import BlobStore
+from comity.ledger.ledger import Ledger
+from comity.node.copies.auditor import AuditedCopy, Auditor
+from comity.node.copies.held_files import HeldFiles, HeldFilesReader
+from comity.node.copies.index import CopiesIndex, CopyRow, HoldFact, WithdrawalFact
+from comity.node.copies.leases import Leases
+from comity.node.copies.own_claims import OwnClaims
+from comity.node.copies.withdrawal import Withdrawals
+from comity.node.copies.withheld_files import WithheldFiles
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership, Peer
+from comity.node.own_log import OwnLog
+from comity.node.replication.replicas import Replicas
+from comity.node.threads import AsyncLedger, Pools
+from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, records_root
+from comity.trust.audit import MAX_LEASE
+from comity.trust.charter.document import CharterPolicy
+from comity.trust.copies import PASSED, parse_hold_withdrawn
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statements import sign_hold
+from support.world import node, seat
+
+CODES = ("CH", "SG", "ES", "KR")
+
+
+class WithdrawingNode:
+    """The first of four nodes. `store` has its blobs; each of the others answers every audit with `outcome`.
+
+    Attributes:
+        refuse_log: what the own log raises, if it is set.
+        asked: the copies that were audited.
+    """
+
+    def __init__(self, folder: Path, store: BlobStore) -> None:
+        self.nodes = [node(seat(code)) for code in CODES]
+        own, *others = self.nodes
+        self.store, self.log = store, str(own.record.log)
+        self.ledger = Ledger.open(folder, lambda: 1_000)
+        self.ledger.logs.create(own.record.log.name, self.log, own=True)
+        members = {each.seat.id: each.seat.member for each in self.nodes}
+        self.peers = {
+            str(each.record.log): Peer(each.seat.member, each.record, each.entry.line, (), ()) for each in others
+        }
+        self.membership = cast(
+            Membership,
+            SimpleNamespace(
+                seat=SimpleNamespace(log=self.log, record=own.record, inception=own.seat.inception),
+                body=SimpleNamespace(policy=CharterPolicy(3, 2, 2, 0)),
+                member=members.get,
+            ),
+        )
+        self.index = CopiesIndex(folder / "copies.sqlite", self.log, lambda: 0)
+        self.held = HeldFiles(folder / "copies.sqlite", self.log)
+        self.pools = Pools()
+        self.outcome = PASSED
+        self.refuse_log: ComityError | None = None
+        self.asked: list[str] = []
+        self.withdrawn: set[Digest] = set()
+        self.signer = cast(NodeSigner, SimpleNamespace(record=own.record, online=own.online))
+        self.now = 10.0 * MAX_LEASE
+        self.withdrawals = self.restarted()
+
+    def restarted(self) -> Withdrawals:
+        """The withdrawals of a process that has just started."""
+        ledger = AsyncLedger(self.ledger)
+        self.withdrawals = Withdrawals(
+            ledger,
+            self.store,
+            self.pools,
+            self.membership,
+            self.signer,
+            cast(OwnLog, SimpleNamespace(append=self._append)),
+            lambda: self.now,
+            Leases(0.0),
+            self.index,
+            OwnClaims(self.ledger, self.signer.record.node.id, self.log),
+            cast(Auditor, SimpleNamespace(read_new=self._nothing, peer=self.peers.get, audit=self._audit)),
+            WithheldFiles(self.store),
+            self.held,
+            HeldFilesReader(ledger, self.store, self.pools, self.membership, self.held),
+            cast(
+                Replicas,
+                SimpleNamespace(
+                    withdrawn=self.withdrawn, own_claims_logged=self._nothing, want_again=self._wanted_again
+                ),
+            ),
+            lambda: None,
+        )
+        return self.withdrawals
+
+    def hold(self, files: Sequence[bytes], *, holders: int = 4) -> Digest:
+        """An artifact of these files, which the first `holders` nodes claim to hold; this one does."""
+        manifest = Manifest.of(FileEntry(f"file-{sha256(data)}", len(data), sha256(data)) for data in files)
+        by_digest = {sha256(data): data for data in files}
+        index = PieceIndex(tuple((entry.path, _layout(by_digest[entry.sha256])) for entry in manifest.files))
+        for data in (*files, manifest.encode(), index.encode()):
+            self.store.put(sha256(data), data)
+        named, pieces = SideObject.of(manifest.encode()), SideObject.of(index.encode())
+        line = sign_hold(self.signer.record, manifest.digest, named, pieces, self.signer.online).line
+        (at,) = self.ledger.logs.append(self.log, [line])
+        for number, each in enumerate(self.nodes[:holders]):
+            fact = HoldFact(
+                manifest.digest, str(each.record.log), each.record.node.id, at if number == 0 else 0, named, pieces
+            )
+            self.index.add([fact])
+        return manifest.digest
+
+    async def _append(self, line: bytes) -> int:
+        if self.refuse_log is not None:
+            raise self.refuse_log
+        (index,) = self.ledger.logs.append(self.log, [line])
+        withdrawn = parse_hold_withdrawn(parse_entry(line).statement)
+        self.index.add([WithdrawalFact(withdrawn.artifact, self.log, index, withdrawn.reason)])
+        return index
+
+    async def _audit(self, row: CopyRow, peer: Peer, *, lease: int = 0) -> AuditedCopy:
+        self.asked.append(peer.name)
+        return AuditedCopy(peer, self.outcome)
+
+    async def _nothing(self) -> None:
+        """Facts are added when they are logged."""
+
+    async def _wanted_again(self, artifact: Digest) -> None:
+        self.withdrawn.discard(artifact)
+
+    def close(self) -> None:
+        self.held.close()
+        self.index.close()
+        self.pools.close()
+        self.ledger.close()
+
+
+def _layout(data: bytes) -> PieceLayout:
+    """One piece."""
+    return PieceLayout(FIXED_LAYOUT, 1, records_root([PieceRecord(len(data), bytes.fromhex(sha256(data)))]))

@@ -1,0 +1,171 @@
+"""What a withdrawal does to the files of this node, and what it does when the disk or the log fails half-way."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.content import durable
+from comity.content.blobs import BlobStore, FolderStore
+from comity.node.copies import held_files
+from comity.node.copies.withdrawal import Withdrawals
+from comity.node.uploads import read_manifest
+from comity.trust.artifact import Manifest
+from comity.trust.copies import MISSED
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet
+from comity.trust.statement import SideObject
+from comity.wire.audit import HoldOrder
+from support.withdrawals import WithdrawingNode
+
+SHARED, FIRST, SECOND = b"a tokenizer", b"the first weights", b"the second weights"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[WithdrawingNode]:
+    made = WithdrawingNode(tmp_path / "node", FolderStore(tmp_path / "store"))
+    yield made
+    made.close()
+
+
+def withheld(node: WithdrawingNode) -> list[Digest]:
+    return node.store.withheld().artifacts()
+
+
+async def test_files_that_another_held_artifact_has_stay_until_it_goes_too(node: WithdrawingNode) -> None:
+    first, second = node.hold([SHARED, FIRST]), node.hold([SHARED, SECOND])
+    gone = await node.withdrawals.decide(HoldOrder(first, "space"))
+    assert gone.bytes == len(FIRST)
+    assert len(gone.proven) == 3
+    assert not node.store.has(sha256(FIRST))
+    assert node.store.has(sha256(SHARED))
+    gone = await node.withdrawals.decide(HoldOrder(second, "space"))
+    assert gone.bytes == len(SHARED) + len(SECOND)
+    assert withheld(node) == []
+    with pytest.raises(NotFound):
+        await node.withdrawals.decide(HoldOrder(second, "space"))
+
+
+async def test_too_few_proofs_put_everything_back(node: WithdrawingNode) -> None:
+    node.outcome = MISSED
+    held = node.hold([FIRST])
+    with pytest.raises(PolicyNotMet) as short:
+        await node.withdrawals.decide(HoldOrder(held, "space"))
+    assert short.value.code == "COPIES-SHORT"
+    assert node.store.has(sha256(FIRST))
+    assert (withheld(node), node.withdrawn) == ([], set())
+
+
+async def test_a_manifest_that_cannot_be_read_stops_a_removal_but_not_an_order(node: WithdrawingNode) -> None:
+    """It may name the same files: a removal waits, and a legal order does not."""
+    first, second = node.hold([SHARED, FIRST]), node.hold([SHARED, SECOND])
+    manifest = b"".join(node.store.iterate(second, 0, node.store.size(second)))
+    node.store.remove(second)
+    with pytest.raises(Conflict) as unread:
+        await node.withdrawals.decide(HoldOrder(first, "space"))
+    assert unread.value.code == "MANIFEST-UNREAD"
+    assert node.store.has(sha256(FIRST))
+    node.store.put(second, manifest)
+    assert (await node.withdrawals.decide(HoldOrder(first, "space", trial=True))).bytes == len(FIRST)
+    node.store.remove(second)
+    await node.withdrawals.decide(HoldOrder(first, "legal-order", "order 12", keep=True, force=True))
+    assert not node.store.has(sha256(FIRST))
+
+
+async def test_no_manifest_is_read_twice(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Digest] = []
+
+    def listen(store: BlobStore, manifest: SideObject) -> Manifest:
+        read.append(manifest.digest)
+        return read_manifest(store, manifest)
+
+    monkeypatch.setattr(held_files, "read_manifest", listen)
+    held = [node.hold([b"file %d" % number]) for number in range(70)]
+    for artifact in held[:3]:
+        await node.withdrawals.decide(HoldOrder(artifact, "space", trial=True))
+    assert sorted(read) == sorted(held)
+
+
+async def test_a_full_disk_at_the_log_gives_the_files_back(node: WithdrawingNode) -> None:
+    held = node.hold([FIRST])
+    node.refuse_log = OutOfSpace("the log was not written", why="the disk is full")
+    with pytest.raises(OutOfSpace):
+        await node.withdrawals.decide(HoldOrder(held, "space"))
+    assert node.store.has(sha256(FIRST))
+    node.refuse_log = None
+    node.now += 3600
+    await node.withdrawals.decide(HoldOrder(held, "space"))
+    assert not node.store.has(sha256(FIRST))
+
+
+def no_space(monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
+    """The disk is full after so many renames."""
+    left = iter(range(moves))
+    original = durable.move
+
+    def move(source: Path, path: Path, *, point: str = "file") -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        original(source, path, point=point)
+
+    monkeypatch.setattr(durable, "move", move)
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2, 3])
+async def test_a_full_disk_in_the_middle_loses_nothing_and_the_node_goes_on_by_itself(
+    node: WithdrawingNode, moves: int
+) -> None:
+    """Full while the files go aside, and still full when they should go back: a later step puts them back."""
+    held = node.hold([FIRST, SECOND])
+    node.outcome = MISSED
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        no_space(monkeypatch, moves)
+        with pytest.raises((OutOfSpace, PolicyNotMet)):
+            await node.withdrawals.decide(HoldOrder(held, "space"))
+        await full(node.withdrawals)
+    await node.withdrawals.step()
+    assert all(node.store.verify(sha256(data)) for data in (FIRST, SECOND))
+    assert (withheld(node), node.withdrawn) == ([], set())
+
+
+async def full(withdrawals: Withdrawals) -> None:
+    try:
+        await withdrawals.step()
+    except OutOfSpace:
+        return
+
+
+@pytest.mark.parametrize("logged", [False, True])
+async def test_a_start_finishes_what_a_crash_interrupted(node: WithdrawingNode, logged: bool) -> None:
+    """Before the withdrawal is in the log the files go back; after it they are deleted."""
+    held = node.hold([FIRST])
+    if logged:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(Withdrawals, "_finish", nothing)  # as if the process had ended
+            await node.withdrawals.decide(HoldOrder(held, "space"))
+    else:
+        node.store.withheld().take(held, sha256(FIRST))
+    assert withheld(node) == [held]
+    await node.restarted().recover()
+    assert withheld(node) == []
+    assert node.store.has(sha256(FIRST)) is not logged
+
+
+async def nothing(*_: object) -> None:
+    return
+
+
+async def test_what_an_order_keeps_stays_aside_and_can_be_taken_back(node: WithdrawingNode) -> None:
+    held = node.hold([FIRST])
+    node.outcome = MISSED
+    order = HoldOrder(held, "legal-order", "order 12", keep=True, force=True)
+    assert (await node.withdrawals.decide(order)).proven == ()
+    assert node.asked == []
+    await node.restarted().recover()
+    await node.withdrawals.step()
+    assert withheld(node) == [held]
+    assert not node.store.has(sha256(FIRST))
+    await node.withdrawals.decide(HoldOrder(held, again=True))
+    assert node.store.verify(sha256(FIRST))
