@@ -66,6 +66,7 @@ from comity.trust.hardware.evidence import (
 from comity.trust.hardware.nvidia import GpuReport
 from comity.trust.hardware.sev_snp import SnpReport
 from comity.trust.hardware.tdx import TdxQuote
+from comity.trust.holds import parse_holds
 from comity.trust.identity import Inception, check_inception
 from comity.trust.mirror_rules import parse_mirror_rules
 from comity.trust.model_signing.bundle import Bundle, ModelStatement
@@ -482,6 +483,7 @@ PARSERS: Final[dict[str, Target]] = {
     "wanted-withdrawn": Target(_of_statement(parse_wanted_withdrawn), (_payload(audits.WANTED_WITHDRAWN),)),
     "hold-withdrawn": Target(_of_statement(parse_hold_withdrawn), (_payload(audits.WITHDRAWN),)),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
+    "holds": Target(_of_statement(parse_holds), (_payload(audits.HELD_TOGETHER),)),
     "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),
     "gpu-list": Target(read_gpu_list, (hardware.gpu_list(_HARDWARE.devices[0]),)),
     "hardware-chain": Target(_vendor_chain, (_HARDWARE.devices[0].certificates[0],)),

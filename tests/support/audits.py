@@ -32,6 +32,8 @@ from comity.trust.audit import (
 from comity.trust.copies import CopyPolicy, HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
+from comity.trust.holds import HeldArtifact, sign_holds
+from comity.trust.statement import SideObject
 from support.case import nodes
 
 PROVER, OTHER, AUDITOR, THIRD = nodes(4)
@@ -105,4 +107,12 @@ WITHDRAWN = sign_hold_withdrawn(
 WANTED = sign_wanted(PROVER.record, Pin(_CHALLENGE.artifact, "", CopyPolicy(3, 3, 2)), PROVER.online).line
 WANTED_WITHDRAWN = sign_wanted_withdrawn(
     PROVER.record, WantedWithdrawn(PROVER.record.node, _CHALLENGE.artifact, 17, "met"), PROVER.online
+).line
+HELD_TOGETHER = sign_holds(
+    PROVER.record,
+    [
+        HeldArtifact(PROVER.record.node, SideObject(sha256(b"%d" % number), 100), SideObject(PIECES, 200))
+        for number in range(3)
+    ],
+    PROVER.online,
 ).line

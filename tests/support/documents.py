@@ -37,6 +37,7 @@ from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
 from comity.trust.evaluation import EvaluationAnnounced, parse_announced, sign_announced
 from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
+from comity.trust.holds import parse_holds
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, read_answer, read_usage, usage_statement
@@ -227,6 +228,7 @@ def _about_artifacts() -> Iterator[bytes]:
         audits.WITHDRAWN,
         audits.WANTED,
         audits.WANTED_WITHDRAWN,
+        audits.HELD_TOGETHER,
     ):
         yield _payload(line)
     yield _ATTESTED.statement().encode()
@@ -290,6 +292,7 @@ _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     "derived": parse_derived,
     "evaluation-announced": parse_announced,
     "hold": parse_hold,
+    "holds": parse_holds,
     "addresses": parse_addresses,
     "observed": Observed.parse,
     "upstream-changed": parse_changed,

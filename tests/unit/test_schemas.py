@@ -37,10 +37,13 @@ RELATIONS = (
     "belongs to no key of its panels",
     "is not JSON",  # a document in a string
     "it ends before it begins",
+    "its artifacts are not in ascending order",
     "its size is not the sum",
     "its subject is not its offer",
     "its subjects must be the artifact",
     "no valid inception of",
+    "not one manifest and one piece index for each",
+    "a piece index has a size that no side object has",
     "the sum of its steps",
 )
 """Rules between members, and of what a string contains: no schema states them, so the code alone refuses."""

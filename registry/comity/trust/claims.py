@@ -25,6 +25,7 @@ from comity.trust.charter.federation import prove_record_states
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
+from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.identity import Inception, check_inception
 from comity.trust.places import Reach, declared_reach, excluded_reach
 from comity.trust.policy import PUBLISHER, CosignerRule
@@ -41,7 +42,6 @@ from comity.trust.statements import (
     Vouched,
     check_published,
     parse_advisory,
-    parse_hold,
     parse_vouched,
     signed_by_node,
 )
@@ -403,7 +403,8 @@ def verify_checks(
 def verify_holds(
     claims: ParsedClaims, artifact: Digest, bound: Iterable[BoundNode]
 ) -> tuple[tuple[tuple[Entry, BoundNode], ...], tuple[Remark, ...]]:
-    """Holds of `artifact` that bound nodes signed, each with its node, and notes on forged holds.
+    """`hold` and `holds` statements about `artifact` that bound nodes signed, each with its node, and notes on forged
+    ones.
 
     A hold counts only in the node's own log; the caller checks that.
     """
@@ -412,13 +413,15 @@ def verify_holds(
     notes: list[Remark] = []
 
     def prove(entry: Entry) -> list[BoundNode]:
-        known = nodes.get(parse_hold(entry.statement).by, [])
+        held = hold_of(entry.statement, artifact)
+        known = nodes.get(held.by, []) if held is not None else []
         if not all(signed_by_node(entry, node.record) for node in known):
             raise Untrusted("hold refused", why="not signed by the node that it names", code="SIGNATURE")
         return known
 
-    for entry in _about(claims, artifact, "hold"):
-        found += [(entry, node) for node in _attempt(prove, entry, notes) or ()]
+    for predicate in HOLD_PREDICATES:
+        for entry in _about(claims, artifact, predicate):
+            found += [(entry, node) for node in _attempt(prove, entry, notes) or ()]
     return tuple(found), tuple(notes)
 
 

@@ -1,0 +1,143 @@
+"""`holds`: one signature for the copies of many artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.encoding import b64encode, sha256
+from comity.trust.errors import Malformed
+from comity.trust.holds import HOLDS, MAX_HELD, HeldArtifact, hold_of, parse_holds, read_holds, sign_holds
+from comity.trust.statement import MAX_OBJECT_BYTES, SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statements import sign_hold, signed_by_node
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.case import case, filled, nodes
+from support.world import identity
+
+NODE, OTHER = nodes(2)
+SIZES = st.integers(0, MAX_OBJECT_BYTES // 2)
+HELD = st.lists(
+    st.builds(
+        lambda name, manifest, pieces, label: HeldArtifact(
+            NODE.record.node, SideObject(sha256(name), manifest), SideObject(sha256(name + b"'"), pieces), label
+        ),
+        st.binary(max_size=4),
+        SIZES,
+        SIZES,
+        st.sampled_from(("", "held again after entry 7")),
+    ),
+    min_size=2,
+    max_size=5,
+    unique_by=lambda item: item.artifact,
+)
+
+
+def some(count: int) -> list[HeldArtifact]:
+    made = []
+    for number in range(count):
+        manifest, pieces = SideObject.of(b"manifest %d" % number), SideObject.of(b"pieces %d" % number)
+        made.append(HeldArtifact(NODE.record.node, manifest, pieces))
+    return made
+
+
+@settings(max_examples=10, deadline=None)
+@given(HELD)
+def test_holds_say_of_each_artifact_what_its_hold_says(held: Sequence[HeldArtifact]) -> None:
+    entry = parse_entry(sign_holds(NODE.record, held, NODE.online).line)
+    assert signed_by_node(entry, NODE.record)
+    assert read_holds(entry.statement) == tuple(sorted(held, key=lambda item: item.artifact))
+    for item in held:
+        alone = sign_hold(NODE.record, item.artifact, item.manifest, item.pieces, NODE.online, item.label)
+        assert hold_of(entry.statement, item.artifact) == hold_of(alone.statement, item.artifact) == item
+
+
+def test_the_largest_line_costs_less_than_a_tenth_of_single_holds() -> None:
+    held = some(MAX_HELD)
+    one = held[0]
+    single = sign_hold(NODE.record, one.artifact, one.manifest, one.pieces, NODE.online).line
+    assert len(sign_holds(NODE.record, held, NODE.online).line) * 10 < len(single) * len(held)
+
+
+def test_holds_of_one_artifact_or_of_too_many_are_not_signed() -> None:
+    for count in (0, 1, MAX_HELD + 1):
+        with pytest.raises(Malformed):
+            sign_holds(NODE.record, some(count), NODE.online)
+
+
+def test_an_artifact_is_named_once() -> None:
+    with pytest.raises(Malformed):
+        sign_holds(NODE.record, [*some(2), *some(1)], NODE.online)
+
+
+def test_an_artifact_that_is_not_named_is_not_held() -> None:
+    statement = sign_holds(NODE.record, some(3), NODE.online).statement
+    assert hold_of(statement, sha256(b"another artifact")) is None
+
+
+GOOD = sign_holds(NODE.record, some(2), NODE.online).statement
+BODY = dict(GOOD.body)
+PIECES = bytes(72)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"subjects": GOOD.subjects[::-1]}, id="not in order"),
+        pytest.param({"subjects": GOOD.subjects[:1] * 2}, id="one artifact twice"),
+        pytest.param({"subjects": (*GOOD.subjects, Subject("", "f" * 64))}, id="more artifacts than sizes"),
+        pytest.param({"by": identity("Security desk", "ES").inception.author}, id="by an identity"),
+        pytest.param({"predicate": "hold"}, id="another predicate"),
+        pytest.param({"body": {**BODY, "manifests": [1]}}, id="a size too few"),
+        pytest.param({"body": {**BODY, "manifests": [1, True]}}, id="a size that is none"),
+        pytest.param({"body": {**BODY, "manifests": [1, MAX_OBJECT_BYTES + 1]}}, id="a size too large"),
+        pytest.param({"body": {**BODY, "manifests": [1, -1]}}, id="a size below zero"),
+        pytest.param({"body": {**BODY, "pieces": b64encode(PIECES[1:])}}, id="a record too short"),
+        pytest.param({"body": {**BODY, "pieces": b64encode(bytes([255]) + PIECES[1:])}}, id="an index too large"),
+        pytest.param({"body": {**BODY, "more": 1}}, id="another member"),
+    ],
+)
+def test_holds_that_are_none_are_refused(change: dict[str, Any]) -> None:
+    parse_holds(GOOD)
+    with pytest.raises(Malformed):
+        parse_holds(replace(GOOD, **change))
+
+
+def test_holds_have_no_side_objects() -> None:
+    with pytest.raises(Malformed, match="no side objects"):
+        Statement.parse(replace(GOOD, objects=(SideObject.of(b"x"),)).encode())
+
+
+CASE = case()
+HOLDER = CASE.claims[-1]
+
+
+def beside(artifact: str, *, count: int = 3) -> list[HeldArtifact]:
+    """What the last holder of the case holds: the artifact among others."""
+    said = read_holds(parse_entry(HOLDER).statement)[0]
+    return [replace(said, label=""), *(replace(item, by=said.by) for item in some(count))]
+
+
+def test_a_verdict_counts_an_artifact_among_others_like_a_hold_of_it_alone() -> None:
+    node = nodes()[-1]
+    together = sign_holds(node.record, beside(CASE.artifact), node.online)
+    log = filled(node)
+    log.append(together.line)
+    alone = CASE.verdict().row("replicas")
+    proofs = tuple(proof for proof in CASE.proofs if proof.line != parse_entry(HOLDER).digest)
+    claims = (*CASE.claims[:-1], together.line)
+    now = replace(CASE, claims=claims, proofs=(*proofs, log.proof(together.line))).verdict()
+    assert (now.row("replicas").state, now.row("replicas").summary) == (alone.state, alone.summary)
+    unproven = replace(CASE, claims=claims, proofs=proofs).verdict()
+    assert node.record.name not in unproven.row("replicas").summary
+
+
+def test_holds_that_another_key_signed_are_a_note() -> None:
+    forged = sign_statement(sign_holds(OTHER.record, some(2), OTHER.online).statement, NODE.online)
+    subjects = sorted((Subject("", CASE.artifact), forged.statement.subjects[0]), key=lambda subject: subject.digest)
+    about = replace(forged.statement, subjects=tuple(subjects))
+    verdict = CASE.saying(sign_statement(about, NODE.online).line).verdict()
+    assert HOLDS in verdict.row("notes").summary
+    assert verdict.row("replicas") == CASE.verdict().row("replicas")
