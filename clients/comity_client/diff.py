@@ -134,7 +134,8 @@ async def read_file(session: Session, side: ComparedArtifact, path: str, limit: 
 async def pieces_of(session: Session, side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]:
     """Fetch the piece records of a file from nodes. Raises Unavailable."""
     first = side.published.pieces.digest if side.published else None
-    async for wanted in Layouts(session, side.manifest, named_indexes(side.readings, first)).layouts_of(entry):
+    indexes = named_indexes(side.readings, side.manifest.digest, first)
+    async for wanted in Layouts(session, side.manifest, indexes).layouts_of(entry):
         return list(wanted.records)
     raise Unavailable(f"no usable piece index for {entry.path}")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import b64encode, sha256
+from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed
 from comity.trust.holds import HOLDS, MAX_HELD, HeldArtifact, hold_of, parse_holds, read_holds, sign_holds
 from comity.trust.statement import MAX_OBJECT_BYTES, SideObject, Statement, Subject, parse_entry, sign_statement
@@ -87,7 +87,7 @@ PIECES = bytes(72)
     [
         pytest.param({"subjects": GOOD.subjects[::-1]}, id="not in order"),
         pytest.param({"subjects": GOOD.subjects[:1] * 2}, id="one artifact twice"),
-        pytest.param({"subjects": (*GOOD.subjects, Subject("", "f" * 64))}, id="more artifacts than sizes"),
+        pytest.param({"subjects": (*GOOD.subjects, Subject("", Digest("f" * 64)))}, id="more artifacts than sizes"),
         pytest.param({"by": identity("Security desk", "ES").inception.author}, id="by an identity"),
         pytest.param({"predicate": "hold"}, id="another predicate"),
         pytest.param({"body": {**BODY, "manifests": [1]}}, id="a size too few"),

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from comity.ledger import schema
 from comity.ledger.database import LOCK_FILE as LOCK
 from comity.ledger.database import NEWEST, SCRIPTS, Database, find_log, migrate
-from comity.ledger.intake import IntakeStore
+from comity.ledger.intake import OTHER, IntakeStore
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
@@ -25,9 +25,12 @@ from comity.ledger.sqlite import SqliteFile
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.holds import HOLDS, HeldArtifact, sign_holds
+from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
+from support.case import nodes
 from support.logs import LogKeys, statement_line, statement_lines
 from support.tables import PORTABLE
 
@@ -179,6 +182,32 @@ def test_lines_of_an_earlier_version_go_through_the_intake(database: Database) -
     migrate(database)
     assert IntakeStore(database).next_batch(LOG.origin).lines == lines
     assert ProvenTables(database).last_number() == 0
+
+
+def test_claims_of_many_copies_that_an_earlier_version_stored_are_found_by_each_artifact(database: Database) -> None:
+    migrate(database, "0012")
+    row = "INSERT INTO logs (id, origin, vkey, own, size, root, staged, weight) VALUES (1, :o, :v, 0, 3, :root, 3, 0)"
+    entry = 'INSERT INTO entries (log_id, "index", line, digest) VALUES (1, :index, :line, :digest)'
+    said = "INSERT INTO statements VALUES (1, :index, :number, :statement, :predicate, :by)"
+    about = "INSERT INTO subjects VALUES (:digest, '', 1, :turn, :index)"
+    node = nodes(1)[0]
+    pieces = SideObject(sha256(b"pieces"), 2)
+    held = [HeldArtifact(node.record.node, SideObject(sha256(b"%d" % number), 1), pieces) for number in range(2)]
+    line = sign_holds(node.record, held, node.online).line
+    first, second = (item.artifact for item in held)
+    with database.writing("test") as connection:
+        connection.execute(text(row), {"o": LOG.origin, "v": LOG.vkey, "root": EMPTY_ROOT})
+        for index, predicate in enumerate(("unknown", "holds", "unknown")):
+            connection.execute(text(entry), {"index": index, "line": line, "digest": bytes(32)})
+            values = {"statement": bytes([index]) * 32, "predicate": predicate, "by": bytes(32)}
+            connection.execute(text(said), {"index": index, "number": index + 1, **values})
+            connection.execute(text(about), {"digest": bytes.fromhex(first), "turn": index, "index": index})
+        connection.execute(text(about), {"digest": bytes.fromhex(second), "turn": 0, "index": 1})
+    migrate(database)
+    proven = ProvenTables(database)
+    for artifact, others in ((first, [0, 2]), (second, [])):
+        assert [found.index for found in proven.about(artifact, (HOLDS,)).found] == [1]
+        assert [found.index for found in proven.about(artifact, (OTHER,)).found] == others
 
 
 def test_rows_that_refer_to_nothing_are_not_migrated(database: Database) -> None:

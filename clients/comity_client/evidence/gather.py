@@ -41,6 +41,7 @@ from comity.trust.evidence import (
     InclusionEvidence,
     Verdict,
 )
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
 from comity.trust.resolution import MIRROR, PublisherClaim, claimant_label
@@ -299,7 +300,9 @@ async def _fetch_proofs(session: Session, entry: Entry) -> tuple[InclusionEviden
 
 def _node_entries(readings: ParsedClaims, bound: tuple[BoundNode, ...]) -> list[Entry]:
     nodes = {node.record.node for node in bound}
-    return [e for e in readings.entries if e.statement.predicate in ("hold", OBSERVED) and e.statement.by in nodes]
+    return [
+        e for e in readings.entries if e.statement.predicate in (*HOLD_PREDICATES, OBSERVED) and e.statement.by in nodes
+    ]
 
 
 def _best_proofs(

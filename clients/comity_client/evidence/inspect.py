@@ -31,6 +31,7 @@ from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import RowFact
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy
@@ -322,9 +323,9 @@ async def _count_stored_blobs(node: NodeClient, digests: Sequence[Digest]) -> in
 
 
 def _claimants(readings: ParsedClaims, artifact: Digest, policy: Policy) -> frozenset[Digest]:
-    """Return the online keys of pinned nodes that signed a hold of the artifact; its logging is not verified here."""
+    """Return the online keys of pinned nodes that claim a copy of the artifact; its logging is not verified here."""
     bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    holds = [e for e in readings.entries if e.statement.predicate == "hold" and e.statement.subject == artifact]
+    holds = [e for e in readings.entries if e.statement.predicate in HOLD_PREDICATES and _is_about(e, artifact)]
     return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
 
 
@@ -340,7 +341,7 @@ def _withdrawn(
         last: tuple[int, str] = (-1, "")
         for entry in readings.entries:
             statement = entry.statement
-            wanted = statement.predicate in ("hold", HOLD_WITHDRAWN) and statement.subject == artifact
+            wanted = statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN) and _is_about(entry, artifact)
             if not (wanted and signed_by_node(entry, node.record)):
                 continue
             reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
@@ -349,6 +350,10 @@ def _withdrawn(
         if last[1]:
             found[node.record.node.id] = last[1]
     return found
+
+
+def _is_about(entry: Entry, artifact: Digest) -> bool:
+    return artifact in {subject.digest for subject in entry.statement.subjects}
 
 
 def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts]:

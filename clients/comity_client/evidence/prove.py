@@ -22,7 +22,7 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
 
-_RANKS = {"published": 0, "hold": 1, "observed": 2, "advisory": 3}
+_RANKS = {"published": 0, "hold": 1, "holds": 1, "observed": 2, "advisory": 3}
 
 
 @dataclass(frozen=True, slots=True)

@@ -627,7 +627,7 @@ async def model_of(session: Session, resolution: Resolution, pattern: str = "") 
     files = weight_files(manifest.files, pattern)
     publication = resolution.publication
     first = publication.published.pieces.digest if publication else None
-    layouts = Layouts(session, manifest, named_indexes(resolution.gathered.readings, first))
+    layouts = Layouts(session, manifest, named_indexes(resolution.gathered.readings, manifest.digest, first))
     limit = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def head(entry: FileEntry) -> TensorTable | None:

@@ -37,7 +37,7 @@ from comity.trust.chained import CHAINED_LAYOUT, chained_records, check_chained
 from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
-from comity.trust.statements import parse_hold
+from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.upstream import OBSERVED, Observed
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.gather import fetch_object
@@ -131,16 +131,15 @@ class Layouts:
         raise refusal or Unavailable("no records", why=f"no node serves those of {entry.path} in {layout.layout}")
 
 
-def named_indexes(readings: ParsedClaims, first: Digest | None) -> list[Digest]:
-    """Return the piece indexes that statements about the artifact name, `first` before the others."""
+def named_indexes(readings: ParsedClaims, artifact: Digest, first: Digest | None) -> list[Digest]:
+    """Return the piece indexes that statements name for the artifact, `first` before the others."""
     found = [first] if first else []
     found += [publication.published.pieces.digest for publication in readings.publications]
     for entry in readings.entries:
-        if entry.statement.predicate == "hold":
-            try:
-                found.append(parse_hold(entry.statement).pieces)
-            except Malformed:
-                continue
+        if entry.statement.predicate in HOLD_PREDICATES:
+            with contextlib.suppress(Malformed):
+                held = hold_of(entry.statement, artifact)
+                found += [held.pieces.digest] if held is not None else []
         if entry.statement.predicate == OBSERVED:
             with contextlib.suppress(Malformed):
                 found.append(Observed.parse(entry.statement).pieces.digest)

@@ -272,7 +272,7 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 def _layouts(session: Session, resolution: Resolution, manifest: Manifest) -> Layouts:
     first = resolution.publication.published.pieces.digest if resolution.publication else None
-    return Layouts(session, manifest, named_indexes(resolution.gathered.readings, first))
+    return Layouts(session, manifest, named_indexes(resolution.gathered.readings, manifest.digest, first))
 
 
 async def _evidence(

@@ -32,6 +32,7 @@ from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
 from comity.trust.evaluation import ANNOUNCED
 from comity.trust.hardware.evidence import ATTESTED
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.identity import Inception
 from comity.trust.offers.chain import PREDICATES
 from comity.trust.offers.fault_proof import OFFER_FAULT
@@ -43,16 +44,15 @@ PUBLISHED: Final = "published"
 INCEPTION: Final = "inception"
 ROTATED: Final = "rotated"
 NODE_RECORD: Final = "node-record"
-HOLD: Final = "hold"
 ADVISORY: Final = "advisory"
 ADDRESSES: Final = "addresses"
 
 OTHER: Final = ""
 """The kind of statements with a predicate that this version does not know."""
 KNOWN_PREDICATES: Final = frozenset(
-    {PUBLISHED, OBSERVED, HOLD, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
+    {PUBLISHED, OBSERVED, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
     | {ANNOUNCED, ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED, APPROVED, APPROVAL_ENDED}
-    | {WANTED, WANTED_WITHDRAWN}
+    | {*HOLD_PREDICATES, WANTED, WANTED_WITHDRAWN}
     | {DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
 )
 MAX_FOLDED: Final = 512

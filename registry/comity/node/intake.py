@@ -42,6 +42,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import ANNOUNCED, parse_announced
 from comity.trust.hardware.evidence import ATTESTED, parse_attested
+from comity.trust.holds import HOLD, HOLDS, parse_holds
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.offers.chain import PREDICATES, read_offer_statement
@@ -77,7 +78,8 @@ REFUSED: Final = "refused"
 
 PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "published": lambda entry: Published.parse(entry.statement),
-    "hold": lambda entry: parse_hold(entry.statement),
+    HOLD: lambda entry: parse_hold(entry.statement),
+    HOLDS: lambda entry: parse_holds(entry.statement),
     HOLD_WITHDRAWN: lambda entry: parse_hold_withdrawn(entry.statement),
     WANTED: lambda entry: parse_wanted(entry.statement),
     WANTED_WITHDRAWN: lambda entry: parse_wanted_withdrawn(entry.statement),

@@ -20,7 +20,7 @@ from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.views import Snapshot
-from comity.ledger.intake import HOLD, PUBLISHED, fold_name
+from comity.ledger.intake import PUBLISHED, fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.copies.assessor import CopyAssessor
 from comity.node.copies.index import CopiesIndex
@@ -32,6 +32,7 @@ from comity.trust.copies import FAILED, HOLD_WITHDRAWN, STATES, CopyPolicy
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
 from comity.trust.statement import parse_entry
@@ -201,14 +202,14 @@ class ArtifactPages:
     def _claims(self, artifact: Digest) -> dict[Digest, ProvenLine]:
         """Blocking. A claim of each member in the log of its own node, if it was not withdrawn there later."""
         last: dict[str, tuple[Digest, str, ProvenLine]] = {}
-        for line in self._ledger.tables.proven.about(artifact, (HOLD, HOLD_WITHDRAWN), MAX_HOLDS).found:
+        for line in self._ledger.tables.proven.about(artifact, (*HOLD_PREDICATES, HOLD_WITHDRAWN), MAX_HOLDS).found:
             statement = parse_entry(line.line).statement
             record = self._membership.node(statement.by) if statement.by else None
             known = last.get(line.vkey)
             later = known is None or line.index > known[2].index
             if record is not None and str(record.log) == line.vkey and later:
                 last[line.vkey] = record.member, statement.predicate, line
-        return {member: line for member, predicate, line in last.values() if predicate == HOLD}
+        return {member: line for member, predicate, line in last.values() if predicate in HOLD_PREDICATES}
 
     async def _make(self, snapshot: Snapshot) -> ArtifactPage:
         mirrored = not isinstance(snapshot.claim, Published)

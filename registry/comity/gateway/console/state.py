@@ -14,7 +14,7 @@ from typing import Final, Literal
 from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.words import marked
-from comity.ledger.intake import ADDRESSES, HOLD, KNOWN_PREDICATES
+from comity.ledger.intake import ADDRESSES, KNOWN_PREDICATES
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.home import OpenedHome
@@ -24,6 +24,7 @@ from comity.node.services.operator import LogStates, peer_status
 from comity.trust.charter.document import Body, Member
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, short
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.operator import GovernanceStatus, LogStatus
@@ -43,6 +44,7 @@ STATEMENTS: Final[Mapping[str, str]] = {
     "published": marked("Published an artifact"),
     "observed": marked("Mirrored a repository"),
     "hold": marked("Claims a complete copy"),
+    "holds": marked("Claims complete copies"),
     "hold-withdrawn": marked("Withdrew a claim of a copy"),
     "wanted": marked("Asked for copies of an artifact"),
     "wanted-withdrawn": marked("Asks for copies no longer"),
@@ -324,7 +326,7 @@ class StateReader:
     def _recent(self) -> list[RecentEntry]:
         """Blocking. The last entries that were verified here, the newest first; no claims of copies, no addresses."""
         proven = self._ledger.tables.proven
-        last, kinds = proven.last_number(), tuple(sorted(KNOWN_PREDICATES - {HOLD, ADDRESSES}))
+        last, kinds = proven.last_number(), tuple(sorted(KNOWN_PREDICATES - {*HOLD_PREDICATES, ADDRESSES}))
         lines = proven.since(max(0, last - LOOKED_AT), kinds, LOOKED_AT)
         return [self.entry(line) for line in lines[: -RECENT - 1 : -1]]
 

@@ -20,7 +20,6 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.intake import HOLD
 from comity.ledger.proven import ProvenLine
 from comity.node.config import Audits
 from comity.node.copies.index import CopiesIndex, CopyFact, CopyRow, HoldFact, OwnAudit, ResultFact, WithdrawalFact
@@ -56,11 +55,12 @@ from comity.trust.audit import (
 from comity.trust.copies import HOLD_WITHDRAWN, MISSED, PASSED, AuditResult, parse_hold_withdrawn
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.holds import HOLD_PREDICATES, read_holds
 from comity.trust.statement import Author, Entry, parse_entry
-from comity.trust.statements import NodeRecord, parse_hold
+from comity.trust.statements import NodeRecord
 from comity.wire.audit import AuditOrder, AuditReply
 
-PREDICATES: Final = (HOLD, HOLD_WITHDRAWN, AUDITED)
+PREDICATES: Final = (*HOLD_PREDICATES, HOLD_WITHDRAWN, AUDITED)
 PAGE: Final = 256
 """Statements that are read in one step."""
 ANSWER_SECONDS: Final = 120.0
@@ -74,7 +74,7 @@ _log: Final = structlog.get_logger("comity.node.audits")
 
 
 class StatementReader:
-    """Reads holds, withdrawals and audits from proven statements into the index."""
+    """Reads claims of copies, withdrawals and audits from proven statements into the index."""
 
     def __init__(self, ledger: AsyncLedger, membership: Membership, index: CopiesIndex, own: OwnPieces) -> None:
         self._ledger = ledger
@@ -115,9 +115,10 @@ class StatementReader:
         if statement.predicate == HOLD_WITHDRAWN:
             withdrawn = parse_hold_withdrawn(statement)
             return [(WithdrawalFact(withdrawn.artifact, line.vkey, line.index, withdrawn.reason), None)]
-        hold, objects = parse_hold(statement), {item.digest: item for item in statement.objects}
-        manifest, pieces = objects[hold.artifact], objects[hold.pieces]
-        return [(HoldFact(hold.artifact, line.vkey, hold.by.id, line.index, manifest, pieces), None)]
+        return [
+            (HoldFact(item.artifact, line.vkey, item.by.id, line.index, item.manifest, item.pieces), None)
+            for item in read_holds(statement)
+        ]
 
     def _results(
         self, audited: AuditFailure | AuditSummary, auditor: Digest

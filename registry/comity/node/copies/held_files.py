@@ -20,13 +20,13 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors
-from comity.ledger.intake import HOLD
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import read_manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Unavailable
+from comity.trust.holds import HOLD_PREDICATES, read_holds
 from comity.trust.statement import SideObject, parse_entry
 
 PAGE: Final = 64
@@ -161,7 +161,7 @@ class HeldFilesReader:
         if position > last:
             await self._ledger.run(self._held.restart)
             position = 0
-        lines = await self._ledger.run(proven.since, position, (HOLD,), PAGE, self._membership.seat.log)
+        lines = await self._ledger.run(proven.since, position, HOLD_PREDICATES, PAGE, self._membership.seat.log)
         if not lines:
             return False
         found = await self._pools.files(self._files, self._manifests(lines))
@@ -170,11 +170,8 @@ class HeldFilesReader:
 
     def _manifests(self, lines: Sequence[ProvenLine]) -> list[SideObject]:
         statements = [parse_entry(line.line).statement for line in lines]
-        return [
-            next(item for item in statement.objects if item.digest == statement.sole_subject())
-            for statement in statements
-            if statement.by == self._membership.seat.record.node
-        ]
+        own = [statement for statement in statements if statement.by == self._membership.seat.record.node]
+        return [item.manifest for statement in own for item in read_holds(statement)]
 
     def _files(self, manifests: Iterable[SideObject]) -> tuple[dict[Digest, set[Digest]], dict[Digest, int]]:
         """The files of artifacts, and the manifests that cannot be read. Blocking."""

@@ -35,6 +35,9 @@ MAX_RESULTS: Final = 200_000
 MAX_CHANGES: Final = 100_000
 """Changes that are kept for readers that follow the index."""
 KEPT_DAYS: Final = 90
+_READER: Final = 1
+"""Raised when statements are read that an older version did not know: all are then read again."""
+_READ_TABLES: Final = ("position", "copy", "result")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, vkey TEXT NOT NULL UNIQUE);
@@ -171,7 +174,7 @@ class CopiesIndex:
     def restart(self) -> None:
         """Forget what was read from the logs. What only this node knows stays."""
         with self._writing() as database:
-            for table in ("position", "copy", "result"):
+            for table in _READ_TABLES:
                 database.execute(f"DELETE FROM {table}")
             self._result_counts = Counter()
             self._changed.clear()
@@ -365,10 +368,20 @@ def _open(file: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(_SCHEMA)
+        _forget_if_older(database)
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _forget_if_older(database: sqlite3.Connection) -> None:
+    """Forget what a version that knew fewer statements has read from the logs."""
+    if database.execute("PRAGMA user_version").fetchone()[0] != _READER:
+        with database:
+            for table in _READ_TABLES:
+                database.execute(f"DELETE FROM {table}")
+        database.execute(f"PRAGMA user_version = {_READER}")
 
 
 def _blob(digest: Digest) -> bytes:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from comity.ledger.intake import HOLD
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import EntryQuery
 from comity.node.own_log import iterate_entries
 from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest
+from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.statement import SideObject, Statement, parse_entry
-from comity.trust.statements import parse_hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +39,16 @@ class OwnClaims:
         self._log = log
 
     def hold(self, artifact: Digest, pieces: Digest | None = None) -> StandingHold | None:
-        """The newest hold of an artifact, with the piece index `pieces` if one is given; None if it was withdrawn
-        later."""
+        """The newest claim of a copy of an artifact, with the piece index `pieces` if one is given; None if it was
+        withdrawn later."""
         withdrawn = max((index for index, _ in self._about(artifact, HOLD_WITHDRAWN)), default=-1)
         found: StandingHold | None = None
-        for index, statement in self._about(artifact, HOLD):
-            hold, objects = parse_hold(statement), {named.digest: named for named in statement.objects}
-            if index > withdrawn and pieces in (None, hold.pieces):
-                found = StandingHold(index, objects[hold.artifact], objects[hold.pieces])
+        for predicate in HOLD_PREDICATES:
+            for index, statement in self._about(artifact, predicate):
+                hold = hold_of(statement, artifact)
+                named = hold is not None and pieces in (None, hold.pieces.digest)
+                if hold is not None and named and index > (found.index if found else withdrawn):
+                    found = StandingHold(index, hold.manifest, hold.pieces)
         return found
 
     def keeps(self, artifact: Digest) -> bool:

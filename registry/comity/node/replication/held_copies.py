@@ -1,7 +1,7 @@
 """The artifacts of which this node claims a copy, and rounds in which it looks whether their files are still here.
 
-The claims are the node's own `hold` and `hold-withdrawn` statements. They are kept in the ledger with their position: a
-start reads only what was logged since, and memory does not grow with the number of copies.
+The claims are the node's own `hold`, `holds` and `hold-withdrawn` statements. They are kept in the ledger with their
+position: a start reads only what was logged since, and memory does not grow with the number of copies.
 
 A start does not look at any file. A round reads all holds in the log's order, a page in each step, from where it was
 when it began; then the next round waits for a day. A round also finds a kept row that is wrong: the rows are then
@@ -10,13 +10,13 @@ computed again. After a blob was lost, a round begins at once and does not pause
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.ledger.intake import HOLD
 from comity.ledger.proven import ProvenLine
 from comity.ledger.replica_table import HOLDS, CopyNumbers, OwnClaim, OwnCopy
 from comity.node.members import Membership
@@ -25,13 +25,13 @@ from comity.node.uploads import missing_files, read_manifest
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.statement import parse_entry
-from comity.trust.statements import parse_hold
+from comity.trust.holds import HOLD_PREDICATES, HeldArtifact, read_holds
+from comity.trust.statement import Statement, parse_entry
 
 PAGE: Final = 256
 """Claims read in one step."""
 CHECKED: Final = 128
-"""Holds whose files are looked for in one step."""
+"""Held artifacts whose files are looked for in one step; more if one statement names more."""
 ROUND_SECONDS: Final = 86_400.0
 """Seconds between the begins of two rounds."""
 
@@ -97,7 +97,7 @@ class HeldCopies:
     async def read_new(self) -> None:
         """Read the statements that this node has logged since."""
         while lines := await self._next_claims(self._position):
-            claims = [_claim(line) for line in lines if self._is_own(line)]
+            claims = [claim for line in lines if self._is_own(line) for claim in _claims(line)]
             numbers = {self._membership.seat.log: lines[-1].number}
             table = self._ledger.tables.replicas
             self._add(await self._ledger.run(table.add_claims, claims, self._basis(), numbers))
@@ -128,36 +128,38 @@ class HeldCopies:
             if self._clock() < self._next_round:
                 return [], False
             self._begin_round()
-        lines = await self._next_holds(self._round_at or 0)
-        self._round_at = lines[-1].number if len(lines) == CHECKED else None
+        page = await self._next_holds(self._round_at or 0)
+        lines = _first(page, CHECKED)
+        self._round_at = lines[-1].number if len(page) == CHECKED or len(lines) < len(page) else None
         self.hurries = self.hurries and self._round_at is not None
         own = [line for line in lines if self._is_own(line) and line.number <= self._position]
         missing = await self._missing(own)
         return missing, self._round_at is not None
 
     async def _missing(self, lines: list[ProvenLine]) -> list[Digest]:
-        holds = {parse_entry(line.line).statement.subject: line for line in lines}
+        holds = {item.artifact: (line.index, item) for line in lines for item in read_holds(_statement(line))}
         copies = await self.copies(holds)
-        if any(artifact not in copies or copies[artifact].held < line.index for artifact, line in holds.items()):
+        if any(artifact not in copies or copies[artifact].held < index for artifact, (index, _) in holds.items()):
             _log.error("the list of own copies is wrong and is computed again")
             await self._ledger.run(self._ledger.tables.replicas.forget_holds)
             await self.open()
             copies = await self.copies(holds)
-        current = [line for artifact, line in holds.items() if copies[artifact].stands]
-        return await self._pools.files(self._incomplete, current)
+        return await self.with_gaps([item for artifact, (_, item) in holds.items() if copies[artifact].stands])
 
-    def _incomplete(self, lines: list[ProvenLine]) -> list[Digest]:
+    async def with_gaps(self, held: list[HeldArtifact]) -> list[Digest]:
+        """Those of these artifacts of which a file is missing."""
+        return await self._pools.files(self._incomplete, held)
+
+    def _incomplete(self, held: list[HeldArtifact]) -> list[Digest]:
         """Blocking."""
-        return [parse_entry(line.line).statement.subject for line in lines if self._has_gaps(line)]
+        return [item.artifact for item in held if self._has_gaps(item)]
 
-    def _has_gaps(self, line: ProvenLine) -> bool:
-        """Whether a file of the artifact of a hold is missing. Blocking."""
-        statement = parse_entry(line.line).statement
-        objects, hold = {item.digest: item for item in statement.objects}, parse_hold(statement)
+    def _has_gaps(self, held: HeldArtifact) -> bool:
+        """Whether a file of a held artifact is missing. Blocking."""
         try:
-            if not self._store.has(hold.pieces):
+            if not self._store.has(held.pieces.digest):
                 return True
-            return bool(missing_files(self._store, read_manifest(self._store, objects[hold.artifact])))
+            return bool(missing_files(self._store, read_manifest(self._store, held.manifest)))
         except ComityError:
             return True  # the manifest is missing or damaged
 
@@ -174,16 +176,27 @@ class HeldCopies:
 
     async def _next_claims(self, number: int) -> list[ProvenLine]:
         since, log = self._ledger.tables.proven.since, self._membership.seat.log
-        return await self._ledger.run(since, number, (HOLD, HOLD_WITHDRAWN), PAGE, log)
+        return await self._ledger.run(since, number, (*HOLD_PREDICATES, HOLD_WITHDRAWN), PAGE, log)
 
     async def _next_holds(self, number: int) -> list[ProvenLine]:
         since, log = self._ledger.tables.proven.since, self._membership.seat.log
-        return await self._ledger.run(since, number, (HOLD,), CHECKED, log)
+        return await self._ledger.run(since, number, HOLD_PREDICATES, CHECKED, log)
 
     def _basis(self) -> Digest:
         return sha256(self._membership.seat.record.node.id.encode())
 
 
-def _claim(line: ProvenLine) -> OwnClaim:
-    statement = parse_entry(line.line).statement
-    return OwnClaim(statement.subject, line.index, statement.predicate == HOLD)
+def _first(lines: list[ProvenLine], most: int) -> list[ProvenLine]:
+    """As many of the first lines as name at most `most` artifacts, at least one."""
+    counts = itertools.accumulate(len(_statement(line).subjects) for line in lines)
+    return [line for at, (line, count) in enumerate(zip(lines, counts, strict=True)) if not at or count <= most]
+
+
+def _claims(line: ProvenLine) -> list[OwnClaim]:
+    statement = _statement(line)
+    hold = statement.predicate in HOLD_PREDICATES
+    return [OwnClaim(subject.digest, line.index, hold) for subject in statement.subjects]
+
+
+def _statement(line: ProvenLine) -> Statement:
+    return parse_entry(line.line).statement

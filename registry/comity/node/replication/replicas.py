@@ -20,7 +20,6 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.ledger.intake import HOLD
 from comity.ledger.log_store import EntryQuery
 from comity.ledger.proven import ProvenLine
 from comity.ledger.replica_table import PUBLICATIONS
@@ -41,8 +40,9 @@ from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, Json, canonical, sha256, short
 from comity.trust.errors import ComityError, Unavailable, Untrusted
+from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.statements import Published, parse_hold, sign_hold
+from comity.trust.statements import Published, sign_hold
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire.operator import LackingArtifact
 
@@ -470,12 +470,9 @@ class Replicas:
 
     def _indexes_in_holds(self, artifact: Digest) -> list[SideObject]:
         """Piece indexes in the holds of other nodes, alternating between logs."""
-        named: list[SideObject] = []
-        for found in self._ledger.tables.proven.about(artifact, (HOLD,), MAX_HOLDS).found:
-            statement = parse_entry(found.line).statement
-            hold = parse_hold(statement)
-            named.extend(item for item in statement.objects if item.digest == hold.pieces)
-        return named
+        found = self._ledger.tables.proven.about(artifact, HOLD_PREDICATES, MAX_HOLDS).found
+        holds = (hold_of(parse_entry(line.line).statement, artifact) for line in found)
+        return [hold.pieces for hold in holds if hold is not None]
 
     @staticmethod
     def _now() -> float:
