@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from comity.ledger.database import NEWEST, Database, FolderLock, migrate
+from comity.ledger.database import NEWEST, SCRIPTS, Database, FolderLock, migrate
 from comity.ledger.ledger import Ledger
 from comity.ledger.sqlite import SqliteFile
 from comity.node.maintenance.findings import Diagnosis
@@ -51,7 +51,8 @@ def test_an_older_ledger_is_migrated_as_a_copy_only(file: Path) -> None:
     first, *steps = ledger_findings(file)
     assert (first.level, f"from 0009 to {NEWEST}" in first.text) == ("warn", True)
     assert first.fix.startswith("comity backup create")
-    assert [step.text[:4] for step in steps] == ["0010", "0011", "0012", "0013"]
+    migrations = sorted(path.name[:4] for path in (SCRIPTS / "versions").glob("0*.py"))
+    assert [step.text[:4] for step in steps] == [number for number in migrations if number > "0009"]
     assert revision_of(ledger) == "0009"
 
 
