@@ -11,5 +11,5 @@ lock() { # FILE EXTRA... : the requirements of the project with these extras
     --no-annotate --custom-compile-command requirements/renew.sh "${extras[@]}" pyproject.toml -o "requirements/$file"
 }
 
-lock node.txt node postgres s3
+lock node.txt node postgres s3 oidc
 lock dev.txt dev

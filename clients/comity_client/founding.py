@@ -334,6 +334,21 @@ hosts = []
 # Larger repositories are not imported for readers.
 largest_bytes = 1099511627776
 
+[oidc]
+# People sign in to the console through this OpenID Connect provider; empty: by `comity console sign-in` only.
+# The issuer as in the provider's metadata, this node's client id, and a file with the client's secret (mode 0600).
+issuer = ""
+client_id = ""
+secret_file = ""
+# Certificates of a private authority of the provider (PEM).
+ca_file = ""
+# The claim of the ID token with the groups of a person; who may change tokens and sessions, and who may only look.
+claim = "groups"
+operators = []
+viewers = []
+# Asked of the provider besides "openid".
+scopes = ["profile"]
+
 [tlog]
 # Outside logs whose entries may be pushed here and are then cosigned, by verifier key: ["origin+id+key"].
 mirror = []

@@ -17,6 +17,13 @@ from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.console.feeds import FeedMemory
 from comity.gateway.console.forms import parse_form
+from comity.gateway.console.oidc.provider_documents import (
+    ProviderMetadata,
+    check_id_token,
+    parse_keys,
+    parse_tokens,
+    read_person,
+)
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
@@ -132,6 +139,8 @@ from comity_client.bundles.erasure import ErasureCode
 from comity_client.evidence.approvals import CarriedApprovals
 from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
 from cryptography.utils import CryptographyDeprecationWarning
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet
 from support import audits, hardware, weights
 from support import offers as lending
 from support.attesting import PREDICATES, bundle, encoded, envelope, payload, private_key, public_pem
@@ -383,6 +392,14 @@ def _revocation(data: bytes) -> Any:
     return parsed
 
 
+def _id_token(data: bytes) -> Any:
+    """The claims of a token, and the person; claims are also read where the signature does not hold."""
+    keys, text = parse_keys(_PROVIDER_KEYS), data.decode("utf-8", "replace")
+    issuer = str(_ID_CLAIMS["iss"])
+    claims = check_id_token(text, keys, issuer=issuer, client="c", nonce="n", access_token="", now=1_800_000_000)
+    return read_person(claims, "groups")
+
+
 def _inspect(data: bytes) -> Any:
     """Whatever a file is, a look at it raises nothing at all; what is wrong with it counts as refused here."""
     try:
@@ -408,6 +425,16 @@ _OBSERVATIONS: Final = encode_observations(
 
 _MEASURED: Final = MeasuredFigures(
     NAME, MeasuredRate(3, 2, 4, "MB/s"), MeasuredRate(30, 20, 40, "GFLOP/s bf16"), 79_000, "one node"
+)
+_PROVIDER_METADATA: Final = (
+    b'{"issuer":"https://a.example","authorization_endpoint":"https://a.example/a","token_endpoint":"https://a.example/t",'
+    b'"jwks_uri":"https://b.example/k","token_endpoint_auth_methods_supported":["client_secret_post"]}'
+)
+_PROVIDER_KEY: Final = ECKey.generate_key("P-256", {"kid": "one"})
+_PROVIDER_KEYS: Final = json.dumps(KeySet([_PROVIDER_KEY]).as_dict(private=False)).encode()
+_ID_CLAIMS: Final = {"iss": "https://a.example", "sub": "1", "aud": "c", "iat": 1_800_000_000, "exp": 1_800_000_300}
+_ID_TOKEN: Final = jwt.encode(
+    {"alg": "ES256", "kid": "one"}, {**_ID_CLAIMS, "nonce": "n", "name": "Ada", "groups": ["g"]}, _PROVIDER_KEY
 )
 _TOOL: Final = private_key()
 _RESULTS: Final = EvaluationResults(
@@ -495,6 +522,10 @@ PARSERS: Final[dict[str, Target]] = {
     "feeds": Target(FeedMemory.parse, (FeedMemory(5, {Digest("a" * 64): 1_800_000_000}).encode(),)),
     "token-uses": Target(parse_uses, (b'{"schema":"comity/token-uses/v1","uses":{"3f9c01aa":1800000000}}',)),
     "console-form": Target(lambda data: parse_form(data, ("form", "id")), (b"form=k3f9&id=%C3%A9+b",)),
+    "oidc-metadata": Target(lambda data: ProviderMetadata.parse(data, "https://a.example"), (_PROVIDER_METADATA,)),
+    "oidc-keys": Target(parse_keys, (_PROVIDER_KEYS,)),
+    "oidc-tokens": Target(parse_tokens, (b'{"access_token":"a","id_token":"a.b.c","expires_in":3600}',)),
+    "oidc-token": Target(_id_token, (_ID_TOKEN.encode(),)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),

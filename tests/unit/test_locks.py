@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = {"node.txt": ("node", "postgres", "s3"), "dev.txt": ("dev",)}
+LOCKS = {"node.txt": ("node", "oidc", "postgres", "s3"), "dev.txt": ("dev",)}
 
 
 def asked(extras: tuple[str, ...]) -> list[Requirement]:

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
-GGUF, NODE, PKCS11, POSTGRES, S3, SCAN, SIGSTORE = (
+GGUF, NODE, OIDC, PKCS11, POSTGRES, S3, SCAN, SIGSTORE = (
     frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
-    for extra in ("gguf", "node", "pkcs11", "postgres", "s3", "scan", "sigstore")
+    for extra in ("gguf", "node", "oidc", "pkcs11", "postgres", "s3", "scan", "sigstore")
 )
 PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
@@ -34,6 +34,7 @@ PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/ledger/postgres.py": BASE | NODE | POSTGRES,
     "registry/comity/ledger": BASE | NODE,
     "registry/comity/node": BASE | NODE,
+    "registry/comity/gateway/console/oidc": BASE | NODE | OIDC,
     "registry/comity/gateway": BASE | NODE,
     "registry": BASE,
     "clients/comity_client/signing/pkcs11.py": BASE | PKCS11,
@@ -43,6 +44,7 @@ PACKAGES = {  # a package, and what may be installed for it; the first that fits
 }
 PROVIDERS = {
     "alembic": "alembic",
+    "authlib": "authlib",
     "boto3": "boto3",
     "botocore": "boto3",  # boto3's own foundation, released with it
     "click": "click",
@@ -57,6 +59,7 @@ PROVIDERS = {
     "grpc_status": "grpcio-status",
     "huggingface_hub": "huggingface-hub",
     "jinja2": "jinja2",
+    "joserfc": "joserfc",
     "license_expression": "license-expression",
     "markdown_it": "markdown-it-py",
     "markupsafe": "jinja2",  # Jinja's own foundation, released by the same people
@@ -115,7 +118,7 @@ def test_each_room_imports_only_what_its_extra_installs() -> None:
 
 def test_every_requirement_is_imported_somewhere() -> None:
     imported = {"httptools"}.union(*map(_providers, _sources()))  # uvicorn's parser, which it does not require
-    assert not (BASE | GGUF | NODE | PKCS11 | POSTGRES | S3 | SCAN) - imported
+    assert not (BASE | GGUF | NODE | OIDC | PKCS11 | POSTGRES | S3 | SCAN) - imported
 
 
 def test_the_verifier_needs_cryptography_and_nothing_else() -> None:

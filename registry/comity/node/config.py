@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -61,6 +62,15 @@ def _gateway_url(text: str) -> str:
         return text and str(GatewayUrl.parse(text))
     except Malformed as error:
         raise ValueError(f"expected {error.hint}: {error.why}") from error
+
+
+def _issuer(text: str) -> str:
+    """Check an https URL, or an http URL of this machine."""
+    parts = urlsplit(text)
+    local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if text and not (_URL.match(text.rstrip("/")) and "@" not in text and (parts.scheme == "https" or local)):
+        raise ValueError(f"expected https://host[/path], got {text[:80]!r}")
+    return text
 
 
 def _endpoint(text: str) -> str:
@@ -138,6 +148,8 @@ MaybeDigest = Annotated[str, AfterValidator(lambda text: _identity(text) if text
 """64 hex digits; empty for none."""
 MaybeGatewayUrl = Annotated[str, AfterValidator(_gateway_url)]
 """The URL at which clients reach a gateway; empty for none."""
+MaybeIssuer = Annotated[str, AfterValidator(_issuer)]
+"""The issuer of an OpenID Connect provider; empty for none."""
 HubEndpoint = Annotated[str, AfterValidator(_endpoint)]
 
 Hours = Annotated[str, AfterValidator(_hours)]
@@ -331,6 +343,31 @@ class ReadThrough(Section):
     largest_bytes: Annotated[int, Field(ge=1)] = 1024 * GIB
 
 
+class OpenIdConnect(Section):
+    """An OpenID Connect provider by which people sign in to the console. `issuer` is exactly the one of the provider's
+    metadata, empty for none; `client_id` is this node's name there, and `secret_file` holds the client's secret, mode
+    0600. `ca_file` has certificates of a private authority (PEM).
+
+    `claim` is the claim of the ID token with the groups or roles of a person; who has one of `operators` may change
+    tokens and sessions, who has one of `viewers` may look. `scopes` are asked for besides `openid`.
+    """
+
+    issuer: MaybeIssuer = ""
+    client_id: Annotated[str, Field(max_length=200)] = ""
+    secret_file: MaybeFile = None
+    ca_file: MaybeFile = None
+    claim: Annotated[str, Field(min_length=1, max_length=200)] = "groups"
+    operators: Strings = ()
+    viewers: Strings = ()
+    scopes: Strings = ("profile",)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.issuer and not (self.client_id and self.secret_file and (self.operators or self.viewers)):
+            raise ValueError("issuer needs client_id, secret_file, and operators or viewers")
+        return self
+
+
 class Tlog(Section):
     """Logs outside the federation, by verifier key: those that are pushed to this node, and witnesses of this node's
     log.
@@ -392,6 +429,7 @@ class NodeConfig(Section):
     publishing: Publishing = Publishing()
     gateway: Gateway = Gateway()
     upstream: ReadThrough = ReadThrough()
+    oidc: OpenIdConnect = OpenIdConnect()
     tlog: Tlog = Tlog()
     limits: Limits = Limits()
     audits: Audits = Audits()
@@ -459,6 +497,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "publishing": Publishing,
     "gateway": Gateway,
     "upstream": ReadThrough,
+    "oidc": OpenIdConnect,
     "tlog": Tlog,
     "limits": Limits,
     "audits": Audits,
@@ -607,6 +646,7 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
         s3 = s3.model_copy(update={"credentials_file": home / s3.credentials_file})
     gateway = config.gateway
     files = {name: home / path for name in ("certificate", "key", "policy") if (path := getattr(gateway, name))}
+    provider = {name: home / path for name in ("secret_file", "ca_file") if (path := getattr(config.oidc, name))}
     paths = {"blobs": home / storage.blobs, "ledger": home / storage.ledger, "s3": s3}
     replication = config.replication
     if replication.rules is not None:
@@ -618,6 +658,7 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
         "replication": replication,
         "storage": storage.model_copy(update=paths),
         "gateway": gateway.model_copy(update=files),
+        "oidc": config.oidc.model_copy(update=provider),
         "tlog": config.tlog.model_copy(update={"witness_key": home / config.tlog.witness_key}),
         "federation": config.federation.model_copy(update={"file": home / config.federation.file}),
     }

@@ -37,6 +37,11 @@ class SignInLinks:
         """The console is open at `url`, or closed if it is empty."""
         self._url = url.rstrip("/")
 
+    @property
+    def url(self) -> str:
+        """Where browsers reach the console; empty while it is closed."""
+        return self._url
+
     def make(self) -> SignInLink:
         """Raises NotFound (NO-CONSOLE) if the node serves no console."""
         if not self._url:

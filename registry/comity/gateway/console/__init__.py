@@ -14,6 +14,7 @@ page        one page: its reader, its headers, its text from a template
 sessions    sessions of people who signed in
 forms       forms that browsers send: strict, bounded, from pages of this node only
 sign_in     signing in and out
+oidc        signing in through an OpenID Connect provider
 token_pages tokens of the gateway
 node_pages  how the node is, what waits for its people, and the sessions
 routes      addresses, access, and responses

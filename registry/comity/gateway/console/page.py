@@ -7,7 +7,7 @@ A page of a signed-in reader has forms, whose `Origin` header browsers hide unde
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -44,14 +44,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The reader of one page: the language, whether it was chosen by `?lang=`, and the request. `prefix` is the path at
-    which a proxy serves this node, or empty; `session` is None for the public."""
+    """The reader of one page: the language, whether it was chosen by `?lang=`, and the request. `prefix` is the path
+    at which a proxy serves this node, or empty; `session` is None for the public. With `secret_query`, links on the
+    page do not repeat the query."""
 
     request: Request
     language: str
     chosen: bool
     prefix: str = ""
     session: BrowserSession | None = None
+    secret_query: bool = False
 
     @classmethod
     def of(cls, request: Request, prefix: str, session: BrowserSession | None = None) -> Reader:
@@ -69,7 +71,8 @@ class Reader:
 
     def in_language(self, language: str) -> str:
         """The same page in another language."""
-        fields = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]
+        given = [] if self.secret_query else self.request.query_params.multi_items()
+        fields = [(name, value) for name, value in given if name != "lang"]
         path = self.prefix + quote(self.request.url.path, safe="/:@._-")
         return f"{path}?{urlencode([*fields, ('lang', language)])}"
 
@@ -111,11 +114,12 @@ class PageMaker:
         self._states = states
         self._sessions = sessions
 
-    def handler(self, make: Callable[[Reader], Awaitable[Response]]) -> Handler:
+    def handler(self, make: Callable[[Reader], Awaitable[Response]], *, secret_query: bool = False) -> Handler:
         """A handler that finds the reader's session, and shows errors as pages."""
 
         async def handle(request: Request) -> Response:
-            reader = Reader.of(request, self._prefix, self._sessions.of(request))
+            found = Reader.of(request, self._prefix, self._sessions.of(request))
+            reader = replace(found, secret_query=secret_query)
             try:
                 return await make(reader)
             except ComityError as error:

@@ -4,6 +4,7 @@
 /-/catalogue, /-/members, /-/logs, /-/proposals, /-/compute, /-/alerts
 /-/logs/{log}[/{index}]            entries of a log, and one entry; .proof and checkpoint are downloads
 /-/sign-in, /-/sign-out             sessions (module sign_in)
+/-/sign-in/oidc[/callback]         sessions by an OpenID Connect provider (package oidc)
 /-/node[/…]                        the node, for people who signed in (module node_pages)
 /-/feeds/{kind}.atom               Atom feeds (module feeds)
 /-/console.css                     the style sheet
@@ -57,7 +58,7 @@ from comity.node.app import RunningNode
 from comity.node.config import Gateway
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
-from comity.trust.errors import NotFound
+from comity.trust.errors import NotFound, Unavailable
 
 CATALOGUE_PAGE: Final = 50
 FILES_PAGE: Final = 100
@@ -113,7 +114,8 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     maker = PageMaker(name, settings.url, states, sessions)
     console = Console(settings, node, index, states, pages, access, catalogue, maker)
     origins = BrowserOrigins(settings.url)
-    sign_in = SignInPages(maker, sessions, origins, node.links)
+    sign_in = SignInPages(maker, sessions, origins, node.links, home.config.oidc.issuer)
+    provider = provider_routes(node, maker, sign_in, origins)
     node_pages = NodePages(node, maker, states, sessions, origins)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins)
     feeds_file = home.config.path(FEEDS_FILE)
@@ -126,6 +128,7 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     try:
         yield [
             *sign_in.routes(),
+            *provider,
             *node_pages.routes(),
             *token_pages.routes(),
             *feeds.routes(),
@@ -137,6 +140,29 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
         await asyncio.gather(*tasks, return_exceptions=True)
         await pages.close()
         await asyncio.to_thread(index.close)
+
+
+def provider_routes(
+    node: RunningNode, maker: PageMaker, sign_in: SignInPages, origins: BrowserOrigins
+) -> list[BaseRoute]:
+    """The routes for signing in through an OpenID Connect provider; none if the settings name none.
+
+    Raises Unavailable if the extra is not installed.
+    """
+    home = node.home
+    settings = home.config.oidc
+    if not settings.issuer:
+        return []
+    try:
+        from comity.gateway.console.oidc.provider import OpenIdProvider
+        from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
+    except ModuleNotFoundError as error:
+        why = f"[oidc] in node.toml needs it: {error}"
+        hint = "pip install 'comity[node,oidc]'"
+        raise Unavailable("OpenID Connect support is not installed", why=why, hint=hint) from error
+    provider = OpenIdProvider(settings, home.pools, home.clock, time.monotonic)
+    pending = PendingCookie(home.membership.seat.log, home.clock)
+    return ProviderSignIn(settings, provider, maker, sign_in, origins, pending, lambda: node.links.url).routes()
 
 
 async def _prepare(pools: Pools, states: StateReader) -> None:

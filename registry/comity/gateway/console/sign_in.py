@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.requests import Request
@@ -31,6 +32,8 @@ OPERATOR: Final = "operator"
 """Who signed in by a link."""
 FIRST_PAGE: Final = f"{PREFIX}/node"
 MAX_KEY: Final = 100
+PROVIDER_PATH: Final = f"{PATH}/oidc"
+"""Where signing in through an OpenID Connect provider begins (package oidc)."""
 
 _log: Final = structlog.get_logger("comity.gateway.console")
 
@@ -56,12 +59,19 @@ class SignInPages:
     """Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, maker: PageMaker, sessions: BrowserSessions, origins: BrowserOrigins, links: SignInLinks
+        self,
+        maker: PageMaker,
+        sessions: BrowserSessions,
+        origins: BrowserOrigins,
+        links: SignInLinks,
+        provider: str = "",
     ) -> None:
+        """`provider` is the issuer of the OpenID Connect provider, or empty."""
         self._maker = maker
         self._sessions = sessions
         self._origins = origins
         self._links = links
+        self._provider = urlsplit(provider).netloc
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -72,23 +82,25 @@ class SignInPages:
 
     async def show(self, reader: Reader) -> Response:
         self._origins.require_private(reader.request)
-        return self._maker.render(reader, "sign_in.html", None, headers=WITH_FORMS, key=reader.field("key"))
+        return self._maker.render(
+            reader, "sign_in.html", None, headers=WITH_FORMS, key=reader.field("key"), provider=self._provider
+        )
 
     async def sign_in(self, reader: Reader) -> Response:
         self._origins.require_own(reader.request)
         self._origins.require_private(reader.request)
         fields = await read_form(reader.request, ("key",))
         self._links.use(fields["key"][:MAX_KEY])
-        return self.begin(reader, OPERATOR, "operator", "link")
+        response = see_other(reader, FIRST_PAGE)
+        self.begin(reader, response, OPERATOR, "operator", "link")
+        return response
 
-    def begin(self, reader: Reader, who: str, role: Role, by: SignInKind) -> Response:
-        """Begin a session, and go to its first page."""
+    def begin(self, reader: Reader, response: Response, who: str, role: Role, by: SignInKind) -> None:
+        """Begin a session, whose cookie goes out with `response`."""
         secure = self._origins.secure(reader.request)
         session, secret = self._sessions.begin(reader.request, who, role, by, secure=secure)
         _log.info("console sign-in", who=who, role=role, by=by, session=session.id)
-        response = see_other(reader, FIRST_PAGE)
         self._sessions.set_cookie(response, secret, secure=secure)
-        return response
 
     async def sign_out(self, reader: Reader) -> Response:
         self._origins.require_own(reader.request)

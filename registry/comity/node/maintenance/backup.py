@@ -163,9 +163,11 @@ def _sources(config: NodeConfig, *, with_keys: bool) -> tuple[dict[str, tuple[Pa
     """The files of the home to copy, by their path in it, each with whether it is secret; and those outside of it."""
     s3 = config.storage.s3
     public = [config.path(name) for name in (SETTINGS, *PUBLIC_FILES)]
-    public += [path for path in (config.federation.file, config.gateway.certificate, config.gateway.policy) if path]
+    files = (config.federation.file, config.gateway.certificate, config.gateway.policy, config.oidc.ca_file)
+    public += [path for path in files if path]
     secret = [*sorted(config.keys.glob("*.pem")), config.path(TOKENS_FILE), config.tlog.witness_key]
-    secret += [path for path in (config.storage.password_file, config.gateway.key) if path]
+    named = (config.storage.password_file, config.gateway.key, config.oidc.secret_file)
+    secret += [path for path in named if path]
     secret += [s3.credentials_file] if s3 else []
     found, outside = dict[str, tuple[Path, bool]](), list[Path]()
     for path, is_secret in [(path, False) for path in public] + [(path, True) for path in secret if with_keys]:

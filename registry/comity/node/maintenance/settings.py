@@ -26,7 +26,7 @@ from comity.trust.policy import MAX_POLICY_BYTES, parse_policy
 from comity.verifier import read_bounded
 
 SECRET_FILES: Final = frozenset(
-    {"storage.password_file", "storage.s3.credentials_file", "gateway.key", "tlog.witness_key"}
+    {"storage.password_file", "storage.s3.credentials_file", "gateway.key", "oidc.secret_file", "tlog.witness_key"}
 )
 """Settings that name a file with a secret."""
 _URL_SECRET: Final = re.compile(r"(?<=://)[^/@\s]*@")
@@ -86,6 +86,8 @@ def named_file_problems(config: NodeConfig) -> Iterator[ComityError]:
         ("storage.s3.credentials_file", s3.credentials_file if s3 else None, read_secret),
         ("gateway.key", config.gateway.key, read_secret),
         ("gateway.certificate", config.gateway.certificate, lambda file: _check_pair(file, config.gateway.key)),
+        ("oidc.secret_file", config.oidc.secret_file, read_secret),
+        ("oidc.ca_file", config.oidc.ca_file, _check_authorities),
         ("gateway.policy", config.gateway.policy, _check_policy),
         ("tlog.witness_key", config.tlog.witness_key if config.tlog.witness_name else None, read_keys),
         ("federation.file", config.federation.file if config.federation.file.exists() else None, _check_federation),
@@ -101,6 +103,13 @@ def named_file_problems(config: NodeConfig) -> Iterator[ComityError]:
         except ComityError as error:
             why = f"{setting} names {path}" + (f": {error.why}" if error.why else "")
             yield type(error)(error.what, why=why, hint=error.hint, code=error.code)
+
+
+def _check_authorities(file: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=file)
+    except (OSError, ValueError) as error:
+        raise Malformed(f"{file.name} holds no certificates", why=str(error), hint="use a PEM file") from error
 
 
 def _check_pair(certificate: Path, key: Path | None) -> None:

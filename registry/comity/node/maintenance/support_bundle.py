@@ -182,7 +182,13 @@ def _secret_files(home: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     except ComityError:
         return
     storage, s3 = config.storage, config.storage.s3
-    named = (storage.password_file, config.gateway.key, config.tlog.witness_key, s3.credentials_file if s3 else None)
+    named = (
+        storage.password_file,
+        config.gateway.key,
+        config.tlog.witness_key,
+        config.oidc.secret_file,
+        s3.credentials_file if s3 else None,
+    )
     yield from (path for path in named if path is not None)
 
 

@@ -1,0 +1,63 @@
+"""The console's pages for signing in, without a node, with a provider of OpenID Connect."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from comity.gateway.console.forms import BrowserOrigins
+from comity.gateway.console.oidc.provider import OpenIdProvider
+from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
+from comity.gateway.console.page import PageMaker, Reader
+from comity.gateway.console.sessions import BrowserSessions
+from comity.gateway.console.sign_in import SignInPages
+from comity.gateway.http import on_error
+from comity.node.config import OpenIdConnect
+from comity.node.sign_in_links import SignInLinks
+from comity.node.threads import Pools
+from comity.trust.errors import ComityError
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from support.openid_provider import CLIENT, SECRET
+
+URL = "http://127.0.0.1:7480"
+
+
+class NoState:
+    async def now(self) -> None:
+        return None
+
+
+class SignInScene:
+    """The pages for signing in, a page for people who signed in, and clocks that the test moves."""
+
+    def __init__(self, issuer: str, folder: Path, pools: Pools, url: str = "", **settings: Any) -> None:
+        secret = folder / "secret"
+        secret.write_text(SECRET + "\n")
+        secret.chmod(0o600)
+        self.seconds, self.late = 1_000.0, 0.0
+        roles = {"operators": ("comity-operators",), "viewers": ("comity-viewers",)}
+        named = OpenIdConnect(**{"issuer": issuer, "client_id": CLIENT, "secret_file": secret, **roles, **settings})
+        self.sessions = BrowserSessions("node.example", lambda: time.time() + self.late, lambda: self.seconds)
+        states: Any = NoState()
+        maker, origins = PageMaker("node.example", url, states, self.sessions), BrowserOrigins(url)
+        links = SignInLinks(lambda: self.seconds)
+        links.serve_at(url or URL)
+        pages = SignInPages(maker, self.sessions, origins, links, issuer)
+        asked = OpenIdProvider(named, pools, lambda: time.time() + self.late, lambda: self.seconds)
+        pending = PendingCookie("node.example", lambda: time.time() + self.late)
+        ours = ProviderSignIn(named, asked, maker, pages, origins, pending, lambda: links.url)
+
+        async def who(reader: Reader) -> Response:
+            session = reader.require("viewer")
+            return PlainTextResponse(f"{session.who}|{session.role}|{session.by}")
+
+        routes = [*pages.routes(), *ours.routes(), Route("/-/node", maker.handler(who))]
+        self.app = Starlette(routes=routes, exception_handlers={ComityError: on_error})
+
+    def browser(self, base: str = URL, client: str = "127.0.0.1") -> httpx2.AsyncClient:
+        transport = httpx2.ASGITransport(app=self.app, client=(client, 1))
+        return httpx2.AsyncClient(transport=transport, base_url=base)
