@@ -29,6 +29,7 @@ from comity.node.config import NodeConfig
 from comity.node.home import OpenedHome
 from comity.node.offers.controller import OfferController
 from comity.node.offers.index import OfferIndex
+from comity.node.operator_acts import OperatorActs
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.offer import OfferRpcService
 from comity.node.supervisor import Supervisor
@@ -215,7 +216,7 @@ async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, obje
         while behind:
             behind = await controller.index.read()
         read = time.process_time() - began
-        service = OfferRpcService(node.ledger, controller)
+        service = OfferRpcService(node.ledger, controller, OperatorActs(node.audit_log, node.pools))
         found = [chain for _, chain in controller.index.chains()]
         assert not controller.index.take_new_faults()
         assert len(found) == offers

@@ -377,6 +377,11 @@ bytes_per_day = 34359738368
 pieces = 10
 # Bytes that each member may make this node read in an hour.
 answer_bytes_per_hour = 536870912
+
+[audit_log]
+# What operators do is in audit.log. Other places for its lines: a file, and syslog ("/dev/log", or "host:514" for UDP).
+copy_file = ""
+syslog = ""
 """
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from comity.content.audit_log import EMPTY, AuditLog, parse_head, parse_record
 from comity.content.token_uses import parse_uses
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
@@ -27,6 +28,7 @@ from comity.gateway.console.oidc.provider_documents import (
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
+from comity.node.operator_acts import parse_positions
 from comity.node.setting_origins import setting_lines
 from comity.trust.approvals import (
     ApprovalConditions,
@@ -521,6 +523,11 @@ PARSERS: Final[dict[str, Target]] = {
     "http-request": Target(parse_request, (_REQUEST,)),
     "feeds": Target(FeedMemory.parse, (FeedMemory(5, {Digest("a" * 64): 1_800_000_000}).encode(),)),
     "token-uses": Target(parse_uses, (b'{"schema":"comity/token-uses/v1","uses":{"3f9c01aa":1800000000}}',)),
+    "audit-log": Target(
+        parse_record, (AuditLog.record_after(EMPTY, 1_800_000_000, "token.new", "ana", "ci", "").line(),)
+    ),
+    "audit-head": Target(parse_head, (f"{EMPTY}\n".encode(),)),
+    "audit-copies": Target(parse_positions, (b'{"schema":"comity/audit-copies/v1","sent":{"syslog:/dev/log":9}}',)),
     "console-form": Target(lambda data: parse_form(data, ("form", "id")), (b"form=k3f9&id=%C3%A9+b",)),
     "oidc-metadata": Target(lambda data: ProviderMetadata.parse(data, "https://a.example"), (_PROVIDER_METADATA,)),
     "oidc-keys": Target(parse_keys, (_PROVIDER_KEYS,)),

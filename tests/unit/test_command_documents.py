@@ -40,6 +40,8 @@ from support.fenced import ROOT
 FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
 DIGEST = sha256(b"example")
 PRINTED_BY = {
+    "audit-log": "tests/unit/test_audit_log_command.py",
+    "audit-log-check": "tests/unit/test_audit_log_command.py",
     "audit-results": "tests/unit/test_copies_commands.py",
     "copies": "tests/unit/test_copies_commands.py",
     "impact": "tests/unit/test_copies_commands.py",

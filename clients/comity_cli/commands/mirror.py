@@ -23,6 +23,7 @@ from comity.trust.mirror_rules import (
 )
 from comity.verifier import read_bounded
 
+from comity_cli.acts import recorded_act
 from comity_cli.command import Group, client, examples, output
 from comity_cli.node_view import span
 from comity_cli.nodes import home_option
@@ -161,7 +162,8 @@ def add(
     lines += [f"{key} = {value}" for key, value in numbers.items() if value is not None]
     data = (text.rstrip("\n") + "\n" + "\n".join(lines) + "\n").encode()
     found = parse_mirror_rules(data)
-    durable.write_file(file, data, mode=0o644, point="home")
+    with recorded_act(home, "mirror.rule", name, f"{action} {' '.join(repositories)}".strip()):
+        durable.write_file(file, data, mode=0o644, point="home")
     out.done(f"{file} has {plural(len(found.rules), 'rule')}; the new one is the last")
     if _configured(home) is None:
         out.hint(f'set rules = "{DEFAULT_FILE}" in [replication] of node.toml, and restart the node: comity serve')

@@ -12,6 +12,7 @@ from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, Token, TokenFi
 from comity.content.token_uses import USES_FILE, read_uses
 from comity.trust.errors import NotFound
 
+from comity_cli.acts import recorded_act
 from comity_cli.command import Group, examples, output
 from comity_cli.nodes import home_option
 
@@ -43,7 +44,9 @@ def new(name: str, reach: tuple[str, ...], days: int | None, directory: Path) ->
     """Make a token called NAME and print it once: the node stores only its hash. A running node accepts it at once.
     With --quiet the token alone is printed, for a file."""
     now = int(time.time())
-    secret, token = _file(directory).add(name, reach or (ALL_REPOSITORIES,), now, now + days * DAY if days else 0)
+    tokens, reaches = _file(directory), reach or (ALL_REPOSITORIES,)
+    with recorded_act(directory, "token.new", name, f"access to {', '.join(reaches)}"):
+        secret, token = tokens.add(name, reaches, now, now + days * DAY if days else 0)
     _show_new(secret, token)
 
 
@@ -81,7 +84,9 @@ def rotate(identifier: str, overlap: int, directory: Path) -> None:
     """Make a token with the name and the access of another one, and print it once. It is valid for as long as the other
     one was. The old token ends after the overlap, so that clients can change over. With --quiet the token alone is
     printed."""
-    secret, token, old = _file(directory).rotate(identifier, int(time.time()), overlap * HOUR)
+    tokens = _file(directory)
+    with recorded_act(directory, "token.rotate", identifier, f"the old one ends after {overlap} h"):
+        secret, token, old = tokens.rotate(identifier, int(time.time()), overlap * HOUR)
     _show_new(secret, token)
     output().say(f"The old token {old.id} ends: {_ends(old)}.")
 
@@ -92,7 +97,9 @@ def rotate(identifier: str, overlap: int, directory: Path) -> None:
 @HOME
 def revoke(identifier: str, directory: Path) -> None:
     """Revoke a token. A running node refuses it from its next request on."""
-    token = _file(directory).revoke(identifier)
+    tokens = _file(directory)
+    with recorded_act(directory, "token.revoke", identifier):
+        token = tokens.revoke(identifier)
     out = output()
     out.done(f"token {token.name} ({token.id}) is revoked")
     out.document("token", {"id": token.id, "name": token.name, "revoked": True})

@@ -79,6 +79,25 @@ def move(source: Path, path: Path, *, point: str = "file") -> None:
     fault.point(f"{point}.done")
 
 
+@contextmanager
+def locked_for_append(path: Path, *, owner_of: Path) -> Iterator[BinaryIO]:
+    """Open the file `path`, which is made with mode 0600 if it is missing, and hold its lock (flock) while the block
+    runs. Where root makes it, it gets the owner of the folder `owner_of`. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        give_to_owner(path, owner_of=owner_of)
+        yield file
+
+
+def give_to_owner(path: Path, *, owner_of: Path) -> None:
+    """Where this process is root, give the file `path` to the owner of `owner_of`, so that the node, which is not root,
+    can go on with it. Raises OSError."""
+    if os.geteuid() == 0:
+        owner = owner_of.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def sync(path: Path, *, point: str) -> None:
     """fsync a file, or the names in a folder. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

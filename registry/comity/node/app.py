@@ -38,6 +38,7 @@ from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.metrics import Metrics, MetricsListener
 from comity.node.offers.controller import OfferController
 from comity.node.offers.index import OfferIndex
+from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks
@@ -329,6 +330,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     supervisor = Supervisor(home.metrics)
     uploads = Uploads(ledger, store, pools, home.metrics, reserve_bytes=config.storage.reserve_bytes)
     replication = ReplicationTasks(home, uploads, supervisor)
+    acts = OperatorActs(home.audit_log, pools)
     own_log, follower = replication.own_log, replication.charter_follower
     offers = OfferController(home, own_log, supervisor)
     copies = await asyncio.to_thread(CopiesController, home, replication, supervisor)
@@ -336,7 +338,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     charter_admission = CharterAdmission(ledger, membership, follower)
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
-        ledger, store, pools, membership.seat, uploads, own_log, admission, config.limits.upload_bytes
+        ledger, store, pools, membership.seat, uploads, own_log, admission, config.limits.upload_bytes, acts
     )
     importer = Importer(ledger, store, pools, home.clock, signer, uploads, submissions, own_log)
     read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")
@@ -375,12 +377,12 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         blobs=BlobService(ledger, store, pools, membership, home.served, home.locations),
         publishing=submissions,
         governance=governance,
-        offers=OfferRpcService(ledger, offers),
-        operating=OperatorService(submissions, status, governance, links),
-        importing=importer,
-        loading=replication.bundles,
+        offers=OfferRpcService(ledger, offers, acts),
+        operating=OperatorService(submissions, status, governance, links, acts),
+        importing=RecordedImports(importer, acts),
+        loading=RecordedLoads(replication.bundles, acts),
         audits=AuditService(
-            ledger, membership, home.clock, copies.index, copies.responder, copies.auditor, copies.withdrawals
+            ledger, membership, home.clock, copies.index, copies.responder, copies.auditor, copies.withdrawals, acts
         ),
     )
     listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, services)
@@ -412,6 +414,9 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     log = membership.seat.record.log
     Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, log).begin(supervisor)
     scrub.begin(supervisor)
+    audit_copies = AuditCopies(config.home, config.audit_log, pools)
+    ending.callback(audit_copies.close)
+    audit_copies.begin(supervisor)
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:
         await _run_until_first_ends(own_log.run(), _watch_lock(ledger.tables))

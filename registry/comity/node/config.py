@@ -416,6 +416,14 @@ class Audits(Section):
     answer_bytes_per_hour: Annotated[int, Field(ge=0)] = GIB // 2
 
 
+class AuditLogCopies(Section):
+    """Other places for the lines of the audit log, which is always in `audit.log` of the home: `copy_file`, such as one
+    on a disk that only appends, and `syslog`, the path of a Unix socket or host:port for UDP."""
+
+    copy_file: MaybeFile = None
+    syslog: Annotated[str, Field(pattern=r"^(/\S+|[^\s/]+:[0-9]{1,5})?$", max_length=255)] = ""
+
+
 class NodeConfig(Section):
     """A node's settings, made by `load`; every path is absolute."""
 
@@ -433,6 +441,7 @@ class NodeConfig(Section):
     tlog: Tlog = Tlog()
     limits: Limits = Limits()
     audits: Audits = Audits()
+    audit_log: AuditLogCopies = AuditLogCopies()
 
     @model_validator(mode="after")
     def _distinct_listeners(self) -> Self:
@@ -501,6 +510,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "tlog": Tlog,
     "limits": Limits,
     "audits": Audits,
+    "audit_log": AuditLogCopies,
 }
 
 
@@ -651,11 +661,15 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
     replication = config.replication
     if replication.rules is not None:
         replication = replication.model_copy(update={"rules": home / replication.rules})
+    copies = config.audit_log
+    if copies.copy_file is not None:
+        copies = copies.model_copy(update={"copy_file": home / copies.copy_file})
     if storage.password_file is not None:
         paths["password_file"] = home / storage.password_file
     return {
         "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
         "replication": replication,
+        "audit_log": copies,
         "storage": storage.model_copy(update=paths),
         "gateway": gateway.model_copy(update=files),
         "oidc": config.oidc.model_copy(update=provider),

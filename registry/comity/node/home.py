@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.content.audit_log import AuditLog
 from comity.content.blobs import BlobStore, FolderStore
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.sqlite import SqliteFile
@@ -106,6 +107,10 @@ class OpenedHome:
     def mark(self, name: str) -> LedgerMark:
         """The mark file `name` beside the ledger, which identifies its database."""
         return LedgerMark(self.config.storage.ledger.with_name(name), self.ledger.tables.identity)
+
+    @property
+    def audit_log(self) -> AuditLog:
+        return AuditLog(self.config.home, self.clock)
 
     def close(self) -> None:
         self.pools.close()

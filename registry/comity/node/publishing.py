@@ -19,6 +19,7 @@ import structlog
 from comity.content.blobs import BlobStore
 from comity.node.admission import Admission
 from comity.node.members import Seat
+from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, NameLocks, Pools
 from comity.node.uploads import (
@@ -37,7 +38,7 @@ from comity.trust.statement import Entry, Statement, parse_entry
 from comity.trust.statements import Published
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire import limits
-from comity.wire.access import Caller
+from comity.wire.access import CALLER, Caller
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 
 _log = structlog.get_logger("comity.node.publishing")
@@ -56,6 +57,7 @@ class Submissions:
         own_log: OwnLog,
         admission: Admission,
         max_pending: int,
+        acts: OperatorActs,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -64,6 +66,7 @@ class Submissions:
         self._uploads = uploads
         self._own_log = own_log
         self._admission = admission
+        self._acts = acts
         self._locks = NameLocks()
         self.pending = PendingSubmissions(max_pending)
 
@@ -93,6 +96,10 @@ class Submissions:
                 return Submitted(name, missing=tuple(waiting))
             for published in _publications(entries):
                 await self._pools.hashing(self._uploads.check_pieces, published)  # (6)
+            asking = CALLER.get(None)  # an import that a reader caused is no operator's act
+            if asking is not None and asking.operator:
+                for entry in entries:
+                    await self._acts.append("statement.log", entry.statement_digest, entry.statement.predicate)
             with charge.logging():
                 await self._log_all(entries)  # (7)
         self.pending.done(name)

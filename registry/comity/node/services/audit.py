@@ -11,6 +11,7 @@ from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.withdrawal import Withdrawals
 from comity.node.members import Membership
+from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.audit import AUDITED, DAY
 from comity.trust.copies import AssessedCopy, CopyPolicy
@@ -36,6 +37,7 @@ class AuditService:
         responder: AuditResponder,
         auditor: Auditor,
         withdrawals: Withdrawals,
+        acts: OperatorActs,
     ) -> None:
         self._ledger = ledger
         self._membership = membership
@@ -44,6 +46,7 @@ class AuditService:
         self._responder = responder
         self._auditor = auditor
         self._withdrawals = withdrawals
+        self._acts = acts
 
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
         return await self._responder.answer(caller, order)
@@ -80,7 +83,12 @@ class AuditService:
                 yield CheckedCopy(peer.member.name, name, jurisdiction, result.outcome, result.why, result.pieces)
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
-        return await self._withdrawals.decide(order)
+        if order.trial:
+            return await self._withdrawals.decide(order)
+        act = "copy.restore" if order.again else "copy.drop" if order.reason == "space" else "copy.withdraw"
+        detail = f"{order.reason}{', forced' if order.force else ''}{', kept aside' if order.keep else ''}"
+        async with self._acts.recorded(act, order.artifact, "" if order.again else detail):
+            return await self._withdrawals.decide(order)
 
     def _names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
         """A claimed name of each artifact. Blocking."""

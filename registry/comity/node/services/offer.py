@@ -9,6 +9,7 @@ from typing import Final
 from comity.node.offers.controller import OfferController
 from comity.node.offers.index import ListedRequest, OfferIndex, matching_grants, matching_offers
 from comity.node.offers.own_chains import no_offer
+from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.offers.chain import OfferChain
@@ -18,15 +19,18 @@ from comity.wire.messages import LocatedEntry
 from comity.wire.offer import GrantQuery, GrantStatus, OfferAction, OfferQuery, OfferStatus
 
 BATCH: Final = 64
+_SUBJECTS: Final = ("request", "offer", "grant", "redemption", "default")
+"""The members of an action that may say what it is about."""
 _UNKNOWN: Final = "unknown: a record is signed by an unknown key, or the log is over its quota here"
 
 
 class OfferRpcService:
     """Implements `comity.wire.offer.OfferService`."""
 
-    def __init__(self, ledger: AsyncLedger, controller: OfferController) -> None:
+    def __init__(self, ledger: AsyncLedger, controller: OfferController, acts: OperatorActs) -> None:
         self._ledger = ledger
         self._controller = controller
+        self._acts = acts
 
     async def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]:
         await self._index.read_own()
@@ -62,7 +66,9 @@ class OfferRpcService:
                 yield state
 
     async def allocate(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
-        lines = await self._controller.provider.perform(action)
+        subject = next((value for name in _SUBJECTS if (value := getattr(action, name, ""))), "")
+        async with self._acts.recorded(f"offer.{type(action).__name__.lower()}", str(subject)):
+            lines = await self._controller.provider.perform(action)
         await self._index.read_own()
         self._controller.wake()
         return lines

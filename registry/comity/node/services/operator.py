@@ -15,6 +15,7 @@ from comity.node.importing.importer import disputes
 from comity.node.members import Membership
 from comity.node.metrics import ServedBytes
 from comity.node.offers.index import OfferIndex
+from comity.node.operator_acts import OperatorActs
 from comity.node.publishing import Submissions
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
@@ -197,21 +198,29 @@ class OperatorService:
     """Implements `Operating`."""
 
     def __init__(
-        self, submissions: Submissions, status: StatusReport, governance: CharterService, links: SignInLinks
+        self,
+        submissions: Submissions,
+        status: StatusReport,
+        governance: CharterService,
+        links: SignInLinks,
+        acts: OperatorActs,
     ) -> None:
         self._submissions = submissions
         self._status = status
         self._governance = governance
         self._links = links
+        self._acts = acts
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         return await self._submissions.adopt(path, digest, size)
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
-        await self._governance.decide_ask(member, keep=keep)
+        async with self._acts.recorded("join-request.keep" if keep else "join-request.dismiss", member):
+            await self._governance.decide_ask(member, keep=keep)
 
     async def sign_in_link(self) -> SignInLink:
-        return self._links.make()
+        async with self._acts.recorded("console.link"):
+            return self._links.make()
 
     async def status(self) -> NodeStatus:
         return await self._status.now()
