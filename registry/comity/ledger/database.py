@@ -25,13 +25,13 @@ from typing import Final, Protocol
 
 from filelock import Timeout
 from sqlalchemy import Connection, Engine, column, inspect, select, table, update
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from comity.content import fault
 from comity.content.durable import file_lock
 from comity.ledger import schema
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable
 from comity.trust.tlog.note import VerifierKey
 
 _SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL})
@@ -62,13 +62,9 @@ def failure(error: SQLAlchemyError) -> ComityError:
         return OutOfSpace("the ledger's disk is full", why=why, hint="free some space and try again")
     if _has_code(error, _SQLITE_BUSY, _CONTENDED) or isinstance(error, PoolTimeout):
         return Conflict("the ledger's database is busy", why=why, code="LEDGER-BUSY")
-    if _has_code(error, _SQLITE_CORRUPT, _CORRUPTED) or isinstance(error, IntegrityError):
-        return Untrusted(
-            "the ledger is damaged",
-            why=why,
-            hint="restore the ledger from a backup; the node then gets its newest checkpoint from its cosigners",
-            code="LEDGER-CORRUPT",
-        )
+    undecodable = isinstance(error, OperationalError) and "Could not decode to UTF-8" in why
+    if _has_code(error, _SQLITE_CORRUPT, _CORRUPTED) or isinstance(error, IntegrityError) or undecodable:
+        return schema.damaged_ledger(why)
     if isinstance(error, DataError):
         return Malformed("the ledger cannot store this value", why=why)
     return Unavailable("the ledger's database failed", why=why, code="LEDGER-FAILED")
@@ -186,9 +182,7 @@ class Database:
         with self._writing(self._writers.execution_options(comity_rebuilds=True), step) as connection:
             yield connection
             if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
-                raise Untrusted(
-                    "the ledger is damaged", why="a row refers to one that is missing", code="LEDGER-CORRUPT"
-                )
+                raise schema.damaged_ledger("a row refers to one that is missing")
 
     @contextmanager
     def _writing(self, engine: Engine, step: str) -> Iterator[Connection]:
@@ -298,15 +292,15 @@ def all_logs(connection: Connection) -> list[LogRow]:
 _NUMBER: Final = schema.writer.c.number
 
 
-def raise_fence(database: Database) -> Callable[[Connection], None]:
-    """Increment the fencing token, which stops every earlier writer. Returns a check for each write transaction. The
-    check raises Unavailable(code="LEDGER-LOCK-LOST") after a later writer has incremented the token."""
+def raise_fence(database: Database) -> tuple[int, Callable[[Connection], None]]:
+    """Increment the fencing token, which stops every earlier writer. Returns the token, and a check for each write
+    transaction. The check raises Unavailable(code="LEDGER-LOCK-LOST") after a later writer incremented the token."""
     with database.writing("fence") as connection:
         connection.execute(update(schema.writer).values(number=_NUMBER + 1))
-        ours = connection.scalars(select(_NUMBER)).one()
+        ours: int = connection.scalars(select(_NUMBER)).one()
 
     def require(connection: Connection) -> None:
         if connection.scalar(select(_NUMBER).with_for_update(read=True)) != ours:
             raise lock_lost("another process opened the ledger later")
 
-    return require
+    return ours, require

@@ -17,6 +17,8 @@ ledger.witnessed              the newest submitted checkpoint of each log, mirro
 ledger.epochs                 certified charters
 ledger.join_requests          requests to become a member
 ledger.outside_usage          usage of the own log by callers that are not members
+ledger.repair                 checks of logs in parts, and repair of damaged entries
+ledger.pages                  checksums of the pages of the database file, if it is SQLite
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ from comity.content.durable import disk_errors
 from comity.ledger.database import Database, WriterLock, migrate, raise_fence
 from comity.ledger.intake import IntakeStore
 from comity.ledger.kept_state import KeptState
+from comity.ledger.log_repair import LogRepair
 from comity.ledger.log_store import EntryIndex, History, LogStore
+from comity.ledger.page_sums import PageSums
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
 from comity.ledger.records import (
@@ -56,6 +60,10 @@ class Backing(Protocol):
 
     def lock(self) -> WriterLock:
         """Take the writer lock. Called first. Raises Conflict(code="LEDGER-LOCKED"), Unavailable."""
+
+    def pages(self) -> PageSums | None:
+        """Sums of the pages of a database file; None for a database that keeps such sums itself. Called before
+        `engine`."""
 
     def engine(self) -> Engine:
         """Create an engine whose commits survive a power failure and whose transactions read one snapshot."""
@@ -85,6 +93,8 @@ class Ledger:
     epochs: Epochs
     join_requests: JoinRequestTable
     outside_usage: OutsideUsageTable
+    repair: LogRepair
+    pages: PageSums | None
     identity: str
     """Identifies the database. A copy that was restored from a backup has another identity."""
     _database: Database
@@ -107,10 +117,17 @@ class Ledger:
                 folder.mkdir(parents=True, exist_ok=True)
             lock = backing.lock()
             undo.callback(lock.release)
+            pages = backing.pages()
+            if pages is not None:
+                undo.callback(pages.close)
             database = Database(backing.engine(), lock)
             undo.callback(database.close)
             migrate(database)
-            database.check_writes(raise_fence(database))
+            fence, check_writer = raise_fence(database)
+            database.check_writes(check_writer)
+            if pages is not None:
+                pages.begin(fence)
+                database.watch(pages.committed)
             identity = backing.identity()
             undo.pop_all()
         return cls(
@@ -131,6 +148,8 @@ class Ledger:
             Epochs(database),
             JoinRequestTable(database, clock),
             OutsideUsageTable(database),
+            LogRepair(database),
+            pages,
             identity,
             database,
             lock,
@@ -152,4 +171,6 @@ class Ledger:
     def close(self) -> None:
         """Close the database, then release the lock. Running calls fail."""
         self._database.close()
+        if self.pages is not None:
+            self.pages.close()
         self._lock.release()

@@ -40,7 +40,7 @@ from comity.ledger.tree import (
     store_head,
 )
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Unavailable
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
 from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.trust.tlog import merkle
 from comity.trust.tlog.merkle import (
@@ -414,6 +414,12 @@ def check_all(connection: Connection, log: LogRow) -> None:
             if len(row) == WIDTH:
                 above.append(merkle.root(row))
         level, count, hashes = level + 1, len(above), iter(above)
+    check_signed_roots(connection, log)
+
+
+def check_signed_roots(connection: Connection, log: LogRow) -> None:
+    """Compute from the tiles the root of the log and every root that it signed, and verify the signatures. Raises
+    Untrusted(code="LEDGER-CORRUPT")."""
     if tree.root_at(connection, log, log.size) != log.root:
         raise corrupt_ledger(log.origin, f"the root of its entries is not the root of size {log.size}")
     for head in all_heads(connection, log):
@@ -426,6 +432,12 @@ def _check_tile(connection: Connection, log: LogRow, tile: Tile, hashes: list[by
 
 
 def _check_head(connection: Connection, log: LogRow, head: SignedHead) -> None:
+    try:
+        signed = signed_head(log, SignedNote.parse(head.note))
+    except ComityError as error:
+        raise corrupt_ledger(log.origin, f"its checkpoint of size {head.size} is damaged: {error.what}") from error
+    if (signed.size, signed.root) != (head.size, head.root):
+        raise corrupt_ledger(log.origin, f"its checkpoint of size {head.size} is not the one that it signed")
     if head.size > log.size or tree.root_at(connection, log, head.size) != head.root:
         raise corrupt_ledger(log.origin, f"the tree does not have the signed root of size {head.size}")
 

@@ -135,6 +135,9 @@ class PostgresDatabase:
             connection.close()
             raise
 
+    def pages(self) -> None:
+        """PostgreSQL has checksums of its pages (`initdb --data-checksums`)."""
+
     def engine(self) -> Engine:
         return create_engine(
             "postgresql+psycopg://",

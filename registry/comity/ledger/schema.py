@@ -31,6 +31,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 from comity.trust.encoding import Digest
+from comity.trust.errors import Untrusted
 
 metadata: Final = MetaData(
     naming_convention={
@@ -43,6 +44,19 @@ metadata: Final = MetaData(
 )
 
 
+DIGEST_SIZE: Final = 32
+
+
+def damaged_ledger(why: str, what: str = "the ledger is damaged") -> Untrusted:
+    """The error for rows or pages that nobody wrote like this."""
+    return Untrusted(
+        what,
+        why=why,
+        hint="restore the ledger from a backup; the node then gets its newest checkpoint from its cosigners",
+        code="LEDGER-CORRUPT",
+    )
+
+
 class DigestBytes(TypeDecorator[Digest]):
     """A `Digest`, stored as its 32 bytes."""
 
@@ -53,7 +67,11 @@ class DigestBytes(TypeDecorator[Digest]):
         return None if value is None else bytes.fromhex(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Digest | None:
-        return None if value is None else Digest(bytes(value).hex())
+        if value is None:
+            return None
+        if isinstance(value, str) or len(value) != DIGEST_SIZE:
+            raise damaged_ledger("a digest in it has another size or type")
+        return Digest(bytes(value).hex())
 
 
 def bytewise(length: int) -> String:

@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from comity.content.durable import disk_errors
 from comity.ledger.database import FolderLock
+from comity.ledger.page_sums import PageSums
 from comity.trust.errors import Unavailable
 
 BUSY_TIMEOUT: Final = 10.0
@@ -24,6 +25,12 @@ class SqliteFile:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._checkpoints_itself = True
+
+    def pages(self) -> PageSums:
+        """Sums of the pages of the file. From now on `PageSums` makes all checkpoints, and SQLite makes none."""
+        self._checkpoints_itself = False
+        return PageSums(self._file)
 
     def lock(self) -> FolderLock:
         with disk_errors("cannot lock the ledger's folder"):
@@ -38,6 +45,8 @@ class SqliteFile:
             connect_args={"timeout": BUSY_TIMEOUT},
         )
         event.listen(engine, "connect", _configure_connection)
+        if not self._checkpoints_itself:
+            event.listen(engine, "connect", _make_no_checkpoints)
         event.listen(engine, "begin", _begin)
         return engine
 
@@ -65,6 +74,10 @@ def _configure_connection(connection: Any, _record: object) -> None:
     connection.execute(f"PRAGMA journal_size_limit={MAX_WAL_BYTES}")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA trusted_schema=OFF")
+
+
+def _make_no_checkpoints(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA wal_autocheckpoint=0")
 
 
 def _begin(connection: Connection) -> None:

@@ -27,7 +27,9 @@ _ROW = schema.tiles.c
 def read_tile(connection: Connection, log: LogRow, tile: Tile) -> bytes:
     """Returns the hashes of `tile`, concatenated. Raises Untrusted(code="LEDGER-CORRUPT") if hashes are missing."""
     here = (_ROW.log_id == log.id, _ROW.level == tile.level, _ROW.number == tile.index)
-    hashes: bytes = connection.scalar(select(_ROW.hashes).where(*here)) or b""
+    hashes: object = connection.scalar(select(_ROW.hashes).where(*here)) or b""
+    if not isinstance(hashes, bytes):
+        raise corrupt_ledger(log.origin, f"tile {tile.path} has no bytes")
     if len(hashes) < tile.width * HASH_SIZE:
         raise corrupt_ledger(log.origin, f"tile {tile.path} has {len(hashes) // HASH_SIZE} hashes")
     return hashes[: tile.width * HASH_SIZE]
@@ -65,12 +67,7 @@ def extend_tree(connection: Connection, log: LogRow, size: int, leaves: Sequence
 
 
 def corrupt_ledger(origin: str, why: str) -> Untrusted:
-    return Untrusted(
-        f"the log {origin} is damaged in this ledger",
-        why=why,
-        hint="restore the ledger from a backup; the node then gets its newest checkpoint from its cosigners",
-        code="LEDGER-CORRUPT",
-    )
+    return schema.damaged_ledger(why, f"the log {origin} is damaged in this ledger")
 
 
 def _split(hashes: bytes) -> list[bytes]:

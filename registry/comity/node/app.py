@@ -34,6 +34,7 @@ from comity.node.home import HomeFiles, OpenedHome, check_ports
 from comity.node.importing.importer import Importer
 from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
+from comity.node.ledger_scrub import LedgerScrub
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.metrics import Metrics, MetricsListener
 from comity.node.offers.controller import OfferController
@@ -346,6 +347,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     scrub = Scrub(
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
     )
+    ledger_scrub = LedgerScrub(config.storage, ledger, home.clock, home.metrics, replication.reachable_sources)
     status = StatusReport(
         ledger,
         store,
@@ -358,6 +360,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         offers.index,
         copies.counter,
         scrub,
+        ledger_scrub,
     )
     links = SignInLinks(time.monotonic)
     node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links)
@@ -417,6 +420,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     ending.callback(audit_copies.close)
     audit_copies.begin(supervisor)
+    ledger_scrub.begin(supervisor)
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:
         await _run_until_first_ends(own_log.run(), _watch_lock(ledger.tables))

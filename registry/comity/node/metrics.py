@@ -30,6 +30,7 @@ class Metrics:
         self.hashed_bytes = self._counter("hashed_bytes", "Bytes that the gateway hashed before sending", "what")
         self.verify_failures = self._counter("verify_failures", "Failed verifications", "reason")
         self.scrub_age = self._gauge("scrub_age_seconds", "Age of the last complete scrub of the store")
+        self.ledger_damage = self._gauge("ledger_damage", "Damage of the ledger that was found and not repaired")
         self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not complete")
         self.replica_queue = self._gauge(
             "replica_queue_share", "Largest share that one member uses of its part of the copy queue"

@@ -119,7 +119,7 @@ class Scrub:
         return ScrubStatus(self._rate, self._hours, int(progress.begun), progress.per_mille, whole)
 
     async def _step(self) -> None:
-        if _is_within(self._hours, self._clock()):
+        if is_within(self._hours, self._clock()):
             before = self._quarantined
             await self._pools.hashing(self.read, int(STEP_SECONDS * self._rate))
             if self._quarantined > before:
@@ -194,7 +194,7 @@ class Scrub:
         _log.error("blob is damaged and was quarantined", blob=digest, why=why)
 
 
-def _is_within(hours: str, now: float) -> bool:
+def is_within(hours: str, now: float) -> bool:
     """Whether the POSIX time `now` is within hours of the day in UTC, such as "22-6"; always if there are none."""
     if not hours:
         return True

@@ -15,6 +15,7 @@ from typing import Final
 
 from comity.content.durable import fsync
 from comity.ledger.database import NEWEST
+from comity.ledger.page_sums import closed_file_damage
 from comity.node.home import HomeFiles
 from comity.node.maintenance.findings import Diagnosis, ExaminedNode
 from comity.node.own_log import LEDGER_MARK, LedgerMark
@@ -148,8 +149,11 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
     if whole and said != "ok":
         fix = f"comity backup restore BACKUP --node HOME, into a new home; the damaged ledger is {file}"
         yield Diagnosis("ledger", "fail", f"{file} is damaged: {said}", fix)
+    elif whole and (damaged := _damaged_pages(node, file)):
+        fix = f"comity backup restore BACKUP --node HOME, into a new home; the damaged ledger is {file}"
+        yield Diagnosis("ledger", "fail", f"LEDGER-CORRUPT: {damaged} pages of {file} differ from their sums", fix)
     elif not whole:
-        yield Diagnosis("ledger", "unknown", f"{file} is large and was not read completely")
+        yield Diagnosis("ledger", "unknown", f"{file} is large and was not read completely; the scrub does")
     else:
         yield Diagnosis("ledger", "ok", f"SQLite finds no damage; this node's log has {begun} entries")
     yield from _copied(node, file, begun)
@@ -159,6 +163,11 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
         yield Diagnosis(
             "ledger", "warn", text, "restart the node; if it grows again, find the program that reads the file"
         )
+
+
+def _damaged_pages(node: ExaminedNode, file: Path) -> int:
+    """How many pages differ from their sums; 0 while the node runs, whose scrub compares them."""
+    return 0 if node.status is not None else len(closed_file_damage(file) or ())
 
 
 def _version(version: str) -> Iterator[Diagnosis]:

@@ -129,6 +129,10 @@ class ReplicationTasks:
         reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.withdrawn
         self.on_demand = OnDemandFetch(store, pools, wanted.may_want, files, withdrawn, reserve_bytes=reserve)
 
+    def reachable_sources(self) -> list[CopySource]:
+        """The peers that answer."""
+        return [link for link in self.peers.links.values() if link.state.reachable]
+
     def _copy_sources(self) -> list[CopySource]:
         """The peers; while a bundle is loaded, the bundle and the peers that answer: nothing waits for the others."""
         links = self.peers.links.values()

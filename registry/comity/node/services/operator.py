@@ -12,6 +12,7 @@ from comity.ledger.log_store import LogState
 from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.copies.counter import CopyCounter
 from comity.node.importing.importer import disputes
+from comity.node.ledger_scrub import LedgerScrub
 from comity.node.members import Membership
 from comity.node.metrics import ServedBytes
 from comity.node.offers.index import OfferIndex
@@ -41,6 +42,9 @@ from comity.wire.operator import (
 
 MAX_CONVICTED: Final = 8
 """Offers at fault listed in the status."""
+
+MAX_DAMAGE_SHOWN: Final = 8
+"""Findings of damage in the ledger listed in the status."""
 
 
 class LogStates:
@@ -96,6 +100,7 @@ class StatusReport:
         offers: OfferIndex,
         copies: CopyCounter,
         scrub: Scrub,
+        ledger_scrub: LedgerScrub,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -106,6 +111,7 @@ class StatusReport:
         self._offers = offers
         self._copies = copies
         self._scrub = scrub
+        self._ledger_scrub = ledger_scrub
         self._submissions = submissions
         self._replication = replication
         self._log_states = LogStates(ledger, replication)
@@ -145,6 +151,8 @@ class StatusReport:
         """Warnings for the operator, most urgent first."""
         if self._replication.own_log.refusal is not None:
             yield f"this node signs nothing: {self._replication.own_log.refusal}"
+        for error in self._ledger_scrub.damage[:MAX_DAMAGE_SHOWN]:
+            yield f"{error.code}: {error.what}: {error.why}; {error.hint}"
         for log in logs:
             if log.frozen:
                 yield f"{log.origin} has shown two histories; it is frozen on this node at size {log.size}"

@@ -1,0 +1,154 @@
+"""The scrub of a ledger finds damage, repairs what a peer can prove, and says what is left."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pytest
+from comity.ledger.ledger import DATABASE_FILE, Ledger
+from comity.node.config import Storage
+from comity.node.ledger_scrub import LedgerScrub
+from comity.node.metrics import Metrics
+from comity.node.replication.link import CopySource
+from comity.node.scrub import PASS_SECONDS
+from comity.node.threads import AsyncLedger
+from support.logs import LogKeys, statement_lines
+
+FAR = LogKeys.generate("far.example/log")
+LINES = statement_lines(0, 300)
+WHOLE_PASS = 1 << 40
+
+
+@dataclass(frozen=True)
+class Batch:
+    lines: Sequence[bytes]
+
+
+@dataclass
+class PeerWithLines:
+    """A peer that answers with these lines, some at a time."""
+
+    lines: Sequence[bytes]
+    name: str = "a peer"
+    asked: int = 0
+
+    @property
+    def client(self) -> PeerWithLines:
+        return self
+
+    async def entries(self, log: str, start: int, end: int) -> AsyncIterator[Batch]:
+        self.asked += 1
+        yield Batch(self.lines[start : min(end, start + 100)])
+
+
+@dataclass
+class Scrubbed:
+    """A ledger, and the scrub that reads it."""
+
+    ledger: Ledger
+    folder: Path
+    now: float = 1_000.0
+
+    def scrub(self, *peers: PeerWithLines) -> LedgerScrub:
+        settings = Storage(blobs=self.folder / "blobs", ledger=self.folder / DATABASE_FILE)
+        sources = cast(list[CopySource], list(peers))
+        self.metrics = Metrics()
+        return LedgerScrub(settings, AsyncLedger(self.ledger), lambda: self.now, self.metrics, lambda: sources)
+
+    def damage(self) -> float | None:
+        return self.metrics.registry.get_sample_value("comity_ledger_damage")
+
+
+def opened(folder: Path) -> Ledger:
+    return Ledger.open(folder, lambda: 1_000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with closing(opened(tmp_path)) as ledger:
+        ledger.logs.create(FAR.origin, FAR.vkey)
+        ledger.logs.advance(FAR.origin, 0, LINES, FAR.note_over(LINES))
+    return tmp_path
+
+
+def change(folder: Path, statement: str) -> None:
+    """Change the file behind the ledger's back."""
+    with closing(sqlite3.connect(folder / DATABASE_FILE)) as database, database:
+        assert database.execute(statement).rowcount == 1
+
+
+def flip(folder: Path, text: bytes) -> None:
+    """Change a bit of the one place that has `text`."""
+    file = folder / DATABASE_FILE
+    data = bytearray(file.read_bytes())
+    data[data.index(text)] ^= 1
+    with file.open("r+b") as opened_file:
+        opened_file.write(data)
+
+
+async def test_a_sound_ledger_has_no_damage_and_is_read_once_a_day(folder: Path) -> None:
+    with closing(opened(folder)) as ledger:
+        parts = Scrubbed(ledger, folder)
+        scrub = parts.scrub()
+        await scrub.read(WHOLE_PASS)
+        assert (scrub.damage, parts.damage()) == ((), 0)
+        version = ledger.version
+        parts.now += PASS_SECONDS + 1
+        await scrub.read(1)  # begins the next pass
+        assert (scrub.damage, ledger.version) == ((), version)
+
+
+async def test_a_bit_in_an_entry_is_repaired_from_the_peer_that_has_it(folder: Path) -> None:
+    flip(folder, LINES[7])
+    liar, honest = PeerWithLines([*LINES[:9], *LINES[10:], LINES[9]], "a liar"), PeerWithLines(LINES)
+    with closing(opened(folder)) as ledger:
+        parts = Scrubbed(ledger, folder)
+        scrub = parts.scrub(liar, honest)
+        await scrub.read(WHOLE_PASS)
+        assert (liar.asked, honest.asked) == (3, 3)
+        assert ledger.history.entries(FAR.origin, 0, 300) == LINES
+        ledger.history.verify_all(FAR.origin)
+        assert (scrub.damage, parts.damage()) == ((), 0)
+    with closing(opened(folder)) as ledger:
+        scrub = Scrubbed(ledger, folder).scrub()
+        await scrub.read(WHOLE_PASS)
+        assert scrub.damage == ()
+
+
+async def test_entries_that_no_peer_can_prove_stay_damaged_and_are_named(folder: Path) -> None:
+    flip(folder, LINES[7])
+    with closing(opened(folder)) as ledger:
+        parts = Scrubbed(ledger, folder)
+        scrub = parts.scrub(PeerWithLines(LINES[:9]))
+        await scrub.read(WHOLE_PASS)
+        assert {error.code for error in scrub.damage} == {"LEDGER-CORRUPT"}
+        assert parts.damage() == 2  # the entries, and the page
+        assert "entries 0 to 255" in scrub.damage[0].why
+        assert all(error.hint for error in scrub.damage)
+
+
+async def test_damage_of_a_table_that_no_tree_covers_is_named_with_the_next_step(folder: Path) -> None:
+    change(folder, "UPDATE writer SET number = number + 0")  # another program wrote, and left every sum as it is
+    change(folder, "INSERT INTO outside_shares VALUES ('author', 'somebody', 1, 1)")
+    with closing(opened(folder)) as ledger:
+        scrub = Scrubbed(ledger, folder).scrub(PeerWithLines(LINES))
+        await scrub.read(WHOLE_PASS)
+        (error,) = scrub.damage
+        assert error.code == "LEDGER-CORRUPT"
+        assert "comity backup restore" in error.hint
+
+
+async def test_a_pass_goes_on_where_its_budget_ended(folder: Path) -> None:
+    flip(folder, LINES[7])
+    with closing(opened(folder)) as ledger:
+        scrub = Scrubbed(ledger, folder).scrub(PeerWithLines(LINES))
+        steps = 0
+        while ledger.history.entry(FAR.origin, 7) != LINES[7]:
+            await scrub.read(1)
+            steps += 1
+        assert steps > 1
