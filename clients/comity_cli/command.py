@@ -13,6 +13,7 @@ from comity_cli.output import Output
 
 if TYPE_CHECKING:
     from comity_client.client import Client
+    from comity_client.user import User
 
 C = TypeVar("C", bound=click.Command)
 
@@ -108,6 +109,14 @@ def client() -> Client:
 
     limit_arenas()
     return Client()
+
+
+def user() -> User:
+    """This user's stores, for what reads local files only: gRPC is not loaded."""
+    from comity_client.home import Home
+    from comity_client.user import User
+
+    return User(Home.default())
 
 
 def _with_names(parameter: click.Parameter) -> click.Parameter:

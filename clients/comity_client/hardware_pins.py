@@ -28,7 +28,7 @@ from comity.trust.hardware.certificates import (
     VendorChain,
     load_pem,
 )
-from comity.trust.hardware.evidence import KINDS
+from comity.trust.hardware.kinds import KINDS
 from comity.verifier import read_bounded
 
 MAX_ROOTS: Final = 64

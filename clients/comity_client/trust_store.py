@@ -1,4 +1,4 @@
-"""Trust decisions of this user: pinned federation files, bindings, the default policy, and charter differences.
+"""Trust decisions of this user: pinned federation files, bindings, and charter differences.
 
 trust.toml             the decisions, readable and editable by a person
 <federation id>.json   the bytes of each pinned federation file
@@ -20,11 +20,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import MAX_BYTES, Federation, FederationNode
@@ -32,8 +33,6 @@ from comity.trust.encoding import Digest, parse_digest, short
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import Reference, check_segment
-from comity.trust.policy import CosignerRule, Policy, UpstreamRule
-from comity.verifier import read_bounded
 from comity_client.home import exclusive
 
 T = TypeVar("T")
@@ -349,33 +348,3 @@ def _artifact_name(name: str) -> str:
 
 def _malformed(why: str) -> Malformed:
     return Malformed("trust.toml is malformed", why=why, hint="undo the last edit of trust.toml", code="TRUST-SYNTAX")
-
-
-MOST_COSIGNERS = 2
-UNSIGNED = ("signatures", "transparency", "cosigners")
-"""Rows about a publication; a mirrored artifact without a publication has none."""
-
-
-def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
-    """Return the policy of pulls and verifications without a policy file: all pinned bodies count; bindings and pinned
-    rotations apply; required cosigners outside the jurisdiction of the publisher are the highest quorum of the
-    pinned charters, at most two.
-
-    A small federation cannot give more cosigners than its charter promises, and a charter with a low quorum must not
-    weaken the rule for another.
-    """
-    bodies = tuple(federation.body for federation in pins)
-    promised = max((body.policy.cosigner_quorum for body in bodies), default=MOST_COSIGNERS)
-    return Policy(
-        pins=bodies,
-        bindings=dict(bindings.publishers),
-        rotations=dict(bindings.rotations),
-        cosigners=CosignerRule(at_least=min(MOST_COSIGNERS, promised)),
-    )
-
-
-def mirrored_policy(policy: Policy) -> Policy:
-    """Return the policy for a reference to an upstream, `hf:org/name@commit`: no publication is required, but a node of
-    a pinned member must claim that it fetched these bytes there."""
-    rule = UpstreamRule(max(1, policy.upstream.corroborated))
-    return replace(policy, upstream=rule, require=tuple(row for row in policy.require if row not in UNSIGNED))

@@ -1,8 +1,10 @@
-"""One user of this machine: the stores in the state folder, the default policy, and sessions with the pinned nodes."""
+"""One user of this machine: the stores in the state folder, the default policy, and sessions with the pinned nodes.
+
+What asks nodes, and what judges, is loaded where it is used: a look at the pins needs neither.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -11,19 +13,17 @@ from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import UPSTREAM, Reference, abbreviated
-from comity.trust.policy import Policy
 from comity_client.events import NodeAtFault, OnEvent, ignore_event
-from comity_client.evidence.lookup import find_reference
-from comity_client.evidence.resolve import Resolution, resolve
 from comity_client.home import Home
-from comity_client.pull.destinations import cached_artifacts, default_cache, reference_of
-from comity_client.seen import KnownNames, SeenLogs
-from comity_client.session import RemoteNode, Session, open_session
-from comity_client.trust_store import TrustStore, default_policy, mirrored_policy
+from comity_client.trust_store import TrustStore
 
 if TYPE_CHECKING:
+    from comity.trust.policy import Policy
+    from comity_client.evidence.resolve import Resolution
     from comity_client.hardware_pins import HardwarePinStore
     from comity_client.pull.fetch import PlacedPieces
+    from comity_client.seen import KnownNames, SeenLogs
+    from comity_client.session import RemoteNode, Session
 
 T = TypeVar("T")
 
@@ -43,9 +43,13 @@ class User:
         return HardwarePinStore(self.home.ensure(self.home.hardware))
 
     def seen_logs(self) -> SeenLogs:
+        from comity_client.seen import SeenLogs
+
         return SeenLogs(self.home.ensure(self.home.memory))
 
     def known_names(self) -> KnownNames:
+        from comity_client.seen import KnownNames
+
         return KnownNames(self.home.ensure(self.home.memory))
 
     def placed_pieces(self) -> PlacedPieces:
@@ -58,11 +62,16 @@ class User:
 
     def policy(self, pins: Iterable[Federation], reference: str = "") -> Policy:
         """Return the default policy of these pins, for the kind of reference (see `default_policy`)."""
+        from comity_client.default_policy import default_policy, mirrored_policy
+
         policy = default_policy(pins, self.trust_store().bindings())
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
     async def reference(self, session: Session, text: str) -> Reference:
         """Parse a reference; an abbreviated digest is looked up. Raises as `reference_of` and `find_reference` do."""
+        from comity_client.evidence.lookup import find_reference
+        from comity_client.pull.destinations import cached_artifacts, default_cache, reference_of
+
         if (given := abbreviated(text)) is None:
             return reference_of(text)
         repository, digits = given
@@ -70,12 +79,18 @@ class User:
 
     async def resolve(self, session: Session, reference: str, policy: Policy | None = None) -> Resolution:
         """Resolve a reference; by default by the default policy of the session's pins."""
+        from comity_client.evidence.resolve import resolve
+
         judged_by = policy or self.policy(session.pins)
         parsed, bindings = await self.reference(session, reference), self.trust_store().bindings()
         return await resolve(session, parsed, judged_by, bindings, self.known_names())
 
     def run(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore_event) -> T:
         """Run `work` in a session. One reader parses the pins and what the nodes say."""
+        import asyncio
+
+        from comity_client.session import open_session
+
         reader = EvidenceReader()
         pins = self.pins(reader)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 import comity
+from comity.bounded_file import read_bounded as read_bounded
 from comity.formats.inspect import inspect
 from comity.hashing import hash_by_chain
 from comity.trust.artifact import MAX_FILES, MAX_MANIFEST, RECORD_BYTES, FileEntry, Manifest, PieceRecord
@@ -123,20 +124,6 @@ def load_policy(path: Path) -> Policy:
     return parse_policy(
         read_bounded(path, MAX_POLICY_BYTES), lambda name: read_bounded(path.parent / name, MAX_FEDERATION)
     )
-
-
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a file. Raises NotFound, and Malformed if it has more than `limit` bytes."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except FileNotFoundError as error:
-        raise NotFound(f"no file {path}") from error
-    except OSError as error:
-        raise NotFound(f"cannot read {path}", why=error.strerror or str(error)) from error
-    if len(data) > limit:
-        raise Malformed(f"{path.name} is too large", why=f"more than {limit} bytes")
-    return data
 
 
 def hash_file(path: Path, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:

@@ -64,7 +64,6 @@ from comity.trust.evidence import Evidence
 from comity.trust.hardware.appraisal import HardwarePins, appraise
 from comity.trust.hardware.certificates import RevocationData, VendorChain
 from comity.trust.hardware.evidence import (
-    KINDS,
     Attested,
     Challenge,
     HardwareEvidence,
@@ -72,6 +71,7 @@ from comity.trust.hardware.evidence import (
     read_gpu_list,
     sign_attested,
 )
+from comity.trust.hardware.kinds import KINDS
 from comity.trust.hardware.nvidia import GpuReport
 from comity.trust.hardware.sev_snp import SnpReport
 from comity.trust.hardware.tdx import TdxQuote

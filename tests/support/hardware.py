@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.trust.encoding import b64encode
-from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device
+from comity.trust.hardware.evidence import Device
+from comity.trust.hardware.kinds import NVIDIA, SEV_SNP, TDX
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -78,7 +78,7 @@ def test_trust_and_formats_load_cryptography_and_the_standard_library() -> None:
     brought = {name for name in top if allowed.intersection(map(canonicalize_name, owners.get(name, [])))}
     assert top - brought == {"comity", "_openssl"}  # the latter is made in memory by cryptography
     ours = {name for name in loaded if name.startswith("comity")}
-    assert ours == {"comity", "comity.hashing", "comity.verifier", *CORE}
+    assert ours == {"comity", "comity.bounded_file", "comity.hashing", "comity.verifier", *CORE}
 
 
 @pytest.mark.parametrize("path", CORE.values(), ids=CORE)

@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.charter.federation import MAX_BYTES
 from comity.trust.encoding import syllables
-from comity.verifier import read_bounded
 
-from comity_cli.charter.rendering import changes_json, compare_words, show_changes
-from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.command import Group, agree, client, examples, output, user
 from comity_cli.files import FILE
 from comity_cli.hardware import hardware
 from comity_cli.output import Output, plural
@@ -49,6 +46,8 @@ def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federatio
     Only this command, and `comity join` once you are a member, move a pin: a charter that arrives with an artifact
     changes no verdict.
     """
+    from comity_cli.charter.rendering import compare_words
+
     out, api = output(), client()
     data = _data(file, federation)
     found = api.diff(data)
@@ -81,8 +80,8 @@ def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federatio
 @command.command("show", short_help="Show pins and bindings.")
 def show() -> None:
     """Show the pinned federations, their members, and your own bindings of names."""
-    out, api = output(), client()
-    pins, bindings = api.pins(), api.bindings()
+    out, store = output(), user().trust_store()
+    pins, bindings = tuple(store.pins()), store.bindings()
     for item in pins:
         body = item.federation.body
         title = f"Federation {syllables(item.id)}: epoch {body.epoch}, {plural(len(body.members), 'member')}"
@@ -119,6 +118,8 @@ def show() -> None:
 @click.option("--federation", default="", metavar="ID", help="Without FILE: which pinned federation.")
 def diff(file: Path | None, federation: str) -> None:
     """Show what pinning FILE would change, or without FILE the newest charter that nodes can prove. Changes nothing."""
+    from comity_cli.charter.rendering import changes_json
+
     out = output()
     found = client().diff(_data(file, federation))
     _show_diff(out, found)
@@ -192,12 +193,17 @@ def unpin(federation: str) -> None:
 
 def _data(file: Path | None, federation: str) -> bytes:
     """A federation file, or without one the newest that the nodes of a pinned federation can prove."""
+    from comity.bounded_file import read_bounded
+    from comity.trust.charter.federation import MAX_BYTES
+
     if file is not None:
         return read_bounded(file, MAX_BYTES)
     return client().governance(federation).newest_federation().encode()
 
 
 def _show_diff(out: Output, found: CharterDiff) -> None:
+    from comity_cli.charter.rendering import show_changes
+
     show_changes(out, found.changes)
     before, after = found.epochs
     if found.relation == "forward":

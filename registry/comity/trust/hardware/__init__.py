@@ -4,6 +4,7 @@ The words are those of RFC 9334 (RATS): an *attester* makes *evidence*; a *verif
 and states an *attestation result*. No vendor root is trusted by itself: the owner pins roots, and evidence under other
 roots is not accepted. Nothing here does I/O or reads a clock.
 
+    kinds         their names
     layout        a bounded reader of binary structures
     certificates  vendor chains up to a pinned root, at a given time, with revocation data at hand
     sev_snp       attestation reports of AMD SEV-SNP

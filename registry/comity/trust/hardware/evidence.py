@@ -27,13 +27,12 @@ from comity.trust.encoding import (
 )
 from comity.trust.errors import Malformed
 from comity.trust.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES, VendorChain, load_pem
+from comity.trust.hardware.kinds import KINDS, NVIDIA
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.tlog.note import check_name
 
 ATTESTED: Final = "attested"
-SEV_SNP, TDX, NVIDIA = "amd-sev-snp", "intel-tdx", "nvidia-gpu"
-KINDS: Final = (SEV_SNP, TDX, NVIDIA)
 SCHEMA: Final = "comity/hardware-evidence/v1"
 CHALLENGE_SCHEMA: Final = "comity/hardware-challenge/v1"
 MAX_DEVICES: Final = 64
