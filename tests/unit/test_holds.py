@@ -88,6 +88,7 @@ PIECES = bytes(72)
         pytest.param({"subjects": GOOD.subjects[::-1]}, id="not in order"),
         pytest.param({"subjects": GOOD.subjects[:1] * 2}, id="one artifact twice"),
         pytest.param({"subjects": (*GOOD.subjects, Subject("", Digest("f" * 64)))}, id="more artifacts than sizes"),
+        pytest.param({"subjects": (GOOD.subjects[0], replace(GOOD.subjects[1], name="x" * 65))}, id="a long label"),
         pytest.param({"by": identity("Security desk", "ES").inception.author}, id="by an identity"),
         pytest.param({"predicate": "hold"}, id="another predicate"),
         pytest.param({"body": {**BODY, "manifests": [1]}}, id="a size too few"),

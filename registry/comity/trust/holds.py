@@ -37,6 +37,8 @@ HOLDS: Final = "holds"
 HOLD_PREDICATES: Final = (HOLD, HOLDS)
 MAX_HELD: Final = MAX_SUBJECTS
 """Artifacts of one statement."""
+MAX_LABEL: Final = 64
+"""Characters of the label of one artifact: a line about many stays short."""
 _RECORD: Final = struct.Struct(">I32s")
 
 
@@ -80,6 +82,8 @@ def parse_holds(statement: Statement) -> tuple[HeldArtifact, ...]:
         raise Malformed("holds is malformed", why=f"{len(subjects)} artifacts instead of 2 to {MAX_HELD}")
     if any(one.digest >= next_one.digest for one, next_one in itertools.pairwise(subjects)):
         raise Malformed("holds is malformed", why="its artifacts are not in ascending order, each once")
+    if any(len(subject.name) > MAX_LABEL for subject in subjects):
+        raise Malformed("holds is malformed", why=f"a label has more than {MAX_LABEL} characters")
     fields = statement.fields()
     sizes = fields.items("manifests", least=2, most=MAX_HELD)
     records = b64decode(fields.take("pieces"))
