@@ -290,6 +290,8 @@ mirror = "all"
 rules = ""
 # How long a starting node waits for a peer to report what this node signed last, before it signs.
 first_answer_seconds = 15.0
+# How many complete copies one statement claims at most. 1 while other nodes have a version that does not know `holds`.
+hold_batch = 32
 
 [publishing]
 # Who may publish through the open port: "none", "any", or a list of identity ids. Operators always may.

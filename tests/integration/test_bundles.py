@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.client import NodeClient
@@ -197,11 +198,11 @@ async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> 
 
 
 async def holds(asked: NodeHome, artifact: Digest, holder: NodeHome) -> bool:
-    """Whether a node shows another's `hold`, from the holder's own log."""
+    """Whether a node shows another's claim of a copy, from the holder's own log."""
     async with asked.client() as client:
         try:
             claims = await client.claims(artifact)
         except NotFound:
             return False
     found = [each for each in claims if each.origin == holder.origin]
-    return any(parse_entry(each.line).statement.predicate == "hold" for each in found)
+    return any(parse_entry(each.line).statement.predicate in HOLD_PREDICATES for each in found)

@@ -13,6 +13,7 @@ from comity.trust.audit import DAY, AuditFailure, AuditSummary, is_evidence, par
 from comity.trust.copies import CLAIMED, FAILED, PASSED, TESTED, WITHDRAWN, AssessedCopy, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Refused
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.statement import parse_entry
 from comity.wire.audit import AuditOrder, CheckedCopy, HoldDecision, HoldOrder
 from comity.wire.client import NodeClient
@@ -355,3 +356,31 @@ async def test_the_last_copy_needs_its_name_typed(tmp_path: Path) -> None:
         assert await serves(first, weights(what))
         await decided(first, HoldOrder(what.artifact, "space", force=True, typed="tests/model@v1"))
         assert not await serves(first, weights(what))
+
+
+async def test_copies_that_one_line_claims_are_audited_and_withdrawn_one_by_one(tmp_path: Path) -> None:
+    founded, publisher = found(tmp_path, 2), Publisher.generate()
+    first, second = founded.homes
+    made = [model(tmp_path / f"model-{number}", weights=1000, seed=number) for number in range(5)]
+    several = [release(publisher, folder, f"tests/model-{at}@v1") for at, folder in enumerate(made)]
+    async with serving(*founded.homes), first.client() as client:
+        for what in several:
+            await send(client, what)
+        for what in several:
+            await all_hold(founded, what.artifact)
+        lines = {located.line for what in several for located in await client.claims(what.artifact)}
+        claims = [said for said in (parse_entry(line).statement for line in lines) if said.predicate in HOLD_PREDICATES]
+        assert len(claims) < 2 * len(several)
+        together = max(claims, key=lambda said: len(said.subjects))
+        one, other = (subject.digest for subject in together.subjects[:2])
+        holder = second if together.by == second.record.node else first
+        auditor = first if holder is second else second
+        assert {(await checked(auditor, artifact))[holder.name].outcome for artifact in (one, other)} == {PASSED}
+        await decided(holder, HoldOrder(one, "space", force=True))
+        await until(lambda: _withdrawn(auditor, one, holder.name), what="the withdrawal to be seen")
+        assert not await _withdrawn(auditor, other, holder.name)
+        assert (await checked(auditor, other))[holder.name].outcome == PASSED
+
+
+async def _withdrawn(asked: NodeHome, artifact: Digest, node: str) -> bool:
+    return (await states(asked, artifact))[node].state == WITHDRAWN

@@ -11,8 +11,9 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
+from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.statement import parse_entry
-from comity.trust.statements import parse_hold, signed_by_node
+from comity.trust.statements import signed_by_node
 from comity.wire.client import NodeClient
 from support.federation import NodeHome, found, processes, serving, until
 from support.publisher import Publisher, Release, model, release, send
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 async def holders(client: NodeClient, artifact: Digest, homes: tuple[NodeHome, ...]) -> set[str]:
-    """Names of the nodes whose `hold` of an artifact a node shows in the holder's own log."""
+    """Names of the nodes whose claim of a copy a node shows in the holder's own log."""
     found: set[str] = set()
     try:
         claims = await client.claims(artifact)
@@ -30,9 +31,9 @@ async def holders(client: NodeClient, artifact: Digest, homes: tuple[NodeHome, .
     for located in claims:
         entry = parse_entry(located.line)
         for home in homes:
-            if entry.statement.predicate == "hold" and located.origin == home.origin:
+            if entry.statement.predicate in HOLD_PREDICATES and located.origin == home.origin:
                 assert signed_by_node(entry, home.record)
-                assert parse_hold(entry.statement).artifact == artifact
+                assert hold_of(entry.statement, artifact) is not None
                 found.add(home.name)
     return found
 

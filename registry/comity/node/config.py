@@ -255,11 +255,14 @@ class Replication(Section):
     """`mirror` selects artifacts, not logs: members' logs are always mirrored. `rules` names a file of ordered mirror
     rules, which decide instead.
 
-    `first_answer_seconds` is how long a starting node waits for a peer's copy of its log before it signs.
+    `hold_batch` is how many copies one statement claims at most; with 1 each copy is claimed alone, in a form that
+    older versions know too. `first_answer_seconds` is how long a starting node waits for a peer's copy of its log
+    before it signs.
     """
 
     interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
     first_answer_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0
+    hold_batch: Annotated[int, Field(ge=1, le=64)] = 32
     mirror: Wanted = "all"
     rules: MaybeFile = None
 

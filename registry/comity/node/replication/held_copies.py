@@ -48,6 +48,7 @@ class HeldCopies:
         withdrawn: artifacts whose hold this node withdrew: not copied again until the operator says so. Always this
             object.
         hurries: whether this round does not pause.
+        losses: how often stored objects were lost since the start.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class HeldCopies:
         self._round_at: int | None = 0
         """The number of the last statement that this round has read; None between rounds."""
         self.hurries = False
+        self.losses = 0
         self._next_round = 0.0
 
     @property
@@ -118,6 +120,7 @@ class HeldCopies:
 
     def check_all(self) -> None:
         """A stored object was lost: begin a round now."""
+        self.losses += 1
         self._begin_round()
         self.hurries = True
 

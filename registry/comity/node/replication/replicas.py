@@ -4,7 +4,7 @@
 (2) the operator's patterns or rules decide whether it is wanted; artifacts published at this node always are
 (3) manifest and piece indexes are stored already: they are side objects of mirrored entries
 (4) each file comes from any peers that have it, and is accepted if its SHA-256 is the manifest's
-(5) `hold` is logged when every file is stored
+(5) when every file is stored, that is logged: alone, or with other copies (`own_holds`)
 (6) the ledger keeps up to where publications are read, and which wanted artifacts are incomplete: a start goes on from
     there (`comity.ledger.kept_state`)
 """
@@ -20,29 +20,28 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.ledger.log_store import EntryQuery
 from comity.ledger.proven import ProvenLine
 from comity.ledger.replica_table import PUBLICATIONS
 from comity.node.config import Replication
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.own_log import OwnLog, iterate_entries
+from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
+from comity.node.replication.own_holds import CompletedCopy, OwnHolds
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
-from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, Json, canonical, sha256, short
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.statements import Published, sign_hold
+from comity.trust.statements import Published
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire.operator import LackingArtifact
 
@@ -62,6 +61,9 @@ MAX_HOLDS: Final = 256
 """Holds of one artifact whose piece indexes are tried."""
 PREDICATES: Final = ("published", OBSERVED)
 HELD_FILES: Final = "held files"
+OWN_HOLDS: Final = "own holds"
+HOLD_INTERVALS: Final = 6
+"""Intervals for which a claim of a copy may wait for others."""
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
@@ -111,8 +113,16 @@ class Replicas:
         self._warned = False
         self._scan_lock = asyncio.Lock()
         self._held = HeldCopies(ledger, store, pools, membership, self._now)
-        self._losses = 0
-        """How often a stored object was lost since the start."""
+        self._own_holds = OwnHolds(
+            ledger,
+            membership.seat.log,
+            signer,
+            own_log,
+            self._held,
+            settings.hold_batch,
+            HOLD_INTERVALS * settings.interval_seconds,
+            self._now,
+        )
         self._not_listed: set[Digest] = set()
         """Published artifacts that the settings do not name: the first `MAX_NOT_LISTED`."""
 
@@ -121,6 +131,7 @@ class Replicas:
         await self._ages.open()
         await self._load()
         timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)
+        supervisor.loop(OWN_HOLDS, self._claim_copies, timing)
         for worker in range(WORKERS):
             supervisor.loop(f"copy {worker}", self._work, timing)
         supervisor.loop("aged copies", self._queue_due, LoopTiming(AGE_SECONDS, STEP_DEADLINE))
@@ -153,7 +164,6 @@ class Replicas:
 
     def check_again(self, supervisor: Supervisor) -> None:
         """A stored object was lost: look for the files of all held artifacts now."""
-        self._losses += 1
         self._held.check_all()
         supervisor.wake(HELD_FILES)
 
@@ -354,6 +364,10 @@ class Replicas:
         while due := await self._ages.take_due():
             await self._requeue(due)
 
+    async def _claim_copies(self) -> None:
+        await self._own_holds.log_due()
+        await self._requeue(self._own_holds.take_lost())
+
     async def check_held(self) -> None:
         """Look for the files of held artifacts, and queue those that lost some. Pauses after each page, unless a blob
         was found to be lost."""
@@ -404,7 +418,9 @@ class Replicas:
                     self._not_listed.add(artifact)
                     unlisted.add(artifact)
                 continue
-            if artifact in self.withdrawn or (copy is not None and held and not copy.damaged):
+            if artifact in self.withdrawn or artifact in self._own_holds:
+                continue
+            if copy is not None and held and not copy.damaged:
                 continue
             path = self._member_of(line.vkey), published.by
             name, number = str(published.name), line.number
@@ -416,14 +432,13 @@ class Replicas:
         return queued, unlisted - queued
 
     async def _complete(self, wanted: Copy) -> None:
-        """Copy an artifact, and keep that it is complete. Repeats it if an object was lost meanwhile: the round that a
-        loss begins leaves out the artifacts in the queue, and those without a hold."""
+        """Copy an artifact. Repeats it if an object was lost meanwhile: the round that a loss begins leaves out the
+        artifacts in the queue."""
         losses = -1
-        while losses != self._losses:
-            losses = self._losses
+        while losses != self._held.losses:
+            losses = self._held.losses
             await self._copy(wanted)
             await self._held.set_damaged(wanted.artifact, damaged=False)
-            await self._ledger.run(self._ledger.tables.replicas.completed, wanted.artifact)
 
     async def _copy(self, wanted: Copy) -> None:
         indexes = (*wanted.indexes, *await self._ledger.run(self._indexes_in_holds, wanted.artifact))
@@ -434,7 +449,7 @@ class Replicas:
             except Untrusted as error:
                 failure = error
                 continue
-            await self._log_hold(wanted, pieces)
+            await self._own_holds.add(CompletedCopy(wanted.artifact, wanted.name, wanted.manifest, pieces))  # (5)
             return
         raise failure
 
@@ -451,22 +466,6 @@ class Replicas:
         """Store the piece records of every file in this layout, also of files stored before."""
         for entry, (_, layout) in zip(manifest.files, index.files, strict=True):
             await self._files.require_records(Want(entry.sha256, entry.size, entry.path), layout)
-
-    async def _log_hold(self, wanted: Copy, pieces: SideObject) -> None:
-        artifact = wanted.artifact
-        copy = (await self._held.copies([artifact])).get(artifact)
-        if (copy is None or not copy.stands) and artifact not in self.withdrawn:
-            label = await self._ledger.run(self._hold_label, artifact)
-            entry = sign_hold(self._signer.record, artifact, wanted.manifest, pieces, self._signer.online, label)
-            index = await self._own_log.append(entry.line)  # (5)
-            await self._held.read_new()
-            _log.info("hold logged", name=wanted.name, artifact=artifact, index=index)
-
-    def _hold_label(self, artifact: Digest) -> str:
-        """The label of a hold after a withdrawal: a log has no statement twice, so the hold must differ. Blocking."""
-        query = EntryQuery(artifact, HOLD_WITHDRAWN, self._signer.record.node.id, self._membership.seat.log)
-        last = max((found.index for found in iterate_entries(self._ledger.tables, query)), default=None)
-        return "" if last is None else f"held again after entry {last}"
 
     def _indexes_in_holds(self, artifact: Digest) -> list[SideObject]:
         """Piece indexes in the holds of other nodes, alternating between logs."""
