@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from comity.wire.operator import (
     LogStatus,
     NodeStatus,
     PeerStatus,
+    Quota,
     ReplicationStatus,
     ScrubStatus,
     ShortArtifact,
@@ -23,6 +24,7 @@ from comity_cli.copies_view import date
 from comity_cli.output import Output, plural, size
 
 MOST_CALLERS: Final = 10
+MOST_LIMITS: Final = 12
 MOST_NOT_LISTED: Final = 10_000
 """A node counts no more of them."""
 
@@ -55,11 +57,7 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
         shorten=("log",),
     )
     out.say()
-    out.table(
-        ("quota", "used", "limit"),
-        [(item.name, size(item.used), size(item.limit)) for item in status.quotas],
-        shorten=("quota",),
-    )
+    _limits(out, status.quotas)
     if status.served:
         _served(out, status)
     for warning in status.warnings:
@@ -108,6 +106,18 @@ def span(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def _limits(out: Output, quotas: Sequence[Quota]) -> None:
+    """The limits that are used most, with the share."""
+    fullest = sorted(quotas, key=lambda item: item.share, reverse=True)[:MOST_LIMITS]
+    rows = [(item.name, _amount(item, item.used), _amount(item, item.limit), f"{item.share:.0%}") for item in fullest]
+    out.table(("limit", "used", "of", "share"), rows, shorten=("limit",))
+    _and_more(out, len(quotas) - len(rows))
+
+
+def _amount(quota: Quota, amount: int) -> str:
+    return str(amount) if quota.items else size(amount)
 
 
 def _replication(out: Output, status: ReplicationStatus) -> None:

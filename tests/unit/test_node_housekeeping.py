@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
 from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node import app
-from comity.node.app import RECORD_RETENTION, Housekeeping
+from comity.node import store_listing
+from comity.node.app import Housekeeping
 from comity.node.metrics import Metrics
+from comity.node.store_listing import RECORD_RETENTION, StoreCount, StoreListing
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
@@ -42,10 +44,10 @@ class Parts:
         self.ledger.pieces.store_records(digest, len(data), FIXED_LAYOUT, encode_records([record]))
         return digest
 
-    def look(self, housekeeping: Housekeeping, after: float = 0.0) -> set[Digest]:
+    def look(self, listing: StoreListing, after: float = 0.0) -> set[Digest]:
         """The blobs of which there are still records after another look."""
         self.now += after
-        housekeeping.forget_records(digest for digest, _ in self.store.sizes())
+        listing.step()
         return self.ledger.pieces.blobs()
 
 
@@ -62,58 +64,62 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def housekeeping(parts: Parts, metrics: Metrics) -> Housekeeping:
+def listing(parts: Parts) -> StoreListing:
+    return StoreListing(parts.store, parts.ledger.pieces, parts.clock)
+
+
+@pytest.fixture
+def housekeeping(parts: Parts, metrics: Metrics, listing: StoreListing) -> Housekeeping:
     ledger, pools = AsyncLedger(parts.ledger), Pools()
     uploads = Uploads(ledger, parts.store, pools, metrics)
-    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, LOG)
+    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, listing, LOG)
 
 
 @pytest.mark.parametrize("how", ["removed", "put aside"])
-def test_records_go_a_day_after_their_blob(parts: Parts, housekeeping: Housekeeping, how: str) -> None:
+def test_records_go_a_day_after_their_blob(parts: Parts, listing: StoreListing, how: str) -> None:
     here, there = parts.add(HERE), parts.add(THERE)
-    assert parts.look(housekeeping, RECORD_RETENTION) == {here, there}
+    assert parts.look(listing, RECORD_RETENTION) == {here, there}
     if how == "removed":
         parts.store.remove(there)
     else:
         parts.store.quarantine(there, "for a test")
-    assert parts.look(housekeeping) == {here, there}
-    assert parts.look(housekeeping, RECORD_RETENTION - 1) == {here, there}
-    assert parts.look(housekeeping, 1) == {here}
+    assert parts.look(listing) == {here, there}
+    assert parts.look(listing, RECORD_RETENTION - 1) == {here, there}
+    assert parts.look(listing, 1) == {here}
     assert parts.ledger.pieces.find_piece(bytes.fromhex(there)) == []
 
 
-def test_a_blob_that_came_back_is_given_another_day(parts: Parts, housekeeping: Housekeeping) -> None:
+def test_a_blob_that_came_back_is_given_another_day(parts: Parts, listing: StoreListing) -> None:
     there = parts.add(THERE)
     parts.store.remove(there)
-    parts.look(housekeeping)
+    parts.look(listing)
     parts.store.put(there, THERE)
-    parts.look(housekeeping, RECORD_RETENTION - 1)
+    parts.look(listing, RECORD_RETENTION - 1)
     parts.store.remove(there)
-    assert parts.look(housekeeping, 1) == {there}
-    assert parts.look(housekeeping, RECORD_RETENTION - 1) == {there}
-    assert parts.look(housekeeping, 1) == set()
+    assert parts.look(listing, 1) == {there}
+    assert parts.look(listing, RECORD_RETENTION - 1) == {there}
+    assert parts.look(listing, 1) == set()
 
 
-def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, housekeeping: Housekeeping) -> None:
+def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, listing: StoreListing) -> None:
     there = parts.add(THERE)
     parts.store.remove(there)
-    parts.look(housekeeping)
+    parts.look(listing)
     with BlobLock(parts.store.partial_path(there).parent, there):
-        assert parts.look(housekeeping, RECORD_RETENTION) == {there}
+        assert parts.look(listing, RECORD_RETENTION) == {there}
     parts.store.put(there, THERE)
-    housekeeping.forget_records([])  # a listing from before it came
+    listing.forget_records([there])  # a listing from before it came
     assert parts.ledger.pieces.blobs() == {there}
 
 
 async def test_the_store_is_measured_without_waiting_for_housekeeping(
-    parts: Parts, housekeeping: Housekeeping, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, housekeeping: Housekeeping, metrics: Metrics
 ) -> None:
     def measured() -> float:
         value = metrics.registry.get_sample_value("comity_store_bytes")
         assert value is not None
         return value
 
-    monkeypatch.setattr(app, "MEASURING_SHARE", float("inf"))
     assert math.isnan(measured()), "not counted yet is not an empty store"
     parts.add(HERE)
     await housekeeping.measure_store()
@@ -123,12 +129,28 @@ async def test_the_store_is_measured_without_waiting_for_housekeeping(
     assert measured() == len(HERE) + len(THERE)
 
 
-async def test_a_store_that_takes_long_to_list_is_measured_less_often(
-    parts: Parts, housekeeping: Housekeeping, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+def test_a_pass_over_many_blobs_is_made_in_steps_and_the_last_complete_one_counts(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "MEASURING_SHARE", 1e-9)
+    monkeypatch.setattr(store_listing, "BLOBS_AT_A_TIME", 1)
+    ticks = count()
+    listing = StoreListing(parts.store, parts.ledger.pieces, parts.clock, lambda: next(ticks))
     parts.add(HERE)
-    await housekeeping.measure_store()
     parts.add(THERE)
-    await housekeeping.measure_store()
-    assert metrics.registry.get_sample_value("comity_store_bytes") == len(HERE)
+    listing.step(1)
+    assert listing.counted is None
+    while listing.counted is None:
+        listing.step(1)
+    both = StoreCount(2, len(HERE) + len(THERE))
+    assert listing.counted == both
+    parts.add(b"one more")
+    assert listing.count() == both, "a pass takes seconds by this clock"
+    for _ in range(4):
+        listing.step(1)
+    assert listing.count().blobs == 3
+
+
+def test_a_small_store_is_counted_when_it_is_asked(parts: Parts, listing: StoreListing) -> None:
+    assert listing.count().blobs == 0
+    parts.add(HERE)
+    assert listing.count() == StoreCount(1, len(HERE))

@@ -72,6 +72,11 @@ SHARES: Final = 16
 parts."""
 
 
+def outside_limit(limits: Limits) -> OutsideAmount:
+    """What all outsiders together may add to this node's log."""
+    return OutsideAmount(limits.entries_per_origin, limits.bytes_per_origin).part(2)
+
+
 @dataclass(slots=True)
 class Charge:
     """A charge for a submission; `logged` makes it permanent."""
@@ -96,7 +101,7 @@ class OutsideQuotas:
         self._ledger = ledger
         self._membership = membership
         self._accepted = accepted
-        self._outside_limit = OutsideAmount(limits.entries_per_origin, limits.bytes_per_origin).part(2)
+        self._outside_limit = outside_limit(limits)
 
     @asynccontextmanager
     async def charged(

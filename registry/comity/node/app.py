@@ -14,7 +14,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +22,11 @@ from typing import Any, Final
 
 import structlog
 
-from comity.content.blobs import BlobStore, lock_if_free
+from comity.content.blobs import BlobStore
 from comity.content.heap import limit_arenas, return_freed
 from comity.ledger.ledger import Ledger
 from comity.node.admission import Admission
+from comity.node.capacity import Capacity, CountedParts, StoredUse
 from comity.node.charter.admission import CharterAdmission, JoinRequests
 from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
@@ -54,10 +55,10 @@ from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, StatusReport
 from comity.node.sign_in_links import SignInLinks
+from comity.node.store_listing import StoreListing
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads
-from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.access import CALL
@@ -68,15 +69,8 @@ TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
 MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
 LOG_SIZES_TIMING: Final = LoopTiming(interval=5.0, deadline=60.0)
 STORE_SIZE_TIMING: Final = LoopTiming(interval=5.0, deadline=1800.0)
-MEASURING_SHARE: Final = 0.02
-"""The largest share of the time that is spent on listing the blobs of a store, for each of two purposes."""
-MAX_PAUSE: Final = 3_600.0
-"""Seconds after which the blobs are listed in any case."""
 STALE_SECONDS: Final = 7 * 86_400.0
 """Seconds after which an upload or import that was not continued is removed."""
-RECORD_RETENTION: Final = 86_400.0
-"""Seconds that the piece records of a missing blob are kept: the blob may come back, and a disk that was unmounted for
-an hour must not cause rehashing of all its files."""
 
 
 class Housekeeping:
@@ -90,6 +84,7 @@ class Housekeeping:
         metrics: Metrics,
         clock: Clock,
         uploads: Uploads,
+        listing: StoreListing,
         log: VerifierKey,
     ) -> None:
         self._ledger = ledger
@@ -99,9 +94,7 @@ class Housekeeping:
         self._clock = clock
         self._uploads = uploads
         self._log = log
-        self._missing_since: dict[Digest, float] = {}
-        self._measure_after = 0.0
-        self._forget_after = time.monotonic() + TIMING.interval
+        self._listing = listing
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
@@ -110,14 +103,10 @@ class Housekeeping:
         supervisor.loop("store size", self.measure_store, STORE_SIZE_TIMING)
 
     async def measure_store(self) -> None:
-        """Set the gauge of the store's bytes. A store that takes long to list is measured less often, at least each
-        hour."""
-        begun = time.monotonic()
-        if begun < self._measure_after:
-            return
-        self._metrics.store_bytes.set(await self._pools.files(lambda: sum(size for _, size in self._store.sizes())))
-        ended = time.monotonic()
-        self._measure_after = ended + min(MAX_PAUSE, (ended - begun) / MEASURING_SHARE)
+        """List the next blobs, and set the gauge of the store's bytes."""
+        await self._pools.files(self._listing.step)
+        if (count := self._listing.counted) is not None:
+            self._metrics.store_bytes.set(count.bytes)
 
     async def _measure_logs(self) -> None:
         for log in await self._ledger.run(self._ledger.tables.logs.all):
@@ -132,40 +121,9 @@ class Housekeeping:
         # File times use the system clock, not the node's clock.
         await self._pools.files(self._uploads.remove_stale, time.time() - STALE_SECONDS)
         await self._pools.files(remove_stale_imports, self._store, time.time() - STALE_SECONDS)
-        if time.monotonic() >= self._forget_after:
-            begun = time.monotonic()
-            await self._pools.files(lambda: self.forget_records(digest for digest, _ in self._store.sizes()))
-            self._forget_after = time.monotonic() + min(MAX_PAUSE, (time.monotonic() - begun) / MEASURING_SHARE)
         newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
         if newest is not None:
             self._metrics.checkpoint_age.set(self._clock() - newest)
-
-    def forget_records(self, here: Iterable[Digest]) -> None:
-        """Remove the piece records of blobs that were missing at every check of one day. Blocking.
-
-        Args:
-            here: the blobs of the store, in their order.
-
-        A writer of a blob holds its lock from before its records are stored until the blob is stored.
-        """
-        store, pieces, now = self._store, self._ledger.tables.pieces, self._clock()
-        missing = _not_in(pieces.ordered_blobs(), iter(here))
-        self._missing_since = {blob: self._missing_since.get(blob, now) for blob in missing}
-        locks = store.partial_path(sha256(b"")).parent
-        for blob in [blob for blob, since in self._missing_since.items() if now - since >= RECORD_RETENTION]:
-            with lock_if_free(locks, blob) as free:
-                if free and not store.has(blob):
-                    pieces.delete_records(blob)
-
-
-def _not_in(blobs: Iterator[Digest], here: Iterator[Digest]) -> Iterator[Digest]:
-    """Those of `blobs` that are not in `here`; both are in order."""
-    other = next(here, None)
-    for blob in blobs:
-        while other is not None and other < blob:
-            other = next(here, None)
-        if blob != other:
-            yield blob
 
 
 def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
@@ -347,20 +305,31 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     scrub = Scrub(
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
     )
+    counted = CountedParts(
+        membership,
+        submissions.pending,
+        replication.replicas,
+        replication.side_object_repair,
+        offers.index,
+        copies.index,
+    )
+    capacity = Capacity(counted, StoredUse(config, ledger.tables), ledger, home.metrics)
     ledger_scrub = LedgerScrub(config.storage, ledger, home.clock, home.metrics, replication.reachable_sources)
+    listing = StoreListing(store, ledger.tables.pieces, home.clock)
     status = StatusReport(
         ledger,
         store,
+        listing,
         pools,
         membership,
         home.served,
         home.clock,
-        submissions,
         replication,
         offers.index,
         copies.counter,
         scrub,
         ledger_scrub,
+        capacity,
     )
     links = SignInLinks(time.monotonic)
     node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links)
@@ -415,12 +384,13 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
         ending.callback(MetricsListener(home.metrics, config.listen.metrics).close)
     log = membership.seat.record.log
-    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, log).begin(supervisor)
+    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, log).begin(supervisor)
     scrub.begin(supervisor)
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     ending.callback(audit_copies.close)
     audit_copies.begin(supervisor)
     ledger_scrub.begin(supervisor)
+    capacity.begin(supervisor)
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:
         await _run_until_first_ends(own_log.run(), _watch_lock(ledger.tables))

@@ -31,6 +31,9 @@ class Metrics:
         self.verify_failures = self._counter("verify_failures", "Failed verifications", "reason")
         self.scrub_age = self._gauge("scrub_age_seconds", "Age of the last complete scrub of the store")
         self.ledger_damage = self._gauge("ledger_damage", "Damage of the ledger that was found and not repaired")
+        self.limit_share = self._gauge(
+            "limit_share", "Of each kind of limit, the share of the limit that is used most", "limit"
+        )
         self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not complete")
         self.replica_queue = self._gauge(
             "replica_queue_share", "Largest share that one member uses of its part of the copy queue"

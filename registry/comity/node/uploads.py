@@ -92,6 +92,9 @@ class PendingSubmissions:
         self._used: dict[Digest, float] = {}
         self._uploads: Counter[Digest] = Counter()
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     @property
     def bytes(self) -> int:
         return sum(submission.size for submission in self._waiting.values())

@@ -760,20 +760,24 @@ class Quota(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What it bounds, e.g. "log example.org/log" or "uploads"."""
     used: _builtins.int
     limit: _builtins.int
+    items: _builtins.bool
+    """Whether `used` and `limit` count items; else bytes."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         used: _builtins.int = ...,
         limit: _builtins.int = ...,
+        items: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "limit", b"limit", "name", b"name", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -81,11 +81,27 @@ class StoreStatus:
     scrub: ScrubStatus | None = None
 
 
+WARN_SHARE: Final = 0.8
+"""The share of a limit from which operators are warned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
+    """A limit and its use: `items`, or bytes."""
+
     name: str
     used: int
     limit: int
+    items: bool = False
+
+    @property
+    def share(self) -> float:
+        return self.used / self.limit if self.limit > 0 else 1.0
+
+    @property
+    def is_near(self) -> bool:
+        """Whether operators are warned."""
+        return self.share >= WARN_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +432,9 @@ def _decode_scrub(message: operator_pb2.ScrubStatus) -> ScrubStatus:
 
 
 def _encode_quota(quota: Quota) -> operator_pb2.Quota:
-    return operator_pb2.Quota(name=quota.name, used=quota.used, limit=quota.limit)
+    return operator_pb2.Quota(
+        name=clean(quota.name, limits.NAME), used=quota.used, limit=quota.limit, items=quota.items
+    )
 
 
 def _decode_quota(message: operator_pb2.Quota) -> Quota:
@@ -424,6 +442,7 @@ def _decode_quota(message: operator_pb2.Quota) -> Quota:
         name=read_text(message.name, "name of a quota", limits.NAME),
         used=read_integer(message.used, "use"),
         limit=read_integer(message.limit, "limit"),
+        items=message.items,
     )
 
 

@@ -171,6 +171,11 @@ class CopiesIndex:
             row = self._database.execute("SELECT number FROM position").fetchone()
         return int(row[0]) if row else 0
 
+    @property
+    def most_results(self) -> int:
+        """The most results of one auditor, at most `MAX_RESULTS`."""
+        return max(self._result_counts.values(), default=0)
+
     def restart(self) -> None:
         """Forget what was read from the logs. What only this node knows stays."""
         with self._writing() as database:
@@ -305,7 +310,7 @@ class CopiesIndex:
         ).fetchone()
         if known is None:
             if self._result_counts[auditor] >= MAX_RESULTS:
-                return
+                return  # `most_results` is in the status, and warns before
             self._result_counts[auditor] += 1
         elif known[0] > result.day or (known[0] == result.day and not result.failed):
             return

@@ -28,6 +28,7 @@ from comity.node.maintenance.network_checks import (
     check_advertised,
     check_forks,
     check_gateway,
+    check_limits,
     check_listeners,
     check_peers,
     check_proxy,
@@ -41,6 +42,7 @@ from comity.wire.operator import NodeStatus
 STATUS_TIMEOUT: Final = 10.0
 CHECKS: Final[Sequence[Check]] = (
     check_running,
+    check_limits,
     check_keys,
     check_federation,
     check_clock,

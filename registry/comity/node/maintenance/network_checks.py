@@ -19,6 +19,7 @@ from comity.node.maintenance.findings import Diagnosis, ExaminedNode
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.upstream import UpstreamRequest
 from comity.upstream.hub_api import AllowedHosts, HubApi, RetryLater
+from comity.wire.operator import WARN_SHARE
 from comity.wire.tls import Address
 
 TIMEOUT: Final = 5.0
@@ -105,6 +106,18 @@ def check_proxy(node: ExaminedNode) -> Iterator[Diagnosis]:
         yield Diagnosis(
             "proxy", "ok", text if peers else f"{text} (not tried: no peer is known while the node is stopped)"
         )
+
+
+def check_limits(node: ExaminedNode) -> Iterator[Diagnosis]:
+    """No limit of the running node is nearly reached."""
+    if node.status is None:
+        return
+    near = [quota for quota in node.status.quotas if quota.is_near]
+    for quota in near:
+        text = f"{quota.name}: {quota.used} of {quota.limit} {'items' if quota.items else 'bytes'}"
+        yield Diagnosis("limits", "warn", text, f"comity status --node {node.home}")
+    if not near:
+        yield Diagnosis("limits", "ok", f"none of {len(node.status.quotas)} limits is used to {WARN_SHARE:.0%}")
 
 
 def check_running(node: ExaminedNode) -> Iterator[Diagnosis]:

@@ -118,6 +118,13 @@ class OfferIndex:
         found, self._new_faults = self._new_faults, []
         return found
 
+    @property
+    def line_use(self) -> tuple[int, int]:
+        """The most lines of one mirrored log, and the limit."""
+        own = self._membership.seat.log
+        counts = (count for log, count in self._line_counts.items() if log != own)
+        return max(counts, default=0), self._max_lines
+
     async def read(self) -> bool:
         """Read one batch of each log that has grown. Returns whether some log has more to read."""
         behind = False

@@ -41,12 +41,11 @@ from comity.trust.statement import Statement, parse_entry
 from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 from comity.wire.client import NodeClient
-from comity.wire.operator import Quota
 
 
 class Quotas:
     """Compares each mirrored log with its quota: entries, and bytes of entries and side objects, each object counted
-    once. The ledger keeps the sums. Not thread-safe: call from the event loop, except `used`."""
+    once. The ledger keeps the sums. Not thread-safe: call from the event loop."""
 
     def __init__(self, ledger: AsyncLedger, limits: Limits) -> None:
         self._ledger = ledger
@@ -69,12 +68,6 @@ class Quotas:
     def full(self) -> dict[VerifierKey, str]:
         """The logs above their quota, with the reason."""
         return self._full
-
-    def used(self) -> tuple[Quota, ...]:
-        """Bytes used by each mirrored log. Blocking."""
-        most = self._limits.bytes_per_origin
-        mirrored = (log for log in self._ledger.tables.logs.all() if not log.own)
-        return tuple(Quota(f"bytes of {log.origin}", log.weight, most) for log in mirrored)
 
     def _bytes_with(self, log: str, lines: Sequence[bytes]) -> int:
         logs = self._ledger.tables.logs

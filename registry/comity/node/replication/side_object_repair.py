@@ -57,6 +57,11 @@ class SideObjectRepair:
     def missing(self) -> frozenset[SideObject]:
         return frozenset(item for items in self._missing.values() for item in items)
 
+    @property
+    def most_missing(self) -> int:
+        """The most objects that are missing of one log, at most `MAX_MISSING`."""
+        return max(map(len, self._missing.values()), default=0)
+
     async def begin(self, supervisor: Supervisor, *, recheck: bool) -> None:
         """Start the loop. With `recheck`, check all entries: the ledger is a copy and may be older or newer than the
         store."""

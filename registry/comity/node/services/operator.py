@@ -9,6 +9,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.ledger.log_store import LogState
+from comity.node.capacity import Capacity, warnings
 from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.copies.counter import CopyCounter
 from comity.node.importing.importer import disputes
@@ -24,6 +25,7 @@ from comity.node.scrub import Scrub
 from comity.node.services.charter import CharterService
 from comity.node.services.node import SOFTWARE
 from comity.node.sign_in_links import SignInLinks
+from comity.node.store_listing import StoreListing
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
@@ -34,7 +36,6 @@ from comity.wire.operator import (
     LogStatus,
     NodeStatus,
     PeerStatus,
-    Quota,
     ServedStatus,
     SignInLink,
     StoreStatus,
@@ -91,19 +92,21 @@ class StatusReport:
         self,
         ledger: AsyncLedger,
         store: BlobStore,
+        listing: StoreListing,
         pools: Pools,
         membership: Membership,
         served: ServedBytes,
         clock: Clock,
-        submissions: Submissions,
         replication: ReplicationTasks,
         offers: OfferIndex,
         copies: CopyCounter,
         scrub: Scrub,
         ledger_scrub: LedgerScrub,
+        capacity: Capacity,
     ) -> None:
         self._ledger = ledger
         self._store = store
+        self._listing = listing
         self._pools = pools
         self._membership = membership
         self._served = served
@@ -112,7 +115,7 @@ class StatusReport:
         self._copies = copies
         self._scrub = scrub
         self._ledger_scrub = ledger_scrub
-        self._submissions = submissions
+        self._capacity = capacity
         self._replication = replication
         self._log_states = LogStates(ledger, replication)
         self._started = int(clock())
@@ -120,7 +123,7 @@ class StatusReport:
     async def now(self) -> NodeStatus:
         logs = list((await self._ledger.run(self._log_states.by_key)).values())
         governance = await self._governance(logs)
-        uploads = Quota("uploads", self._submissions.pending.bytes, self._submissions.pending.max_bytes)
+        limits = await self._capacity.now()
         return NodeStatus(
             software=SOFTWARE,
             origin=self._membership.seat.record.origin,
@@ -130,9 +133,10 @@ class StatusReport:
             store=await self._pools.files(self._store_status),
             holds=self._replication.replicas.standing,
             misbehaviour=len(await self._ledger.run(self._ledger.tables.misbehaviour.all)),
-            quotas=(uploads, *await self._ledger.run(self._replication.quotas.used)),
+            quotas=tuple(limit.quota for limit in limits),
             warnings=(
                 *self._warnings(logs, governance),
+                *warnings(limits),
                 *await self._ledger.run(disputes, self._ledger.tables, self._membership),
             ),
             served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
@@ -181,10 +185,10 @@ class StatusReport:
                 yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
 
     def _store_status(self) -> StoreStatus:
-        blobs = total = 0
-        for _, size in self._store.sizes():
-            blobs, total = blobs + 1, total + size
-        return StoreStatus(blobs, total, self._store.free_bytes(), self._store.quarantined(), self._scrub.status())
+        count = self._listing.count()
+        return StoreStatus(
+            count.blobs, count.bytes, self._store.free_bytes(), self._store.quarantined(), self._scrub.status()
+        )
 
 
 def peer_status(link: PeerLink, body: Body | None) -> PeerStatus:
