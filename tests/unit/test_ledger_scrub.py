@@ -54,9 +54,9 @@ class Scrubbed:
     folder: Path
     now: float = 1_000.0
 
-    def scrub(self, *peers: PeerWithLines) -> LedgerScrub:
+    def scrub(self, *peers: PeerWithLines, among: list[PeerWithLines] | None = None) -> LedgerScrub:
         settings = Storage(blobs=self.folder / "blobs", ledger=self.folder / DATABASE_FILE)
-        sources = cast(list[CopySource], list(peers))
+        sources = cast(list[CopySource], list(peers) if among is None else among)
         self.metrics = Metrics()
         return LedgerScrub(settings, AsyncLedger(self.ledger), lambda: self.now, self.metrics, lambda: sources)
 
@@ -130,6 +130,20 @@ async def test_entries_that_no_peer_can_prove_stay_damaged_and_are_named(folder:
         assert parts.damage() == 2  # the entries, and the page
         assert "entries 0 to 255" in scrub.damage[0].why
         assert all(error.hint for error in scrub.damage)
+
+
+async def test_a_part_that_nobody_could_repair_is_repaired_when_a_peer_answers(folder: Path) -> None:
+    flip(folder, LINES[7])
+    peers = list[PeerWithLines]()
+    with closing(opened(folder)) as ledger:
+        parts = Scrubbed(ledger, folder)
+        scrub = parts.scrub(among=peers)
+        await scrub.read(WHOLE_PASS)
+        assert parts.damage() == 2
+        peers.append(PeerWithLines(LINES))
+        await scrub.read(WHOLE_PASS)
+        assert ledger.history.entries(FAR.origin, 0, 300) == LINES
+        assert (scrub.damage, parts.damage()) == ((), 0)
 
 
 async def test_damage_of_a_table_that_no_tree_covers_is_named_with_the_next_step(folder: Path) -> None:

@@ -37,6 +37,10 @@ PART_BYTES: Final = 256 * 1024
 """Bytes that a check of one part of a log is counted as."""
 MAX_DAMAGED: Final = 1_000
 """Damaged pages and parts that are kept of one pass."""
+REPAIRS_AT_A_TIME: Final = 16
+"""Parts that are tried again in one step."""
+REPAIR_SECONDS: Final = 60.0
+"""Seconds between two such tries."""
 LOG_TABLES: Final = ("entries", "tiles")
 """Tables whose contents a pass proves completely."""
 
@@ -65,10 +69,14 @@ class LedgerScrub:
         self._metrics = metrics
         self._sources = sources
         self._begun: float | None = None
+        self._over = True
+        self._repair_at = 0.0
         self._page: int | None = None
         self._pages = list[int]()
         self._logs = list[str]()
         self._part = 0
+        self._parts = dict[str, dict[int, DamagedPart]]()
+        """Parts that were not repaired, by log and number. They are tried again in each step."""
         self._found = list[ComityError]()
         self._damage: tuple[ComityError, ...] = ()
 
@@ -78,8 +86,11 @@ class LedgerScrub:
 
     @property
     def damage(self) -> tuple[ComityError, ...]:
-        """What the last complete pass, and this one so far, found and could not repair."""
-        return (*self._damage, *(error for error in self._found if str(error) not in set(map(str, self._damage))))
+        """What was found and could not be repaired: parts of logs, and what the last complete pass and this one so far
+        found besides."""
+        parts = (part.error() for parts in self._parts.values() for part in parts.values())
+        known = set(map(str, self._damage))
+        return (*parts, *self._damage, *(error for error in self._found if str(error) not in known))
 
     async def _step(self) -> None:
         if is_within(self._hours, self._clock()):
@@ -87,22 +98,21 @@ class LedgerScrub:
 
     async def read(self, budget: int) -> None:
         """Check about `budget` bytes, or to the end of a pass. Raises Unavailable if the disk cannot be read."""
-        if self._begun is not None and self._page is None and not self._logs:
-            if self._clock() - self._begun < PASS_SECONDS:
+        await self._repair_again()
+        if self._over:
+            if self._begun is not None and self._clock() - self._begun < PASS_SECONDS:
                 return
-            self._begun = None
-        if self._begun is None:
             await self._begin_pass()
-        while budget > 0:
+        while budget > 0 and not self._over:
             if self._page is not None:
                 budget -= await self._check_pages(self._page)
             elif self._logs:
                 budget -= await self._check_log(self._logs[0])
             else:
-                return await self._end_pass()
+                await self._end_pass()
 
     async def _begin_pass(self) -> None:
-        self._begun = self._clock()
+        self._begun, self._over = self._clock(), False
         self._page = None if self._ledger.tables.pages is None else 1
         self._pages, self._part, self._found = [], 0, []
         self._logs = [str(key) for key in await self._ledger.run(self._ledger.tables.logs.keys)]
@@ -130,18 +140,38 @@ class LedgerScrub:
             self._part = 0
             return PART_BYTES
         damaged = await self._ledger.run(tables.repair.check, log, self._part)
-        self._part += 1
+        self._parts.get(log, {}).pop(self._part, None)
         if damaged is not None:
-            await self._repair(damaged)
+            self._metrics.verify_failures.labels("log entries").inc()
+            _log.error("entries of a log are damaged", origin=damaged.origin, start=damaged.start, end=damaged.end)
+            if not await self._repaired(damaged):
+                self._keep_part(damaged)
+        self._part += 1
         return PART_BYTES
 
-    async def _repair(self, part: DamagedPart) -> None:
-        tables = self._ledger.tables
-        self._metrics.verify_failures.labels("log entries").inc()
-        _log.error("entries of a log are damaged", origin=part.origin, start=part.start, end=part.end)
-        lines = await self._ledger.run(tables.repair.readable, part)
-        if lines and await self._mended(part, lines, "this ledger"):
+    def _keep_part(self, part: DamagedPart) -> None:
+        if sum(map(len, self._parts.values())) < MAX_DAMAGED:
+            self._parts.setdefault(part.log, {})[part.start // WIDTH] = part
+        self._metrics.ledger_damage.set(len(self.damage))
+
+    async def _repair_again(self) -> None:
+        """Try some parts again: a peer may answer now that did not before. When all are repaired, a pass begins that
+        looks at the pages once more."""
+        waiting = [(parts, number) for parts in self._parts.values() for number in parts]
+        if not waiting or not self._sources() or self._clock() < self._repair_at:
             return
+        self._repair_at = self._clock() + REPAIR_SECONDS
+        for parts, number in waiting[:REPAIRS_AT_A_TIME]:
+            if await self._repaired(parts[number]):
+                del parts[number]
+        if not any(self._parts.values()):
+            self._begun, self._over = None, True
+        self._metrics.ledger_damage.set(len(self.damage))
+
+    async def _repaired(self, part: DamagedPart) -> bool:
+        lines = await self._ledger.run(self._ledger.tables.repair.readable, part)
+        if lines and await self._mended(part, lines, "this ledger"):
+            return True
         for source in self._sources():
             try:
                 lines = await _entries(source, part)
@@ -149,8 +179,8 @@ class LedgerScrub:
                 _log.warning("damaged entries not received", origin=part.origin, peer=source.name, why=str(error))
                 continue
             if await self._mended(part, lines, source.name):
-                return
-        self._keep(part.error())
+                return True
+        return False
 
     async def _mended(self, part: DamagedPart, lines: Sequence[bytes], source: str) -> bool:
         try:
@@ -164,11 +194,13 @@ class LedgerScrub:
     async def _end_pass(self) -> None:
         if self._pages:
             pages = tuple(self._pages)
-            error = await self._ledger.run(_unproven, self._ledger.tables, pages, logs_sound=not self._found)
+            error = await self._ledger.run(
+                _unproven, self._ledger.tables, pages, logs_sound=not (self._found or any(self._parts.values()))
+            )
             if error is not None:
                 self._keep(error)
-        self._damage, self._found = tuple(self._found), []
-        self._metrics.ledger_damage.set(len(self._damage))
+        self._damage, self._found, self._over = tuple(self._found), [], True
+        self._metrics.ledger_damage.set(len(self.damage))
 
     def _keep(self, error: ComityError) -> None:
         if len(self._found) < MAX_DAMAGED:
