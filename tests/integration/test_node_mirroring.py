@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comity.node import ledger_scrub
 from comity.node.maintenance.backup import create_backup, restore_backup
 from comity.node.own_log import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.node.replication.link import PeerLink
 from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.news import PeerNews
+from comity.node.supervisor import LoopTiming
 from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.statement import Statement, Subject, sign_statement
@@ -91,7 +93,11 @@ async def test_an_acknowledged_entry_outlives_its_node(tmp_path: Path) -> None:
                 assert (await client.node()).origin == home.origin
 
 
-async def test_a_late_node_gets_a_dead_ones_log_from_the_others(tmp_path: Path) -> None:
+async def test_a_late_node_gets_a_dead_ones_log_from_the_others_and_repairs_its_copy_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_scrub, "TIMING", LoopTiming(interval=0.3, deadline=60.0))
+    monkeypatch.setattr(ledger_scrub, "REPAIR_SECONDS", 0.0)
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     publisher = Publisher.generate()
@@ -101,6 +107,26 @@ async def test_a_late_node_gets_a_dead_ones_log_from_the_others(tmp_path: Path) 
             await converged((first, second), first, least=24)
         async with serving(third):
             await converged((second, third), first, least=24)
+        async with second.client() as client:
+            lines = [line async for batch in client.entries(first.origin, 0, 24) for line in batch.lines]
+        flip_bit_of(third, lines[7], beside=lines[8])
+        async with serving(third), third.client() as client, third.operator() as operator:
+
+            async def repaired() -> bool:
+                found = [line async for batch in client.entries(first.origin, 0, 24) for line in batch.lines]
+                return found == lines and not any("LEDGER" in each for each in (await operator.status()).warnings)
+
+            await until(repaired, what="the damaged entry to be written again")
+
+
+def flip_bit_of(home: NodeHome, line: bytes, *, beside: bytes) -> None:
+    """Damage a stored line, on the disk of a node that does not run, where it differs from another one."""
+    start = next(at for at, (one, other) in enumerate(zip(line, beside, strict=False)) if one != other)
+    file = home.config().storage.ledger
+    data = bytearray(file.read_bytes())
+    data[data.index(line[start : start + 24])] ^= 1
+    with file.open("r+b") as opened:
+        opened.write(data)
 
 
 async def test_a_long_log_is_caught_up_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
