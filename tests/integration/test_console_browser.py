@@ -1,5 +1,6 @@
 """The console in Chromium: every page, also those after sign-in, at two widths and in two colour schemes, axe-core, and
-the questions of an official, who reads the answers from the pages alone and without JavaScript.
+the questions of an official, who reads the answers from the pages alone and without JavaScript; and a sign-in through
+a real provider of OpenID Connect.
 
 Screenshots go to `$COMITY_TESTS_SCREENSHOTS`, else to the folder of the test. Playwright and axe-core come from their
 package indexes, once, as other people's clients do.
@@ -10,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,10 +23,13 @@ import httpx2
 import pytest
 from comity.gateway.app import serve_gateway
 from comity.gateway.console.logs import log_id
+from comity.gateway.console.oidc.provider_sign_in import CALLBACK
 from comity.trust.statements import Advisory, sign_advisory
 from support.environments import kept, python_with
 from support.federation import found, serving, until
 from support.gateway import Shop
+from support.glewlwyd import PASSWORD, glewlwyd
+from support.openid_provider import CLIENT, SECRET
 from support.publisher import Publisher, model
 from support.tools import missing, needs
 
@@ -31,6 +37,7 @@ PLAYWRIGHT = "playwright==1.65.2"
 AXE = "axe-core@4.14.1"
 WINDOWS = 4
 """Those of the walk: two widths, two colour schemes."""
+OFFICIAL = Path(__file__).resolve().parents[1] / "support" / "browser_official.py"
 WALK = Path(__file__).resolve().parents[1] / "support" / "browser_walk.py"
 CARD = "# Apertus\n\nOpen *weights*.\n\n| task | score |\n|---|---|\n| a | 1 |\n\n[more](https://example.org/)\n"
 
@@ -48,10 +55,15 @@ def axe_library() -> Path:
 
 
 @asynccontextmanager
-async def lab(folder: Path) -> AsyncIterator[Shop]:
+async def lab(folder: Path, issuer: str) -> AsyncIterator[Shop]:
     """Five members, of which one does not run; a rule of five copies, so that something is short."""
     publisher = Publisher.generate(label="Swiss AI Initiative")
     homes = found(folder, 5, namespaces={"swiss-ai": publisher.id}).homes
+    secret = homes[0].directory / "oidc-secret"
+    secret.touch(mode=0o600)
+    secret.write_text(SECRET)
+    homes[0].set("oidc", issuer=issuer, client_id=CLIENT, secret_file="oidc-secret", scopes=[])
+    homes[0].set("oidc", operators=["comity-operators"])
     async with serving(*homes[1:4]), serving(homes[0], companion=serve_gateway) as (listening,):
         node = Shop(listening.http, homes[0], publisher)
         weights = model(folder / "model", weights=100_000)
@@ -76,29 +88,74 @@ async def walk(node: Shop, pages: dict[str, str], shots: Path) -> Any:
         for name in ("", "/waiting", "/tokens", "/settings", "/sessions")
     }
     wanted = {"pages": pages, "links": links, "node_pages": node_pages, "model": "swiss-ai/apertus"}
-    order = json.dumps({**wanted, "jurisdiction": "ES"}).encode()
+    return await run(command, {**wanted, "jurisdiction": "ES"})
+
+
+async def ask(node: Shop, order: dict[str, object], shots: Path) -> Any:
+    """The answers to an official's four questions, and a sign-in through the provider."""
+    chromium = needs("chromium", unlock="apt-get install chromium")
+    python = await asyncio.to_thread(python_with, PLAYWRIGHT)
+    return await run([python, str(OFFICIAL), node.url, chromium, str(shots)], order)
+
+
+async def run(command: list[str], order: dict[str, object]) -> Any:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    output, errors = await process.communicate(order)
+    output, errors = await process.communicate(json.dumps(order).encode())
     assert process.returncode == 0, errors.decode()
     return json.loads(output)
 
 
+async def type_in(home: Path, *commands: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run commands of the page as they stand there, on the machine of somebody who pinned the federation."""
+    environment = {**os.environ, "COMITY_HOME": str(home / "user"), "HF_HOME": str(home / "hf")}
+    done = []
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "comity"
+        line = [sys.executable, "-m", "comity_cli.main", *arguments]
+        done.append(
+            await asyncio.to_thread(
+                subprocess.run,
+                line,
+                env=environment,
+                cwd=home,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        )
+    return done
+
+
 async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_path: Path) -> None:
     shots = Path(os.environ.get("COMITY_TESTS_SCREENSHOTS") or tmp_path / "shots")
-    async with lab(tmp_path) as node:
-        async with httpx2.AsyncClient(base_url=node.url, headers={"Accept": "text/html"}, timeout=60) as http:
+    person = {"name": "ada", "password": PASSWORD}
+    with glewlwyd(tmp_path) as provider:
+        async with lab(tmp_path, provider.issuer) as node:
+            await asyncio.to_thread(provider.set_up, node.url + CALLBACK)
+            await asyncio.to_thread(provider.add, "ada", "Ada Lovelace", "comity-operators")
+            async with httpx2.AsyncClient(base_url=node.url, headers={"Accept": "text/html"}, timeout=60) as http:
 
-            async def copied() -> bool:
-                return "4 complete copies" in (await http.get("/swiss-ai/apertus")).text
+                async def copied() -> bool:
+                    return "4 complete copies" in (await http.get("/swiss-ai/apertus")).text
 
-            await until(copied, what="four members to claim a copy", patience=60)
-        log = f"/-/logs/{log_id(str(node.home.record.log))}"
-        pages = {"overview": "/", "loss": "/?gone=in:ES", "catalogue": "/-/catalogue", "artifact": "/swiss-ai/apertus"}
-        pages |= {name: f"/-/{name}" for name in ("members", "logs", "proposals", "compute", "alerts")}
-        pages |= {"entries": log, "entry": f"{log}/3", "missing": "/a/b", "french": "/swiss-ai/apertus?lang=fr"}
-        seen = await walk(node, pages, shots)
+                await until(copied, what="four members to claim a copy", patience=60)
+            log = f"/-/logs/{log_id(str(node.home.record.log))}"
+            pages = {"overview": "/", "loss": "/?gone=in:ES", "catalogue": "/-/catalogue", "sign-in": "/-/sign-in"}
+            pages |= {name: f"/-/{name}" for name in ("members", "logs", "proposals", "compute", "alerts")}
+            pages |= {"entries": log, "entry": f"{log}/3", "missing": "/a/b", "french": "/swiss-ai/apertus?lang=fr"}
+            seen = await walk(node, pages | {"artifact": "/swiss-ai/apertus"}, shots)
+            order: dict[str, object] = {"model": "swiss-ai/apertus", "gone": "in:ES", "person": person}
+            official = await ask(node, order, shots)
+            (tmp_path / "reader").mkdir()
+            pin = f"comity trust pin {node.home.directory / 'federation.json'} --yes"
+            typed = await type_in(tmp_path / "reader", pin, *official["how to check"])
+    check_official(official)
+    assert [(done.args[3:], done.returncode, done.stderr) for done in typed if done.returncode] == []
+    assert "swiss-ai/apertus@v1" in typed[2].stdout
     assert seen["errors"] == []
     assert seen["signed_out"] == [{"cookies": [], "status": 403}] * WINDOWS
     assert {name: page["violations"] for name, page in seen["pages"].items() if page["violations"]} == {}
@@ -119,3 +176,30 @@ async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_p
     assert seen["keyboard"][0] == "Skip to the content"
     assert seen["keyboard"][-1] == "main"
     assert seen["printed"] == 0
+
+
+def check_official(found: Any) -> None:
+    """What each of the four questions, asked of the pages alone, is answered with."""
+    holders = {row[1]: row for row in found["who holds it"]}
+    assert {place: row[2] for place, row in holders.items()} == {
+        **dict.fromkeys(("CH", "ES", "KR", "SG"), "yes"),
+        "BR": "not known",
+    }
+    assert "Verified here" in holders["CH"][3] and "Claimed by" in holders["KR"][3]
+    safe = found["is it safe"]
+    assert "Not safe already" in safe["answer"] and "Claims are signed" in safe["answer"]
+    assert "3 copies left, too few" in safe["model"]["ES"]
+    said = found["who says so"]
+    assert said["named"] in {row[2] for row in said["statements"]}
+    assert any(row[1].startswith("Swiss AI Initiative") for row in said["statements"])
+    assert "Déclare une copie complète" in said["entry"]
+    assert said["proof"].startswith("c2sp.org/tlog-proof@v1")
+    assert [command.partition(" swiss")[0] for command in found["how to check"]] == [
+        "comity pull",
+        "comity verify",
+        "comity whereis",
+    ]
+    assert max(found["clicks"].values()) <= 7
+    signed_in = found["signed in"]
+    assert signed_in["shown"].startswith("Ada Lovelace")
+    assert signed_in["cookies"] == ["Strict"]
