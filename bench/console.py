@@ -1,4 +1,4 @@
-"""The CPU time that a page of the console costs a node, with many artifacts.
+"""The CPU time that a page of the console, and a page of the Hub's list, costs a node, with many artifacts.
 
     python bench/console.py [--artifacts 10000] [--rounds 20]
 
@@ -79,10 +79,32 @@ async def measure(node: Shop, paths: dict[str, str], rounds: int) -> dict[str, d
             table[name] = {
                 "first_ms": round(1000 * seconds[0], 1),
                 "median_ms": round(1000 * statistics.median(seconds), 1),
+                "p99_ms": round(1000 * sorted(seconds)[int(len(seconds) * 0.99)], 1),
                 "max_ms": round(1000 * max(seconds), 1),
                 "bytes": size,
             }
     return table
+
+
+async def measure_list(node: Shop, count: int) -> dict[str, dict[str, float]]:
+    """A page of a hundred repositories that were never judged, the same page again, and searches for one name."""
+    table = {}
+    async with httpx2.AsyncClient(base_url=node.url, timeout=120) as http:
+        page = f"/api/models?limit=100&cursor=tests/model-{max(0, count - 200):06}"
+        for name in ("list, never judged", "list, judged before", "list, judged before, again"):
+            table[name] = await cost_of_list(http, page, 100)
+        searches = [f"/api/models?search=model-{count - 1 - number % 100:06}&limit=5" for number in range(200)]
+        spent = sorted([(await cost_of_list(http, path, 1))["cpu_ms"] for path in searches])
+        table["search of the list"] = {"p50_ms": spent[100], "p99_ms": spent[197]}
+    return table
+
+
+async def cost_of_list(http: httpx2.AsyncClient, path: str, expected: int) -> dict[str, float]:
+    before, began = time.process_time(), time.perf_counter()
+    answer = await http.get(path)
+    spent, passed = time.process_time() - before, time.perf_counter() - began
+    assert len(answer.json()) == expected, (path, len(answer.json()))
+    return {"cpu_ms": round(1000 * spent, 1), "wall_ms": round(1000 * passed, 1)}
 
 
 async def main(count: int, rounds: int) -> None:
@@ -116,10 +138,13 @@ async def main(count: int, rounds: int) -> None:
                 "compute": "/-/compute",
                 "alerts": "/-/alerts",
             }
+            lists = await measure_list(node, count)
             table = await measure(node, paths, rounds)
     for name, row in table.items():
         print(f"{name:50} {row}")
-    write("console", artifacts=count, rounds=rounds, pages=table)
+    for name, row in lists.items():
+        print(f"{name:50} {row}")
+    write("console", artifacts=count, rounds=rounds, pages=table, lists=lists)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,23 @@ async def test_what_weighs_too_much_together_gives_way_in_the_order_of_use(count
     assert counting.made == ["aa", "bb", "cc", "bb"]
 
 
+async def test_an_answer_is_weighed_once_however_many_follow(counting: Counting) -> None:
+    counting.gate.set()
+    weighed: list[str] = []
+
+    def weigh(answer: str) -> int:
+        weighed.append(answer)
+        return 1
+
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 3, weigh)
+    for key in ("a", "b", "c", "d", "e"):
+        await cache.get(key, partial(counting.make, key))
+        await asyncio.sleep(0)
+    assert weighed == ["a", "b", "c", "d", "e"]
+    await cache.get("b", partial(counting.make, "b"))
+    assert counting.made == ["a", "b", "c", "d", "e", "b"]
+
+
 async def test_closing_ends_what_is_still_being_made(counting: Counting) -> None:
     cache: AnswerCache[str, str] = AnswerCache(counting.now, 5)
     waiting = asyncio.create_task(cache.get("a", lambda: counting.make("a")))

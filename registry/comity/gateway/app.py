@@ -27,6 +27,7 @@ from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
+from comity.gateway.hub.list_items import ListItems, kept_list
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.routes import HubRoutes, hub_routes
 from comity.gateway.oci.registry import Registry, open_registry
@@ -53,6 +54,7 @@ def make_app(
     registry: Registry,
     console: Sequence[BaseRoute],
     uses: TokenUses,
+    items: ListItems,
 ) -> Starlette:
     """Return the application for a running node."""
     settings, pools = home.config.gateway, home.pools
@@ -60,7 +62,7 @@ def make_app(
     slots = ConnectionSlots(BODIES, "readers")
     files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots)
     repositories = RepositoryList(home.ledger)
-    hub = HubRoutes(settings, pools, repositories, read_through, access, files, Cards(home.store, pools))
+    hub = HubRoutes(settings, pools, repositories, items, read_through, access, files, items.cards)
     bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
     return Starlette(
         routes=[
@@ -172,11 +174,14 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
         judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
         async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
             read_through = ReadThroughRoutes(pools, imports, catalogue)
+            folder, names, cards = home.config.storage.ledger.parent, RepositoryList(ledger), Cards(store, pools)
+            made = await pools.files(ListItems, folder, ledger, pools, membership, catalogue, names, cards, home.clock)
             async with (
+                kept_list(made) as items,
                 open_registry(ledger, read_through, pools) as registry,
                 open_console(node, catalogue, uses) as console,
             ):
-                app = make_app(home, replication, imports, file_routes, read_through, registry, console, uses)
+                app = make_app(home, replication, imports, file_routes, read_through, registry, console, uses, items)
                 async with listen_http(app, settings) as url:
                     node.links.serve_at(console_url(settings, url))
                     structlog.get_logger("comity.gateway").info("gateway", url=url)

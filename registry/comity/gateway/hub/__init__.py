@@ -4,6 +4,8 @@ views          request paths, snapshots, and the JSON that clients expect
 catalogue      resolves a repository and revision to an artifact, and lists repositories
 mirrored       repositories that nodes mirrored from an upstream
 judge          the policy decision of this node, and the cache of its results
+list_items     items of lists, made ahead and kept until a statement about them is proven
+list_file      where they are kept
 read_through   repositories that are mirrored on demand
 routes         HTTP routes and file bodies
 

@@ -67,17 +67,21 @@ class Cards:
 
     async def card(self, artifact: Digest, manifest: Manifest) -> Card:
         """Return the card of an artifact; a README.md that is not here yet is looked for again."""
-        entry = manifest.by_path.get(README)
         known = self._read.get(artifact)
         if known is not None:
             self._read.move_to_end(artifact)
             return known
         card = await self._pools.files(read_card, manifest, self._store)
-        if entry is None or await self._pools.files(self._store.has, entry.sha256):
+        if await self.complete(manifest):
             self._read[artifact] = card
             if len(self._read) > MAX_CARDS:
                 self._read.popitem(last=False)
         return card
+
+    async def complete(self, manifest: Manifest) -> bool:
+        """Whether nothing that a card is read from is still missing here."""
+        entry = manifest.by_path.get(README)
+        return entry is None or await self._pools.files(self._store.has, entry.sha256)
 
 
 def read_card(manifest: Manifest, store: BlobStore) -> Card:

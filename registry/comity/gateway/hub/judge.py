@@ -8,6 +8,7 @@ results are valid until the ledger changes.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from comity.gateway.hub.changes import ReadStatements, StatementChanges
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
 from comity.trust.policy import MAX_POLICY_BYTES, CosignerRule, Freshness, Policy, UpstreamRule, parse_policy
@@ -46,6 +47,9 @@ class PolicyDecision:
 class PolicyJudge:
     """Applies the policy of the owner of this node.
 
+    Attributes:
+        basis: the digest of the policy file; empty if there is none.
+
     The constructor raises NotFound, Malformed and Untrusted for the policy file.
     """
 
@@ -54,10 +58,11 @@ class PolicyJudge:
         self._clock = clock
         self._reader = EvidenceReader(REMEMBERED)
         self._own: Policy | None = None
+        self.basis = ""
         if file is not None:
-            self._own = parse_policy(
-                read_bounded(file, MAX_POLICY_BYTES), lambda name: read_bounded(file.parent / name, MAX_FEDERATION)
-            )
+            data = read_bounded(file, MAX_POLICY_BYTES)
+            self._own = parse_policy(data, lambda name: read_bounded(file.parent / name, MAX_FEDERATION))
+            self.basis = sha256(data)
 
     @property
     def inspects_files(self) -> bool:
@@ -185,12 +190,14 @@ class Generations:
 
 @dataclass(slots=True)
 class _KeptAnswer(Generic[V]):
-    """A result or its computation, valid in `generation`; `read` are the statements that it includes."""
+    """A result or its computation, valid in `generation`; `read` are the statements that it includes. A failure, and a
+    computation that is not done, have the weight 1."""
 
     generation: int
     task: asyncio.Task[V]
     read: ReadStatements | None
     made_at: float
+    weight: int = 1
 
 
 class AnswerCache(Generic[K, V]):
@@ -221,6 +228,7 @@ class AnswerCache(Generic[K, V]):
         self._changes = changes
         self._subjects = subjects
         self._entries: OrderedDict[K, _KeptAnswer[V]] = OrderedDict()
+        self._total = 0
 
     async def get(self, key: K, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
         generation = await self._generation()
@@ -228,7 +236,8 @@ class AnswerCache(Generic[K, V]):
         known = self._entries.get(key)
         if known is None or (known.generation != generation and known.task.done() and not self._keeps(known)):
             task = asyncio.create_task(make())
-            task.add_done_callback(self._made)
+            task.add_done_callback(functools.partial(self._made, key))
+            self._total += 1 - (known.weight if known is not None else 0)
             known = self._entries[key] = _KeptAnswer(generation, task, read, asyncio.get_running_loop().time())
         self._entries.move_to_end(key)
         return await asyncio.shield(known.task)
@@ -250,17 +259,15 @@ class AnswerCache(Generic[K, V]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _made(self, task: asyncio.Task[V]) -> None:
+    def _made(self, key: K, task: asyncio.Task[V]) -> None:
         if not task.cancelled():
             task.exception()  # mark the exception as retrieved: no caller may be left
-        weights = [self._weight(known.task) for known in self._entries.values()]
-        total = sum(weights)
-        for weight in weights[:-1]:
-            if total <= self._most:
-                return
-            self._entries.popitem(last=False)
-            total -= weight
-
-    def _weight(self, task: asyncio.Task[V]) -> int:
-        failed = not task.done() or task.cancelled() or task.exception() is not None
-        return 1 if failed else self._weigh(task.result())
+        known = self._entries.get(key)
+        if known is None or known.task is not task:
+            return  # it was evicted or replaced before it was done
+        self._total -= known.weight
+        known.weight = 1 if task.cancelled() or task.exception() is not None else self._weigh(task.result())
+        self._total += known.weight
+        while self._total > self._most and len(self._entries) > 1:
+            _, evicted = self._entries.popitem(last=False)
+            self._total -= evicted.weight

@@ -16,6 +16,7 @@ from comity.gateway.hub import views
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
+from comity.gateway.hub.list_items import ListItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import KINDS, HubAddress, Snapshot, read_api, read_resolve
 from comity.node.config import Gateway
@@ -51,6 +52,7 @@ class HubRoutes:
         settings: Gateway,
         pools: Pools,
         repository_list: RepositoryList,
+        items: ListItems,
         read_through: ReadThroughRoutes,
         access: GatewayAccess,
         files: FileResponses,
@@ -63,6 +65,7 @@ class HubRoutes:
         self._read_through = read_through
         self._access = access
         self._repository_list = repository_list
+        self._items = items
         self._aliases = settings.alias_targets()
 
     async def whoami(self, request: Request) -> Response:
@@ -89,9 +92,8 @@ class HubRoutes:
         examined = 0
         while True:
             names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), readable_names)
-            for name in names:
-                item = await self._list_item(request, name, wanted)
-                found += [item] if item is not None else []
+            items = await self._items.items(names, siblings=views.read_bool(query.get("full")))
+            found += [item for item in items if wanted <= _words(item)]
             examined += len(names)
             if not cursor or len(found) >= limit or examined >= MAX_EXAMINED or not names:
                 break
@@ -201,23 +203,17 @@ class HubRoutes:
         refs = self._read_through.refs if address.model else self._read_through.catalogue.refs
         return JSONResponse(views.refs_view(*await refs(address.repository)))
 
-    async def _list_item(self, request: Request, name: str, wanted: frozenset[str]) -> dict[str, Any] | None:
-        """Return an item of a list; None if the repository is not served, or does not match `wanted`."""
-        full = views.read_bool(request.query_params.get("full"))
-        try:
-            snapshot = await self._read_through.catalogue.snapshot(name, "main")
-        except ComityError:
-            return None
-        item = views.model_view(snapshot, await self._cards.card(snapshot.artifact, snapshot.manifest), siblings=full)
-        words = {str(word).lower() for word in (*item["tags"], item.get("pipeline_tag", ""))}
-        return item if wanted <= words else None
-
     def _link(self, request: Request, cursor: str) -> dict[str, str]:
         base = self._url or f"{request.url.scheme}://{request.url.netloc}"
         query = urlencode(
             [*((k, v) for k, v in request.query_params.multi_items() if k != "cursor"), ("cursor", cursor)]
         )
         return {"Link": f'<{base}{_raw(request)}?{query}>; rel="next"'}
+
+
+def _words(item: views.Document) -> set[str]:
+    """Return what filters look at: tags, the task, the library, the licence."""
+    return {str(word).lower() for word in (*item["tags"], item.get("pipeline_tag", ""))}
 
 
 def _filters(request: Request) -> frozenset[str]:

@@ -164,9 +164,12 @@ def model_view(snapshot: Snapshot, card: Card, *, blobs: bool = False, siblings:
         "cardData": {"license": licence} if licence else {},
         "usedStorage": snapshot.manifest.size,
     }
-    if siblings:
-        document["siblings"] = [_sibling(entry, blobs) for entry in snapshot.manifest.files]
-    return document
+    return with_siblings(document, snapshot.manifest, blobs=blobs) if siblings else document
+
+
+def with_siblings(document: Document, manifest: Manifest, *, blobs: bool = False) -> Document:
+    """The view of a model with its files."""
+    return {**document, "siblings": [_sibling(entry, blobs) for entry in manifest.files]}
 
 
 def tree_view(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool) -> list[Document]:

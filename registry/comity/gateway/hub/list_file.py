@@ -1,0 +1,143 @@
+"""The items of the Hub's list that were made before, in an SQLite file beside the ledger.
+
+An item is what a list shows of a repository, with the subjects on which it depends: the name, the artifact and the
+author. The file keeps the number and the digest of the last statement that was followed: every item in it includes all
+statements up to there. A start goes on from there; a file of another ledger, or made on another basis (charter, nodes,
+policy), is begun anew. It can be deleted.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.content.durable import disk_errors
+from comity.trust.encoding import Digest
+from comity.trust.errors import Unavailable
+
+FILE_NAME: Final = "hub-list.sqlite"
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS state (
+    id INTEGER PRIMARY KEY CHECK (id = 1), basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS item (
+    name TEXT PRIMARY KEY, artifact TEXT NOT NULL, author TEXT NOT NULL, manifest_size INTEGER NOT NULL,
+    until INTEGER NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS item_artifact ON item (artifact);
+CREATE INDEX IF NOT EXISTS item_author ON item (author);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptItem:
+    """An item of the list. `until`: POSIX seconds after which it is made again, 0 for never. `document` is JSON; empty
+    if the repository is not served; then `artifact` and `author` may be empty."""
+
+    name: str
+    artifact: str
+    author: str
+    manifest_size: int
+    until: int
+    document: str
+
+
+class ListFile:
+    """Blocking; thread-safe."""
+
+    def __init__(self, file: Path, basis: str) -> None:
+        """Open the file, or make it. Raises Unavailable, OutOfSpace."""
+        self._lock = threading.Lock()
+        with disk_errors("the list of the gateway was not opened"):
+            try:
+                self._database = _open(file)
+            except sqlite3.DatabaseError:
+                _remove(file)  # it is derived: make it again
+                self._database = _open(file)
+        if self._state()[0] != basis:
+            self.begin_again(basis)
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """The number and the digest of the last statement that was followed; 0 and empty at the beginning."""
+        _, number, line = self._state()
+        return number, line
+
+    def get(self, names: Collection[str]) -> dict[str, KeptItem]:
+        """The items with these names, which are folded."""
+        marks = ",".join("?" * len(names))
+        with self._lock:
+            rows = self._database.execute(f"SELECT * FROM item WHERE name IN ({marks})", tuple(names)).fetchall()
+        return {row[0]: KeptItem(*row) for row in rows}
+
+    def put(self, item: KeptItem) -> None:
+        """Raises Unavailable (INDEX)."""
+        values = (item.name, item.artifact, item.author, item.manifest_size, item.until, item.document)
+        with self._writing() as database:
+            database.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def follow(self, subjects: Sequence[str], number: int, line: Digest) -> None:
+        """Remove the items with one of these names, artifacts or authors, and move the position. Raises Unavailable
+        (INDEX)."""
+        with self._writing() as database:
+            for column in ("name", "artifact", "author"):
+                database.executemany(f"DELETE FROM item WHERE {column} = ?", [(subject,) for subject in subjects])
+            database.execute("UPDATE state SET number = ?, line = ?", (number, line))
+
+    def clear(self, number: int, line: Digest) -> None:
+        """Remove every item, and move the position. Raises Unavailable (INDEX)."""
+        with self._writing() as database:
+            database.execute("DELETE FROM item")
+            database.execute("UPDATE state SET number = ?, line = ?", (number, line))
+
+    def begin_again(self, basis: str) -> None:
+        """Remove every item; the position is the beginning. Raises Unavailable (INDEX)."""
+        with self._writing() as database:
+            database.execute("DELETE FROM item")
+            database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, 0, '')", (basis,))
+
+    def _state(self) -> tuple[str, int, str]:
+        with self._lock:
+            row = self._database.execute("SELECT basis, number, line FROM state").fetchone()
+        return row or ("", 0, "")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                with self._database:
+                    yield self._database
+            except sqlite3.Error as error:
+                raise Unavailable("the list of the gateway was not written", why=str(error), code="INDEX") from error
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(file, check_same_thread=False, timeout=30)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError("another version of this file")
+        database.executescript(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.commit()
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _remove(file: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            file.with_name(file.name + suffix).unlink()

@@ -1,0 +1,247 @@
+"""Items of the Hub's list, made once and kept until a statement about them is proven.
+
+To make an item is to judge the artifact: its statements, signatures and proofs, tens of milliseconds. A list shows a
+hundred items, so they are made ahead by a background task, and kept in a file (`list_file`) with the position in the
+proven statements up to which they hold.
+
+(1) before items are used, new statements are followed: those about a name, an artifact or an author, and those by which
+    an author changes its keys, remove its items; those of `OF_ALL` remove every item; while many are new, items are
+    made as if nothing was kept
+(2) claims and tests of copies change no item, unless the owner of this node has a policy
+(3) an answer that the catalogue kept may be a second older than a statement: an item is not kept until its subjects
+    have been quiet for `SETTLED`
+(4) what may change without a statement is kept for `KEPT`: every item under a policy of the owner, which may depend on
+    time and on cosigners, and one whose README.md is not here yet; a repository that is not served, for `REFUSED_KEPT`
+(5) the background task makes what was never made, and takes at most `SHARE` of one core
+
+Not thread-safe: call from the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+import comity
+from comity.gateway.hub.card import Cards
+from comity.gateway.hub.catalogue import Catalogue, RepositoryList
+from comity.gateway.hub.changes import OF_ALL, READ, changed_name
+from comity.gateway.hub.list_file import FILE_NAME, KeptItem, ListFile
+from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings
+from comity.ledger.intake import HOLD, INCEPTION, ROTATED, fold_name
+from comity.ledger.proven import ProvenLine
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.copies import HOLD_WITHDRAWN
+from comity.trust.encoding import Digest, Json, canonical, sha256
+from comity.trust.errors import ComityError
+from comity.trust.statement import SideObject, parse_entry
+
+CHECK_INTERVAL: Final = 1.0
+STEP: Final = 500
+"""Statements followed at a time."""
+SETTLED: Final = 5.0
+KEPT: Final = 600
+REFUSED_KEPT: Final = 30
+SHARE: Final = 0.5
+NAMES: Final = 100
+"""Names that the background task looks up at a time."""
+PAUSE: Final = 60.0
+"""Seconds between two passes over all names."""
+OF_KEYS: Final = frozenset({INCEPTION, ROTATED})
+"""Predicates of an author's statements that concern everything that the author signed."""
+ALL: Final = "*"
+COPIES: Final = frozenset({HOLD, HOLD_WITHDRAWN})
+
+_log: Final = structlog.get_logger("comity.gateway")
+
+
+class ListItems:
+    """`close` it after `run` has ended. `cards` are those that it reads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        catalogue: Catalogue,
+        names: RepositoryList,
+        cards: Cards,
+        clock: Clock,
+    ) -> None:
+        """Opens the file. Blocking. Raises Unavailable, OutOfSpace."""
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._catalogue = catalogue
+        self._names = names
+        self.cards = cards
+        self._clock = clock
+        self._basis = self._present_basis()
+        self._file = ListFile(folder / FILE_NAME, self._basis)
+        if not self._is_of_this_ledger():
+            self._file.begin_again(self._basis)
+        self._read = READ if catalogue.judge.by_own_policy else tuple(kind for kind in READ if kind not in COPIES)
+        self._lock = asyncio.Lock()
+        self._checked = float("-inf")
+        self._current = False
+        """Whether all statements were followed."""
+        self._touched: dict[str, float] = {}
+        """Subjects of the newest statements, and when they were followed; `ALL` for every subject."""
+
+    async def items(self, names: Sequence[str], *, siblings: bool) -> list[Document]:
+        """The items of the repositories with these names that are served, in their order."""
+        kept = await self._kept(names)
+        found = [await self._item(name, kept.get(fold_name(name)), siblings=siblings) for name in names]
+        return [item for item in found if item is not None]
+
+    async def run(self) -> None:
+        """Make what was never made, until cancelled."""
+        while True:
+            try:
+                await self._pass()
+            except ComityError as error:
+                _log.warning("the list of the gateway was not read", why=str(error))
+            await asyncio.sleep(PAUSE)
+
+    def close(self) -> None:
+        """Blocking."""
+        self._file.close()
+
+    async def _pass(self) -> None:
+        cursor = ""
+        while True:
+            names, cursor = await self._names.names("", "", cursor, NAMES, lambda name: True)
+            await self._follow()
+            kept = await self._pools.files(self._file.get, [fold_name(name) for name in names]) if self._current else {}
+            for name in names if self._current else ():
+                if fold_name(name) not in kept:
+                    before = time.process_time()
+                    await self._make(name)
+                    await asyncio.sleep((time.process_time() - before) * (1 / SHARE - 1))
+            if not cursor or not names:
+                return
+
+    async def _kept(self, names: Sequence[str]) -> dict[str, KeptItem]:
+        await self._follow()
+        if not self._current or not names:
+            return {}
+        now = self._clock()
+        found = await self._pools.files(self._file.get, [fold_name(name) for name in names])
+        return {name: item for name, item in found.items() if not item.until or item.until > now}
+
+    async def _item(self, name: str, kept: KeptItem | None, *, siblings: bool) -> Document | None:
+        if kept is None:
+            snapshot = await self._make(name)
+            return await self._view(snapshot, siblings=siblings) if snapshot is not None else None
+        if not kept.document:
+            return None
+        item: Document = json.loads(kept.document)
+        if not siblings:
+            return item
+        manifest = SideObject(Digest(kept.artifact), kept.manifest_size)
+        with suppress(ComityError):
+            return with_siblings(item, await self._pools.files(self._catalogue.local_artifacts.manifest, manifest))
+        return None
+
+    async def _make(self, name: str) -> Snapshot | None:
+        """Make an item, and keep it. Returns None if the repository is not served."""
+        try:
+            snapshot = await self._catalogue.snapshot(name, "main")
+        except ComityError:
+            await self._keep(KeptItem(fold_name(name), "", "", 0, int(self._clock()) + REFUSED_KEPT, ""))
+            return None
+        document = json.dumps(await self._view(snapshot, siblings=False), separators=(",", ":"))
+        by = getattr(snapshot.claim, "by", None)
+        author = by if isinstance(by, str) else ""
+        lasting = not self._catalogue.judge.by_own_policy and await self.cards.complete(snapshot.manifest)
+        until = 0 if lasting else int(self._clock()) + KEPT
+        size = len(snapshot.manifest.encode())
+        await self._keep(KeptItem(fold_name(name), snapshot.artifact, author, size, until, document))
+        return snapshot
+
+    async def _view(self, snapshot: Snapshot, *, siblings: bool) -> Document:
+        card = await self.cards.card(snapshot.artifact, snapshot.manifest)
+        return model_view(snapshot, card, siblings=siblings)
+
+    async def _keep(self, item: KeptItem) -> None:
+        await self._follow()
+        subjects = {ALL, changed_name(item.name), item.artifact, item.author}
+        if self._current and not subjects & self._touched.keys():
+            with suppress(ComityError):
+                await self._pools.files(self._file.put, item)
+
+    async def _follow(self) -> None:
+        """Follow what is new, at most once a second."""
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if now - self._checked < CHECK_INTERVAL:
+                return
+            self._checked = now
+            self._touched = {subject: at for subject, at in self._touched.items() if now - at < SETTLED}
+            basis = self._present_basis()
+            if basis != self._basis:
+                self._basis = basis
+                await self._pools.files(self._file.begin_again, basis)
+            position, _ = await self._pools.files(lambda: self._file.position)
+            lines = await self._ledger.run(self._ledger.tables.proven.since, position, self._read, STEP)
+            self._current = len(lines) < STEP
+            if lines:
+                await self._follow_lines(lines, now)
+            if not self._current:
+                self._checked = float("-inf")
+
+    async def _follow_lines(self, lines: Sequence[ProvenLine], now: float) -> None:
+        statements = [parse_entry(line.line).statement for line in lines]
+        last, digest = lines[-1].number, sha256(lines[-1].line)
+        if any(statement.predicate in OF_ALL for statement in statements):
+            self._touched[ALL] = now
+            await self._pools.files(self._file.clear, last, digest)
+            return
+        subjects = dict.fromkeys(_subjects(statements))
+        self._touched.update(dict.fromkeys(subjects, now))
+        await self._pools.files(self._file.follow, list(subjects), last, digest)
+
+    def _is_of_this_ledger(self) -> bool:
+        """Blocking. Whether the ledger has the statement that was followed last."""
+        number, line = self._file.position
+        if not number:
+            return True
+        lines = self._ledger.tables.proven.since(number - 1, READ, 1)
+        return bool(lines) and (lines[0].number, sha256(lines[0].line)) == (number, line)
+
+    def _present_basis(self) -> str:
+        """On what items depend besides the ledger."""
+        body, judge = self._membership.body, self._catalogue.judge
+        nodes = list[Json](sorted(str(node) for node in self._membership.node_ids))
+        return sha256(canonical([comity.__version__, body.digest if body else "", nodes, judge.basis]))
+
+
+def _subjects(statements: Iterable[Any]) -> Iterable[str]:
+    for statement in statements:
+        if statement.by is not None and statement.predicate in OF_KEYS:
+            yield statement.by.id
+        for subject in statement.subjects:
+            yield subject.digest
+            if subject.name:
+                yield changed_name(subject.name.rpartition("@")[0])
+
+
+@asynccontextmanager
+async def kept_list(items: ListItems) -> AsyncIterator[ListItems]:
+    """Makes items ahead while the block lasts."""
+    task = asyncio.create_task(items.run(), name="list of the gateway")
+    try:
+        yield items
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(items.close)
