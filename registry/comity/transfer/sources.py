@@ -333,12 +333,8 @@ class _RangeAnswer:
     def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
         if len(view) > self._left:
             raise Unavailable("wrong length", why="the answer is too short", code="WRONG-LENGTH")
-        filled = 0
-        while filled < len(view):
-            count = self.client.fill(view[filled:])
-            filled += count
-            arrived(count)
-        self._left -= filled
+        self.client.fill(view, arrived)
+        self._left -= len(view)
 
     async def run(self, work: Callable[[], T]) -> T:
         self._work = job = self._threads.submit(work)

@@ -435,20 +435,24 @@ class RangeClient:
             with self._connection_errors():
                 self._request(url, offset, length)
 
-    def fill(self, view: memoryview) -> int:
-        """Receive bytes of the answer into `view` without a copy, as many as are there, at least one. Returns their
-        number. Raises Unavailable (CONNECTION), also if the answer ends."""
+    def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
+        """Receive the next bytes of the answer into `view` without a copy, until it is full; `arrived` gets the number
+        of each part, of 16 KiB at most. Raises Unavailable (CONNECTION), also if the answer ends."""
         response, socket_of = self._response, self._connection.sock
         assert response is not None and response.fp is not None and socket_of is not None, "call ask before fill"
+        receive, filled = socket_of.recv_into, 0
         with self._connection_errors():
-            if self._buffered:  # the head was read through a buffer, which may hold the first bytes
-                self._buffered = len(view) < io.DEFAULT_BUFFER_SIZE
-                count = response.fp.readinto1(view)
-            else:
-                count = socket_of.recv_into(view)
-            if not count:
-                raise http.client.IncompleteRead(b"")
-        return count
+            while filled < len(view):
+                rest = view[filled:]
+                if self._buffered:  # the head was read through a buffer, which may hold the first bytes
+                    self._buffered = len(rest) < io.DEFAULT_BUFFER_SIZE
+                    count = response.fp.readinto1(rest)
+                else:
+                    count = receive(rest)
+                if not count:
+                    raise http.client.IncompleteRead(b"")
+                filled += count
+                arrived(count)
 
     def done(self) -> None:
         """The whole answer was read: the connection may be used again."""
