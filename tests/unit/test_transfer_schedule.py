@@ -317,7 +317,8 @@ def two_ways(pieces: int, **rates: float | None) -> Schedule:
         key(name): SourceHealth(rate, asked=TRIALS, last_asked=0.0) if rate else SourceHealth()
         for name, rate in rates.items()
     }
-    return Schedule(offsets, range(pieces), health, TransferLimits(), dict.fromkeys(health, key("node")))
+    hosts = dict.fromkeys(health, key("node"))
+    return Schedule(offsets, range(pieces), health, TransferLimits(), hosts, cheaper=[key("https")])
 
 
 def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
@@ -334,6 +335,13 @@ def test_each_way_to_a_host_is_tried_twice_and_then_the_faster_one_is_asked() ->
     order = [name for now in range(10) for name in asked(plan, float(now), rates)]
     assert sorted(order[:4]) == ["grpc", "grpc", "https", "https"]
     assert set(order[4:]) == {"https"}
+
+
+@pytest.mark.parametrize(("grpc", "taken"), [(0.5, "https"), (1.4, "https"), (1.6, "grpc")])
+def test_the_cheaper_way_is_asked_unless_the_other_is_half_as_fast_again(grpc: float, taken: str) -> None:
+    rates = {"grpc": grpc * FAST, "https": FAST}
+    plan = two_ways(100_000, **rates)
+    assert {name for now in range(10) for name in asked(plan, float(now), rates)} == {taken}
 
 
 def test_the_other_way_is_tried_again_now_and_then_for_links_change() -> None:

@@ -285,7 +285,8 @@ async def fetch_file(
             resumed = await receiver.resume()
             reused = await receiver.reuse(local) if local else 0
             await receiver.require_space()
-            schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited)
+            cheaper = [source.key for source in sources if isinstance(source, BlockingSource)]
+            schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited, cheaper)
             streams = _Streams(want, sources, limits, schedule, receiver, tasks, jitter)
             await streams.run()
     except BaseExceptionGroup as failures:

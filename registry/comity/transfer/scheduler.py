@@ -20,6 +20,8 @@ numbers come from measurements of three policies over slow and malicious links):
 (8) Sources that lead to one host, for example by gRPC and by HTTPS, share the quota of one source in (2), (3) and (7).
     Each is asked for one piece `TRIALS` times; then the one with the higher rate is asked, and the others again every
     `TRIAL_EVERY` seconds, because links change. A source that backs off or is dropped leaves the host to the others.
+    One that costs this machine less work a byte is asked unless another is `FASTER` times as fast: where the link or a
+    busy machine is the limit, rates of two ways differ by chance only.
 (9) Pieces that a reader waits for are taken first, and meanwhile no piece more than `WINDOW` beyond them is begun. Idle
     sources then apply (3), so a slow source does not keep the reader waiting.
 (10) A request that (3) or (7) ends is preempted, after a grace period of `read_timeout`. So that a slow honest source
@@ -261,6 +263,9 @@ TRIALS: Final = 2
 WINDOW: Final = 64 * MIB
 TRIAL_EVERY: Final = 30.0
 """Seconds after which another source of a host is tried again."""
+FASTER: Final = 1.5
+"""How many times as fast a costlier way must be. Between rounds of one pull by one way, on a machine that others use,
+rates differ by as much (bench/pull.py)."""
 
 
 class Schedule:
@@ -273,6 +278,7 @@ class Schedule:
     Args:
         hosts: the host of each source; a source that is not listed is its own host.
         awaited: pieces that readers wait for, ascending.
+        cheaper: the sources that cost this machine less work a byte than the others of their host. Rule (8).
     """
 
     def __init__(
@@ -283,6 +289,7 @@ class Schedule:
         limits: TransferLimits,
         hosts: Mapping[SourceKey, SourceKey] | None = None,
         awaited: Callable[[], Collection[int]] = tuple,
+        cheaper: Collection[SourceKey] = (),
     ) -> None:
         self._offsets = offsets
         self._todo = PieceRuns(missing)
@@ -292,6 +299,7 @@ class Schedule:
         self._hosts = {name: name for name in sources} | dict(hosts or {})
         self._limits = limits
         self._awaited = awaited
+        self._cheaper = frozenset(cheaper)
         self._retried: set[SourceKey] = set()
         self._wrong: dict[tuple[int, bytes], int] = {}
         self.dropped = {name: health.bad_piece for name, health in sources.items() if health.bad_piece}
@@ -450,7 +458,7 @@ class Schedule:
         trials = [name for name in names if due(name)]
         if trials:
             return min(trials, key=lambda name: (self._sources[name].asked, self._sources[name].last_asked))
-        return max(names, key=lambda name: self._sources[name].expected)
+        return max(names, key=lambda name: self._sources[name].expected * (FASTER if name in self._cheaper else 1.0))
 
     def _take(self, source: SourceKey, now: float) -> RangeRequest | None:
         if (start := self._next_piece()) is None:
