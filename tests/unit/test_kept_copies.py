@@ -26,6 +26,7 @@ from comity.node.replication.artifacts import Copy, CopyQueue
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
+from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import Supervisor
@@ -33,6 +34,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import HybridSigner
+from comity.trust.mirror_quotas import MirrorQuotas
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,6 +196,7 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
         cast(FileFetcher, None),
         WantedArtifacts(settings, store, pools, ages),
         ages,
+        RuleQuotas(MirrorQuotas({}), AsyncLedger(ledger), store, pools),
         on_lost=lambda: None,
     )
 

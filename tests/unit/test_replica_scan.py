@@ -21,12 +21,14 @@ from comity.node.replication import replicas as replicas_module
 from comity.node.replication.artifacts import FIRST_REST_SECONDS, CopyQueue, Job
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.replicas import PAGE, Replicas
+from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
+from comity.trust.mirror_quotas import MirrorQuotas
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -56,6 +58,7 @@ class Bench:
         self.now = 1_000_000.0
         self.ages = StatementAges(AsyncLedger(self.ledger), lambda: self.now)
         self.folder = folder
+        self.quotas = RuleQuotas(MirrorQuotas({}), AsyncLedger(self.ledger), FolderStore(folder / "blobs"), Pools())
         self.replicas = Replicas(
             AsyncLedger(self.ledger),
             FolderStore(folder / "blobs"),
@@ -68,6 +71,7 @@ class Bench:
             cast(FileFetcher, None),
             self.wanted(Replication(mirror="all")),
             self.ages,
+            self.quotas,
             on_lost=lambda: None,
         )
         parse = replicas_module._parse_publication

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.content import durable
-from comity.trust.errors import Conflict, NotFound
+from comity.trust.errors import ComityError, Conflict, NotFound
+from comity.trust.mirror_quotas import ALL, QuotaUse
 from comity.trust.mirror_rules import (
     ACTIONS,
     HOUR_SECONDS,
@@ -27,9 +28,10 @@ from comity_cli.acts import recorded_act
 from comity_cli.command import Group, client, examples, output
 from comity_cli.node_view import span
 from comity_cli.nodes import home_option
-from comity_cli.output import plural
+from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
+    from comity.wire.operator import NodeStatus
     from comity_client.evidence.inspect import ArtifactInfo
 
 DEFAULT_FILE = "mirror.toml"
@@ -57,13 +59,29 @@ def rules() -> None:
 @rules.command("ls", short_help="List the rules in their order.")
 @home_option("Your node, by its home. Default: here.")
 def list_rules(home: Path) -> None:
-    """List the rules in their order, and what happens where none fits."""
+    """List the rules in their order, and what happens where none fits. If the node runs, the use of each quota is
+    shown: bytes are charged before they are copied."""
     out = output()
     file, found = _read(home)
-    rows = [(str(at), rule.name, rule.do) for at, rule in enumerate(found.rules, 1)]
-    out.table(("", "rule", "does"), [*rows, ("", "where no rule fits", found.default)])
-    listed = [{"name": rule.name, "do": rule.do} for rule in found.rules]
-    out.document("mirror-rules", {"file": str(file), "default": found.default, "rules": listed})
+    status = _status(home) if found.quotas else None
+    used = {quota.name: quota.used for quota in status.quotas} if status is not None else {}
+    uses = {name: used.get(str(QuotaUse(name, 0, limit))) for name, limit in found.quotas.items()}
+    rows: list[tuple[str, ...]] = [
+        (str(at), rule.name, rule.do, *_use(uses.get(rule.name), rule.quota_bytes))
+        for at, rule in enumerate(found.rules, 1)
+    ]
+    rows.append(("", "where no rule fits", found.default, "-", "-"))
+    if found.quota_bytes is not None:
+        rows.append(("", "all together", "", *_use(uses[ALL], found.quota_bytes)))
+    out.table(("", "rule", "does", "used", "quota"), rows)
+    for warning in (text for text in (status.warnings if status else ()) if "mirror" in text):
+        out.warn(warning)
+    listed = [
+        {"name": rule.name, "do": rule.do, "quota_bytes": rule.quota_bytes, "used_bytes": uses.get(rule.name)}
+        for rule in found.rules
+    ]
+    total = {"quota_bytes": found.quota_bytes, "used_bytes": uses.get(ALL)}
+    out.document("mirror-rules", {"file": str(file), "default": found.default, "rules": listed, "total": total})
 
 
 @examples(
@@ -119,6 +137,7 @@ def check(references: tuple[str, ...], age_hours: int, home: Path) -> None:
 @click.option("--max-bytes", type=int, help="The largest sum of the sizes of the files.")
 @click.option("--min-age-hours", type=int, help="Copied only when your node has known it for so long.")
 @click.option("--max-age-hours", type=int, help="Fits only while your node has not known it for longer.")
+@click.option("--quota-bytes", type=int, help="The most bytes that the rule may copy; others wait.")
 @home_option("Your node, by its home. Default: here.")
 def add(
     name: str,
@@ -133,6 +152,7 @@ def add(
     max_bytes: int | None,
     min_age_hours: int | None,
     max_age_hours: int | None,
+    quota_bytes: int | None,
     home: Path,
 ) -> None:
     """Add a rule at the end of your node's file of rules. A new file gets `default = "skip"`: what no rule names is not
@@ -158,6 +178,7 @@ def add(
         "max_bytes": max_bytes,
         "min_age_hours": min_age_hours,
         "max_age_hours": max_age_hours,
+        "quota_bytes": quota_bytes,
     }
     lines += [f"{key} = {value}" for key, value in numbers.items() if value is not None]
     data = (text.rstrip("\n") + "\n" + "\n".join(lines) + "\n").encode()
@@ -177,6 +198,22 @@ def _claims(info: ArtifactInfo) -> Iterator[MirrorClaim]:
     if info.current is not None:
         yield MirrorClaim.of(info.current.published)
     yield from dict.fromkeys(MirrorClaim.of(seen.observed) for seen in info.mirroring.seen)
+
+
+def _use(used: int | None, quota: int | None) -> tuple[str, str]:
+    if quota is None:
+        return "-", "-"
+    return "unknown" if used is None else size(used), size(quota)
+
+
+def _status(home: Path) -> NodeStatus | None:
+    """The status of the node, if it runs and has quotas of rules: what is not known is not shown as 0."""
+    from comity_client.session import operator_status, own_socket
+
+    try:
+        return operator_status(own_socket(str(home)))
+    except ComityError:
+        return None
 
 
 def _outcome(decision: MirrorDecision) -> str:

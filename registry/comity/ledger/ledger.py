@@ -37,6 +37,7 @@ from comity.ledger.intake import IntakeStore
 from comity.ledger.kept_state import KeptState
 from comity.ledger.log_repair import LogRepair
 from comity.ledger.log_store import EntryIndex, History, LogStore
+from comity.ledger.mirror_charges import MirrorCharges
 from comity.ledger.page_sums import PageSums
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
@@ -85,6 +86,7 @@ class Ledger:
     side_object_positions: SideObjectPositions
     kept: KeptState
     replicas: ReplicaTable
+    mirror_charges: MirrorCharges
     waiting_copies: WaitingCopies
     proven_times: ProvenTimes
     pieces: PieceRecordTable
@@ -140,6 +142,7 @@ class Ledger:
             SideObjectPositions(database),
             KeptState(database),
             ReplicaTable(database),
+            MirrorCharges(database),
             WaitingCopies(database),
             ProvenTimes(database),
             PieceRecordTable(database),

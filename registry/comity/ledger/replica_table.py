@@ -156,6 +156,7 @@ class ReplicaTable:
         with self._database.writing("publications") as connection:
             connection.execute(delete(schema.lacking_replicas))
             connection.execute(delete(schema.waiting_copies))
+            connection.execute(update(schema.mirror_charges).values(waits=False))
             forget_positions(connection, PUBLICATIONS)
 
 

@@ -314,6 +314,20 @@ waiting_copies = Table(
 )
 """Artifacts that a mirror rule copies at a greater age, and the POSIX second from which it does (`waiting_copies`)."""
 
+mirror_charges = Table(
+    "mirror_charges",
+    metadata,
+    Column("artifact", DigestBytes, primary_key=True),
+    Column("rule", bytewise(200), nullable=False),
+    Column("name", String(400), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("charged", BigInteger, nullable=False),
+    Column("waits", Boolean, nullable=False),
+    Index(None, "waits", "rule", "size"),
+    sqlite_with_rowid=False,
+)
+"""Artifacts charged to the quotas of mirror rules, and those that wait for room (`mirror_charges`)."""
+
 proven_times = Table(
     "proven_times",
     metadata,

@@ -1,6 +1,7 @@
 """Rules by which a node decides which artifacts it copies: an ordered list, of which the first that fits decides. Pure.
 
     default = "skip"                   # what no rule decides: "copy" or "skip"
+    quota_bytes = 20_000_000_000_000   # what all rules and the default together may copy
 
     [[rule]]
     name = "no adapters of the lab"    # how the rule is named in explanations; each once
@@ -15,6 +16,7 @@
     max_bytes = 200_000_000_000
     min_age_hours = 72                 # since this node verified the publication, not since a time that somebody claims
     max_age_hours = 8_760
+    quota_bytes = 5_000_000_000_000    # what this rule may copy; only with do = "copy"
 
 A rule fits if each of its conditions does; a rule without conditions fits everything. `*` and `?` are the only
 wildcards. What a rule looks at are claims of publishers and nodes, except for the paths and sizes in a manifest, and
@@ -51,7 +53,7 @@ ACTIONS: Final = ("copy", "skip")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.:/\-*?+]+\Z")
 _KEYS: Final = frozenset(
     {"name", "do", "repositories", "versions", "publishers", "organisations", "licences", "formats"}
-    | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours"}
+    | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours", "quota_bytes"}
 )
 
 
@@ -103,6 +105,7 @@ class MirrorRule:
     max_bytes: int = MAX_SIZE
     min_age_hours: int = 0
     max_age_hours: int = MAX_AGE_HOURS
+    quota_bytes: int | None = None
 
     @property
     def needs_age(self) -> bool:
@@ -148,6 +151,13 @@ class MirrorDecision:
 class MirrorRules:
     rules: tuple[MirrorRule, ...]
     default: Action
+    quota_bytes: int | None = None
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """The quotas in bytes by the name of the rule, and that of all together under the empty name."""
+        total = {} if self.quota_bytes is None else {"": self.quota_bytes}
+        return total | {rule.name: rule.quota_bytes for rule in self.rules if rule.quota_bytes is not None}
 
     @property
     def need_age(self) -> bool:
@@ -198,15 +208,15 @@ def parse_mirror_rules(data: bytes) -> MirrorRules:
         document = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
         raise _malformed(str(error)[:200]) from error
-    if unknown := sorted(document.keys() - {"default", "rule"}):
-        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: default, rule")
+    if unknown := sorted(document.keys() - {"default", "rule", "quota_bytes"}):
+        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: default, quota_bytes, rule")
     listed = document.get("rule", [])
     if not isinstance(listed, list) or len(listed) > MAX_RULES:
         raise _malformed(f"'rule' must be at most {MAX_RULES} tables: [[rule]]")
     rules = tuple(_rule(item, number) for number, item in enumerate(listed, 1))
     if len({rule.name for rule in rules}) != len(rules):
         raise _malformed("two rules have one name")
-    return MirrorRules(rules, _action(document.get("default"), "default"))
+    return MirrorRules(rules, _action(document.get("default"), "default"), _quota(document, "all rules"))
 
 
 def _rule(item: object, number: int) -> MirrorRule:
@@ -225,6 +235,8 @@ def _rule(item: object, number: int) -> MirrorRule:
     oldest = _number(item, "max_age_hours", MAX_AGE_HOURS, MAX_AGE_HOURS, name)
     if youngest > oldest:
         raise _malformed(f"rule {name!r}: min_age_hours is larger than max_age_hours")
+    if (quota := _quota(item, name)) is not None and item.get("do") != "copy":
+        raise _malformed(f'rule {name!r}: quota_bytes needs do = "copy"')
     return MirrorRule(
         name=name,
         do=_action(item.get("do"), f"rule {name!r}: do"),
@@ -238,6 +250,7 @@ def _rule(item: object, number: int) -> MirrorRule:
         max_bytes=most,
         min_age_hours=youngest,
         max_age_hours=oldest,
+        quota_bytes=quota,
     )
 
 
@@ -254,6 +267,10 @@ def _number(item: dict[str, object], key: str, default: int, most: int, name: st
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise _malformed(f"rule {name!r}: {key} must be a whole number from 0 to {most}")
     return value
+
+
+def _quota(item: dict[str, object], name: str) -> int | None:
+    return _number(item, "quota_bytes", 0, MAX_SIZE, name) if "quota_bytes" in item else None
 
 
 def _texts(item: dict[str, object], key: str, name: str) -> Sequence[str]:

@@ -118,7 +118,7 @@ class CopyCounter:
         return ReplicationStatus(
             self.counts(),
             self._replicas.not_listed,
-            tuple(self._replicas.incomplete(STATUS_EXAMPLES)),
+            tuple(await self._replicas.incomplete_examples(STATUS_EXAMPLES)),
             tuple(
                 ShortArtifact(
                     item.artifact, names.get(item.artifact, ""), item.copies, item.jurisdictions, item.reaches

@@ -157,6 +157,8 @@ class Copy:
     source: object
     number: int = 0
     indexes: dict[SideObject, None] = field(default_factory=dict)
+    rule: str | None = None
+    """The mirror rule that copies it, empty for the default; None for what counts for no rule."""
     failures: int = 0
     turns: int = 0
     resting_until: float = 0.0
@@ -235,17 +237,26 @@ class CopyQueue:
         return QueueUse(member, used, self._max_queued)
 
     def add(
-        self, artifact: Digest, name: str, manifest: SideObject, pieces: SideObject, path: Path, number: int = 0
+        self,
+        artifact: Digest,
+        name: str,
+        manifest: SideObject,
+        pieces: SideObject,
+        path: Path,
+        number: int = 0,
+        rule: str | None = None,
     ) -> None:
         """Queue an artifact claimed under `path`: the member whose log has the claim, and the publisher. `number` is
-        that of the proven statement."""
+        that of the proven statement, `rule` the mirror rule that decided about it."""
         copy = self._copies.get(artifact)
         if copy is None:
             if self._count_by_source[path[0]] >= self._max_queued:
                 self._leave_out(path[0], number)
                 return
-            copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0], number)
+            copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0], number, rule=rule)
             self._count_by_source[copy.source] += 1
+        elif rule is None:
+            copy.rule = None
         if len(copy.indexes) < MAX_INDEXES:
             copy.indexes.setdefault(pieces)
         if path not in copy.paths and len(copy.paths) < MAX_PATHS:
@@ -295,6 +306,7 @@ class CopyQueue:
         return self._queue.has_waiting(more_deserving)
 
     def done(self, job: Job, now: float) -> None:
+        """The artifact is complete, or waits outside the queue."""
         self._end(job, now)
         del self._copies[job.copy.artifact]
         self._count_by_source[job.copy.source] -= 1

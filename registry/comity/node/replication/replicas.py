@@ -31,6 +31,7 @@ from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, Que
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.own_holds import CompletedCopy, OwnHolds
+from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -40,6 +41,7 @@ from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.encoding import Digest, Json, canonical, sha256, short
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.holds import HOLD_PREDICATES, hold_of
+from comity.trust.mirror_rules import MirrorDecision
 from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.trust.statements import Published
 from comity.trust.upstream import OBSERVED, Observed
@@ -88,11 +90,13 @@ class Replicas:
         files: FileFetcher,
         wanted: WantedArtifacts,
         ages: StatementAges,
+        quotas: RuleQuotas,
         on_lost: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._wanted = wanted
         self._ages = ages
+        self._quotas = quotas
         self._store = store
         self._pools = pools
         self._membership = membership
@@ -129,6 +133,7 @@ class Replicas:
     async def begin(self, supervisor: Supervisor) -> None:
         await self._held.open()
         await self._ages.open()
+        await self._quotas.open()
         await self._load()
         timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)
         supervisor.loop(OWN_HOLDS, self._claim_copies, timing)
@@ -175,6 +180,7 @@ class Replicas:
     async def own_claims_logged(self) -> None:
         """A hold of this node, or a withdrawal, was logged."""
         await self._held.read_new()
+        await self._quotas.withdrawn()
 
     @property
     def withdrawn(self) -> set[Digest]:
@@ -194,7 +200,7 @@ class Replicas:
     @property
     def lacking(self) -> int:
         """Wanted artifacts that are not complete."""
-        return len(self._copies)
+        return len(self._copies) + self._quotas.waiting
 
     @property
     def not_listed(self) -> int:
@@ -235,6 +241,11 @@ class Replicas:
         copies = heapq.nlargest(most, self._copies.incomplete(), key=lambda copy: copy.failures)
         return [self._lacking(copy) for copy in copies]
 
+    async def incomplete_examples(self, most: int) -> list[LackingArtifact]:
+        """The same, and those that wait for room in a quota, which are no longer in the queue."""
+        found = self.incomplete(most)
+        return [*found, *await self._quotas.examples(most - len(found))]
+
     def _lacking(self, copy: Copy) -> LackingArtifact:
         failure, rest = copy.failure, max(0.0, copy.resting_until - self._now()) if copy.resting_until else 0.0
         why, code = (str(failure), failure.code) if failure else ("", "")
@@ -263,7 +274,10 @@ class Replicas:
         """Copy due artifacts, one after the other, until all publications are read and no artifact is due."""
         while True:
             behind = await self._scan()
-            if (job := self._copies.next(self._now())) is not None:
+            if not behind:
+                await self._quotas.count_done()
+            await self._requeue(await self._quotas.take_fitting())
+            if self._quotas.counted and (job := self._copies.next(self._now())) is not None:
                 await self._run_job(job)
                 self._measure()
             elif not behind:
@@ -280,6 +294,10 @@ class Replicas:
             if turn.expired():
                 self._copies.preempted(job, self._now())
                 _log.info("copy preempted", name=copy.name, artifact=copy.artifact)
+                return
+            if isinstance(error, ComityError) and error.code == QUOTA:
+                self._copies.done(job, self._now())
+                _log.info("copy waits for room", name=copy.name, artifact=copy.artifact, why=error.why)
                 return
             failure = error if isinstance(error, ComityError) else Unavailable("the copy timed out", code="PATIENCE")
             rest = self._copies.failed(job, self._now(), failure)
@@ -315,6 +333,7 @@ class Replicas:
         async with self._scan_lock:
             if self._forget:
                 self._forget = False
+                self._quotas.recount()
                 await self._ledger.run(self._ledger.tables.replicas.forget_publications)
             self._reread_left_out()
             behind = await self._requeue_kept()
@@ -411,7 +430,8 @@ class Replicas:
             if isinstance(published, Observed) and published.by not in self._membership.node_ids:
                 continue  # no charter lists this node
             ours, held = line.vkey == self._membership.seat.log, copy is not None and copy.stands
-            if not (ours or held or (decision := await self._wanted.decide(published, line.number)).copy):  # (2)
+            decision = await self._decide(line, published, ours=ours, held=held)
+            if not (ours or held or decision.copy):
                 if decision.wait:
                     waits[artifact] = min(waits.get(artifact, decision.wait), decision.wait)
                 elif len(self._not_listed) < MAX_NOT_LISTED and artifact not in self._not_listed:
@@ -424,7 +444,8 @@ class Replicas:
                 continue
             path = self._member_of(line.vkey), published.by
             name, number = str(published.name), line.number
-            self._copies.add(artifact, name, published.manifest, published.pieces, path, number)
+            rule = None if ours or held else decision.rule
+            self._copies.add(artifact, name, published.manifest, published.pieces, path, number, rule)
             if artifact in self._copies:
                 queued.add(artifact)
         if waits := {artifact: wait for artifact, wait in waits.items() if artifact not in self._copies}:
@@ -439,6 +460,25 @@ class Replicas:
             losses = self._held.losses
             await self._copy(wanted)
             await self._held.set_damaged(wanted.artifact, damaged=False)
+
+    async def _decide(
+        self, line: ProvenLine, published: Published | Observed, *, ours: bool, held: bool
+    ) -> MirrorDecision:
+        """(2). What is published here or held is copied; what is held counts for the rule that would copy it."""
+        counts = held and not self._quotas.counted and not await self._published_here(published.artifact)
+        if ours or (held and not counts):
+            return MirrorDecision(True)
+        decision = await self._wanted.decide(published, line.number)
+        if counts and decision.copy:
+            name = str(published.name)
+            await self._quotas.charge_held(published.artifact, decision.rule, name, published.manifest)
+        return decision
+
+    async def _published_here(self, artifact: Digest) -> bool:
+        """Whether the own log publishes an artifact."""
+        about = self._ledger.tables.proven.about
+        found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS)
+        return any(line.vkey == self._membership.seat.log for line in found.found)
 
     async def _copy(self, wanted: Copy) -> None:
         indexes = (*wanted.indexes, *await self._ledger.run(self._indexes_in_holds, wanted.artifact))
@@ -459,8 +499,10 @@ class Replicas:
         manifest, index = await self._pools.files(read_artifact, self._store, wanted.manifest, pieces)  # (3)
         missing = await self._pools.files(missing_files, self._store, manifest)
         layouts = dict(index.files)
-        await self._files.fetch([(want, layouts[want.path]) for want in missing], name=wanted.name)  # (4)
-        await self._remember_pieces(manifest, index)
+        rule = None if self._quotas and await self._published_here(wanted.artifact) else wanted.rule
+        async with self._quotas.charged(wanted.artifact, rule, wanted.name, manifest):
+            await self._files.fetch([(want, layouts[want.path]) for want in missing], name=wanted.name)  # (4)
+            await self._remember_pieces(manifest, index)
 
     async def _remember_pieces(self, manifest: Manifest, index: PieceIndex) -> None:
         """Store the piece records of every file in this layout, also of files stored before."""

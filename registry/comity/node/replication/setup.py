@@ -22,6 +22,7 @@ from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.replication.peers import Peers
 from comity.node.replication.replicas import Replicas
+from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.side_object_repair import SideObjectRepair
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.replication.statement_ages import StatementAges
@@ -99,6 +100,7 @@ class ReplicationTasks:
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
         ages = StatementAges(ledger, home.clock)
         wanted = WantedArtifacts(settings, store, pools, ages)
+        self.rule_quotas = RuleQuotas(wanted.quotas, ledger, store, pools)
         self.replicas = Replicas(
             ledger,
             store,
@@ -111,6 +113,7 @@ class ReplicationTasks:
             files,
             wanted,
             ages,
+            self.rule_quotas,
             self._side_objects_lost,
         )
         self.bundles = BundleLoading(

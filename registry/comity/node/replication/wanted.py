@@ -14,6 +14,7 @@ from comity.node.threads import Pools
 from comity.node.uploads import read_artifact
 from comity.trust.encoding import Json, canonical, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.mirror_quotas import MirrorQuotas
 from comity.trust.mirror_rules import MAX_BYTES, MirrorClaim, MirrorContents, MirrorDecision, parse_mirror_rules
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -49,6 +50,10 @@ class WantedArtifacts:
             contents = await self._pools.files(self._contents, claimed)
             decision = self._rules.decide(claim, contents, age) if contents is not None else None
         return decision or MirrorDecision(False)
+
+    @property
+    def quotas(self) -> MirrorQuotas:
+        return MirrorQuotas(self._rules.quotas if self._rules is not None else {})
 
     def may_want(self, repository: str) -> bool:
         """Whether some version of a repository could be copied."""

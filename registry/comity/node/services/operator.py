@@ -133,7 +133,7 @@ class StatusReport:
             store=await self._pools.files(self._store_status),
             holds=self._replication.replicas.standing,
             misbehaviour=len(await self._ledger.run(self._ledger.tables.misbehaviour.all)),
-            quotas=tuple(limit.quota for limit in limits),
+            quotas=(*(limit.quota for limit in limits), *self._replication.rule_quotas.status()),
             warnings=(
                 *self._warnings(logs, governance),
                 *warnings(limits),
@@ -168,6 +168,7 @@ class StatusReport:
             yield from governance_warnings(governance, self._clock())
         for log_key, why in self._replication.quotas.full.items():
             yield f"{log_key.name} is above its quota and does not advance: {why}"
+        yield from self._replication.rule_quotas.warnings()
         for name in sorted(self._offers.over_quota):
             yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
         if waiting := self._offers.unanswered_count():

@@ -1,0 +1,173 @@
+"""Whatever begins, fails, completes, waits and restarts: what rules have copied never passes their quotas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from comity.content.blobs import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
+from comity.node.threads import AsyncLedger, Pools
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, OutOfSpace, Unavailable
+from comity.trust.mirror_quotas import ALL, MirrorQuotas
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+UNIT = 4_096
+"""A block of the disk."""
+LIMITS = {ALL: 12 * UNIT, "a": 8 * UNIT}
+RULES = ("a", "b", "")
+ARTIFACTS = 9
+
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("begin", "begin", "begin", "fail", "complete", "refill", "restart")),
+        st.integers(0, ARTIFACTS - 1),
+        st.integers(0, 4),
+    ),
+    max_size=40,
+)
+
+
+def manifest(number: int) -> Manifest:
+    size = (1 + number % 5) * UNIT
+    return Manifest.of(
+        [FileEntry("w", size, sha256(b"file %d" % number)), FileEntry("v", size, sha256(b"file %d" % number))]
+    )
+
+
+class Bench:
+    """Copies that begin and end, and what of them is on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger.open(folder, lambda: 0)
+        self.store = FolderStore(folder / "blobs")
+        self.pools = Pools()
+        self.running: dict[int, AbstractAsyncContextManager[None]] = {}
+        self.complete: set[int] = set()
+        self.quotas = self._made()
+
+    def _made(self) -> RuleQuotas:
+        return RuleQuotas(MirrorQuotas(LIMITS), AsyncLedger(self.ledger), self.store, self.pools)
+
+    async def begin(self, number: int, units: int) -> None:
+        """Charge an artifact, and write units of its file."""
+        if number in self.running or number in self.complete:
+            return
+        what = manifest(number)
+        copying = self.quotas.charged(what.digest, RULES[number % 3], f"a/{number}@v1", what)
+        try:
+            await copying.__aenter__()
+        except OutOfSpace as refused:
+            assert refused.code == QUOTA
+            return
+        self.running[number] = copying
+        size = min(units * UNIT, what.files[0].size)
+        if size > self.on_disk(number):
+            self.store.partial_path(what.files[0].sha256).write_bytes(b"x" * size)
+
+    async def end(self, number: int, failure: ComityError | None) -> None:
+        if (copying := self.running.pop(number, None)) is None:
+            return
+        if failure is None:
+            path = self.store.partial_path(manifest(number).files[0].sha256)
+            path.write_bytes(b"x" * manifest(number).files[0].size)
+            self.complete.add(number)
+            await copying.__aexit__(None, None, None)
+            return
+        try:
+            await copying.__aexit__(type(failure), failure, None)
+        except ComityError as error:
+            assert error is failure
+
+    async def restart(self) -> None:
+        self.running.clear()
+        self.quotas = self._made()
+        self.quotas.counted = True
+        await self.quotas.open()
+
+    def on_disk(self, number: int) -> int:
+        path = self.store.partial_path(manifest(number).files[0].sha256)
+        return path.stat().st_size if path.exists() else 0
+
+    def check(self) -> None:
+        by_rule = dict.fromkeys(RULES, 0)
+        for number in range(ARTIFACTS):
+            by_rule[RULES[number % 3]] += self.on_disk(number)
+        assert by_rule["a"] <= LIMITS["a"]
+        assert sum(by_rule.values()) <= LIMITS[ALL]
+        used = {quota.name: quota.used for quota in self.quotas.status()}
+        assert by_rule["a"] <= used["mirror rule 'a'"] <= LIMITS["a"]
+        assert sum(by_rule.values()) <= used["all that is mirrored"] <= LIMITS[ALL]
+        assert used["all that is mirrored"] == sum(self.ledger.mirror_charges.used().values())
+        assert self.quotas.waiting == sum(self.ledger.mirror_charges.waiting_counts().values())
+
+
+async def run(folder: Path, steps: list[Step]) -> None:
+    bench = Bench(folder)
+    with closing(bench.ledger):
+        await bench.restart()
+        failure: Callable[[], ComityError] = lambda: Unavailable("no peer has it")  # noqa: E731
+        for what, number, units in steps:
+            if what == "begin":
+                await bench.begin(number, units)
+            elif what in ("fail", "complete"):
+                await bench.end(number, failure() if what == "fail" else None)
+            elif what == "restart":
+                await bench.restart()
+            else:
+                for artifact in await bench.quotas.take_fitting():
+                    assert artifact not in {manifest(each).digest for each in bench.running}
+            bench.check()
+
+
+@settings(max_examples=12)
+@given(STEPS)
+def test_what_rules_have_copied_never_passes_a_quota(steps: list[Step]) -> None:
+    with TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder), steps))
+
+
+async def test_who_publishes_what_nobody_serves_uses_no_quota_and_others_go_on(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with closing(bench.ledger):
+        await bench.restart()
+        await bench.begin(3, 0)  # 4 of the 8 units of rule "a"
+        await bench.begin(0, 0)
+        await bench.begin(6, 0)
+        await bench.begin(3, 0)
+        large = manifest(8)
+        waits: list[Digest] = []
+        try:
+            async with bench.quotas.charged(large.digest, "a", "a/8@v1", large):
+                raise AssertionError("it does not fit")
+        except OutOfSpace as refused:
+            assert "'a'" in refused.why
+            waits = [item.artifact for item in await bench.quotas.examples(9)]
+        assert waits == [large.digest]
+        assert await bench.quotas.take_fitting() == []
+        await bench.end(3, Unavailable("no peer has it"))
+        assert await bench.quotas.take_fitting() == [large.digest]
+        assert bench.quotas.waiting == 0
+
+
+def test_a_warning_comes_at_four_fifths_of_a_quota(tmp_path: Path) -> None:
+    quotas = MirrorQuotas({"a": 100})
+    quotas.charge("a", 79)
+    (use,) = quotas.uses()
+    assert not use.nearly_full
+    quotas.charge("a", 1)
+    (use,) = quotas.uses()
+    assert (use.nearly_full, quotas.exceeded("a", 21), quotas.exceeded("a", 20), quotas.exceeded("b", 999)) == (
+        True,
+        use,
+        None,
+        None,
+    )
