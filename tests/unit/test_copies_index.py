@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from comity.node.copies import index as index_module
-from comity.node.copies.index import CopiesIndex, HoldFact, OwnAudit, ResultFact, WithdrawalFact
-from comity.trust.copies import MISSED, PASSED, AuditResult
+from comity.node.copies.index import (
+    CopiesIndex,
+    HoldFact,
+    OwnAudit,
+    ResultFact,
+    WantedEndFact,
+    WantedFact,
+    WithdrawalFact,
+)
+from comity.trust.copies import MISSED, PASSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
 
@@ -123,3 +132,41 @@ def test_the_index_is_made_again_for_another_ledger_and_own_audits_stay(index: C
     index.add_own(OwnAudit(5, MODEL, sha256(b"node"), True, 10, b"answer"))
     index.restart()
     assert (index.position, index.copies(MODEL), len(index.own_audits(5))) == (0, [], 1)
+
+
+def wanted(log: str, artifact: Digest = MODEL, at: int = 1) -> WantedFact:
+    return WantedFact(artifact, log, at, CopyPolicy(3, 2, 1))
+
+
+def test_what_a_log_asks_for_is_open_until_it_is_ended_there(index: CopiesIndex) -> None:
+    index.add([wanted(FAR), wanted(FAR, OTHER, 2), wanted(THIRD)])
+    assert index.wanted_in(FAR) == [wanted(FAR), wanted(FAR, OTHER, 2)]
+    assert index.wanted_about(MODEL) == [wanted(FAR), wanted(THIRD)]
+    index.add([WantedEndFact(MODEL, FAR, 1), WantedEndFact(OTHER, FAR, 1)])  # the second names an older one
+    assert index.wanted_in(FAR) == [wanted(FAR, OTHER, 2)]
+    assert index.wanted_about(MODEL) == [wanted(THIRD)]
+    index.add([wanted(FAR, at=5)])
+    assert index.wanted_about(MODEL) == [wanted(FAR, at=5), wanted(THIRD)]
+    index.restart()
+    assert index.wanted_in(FAR) == index.wanted_in("unknown/log+4+key") == []
+
+
+def test_a_log_that_asks_for_too_much_is_heard_up_to_the_bound(
+    index: CopiesIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "MAX_WANTED", 2)
+    many = [sha256(b"%d" % number) for number in range(4)]
+    index.add([*(wanted(FAR, artifact, at) for at, artifact in enumerate(many)), wanted(THIRD)])
+    assert {fact.artifact for fact in index.wanted_in(FAR)} == set(many[:2])
+    assert index.wanted_in(THIRD) == [wanted(THIRD)]
+    index.add([WantedEndFact(many[0], FAR, 0), wanted(FAR, many[3], 7)])
+    assert {fact.artifact for fact in index.wanted_in(FAR)} == {many[1], many[3]}
+
+
+def test_an_index_of_an_older_version_is_read_again(index: CopiesIndex, tmp_path: Path) -> None:
+    index.add([hold(FAR)], 17)
+    with sqlite3.connect(tmp_path / "copies.sqlite") as database:
+        database.execute("PRAGMA user_version = 0")
+    again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
+    assert (again.position, again.copies(MODEL)) == (0, [])
+    again.close()

@@ -15,6 +15,7 @@ from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.threads import Pools
 from comity.trust.claims import MirrorEvidence
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.mirror_rules import MirrorClaim, MirrorContents, MirrorDecision, MirrorRules, parse_mirror_rules
 from comity.trust.statements import Published
@@ -161,6 +162,28 @@ async def test_a_node_copies_what_its_rules_say_and_reads_a_manifest_only_for_th
     assert (await wanted(f'{ONE}do = "copy"\npublishers = ["{PUBLISHED.by}"]\n').decide(PUBLISHED, 1)).copy
     assert not (await wanted('default = "skip"\n').decide(PUBLISHED, 1)).copy
     assert not (await wanted(f'{ONE}do = "copy"\nmax_bytes = 9000000\n').decide(PUBLISHED, 1)).copy  # no manifest
+
+
+async def test_what_a_member_asks_for_is_copied_only_if_a_rule_names_that_member(tmp_path: Path) -> None:
+    friend, stranger = sha256(b"friend"), sha256(b"stranger")
+    file = tmp_path / "mirror.toml"
+    file.write_text(ONE + f'do = "copy"\nwanted_by = ["{friend}"]\nrepositories = ["{PUBLISHED.name.namespace}/*"]\n')
+    found = WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools())
+    assert found.answered == {friend}
+    assert not await found.wants(PUBLISHED)
+    found.asked = {PUBLISHED.artifact: frozenset({stranger})}
+    assert not await found.wants(PUBLISHED)
+    found.asked = {PUBLISHED.artifact: frozenset({stranger, friend})}
+    assert await found.wants(PUBLISHED)
+    found.asked = {sha256(b"another"): frozenset({friend})}
+    assert not await found.wants(PUBLISHED)
+
+
+async def test_what_the_operator_pinned_is_copied_whatever_the_rules_say(tmp_path: Path) -> None:
+    found = WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "blobs"), Pools())
+    assert not await found.wants(PUBLISHED)
+    found.pinned = {PUBLISHED.artifact}
+    assert await found.wants(PUBLISHED)
 
 
 async def test_without_rules_the_patterns_decide_as_before(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ ledger.proven                 verified identities, publications, and statements 
 ledger.side_object_positions  for each log, the position below which all side objects are in the blob store
 ledger.kept                   positions of the rows that readers of the proven tables keep
 ledger.replicas               copies that this node claims, and artifacts that it lacks
+ledger.pins                   artifacts that the operator pinned
 ledger.index                  verified statements by subject, predicate and author
 ledger.pieces                 piece records of files, and the files that contain a piece
 ledger.misbehaviour           proofs that a log showed two histories
@@ -39,6 +40,7 @@ from comity.ledger.log_repair import LogRepair
 from comity.ledger.log_store import EntryIndex, History, LogStore
 from comity.ledger.mirror_charges import MirrorCharges
 from comity.ledger.page_sums import PageSums
+from comity.ledger.pin_table import PinTable
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
 from comity.ledger.records import (
@@ -89,6 +91,7 @@ class Ledger:
     mirror_charges: MirrorCharges
     waiting_copies: WaitingCopies
     proven_times: ProvenTimes
+    pins: PinTable
     pieces: PieceRecordTable
     misbehaviour: MisbehaviourTable
     witnessed: WitnessedTable
@@ -145,6 +148,7 @@ class Ledger:
             MirrorCharges(database),
             WaitingCopies(database),
             ProvenTimes(database),
+            PinTable(database),
             PieceRecordTable(database),
             MisbehaviourTable(database, clock),
             WitnessedTable(database),

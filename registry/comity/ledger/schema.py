@@ -336,6 +336,18 @@ proven_times = Table(
 )
 """The POSIX second at which every statement up to `number` was verified here (`waiting_copies`)."""
 
+pins = Table(
+    "pins",
+    metadata,
+    Column("artifact", DigestBytes, primary_key=True),
+    Column("name", String(512), nullable=False),
+    Column("copies", Integer, nullable=False),
+    Column("jurisdictions", Integer, nullable=False),
+    Column("reaches", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Artifacts that the operator pinned (`pin_table`)."""
+
 parked = Table(
     "parked",
     metadata,

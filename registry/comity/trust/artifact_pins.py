@@ -54,7 +54,7 @@ PINNED_STATES: Final = (HERE, VERIFIED, CLAIMED, SILENT, FAILED)
 
 
 def check_pin_policy(policy: CopyPolicy) -> CopyPolicy:
-    """Raises Malformed (PIN) for a policy that no number of copies meets, or that asks for too much."""
+    """Raises Malformed (PIN-POLICY) for a policy that no number of copies meets, or that asks for too much."""
     copies, jurisdictions, reaches = policy.min_copies, policy.min_jurisdictions, policy.min_reaches
     if not 1 <= copies <= MAX_WANTED_COPIES:
         raise _unusable(f"copies must be a number from 1 to {MAX_WANTED_COPIES}")
@@ -66,7 +66,7 @@ def check_pin_policy(policy: CopyPolicy) -> CopyPolicy:
 
 
 def _unusable(why: str) -> Malformed:
-    return Malformed("these copies cannot be asked for", why=why, hint="comity pin --help", code="PIN")
+    return Malformed("these copies cannot be asked for", why=why, hint="ask for other numbers", code="PIN-POLICY")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@
     organisations = ["google"]         # the upstream organisation of what was mirrored
     licences = ["apache-2.0"]          # as the publisher or the upstream's card claims it, in any case of letters
     formats = ["safetensors"]          # suffixes: at least one file has one of them
+    wanted_by = ["51aa…"]              # members whose nodes ask for copies of it now (`trust.artifact_pins`)
     min_bytes = 0                      # the sum of the sizes of its files
     max_bytes = 200_000_000_000
     min_age_hours = 72                 # since this node verified the publication, not since a time that somebody claims
@@ -53,19 +54,21 @@ ACTIONS: Final = ("copy", "skip")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.:/\-*?+]+\Z")
 _KEYS: Final = frozenset(
     {"name", "do", "repositories", "versions", "publishers", "organisations", "licences", "formats"}
-    | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours", "quota_bytes"}
+    | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours", "quota_bytes", "wanted_by"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorClaim:
-    """What the statement about an artifact says. `publisher` is None and `organisation` set for what was mirrored."""
+    """What the statement about an artifact says. `publisher` is None and `organisation` set for what was mirrored.
+    `wanted_by` are the members that ask for copies of it now and are to be answered now."""
 
     repository: str
     version: str
     publisher: Digest | None
     licence: str
     organisation: str = ""
+    wanted_by: frozenset[Digest] = frozenset()
 
     @classmethod
     def of(cls, claimed: Published | Observed) -> MirrorClaim:
@@ -101,6 +104,7 @@ class MirrorRule:
     organisations: frozenset[str] = frozenset()
     licences: frozenset[str] = frozenset()
     formats: frozenset[str] = frozenset()
+    wanted_by: frozenset[str] = frozenset()
     min_bytes: int = 0
     max_bytes: int = MAX_SIZE
     min_age_hours: int = 0
@@ -122,6 +126,7 @@ class MirrorRule:
             and (not self.publishers or claim.publisher in self.publishers)
             and (not self.organisations or claim.organisation.lower() in self.organisations)
             and (not self.licences or claim.licence.lower() in self.licences)
+            and (not self.wanted_by or not self.wanted_by.isdisjoint(claim.wanted_by))
         )
 
     def fits_contents(self, contents: MirrorContents) -> bool:
@@ -188,6 +193,11 @@ class MirrorRules:
             return decided if decided.copy or later is None else later
         return later if later is not None and self.default == "skip" else MirrorDecision(self.default == "copy")
 
+    @property
+    def answered(self) -> frozenset[str]:
+        """The members for which some rule copies what they ask for."""
+        return frozenset[str]().union(*(rule.wanted_by for rule in self.rules if rule.do == "copy"))
+
     def may_copy(self, repository: str) -> bool:
         """Whether some version of the repository could be copied, by its name alone."""
         for rule in self.rules:
@@ -245,6 +255,7 @@ def _rule(item: object, number: int) -> MirrorRule:
         publishers=frozenset(_identity(text, name) for text in _texts(item, "publishers", name)),
         organisations=frozenset(text.lower() for text in _texts(item, "organisations", name)),
         licences=frozenset(text.lower() for text in _texts(item, "licences", name)),
+        wanted_by=frozenset(_identity(text, name) for text in _texts(item, "wanted_by", name)),
         formats=frozenset(text.lower().removeprefix(".") for text in _texts(item, "formats", name)),
         min_bytes=least,
         max_bytes=most,
@@ -307,7 +318,7 @@ def _identity(text: str, name: str) -> str:
     try:
         return parse_digest(text)
     except ComityError as error:
-        raise _malformed(f"rule {name!r}: a publisher is 64 hex digits") from error
+        raise _malformed(f"rule {name!r}: a publisher or member is 64 hex digits") from error
 
 
 def _malformed(why: str) -> Malformed:

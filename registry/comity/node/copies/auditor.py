@@ -22,7 +22,17 @@ import structlog
 
 from comity.ledger.proven import ProvenLine
 from comity.node.config import Audits
-from comity.node.copies.index import CopiesIndex, CopyFact, CopyRow, HoldFact, OwnAudit, ResultFact, WithdrawalFact
+from comity.node.copies.index import (
+    CopiesIndex,
+    CopyFact,
+    CopyRow,
+    HoldFact,
+    OwnAudit,
+    ResultFact,
+    WantedEndFact,
+    WantedFact,
+    WithdrawalFact,
+)
 from comity.node.copies.pieces import OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer, PeerKey
@@ -30,6 +40,7 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication.link import PeerLink
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN, parse_wanted, parse_wanted_withdrawn
 from comity.trust.audit import (
     AUDITED,
     DAY,
@@ -60,7 +71,7 @@ from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statements import NodeRecord
 from comity.wire.audit import AuditOrder, AuditReply
 
-PREDICATES: Final = (*HOLD_PREDICATES, HOLD_WITHDRAWN, AUDITED)
+PREDICATES: Final = (*HOLD_PREDICATES, HOLD_WITHDRAWN, AUDITED, WANTED, WANTED_WITHDRAWN)
 PAGE: Final = 256
 """Statements that are read in one step."""
 ANSWER_SECONDS: Final = 120.0
@@ -74,7 +85,7 @@ _log: Final = structlog.get_logger("comity.node.audits")
 
 
 class StatementReader:
-    """Reads claims of copies, withdrawals and audits from proven statements into the index."""
+    """Reads claims of copies, withdrawals, audits and what nodes ask for from proven statements into the index."""
 
     def __init__(self, ledger: AsyncLedger, membership: Membership, index: CopiesIndex, own: OwnPieces) -> None:
         self._ledger = ledger
@@ -115,6 +126,12 @@ class StatementReader:
         if statement.predicate == HOLD_WITHDRAWN:
             withdrawn = parse_hold_withdrawn(statement)
             return [(WithdrawalFact(withdrawn.artifact, line.vkey, line.index, withdrawn.reason), None)]
+        if statement.predicate == WANTED:
+            wanted = parse_wanted(statement)
+            return [(WantedFact(wanted.artifact, line.vkey, line.index, wanted.policy), None)]
+        if statement.predicate == WANTED_WITHDRAWN:
+            ended = parse_wanted_withdrawn(statement)
+            return [(WantedEndFact(ended.artifact, line.vkey, ended.wanted), None)]
         return [
             (HoldFact(item.artifact, line.vkey, item.by.id, line.index, item.manifest, item.pieces), None)
             for item in read_holds(statement)

@@ -9,6 +9,7 @@ last 90 days.
     holds, withdrawals            the log quota  the log                its log is not read on
     results of an auditor         MAX_RESULTS    the auditor's member   results about further copies are not indexed
     own audits                    KEPT_DAYS      this node's budget     removed
+    what a log asks for           MAX_WANTED     the log                more of it is not indexed
 
 A result is indexed only about a copy that is claimed, once for each auditor's member.
 """
@@ -26,7 +27,8 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.trust.copies import MISSED, AuditResult
+from comity.trust.artifact_pins import MAX_WANTED
+from comity.trust.copies import MISSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
@@ -35,9 +37,8 @@ MAX_RESULTS: Final = 200_000
 MAX_CHANGES: Final = 100_000
 """Changes that are kept for readers that follow the index."""
 KEPT_DAYS: Final = 90
-_READER: Final = 1
-"""Raised when statements are read that an older version did not know: all are then read again."""
-_READ_TABLES: Final = ("position", "copy", "result")
+_VERSION: Final = 1
+"""Of the tables that are read from the logs: an index of another version is read again."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, vkey TEXT NOT NULL UNIQUE);
@@ -52,6 +53,11 @@ CREATE TABLE IF NOT EXISTS result (
     artifact BLOB NOT NULL, log INTEGER NOT NULL, auditor BLOB NOT NULL, missed INTEGER NOT NULL,
     day INTEGER NOT NULL, outcome TEXT NOT NULL, pieces INTEGER NOT NULL, proven INTEGER NOT NULL,
     PRIMARY KEY (artifact, log, auditor, missed)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS wanted (
+    log INTEGER NOT NULL, artifact BLOB NOT NULL, at INTEGER NOT NULL,
+    copies INTEGER NOT NULL, jurisdictions INTEGER NOT NULL, reaches INTEGER NOT NULL,
+    PRIMARY KEY (log, artifact)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS wanted_artifact ON wanted (artifact);
 CREATE INDEX IF NOT EXISTS result_day ON result (day);
 CREATE TABLE IF NOT EXISTS own_audit (
     id INTEGER PRIMARY KEY, day INTEGER NOT NULL, artifact BLOB NOT NULL, node BLOB NOT NULL,
@@ -89,7 +95,26 @@ class ResultFact:
     result: AuditResult
 
 
-CopyFact = HoldFact | WithdrawalFact | ResultFact
+@dataclass(frozen=True, slots=True)
+class WantedFact:
+    """The node of `log` asks for copies of an artifact, at `index` of that log."""
+
+    artifact: Digest
+    log: str
+    index: int
+    policy: CopyPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEndFact:
+    """The node of `log` ends what it asked for at `index` of that log."""
+
+    artifact: Digest
+    log: str
+    index: int
+
+
+CopyFact = HoldFact | WithdrawalFact | ResultFact | WantedFact | WantedEndFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +204,7 @@ class CopiesIndex:
     def restart(self) -> None:
         """Forget what was read from the logs. What only this node knows stays."""
         with self._writing() as database:
-            for table in _READ_TABLES:
-                database.execute(f"DELETE FROM {table}")
+            _forget(database)
             self._result_counts = Counter()
             self._changed.clear()
             self._changes += 1
@@ -208,6 +232,11 @@ class CopiesIndex:
                     self._add_hold(database, fact)
                 elif isinstance(fact, WithdrawalFact):
                     self._add_withdrawal(database, fact)
+                elif isinstance(fact, WantedFact):
+                    self._add_wanted(database, fact)
+                elif isinstance(fact, WantedEndFact):
+                    values = (self._log_id(database, fact.log), _blob(fact.artifact), fact.index)
+                    database.execute("DELETE FROM wanted WHERE log = ? AND artifact = ? AND at <= ?", values)
                 else:
                     self._add_result(database, fact)
                 self._changed.append(fact.artifact)
@@ -219,6 +248,16 @@ class CopiesIndex:
         """All copies of an artifact that logs claim or claimed."""
         with self._lock:
             return list(self._rows("WHERE artifact = ?", (_blob(artifact),)))
+
+    def wanted_about(self, artifact: Digest) -> list[WantedFact]:
+        """Which logs ask for copies of an artifact."""
+        with self._lock:
+            return list(self._wanted("WHERE artifact = ?", (_blob(artifact),)))
+
+    def wanted_in(self, log: str) -> list[WantedFact]:
+        """What a log asks for, in the order of artifacts; at most MAX_WANTED."""
+        with self._lock:
+            return list(self._wanted("WHERE log = ? ORDER BY artifact", (self._logs.get(log, -1),)))
 
     def page(self, after: Digest | None, limit: int) -> list[list[CopyRow]]:
         """The copies of the next `limit` artifacts after `after`, in the order of artifacts."""
@@ -299,6 +338,18 @@ class CopiesIndex:
         if fact.log == self._own_log:
             self._update_here(database, artifact)
 
+    def _add_wanted(self, database: sqlite3.Connection, fact: WantedFact) -> None:
+        log, artifact, policy = self._log_id(database, fact.log), _blob(fact.artifact), fact.policy
+        database.execute("DELETE FROM wanted WHERE log = ? AND artifact = ? AND at <= ?", (log, artifact, fact.index))
+        if database.execute("SELECT count(*) FROM wanted WHERE log = ?", (log,)).fetchone()[0] < MAX_WANTED:
+            values = (log, artifact, fact.index, policy.min_copies, policy.min_jurisdictions, policy.min_reaches)
+            database.execute("INSERT OR IGNORE INTO wanted VALUES (?,?,?,?,?,?)", values)
+
+    def _wanted(self, where: str, values: Sequence[object]) -> Iterator[WantedFact]:
+        columns = "artifact, log, at, copies, jurisdictions, reaches"
+        for artifact, log, at, *policy in self._database.execute(f"SELECT {columns} FROM wanted {where}", values):
+            yield WantedFact(_digest(artifact), self._vkeys[log], at, CopyPolicy(*policy))
+
     def _add_result(self, database: sqlite3.Connection, fact: ResultFact) -> None:
         artifact, log, result = _blob(fact.artifact), self._log_id(database, fact.log), fact.result
         auditor, missed = _blob(result.auditor), result.outcome == MISSED
@@ -367,26 +418,26 @@ class CopiesIndex:
                 raise Unavailable("the index of copies was not written", why=str(error), code="INDEX") from error
 
 
+def _forget(database: sqlite3.Connection) -> None:
+    """Forget what was read from the logs."""
+    for table in ("position", "copy", "result", "wanted"):
+        database.execute(f"DELETE FROM {table}")
+
+
 def _open(file: Path) -> sqlite3.Connection:
     database = sqlite3.connect(file, check_same_thread=False, timeout=30)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(_SCHEMA)
-        _forget_if_older(database)
+        if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            with database:
+                _forget(database)
+                database.execute(f"PRAGMA user_version = {_VERSION}")
     except sqlite3.Error:
         database.close()
         raise
     return database
-
-
-def _forget_if_older(database: sqlite3.Connection) -> None:
-    """Forget what a version that knew fewer statements has read from the logs."""
-    if database.execute("PRAGMA user_version").fetchone()[0] != _READER:
-        with database:
-            for table in _READ_TABLES:
-                database.execute(f"DELETE FROM {table}")
-        database.execute(f"PRAGMA user_version = {_READER}")
 
 
 def _blob(digest: Digest) -> bytes:

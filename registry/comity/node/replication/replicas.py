@@ -177,6 +177,12 @@ class Replicas:
         self.withdrawn.discard(artifact)
         await self._requeue([artifact])
 
+    async def reconsider(self, artifacts: Collection[Digest]) -> None:
+        """Queue those of these artifacts that are wanted now and not here: others may be wanted than before."""
+        copies = await self._held.copies(artifacts)
+        absent = [item for item in artifacts if not (item in copies and copies[item].stands)]
+        await self._requeue([item for item in absent if item not in self._copies])
+
     async def own_claims_logged(self) -> None:
         """A hold of this node, or a withdrawal, was logged."""
         await self._held.read_new()

@@ -1,7 +1,10 @@
-"""Which artifacts this node copies: by the patterns of `replication.mirror`, or by the file of mirror rules."""
+"""Which artifacts this node copies: by the patterns of `replication.mirror`, or by the file of mirror rules; and those
+that its operator pinned."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +15,7 @@ from comity.node.config import Replication
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.threads import Pools
 from comity.node.uploads import read_artifact
-from comity.trust.encoding import Json, canonical, sha256
+from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.mirror_quotas import MirrorQuotas
 from comity.trust.mirror_rules import MAX_BYTES, MirrorClaim, MirrorContents, MirrorDecision, parse_mirror_rules
@@ -37,11 +40,22 @@ class WantedArtifacts:
         self._rules = parse_mirror_rules(data) if data is not None else None
         self.digest = sha256(data if data is not None else canonical(_patterns(settings)))
         """Of the settings and the rules: with another one, other artifacts may be wanted."""
+        self.pinned: Collection[Digest] = ()
+        """Artifacts that this node's operator pinned: they are wanted, whatever the rules say."""
+        self.asked: Mapping[Digest, frozenset[Digest]] = {}
+        """By artifact, the members that ask for copies of it and are to be answered now."""
+
+    @property
+    def answered(self) -> frozenset[str]:
+        """The members for which the rules copy what they ask for."""
+        return self._rules.answered if self._rules is not None else frozenset()
 
     async def decide(self, claimed: Published | Observed, number: int) -> MirrorDecision:
         """Whether the artifact of a statement is copied, or when. One whose manifest a rule needs and that cannot be
         read is not copied. `number` is that of the proven statement: its age follows from it."""
-        claim = MirrorClaim.of(claimed)
+        if claimed.artifact in self.pinned:
+            return MirrorDecision(True)
+        claim = replace(MirrorClaim.of(claimed), wanted_by=self.asked.get(claimed.artifact, frozenset()))
         if self._rules is None:
             return MirrorDecision(self._settings.wants(claim.repository))
         age = self._ages.of(number) if self._rules.need_age else 0.0

@@ -12,7 +12,7 @@ from comity.trust.encoding import Digest
 from comity.trust.statement import parse_entry
 
 revision = "0017"
-down_revision = "0013"
+down_revision = "0014"
 
 HOLDS = "holds"
 UNKNOWN = ""

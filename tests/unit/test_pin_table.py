@@ -1,0 +1,49 @@
+"""What a ledger keeps of pins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.ledger import pin_table
+from comity.ledger.ledger import Backing, Ledger
+from comity.trust.artifact_pins import Pin
+from comity.trust.copies import CopyPolicy
+from comity.trust.encoding import sha256
+from comity.trust.errors import OutOfSpace
+
+FIRST, SECOND, THIRD = (
+    Pin(artifact, "a/b@v1", CopyPolicy(3, 2, 1)) for artifact in sorted(map(sha256, [b"1", b"2", b"3"]))
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1000.0, backing=backing)
+    yield opened
+    opened.close()
+
+
+def test_pins_come_back_in_order_until_they_are_removed(ledger: Ledger) -> None:
+    ledger.pins.put(SECOND)
+    ledger.pins.put(FIRST)
+    assert ledger.pins.all() == [FIRST, SECOND]
+    changed = Pin(FIRST.artifact, "", CopyPolicy(1, 1))
+    ledger.pins.put(changed)
+    assert ledger.pins.all() == [changed, SECOND]
+    assert ledger.pins.remove(FIRST.artifact)
+    assert not ledger.pins.remove(FIRST.artifact)
+    assert ledger.pins.all() == [SECOND]
+
+
+def test_a_pin_above_the_bound_is_refused_and_a_known_one_may_change(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pin_table, "MAX_WANTED", 2)
+    ledger.pins.put(FIRST)
+    ledger.pins.put(SECOND)
+    with pytest.raises(OutOfSpace, match="too many artifacts"):
+        ledger.pins.put(THIRD)
+    ledger.pins.put(SECOND)
+    assert ledger.pins.all() == [FIRST, SECOND]
