@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,14 +32,15 @@ from comity.trust.copies import (
     parties_of,
 )
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable
 from comity.trust.statement import Author
 from comity.trust.statements import signed_by_node
+from comity.wire.audit import HoldOrder
 from comity.wire.client import NodeClient
 from comity_client.session import RemoteNode, Session
 
 if TYPE_CHECKING:
-    from comity.wire.audit import CheckedCopy, CopiesPage, HoldDecision, HoldOrder, ListedCopies
+    from comity.wire.audit import AuditCalls, CheckedCopy, CopiesPage, HoldDecision, ListedCopies, RetainedCopy
 
 MAX_ARTIFACTS = 10_000_000
 """Artifacts that are read from one node."""
@@ -195,6 +196,39 @@ def decide_hold(socket: Path, order: HoldOrder) -> HoldDecision:
             return await node.with_timeout(900).audits.decide(order)
 
     return asyncio.run(ask())
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedCopy:
+    """An own copy and what the retention rules say about it. `decision` if it was removed, `refused` if the node did
+    not remove it although the rules let it go."""
+
+    copy: RetainedCopy
+    decision: HoldDecision | None = None
+    refused: ComityError | None = None
+
+
+def collect(socket: Path, show: Callable[[CollectedCopy], None], *, remove: bool) -> None:
+    """Have the node of this machine apply its retention rules to its own copies; each is shown when it is decided. With
+    `remove`, what may go is removed as by `decide_hold`. Raises NotFound (NO-RETENTION-RULES), Malformed
+    (RETENTION-RULES)."""
+
+    async def walk() -> None:
+        async with _operator(socket) as node:
+            audits = node.with_timeout(900).audits
+            async for page in audits.retention():
+                for copy in page.copies:
+                    show(await _collect(audits, copy) if remove and copy.goes else CollectedCopy(copy))
+
+    asyncio.run(walk())
+
+
+async def _collect(audits: AuditCalls, copy: RetainedCopy) -> CollectedCopy:
+    order = HoldOrder(copy.artifact, "retention", f"retention rule: {copy.rule}")
+    try:
+        return CollectedCopy(copy, await audits.decide(order))
+    except (PolicyNotMet, Conflict, NotFound) as error:
+        return CollectedCopy(copy, refused=error)
 
 
 @dataclass(frozen=True, slots=True)

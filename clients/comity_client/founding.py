@@ -384,6 +384,12 @@ answer_bytes_per_hour = 536870912
 # What operators do is in audit.log. Other places for its lines: a file, and syslog ("/dev/log", or "host:514" for UDP).
 copy_file = ""
 syslog = ""
+
+[retention]
+# A file of retention rules: what `comity gc` may remove. See docs/operations.md.
+rules = ""
+# The node itself removes what the rules let go, every so many hours; 0: never.
+every_hours = 0.0
 """
 
 

@@ -87,6 +87,7 @@ from comity.trust.offers.offer import Offer
 from comity.trust.places import Place
 from comity.trust.policy import parse_policy
 from comity.trust.report import VerdictReport
+from comity.trust.retention import parse_retention_rules
 from comity.trust.rotation import KeyState, follow, parse_rotation
 from comity.trust.statement import Envelope, SideObject, Statement, parse_entry, sign_statement
 from comity.trust.statements import (
@@ -224,6 +225,13 @@ _NODE: Final = nodes(1)[0]
 _PLACE: Final = Place("Example Hosting", "Example Cloud", ("CH", "US"))
 _PLACED: Final = sign_node_record(replace(_NODE.record, place=_PLACE), [_NODE.seat.signer], _NODE.bound)
 _ADDRESSES: Final = sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online)
+_RETENTION_RULES = b"""pinned = ["a/b@v1"]
+[[rule]]
+name = "old"
+repositories = ["lab/*"]
+keep_versions = 3
+keep_days = 90
+"""
 _MIRROR_RULES: Final = b'default = "skip"\n[[rule]]\nname = "a"\ndo = "copy"\nrepositories = ["a/*"]\nmax_bytes = 9\n'
 _INCEPTION: Final = canonical(identity("Swiss AI", "CH").inception.to_json())
 _FEDERATION: Final = found([_NODE], {"swiss-ai": identity("Swiss AI", "CH").id})
@@ -556,6 +564,7 @@ PARSERS: Final[dict[str, Target]] = {
     "observed": Target(_of_statement(Observed.parse), (_payload(_SEEN.line),)),
     "observations": Target(parse_observations, (_OBSERVATIONS,), encode_observations),
     "mirror rules": Target(parse_mirror_rules, (_MIRROR_RULES,)),
+    "retention rules": Target(parse_retention_rules, (_RETENTION_RULES,)),
     "policy": Target(
         lambda data: parse_policy(data, lambda _: _GOOD.federation.encode()), (_GOOD.policy_text.encode(),)
     ),

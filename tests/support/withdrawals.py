@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+from attackers.forging import Identity, Release
 from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
+from comity.ledger.replica_table import OwnClaim
 from comity.node.copies.auditor import AuditedCopy, Auditor
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
-from comity.node.copies.index import CopiesIndex, CopyRow, HoldFact, WithdrawalFact
+from comity.node.copies.index import CopiesIndex, CopyRow, HoldFact, ResultFact, WithdrawalFact
 from comity.node.copies.leases import Leases
 from comity.node.copies.own_claims import OwnClaims
 from comity.node.copies.withdrawal import Withdrawals
@@ -22,9 +25,9 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, records_root
-from comity.trust.audit import MAX_LEASE
+from comity.trust.audit import DAY, MAX_LEASE
 from comity.trust.charter.document import CharterPolicy
-from comity.trust.copies import PASSED, parse_hold_withdrawn
+from comity.trust.copies import PASSED, AuditResult, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry
@@ -32,6 +35,17 @@ from comity.trust.statements import sign_hold
 from support.world import node, seat
 
 CODES = ("CH", "SG", "ES", "KR")
+
+
+PUBLISHER = Identity.made("the publisher of what is held")
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """The documents of an artifact, as a publication names them."""
+
+    manifest: bytes
+    pieces: bytes
 
 
 class WithdrawingNode:
@@ -56,7 +70,9 @@ class WithdrawingNode:
             Membership,
             SimpleNamespace(
                 seat=SimpleNamespace(log=self.log, record=own.record, inception=own.seat.inception),
-                body=SimpleNamespace(policy=CharterPolicy(3, 2, 2, 0)),
+                body=SimpleNamespace(policy=CharterPolicy(3, 2, 2, 0), members=list(members.values())),
+                peers=list(self.peers.values()),
+                shown_name=lambda peer: peer.name,
                 member=members.get,
             ),
         )
@@ -68,12 +84,16 @@ class WithdrawingNode:
         self.asked: list[str] = []
         self.withdrawn: set[Digest] = set()
         self.signer = cast(NodeSigner, SimpleNamespace(record=own.record, online=own.online))
+        self.today = 20_000
         self.now = 10.0 * MAX_LEASE
         self.withdrawals = self.restarted()
 
     def restarted(self) -> Withdrawals:
         """The withdrawals of a process that has just started."""
         ledger = AsyncLedger(self.ledger)
+        self.files = HeldFilesReader(
+            ledger, self.store, self.pools, self.membership, self.held, lambda: self.today * DAY
+        )
         self.withdrawals = Withdrawals(
             ledger,
             self.store,
@@ -88,7 +108,7 @@ class WithdrawingNode:
             cast(Auditor, SimpleNamespace(read_new=self._nothing, peer=self.peers.get, audit=self._audit)),
             WithheldFiles(self.store),
             self.held,
-            HeldFilesReader(ledger, self.store, self.pools, self.membership, self.held),
+            self.files,
             cast(
                 Replicas,
                 SimpleNamespace(
@@ -99,8 +119,9 @@ class WithdrawingNode:
         )
         return self.withdrawals
 
-    def hold(self, files: Sequence[bytes], *, holders: int = 4) -> Digest:
-        """An artifact of these files, which the first `holders` nodes claim to hold; this one does."""
+    def hold(self, files: Sequence[bytes], *, holders: int = 4, names: Sequence[str] = ()) -> Digest:
+        """An artifact of these files, published under these names, which the first `holders` nodes claim to hold; this
+        one does."""
         manifest = Manifest.of(FileEntry(f"file-{sha256(data)}", len(data), sha256(data)) for data in files)
         by_digest = {sha256(data): data for data in files}
         index = PieceIndex(tuple((entry.path, _layout(by_digest[entry.sha256])) for entry in manifest.files))
@@ -108,7 +129,10 @@ class WithdrawingNode:
             self.store.put(sha256(data), data)
         named, pieces = SideObject.of(manifest.encode()), SideObject.of(index.encode())
         line = sign_hold(self.signer.record, manifest.digest, named, pieces, self.signer.online).line
+        objects = _Objects(manifest.encode(), index.encode())
+        self.ledger.logs.append(self.log, [PUBLISHER.publish(name, cast(Release, objects)) for name in names])
         (at,) = self.ledger.logs.append(self.log, [line])
+        self._claim(manifest.digest, at, hold=True)
         for number, each in enumerate(self.nodes[:holders]):
             fact = HoldFact(
                 manifest.digest, str(each.record.log), each.record.node.id, at if number == 0 else 0, named, pieces
@@ -116,11 +140,22 @@ class WithdrawingNode:
             self.index.add([fact])
         return manifest.digest
 
+    def _claim(self, artifact: Digest, index: int, *, hold: bool) -> None:
+        numbers = {self.log: self.ledger.proven.last_number()}
+        self.ledger.replicas.add_claims([OwnClaim(artifact, index, hold)], sha256(b"basis"), numbers)
+
+    def test(self, artifact: Digest, nodes: Sequence[int]) -> None:
+        """This node tested the copies of these other nodes today."""
+        result = AuditResult(self.nodes[0].seat.id, self.today, PASSED, 1)
+        for number in nodes:
+            self.index.add([ResultFact(artifact, str(self.nodes[number].record.log), result)])
+
     async def _append(self, line: bytes) -> int:
         if self.refuse_log is not None:
             raise self.refuse_log
         (index,) = self.ledger.logs.append(self.log, [line])
         withdrawn = parse_hold_withdrawn(parse_entry(line).statement)
+        self._claim(withdrawn.artifact, index, hold=False)
         self.index.add([WithdrawalFact(withdrawn.artifact, self.log, index, withdrawn.reason)])
         return index
 

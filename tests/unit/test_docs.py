@@ -11,6 +11,7 @@ import click
 import pytest
 from comity.ledger.schema import metadata
 from comity.node.config import NodeConfig
+from comity.trust.retention import parse_retention_rules
 from comity.trust.artifact import Manifest, commit_id
 from comity.trust.policy import parse_policy
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, verify_cosignature
@@ -108,6 +109,9 @@ def test_the_policy_in_verifying_is_one_that_the_verifier_reads() -> None:
 def test_the_settings_shown_for_storage_are_ones_that_a_node_reads(tmp_path: Path) -> None:
     file, storages = tmp_path / "node.toml", []
     for text in _blocks((ROOT / "docs" / "operations.md").read_text("utf-8"), "toml"):
+        if "[[rule]]" in text:
+            assert parse_retention_rules(text.encode()).rules
+            continue
         needed = '[node]\nname = "n"\n[listen]\nmutual = "127.0.0.1:0"\nopen = "127.0.0.1:0"'
         file.write_text(f"{needed}\n{text}\n", "utf-8")
         storages.append(NodeConfig.load(file, {}).storage)

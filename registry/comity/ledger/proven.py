@@ -124,6 +124,14 @@ class ProvenPublication:
         return f"{self.repository}@{self.version}"
 
 
+@dataclass(frozen=True, slots=True)
+class NewArtifact:
+    """The number of a publication, in the order in which this node verified them, and its artifact."""
+
+    number: int
+    artifact: Digest
+
+
 class ProvenTables:
     """Searches over verified statements in all logs of this node. Thread-safe."""
 
@@ -224,6 +232,25 @@ class ProvenTables:
                     found += answer.found
                     limited = limited or answer.limited
         return Page(tuple(found), limited)
+
+    def newest_artifacts(self, name: str, publisher: Digest, limit: int, after: int | None = None) -> list[NewArtifact]:
+        """Returns what one publisher published under a repository name, the newest first, after the number `after`. An
+        artifact is returned once for each of its statements."""
+        _check(limit)
+        wanted = (
+            select(_STATEMENT.number, _PUBLICATION.artifact)
+            .join(
+                schema.statements,
+                and_(_STATEMENT.log_id == _PUBLICATION.log_id, _STATEMENT.index == _PUBLICATION.index),
+            )
+            .where(_PUBLICATION.name == fold_name(name), _PUBLICATION.publisher == publisher)
+            .order_by(_STATEMENT.number.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            wanted = wanted.where(_STATEMENT.number < after)
+        with self._database.reading() as connection:
+            return [NewArtifact(*row) for row in connection.execute(wanted)]
 
     def repositories(self, after: str = "", prefix: str = "", limit: int = MAX_ANSWER) -> list[str]:
         """Returns folded names of repositories after `after` that begin with `prefix`, in order."""

@@ -354,7 +354,15 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         importing=RecordedImports(importer, acts),
         loading=RecordedLoads(replication.bundles, acts),
         audits=AuditService(
-            ledger, membership, home.clock, copies.index, copies.responder, copies.auditor, copies.withdrawals, acts
+            ledger,
+            membership,
+            home.clock,
+            copies.index,
+            copies.responder,
+            copies.auditor,
+            copies.withdrawals,
+            copies.retention,
+            acts,
         ),
     )
     listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, services)

@@ -427,6 +427,15 @@ class AuditLogCopies(Section):
     syslog: Annotated[str, Field(pattern=r"^(/\S+|[^\s/]+:[0-9]{1,5})?$", max_length=255)] = ""
 
 
+class Retention(Section):
+    """What `comity gc` removes. `rules` names a file of retention rules. `every_hours`: the node itself removes what
+    they let go, so often; 0 for never.
+    """
+
+    rules: MaybeFile = None
+    every_hours: Annotated[float, Field(ge=0, le=8760)] = 0.0
+
+
 class NodeConfig(Section):
     """A node's settings, made by `load`; every path is absolute."""
 
@@ -445,6 +454,7 @@ class NodeConfig(Section):
     limits: Limits = Limits()
     audits: Audits = Audits()
     audit_log: AuditLogCopies = AuditLogCopies()
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _distinct_listeners(self) -> Self:
@@ -514,6 +524,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "limits": Limits,
     "audits": Audits,
     "audit_log": AuditLogCopies,
+    "retention": Retention,
 }
 
 
@@ -667,12 +678,16 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
     copies = config.audit_log
     if copies.copy_file is not None:
         copies = copies.model_copy(update={"copy_file": home / copies.copy_file})
+    retention = config.retention
+    if retention.rules is not None:
+        retention = retention.model_copy(update={"rules": home / retention.rules})
     if storage.password_file is not None:
         paths["password_file"] = home / storage.password_file
     return {
         "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
         "replication": replication,
         "audit_log": copies,
+        "retention": retention,
         "storage": storage.model_copy(update=paths),
         "gateway": gateway.model_copy(update=files),
         "oidc": config.oidc.model_copy(update=provider),

@@ -36,22 +36,18 @@ from typing import Final, Literal
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.name_patterns import MAX_PATTERN, compile_patterns, read_texts
 from comity.trust.names import UPSTREAM
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_RULES: Final = 1_000
-MAX_PATTERNS: Final = 1_000
-MAX_PATTERN: Final = 200
-MAX_STARS: Final = 4
-"""Stars of one pattern: what matching may cost grows with each."""
 MAX_SIZE: Final = 2**53
 MAX_AGE_HOURS: Final = 10 * 366 * 24
 HOUR_SECONDS: Final = 3_600
 Action = Literal["copy", "skip"]
 ACTIONS: Final = ("copy", "skip")
-_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:/\-*?+]+\Z")
 _KEYS: Final = frozenset(
     {"name", "do", "repositories", "versions", "publishers", "organisations", "licences", "formats"}
     | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours", "quota_bytes", "wanted_by"}
@@ -288,30 +284,18 @@ def _texts(item: dict[str, object], key: str, name: str) -> Sequence[str]:
     value = item.get(key)
     if value is None:
         return ()
-    texts = [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-    if not isinstance(value, list) or not 1 <= len(value) == len(texts) <= MAX_PATTERNS:
-        raise _malformed(f"rule {name!r}: {key} must be a list of 1 to {MAX_PATTERNS} texts")
-    if any(not 1 <= len(text) <= MAX_PATTERN for text in texts):
-        raise _malformed(f"rule {name!r}: a text in {key} is empty or longer than {MAX_PATTERN} characters")
-    return texts
+    try:
+        return read_texts(value)
+    except Malformed as error:
+        raise _malformed(f"rule {name!r}: {key} {error.why}") from error
 
 
 def _patterns(item: dict[str, object], key: str, name: str) -> re.Pattern[str] | None:
     texts = _texts(item, key, name)
-    for text in texts:
-        if not _PATTERN.match(text):
-            raise _malformed(
-                f"rule {name!r}: {text[:60]!r} in {key} is no pattern of letters, digits and - _ . : / * ?"
-            )
-        if text.count("*") > MAX_STARS:
-            raise _malformed(f"rule {name!r}: {text[:60]!r} in {key} has more than {MAX_STARS} stars")
-    return re.compile("(?:" + "|".join(map(_translate, texts)) + r")\Z", re.IGNORECASE) if texts else None
-
-
-def _translate(pattern: str) -> str:
-    """`*` is any text without a slash, `?` any character but a slash."""
-    parts = re.split(r"(\*+|\?)", pattern)
-    return "".join("[^/]*" if part.startswith("*") else "[^/]" if part == "?" else re.escape(part) for part in parts)
+    try:
+        return compile_patterns(texts) if texts else None
+    except Malformed as error:
+        raise _malformed(f"rule {name!r}: {key} {error.why}") from error
 
 
 def _identity(text: str, name: str) -> str:

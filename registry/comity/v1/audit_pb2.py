@@ -25,41 +25,47 @@ _sym_db = _symbol_database.Default()
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/audit.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"\x8e\x01\n\x11\x44\x65\x63ideHoldRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x62\x61sis\x18\x03 \x01(\t\x12\x0c\n\x04keep\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\r\n\x05typed\x18\x06 \x01(\t\x12\r\n\x05trial\x18\x07 \x01(\x08\x12\r\n\x05\x61gain\x18\x08 \x01(\x08\"b\n\x12\x44\x65\x63ideHoldResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06proven\x18\x03 \x03(\t\x12\x10\n\x08unproven\x18\x04 \x03(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"^\n\x0c\x41uditRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0f\n\x07numbers\x18\x04 \x03(\x04\x12\r\n\x05lease\x18\x05 \x01(\r\"C\n\rAuditResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12$\n\x05paths\x18\x02 \x03(\x0b\x32\x15.comity.v1.MerklePath\"\x1c\n\nMerklePath\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"4\n\x11ListCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\"\xd6\x01\n\x12ListCopiesResponse\x12,\n\tartifacts\x18\x01 \x03(\x0b\x32\x19.comity.v1.ArtifactCopies\x12#\n\x05names\x18\x02 \x03(\x0b\x32\x14.comity.v1.PartyName\x12\x12\n\nmin_copies\x18\x03 \x01(\r\x12\x19\n\x11min_jurisdictions\x18\x04 \x01(\r\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\x04\x12\x0e\n\x06member\x18\x06 \x01(\x0c\x12\x0c\n\x04more\x18\x07 \x01(\x08\x12\x13\n\x0bmin_reaches\x18\x08 \x01(\r\"V\n\x0e\x41rtifactCopies\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06\x63opies\x18\x03 \x03(\x0b\x32\x14.comity.v1.CopyState\"\xa9\x01\n\tCopyState\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\x0c\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\twithdrawn\x18\x05 \x01(\t\x12(\n\x07results\x18\x06 \x03(\x0b\x32\x17.comity.v1.AuditOutcome\x12\r\n\x05reach\x18\x07 \x03(\t\x12\r\n\x05\x63loud\x18\x08 \x01(\t\"]\n\x0c\x41uditOutcome\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\x04\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06pieces\x18\x04 \x01(\r\x12\x0e\n\x06proven\x18\x05 \x01(\x08\"%\n\tPartyName\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"%\n\x11ListAuditsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"&\n\x12\x43heckCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"w\n\x13\x43heckCopiesResponse\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0e\n\x06pieces\x18\x06 \x01(\r2\xf2\x02\n\x0c\x41uditService\x12:\n\x05\x41udit\x12\x17.comity.v1.AuditRequest\x1a\x18.comity.v1.AuditResponse\x12I\n\nListCopies\x12\x1c.comity.v1.ListCopiesRequest\x1a\x1d.comity.v1.ListCopiesResponse\x12@\n\nListAudits\x12\x1c.comity.v1.ListAuditsRequest\x1a\x12.comity.v1.Located0\x01\x12N\n\x0b\x43heckCopies\x12\x1d.comity.v1.CheckCopiesRequest\x1a\x1e.comity.v1.CheckCopiesResponse0\x01\x12I\n\nDecideHold\x12\x1c.comity.v1.DecideHoldRequest\x1a\x1d.comity.v1.DecideHoldResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/audit.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"%\n\x14ListRetentionRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x0c\"N\n\x15ListRetentionResponse\x12\'\n\x06\x63opies\x18\x01 \x03(\x0b\x32\x17.comity.v1.RetainedCopy\x12\x0c\n\x04more\x18\x02 \x01(\x08\"t\n\x0cRetainedCopy\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04goes\x18\x03 \x01(\x08\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0c\n\x04rule\x18\x05 \x01(\t\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x0c\n\x04\x64\x61ys\x18\x07 \x01(\x04\"\x8e\x01\n\x11\x44\x65\x63ideHoldRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x62\x61sis\x18\x03 \x01(\t\x12\x0c\n\x04keep\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\r\n\x05typed\x18\x06 \x01(\t\x12\r\n\x05trial\x18\x07 \x01(\x08\x12\r\n\x05\x61gain\x18\x08 \x01(\x08\"b\n\x12\x44\x65\x63ideHoldResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06proven\x18\x03 \x03(\t\x12\x10\n\x08unproven\x18\x04 \x03(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"^\n\x0c\x41uditRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0f\n\x07numbers\x18\x04 \x03(\x04\x12\r\n\x05lease\x18\x05 \x01(\r\"C\n\rAuditResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12$\n\x05paths\x18\x02 \x03(\x0b\x32\x15.comity.v1.MerklePath\"\x1c\n\nMerklePath\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"4\n\x11ListCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\"\xd6\x01\n\x12ListCopiesResponse\x12,\n\tartifacts\x18\x01 \x03(\x0b\x32\x19.comity.v1.ArtifactCopies\x12#\n\x05names\x18\x02 \x03(\x0b\x32\x14.comity.v1.PartyName\x12\x12\n\nmin_copies\x18\x03 \x01(\r\x12\x19\n\x11min_jurisdictions\x18\x04 \x01(\r\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\x04\x12\x0e\n\x06member\x18\x06 \x01(\x0c\x12\x0c\n\x04more\x18\x07 \x01(\x08\x12\x13\n\x0bmin_reaches\x18\x08 \x01(\r\"V\n\x0e\x41rtifactCopies\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06\x63opies\x18\x03 \x03(\x0b\x32\x14.comity.v1.CopyState\"\xa9\x01\n\tCopyState\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\x0c\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\twithdrawn\x18\x05 \x01(\t\x12(\n\x07results\x18\x06 \x03(\x0b\x32\x17.comity.v1.AuditOutcome\x12\r\n\x05reach\x18\x07 \x03(\t\x12\r\n\x05\x63loud\x18\x08 \x01(\t\"]\n\x0c\x41uditOutcome\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\x04\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06pieces\x18\x04 \x01(\r\x12\x0e\n\x06proven\x18\x05 \x01(\x08\"%\n\tPartyName\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"%\n\x11ListAuditsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"&\n\x12\x43heckCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"w\n\x13\x43heckCopiesResponse\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0e\n\x06pieces\x18\x06 \x01(\r2\xc6\x03\n\x0c\x41uditService\x12:\n\x05\x41udit\x12\x17.comity.v1.AuditRequest\x1a\x18.comity.v1.AuditResponse\x12I\n\nListCopies\x12\x1c.comity.v1.ListCopiesRequest\x1a\x1d.comity.v1.ListCopiesResponse\x12@\n\nListAudits\x12\x1c.comity.v1.ListAuditsRequest\x1a\x12.comity.v1.Located0\x01\x12N\n\x0b\x43heckCopies\x12\x1d.comity.v1.CheckCopiesRequest\x1a\x1e.comity.v1.CheckCopiesResponse0\x01\x12I\n\nDecideHold\x12\x1c.comity.v1.DecideHoldRequest\x1a\x1d.comity.v1.DecideHoldResponse\x12R\n\rListRetention\x12\x1f.comity.v1.ListRetentionRequest\x1a .comity.v1.ListRetentionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECIDEHOLDREQUEST']._serialized_start=60
-  _globals['_DECIDEHOLDREQUEST']._serialized_end=202
-  _globals['_DECIDEHOLDRESPONSE']._serialized_start=204
-  _globals['_DECIDEHOLDRESPONSE']._serialized_end=302
-  _globals['_AUDITREQUEST']._serialized_start=304
-  _globals['_AUDITREQUEST']._serialized_end=398
-  _globals['_AUDITRESPONSE']._serialized_start=400
-  _globals['_AUDITRESPONSE']._serialized_end=467
-  _globals['_MERKLEPATH']._serialized_start=469
-  _globals['_MERKLEPATH']._serialized_end=497
-  _globals['_LISTCOPIESREQUEST']._serialized_start=499
-  _globals['_LISTCOPIESREQUEST']._serialized_end=551
-  _globals['_LISTCOPIESRESPONSE']._serialized_start=554
-  _globals['_LISTCOPIESRESPONSE']._serialized_end=768
-  _globals['_ARTIFACTCOPIES']._serialized_start=770
-  _globals['_ARTIFACTCOPIES']._serialized_end=856
-  _globals['_COPYSTATE']._serialized_start=859
-  _globals['_COPYSTATE']._serialized_end=1028
-  _globals['_AUDITOUTCOME']._serialized_start=1030
-  _globals['_AUDITOUTCOME']._serialized_end=1123
-  _globals['_PARTYNAME']._serialized_start=1125
-  _globals['_PARTYNAME']._serialized_end=1162
-  _globals['_LISTAUDITSREQUEST']._serialized_start=1164
-  _globals['_LISTAUDITSREQUEST']._serialized_end=1201
-  _globals['_CHECKCOPIESREQUEST']._serialized_start=1203
-  _globals['_CHECKCOPIESREQUEST']._serialized_end=1241
-  _globals['_CHECKCOPIESRESPONSE']._serialized_start=1243
-  _globals['_CHECKCOPIESRESPONSE']._serialized_end=1362
-  _globals['_AUDITSERVICE']._serialized_start=1365
-  _globals['_AUDITSERVICE']._serialized_end=1735
+  _globals['_LISTRETENTIONREQUEST']._serialized_start=59
+  _globals['_LISTRETENTIONREQUEST']._serialized_end=96
+  _globals['_LISTRETENTIONRESPONSE']._serialized_start=98
+  _globals['_LISTRETENTIONRESPONSE']._serialized_end=176
+  _globals['_RETAINEDCOPY']._serialized_start=178
+  _globals['_RETAINEDCOPY']._serialized_end=294
+  _globals['_DECIDEHOLDREQUEST']._serialized_start=297
+  _globals['_DECIDEHOLDREQUEST']._serialized_end=439
+  _globals['_DECIDEHOLDRESPONSE']._serialized_start=441
+  _globals['_DECIDEHOLDRESPONSE']._serialized_end=539
+  _globals['_AUDITREQUEST']._serialized_start=541
+  _globals['_AUDITREQUEST']._serialized_end=635
+  _globals['_AUDITRESPONSE']._serialized_start=637
+  _globals['_AUDITRESPONSE']._serialized_end=704
+  _globals['_MERKLEPATH']._serialized_start=706
+  _globals['_MERKLEPATH']._serialized_end=734
+  _globals['_LISTCOPIESREQUEST']._serialized_start=736
+  _globals['_LISTCOPIESREQUEST']._serialized_end=788
+  _globals['_LISTCOPIESRESPONSE']._serialized_start=791
+  _globals['_LISTCOPIESRESPONSE']._serialized_end=1005
+  _globals['_ARTIFACTCOPIES']._serialized_start=1007
+  _globals['_ARTIFACTCOPIES']._serialized_end=1093
+  _globals['_COPYSTATE']._serialized_start=1096
+  _globals['_COPYSTATE']._serialized_end=1265
+  _globals['_AUDITOUTCOME']._serialized_start=1267
+  _globals['_AUDITOUTCOME']._serialized_end=1360
+  _globals['_PARTYNAME']._serialized_start=1362
+  _globals['_PARTYNAME']._serialized_end=1399
+  _globals['_LISTAUDITSREQUEST']._serialized_start=1401
+  _globals['_LISTAUDITSREQUEST']._serialized_end=1438
+  _globals['_CHECKCOPIESREQUEST']._serialized_start=1440
+  _globals['_CHECKCOPIESREQUEST']._serialized_end=1478
+  _globals['_CHECKCOPIESRESPONSE']._serialized_start=1480
+  _globals['_CHECKCOPIESRESPONSE']._serialized_end=1599
+  _globals['_AUDITSERVICE']._serialized_start=1602
+  _globals['_AUDITSERVICE']._serialized_end=2056
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,92 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ListRetentionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.bytes
+    """The last artifact of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRetentionRequest: _TypeAlias = ListRetentionRequest  # noqa: Y015
+
+@_typing.final
+class ListRetentionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """More artifacts follow."""
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetainedCopy]: ...
+    def __init__(
+        self,
+        *,
+        copies: _abc.Iterable[Global___RetainedCopy] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRetentionResponse: _TypeAlias = ListRetentionResponse  # noqa: Y015
+
+@_typing.final
+class RetainedCopy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    GOES_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    artifact: _builtins.bytes
+    name: _builtins.str
+    """A name under which it was published, as claimed; empty where there is none."""
+    goes: _builtins.bool
+    """Whether the rules let it go, and enough other members hold a copy that was tested lately."""
+    why: _builtins.str
+    rule: _builtins.str
+    """The rule that decided; empty for none."""
+    bytes: _builtins.int
+    """Bytes of files that no other artifact here uses; 0 for a copy that stays."""
+    days: _builtins.int
+    """Days since this node noted that it holds the artifact."""
+    def __init__(
+        self,
+        *,
+        artifact: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        goes: _builtins.bool = ...,
+        why: _builtins.str = ...,
+        rule: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "bytes", b"bytes", "days", b"days", "goes", b"goes", "name", b"name", "rule", b"rule", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetainedCopy: _TypeAlias = RetainedCopy  # noqa: Y015
+
+@_typing.final
 class DecideHoldRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

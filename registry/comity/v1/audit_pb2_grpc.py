@@ -60,6 +60,11 @@ class AuditServiceStub(object):
                 request_serializer=comity_dot_v1_dot_audit__pb2.DecideHoldRequest.SerializeToString,
                 response_deserializer=comity_dot_v1_dot_audit__pb2.DecideHoldResponse.FromString,
                 _registered_method=True)
+        self.ListRetention = channel.unary_unary(
+                '/comity.v1.AuditService/ListRetention',
+                request_serializer=comity_dot_v1_dot_audit__pb2.ListRetentionRequest.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_audit__pb2.ListRetentionResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -112,6 +117,16 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRetention(self, request, context):
+        """What the operator's retention rules say about this node's own copies, in the order of artifacts, at most 200 of
+        them; the next page begins after `last`. Nothing is decided. Over the Unix socket only.
+        Errors: NOT_FOUND where no rules are set (NO-RETENTION-RULES); INVALID_ARGUMENT for rules that cannot be read
+        (RETENTION-RULES).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +154,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.DecideHold,
                     request_deserializer=comity_dot_v1_dot_audit__pb2.DecideHoldRequest.FromString,
                     response_serializer=comity_dot_v1_dot_audit__pb2.DecideHoldResponse.SerializeToString,
+            ),
+            'ListRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRetention,
+                    request_deserializer=comity_dot_v1_dot_audit__pb2.ListRetentionRequest.FromString,
+                    response_serializer=comity_dot_v1_dot_audit__pb2.ListRetentionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -276,6 +296,33 @@ class AuditService(object):
             '/comity.v1.AuditService/DecideHold',
             comity_dot_v1_dot_audit__pb2.DecideHoldRequest.SerializeToString,
             comity_dot_v1_dot_audit__pb2.DecideHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.v1.AuditService/ListRetention',
+            comity_dot_v1_dot_audit__pb2.ListRetentionRequest.SerializeToString,
+            comity_dot_v1_dot_audit__pb2.ListRetentionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,12 @@ class AuditServiceStub:
     (COPIES-SHORT), or where it is the last known copy and its name is not given (LAST-COPY); ABORTED where others
     count on this copy now (LEASED) or it takes too long (LEASE-OVER).
     """
+    ListRetention: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListRetentionRequest, _audit_pb2.ListRetentionResponse]
+    """What the operator's retention rules say about this node's own copies, in the order of artifacts, at most 200 of
+    them; the next page begins after `last`. Nothing is decided. Over the Unix socket only.
+    Errors: NOT_FOUND where no rules are set (NO-RETENTION-RULES); INVALID_ARGUMENT for rules that cannot be read
+    (RETENTION-RULES).
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -87,6 +93,12 @@ class AuditServiceAsyncStub(AuditServiceStub):
     Errors: NOT_FOUND where this node holds no copy (NOT-HELD); FAILED_PRECONDITION where too few others prove theirs
     (COPIES-SHORT), or where it is the last known copy and its name is not given (LAST-COPY); ABORTED where others
     count on this copy now (LEASED) or it takes too long (LEASE-OVER).
+    """
+    ListRetention: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListRetentionRequest, _audit_pb2.ListRetentionResponse]  # type: ignore[assignment]
+    """What the operator's retention rules say about this node's own copies, in the order of artifacts, at most 200 of
+    them; the next page begins after `last`. Nothing is decided. Over the Unix socket only.
+    Errors: NOT_FOUND where no rules are set (NO-RETENTION-RULES); INVALID_ARGUMENT for rules that cannot be read
+    (RETENTION-RULES).
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -144,6 +156,18 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND where this node holds no copy (NOT-HELD); FAILED_PRECONDITION where too few others prove theirs
         (COPIES-SHORT), or where it is the last known copy and its name is not given (LAST-COPY); ABORTED where others
         count on this copy now (LEASED) or it takes too long (LEASE-OVER).
+        """
+
+    @_abc_1.abstractmethod
+    def ListRetention(
+        self,
+        request: _audit_pb2.ListRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListRetentionResponse, _abc.Awaitable[_audit_pb2.ListRetentionResponse]]:
+        """What the operator's retention rules say about this node's own copies, in the order of artifacts, at most 200 of
+        them; the next page begins after `last`. Nothing is decided. Over the Unix socket only.
+        Errors: NOT_FOUND where no rules are set (NO-RETENTION-RULES); INVALID_ARGUMENT for rules that cannot be read
+        (RETENTION-RULES).
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -117,6 +117,58 @@ class HoldDecision:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class RetainedCopy:
+    """What the retention rules say about an own copy: whether it may go, why it may or stays, and by which rule.
+    `bytes` would be freed; `days`: for how long this node knows that it holds the artifact."""
+
+    artifact: Digest
+    name: str
+    goes: bool
+    why: str
+    rule: str = ""
+    bytes: int = 0
+    days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPage:
+    copies: tuple[RetainedCopy, ...]
+    more: bool = False
+
+
+def encode_retention(page: RetentionPage) -> audit_pb2.ListRetentionResponse:
+    copies = (
+        audit_pb2.RetainedCopy(
+            artifact=encode_digest(copy.artifact),
+            name=clean(copy.name, limits.NAME),
+            goes=copy.goes,
+            why=clean(copy.why, limits.STATUS_TEXT),
+            rule=clean(copy.rule, limits.NAME),
+            bytes=copy.bytes,
+            days=copy.days,
+        )
+        for copy in page.copies
+    )
+    return audit_pb2.ListRetentionResponse(copies=copies, more=page.more)
+
+
+def decode_retention(message: audit_pb2.ListRetentionResponse) -> RetentionPage:
+    return RetentionPage(read_many(message.copies, "copies", limits.COPIES_PAGE, _decode_retained), message.more)
+
+
+def _decode_retained(message: audit_pb2.RetainedCopy) -> RetainedCopy:
+    return RetainedCopy(
+        artifact=read_digest(message.artifact),
+        name=read_text(message.name, "name", limits.NAME),
+        goes=message.goes,
+        why=read_text(message.why, "reason", limits.STATUS_TEXT),
+        rule=read_text(message.rule, "rule", limits.NAME),
+        bytes=read_integer(message.bytes, "bytes"),
+        days=read_integer(message.days, "days"),
+    )
+
+
 def encode_order(order: HoldOrder) -> audit_pb2.DecideHoldRequest:
     return audit_pb2.DecideHoldRequest(
         artifact=encode_digest(order.artifact),
@@ -374,6 +426,18 @@ class AuditCalls(ServiceCalls):
         (COPIES-SHORT, LAST-COPY), Conflict (LEASED, LEASE-OVER, WITHDRAWING)."""
         return decode_decision(await self._calls.unary(self._audits.DecideHold, encode_order(order)))
 
+    async def retention(self) -> AsyncGenerator[RetentionPage, None]:
+        """What the retention rules say about the node's own copies, page by page. Only over the node's Unix socket.
+        Raises NotFound (NO-RETENTION-RULES), Malformed (RETENTION-RULES)."""
+        after: Digest | None = None
+        while True:
+            request = audit_pb2.ListRetentionRequest(after=encode_digest(after) if after else b"")
+            page = decode_retention(await self._calls.unary(self._audits.ListRetention, request))
+            yield page
+            if not page.more or not page.copies:
+                return
+            after = page.copies[-1].artifact
+
 
 class AuditReads(Protocol):
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
@@ -388,6 +452,8 @@ class AuditReads(Protocol):
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
         """Withdraw the own copy. Raises as `AuditCalls.decide` does."""
+
+    async def retention(self, after: Digest | None) -> RetentionPage: ...
 
 
 class AuditServicer(AuditServiceServicer):
@@ -419,3 +485,9 @@ class AuditServicer(AuditServiceServicer):
     async def DecideHold(self, request: audit_pb2.DecideHoldRequest, context: Context) -> audit_pb2.DecideHoldResponse:
         require_socket()
         return encode_decision(await self._audits.decide(decode_order(request)))
+
+    async def ListRetention(
+        self, request: audit_pb2.ListRetentionRequest, context: Context
+    ) -> audit_pb2.ListRetentionResponse:
+        require_socket()
+        return encode_retention(await self._audits.retention(read_digest(request.after) if request.after else None))

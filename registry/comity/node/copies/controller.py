@@ -14,6 +14,7 @@ from comity.node.copies.leases import Leases
 from comity.node.copies.own_claims import OwnClaims
 from comity.node.copies.pieces import OwnPieces
 from comity.node.copies.responder import AuditResponder
+from comity.node.copies.retention import RetentionPlan, RetentionRounds
 from comity.node.copies.withdrawal import Withdrawals
 from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.home import OpenedHome
@@ -24,6 +25,8 @@ AUDITS: Final = "audits"
 WITHDRAWALS: Final = "withdrawals"
 WITHDRAWAL_SECONDS: Final = 60.0
 STEP_DEADLINE: Final = 1800.0
+RETENTION: Final = "retention"
+ROUND_DEADLINE: Final = 7 * 86_400.0
 INDEX_FILE: Final = "copies.sqlite"
 """The index of copies, beside the ledger."""
 
@@ -72,6 +75,7 @@ class CopiesController:
             replication.blob_lost,
         )
 
+        files = HeldFilesReader(home.ledger, home.store, home.pools, home.membership, self._held, home.clock)
         self.counter = CopyCounter(
             home.ledger, home.membership, replication.replicas, self.index, home.clock, self.auditor.read_new
         )
@@ -89,14 +93,30 @@ class CopiesController:
             self.auditor,
             self._withheld,
             self._held,
-            HeldFilesReader(home.ledger, home.store, home.pools, home.membership, self._held),
+            files,
             replication.replicas,
             replication.blob_lost,
+        )
+
+        self._retention_hours = home.config.retention.every_hours
+        self.retention = RetentionPlan(
+            home.config.retention.rules,
+            home.ledger,
+            home.store,
+            home.membership,
+            home.clock,
+            time.monotonic,
+            self.index,
+            self._held,
+            files,
         )
 
     def begin(self) -> None:
         self._supervisor.loop(AUDITS, self.auditor.step, LoopTiming(max(1.0, self._interval), STEP_DEADLINE))
         self._supervisor.loop(WITHDRAWALS, self.withdrawals.step, LoopTiming(WITHDRAWAL_SECONDS, STEP_DEADLINE))
+        if self._retention_hours:
+            rounds = RetentionRounds(self.retention, self.withdrawals)
+            self._supervisor.loop(RETENTION, rounds.step, LoopTiming(self._retention_hours * 3600, ROUND_DEADLINE))
         self.counter.begin(self._supervisor, self._interval)
 
     def close(self) -> None:

@@ -22,8 +22,9 @@ from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
-from comity.node.threads import AsyncLedger, Pools
+from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_manifest
+from comity.trust.audit import DAY
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.holds import HOLD_PREDICATES, read_holds
@@ -34,6 +35,7 @@ PAGE: Final = 64
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS held_file (
     file BLOB NOT NULL, artifact BLOB NOT NULL, PRIMARY KEY (file, artifact)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS held_since (artifact BLOB PRIMARY KEY, day INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unread_manifest (artifact BLOB PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS held_file_position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
 """
@@ -74,7 +76,7 @@ class HeldFiles:
     def restart(self) -> None:
         """Forget everything: the ledger is another one."""
         with self._writing() as database:
-            for table in ("held_file", "unread_manifest", "held_file_position"):
+            for table in ("held_file", "held_since", "unread_manifest", "held_file_position"):
                 database.execute(f"DELETE FROM {table}")
 
     def add(
@@ -82,10 +84,13 @@ class HeldFiles:
         files: Mapping[Digest, Collection[Digest]],
         unread: Mapping[Digest, int],
         position: int | None = None,
+        day: int = 0,
     ) -> None:
         """Add the files of artifacts, and the sizes of manifests that could not be read, and move the position; in one
-        transaction."""
+        transaction. `day` is today, counted from 1970: from now on this node knows that it holds them."""
         with self._writing() as database:
+            days = [(_blob(artifact), day) for artifact in (*files, *unread)]
+            database.executemany("INSERT OR IGNORE INTO held_since VALUES (?, ?)", days)
             for artifact, names in files.items():
                 rows = [(_blob(name), _blob(artifact)) for name in names]
                 database.executemany("INSERT OR IGNORE INTO held_file VALUES (?, ?)", rows)
@@ -100,7 +105,15 @@ class HeldFiles:
         with self._writing() as database:
             rows = [(_blob(name), _blob(artifact)) for name in files]
             database.executemany("DELETE FROM held_file WHERE file = ? AND artifact = ?", rows)
-            database.execute("DELETE FROM unread_manifest WHERE artifact = ?", (_blob(artifact),))
+            for table in ("unread_manifest", "held_since"):
+                database.execute(f"DELETE FROM {table} WHERE artifact = ?", (_blob(artifact),))
+
+    def since(self, artifact: Digest) -> int | None:
+        """The day, counted from 1970, on which this node noted that it holds an artifact; None if it did not yet."""
+        wanted = "SELECT day FROM held_since WHERE artifact = ?"
+        with self._lock:
+            row = self._database.execute(wanted, (_blob(artifact),)).fetchone()
+        return int(row[0]) if row else None
 
     def shared(self, artifact: Digest, files: Iterable[Digest]) -> set[Digest]:
         """Those of the files that another artifact with a standing hold of this node has."""
@@ -133,13 +146,20 @@ class HeldFilesReader:
     """Keeps the table up to date. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, held: HeldFiles
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        held: HeldFiles,
+        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._pools = pools
         self._membership = membership
         self._held = held
+        self._clock = clock
 
     async def read(self) -> None:
         """Read the manifests of all new holds, in bounded steps."""
@@ -151,7 +171,9 @@ class HeldFilesReader:
         after: Digest | None = None
         while page := await self._ledger.run(self._held.unread, after, PAGE):
             objects = [SideObject(artifact, size) for artifact, size in page]
-            await self._ledger.run(self._held.add, *await self._pools.files(self._files, objects))
+            await self._ledger.run(
+                self._held.add, *await self._pools.files(self._files, objects), None, int(self._clock()) // DAY
+            )
             after = page[-1][0]
 
     async def step(self) -> bool:
@@ -165,7 +187,7 @@ class HeldFilesReader:
         if not lines:
             return False
         found = await self._pools.files(self._files, self._manifests(lines))
-        await self._ledger.run(self._held.add, *found, lines[-1].number)
+        await self._ledger.run(self._held.add, *found, lines[-1].number, int(self._clock()) // DAY)
         return len(lines) == PAGE
 
     def _manifests(self, lines: Sequence[ProvenLine]) -> list[SideObject]:

@@ -9,6 +9,7 @@ from comity.node.copies.assessor import CopyAssessor
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.responder import AuditResponder
+from comity.node.copies.retention import RetentionPlan
 from comity.node.copies.withdrawal import Withdrawals
 from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
@@ -18,7 +19,16 @@ from comity.trust.copies import AssessedCopy, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.wire import limits
 from comity.wire.access import Caller
-from comity.wire.audit import AuditOrder, AuditReply, CheckedCopy, CopiesPage, HoldDecision, HoldOrder, ListedCopies
+from comity.wire.audit import (
+    AuditOrder,
+    AuditReply,
+    CheckedCopy,
+    CopiesPage,
+    HoldDecision,
+    HoldOrder,
+    ListedCopies,
+    RetentionPage,
+)
 from comity.wire.messages import LocatedEntry
 
 PAGE_RESULTS = 20_000
@@ -37,6 +47,7 @@ class AuditService:
         responder: AuditResponder,
         auditor: Auditor,
         withdrawals: Withdrawals,
+        retention: RetentionPlan,
         acts: OperatorActs,
     ) -> None:
         self._ledger = ledger
@@ -46,6 +57,7 @@ class AuditService:
         self._responder = responder
         self._auditor = auditor
         self._withdrawals = withdrawals
+        self._retention = retention
         self._acts = acts
 
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
@@ -89,6 +101,9 @@ class AuditService:
         detail = f"{order.reason}{', forced' if order.force else ''}{', kept aside' if order.keep else ''}"
         async with self._acts.recorded(act, order.artifact, "" if order.again else detail):
             return await self._withdrawals.decide(order)
+
+    async def retention(self, after: Digest | None) -> RetentionPage:
+        return await self._retention.page(after, limits.COPIES_PAGE)
 
     def _names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
         """A claimed name of each artifact. Blocking."""

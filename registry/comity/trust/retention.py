@@ -1,0 +1,154 @@
+"""Retention rules: which copies an operator's node may give up after a time, or when newer versions are held. Pure.
+
+    pinned = ["swiss-ai/*", "lab/base@v1"]   # names that are never given up: namespace/name, or namespace/name@version
+
+    [[rule]]
+    name = "nightly builds"                  # how the rule is named in explanations and in the log; each once
+    repositories = ["lab/*-nightly"]         # patterns of namespace/name, or hf:org/name for what was mirrored
+    keep_versions = 3                        # the newest three of each repository and publisher that are held stay
+    keep_days = 90                           # and everything that was held for fewer days
+
+The first rule that fits a repository decides. A copy is beyond a rule if all limits that the rule has are passed; it
+may go if each of its names is beyond the rule that decides about it. What no rule fits stays for ever. A name that
+somebody else gives to an artifact can keep it, and can never remove it.
+
+These rules say what an operator does not need. Whether the federation can do without this copy is another question,
+which the node asks for each copy before it goes (`comity.trust.copies`).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.trust.name_patterns import MAX_PATTERN, compile_patterns, read_texts
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_RULES: Final = 1_000
+MAX_VERSIONS: Final = 1_000
+MAX_DAYS: Final = 36_500
+_KEYS: Final = frozenset({"name", "repositories", "keep_versions", "keep_days"})
+
+
+@dataclass(frozen=True, slots=True)
+class NamedArtifact:
+    """A name that a publisher, or a node that mirrored it, gives to an artifact."""
+
+    repository: str
+    version: str
+    publisher: Digest
+
+    @property
+    def name(self) -> str:
+        return f"{self.repository}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """`keep_versions` and `keep_days` are None where the rule has no such limit; it has one at least."""
+
+    name: str
+    repositories: re.Pattern[str]
+    keep_versions: int | None
+    keep_days: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionDecision:
+    """Whether a copy may go, and why it may or stays. `rule` decided, empty for none."""
+
+    goes: bool
+    why: str
+    rule: str = ""
+
+
+IsNewest = Callable[[NamedArtifact, int], bool]
+"""Whether an artifact is one of the newest so many that are held, of its repository and publisher."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRules:
+    rules: tuple[RetentionRule, ...]
+    pinned: re.Pattern[str] | None = None
+
+    def decide(self, names: Sequence[NamedArtifact], days: int, is_newest: IsNewest) -> RetentionDecision:
+        """About a copy that is held for `days` days, with all names that anybody gives to its artifact."""
+        decision = RetentionDecision(False, "nobody published it under a name")
+        for named in names:
+            decision = self._decide_name(named, days, is_newest)
+            if not decision.goes:
+                return decision
+        return decision
+
+    def _decide_name(self, named: NamedArtifact, days: int, is_newest: IsNewest) -> RetentionDecision:
+        if self.pinned is not None and (self.pinned.match(named.repository) or self.pinned.match(named.name)):
+            return RetentionDecision(False, f"{named.name} is pinned")
+        rule = next((rule for rule in self.rules if rule.repositories.match(named.repository)), None)
+        if rule is None:
+            return RetentionDecision(False, f"no rule fits {named.repository}")
+        if rule.keep_days is not None and days < rule.keep_days:
+            return RetentionDecision(False, f"held for {days} of {rule.keep_days} days", rule.name)
+        if rule.keep_versions is not None and is_newest(named, rule.keep_versions):
+            return RetentionDecision(False, f"one of the newest {rule.keep_versions} of {named.repository}", rule.name)
+        return RetentionDecision(True, f"beyond the rule {rule.name!r}", rule.name)
+
+
+def parse_retention_rules(data: bytes) -> RetentionRules:
+    """Read the TOML. Raises Malformed (RETENTION-RULES)."""
+    if len(data) > MAX_BYTES:
+        raise _malformed(f"at most {MAX_BYTES} bytes are read")
+    try:
+        document = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
+        raise _malformed(str(error)[:200]) from error
+    if unknown := sorted(document.keys() - {"pinned", "rule"}):
+        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: pinned, rule")
+    listed = document.get("rule", [])
+    if not isinstance(listed, list) or len(listed) > MAX_RULES:
+        raise _malformed(f"'rule' must be at most {MAX_RULES} tables: [[rule]]")
+    rules = tuple(_rule(item, number) for number, item in enumerate(listed, 1))
+    if len({rule.name for rule in rules}) != len(rules):
+        raise _malformed("two rules have one name")
+    pinned = document.get("pinned", [])
+    return RetentionRules(rules, _patterns(pinned, "pinned", versions=True) if pinned != [] else None)
+
+
+def _rule(item: object, number: int) -> RetentionRule:
+    if not isinstance(item, dict):
+        raise _malformed(f"rule {number} must be a table")
+    if unknown := sorted(item.keys() - _KEYS):
+        raise _malformed(f"rule {number} has an unknown key {unknown[0][:60]!r}; known: {', '.join(sorted(_KEYS))}")
+    name = item.get("name")
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_PATTERN or not name.isprintable():
+        raise _malformed(f"rule {number} needs a name: printable text of at most {MAX_PATTERN} characters")
+    repositories = _patterns(item.get("repositories"), f"rule {name!r}: repositories")
+    versions = _limit(item.get("keep_versions"), MAX_VERSIONS, f"rule {name!r}: keep_versions")
+    days = _limit(item.get("keep_days"), MAX_DAYS, f"rule {name!r}: keep_days")
+    if versions is None and days is None:
+        raise _malformed(f"rule {name!r} needs keep_versions or keep_days")
+    return RetentionRule(name, repositories, versions, days)
+
+
+def _limit(value: object, most: int, what: str) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise _malformed(f"{what} must be a number from 1 to {most}")
+    return value
+
+
+def _patterns(value: object, what: str, *, versions: bool = False) -> re.Pattern[str]:
+    try:
+        return compile_patterns(read_texts(value), versions=versions)
+    except Malformed as error:
+        raise _malformed(f"{what} {error.why}") from error
+
+
+def _malformed(why: str) -> Malformed:
+    hint = "see docs/operations.md, on retention"
+    return Malformed("the retention rules are malformed", why=why, hint=hint, code="RETENTION-RULES")

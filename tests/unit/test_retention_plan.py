@@ -1,0 +1,185 @@
+"""What a node would remove by its retention rules, why everything else stays, and what the plan costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.content.blobs import FolderStore
+from comity.node.copies.retention import RetentionPlan, RetentionRounds
+from comity.node.threads import AsyncLedger
+from comity.trust.copies import MISSED
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound, PolicyNotMet
+from comity.wire.audit import HoldDecision, HoldOrder, RetainedCopy, decode_retention, encode_retention
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.copies import CollectedCopy
+from support.withdrawals import WithdrawingNode
+
+RULES = """
+pinned = ["lab/base"]
+[[rule]]
+name = "nightly"
+repositories = ["lab/*"]
+keep_versions = 2
+keep_days = 90
+"""
+OTHERS = (1, 2)
+
+
+class Planning(WithdrawingNode):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "node", FolderStore(folder / "store"))
+        self.rules = folder / "retention.toml"
+        self.rules.write_text(RULES)
+        self.plan = self.planned(self.rules)
+
+    def planned(self, rules: Path | None) -> RetentionPlan:
+        return RetentionPlan(
+            rules,
+            AsyncLedger(self.ledger),
+            self.store,
+            self.membership,
+            lambda: self.today * 86_400,
+            lambda: self.now,
+            self.index,
+            self.held,
+            self.files,
+        )
+
+    async def said(self) -> dict[str, str]:
+        """By name, why a copy goes or stays."""
+        page = await self.plan.page(None, 100)
+        return {copy.name: ("goes: " if copy.goes else "stays: ") + copy.why for copy in page.copies}
+
+    def version(self, name: str, *, tested: bool = True) -> Digest:
+        artifact = self.hold([name.encode()], names=[name])
+        if tested:
+            self.test(artifact, OTHERS)
+        return artifact
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Planning]:
+    made = Planning(tmp_path)
+    yield made
+    made.close()
+
+
+async def test_old_versions_go_and_each_other_copy_says_why_it_stays(node: Planning) -> None:
+    versions = [node.version(f"lab/x@v{number}") for number in range(4)]
+    node.version("lab/base@v1")
+    node.version("other/x@v1")
+    node.hold([b"nameless"])
+    await node.plan.page(None, 100)
+    node.today += 89
+    for artifact in versions:
+        node.test(artifact, OTHERS)
+    assert (await node.said())["lab/x@v0"] == "stays: held for 89 of 90 days"
+    node.today += 1
+    assert await node.said() == {
+        "lab/x@v0": "goes: beyond the rule 'nightly'",
+        "lab/x@v1": "goes: beyond the rule 'nightly'",
+        "lab/x@v2": "stays: one of the newest 2 of lab/x",
+        "lab/x@v3": "stays: one of the newest 2 of lab/x",
+        "lab/base@v1": "stays: lab/base@v1 is pinned",
+        "other/x@v1": "stays: no rule fits other/x",
+        "": "stays: nobody published it under a name",
+    }
+    page = await node.plan.page(None, 100)
+    assert {copy.bytes for copy in page.copies if copy.goes} == {len("lab/x@v0")}
+
+
+async def test_newer_versions_count_only_while_they_are_held(node: Planning) -> None:
+    """Two newer versions that this node does not hold keep nothing; nor does one that it gave up."""
+    node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
+    versions = [node.version(f"lab/x@v{number}") for number in range(3)]
+    assert (await node.said())["lab/x@v0"].startswith("goes")
+    await node.withdrawals.decide(HoldOrder(versions[2], "space"))
+    assert (await node.said())["lab/x@v0"] == "stays: one of the newest 2 of lab/x"
+
+
+async def test_what_too_few_others_tested_stays_whatever_the_rules_say(node: Planning) -> None:
+    node.rules.write_text(RULES.replace("keep_versions = 2\n", "").replace("90", "1"))
+    untested, tested = node.version("lab/x@v1", tested=False), node.version("lab/x@v2", tested=False)
+    await node.plan.page(None, 100)
+    node.today += 1
+    node.test(untested, OTHERS[:1])
+    node.test(tested, OTHERS)
+    said = await node.said()
+    assert said["lab/x@v1"].startswith("stays: tested copies of other members: 1 in 1 jurisdictions")
+    assert said["lab/x@v2"].startswith("goes")
+    node.today += 40  # what was tested then is not fresh any more
+    assert (await node.said())["lab/x@v2"].startswith("stays: tested copies of other members: 0")
+
+
+async def test_a_round_of_the_node_removes_what_goes_and_asks_the_others_first(node: Planning) -> None:
+    node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
+    versions = [node.version(f"lab/x@v{number}") for number in range(4)]
+    rounds = RetentionRounds(node.plan, node.withdrawals)
+    await rounds.step()  # at the start nothing is removed
+    node.outcome = MISSED
+    await rounds.step()
+    assert all(node.store.has(sha256(f"lab/x@v{number}".encode())) for number in range(4))
+    node.outcome = "passed"
+    node.now += 3600
+    await rounds.step()
+    assert [node.store.has(sha256(f"lab/x@v{number}".encode())) for number in range(4)] == [False, False, True, True]
+    page = await node.plan.page(None, 100)
+    assert {copy.artifact for copy in page.copies} == set(versions[2:])
+    assert not any(copy.goes for copy in page.copies)
+
+
+async def test_pages_list_each_copy_once_and_are_sent_as_they_are(node: Planning) -> None:
+    held = {node.version(f"lab/x@v{number}") for number in range(5)}
+    found: list[RetainedCopy] = []
+    after, more = None, True
+    while more:
+        page = decode_retention(encode_retention(await node.plan.page(after, 2)))
+        found += page.copies
+        after, more = page.copies[-1].artifact, page.more
+    assert [copy.artifact for copy in found] == sorted(held)
+
+
+async def test_without_rules_nothing_is_planned(node: Planning, tmp_path: Path) -> None:
+    for rules in (None, tmp_path / "missing.toml"):
+        with pytest.raises(NotFound) as missing:
+            await node.planned(rules).page(None, 100)
+        assert missing.value.code == "NO-RETENTION-RULES"
+
+
+def test_gc_says_what_goes_and_what_the_node_kept_although_it_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (sha256(b"%d" % number) for number in range(3))
+    copies = [
+        RetainedCopy(first, "lab/x@v1", True, "beyond the rule 'nightly'", "nightly", 4096, 100),
+        RetainedCopy(second, "lab/x@v2", True, "beyond the rule 'nightly'", "nightly", 4096, 100),
+        RetainedCopy(third, "", False, "no rule fits other/x"),
+    ]
+    asked: list[bool] = []
+
+    def collect(_: object, show: Any, *, remove: bool) -> None:
+        asked.append(remove)
+        show(CollectedCopy(copies[0], HoldDecision(b"line", 7, ("b",), (), 4096) if remove else None))
+        refused = PolicyNotMet("too few others hold this artifact", why="1 of 2", code="COPIES-SHORT")
+        show(CollectedCopy(copies[1], refused=refused if remove else None))
+        show(CollectedCopy(copies[2]))
+
+    monkeypatch.setattr("comity_client.copies.collect", collect)
+
+    def ran(*arguments: str) -> str:
+        return CliRunner().invoke(command, ["gc", *arguments, "--socket", "x.sock"], obj=Output()).output
+
+    trial = ran("--dry-run")
+    assert "goes     lab/x@v1" in trial
+    assert "no rule fits other/x" in trial
+    assert "2 copies would go" in trial
+    gone = ran("--yes")
+    assert "removed  lab/x@v1" in gone
+    assert "stays    lab/x@v2: too few others hold this artifact: 1 of 2" in gone
+    assert "1 copy removed" in gone
+    ran()  # nobody confirmed
+    assert asked == [False, True]

@@ -1,0 +1,77 @@
+"""Retention rules: what may go, and why everything else stays."""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed
+from comity.trust.retention import NamedArtifact, RetentionRules, parse_retention_rules
+
+PUBLISHER = sha256(b"publisher")
+RULES = """
+pinned = ["lab/base", "lab/old-nightly@v1*"]
+[[rule]]
+name = "nightly"
+repositories = ["lab/*-nightly"]
+keep_versions = 3
+keep_days = 90
+[[rule]]
+name = "lab"
+repositories = ["lab/*"]
+keep_days = 10
+"""
+
+
+def named(text: str) -> NamedArtifact:
+    repository, _, version = text.partition("@")
+    return NamedArtifact(repository, version, PUBLISHER)
+
+
+def why(rules: RetentionRules, *names: str, days: int = 1_000, newest: bool = False) -> str:
+    return rules.decide([named(name) for name in names], days, lambda *_: newest).why
+
+
+def test_a_copy_goes_when_every_limit_of_its_rule_is_passed() -> None:
+    rules = parse_retention_rules(RULES.encode())
+    assert rules.decide([named("lab/x-nightly@v1")], 90, lambda *_: False).goes
+    assert why(rules, "lab/x-nightly@v1", days=89) == "held for 89 of 90 days"
+    assert why(rules, "lab/x-nightly@v1", newest=True) == "one of the newest 3 of lab/x-nightly"
+    assert rules.decide([named("LAB/x@v1")], 10, lambda *_: True).rule == "lab"
+
+
+def test_a_pin_and_a_name_without_a_rule_keep_a_copy_whatever_its_other_names_say() -> None:
+    rules = parse_retention_rules(RULES.encode())
+    assert why(rules, "lab/x@v1", "lab/base@v7") == "lab/base@v7 is pinned"
+    assert why(rules, "lab/old-nightly@v1.2") == "lab/old-nightly@v1.2 is pinned"
+    assert why(rules, "lab/x@v1", "other/x@v1") == "no rule fits other/x"
+    assert why(rules) == "nobody published it under a name"
+
+
+def test_without_rules_nothing_goes() -> None:
+    assert not parse_retention_rules(b"").decide([named("lab/x@v1")], 1_000, lambda *_: False).goes
+
+
+@pytest.mark.parametrize(
+    ("toml", "why"),
+    [
+        ("unknown = 1", "unknown key"),
+        ("rule = 1", "tables"),
+        ("rule = [1]", "must be a table"),
+        ('[[rule]]\nrepositories = ["a/*"]\nkeep_days = 1', "needs a name"),
+        ('[[rule]]\nname = "a"\nkeep_days = 1', "must be a list"),
+        ('[[rule]]\nname = "a"\nrepositories = ["a/*"]', "keep_versions or keep_days"),
+        ('[[rule]]\nname = "a"\nrepositories = ["a/*"]\nkeep_days = 0', "from 1 to"),
+        ('[[rule]]\nname = "a"\nrepositories = ["a/*"]\nkeep_versions = true', "from 1 to"),
+        ('[[rule]]\nname = "a"\nrepositories = ["a/*@v1"]\nkeep_days = 1', "no pattern"),
+        ('[[rule]]\nname = "a"\nrepositories = ["*****"]\nkeep_days = 1', "stars"),
+        ('[[rule]]\nname = "a"\nrepositories = ["a/*"]\nkeep_days = 1\n' * 2, "one name"),
+        ('pinned = "a"', "must be a list"),
+        ('pinned = ["a/b@"]', "no pattern"),
+        ("\udcff", "utf-8"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(toml: str, why: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        parse_retention_rules(toml.encode("utf-8", "surrogateescape"))
+    assert refused.value.code == "RETENTION-RULES"
+    assert why in refused.value.why
