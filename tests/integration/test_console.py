@@ -325,7 +325,14 @@ async def sign_in(node: Shop, http: httpx2.AsyncClient) -> None:
     assert done.status_code == 303
 
 
-NODE_PAGES = ("/-/node", "/-/node/waiting", "/-/node/sessions", "/-/node/tokens", "/-/node/settings")
+NODE_PAGES = (
+    "/-/node",
+    "/-/node/waiting",
+    "/-/node/sessions",
+    "/-/node/tokens",
+    "/-/node/settings",
+    "/-/node/audit-log",
+)
 
 
 async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_the_node(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ PRINTED_BY = {
     "members": "tests/integration/test_governance_commands.py",
     "offers": "tests/unit/test_offer_texts.py",
     "pin": "tests/integration/test_governance_commands.py",
+    "pulls": "tests/unit/test_pull_counts.py",
     "proposal": "tests/integration/test_governance_commands.py",
     "proposals": "tests/integration/test_governance_commands.py",
 }

@@ -4,7 +4,7 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -41,6 +41,7 @@ from comity.node.config import Gateway
 from comity.node.home import OpenedHome
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.own_log import OUTSIDE_MARK
+from comity.node.readiness import Readiness
 from comity.node.replication.setup import ReplicationTasks
 from comity.trust.errors import ComityError, Malformed, NotFound
 
@@ -55,18 +56,20 @@ def make_app(
     console: Sequence[BaseRoute],
     uses: TokenUses,
     items: ListItems,
+    readiness: Readiness,
 ) -> Starlette:
     """Return the application for a running node."""
     settings, pools = home.config.gateway, home.pools
     access = GatewayAccess(home.config.path(TOKENS_FILE), pools, uses, home.clock, public=settings.public)
     slots = ConnectionSlots(BODIES, "readers")
-    files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots)
+    files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots, home.served)
     repositories = RepositoryList(home.ledger)
     hub = HubRoutes(settings, pools, repositories, items, read_through, access, files, items.cards)
     bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
     return Starlette(
         routes=[
             Route("/healthz", healthz),
+            Route("/readyz", readyz(readiness)),
             *tlog_routes(home, replication),
             *oci_routes(OciRoutes(registry, read_through, repositories, access, files)),
             *git_routes(),
@@ -134,6 +137,16 @@ async def healthz(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
+def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """Status 200 if the node can serve, else 503; for load balancers and service managers."""
+
+    async def answer(request: Request) -> JSONResponse:
+        checks = await readiness.check()
+        return JSONResponse(checks.document(), 200 if checks.ready else 503, {"Cache-Control": "no-store"})
+
+    return answer
+
+
 async def on_routing(request: Request, error: Exception) -> JSONResponse:
     """Return the error response for a request that the router refuses."""
     assert isinstance(error, HTTPException)
@@ -181,7 +194,18 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
                 open_registry(ledger, read_through, pools) as registry,
                 open_console(node, catalogue, uses) as console,
             ):
-                app = make_app(home, replication, imports, file_routes, read_through, registry, console, uses, items)
+                app = make_app(
+                    home,
+                    replication,
+                    imports,
+                    file_routes,
+                    read_through,
+                    registry,
+                    console,
+                    uses,
+                    items,
+                    node.readiness,
+                )
                 async with listen_http(app, settings) as url:
                     node.links.serve_at(console_url(settings, url))
                     structlog.get_logger("comity.gateway").info("gateway", url=url)

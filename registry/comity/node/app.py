@@ -43,6 +43,8 @@ from comity.node.offers.index import OfferIndex
 from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
+from comity.node.pull_counts import PullCounts
+from comity.node.readiness import Readiness, ReadinessChecks
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import Scrub
 from comity.node.services.artifact import ArtifactService
@@ -95,6 +97,7 @@ class Housekeeping:
         self._uploads = uploads
         self._log = log
         self._listing = listing
+        self._newest_cosignature: int | None = None
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
@@ -111,6 +114,10 @@ class Housekeeping:
     async def _measure_logs(self) -> None:
         for log in await self._ledger.run(self._ledger.tables.logs.all):
             self._metrics.log_size.labels(log.origin).set(log.size)
+        newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
+        if newest is not None and self._newest_cosignature is None:
+            self._metrics.checkpoint_age.set_function(self.checkpoint_age)
+        self._newest_cosignature = newest or self._newest_cosignature
 
     async def _return_memory(self) -> None:
         """Large requests leave free memory in the heaps, which would stay when their senders are gone."""
@@ -121,9 +128,10 @@ class Housekeeping:
         # File times use the system clock, not the node's clock.
         await self._pools.files(self._uploads.remove_stale, time.time() - STALE_SECONDS)
         await self._pools.files(remove_stale_imports, self._store, time.time() - STALE_SECONDS)
-        newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
-        if newest is not None:
-            self._metrics.checkpoint_age.set(self._clock() - newest)
+
+    def checkpoint_age(self) -> float:
+        """Seconds, when a metric is read: 0 before the first cosignature."""
+        return self._clock() - self._newest_cosignature if self._newest_cosignature else 0.0
 
 
 def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
@@ -191,6 +199,8 @@ class RunningNode:
     copies: CopiesIndex
     status: StatusReport
     links: SignInLinks
+    readiness: Readiness
+    pulls: PullCounts
 
 
 Companion = Callable[[RunningNode], AbstractAsyncContextManager[str]]
@@ -331,8 +341,15 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         ledger_scrub,
         capacity,
     )
-    links = SignInLinks(time.monotonic)
-    node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links)
+    pulls = await asyncio.to_thread(PullCounts, config.storage.ledger.parent, pools, home.clock)
+    ending.callback(pulls.close)
+    home.served.on_ended = pulls.count
+    home.metrics.copies_short.set_function(lambda: copies.counter.counts().short)
+    if follower is not None:
+        member = membership.seat.inception.id
+        home.metrics.proposals_waiting.set_function(lambda: follower.votes_waiting(member))
+    links, readiness = SignInLinks(time.monotonic), Readiness(ledger, store, pools)
+    node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links, readiness, pulls)
     news = NewsFeed(
         ledger,
         [key.key_id for key in home.keys.record.cosigners],
@@ -390,7 +407,8 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     offers.begin()
     copies.begin()
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
-        ending.callback(MetricsListener(home.metrics, config.listen.metrics).close)
+        listener = MetricsListener(home.metrics, config.listen.metrics, lambda: _shown(readiness.from_thread()))
+        ending.callback(listener.close)
     log = membership.seat.record.log
     Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, log).begin(supervisor)
     scrub.begin(supervisor)
@@ -399,6 +417,8 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     audit_copies.begin(supervisor)
     ledger_scrub.begin(supervisor)
     capacity.begin(supervisor)
+    pulls.begin(supervisor)
+    readiness.started = True
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:
         await _run_until_first_ends(own_log.run(), _watch_lock(ledger.tables))
@@ -412,6 +432,10 @@ async def _watch_lock(ledger: Ledger) -> None:
     while True:
         ledger.require_lock()
         await asyncio.sleep(LOCK_CHECK_SECONDS)
+
+
+def _shown(checks: ReadinessChecks) -> tuple[bool, Mapping[str, object]]:
+    return checks.ready, checks.document()
 
 
 async def _run_until_first_ends(*works: Coroutine[None, None, None]) -> None:

@@ -3,16 +3,19 @@ artifact's digest; the bytes served to each caller; and other locations that cal
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeAlias
-from wsgiref.simple_server import WSGIServer
+from socketserver import ThreadingMixIn
+from typing import Any, Final, TypeAlias
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
 
 from comity.trust.encoding import Digest
 from comity.wire.blob import BlobLocation
@@ -26,6 +29,7 @@ class Metrics:
         self.store_bytes = self._gauge("store_bytes", "Bytes of blobs in the store, NaN until they are counted")
         self.store_bytes.set(float("nan"))
         self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent", "peer")
+        self.files_sent = self._counter("files_sent", "Files of which a client got the last byte")
         self.pull_bytes = self._counter("pull_bytes", "Verified bytes received", "peer")
         self.hashed_bytes = self._counter("hashed_bytes", "Bytes that the gateway hashed before sending", "what")
         self.verify_failures = self._counter("verify_failures", "Failed verifications", "reason")
@@ -63,6 +67,8 @@ class Metrics:
         self.audit_answers = self._counter(
             "audit_answers", "Challenges of others, by how they were answered", "outcome"
         )
+        self.proposals_waiting = self._gauge("proposals_waiting", "Votes that this node's member has not cast")
+        self.copies_short = self._gauge("copies_short", "Artifacts with fewer copies than the charter asks for")
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -73,18 +79,50 @@ class Metrics:
 
 
 class MetricsListener:
-    """Serves the metrics over HTTP, in a thread of its own."""
+    """Serves the metrics, and `/readyz`, over HTTP in a thread of its own. `ready` returns whether the node can serve,
+    and the document that says so; it may block for seconds."""
 
-    def __init__(self, metrics: Metrics, address: str) -> None:
+    def __init__(self, metrics: Metrics, address: str, ready: Callable[[], tuple[bool, Mapping[str, object]]]) -> None:
         host, _, port = address.rpartition(":")
-        server, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
-        self._server: WSGIServer = server
-        self._thread: threading.Thread = thread
+        shown = make_wsgi_app(metrics.registry)
+
+        def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            if environ["PATH_INFO"] != "/readyz":
+                found: Iterable[bytes] = shown(environ, start_response)
+                return found
+            holds, document = ready()
+            status = "200 OK" if holds else "503 Service Unavailable"
+            start_response(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
+            return [json.dumps(document).encode()]
+
+        kind = _Ipv6Server if ":" in host else _Server
+        self._server = make_server(host.strip("[]"), int(port), answer, kind, handler_class=_QuietHandler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Ipv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
+class _QuietHandler(WSGIRequestHandler):
+    timeout = 10
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
 
 
 MAX_PAIRS: Final = 10_000
@@ -108,6 +146,8 @@ class ServedBytes:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self.on_ended: Callable[[Digest], None] = lambda blob: None
+        """Called when the last byte of a blob was sent to a client, which is no node of a member."""
         self._sums: OrderedDict[tuple[str, Digest], int] = OrderedDict()
         self._log = structlog.get_logger("comity.node.metrics")
 
@@ -130,6 +170,11 @@ class ServedBytes:
         self._sums[peer, blob] = self._sums.pop((peer, blob), 0) + sent
         if len(self._sums) > MAX_PAIRS:
             self._sums.popitem(last=False)
+
+    def ended(self, blob: Digest) -> None:
+        """The last byte of a blob was sent to a client."""
+        self._metrics.files_sent.inc()
+        self.on_ended(blob)
 
     @property
     def sums(self) -> Mapping[tuple[str, Digest], int]:

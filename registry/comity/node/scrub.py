@@ -110,6 +110,7 @@ class Scrub:
 
     def begin(self, supervisor: Supervisor) -> None:
         if self._rate:
+            self._metrics.scrub_age.set_function(self.age)
             supervisor.loop("scrub", self._step, TIMING)
 
     def status(self) -> ScrubStatus:
@@ -124,8 +125,11 @@ class Scrub:
             await self._pools.hashing(self.read, int(STEP_SECONDS * self._rate))
             if self._quarantined > before:
                 self._on_damaged()
+
+    def age(self) -> float:
+        """Seconds since the last complete pass began; before the first one, since this pass began."""
         since = self._progress.begun if self._progress.whole is None else self._progress.whole
-        self._metrics.scrub_age.set(self._clock() - since)
+        return self._clock() - since
 
     def read(self, budget: int) -> None:
         """Read about `budget` bytes, or to the end of a pass. Blocking. Raises Unavailable, OutOfSpace."""

@@ -130,6 +130,8 @@ class NodePages:
 
     async def end_session(self, reader: Reader) -> Response:
         fields, session = await operator_form(reader, self._origins, ("id",))
+        home = self._node.home
+        await home.pools.files(home.audit_log.append, "session.end", session.who, fields["id"][:8])
         if not self._sessions.end(fields["id"]):
             raise NotFound("no such session", why="it has ended already", code="NO-SESSION")
         _log.info("console session ended", by=session.who, session=fields["id"][:8])

@@ -36,6 +36,7 @@ from comity.content.token_uses import TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
+from comity.gateway.console.audit_pages import AuditPages
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.feeds import FEEDS_FILE, Feeds
 from comity.gateway.console.forms import BrowserOrigins
@@ -56,11 +57,15 @@ from comity.gateway.hub.views import MAIN
 from comity.ledger.intake import fold_name
 from comity.node.app import RunningNode
 from comity.node.config import Gateway
+from comity.node.operator_acts import OperatorActs
+from comity.node.pull_counts import WeekCount, counted_file
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 
 CATALOGUE_PAGE: Final = 50
+PULL_WEEKS: Final = 4
+"""Weeks with pulls that the page of an artifact shows."""
 FILES_PAGE: Final = 100
 AFFECTED: Final = 25
 MAX_WORDS: Final = 8
@@ -117,7 +122,8 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     sign_in = SignInPages(maker, sessions, origins, node.links, home.config.oidc.issuer)
     provider = provider_routes(node, maker, sign_in, origins)
     node_pages = NodePages(node, maker, states, sessions, origins)
-    token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins)
+    acts = OperatorActs(home.audit_log, home.pools)
+    token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins, acts)
     feeds_file = home.config.path(FEEDS_FILE)
     feeds = Feeds(feeds_file, name, settings.url, home.ledger, home.pools, home.clock, states, access)
     tasks = (
@@ -131,6 +137,7 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
             *provider,
             *node_pages.routes(),
             *token_pages.routes(),
+            *AuditPages(home.config.home, home.pools, maker, states).routes(),
             *feeds.routes(),
             *console_routes(console),
         ]
@@ -236,6 +243,7 @@ class Console:
         self._aliases = settings.alias_targets()
         self._membership = node.home.membership
         self._pools: Pools = node.home.pools
+        self._pull_counts = node.pulls
         self._follower = node.replication.charter_follower
         self._offers = node.offers
         self._index = index
@@ -318,7 +326,12 @@ class Console:
             advisories=[text for topic, text in page.snapshot.notices if topic == "advisory"],
             notices=[text for topic, text in page.snapshot.notices if topic != "advisory"],
             gguf=_first_gguf(page),
+            pulls=await self._pulls(page),
         )
+
+    async def _pulls(self, page: ArtifactPage) -> list[WeekCount]:
+        """The pulls of the newest weeks from this node."""
+        return await self._pools.files(self._pull_counts.weeks, counted_file(page.snapshot.manifest), PULL_WEEKS)
 
     async def alias(self, reader: Reader) -> Response:
         """`/{name}`: an alias of one segment."""

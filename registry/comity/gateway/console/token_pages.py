@@ -24,6 +24,7 @@ from comity.gateway.console.node_pages import NODE, operator_form
 from comity.gateway.console.page import PageMaker, Reader
 from comity.gateway.console.sign_in import see_other
 from comity.gateway.console.state import StateReader
+from comity.node.operator_acts import OperatorActs
 from comity.node.threads import Clock, Pools
 from comity.trust.errors import Malformed
 
@@ -58,8 +59,10 @@ class TokenPages:
         maker: PageMaker,
         states: StateReader,
         origins: BrowserOrigins,
+        acts: OperatorActs,
     ) -> None:
         self._file = file
+        self._acts = acts
         self._uses = uses
         self._pools = pools
         self._clock = clock
@@ -87,21 +90,23 @@ class TokenPages:
         if len(reach) > MAX_REACHES:
             raise Malformed("the token names too many repositories", why=f"at most {MAX_REACHES}")
         days = read_days(fields["days"])
-        secret, token = await self._pools.files(
-            self._file.add, fields["name"], reach, now, now + days * DAY if days else 0
-        )
+        expires = now + days * DAY if days else 0
+        async with self._acts.recorded("token.new", fields["name"], f"access to {', '.join(reach)}", by=session.who):
+            secret, token = await self._pools.files(self._file.add, fields["name"], reach, now, expires)
         _log.info("token made", by=session.who, token=token.id)
         return await self._list(reader, token, secret)
 
     async def rotate(self, reader: Reader) -> Response:
         fields, session = await operator_form(reader, self._origins, ("id",))
-        secret, token, old = await self._pools.files(self._file.rotate, fields["id"], int(self._clock()), OVERLAP)
+        async with self._acts.recorded("token.rotate", fields["id"], by=session.who):
+            secret, token, old = await self._pools.files(self._file.rotate, fields["id"], int(self._clock()), OVERLAP)
         _log.info("token rotated", by=session.who, token=token.id, old=old.id)
         return await self._list(reader, token, secret)
 
     async def revoke(self, reader: Reader) -> Response:
         fields, session = await operator_form(reader, self._origins, ("id",))
-        token = await self._pools.files(self._file.revoke, fields["id"])
+        async with self._acts.recorded("token.revoke", fields["id"], by=session.who):
+            token = await self._pools.files(self._file.revoke, fields["id"])
         _log.info("token revoked", by=session.who, token=token.id)
         return see_other(reader, TOKENS)
 

@@ -76,6 +76,8 @@ class RequestRecord:
     asked: int
     sent: int
     code: str
+    ended: bool = False
+    """Whether the last byte of the blob was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class _FileExchange:
         self._peer = ""
         self._status = self._asked = self._sent = 0
         self._code = "GONE"
+        self._ended = False
 
     def answer(self, head: bytes) -> bool:
         """Answer the request; returns whether the connection may be kept."""
@@ -152,7 +155,16 @@ class _FileExchange:
             return False
         finally:
             self._site.on_request(
-                RequestRecord(self._host, self._peer, self._blob, self._status, self._asked, self._sent, self._code)
+                RequestRecord(
+                    self._host,
+                    self._peer,
+                    self._blob,
+                    self._status,
+                    self._asked,
+                    self._sent,
+                    self._code,
+                    self._ended,
+                )
             )
 
     def _open(self, request: FileRequest, digest: Digest) -> None:
@@ -164,6 +176,7 @@ class _FileExchange:
             self._client.send(response.head, more=first is not None)
             for part in itertools.chain(() if first is None else (first,), parts):
                 self._send(part)
+            self._ended = self._sent > 0 and response.span.offset + self._sent == blob.size
 
     def _send(self, part: FilePart | memoryview) -> None:
         if isinstance(part, FilePart):
@@ -454,6 +467,8 @@ def _record_request(
     if record.blob and record.sent:
         with suppress(RuntimeError):  # the event loop has ended
             loop.call_soon_threadsafe(served.count, record.peer or record.host, record.blob, record.sent)
+            if record.ended and not record.peer:
+                loop.call_soon_threadsafe(served.ended, record.blob)
     _log.info(
         "blob served",
         listener=listener,

@@ -25,6 +25,7 @@ from comity.gateway.http import ConnectionSlots, ResponseTimeout
 from comity.gateway.hub.views import Claim
 from comity.node.config import Gateway
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
+from comity.node.metrics import ServedBytes
 from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry
@@ -136,6 +137,7 @@ class FileResponses:
         on_demand: OnDemandFetch,
         imports: ReadThroughImports,
         slots: ConnectionSlots,
+        served: ServedBytes,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -144,6 +146,7 @@ class FileResponses:
         self._on_demand = on_demand
         self._imports = imports
         self._slots = slots
+        self._served = served
 
     async def response(self, request: Request, claim: Claim, entry: FileEntry) -> Response:
         """HEAD or GET of a file. Raises Unavailable if it is not available or corrupt; Malformed (RANGE)."""
@@ -165,16 +168,25 @@ class FileResponses:
             headers["Content-Length"] = str(entry.size)
             return Response(headers=headers, media_type="application/octet-stream")
         if not here:
-            return await _stream(
-                with_slot(self._slots, request.scope, self._incoming(claim, entry, span)), entry, span, headers
-            )
+            incoming = self._counted(self._incoming(claim, entry, span), entry, span)
+            return await _stream(with_slot(self._slots, request.scope, incoming), entry, span, headers)
         redirected = self._file_routes.address and entry.size > INLINE and not self._is_cross_origin(request)
         if redirected and not tainted:  # the file server supports ranges
             name = entry.path.rpartition("/")[2]
             to = self._file_routes.location(entry.sha256, host=_host(request, self._settings.url), name=name)
             return RedirectResponse(to, 302, headers=headers)
-        parts = self._stored(entry.sha256, span.offset, span.length)
+        parts = self._counted(self._stored(entry.sha256, span.offset, span.length), entry, span)
         return await _stream(with_slot(self._slots, request.scope, parts), entry, span, headers)
+
+    async def _counted(
+        self, parts: AsyncGenerator[bytes, None], entry: FileEntry, span: ByteRange
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield `parts`, and count the file once its last byte was taken."""
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+        if span.offset + span.length == entry.size:
+            self._served.ended(entry.sha256)
 
     def _is_cross_origin(self, request: Request) -> bool:
         """Return whether a page of an allowed origin asks: after a redirect to another port, the browser would not say

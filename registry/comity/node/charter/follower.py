@@ -352,6 +352,11 @@ class CharterFollower:
         metrics.charter_equivocators.set(len({proof.member for proof in equivocations}))
         metrics.charter_drafts.set(len(newest.drafts) if newest else 0)
 
+    def votes_waiting(self, member: Digest) -> int:
+        """Votes about open drafts that a member has not cast."""
+        tally = self.findings.tally
+        return sum(duty.member == member for duty in tally.duties) if tally else 0
+
     async def _adopt(self, certificate: Certificate) -> None:
         async with self._lock:
             body, previous = certificate.body, self.epoch_store.newest

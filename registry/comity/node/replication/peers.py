@@ -280,7 +280,7 @@ class Peers:
         link.state.last_error = link.state.last_error or link.news.error
         if link.news.settled and link.state.lag == 0:
             link.state.level_since = self._clock()
-            self._metrics.peer_lag.labels(link.name).set(0)
+            self._show_lag(link)
         await self._sync_charter(link)
         await asyncio.sleep(ROUND_PAUSE)
 
@@ -368,7 +368,16 @@ class Peers:
         state.lag = max(0, head.checkpoint.size - local_size)
         if state.lag == 0 or state.level_since is None:
             state.level_since = now
-        self._metrics.peer_lag.labels(link.name).set(now - state.level_since)
+        self._show_lag(link)
+
+    def _show_lag(self, link: PeerLink) -> None:
+        """Let the metric say how long the copy is behind when it is read, and not when a round was done."""
+
+        def behind() -> float:
+            state = link.state
+            return self._clock() - state.level_since if state.lag and state.level_since is not None else 0.0
+
+        self._metrics.peer_lag.labels(link.name).set_function(behind)
 
     def _parse_head(self, link: PeerLink, told: ToldLog) -> ShownHead | None:
         try:

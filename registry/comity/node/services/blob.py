@@ -56,7 +56,8 @@ class BlobService:
         return await self._pools.files(self._locations.of, digest, self._peer(CALLER.get()) or "")
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        end = min(offset + length, await self._pools.files(self._store.size, digest))
+        size = await self._pools.files(self._store.size, digest)
+        end = min(offset + length, size)
         sent = 0
         ahead = self._window(digest, offset, end)
         try:
@@ -68,7 +69,10 @@ class BlobService:
                     sent += len(chunk)
         finally:
             ahead.cancel()
-            self._delivered(CALLER.get(), digest, offset, length, sent)
+            caller = CALLER.get()
+            self._delivered(caller, digest, offset, length, sent)
+            if sent and offset + sent == size and caller.certificate is None:
+                self._served.ended(digest)
 
     def _window(self, digest: Digest, offset: int, end: int) -> asyncio.Future[list[bytes]]:
         """The next few chunks, being read; empty at the end."""
