@@ -106,16 +106,17 @@ def test_the_policy_in_verifying_is_one_that_the_verifier_reads() -> None:
     assert policy.cosigners.outside == ("publisher", "US")
 
 
-def test_the_settings_shown_for_storage_are_ones_that_a_node_reads(tmp_path: Path) -> None:
-    file, storages = tmp_path / "node.toml", []
+def test_the_settings_shown_for_storage_and_the_audit_log_are_ones_that_a_node_reads(tmp_path: Path) -> None:
+    file, shown = tmp_path / "node.toml", []
     for text in _blocks((ROOT / "docs" / "operations.md").read_text("utf-8"), "toml"):
         if "[[rule]]" in text:
             assert parse_retention_rules(text.encode()).rules
             continue
         needed = '[node]\nname = "n"\n[listen]\nmutual = "127.0.0.1:0"\nopen = "127.0.0.1:0"'
         file.write_text(f"{needed}\n{text}\n", "utf-8")
-        storages.append(NodeConfig.load(file, {}).storage)
-    postgres, on_s3 = storages
+        shown.append(NodeConfig.load(file, {}))
+    (postgres, on_s3), copies = (config.storage for config in shown[:2]), shown[2].audit_log
+    assert copies.syslog == "/dev/log"
     assert postgres.password_file == tmp_path / "pgpass"
     assert "sslmode=verify-full" in postgres.database
     assert on_s3.s3 is not None
