@@ -89,6 +89,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "backup": LazyCommand("Operate", "backup", "Back up your node's home, and restore it."),
     "upgrade": LazyCommand("Operate", "upgrade", "See what an upgrade of your node would change."),
     "config": LazyCommand("Operate", "config", "Check and show the settings of your node."),
+    "webhook": LazyCommand("Operate", "webhook", "Tell other programs what happens at your node."),
     "pulls": LazyCommand("Operate", "pulls", "Count the pulls from your node, by week."),
     "audit-log": LazyCommand("Operate", "audit_log", "Check and read the log of what operators of your node did."),
     "token": LazyCommand("Operate", "token", "Manage tokens for your node's gateway."),

@@ -390,6 +390,10 @@ syslog = ""
 rules = ""
 # The node itself removes what the rules let go, every so many hours; 0: never.
 every_hours = 0.0
+
+[webhooks]
+# A file that says who is told of new versions, advisories, alerts, missing copies and votes: comity webhook new
+file = ""
 """
 
 

@@ -30,6 +30,7 @@ from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
 from comity.node.setting_origins import setting_lines
+from comity.node.webhooks.hooks import parse_hooks, parse_secret
 from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,
@@ -531,6 +532,11 @@ PARSERS: Final[dict[str, Target]] = {
     "http-request": Target(parse_request, (_REQUEST,)),
     "feeds": Target(FeedMemory.parse, (FeedMemory(5, {Digest("a" * 64): 1_800_000_000}).encode(),)),
     "token-uses": Target(parse_uses, (b'{"schema":"comity/token-uses/v1","uses":{"3f9c01aa":1800000000}}',)),
+    "webhooks": Target(
+        parse_hooks,
+        _encoded('[[webhook]]\nname = "a"\nurl = "https://a.example/b"\nsecret_file = "s"\nevents = ["alert"]\n'),
+    ),
+    "webhook-secret": Target(parse_secret, (b"whsec_" + b"QUFB" * 8 + b"\n",)),
     "audit-log": Target(
         parse_record, (AuditLog.record_after(EMPTY, 1_800_000_000, "token.new", "ana", "ci", "").line(),)
     ),

@@ -61,6 +61,9 @@ from comity.node.store_listing import StoreListing
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads
+from comity.node.webhooks.cloud_events import NodeConditions
+from comity.node.webhooks.deliveries import QUEUE_FILE, EventQueue, Webhooks
+from comity.node.webhooks.hooks import read_hooks
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.access import CALL
@@ -418,6 +421,10 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     ledger_scrub.begin(supervisor)
     capacity.begin(supervisor)
     pulls.begin(supervisor)
+    webhooks = await asyncio.to_thread(_webhooks, home, replication, copies)
+    if webhooks is not None:
+        ending.callback(webhooks.close)
+        webhooks.begin(supervisor)
     readiness.started = True
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:
@@ -425,6 +432,33 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     except ComityError as error:
         _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
         raise
+
+
+def _webhooks(home: OpenedHome, replication: ReplicationTasks, copies: CopiesController) -> Webhooks | None:
+    """None without webhooks: then nothing is remembered, and a later one begins with what comes next. Blocking. Raises
+    NotFound, Unavailable, Malformed (WEBHOOKS)."""
+    config, seat = home.config, home.membership.seat
+    hooks = read_hooks(config.webhooks.file) if config.webhooks.file else ()
+    folder = config.storage.ledger.parent
+    if not hooks:
+        (folder / QUEUE_FILE).unlink(missing_ok=True)
+        return None
+    queue = EventQueue(folder)
+    queue.forget_others(hooks)
+    conditions = NodeConditions(
+        home.ledger, replication, copies.counter, replication.charter_follower, seat.inception.id
+    )
+    return Webhooks(
+        hooks,
+        queue,
+        config.home,
+        home.ledger,
+        home.pools,
+        home.clock,
+        home.metrics,
+        seat.record.origin,
+        conditions,
+    )
 
 
 async def _watch_lock(ledger: Ledger) -> None:

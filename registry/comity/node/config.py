@@ -436,6 +436,12 @@ class Retention(Section):
     every_hours: Annotated[float, Field(ge=0, le=8760)] = 0.0
 
 
+class WebhooksFile(Section):
+    """Who is told what happens at this node: `file` names the webhooks; empty for none."""
+
+    file: MaybeFile = None
+
+
 class NodeConfig(Section):
     """A node's settings, made by `load`; every path is absolute."""
 
@@ -455,6 +461,7 @@ class NodeConfig(Section):
     audits: Audits = Audits()
     audit_log: AuditLogCopies = AuditLogCopies()
     retention: Retention = Retention()
+    webhooks: WebhooksFile = WebhooksFile()
 
     @model_validator(mode="after")
     def _distinct_listeners(self) -> Self:
@@ -525,6 +532,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "audits": Audits,
     "audit_log": AuditLogCopies,
     "retention": Retention,
+    "webhooks": WebhooksFile,
 }
 
 
@@ -688,6 +696,7 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
         "replication": replication,
         "audit_log": copies,
         "retention": retention,
+        "webhooks": WebhooksFile(file=config.webhooks.file and home / config.webhooks.file),
         "storage": storage.model_copy(update=paths),
         "gateway": gateway.model_copy(update=files),
         "oidc": config.oidc.model_copy(update=provider),

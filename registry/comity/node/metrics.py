@@ -67,6 +67,7 @@ class Metrics:
         self.audit_answers = self._counter(
             "audit_answers", "Challenges of others, by how they were answered", "outcome"
         )
+        self.webhook_requests = self._counter("webhook_requests", "Events for webhooks, by result", "outcome")
         self.proposals_waiting = self._gauge("proposals_waiting", "Votes that this node's member has not cast")
         self.copies_short = self._gauge("copies_short", "Artifacts with fewer copies than the charter asks for")
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")

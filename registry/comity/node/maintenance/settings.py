@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from comity.content.secrets import TOKENS_FILE, TokenFile, read_keys, read_secret
 from comity.node.config import NodeConfig, SettingSources, known_settings
 from comity.node.setting_origins import SettingOrigin
+from comity.node.webhooks.hooks import read_hooks
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -91,6 +92,7 @@ def named_file_problems(config: NodeConfig) -> Iterator[ComityError]:
         ("gateway.policy", config.gateway.policy, _check_policy),
         ("tlog.witness_key", config.tlog.witness_key if config.tlog.witness_name else None, read_keys),
         ("federation.file", config.federation.file if config.federation.file.exists() else None, _check_federation),
+        ("webhooks.file", config.webhooks.file, lambda file: _check_webhooks(file, config.home)),
         (TOKENS_FILE, config.path(TOKENS_FILE), lambda file: TokenFile(file).read()),
     ]
     for setting, path, read in checks:
@@ -126,6 +128,11 @@ def _check_pair(certificate: Path, key: Path | None) -> None:
 
 def _check_policy(file: Path) -> None:
     parse_policy(read_bounded(file, MAX_POLICY_BYTES), lambda name: read_bounded(file.parent / name, MAX_FEDERATION))
+
+
+def _check_webhooks(file: Path, home: Path) -> None:
+    for hook in read_hooks(file):
+        hook.secret(home)
 
 
 def _check_federation(file: Path) -> None:

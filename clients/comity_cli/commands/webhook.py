@@ -1,0 +1,73 @@
+"""`comity webhook new|ls`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from comity_cli.acts import recorded_act
+from comity_cli.command import Group, examples, output
+from comity_cli.commands.config import node_file, node_installed
+from comity_cli.nodes import home_option
+
+HOME: Final = home_option("Your node, by its home. Default: here.", exists=False)
+KINDS: Final = ("version", "advisory", "alert", "copies-short", "proposal-waiting")
+
+
+@examples("comity webhook new ops https://chat.example.org/comity --event alert", "comity webhook ls")
+@click.group(cls=Group, name="webhook", short_help="Tell other programs what happens at your node.")
+def command() -> None:
+    """Have your node post signed CloudEvents: new versions, advisories, alerts, artifacts with too few copies, votes
+    that wait for your member."""
+
+
+@examples(
+    "comity webhook new ops https://chat.example.org/comity",
+    "comity webhook new local http://127.0.0.1:8080/hook --event alert --event copies-short --node ./node-ch",
+)
+@command.command("new", short_help="Add a webhook, and make its secret.")
+@click.argument("name")
+@click.argument("url")
+@click.option("--event", "events", type=click.Choice(KINDS), multiple=True, help="Repeatable. Default: all.")
+@HOME
+def new(name: str, url: str, events: tuple[str, ...], home: Path) -> None:
+    """Add a webhook called NAME that posts to URL, and print its secret once. The receiver checks each request with it,
+    as Standard Webhooks say. The node reads the file when it starts. http:// is for a receiver on this machine only."""
+    file, out = node_file(home), output()
+    with node_installed():
+        from comity.node.maintenance.webhook_file import add_webhook
+    with recorded_act(home, "webhook.new", name):
+        added = add_webhook(file, name, url, events)
+    if out.quiet and not out.as_json:
+        click.echo(added.secret)  # it is printed only once, so quiet means nothing but the secret
+    out.done(f"{added.file} has the webhook {name}")
+    out.fact("events", ", ".join(added.hook.events))
+    out.fact("secret", added.secret)
+    out.document("webhook", {"name": name, "url": url, "events": list(added.hook.events), "secret": added.secret})
+    named = "" if added.named else f'set file = "{added.file.name}" in [webhooks] of node.toml, and '
+    out.hint(f"{named}start the node again: comity serve --node {home}")
+
+
+@examples("comity webhook ls", "comity webhook ls --node ./node-ch --json")
+@command.command("ls", short_help="List the webhooks, and what waits for each.")
+@HOME
+def ls(home: Path) -> None:
+    """List the webhooks and the number of events that wait for each: those of the next seconds, and those that were not
+    delivered yet. Why a delivery failed is in the log of the node."""
+    file, out = node_file(home), output()
+    with node_installed():
+        from comity.node.maintenance.webhook_file import waiting_hooks
+    found = waiting_hooks(file)
+    if found:
+        rows = [(each.hook.name, each.hook.url, ", ".join(each.hook.events), str(each.waiting)) for each in found]
+        out.table(("name", "url", "events", "waiting"), rows, shorten=("url",))
+    else:
+        out.say("None yet.")
+        out.hint("comity webhook new NAME URL")
+    listed = [
+        {"name": each.hook.name, "url": each.hook.url, "events": list(each.hook.events), "waiting": each.waiting}
+        for each in found
+    ]
+    out.document("webhooks", {"webhooks": listed})

@@ -1,0 +1,84 @@
+"""Webhooks of a home, for its operator: a new one with its secret, and what waits for each."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.content import durable
+from comity.content.durable import disk_errors
+from comity.node.config import NodeConfig
+from comity.node.webhooks.deliveries import QUEUE_FILE, EventQueue
+from comity.node.webhooks.hooks import EVENTS, MAX_HOOKS_FILE, SECRET_PREFIX, Webhook, parse_hooks
+from comity.trust.errors import Conflict, NotFound
+from comity.verifier import read_bounded
+
+DEFAULT_FILE: Final = "webhooks.toml"
+SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NewWebhook:
+    """A webhook that was added: its secret is shown once. `named`: node.toml names the file."""
+
+    hook: Webhook
+    file: Path
+    secret: str
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingHook:
+    """A webhook, and how many events wait for it."""
+
+    hook: Webhook
+    waiting: int
+
+
+def add_webhook(
+    file: Path, name: str, url: str, events: tuple[str, ...], environ: Mapping[str, str] = os.environ
+) -> NewWebhook:
+    """Add a webhook to the file that a `node.toml` names, and make its secret, mode 0600. Blocking.
+
+    Raises Malformed (WEBHOOKS), Conflict (WEBHOOK-EXISTS), OutOfSpace, Unavailable, and as `NodeConfig.load`.
+    """
+    config = NodeConfig.load(file, environ)
+    target = config.webhooks.file or config.home / DEFAULT_FILE
+    hook = Webhook(name, url, f"keys/webhook-{name}.secret", events or EVENTS)
+    text = _text(target)
+    if any(known.name == name for known in parse_hooks(text)):
+        hint = "choose another name, or change the file"
+        raise Conflict(f"there is a webhook {name}", why=f"in {target}", hint=hint, code="WEBHOOK-EXISTS")
+    lines = [b"", b"[[webhook]]"]
+    for key, value in (("name", name), ("url", url), ("secret_file", hook.secret_file), ("events", list(hook.events))):
+        lines.append(f"{key} = {json.dumps(value)}".encode())
+    data = (text.rstrip(b"\n") + b"\n".join(lines)).lstrip(b"\n") + b"\n"
+    parse_hooks(data)
+    secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    with disk_errors("the secret was not written"):
+        durable.make_folders(config.keys, mode=0o700)
+    durable.write_file(config.home / hook.secret_file, f"{secret}\n".encode(), mode=0o600, point="home")
+    durable.write_file(target, data, mode=0o644, point="home")
+    return NewWebhook(hook, target, secret, named=config.webhooks.file is not None)
+
+
+def waiting_hooks(file: Path, environ: Mapping[str, str] = os.environ) -> list[WaitingHook]:
+    """The webhooks that a `node.toml` names, and what waits. Blocking. Raises as `add_webhook`."""
+    config = NodeConfig.load(file, environ)
+    folder = config.storage.ledger.parent
+    waiting = EventQueue(folder).waiting() if (folder / QUEUE_FILE).exists() else {}
+    hooks = parse_hooks(_text(config.webhooks.file or config.home / DEFAULT_FILE))
+    return [WaitingHook(hook, waiting.get(hook.name, 0)) for hook in hooks]
+
+
+def _text(file: Path) -> bytes:
+    try:
+        return read_bounded(file, MAX_HOOKS_FILE)
+    except NotFound:
+        return b""

@@ -1,0 +1,1 @@
+"""Tells other programs what happened at this node: CloudEvents, signed, delivered at least once."""

@@ -1,0 +1,333 @@
+"""The queue of events for webhooks, on disk, and their delivery.
+
+(1) `collect` reads new statements and conditions, and queues an event for each webhook that asks for its kind; the
+    position moves in the same transaction, so that a process that dies neither loses nor repeats an event
+(2) `deliver` posts what is due to one webhook, the urgent kinds first, and removes what was answered with 2xx
+(3) a request that failed is repeated after a pause that grows to `LONGEST_PAUSE`, for three days; then it is dropped
+
+A receiver may get an event twice: `webhook-id` is the same then. Requests are signed as Standard Webhooks say:
+HMAC-SHA-256 over `id.timestamp.body`, in `webhook-signature: v1,…`.
+
+    grows with                                bound        at the bound
+    events of one kind for one webhook        MAX_WAITING  the oldest are dropped, and counted
+    the answer of a receiver                  MAX_ANSWER   the rest is not read
+    receivers that do not answer              SECONDS      each webhook has a loop of its own; others do not wait
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import http.client
+import socket
+import sqlite3
+import ssl
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+
+from comity.content.durable import disk_errors
+from comity.node.metrics import Metrics
+from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.webhooks.cloud_events import (
+    PREDICATES,
+    FoundConditions,
+    NodeConditions,
+    NodeEvent,
+    source_of,
+    statement_event,
+)
+from comity.node.webhooks.hooks import Webhook
+from comity.trust.errors import Unavailable
+
+QUEUE_FILE: Final = "webhooks.sqlite"
+"""Beside the ledger."""
+COLLECTING: Final = LoopTiming(interval=5.0, deadline=60.0)
+DELIVERING: Final = LoopTiming(interval=1.0, deadline=900.0)
+SECONDS: Final = 5.0
+"""Seconds for which a receiver is waited for, at each step of a request."""
+MAX_ANSWER: Final = 4096
+MAX_WAITING: Final = 500
+STEP: Final = 128
+AT_ONCE: Final = 16
+FIRST_PAUSE: Final = 5.0
+LONGEST_PAUSE: Final = 3 * 3600.0
+GIVE_UP: Final = 3 * 86_400.0
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS condition (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY, hook TEXT NOT NULL, kind TEXT NOT NULL, urgent INTEGER NOT NULL, message TEXT NOT NULL,
+    body BLOB NOT NULL, made REAL NOT NULL, due REAL NOT NULL, attempts INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS event_due ON event (hook, due);
+CREATE INDEX IF NOT EXISTS event_kind ON event (hook, kind);
+"""
+
+_log: Final = structlog.get_logger("comity.node.webhooks")
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedEvent:
+    """An event for one webhook. `message` is its id for the receiver; `due` and `made` in POSIX seconds."""
+
+    id: int
+    kind: str
+    message: str
+    body: bytes
+    made: float
+    attempts: int
+
+
+class EventQueue:
+    """The events that wait. Blocking, and thread-safe. Raises OutOfSpace, Unavailable."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / QUEUE_FILE
+        self._lock = threading.Lock()
+        with self._database() as database:
+            database.executescript(_SCHEMA)
+
+    def position(self) -> int | None:
+        """The number of the last statement that was read; None before the first one."""
+        with self._database() as database:
+            found = database.execute("SELECT number FROM position").fetchone()
+        return found[0] if found else None
+
+    def add(
+        self, hooks: Sequence[Webhook], events: Iterable[NodeEvent], source: str, now: float, position: int | None
+    ) -> int:
+        """Queue events, and move the position. Returns how many old ones were dropped."""
+        with self._database() as database:
+            dropped = sum(_add(database, hooks, event, source, now) for event in events)
+            if position is not None:
+                database.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
+        return dropped
+
+    def begun(self, hooks: Sequence[Webhook], found: FoundConditions, source: str, now: float) -> int:
+        """Queue the conditions that did not hold at the last call. Returns how many old events were dropped."""
+        with self._database() as database:
+            keys = {f"{each.kind} {each.key}": each for each in found.events}
+            known = {key for (key,) in database.execute("SELECT key FROM condition")}
+            ended = [key for key in known - keys.keys() if key.partition(" ")[0] not in found.unknown]
+            database.executemany("DELETE FROM condition WHERE key = ?", [(key,) for key in ended])
+            new = [key for key in keys if key not in known]
+            database.executemany("INSERT INTO condition VALUES (?)", [(key,) for key in new])
+            return sum(_add(database, hooks, keys[key], source, now) for key in new)
+
+    def due(self, hook: str, now: float, most: int = AT_ONCE) -> list[QueuedEvent]:
+        sql = "SELECT id, kind, message, body, made, attempts FROM event WHERE hook = ? AND due <= ?"
+        with self._database() as database:
+            rows = database.execute(f"{sql} ORDER BY urgent DESC, id LIMIT ?", (hook, now, most)).fetchall()
+        return [QueuedEvent(*row) for row in rows]
+
+    def done(self, event: QueuedEvent) -> None:
+        with self._database() as database:
+            database.execute("DELETE FROM event WHERE id = ?", (event.id,))
+
+    def postponed(self, event: QueuedEvent, due: float) -> None:
+        with self._database() as database:
+            database.execute("UPDATE event SET due = ?, attempts = attempts + 1 WHERE id = ?", (due, event.id))
+
+    def waiting(self) -> dict[str, int]:
+        """Events by webhook."""
+        with self._database() as database:
+            return dict(database.execute("SELECT hook, count(*) FROM event GROUP BY hook").fetchall())
+
+    def forget_others(self, hooks: Sequence[Webhook]) -> None:
+        """Remove the events of webhooks that are no longer in the file."""
+        with self._database() as database:
+            known = {hook.name for hook in hooks}
+            gone = [row for row in database.execute("SELECT DISTINCT hook FROM event") if row[0] not in known]
+            database.executemany("DELETE FROM event WHERE hook = ?", gone)
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """One transaction."""
+        what = "the queue of the webhooks was not read or written"
+        try:
+            with self._lock, disk_errors(what), closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+                yield database
+        except sqlite3.Error as error:
+            raise Unavailable(what, why=str(error), code="DISK") from error
+
+
+def _add(database: sqlite3.Connection, hooks: Sequence[Webhook], event: NodeEvent, source: str, now: float) -> int:
+    """Returns how many old events were dropped."""
+    body, dropped = event.cloud_event(source, now), 0
+    message = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
+    for hook in hooks:
+        if event.kind in hook.events:
+            values = (hook.name, event.kind, event.urgent, message, body, now, now)
+            database.execute(
+                "INSERT INTO event (hook, kind, urgent, message, body, made, due, attempts)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+                values,
+            )
+            oldest = "SELECT id FROM event WHERE hook = ? AND kind = ? ORDER BY id DESC LIMIT -1 OFFSET ?"
+            removed = database.execute(
+                f"DELETE FROM event WHERE id IN ({oldest})", (hook.name, event.kind, MAX_WAITING)
+            )
+            dropped += removed.rowcount
+    return dropped
+
+
+def signature(key: bytes, message: str, timestamp: int, body: bytes) -> str:
+    """The value of `webhook-signature`."""
+    mac = hmac.new(key, f"{message}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(mac).decode()}"
+
+
+class Poster:
+    """Posts to URLs, from several threads; `close` ends what is in progress. No redirect is followed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[http.client.HTTPConnection] = set()
+        self._closed = False
+
+    def post(self, url: str, headers: dict[str, str], body: bytes) -> int:
+        """Post once, and return the status of the answer. Blocking. Raises Unavailable (WEBHOOK)."""
+        parts = urlsplit(url)
+        connection = _connection(parts.scheme, parts.hostname or "", parts.port)
+        try:
+            connection.connect()
+            with self._lock:
+                self._open.add(connection)
+                if self._closed:
+                    raise ConnectionAbortedError("the node stops")
+            connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
+            answer = connection.getresponse()
+            answer.read(MAX_ANSWER)
+            return answer.status
+        except (OSError, http.client.HTTPException) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise Unavailable("a webhook did not answer", why=why[:200], code="WEBHOOK") from error
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+    if scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=SECONDS)
+    return http.client.HTTPSConnection(host, port, timeout=SECONDS, context=ssl.create_default_context())
+
+
+class Webhooks:
+    """Collects and delivers. Not thread-safe: call from the event loop.
+
+    Args:
+        home: where the files with secrets are.
+    """
+
+    def __init__(
+        self,
+        hooks: Sequence[Webhook],
+        queue: EventQueue,
+        home: Path,
+        ledger: AsyncLedger,
+        pools: Pools,
+        clock: Clock,
+        metrics: Metrics,
+        origin: str,
+        conditions: NodeConditions,
+    ) -> None:
+        self._hooks = hooks
+        self._queue = queue
+        self._home = home
+        self._ledger = ledger
+        self._pools = pools
+        self._clock = clock
+        self._metrics = metrics
+        self._source = source_of(origin)
+        self._conditions = conditions
+        self._poster = Poster()
+        self._threads = ThreadPoolExecutor(max(1, len(hooks)), thread_name_prefix="webhook")
+        """A thread for each webhook: a receiver that does not answer delays nothing else of the node."""
+
+    def begin(self, supervisor: Supervisor) -> None:
+        supervisor.loop("webhook events", self.collect, COLLECTING)
+        for hook in self._hooks:
+
+            async def step(hook: Webhook = hook) -> None:
+                await asyncio.get_running_loop().run_in_executor(self._threads, self.deliver, hook)
+
+            supervisor.loop(f"webhook {hook.name}", step, DELIVERING)
+
+    def close(self) -> None:
+        """End what is in progress: it is sent again at the next start."""
+        self._poster.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def collect(self) -> None:
+        """Queue what is new. At the first start there is no history to tell: it begins with what comes next."""
+        position = await self._pools.files(self._queue.position)
+        if position is None:
+            position = await self._ledger.run(self._ledger.tables.proven.last_number)
+            await self._pools.files(self._queue.add, self._hooks, (), self._source, self._clock(), position)
+        while lines := await self._ledger.run(self._ledger.tables.proven.since, position, PREDICATES, STEP):
+            events = [event for line in lines if (event := statement_event(line)) is not None]
+            position = lines[-1].number
+            await self._add(events, position)
+        now, found = self._clock(), await self._conditions.now()
+        dropped = await self._pools.files(self._queue.begun, self._hooks, found, self._source, now)
+        self._metrics.webhook_requests.labels("dropped").inc(dropped)
+
+    async def _add(self, events: Sequence[NodeEvent], position: int) -> None:
+        dropped = await self._pools.files(self._queue.add, self._hooks, events, self._source, self._clock(), position)
+        self._metrics.webhook_requests.labels("dropped").inc(dropped)
+
+    def deliver(self, hook: Webhook) -> None:
+        """Post what is due, until a request fails. Blocking. Raises Refused (SECRET-EXPOSED), Malformed, Unavailable
+        (WEBHOOK)."""
+        due = self._queue.due(hook.name, self._clock())
+        key = hook.secret(self._home) if due else b""
+        for event in due:
+            try:
+                self._post(hook, key, event)
+            except Unavailable:
+                self._retry(hook, event)
+                raise
+            self._queue.done(event)
+            self._metrics.webhook_requests.labels("done").inc()
+
+    def _post(self, hook: Webhook, key: bytes, event: QueuedEvent) -> None:
+        now = int(self._clock())
+        headers = {
+            "Content-Type": "application/cloudevents+json; charset=utf-8",
+            "User-Agent": "comity",
+            "webhook-id": event.message,
+            "webhook-timestamp": str(now),
+            "webhook-signature": signature(key, event.message, now, event.body),
+        }
+        status = self._poster.post(hook.url, headers, event.body)
+        if not 200 <= status < 300:
+            raise Unavailable(f"the webhook {hook.name} refused an event", why=f"status {status}", code="WEBHOOK")
+
+    def _retry(self, hook: Webhook, event: QueuedEvent) -> None:
+        now = self._clock()
+        if now - event.made > GIVE_UP:
+            self._queue.done(event)
+            self._metrics.webhook_requests.labels("dropped").inc()
+            _log.warning("event dropped", webhook=hook.name, kind=event.kind, attempts=event.attempts + 1)
+            return
+        self._metrics.webhook_requests.labels("failed").inc()
+        self._queue.postponed(event, now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(event.attempts, 16)))

@@ -1,0 +1,301 @@
+"""Webhooks against a real HTTP receiver: signed, retried, kept over a restart, sent to the operator's URL alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from comity.ledger.proven import ProvenLine
+from comity.node.maintenance.settings import setting_problems
+from comity.node.metrics import Metrics
+from comity.node.webhooks import deliveries
+from comity.node.webhooks.cloud_events import FoundConditions, NodeEvent, source_of, statement_event
+from comity.node.webhooks.deliveries import GIVE_UP, EventQueue, Webhooks, signature
+from comity.node.webhooks.hooks import EVENTS, Webhook, parse_hooks, parse_secret
+from comity.trust.errors import Malformed, Refused, Unavailable
+from comity_cli.main import command
+from comity_cli.output import Output
+from support.case import case
+
+KEY = bytes(range(32))
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+NOW = 1_800_000_000.0
+
+
+@dataclass
+class Receiver:
+    """An HTTP receiver that answers as `answers` say, the last one from then on."""
+
+    answers: list[int] = field(default_factory=lambda: [204])
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    url: str = ""
+
+    def take(self, headers: dict[str, str], body: bytes) -> int:
+        self.got.append((headers, body))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@contextmanager
+def receiving(*answers: int) -> Iterator[Receiver]:
+    receiver = Receiver(list(answers) or [204])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = receiver.take({name.lower(): value for name, value in self.headers.items()}, body)
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    receiver.url = f"http://127.0.0.1:{server.server_port}/hook?room=1"
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Node:
+    """The queue and the deliveries of a node, over a folder and a clock that a test moves."""
+
+    def __init__(self, folder: Path, *hooks: Webhook) -> None:
+        self.now = NOW
+        self.hooks = hooks
+        self.queue = EventQueue(folder)
+        self.metrics = Metrics()
+        (folder / "secret").write_text(SECRET + "\n")
+        (folder / "secret").chmod(0o600)
+        unused = (None, None)
+        self.webhooks = Webhooks(hooks, self.queue, folder, *unused, lambda: self.now, self.metrics, "a/log", None)  # type: ignore[arg-type]
+
+    def tell(self, *events: NodeEvent) -> int:
+        return self.queue.add(self.hooks, events, source_of("node-ch.example/log"), self.now, 1)
+
+
+def hook(url: str, *events: str, name: str = "ops") -> Webhook:
+    return Webhook(name, url, "secret", events or EVENTS)
+
+
+def event(kind: str = "alert", key: str = "1") -> NodeEvent:
+    return NodeEvent(kind, key, "subject", {"basis": "here", "text": "é"})
+
+
+def test_an_event_is_a_signed_cloud_event(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        node = Node(tmp_path, hook(receiver.url))
+        node.tell(event())
+        node.webhooks.deliver(node.hooks[0])
+    ((headers, body),) = receiver.got
+    document = json.loads(body)
+    assert headers["content-type"] == "application/cloudevents+json; charset=utf-8"
+    assert (document["specversion"], document["type"]) == ("1.0", "dev.comity.alert.v1")
+    assert (document["source"], document["time"]) == ("comity://node-ch.example/log", "2027-01-15T08:00:00Z")
+    assert document["data"] == {"basis": "here", "text": "é"}
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    mac = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{mac}"
+    assert node.queue.waiting() == {}
+
+
+def test_the_signature_is_that_of_standard_webhooks() -> None:
+    """The example of the libraries of standardwebhooks.com."""
+    key = parse_secret(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    body = b'{"test": 2432232314}'
+    made = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_receiver_that_fails_first_gets_the_event_later_with_the_same_id_also_after_a_restart(tmp_path: Path) -> None:
+    with receiving(500, 302, 204) as receiver:
+        node = Node(tmp_path, hook(receiver.url))
+        node.tell(event())
+        for pause in (5.0, 10.0):
+            with pytest.raises(Unavailable) as refused:
+                node.webhooks.deliver(node.hooks[0])
+            assert refused.value.code == "WEBHOOK"
+            node.webhooks.deliver(node.hooks[0])  # nothing is due
+            later = node.now + pause
+            node = Node(tmp_path, *node.hooks)
+            node.now = later
+        node.webhooks.deliver(node.hooks[0])
+    assert len(receiver.got) == 3  # the redirect was not followed
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+    assert len({body for _, body in receiver.got}) == 1
+    assert node.queue.waiting() == {}
+
+
+def test_a_receiver_that_is_gone_for_days_loses_the_event_and_it_is_counted(tmp_path: Path) -> None:
+    node = Node(tmp_path, hook("http://127.0.0.1:1/"))
+    node.tell(event())
+    for _ in range(60):
+        with pytest.raises(Unavailable):
+            node.webhooks.deliver(node.hooks[0])
+        if not node.queue.waiting():
+            break
+        node.now += deliveries.LONGEST_PAUSE
+    assert GIVE_UP <= node.now - NOW <= GIVE_UP + 2 * deliveries.LONGEST_PAUSE
+    assert node.metrics.registry.get_sample_value("comity_webhook_requests_total", {"outcome": "dropped"}) == 1
+
+
+def test_a_node_that_stops_does_not_wait_for_a_receiver(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = Node(tmp_path, hook(f"http://127.0.0.1:{silent.getsockname()[1]}/"))
+        node.tell(event())
+        with ThreadPoolExecutor(1) as threads:
+            posting = threads.submit(node.webhooks.deliver, node.hooks[0])
+            connection, _ = silent.accept()
+            assert connection.recv(1)
+            node.webhooks.close()
+            assert isinstance(posting.exception(timeout=5), Unavailable)
+            connection.close()
+    assert node.queue.waiting() == {"ops": 1}
+
+
+def test_many_versions_push_out_no_alert_and_alerts_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "MAX_WAITING", 10)
+    with receiving() as receiver:
+        node = Node(tmp_path, hook(receiver.url))
+        versions = [event("version", str(number)) for number in range(50)]
+        assert node.tell(versions[0], event("alert"), *versions[1:]) == 40
+        node.webhooks.deliver(node.hooks[0])
+    kinds = [json.loads(body)["type"] for _, body in receiver.got]
+    assert kinds == ["dev.comity.alert.v1", *["dev.comity.version.v1"] * 10]
+
+
+def test_a_webhook_gets_the_kinds_that_it_asks_for_and_another_one_does_not_wait_for_it(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        dead = hook("http://127.0.0.1:1/", "alert", name="dead")
+        node = Node(tmp_path, dead, hook(receiver.url, "version"))
+        node.tell(event("alert"), event("version"))
+        with pytest.raises(Unavailable):
+            node.webhooks.deliver(dead)
+        node.webhooks.deliver(node.hooks[1])
+    assert [json.loads(body)["type"] for _, body in receiver.got] == ["dev.comity.version.v1"]
+    assert node.queue.waiting() == {"dead": 1}
+    node.queue.forget_others(node.hooks[1:])
+    assert node.queue.waiting() == {}
+
+
+def test_a_condition_is_told_when_it_begins_and_again_only_if_it_ended(tmp_path: Path) -> None:
+    node = Node(tmp_path, hook("http://127.0.0.1:1/"))
+
+    def waiting(*keys: str, unknown: str = "") -> int:
+        found = FoundConditions(tuple(event(key=key) for key in keys), frozenset({unknown}))
+        node.queue.begun(node.hooks, found, "comity://a", node.now)
+        return sum(node.queue.waiting().values())
+
+    assert [waiting("a"), waiting("a"), waiting("a", "b")] == [1, 1, 2]
+    assert waiting(unknown="alert") == 2  # just started: not known is not over
+    assert [waiting("a", "b"), waiting(), waiting("a")] == [2, 2, 3]
+
+
+def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    node = Node(tmp_path, hook("http://127.0.0.1:1/"))
+    node.tell(event())
+    (tmp_path / "secret").chmod(0o644)
+    with pytest.raises(Refused):
+        node.webhooks.deliver(node.hooks[0])
+    assert node.queue.waiting() == {"ops": 1}
+
+
+def test_a_publication_makes_an_event_that_says_whose_word_it_is() -> None:
+    line = ProvenLine("node.example/log", "key", 4, case().publication.line, 9)
+    made = statement_event(line)
+    assert made is not None
+    assert (made.kind, made.data["basis"], made.data["entry"]) == ("version", "claimed", 4)
+    assert made.subject == made.data["name"]
+
+
+BAD_URLS = (
+    *("ftp://a.example/", "https://", "http://a.example/", "http://10.0.0.1/", "https://user:pass@a.example/"),
+    *("https://a.example/#x", "https://a.example:0/", "https://a.example:99999/", "https://a b/", "//a.example"),
+    *("https://a.example/\r\nX: y", "https://é.example/", "http://127.0.0.1.evil.example/", f"https://a/{'x' * 2000}"),
+)
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_a_url_that_is_not_safe_is_refused(url: str) -> None:
+    with pytest.raises(Malformed):
+        hook(url)
+
+
+@pytest.mark.parametrize("url", ["https://a.example", "http://127.0.0.1:8080/x", "http://[::1]/", "http://localhost/x"])
+def test_https_and_this_machine_are_accepted(url: str) -> None:
+    assert hook(url).url == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'x = 1\n[[webhook]]\nname = "a"',
+        '[[webhook]]\nname = "a"\nurl = "https://a.example"\n',
+        '[[webhook]]\nname = "A"\nurl = "https://a.example"\nsecret_file = "s"\n',
+        '[[webhook]]\nname = "a"\nurl = "https://a.example"\nsecret_file = "s"\nevents = ["all"]\n',
+        '[[webhook]]\nname = "a"\nurl = "https://a.example"\nsecret_file = "s"\n' * 2,
+        '[[webhook]]\nname = 1\nurl = "https://a.example"\nsecret_file = "s"\n',
+    ],
+)
+def test_a_file_that_is_not_understood_is_refused(text: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        parse_hooks(text.encode())
+    assert refused.value.code == "WEBHOOKS"
+
+
+@pytest.mark.parametrize("data", [b"", b"whsec_", b"whsec_AAAA", b"secret", b"\xff" * 50, b"whsec_" + b"A" * 4000])
+def test_a_secret_that_is_none_is_refused_without_being_shown(data: bytes) -> None:
+    with pytest.raises(Malformed) as refused:
+        parse_secret(data)
+    assert "AAAA" not in f"{refused.value} {refused.value.why}"
+
+
+def test_the_command_writes_a_webhook_whose_secret_only_its_owner_reads(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(
+        '[node]\nname = "node-ch"\n[listen]\nmutual = "127.0.0.1:1"\nopen = "127.0.0.1:2"\n'
+    )
+
+    def run(*words: str) -> dict[str, object]:
+        ran = CliRunner(env={"COLUMNS": "200"}).invoke(
+            command, ["webhook", *words, "--node", str(tmp_path), "--json"], obj=Output()
+        )
+        assert ran.exception is None, ran.exception
+        found = json.loads(ran.stdout)
+        assert isinstance(found, dict)
+        return found
+
+    home_file = tmp_path / "node.toml"
+    home_file.write_text(home_file.read_text() + '[webhooks]\nfile = "webhooks.toml"\n')
+    made = run("new", "ops", "https://chat.example.org/comity", "--event", "alert")
+    run("new", "all", "http://127.0.0.1:8080/")
+    path = tmp_path / "keys" / "webhook-ops.secret"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().strip() == made["secret"]
+    assert len(parse_secret(path.read_bytes())) == 32
+    assert setting_problems(home_file, {}) == ()
+    path.chmod(0o644)
+    assert [problem.code for problem in setting_problems(home_file, {})] == ["SECRET-EXPOSED"]
+    listed = run("ls")["webhooks"]
+    assert isinstance(listed, list)
+    assert [(each["name"], each["waiting"]) for each in listed] == [("ops", 0), ("all", 0)]
+    assert [found.events for found in parse_hooks((tmp_path / "webhooks.toml").read_bytes())] == [("alert",), EVENTS]
+    assert str(made["secret"]) not in (tmp_path / "webhooks.toml").read_text() + (tmp_path / "audit.log").read_text()
