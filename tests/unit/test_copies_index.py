@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_it_is_the_same_after_it_was_opened_again(index: CopiesIndex, tmp_path: 
     again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
     assert (again.position, again.copies(MODEL)) == (17, index.copies(MODEL))
     again.close()
+
+
+def test_what_an_older_version_has_read_is_read_again(index: CopiesIndex, tmp_path: Path) -> None:
+    index.add([hold(FAR)], 17)
+    with closing(sqlite3.connect(tmp_path / "copies.sqlite")) as database:
+        database.execute("PRAGMA user_version = 0")
+    again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
+    assert (again.position, again.copies(MODEL)) == (0, [])
+    again.add([hold(FAR)], 17)
+    again.close()
+    third = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
+    assert (third.position, len(third.copies(MODEL))) == (17, 1)
+    third.close()
 
 
 def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed
 from comity.trust.holds import HOLDS, MAX_HELD, HeldArtifact, hold_of, parse_holds, read_holds, sign_holds
 from comity.trust.statement import MAX_OBJECT_BYTES, SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import sign_hold, signed_by_node
+from comity_client.pull.fetch import named_indexes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, filled, nodes
@@ -112,6 +114,7 @@ def test_holds_have_no_side_objects() -> None:
 
 
 CASE = case()
+PUBLISHED = sha256(b"the index that a publication names")
 HOLDER = CASE.claims[-1]
 
 
@@ -133,6 +136,15 @@ def test_a_verdict_counts_an_artifact_among_others_like_a_hold_of_it_alone() -> 
     assert (now.row("replicas").state, now.row("replicas").summary) == (alone.state, alone.summary)
     unproven = replace(CASE, claims=claims, proofs=proofs).verdict()
     assert node.record.name not in unproven.row("replicas").summary
+
+
+def test_a_client_asks_for_the_piece_indexes_of_its_own_artifact_only() -> None:
+    node, held = nodes()[-1], beside(CASE.artifact)
+    own = replace(held[0], pieces=SideObject.of(b"another index of the same files"))
+    line = sign_holds(node.record, [own, *held[1:]], node.online).line
+    readings = read_claims((line,), CASE.artifact)
+    assert named_indexes(readings, CASE.artifact, None) == [own.pieces.digest]
+    assert named_indexes(readings, held[1].artifact, PUBLISHED) == [PUBLISHED, held[1].pieces.digest]
 
 
 def test_holds_that_another_key_signed_are_a_note() -> None:
