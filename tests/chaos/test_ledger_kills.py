@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
+from comity.ledger.page_sums import check_pages
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PrivateKey
 from support.ledger_workload import COSIGNER, FAR, OWN, far_lines
@@ -31,8 +32,9 @@ pytestmark = pytest.mark.slow
 
 STEPS = ("append", "stage", "advance", "note", "cosign", "misbehaviour", "pieces", "forget")
 AT_START = [f"ledger.{step}.{when}-commit" for step in ("migrate", "fence", "create") for when in ("before", "after")]
+AT_START += ["ledger.sums.begin"]
 AT_WORK = [f"ledger.{step}.{when}-commit" for step in STEPS for when in ("before", "after")]
-AT_WORK += ["ledger.append.grown", "ledger.advance.grown"]
+AT_WORK += ["ledger.append.grown", "ledger.advance.grown", "ledger.sums.fsync"]
 
 ROUNDS = 60
 PATIENCE = 60
@@ -123,6 +125,7 @@ class Victim:
 
     def check(self) -> None:
         with closing(Ledger.open(self.ledger, time.time)) as ledger:
+            assert ledger.pages is not None and check_pages(ledger.pages) == (), "a sound page is called damaged"
             origins = {log.origin for log in ledger.logs.all()}
             if OWN in origins:
                 self.check_own(ledger)
@@ -184,6 +187,11 @@ def test_every_point_of_death_leaves_the_old_or_the_new_state(victim: Victim) ->
     for nth, point in enumerate(AT_WORK):
         victim.die_at(point, 1 + nth % 4)
     assert set(victim.histogram()) >= {*AT_WORK, *AT_START}, "a point was never hit"
+
+
+def test_a_ledger_that_dies_while_it_is_closed_has_everything(victim: Victim) -> None:
+    victim.die_at("ledger.sums.end", 1)
+    assert victim.entries and victim.far_size
 
 
 def test_death_at_any_instant_leaves_the_old_or_the_new_state(victim: Victim) -> None:

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.sequencer import Sequencer
+from comity.ledger.sqlite import SqliteFile
 from comity.trust.artifact import PieceRecord, encode_records
 from comity.trust.encoding import sha256
 from comity.trust.keys import PrivateKey
@@ -81,8 +82,13 @@ def mirror(ledger: Ledger, far: LogKeys, cosigner: PrivateKey, rounds: int) -> N
         ledger.pieces.delete_records(blob)
 
 
+def small_checkpoints(folder: Path) -> SqliteFile:
+    """A ledger's file whose write-ahead log is moved to it often."""
+    return SqliteFile(folder / DATABASE_FILE, checkpoint_bytes=128 * 1024)
+
+
 async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None:
-    ledger = Ledger.open(folder, time.time)
+    ledger = Ledger.open(folder, time.time, backing=small_checkpoints(folder))
     mine = LogKeys(OWN, own)
     ledger.logs.create(OWN, mine.vkey, own=True)
     ledger.logs.create(FAR, far.vkey)

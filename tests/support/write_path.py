@@ -19,12 +19,16 @@ def files(*kinds: str) -> list[str]:
 
 
 AT_START = [
-    *commits("migrate", "fence", "epoch"),
+    *commits("migrate", "fence"),
+    "ledger.sums.begin",
+    *commits("epoch"),
     "folders.fsync",
     "store.fsync",
     *commits("create"),
     *files("continuity"),
 ]
+AT_STOP = ["ledger.sums.fsync", "ledger.sums.end"]
+"""A ledger is killed at them in `test_ledger_kills`."""
 NODE_SCRUBS = files("scrub")
 """At the end of a round, which a node that begins anew has at once."""
 NODE_PUBLISHES = [*BLOB, "blob.again", *commits("share", "pieces", "append", "note", "cosign"), "ledger.append.grown"]
@@ -56,6 +60,7 @@ CLIENT_FILLS_A_CACHE = [*(f"link.{step}" for step in MOVED), *(f"ref.{step}" for
 ALL = frozenset(
     (
         *AT_START,
+        *AT_STOP,
         *NODE_SCRUBS,
         *NODE_PUBLISHES,
         *NODE_ADOPTS,

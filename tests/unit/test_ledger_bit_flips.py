@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.page_sums import SUFFIX, PageSums, check_pages, damaged_pages
+from comity.ledger.sqlite import SqliteFile
 from comity.trust.errors import ComityError
 from support.logs import LogKeys, statement_line, statement_lines
 
@@ -24,6 +25,11 @@ FENCE = 3
 
 def opened(folder: Path) -> Ledger:
     return Ledger.open(folder, lambda: 1_000)
+
+
+def opened_with_small_checkpoints(folder: Path) -> Ledger:
+    backing = SqliteFile(folder / DATABASE_FILE, checkpoint_bytes=64 * 1024)
+    return Ledger.open(folder, lambda: 1_000, backing=backing)
 
 
 def damage(ledger: Ledger) -> tuple[int, ...]:
@@ -139,9 +145,7 @@ def test_a_flip_in_a_page_that_is_written_again_stays_known(sound: Path, copied:
 
 def test_pages_are_sound_while_transactions_run_and_after_a_crash(tmp_path: Path, one_inode: None) -> None:
     """A large write-ahead log is moved to the file again and again; the crash leaves the last one."""
-    first = opened(tmp_path)
-    assert first.pages is not None
-    first.pages._checkpoint_bytes = 64 * 1024
+    first = opened_with_small_checkpoints(tmp_path)
     first.logs.create(OWN.origin, OWN.vkey, own=True)
     for start in range(0, 320, 32):
         first.logs.append(OWN.origin, statement_lines(start, start + 32))
@@ -159,9 +163,7 @@ def test_pages_are_sound_while_transactions_run_and_after_a_crash(tmp_path: Path
 
 
 def test_a_reader_that_keeps_an_old_state_raises_no_alarm(tmp_path: Path) -> None:
-    with closing(opened(tmp_path)) as ledger:
-        assert ledger.pages is not None
-        ledger.pages._checkpoint_bytes = 64 * 1024
+    with closing(opened_with_small_checkpoints(tmp_path)) as ledger:
         ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         with closing(sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None)) as reader:
             reader.execute("BEGIN")

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from comity.content.durable import disk_errors
 from comity.ledger.database import FolderLock
-from comity.ledger.page_sums import PageSums
+from comity.ledger.page_sums import CHECKPOINT_BYTES, PageSums
 from comity.trust.errors import Unavailable
 
 BUSY_TIMEOUT: Final = 10.0
@@ -21,16 +21,17 @@ CONNECTIONS: Final = 16
 
 
 class SqliteFile:
-    """The database in `file`. The lock is on its folder."""
+    """The database in `file`. The lock is on its folder. `checkpoint_bytes`: see `PageSums`."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, checkpoint_bytes: int = CHECKPOINT_BYTES) -> None:
         self._file = file
+        self._checkpoint_bytes = checkpoint_bytes
         self._checkpoints_itself = True
 
     def pages(self) -> PageSums:
         """Sums of the pages of the file. From now on `PageSums` makes all checkpoints, and SQLite makes none."""
         self._checkpoints_itself = False
-        return PageSums(self._file)
+        return PageSums(self._file, self._checkpoint_bytes)
 
     def lock(self) -> FolderLock:
         with disk_errors("cannot lock the ledger's folder"):
