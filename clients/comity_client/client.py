@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from comity_client.diff import ComparedArtifact, Differences
     from comity_client.hardware_pins import HardwarePinStore
     from comity_client.lineage import Derivation, Lineage
+    from comity_client.node_states import NodeState
     from comity_client.offers.fit import Model
     from comity_client.offers.offer_client import OfferClient
     from comity_client.offers.signer import OfferSigner
@@ -365,16 +366,12 @@ class Client:
         """Return the newest logged audits of copies of an artifact, signed by nodes of the pinned federations."""
         return self._user.run(lambda session: logged_results(session, artifact))
 
-    def status(self, on_event: OnEvent = ignore_event, *, node: str = "") -> list[inspect.NodeState]:
+    def status(self, on_event: OnEvent = ignore_event, *, node: str = "") -> list[NodeState]:
         """Return the state of every known node, or of one. `on_event` gets logs that contradict an earlier checkpoint.
         Raises NotFound for an unknown node."""
+        from comity_client.node_states import ask_node_states
 
-        async def work(session: Session) -> list[inspect.NodeState]:
-            named = await find_node(session, node) if node else None
-            states = await inspect.node_states(session, self._user.seen_logs(), on_event)
-            return [state for state in states if named is None or state.origin == named.record.origin]
-
-        return self._user.run(work, on_event)
+        return ask_node_states(self._user, on_event, node)
 
     def gateway(self, node: str = "") -> ClaimedGateway:
         """Return the gateway URL that a node claims: the named node, or the only known one. Raises as `claimed_gateway`

@@ -16,8 +16,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.encoding import (
     Digest,
@@ -33,13 +34,14 @@ from comity.trust.encoding import (
 )
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
-from comity.trust.resolution import PublisherClaim
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey, open_checkpoint, verified_cosigners
-from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 from comity_client.home import exclusive
 from comity_client.session import Session
+
+if TYPE_CHECKING:
+    from comity.trust.resolution import PublisherClaim
 
 Relation = Literal["first", "same", "newer", "older"]
 
@@ -253,6 +255,8 @@ class KnownNames:
 
     def claimant(self, repository: str) -> PublisherClaim | None:
         """Return the claimant of the name at its first resolution; None if it was never resolved."""
+        from comity.trust.resolution import PublisherClaim
+
         path = self._path(repository)
         try:
             data = read_bounded(path, MAX_NAME_FILE)

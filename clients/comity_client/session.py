@@ -15,14 +15,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.abbreviations import is_meant
 from comity.trust.charter.document import Member
 from comity.trust.charter.federation import Federation, FederationNode
-from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
@@ -32,6 +31,9 @@ from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl
 from comity.wire.operator import NodeStatus, SignInLink
 from comity.wire.tls import Address, CertificatePin
+
+if TYPE_CHECKING:
+    from comity.trust.claims import ParsedClaims
 
 T = TypeVar("T")
 
@@ -138,6 +140,8 @@ class Session:
 
     def read_claims(self, lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
         """Read claims with the reader of this session."""
+        from comity.trust.claims import read_claims
+
         return read_claims(lines, artifact, self.reader)
 
     def named(self, name: str) -> RemoteNode:

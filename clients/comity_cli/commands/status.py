@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, examples, output, user
 from comity_cli.following import follow
 from comity_cli.nodes import node_option
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.evidence.inspect import NodeState
+    from comity_client.node_states import NodeState
 
 WELL: Final = 0
 DOWN: Final = 5
@@ -111,9 +111,11 @@ def _own_node(socket: Path) -> _StatusView:
 
 
 def _federation(node: str) -> _StatusView:
+    from comity_client.node_states import ask_node_states
+
     out = output()
     with follow(out, "asking") as on_event:
-        states = client().status(on_event=on_event, node=node)
+        states = ask_node_states(user(), on_event, node)
     return _StatusView(_exit_status(states), lambda: _show(out, states))
 
 

@@ -46,11 +46,9 @@ from comity.trust.upstream import Observed
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
-from comity.wire.log import LogHead, ShownMisbehaviour
+from comity.wire.log import ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
-from comity.wire.node import NodeFacts, ReplicaCounts
 from comity_client.copies import LoggedResult, logged_results
-from comity_client.events import MisbehaviourFound, OnEvent
 from comity_client.evidence.gather import (
     fetch_object,
     places_of,
@@ -59,7 +57,7 @@ from comity_client.evidence.gather import (
     related_lines,
 )
 from comity_client.evidence.resolve import Resolution, home_index, log_keys, versions
-from comity_client.seen import CONTRADICTION_CODES, SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
+from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session
 from comity_client.uplink import find_node
 
@@ -553,101 +551,6 @@ def _log_key(session: Session, origin: str) -> VerifierKey:
         known = ", ".join(sorted({node.record.origin for node in session.nodes})) or "none"
         raise NotFound(f"no log {origin!r}", why=f"known from pinned federations: {known}", hint="comity status")
     return keys[0]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeState:
-    """State of a node. `size` of its own log is None without a checkpoint; `cosigners` are verified on it; `logs`:
-    number of logs that it has. `gateway`: claimed URL. `replicas`: claimed counts, None from older software. `former`:
-    the pinned charter no longer lists its member. `why`: reason if not `reachable`."""
-
-    name: str
-    member: str
-    jurisdiction: str
-    addresses: tuple[str, ...]
-    reachable: bool
-    why: str = ""
-    software: str = ""
-    origin: str = ""
-    size: int | None = None
-    cosigners: tuple[str, ...] = ()
-    logs: int = 0
-    misbehaviour: int = 0
-    gateway: str = ""
-    replicas: ReplicaCounts | None = None
-    former: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _NodeAnswer:
-    facts: NodeFacts
-    heads: tuple[LogHead, ...]
-    misbehaviour: int
-
-
-async def node_states(session: Session, seen_logs: SeenLogs, on_event: OnEvent) -> list[NodeState]:
-    """Query every node. Checkpoints of pinned logs are reconciled with the stored ones; contradictions are reported."""
-    answers = await session.ask(_query_node)
-    keys = {node.record.origin: node.record.log for node in session.nodes}
-    notes = {
-        (head.origin, head.note)
-        for answer in answers.found.values()
-        for head in answer.heads
-        if head.note and head.origin in keys
-    }
-    for origin, note in sorted(notes, key=lambda item: item[0]):
-        await _reconcile(session, seen_logs, keys[origin], note, on_event)
-    return [_state(session, node, answers.found.get(node), str(answers.failed.get(node, ""))) for node in session.nodes]
-
-
-async def _query_node(node: NodeClient) -> _NodeAnswer:
-    return _NodeAnswer(await node.node(), await node.logs(), len(await node.misbehaviour()))
-
-
-async def _reconcile(session: Session, seen_logs: SeenLogs, log: VerifierKey, note: bytes, on_event: OnEvent) -> None:
-    try:
-        await reconcile_checkpoint(seen_logs, log, SignedNote.parse(note), consistency_proofs(session))
-    except (
-        ComityError
-    ) as error:  # other errors: not signed by the log, or no consistency proof; no evidence of misbehaviour
-        if error.code in CONTRADICTION_CODES:
-            on_event(MisbehaviourFound(str(error), error.hint))
-
-
-def _state(session: Session, node: RemoteNode, answer: _NodeAnswer | None, why: str) -> NodeState:
-    known = (node.name, node.member.name, node.jurisdiction, node.addresses)
-    if answer is None:
-        return NodeState(*known, reachable=False, why=why, origin=node.record.origin, former=node.former)
-    size, cosigners = _own_checkpoint(session, node, answer.heads)
-    return NodeState(
-        *known,
-        reachable=True,
-        software=answer.facts.software,
-        origin=node.record.origin,
-        size=size,
-        cosigners=cosigners,
-        logs=len(answer.heads),
-        misbehaviour=answer.misbehaviour,
-        gateway=str(answer.facts.gateway or ""),
-        replicas=answer.facts.replicas,
-        former=node.former,
-    )
-
-
-def _own_checkpoint(
-    session: Session, node: RemoteNode, heads: tuple[LogHead, ...]
-) -> tuple[int | None, tuple[str, ...]]:
-    for head in heads:
-        if head.origin != node.record.origin or not head.note:
-            continue
-        try:
-            note = SignedNote.parse(head.note)
-            checkpoint = open_checkpoint(note, node.record.log)
-            cosigners = cosigner_names(session, note, checkpoint)
-        except ComityError:
-            continue
-        return checkpoint.size, cosigners
-    return None, ()
 
 
 @dataclass(frozen=True, slots=True)
