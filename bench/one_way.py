@@ -1,4 +1,4 @@
-"""`comity` as a process that fetches files from nodes in one way only, where people's choose the faster.
+"""`comity` as a process that fetches files from nodes in one way only, where people's choose between two.
 
 python bench/one_way.py grpc|https pull bench/model@v1 --to DIR
 """

@@ -8,7 +8,7 @@
     …, sync             the same, and the bytes on the disk when it ends, as every pull leaves them
     …, gateway          the same client from the node's gateway over plain HTTP
     pull                `comity pull --to` from one node: pieces and whole file verified, evidence judged; gRPC at the
-                        open port and HTTPS ranges, whichever shows itself to be faster
+                        open port and HTTPS ranges: HTTPS unless gRPC shows itself to be half as fast again
     pull, gRPC alone    the same by one way only
     pull, HTTPS alone
     pull, mutual TLS    the same as the first with gRPC at the mutual port, with another node's certificate
@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from comity.trust.names import Name
-from harness import Spent, process_seconds, show, speeds, take_turns, write
+from harness import Spent, keep_bytecode, process_seconds, show, speeds, take_turns, write
 from made import COMITY, REFERENCE, Served, model, served
 from static_site import REPOSITORY, Site, nginx
 
@@ -43,6 +43,7 @@ def main() -> None:
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="comity-bench-") as scratch:
         root = Path(scratch)
+        keep_bytecode(root / "bytecode")
         folder = model(root / "model", chosen.mib)
         size = sum(path.stat().st_size for path in folder.iterdir())
         with served(root) as lab, nginx(root / "nginx", folder) as site:
