@@ -117,11 +117,14 @@ def test_what_somebody_wrote_into_a_url_is_cut_out(text: str) -> None:
 def test_a_secret_is_shown_as_the_file_that_has_it(tmp_path: Path) -> None:
     (tmp_path / "pgpass").write_text("db:5432:comity:comity:tiger")
     more = '[storage]\ndatabase = "postgresql://comity:tiger@db/comity"\npassword_file = "pgpass"\n'
+    (tmp_path / "client").write_text("lioness")
+    more += '[oidc]\nissuer = "https://a.example"\nclient_id = "c"\nsecret_file = "client"\noperators = ["o"]\n'
     home(tmp_path, more)
     for flags in ([], ["--json"], ["--origin"]):
         ran = CliRunner().invoke(command, ["config", "show", "--node", str(tmp_path), *flags])
         assert ran.exit_code == 0, ran.output
-        assert "tiger" not in ran.output
+        assert "tiger" not in ran.output and "lioness" not in ran.output
+        assert f"set, from {tmp_path / 'client'}" in ran.output
         assert f"set, from {tmp_path / 'pgpass'}" in ran.output
 
 

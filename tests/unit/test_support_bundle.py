@@ -16,6 +16,7 @@ from comity_cli.main import command
 from support.federation import NodeHome, found
 
 PASSWORD, S3_SECRET, S3_KEY, PIN = "tiger:in/the tank", "zK9+abcDEF/0123456789secret", "AKIAABCDEFGHIJKLMNOP", "428317"
+CLIENT_SECRET = "lioness-of.the~provider"
 HIDDEN = "x-plain-word-that-looks-like-nothing"
 
 
@@ -34,12 +35,14 @@ def _home(tmp_path: Path, founded: NodeHome) -> NodeHome:
         "s3.toml": f'access_key = "{S3_KEY}"\nsecret_key = "{S3_SECRET}"\n',
         "gateway-key.pem": f"-----BEGIN PRIVATE KEY-----\n{HIDDEN}\n-----END PRIVATE KEY-----\n",
         "offline/pin": PIN,
+        "keys/provider": CLIENT_SECRET,
     }.items():
         (home.directory / name).write_text(text)
         (home.directory / name).chmod(0o600)
     (home.directory / "gateway.pem").write_text("no certificate")
     home.set("storage", database="postgresql://comity:tiger:in@db/comity?password=inline", password_file="pgpass")
     home.set("gateway", certificate="gateway.pem", key="gateway-key.pem")
+    home.set("oidc", issuer="https://login.example", client_id="c", secret_file="keys/provider", operators=["o"])
     return home
 
 
@@ -49,7 +52,7 @@ def planted(home: NodeHome) -> list[str]:
     keys = [path.read_text() for path in (home.directory / "keys").glob("*.pem")]
     keys += [path.read_text() for path in (home.directory / "offline").glob("*.pem")]
     lines = [line for key in keys for line in key.splitlines() if len(line) > 5 and line[0] != "-"]
-    return [token, PASSWORD, "tiger:in", "inline", S3_SECRET, S3_KEY, HIDDEN, PIN, *lines]
+    return [token, PASSWORD, "tiger:in", "inline", S3_SECRET, S3_KEY, HIDDEN, PIN, CLIENT_SECRET, *lines]
 
 
 def log_of(secrets: list[str]) -> str:
