@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 from comity.gateway.console.forms import BrowserOrigins
-from comity.gateway.console.oidc.provider import OpenIdProvider
+from comity.gateway.console.oidc.provider import OpenIdProvider, ProviderAccess
 from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
 from comity.gateway.console.page import PageMaker, Reader
 from comity.gateway.console.sessions import BrowserSessions
@@ -47,7 +47,9 @@ class SignInScene:
         links = SignInLinks(lambda: self.seconds)
         links.serve_at(url or URL)
         pages = SignInPages(maker, self.sessions, origins, links, issuer)
-        asked = OpenIdProvider(named, pools, lambda: time.time() + self.late, lambda: self.seconds)
+        asked = OpenIdProvider(
+            named, ProviderAccess.read(named), pools, lambda: time.time() + self.late, lambda: self.seconds
+        )
         pending = PendingCookie("node.example", lambda: time.time() + self.late)
         ours = ProviderSignIn(named, asked, maker, pages, origins, pending, lambda: links.url)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from comity.gateway.console.oidc.provider import KEPT, KEYS_EVERY, RETRY, basic
+from comity.gateway.console.oidc.provider import KEPT, KEYS_EVERY, RETRY, ProviderAccess, basic
 from comity.gateway.console.oidc.provider_documents import (
     MAX_DOCUMENT,
     ProviderMetadata,
@@ -22,7 +22,7 @@ from comity.gateway.console.oidc.provider_sign_in import CALLBACK, SECONDS
 from comity.gateway.console.sign_in import PROVIDER_PATH
 from comity.node.config import OpenIdConnect
 from comity.node.threads import Pools
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import Malformed, Refused, Untrusted
 from joserfc.jwk import ECKey, OctKey
 from pydantic import ValidationError
 from support.console import check_page
@@ -333,3 +333,26 @@ def test_settings_that_let_nobody_in_or_ask_in_the_open_are_refused(tmp_path: Pa
 
 def test_the_secret_goes_out_as_in_a_form() -> None:
     assert base64.b64decode(basic("a:b", "c d+é").removeprefix("Basic ")) == b"a%3Ab:c+d%2B%C3%A9"
+
+
+def test_files_that_cannot_be_used_are_refused_at_the_start(tmp_path: Path) -> None:
+    secret, authorities = tmp_path / "secret", tmp_path / "ca.pem"
+    secret.write_text("\n")
+    secret.chmod(0o600)
+    authorities.write_text("no certificate")
+    named: dict[str, Any] = {
+        "issuer": "https://a.example",
+        "client_id": "c",
+        "operators": ("o",),
+        "secret_file": secret,
+    }
+    with pytest.raises(Malformed, match="cannot be used"):
+        ProviderAccess.read(OpenIdConnect(**named))
+    secret.write_text("s\n")
+    assert ProviderAccess.read(OpenIdConnect(**named)).secret == "s"
+    with pytest.raises(Malformed, match="cannot be used"):
+        ProviderAccess.read(OpenIdConnect(**named, ca_file=authorities))
+    secret.chmod(0o644)
+    with pytest.raises(Refused) as refused:
+        ProviderAccess.read(OpenIdConnect(**named))
+    assert refused.value.code == "SECRET-EXPOSED"

@@ -120,7 +120,7 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     console = Console(settings, node, index, states, pages, access, catalogue, maker)
     origins = BrowserOrigins(settings.url)
     sign_in = SignInPages(maker, sessions, origins, node.links, home.config.oidc.issuer)
-    provider = provider_routes(node, maker, sign_in, origins)
+    provider = await provider_routes(node, maker, sign_in, origins)
     node_pages = NodePages(node, maker, states, sessions, origins)
     acts = OperatorActs(home.audit_log, home.pools)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins, acts)
@@ -149,25 +149,26 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
         await asyncio.to_thread(index.close)
 
 
-def provider_routes(
+async def provider_routes(
     node: RunningNode, maker: PageMaker, sign_in: SignInPages, origins: BrowserOrigins
 ) -> list[BaseRoute]:
     """The routes for signing in through an OpenID Connect provider; none if the settings name none.
 
-    Raises Unavailable if the extra is not installed.
+    Raises Unavailable if the extra is not installed; Refused, Unavailable and Malformed for the files that are named.
     """
     home = node.home
     settings = home.config.oidc
     if not settings.issuer:
         return []
     try:
-        from comity.gateway.console.oidc.provider import OpenIdProvider
+        from comity.gateway.console.oidc.provider import OpenIdProvider, ProviderAccess
         from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
     except ModuleNotFoundError as error:
         why = f"[oidc] in node.toml needs it: {error}"
         hint = "pip install 'comity[node,oidc]'"
         raise Unavailable("OpenID Connect support is not installed", why=why, hint=hint) from error
-    provider = OpenIdProvider(settings, home.pools, home.clock, time.monotonic)
+    access = await home.pools.files(ProviderAccess.read, settings)
+    provider = OpenIdProvider(settings, access, home.pools, home.clock, time.monotonic)
     pending = PendingCookie(home.membership.seat.log, home.clock)
     return ProviderSignIn(settings, provider, maker, sign_in, origins, pending, lambda: node.links.url).routes()
 

@@ -21,8 +21,7 @@ import http.client
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
@@ -67,16 +66,46 @@ class _Fetched:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderAccess:
+    """The secret by which the provider knows this node, and the authorities that vouch for the provider."""
+
+    secret: str = field(repr=False)
+    tls: ssl.SSLContext = field(repr=False)
+
+    @classmethod
+    def read(cls, settings: OpenIdConnect) -> ProviderAccess:
+        """Blocking. Raises Refused (SECRET-EXPOSED), Unavailable, and Malformed (CONFIG) for unusable files."""
+        assert settings.secret_file is not None  # the settings require it
+        try:
+            secret = read_secret(settings.secret_file).decode().strip()
+            tls = ssl.create_default_context(cafile=settings.ca_file)
+        except (OSError, ValueError) as error:
+            raise _unusable(str(error)) from error
+        if not secret:
+            raise _unusable(f"{settings.secret_file} is empty")
+        return cls(secret, tls)
+
+
 class OpenIdProvider:
     """Not thread-safe: call from the event loop.
 
     Args:
+        access: what is read from files, once, so that no page shows a path.
         clock: POSIX seconds, for the expiry of tokens.
         monotonic: seconds that never go back.
     """
 
-    def __init__(self, settings: OpenIdConnect, pools: Pools, clock: Clock, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: OpenIdConnect,
+        access: ProviderAccess,
+        pools: Pools,
+        clock: Clock,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._settings = settings
+        self._access = access
         self._pools = pools
         self._clock = clock
         self._monotonic = monotonic
@@ -123,9 +152,7 @@ class OpenIdProvider:
         return read_person(claims, self._settings.claim)
 
     async def _exchange(self, metadata: ProviderMetadata, code: str, verifier: str, redirect: str) -> bytes:
-        settings = self._settings
-        assert settings.secret_file is not None  # the settings require it
-        secret = (await self._pools.files(read_secret, settings.secret_file)).decode("ascii", "replace").strip()
+        settings, secret = self._settings, self._access.secret
         fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect, "code_verifier": verifier}
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         if metadata.secret_in_body:
@@ -133,7 +160,7 @@ class OpenIdProvider:
         else:
             headers["Authorization"] = basic(settings.client_id, secret)
         body = urlencode(fields).encode()
-        answer = await self._pools.files(ask, metadata.token_endpoint, settings.ca_file, body, headers)
+        answer = await self._pools.files(ask, metadata.token_endpoint, self._access.tls, body, headers)
         if answer.status != 200:
             refusal = parse_refusal(answer.body)
             raise _unavailable(f"it gave no token: status {answer.status}{f', {refusal}' if refusal else ''}")
@@ -146,9 +173,10 @@ class OpenIdProvider:
             if self._fetched is not None and now - self._fetched.at < (KEYS_EVERY if fresh else KEPT):
                 return self._fetched
             if self._failed is not None and now - self._failed[0] < RETRY:
-                raise self._failed[1]
+                error = self._failed[1]  # a new object, because each raise adds to the traceback of the old one
+                raise type(error)(error.what, why=error.why, hint=error.hint, code=error.code)
             try:
-                metadata, keys = await self._pools.files(fetch_provider, self._settings.issuer, self._settings.ca_file)
+                metadata, keys = await self._pools.files(fetch_provider, self._settings.issuer, self._access.tls)
             except ComityError as error:
                 self._failed = self._monotonic(), error
                 raise
@@ -156,32 +184,32 @@ class OpenIdProvider:
             return self._fetched
 
 
-def fetch_provider(issuer: str, ca_file: Path | None) -> tuple[ProviderMetadata, KeySet]:
+def fetch_provider(issuer: str, tls: ssl.SSLContext) -> tuple[ProviderMetadata, KeySet]:
     """Blocking. Raises Unavailable (OIDC-PROVIDER), Untrusted (OIDC-ISSUER)."""
     try:
-        metadata = ProviderMetadata.parse(_body(issuer.rstrip("/") + DISCOVERY, ca_file), issuer)
-        return metadata, parse_keys(_body(metadata.keys_url, ca_file))
+        metadata = ProviderMetadata.parse(_body(issuer.rstrip("/") + DISCOVERY, tls), issuer)
+        return metadata, parse_keys(_body(metadata.keys_url, tls))
     except Malformed as error:
         raise _unavailable(f"its answer cannot be read: {error}") from error
 
 
-def _body(url: str, ca_file: Path | None) -> bytes:
-    answer = ask(url, ca_file)
+def _body(url: str, tls: ssl.SSLContext) -> bytes:
+    answer = ask(url, tls)
     if answer.status != 200:
         raise _unavailable(f"{urlsplit(url).netloc} answered with status {answer.status}")
     return answer.body
 
 
 def ask(
-    url: str, ca_file: Path | None, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    url: str, tls: ssl.SSLContext, body: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> ProviderAnswer:
     """Blocking. The answer with any status: a GET, or a POST of `body`. Raises Unavailable (OIDC-PROVIDER)."""
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection = _connection(parts.scheme, parts.netloc, ca_file)
-    except (OSError, ValueError) as error:
-        raise _unavailable(f"{ca_file} holds no certificates: {error}") from error
+    if parts.scheme == "https":
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(parts.netloc, timeout=TIMEOUT, context=tls)
+    else:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT)
     try:
         wanted = {"Accept": "application/json", **(headers or {})}
         connection.request("GET" if body is None else "POST", target, body, wanted)
@@ -191,13 +219,6 @@ def ask(
         raise _unavailable(f"{parts.netloc}: {str(error) or type(error).__name__}") from error
     finally:
         connection.close()
-
-
-def _connection(scheme: str, netloc: str, ca_file: Path | None) -> http.client.HTTPConnection:
-    if scheme == "http":
-        return http.client.HTTPConnection(netloc, timeout=TIMEOUT)
-    context = ssl.create_default_context(cafile=ca_file)
-    return http.client.HTTPSConnection(netloc, timeout=TIMEOUT, context=context)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -215,6 +236,11 @@ def basic(client: str, secret: str) -> str:
     """The header that proves who asks: both parts encoded as in a form (RFC 6749, section 2.3.1)."""
     pair = f"{quote_plus(client)}:{quote_plus(secret)}"
     return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def _unusable(why: str) -> Malformed:
+    hint = "comity config check"
+    return Malformed("a file that [oidc] in node.toml names cannot be used", why=why, hint=hint, code="CONFIG")
 
 
 def _unavailable(why: str) -> Unavailable:
