@@ -394,6 +394,10 @@ every_hours = 0.0
 [webhooks]
 # A file that says who is told of new versions, advisories, alerts, missing copies and votes: comity webhook new
 file = ""
+
+[telemetry]
+# A collector for traces of calls and transfers, such as "http://127.0.0.1:4318"; needs pip install 'comity[otel]'.
+otlp = ""
 """
 
 

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
-GGUF, NODE, OIDC, PKCS11, POSTGRES, S3, SCAN, SIGSTORE = (
+GGUF, NODE, OIDC, OTEL, PKCS11, POSTGRES, S3, SCAN, SIGSTORE = (
     frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
-    for extra in ("gguf", "node", "oidc", "pkcs11", "postgres", "s3", "scan", "sigstore")
+    for extra in ("gguf", "node", "oidc", "otel", "pkcs11", "postgres", "s3", "scan", "sigstore")
 )
 PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
@@ -33,6 +33,7 @@ PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/derivation": BASE | GGUF,
     "registry/comity/ledger/postgres.py": BASE | NODE | POSTGRES,
     "registry/comity/ledger": BASE | NODE,
+    "registry/comity/node/telemetry.py": BASE | NODE | OTEL,
     "registry/comity/node": BASE | NODE,
     "registry/comity/gateway/console/oidc": BASE | NODE | OIDC,
     "registry/comity/gateway": BASE | NODE,
@@ -64,6 +65,7 @@ PROVIDERS = {
     "markdown_it": "markdown-it-py",
     "markupsafe": "jinja2",  # Jinja's own foundation, released by the same people
     "numpy": "numpy",
+    "opentelemetry": "opentelemetry-sdk",
     "picklescan": "picklescan",
     "pkcs11": "python-pkcs11",
     "psycopg": "psycopg",

@@ -59,6 +59,7 @@ from comity.node.services.operator import OperatorService, StatusReport
 from comity.node.sign_in_links import SignInLinks
 from comity.node.store_listing import StoreListing
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.telemetry import Telemetry
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads
 from comity.node.webhooks.cloud_events import NodeConditions
@@ -69,6 +70,7 @@ from comity.trust.tlog.note import VerifierKey
 from comity.wire.access import CALL
 from comity.wire.server import Services
 from comity.wire.tls import Address
+from comity.wire.tracing import traced
 
 TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
 MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
@@ -239,6 +241,10 @@ async def serve(
     home = await asyncio.to_thread(OpenedHome.open, config, clock)
     try:
         async with contextlib.AsyncExitStack() as ending:
+            if config.telemetry.otlp:
+                telemetry = await asyncio.to_thread(Telemetry, config.telemetry, home.membership.seat.record.name)
+                ending.push_async_callback(asyncio.to_thread, telemetry.close)
+                ending.enter_context(traced(telemetry.start))
             await _run(home, ready, companion, ending)
     finally:
         await asyncio.to_thread(home.close)

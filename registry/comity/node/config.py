@@ -442,6 +442,14 @@ class WebhooksFile(Section):
     file: MaybeFile = None
 
 
+class Tracing(Section):
+    """Traces for OpenTelemetry: `otlp` is the URL of a collector (OTLP over HTTP) without `/v1/traces`; empty for none.
+    `share` of the calls and transfers, from 0 to 1, get a trace. Needs the extra `otel`."""
+
+    otlp: Annotated[str, Field(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*[^\s?#/])?)?$", max_length=255)] = ""
+    share: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
 class NodeConfig(Section):
     """A node's settings, made by `load`; every path is absolute."""
 
@@ -462,6 +470,7 @@ class NodeConfig(Section):
     audit_log: AuditLogCopies = AuditLogCopies()
     retention: Retention = Retention()
     webhooks: WebhooksFile = WebhooksFile()
+    telemetry: Tracing = Tracing()
 
     @model_validator(mode="after")
     def _distinct_listeners(self) -> Self:
@@ -533,6 +542,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "audit_log": AuditLogCopies,
     "retention": Retention,
     "webhooks": WebhooksFile,
+    "telemetry": Tracing,
 }
 
 

@@ -33,6 +33,7 @@ from comity.transfer.sources import (
 )
 from comity.trust.encoding import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
+from comity.wire.tracing import span
 
 
 class TransferObserver(Protocol):
@@ -280,15 +281,16 @@ async def fetch_file(
     limits, observer = limits or TransferLimits(), observer or NoObserver()
     receiver = TransferReceiver(want, into, limits, on_progress, observer, executor)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(receiver.hash_file())
-            resumed = await receiver.resume()
-            reused = await receiver.reuse(local) if local else 0
-            await receiver.require_space()
-            cheaper = [source.key for source in sources if isinstance(source, BlockingSource)]
-            schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited, cheaper)
-            streams = _Streams(want, sources, limits, schedule, receiver, tasks, jitter)
-            await streams.run()
+        with span("fetch file", comity_bytes=want.size, comity_sources=len(sources)):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(receiver.hash_file())
+                resumed = await receiver.resume()
+                reused = await receiver.reuse(local) if local else 0
+                await receiver.require_space()
+                cheaper = [source.key for source in sources if isinstance(source, BlockingSource)]
+                schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited, cheaper)
+                streams = _Streams(want, sources, limits, schedule, receiver, tasks, jitter)
+                await streams.run()
     except BaseExceptionGroup as failures:
         cause = _first_cause(failures)
         raise cause from cause.__cause__

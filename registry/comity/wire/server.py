@@ -60,6 +60,7 @@ from comity.wire.node import NodeReads, NodeServicer
 from comity.wire.offer import OfferService, OfferServicer
 from comity.wire.operator import OperateService, OperatorServicer
 from comity.wire.publish import PublishService, PublishServicer
+from comity.wire.tracing import span
 from comity.wire.upstream import ImportService, UpstreamServicer
 
 _log: Final = logging.getLogger(__name__)
@@ -124,8 +125,13 @@ class Guard(grpc.aio.ServerInterceptor):
             with self._throttle.call(caller.name, caller.block, call.end) as call.running:
                 self._admitted(context.peer(), caller.name if caller.certificate else "")
                 CALLER.set(caller)  # this task serves only this call
-                async with call.until_ended():
-                    yield call
+                with span(method.lstrip("/"), rpc_system="grpc", comity_caller=_kind(caller)):
+                    async with call.until_ended():
+                        yield call
+
+
+def _kind(caller: Caller) -> str:
+    return "operator" if caller.operator else "peer" if caller.certificate else "open"
 
 
 class _Call:
