@@ -186,18 +186,20 @@ def as_(code: str, line: str) -> str:
 @pytest.mark.netns
 def test_the_guide_for_operators_founds_a_federation_runs_a_node_and_joins_another(tmp_path: Path) -> None:
     """In a network of its own, where the names of the guide are those of this machine, and its ports are free."""
-    init, found, run, join = of("docs/guide/operator.md")[1:5]
+    init, found, encrypt, run, watch, join = of("docs/guide/operator.md")[1:7]
     ((make,), (draft, consent, seal), run_lines, (apply,)) = (block.commands for block in (init, found, run, join))
     lines = [as_(code, make) for code in (*FOUNDERS, "es")]
     lines += [f"cp node-{code}.example.org/node-card.json node-card-{code}.json" for code in FOUNDERS]
     copy, serve, status = run_lines
-    lines += [draft, *(as_(code, consent) for code in FOUNDERS), seal, copy, serve]
-    lines += [
-        f"{status} || test $? = {Unavailable.exit_status}",
-        "comity trust pin federation.json",
-    ]  # the other nodes do not run
+    lines += [draft, *(as_(code, consent) for code in FOUNDERS), seal, *encrypt.commands, copy, serve]
+    lines += [f"{status} || test $? = {Unavailable.exit_status}"]  # the other nodes do not run
+    lines += [*watch.commands, "comity trust pin federation.json"]
+    for program in ("openssl", "curl"):
+        needs(program, unlock=f"apt-get install {program}")
     person = Person(tmp_path, tmp_path / "state", within=named_network(tmp_path))
     said = person.does("\n".join((*lines, apply)))
+    assert said.count('"status":"ready"') == 1 and said.count('"status": "ready"') == 1, said
+    assert "comity_log_entries{" in said
     assert "node-ch.example.org" in said.rpartition("pinned charter")[2], said
 
 
