@@ -212,7 +212,10 @@ def test_wheel_and_sdist_hold_the_sources_and_nothing_else(tmp_path: Path) -> No
         "comity_client",
         "comity_cli",
         f"comity-{PROJECT['version']}.dist-info",
+        f"comity-{PROJECT['version']}.data",
     }
+    pages = {Path(name).name for name in packed if "/share/man/man1/" in name}
+    assert {"comity.1", "comity-pull.1", "comity-token-new.1"} <= pages
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "proto/comity/v1/node.proto", "tests/conftest.py"} <= names
