@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from comity.content.audit_log import AuditLog, local_user
+from comity.content.audit_log import FAILED, AuditLog, local_user
+from comity.trust.errors import ComityError
+
+from comity_cli.command import output
 
 
 def recorded_act(home: Path, act: str, subject: str = "", detail: str = "") -> AbstractContextManager[None]:
@@ -17,12 +20,30 @@ def recorded_act(home: Path, act: str, subject: str = "", detail: str = "") -> A
 
 
 @contextmanager
-def recorded_if_home(node: str | None, act: str, subject: str, detail: str) -> Iterator[None]:
-    """As `recorded_act`, where `node` names a home, or is None and a home is here, and this user may write to it. Who
-    may only call the node does nothing there that everybody could not do."""
+def noted_act(home: Path, act: str, subject: str = "", detail: str = "") -> Iterator[None]:
+    """As `recorded_act`, for an act that only reads the home: where the line cannot be written, such as on a full disk,
+    it warns and goes on, because a backup or a support bundle is wanted most then."""
+    log = AuditLog(home, time.time)
+    try:
+        line = f"line {log.append(act, local_user(), subject, detail).number}"
+    except ComityError as error:
+        output().warn(f"this is not in the audit log: {error.what}: {error.why}")
+        line = ""
+    try:
+        yield
+    except ComityError as error:
+        if line:
+            log.append(act + FAILED, local_user(), subject, f"{line}: {error.code}")
+        raise
+
+
+@contextmanager
+def noted_if_home(node: str | None, act: str, subject: str, detail: str) -> Iterator[None]:
+    """As `noted_act`, where `node` names a home, or is None and a home is here, and this user may write to it. Who may
+    only call the node does nothing there that everybody could not do."""
     home = Path() if node is None else Path(node)
     if (home / "node.toml").is_file() and os.access(home, os.W_OK):
-        with recorded_act(home, act, subject, detail):
+        with noted_act(home, act, subject, detail):
             yield
     else:
         yield

@@ -6,6 +6,7 @@ import json
 import socket
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from comity.content.audit_log import LOG_FILE, AuditLog, check_chain
@@ -14,6 +15,7 @@ from comity.node.operator_acts import LINES_AT_ONCE, AuditCopies, FilePlace, Ope
 from comity.node.threads import Pools
 from comity.trust.errors import Conflict, Unavailable, Untrusted
 from comity.wire.access import CALLER, Caller
+from comity_cli.acts import noted_act, recorded_act
 from comity_cli.main import command
 from comity_cli.output import Output
 
@@ -66,6 +68,23 @@ def test_tail_shows_the_newest_lines_of_a_log_that_holds(home: Path) -> None:
     path = home / LOG_FILE
     path.write_bytes(path.read_bytes().replace(b'"one"', b'"uno"'))
     assert isinstance(run("audit-log", "tail", "--node", str(home)).exception, Untrusted)
+
+
+def test_an_act_that_only_reads_goes_on_and_says_so_where_the_log_was_altered(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with click.Context(command, obj=Output()):
+        with noted_act(home, "backup.create", "/backup"):
+            pass
+        with pytest.raises(Conflict), noted_act(home, "backup.create", "/backup"):
+            raise Conflict("it exists", code="BACKUP-EXISTS")
+        assert [record.act for record in check_chain(home)] == ["backup.create"] * 2 + ["backup.create.failed"]
+        (home / "audit.head").unlink()
+        with noted_act(home, "backup.create", "/backup"):
+            pass
+        with pytest.raises(Untrusted), recorded_act(home, "token.new"):
+            pass
+    assert "not in the audit log" in capsys.readouterr().err
 
 
 async def test_an_act_at_the_node_names_its_caller_and_what_failed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from comity.trust.errors import Malformed
 
-from comity_cli.acts import recorded_act
+from comity_cli.acts import noted_act, recorded_act
 from comity_cli.command import Group, examples, output
 from comity_cli.commands.config import node_file, node_installed
 from comity_cli.nodes import home_option
@@ -50,7 +50,7 @@ def create(backup: Path, with_keys: bool, blobs: bool, home: Path) -> None:
     file = node_file(home)
     with node_installed():
         from comity.node.maintenance.backup import create_backup
-    with recorded_act(home, "backup.create", str(backup), "with keys" if with_keys else "without keys"):
+    with noted_act(home, "backup.create", str(backup), "with keys" if with_keys else "without keys"):
         made, out = create_backup(file, backup, with_keys=with_keys, with_blobs=blobs, clock=time.time), output()
     out.done(f"{backup} is complete and on the disk")
     _show(made.manifest)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from comity_cli.acts import recorded_if_home
+from comity_cli.acts import noted_if_home
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FOLDER, NEW_FOLDER
 from comity_cli.following import follow
@@ -73,7 +73,7 @@ def command(
         raise click.UsageError("give REF or --all, not both")
     out = output()
     what = ", ".join(references) or ("every artifact" if everything else "what is new")
-    with recorded_if_home(node, "export", str(folder), what), follow(out, "exporting") as on_event:
+    with noted_if_home(node, "export", str(folder), what), follow(out, "exporting") as on_event:
         exported = client().export_bundle(
             folder,
             named_node(node),

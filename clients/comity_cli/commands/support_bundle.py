@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from comity_cli.acts import recorded_act
+from comity_cli.acts import noted_act
 from comity_cli.command import Command, examples, output
 from comity_cli.commands.config import node_file, node_installed
 from comity_cli.files import FILE
@@ -32,7 +32,7 @@ def command(events: Path | None, out: Path | None, home: Path) -> None:
     with node_installed():
         from comity.node.maintenance.support_bundle import write_bundle
     path = out or Path(time.strftime("comity-support-%Y%m%d-%H%M%S.tar.gz", time.gmtime()))
-    with recorded_act(home, "support-bundle", str(path)):
+    with noted_act(home, "support-bundle", str(path)):
         made, shown = write_bundle(home, path, clock=time.time, log=events), output()
     shown.done(f"{path} is written")
     for name, text in sorted(made.texts.items()):
