@@ -127,6 +127,13 @@ async def test_copies_that_wait_are_claimed_after_a_while(own: Own) -> None:
     assert own.logged()[2:] == [(HOLD, 1)], "it is alone, and nothing was logged for a while"
 
 
+async def test_copies_that_wait_are_claimed_when_somebody_asks_for_it(own: Own) -> None:
+    await own.add(0, 1, 2)
+    await own.holds.log_waiting()
+    await own.holds.log_waiting()
+    assert own.logged() == [(HOLD, 1), (HOLDS, 2)]
+
+
 async def test_with_a_batch_of_one_each_copy_is_claimed_alone(tmp_path: Path) -> None:
     own = Own(tmp_path, most=1)
     with closing(own.tables):

@@ -231,7 +231,7 @@ class BundleLoading:
 
     async def _take_files(self, source: BundleSource) -> AsyncGenerator[LoadEvent, None]:
         """Wait until each wanted artifact of which the bundle has a missing file is complete, or has failed twice: the
-        first attempt may have begun before the bundle was opened."""
+        first attempt may have begun before the bundle was opened. Then the copies are claimed."""
         copies = await self._replicas.incomplete_copies()
         waiting = {copy.artifact: copy for copy in copies if await self._offers(source, copy)}
         failures = {copy.artifact: copy.failures for copy in waiting.values()}
@@ -249,7 +249,7 @@ class BundleLoading:
                 del waiting[copy.artifact]
                 polls = 0
             if not waiting:
-                return
+                break
             polls += 1
             once = {each for each, copy in waiting.items() if copy.failures > failures[each]} - again
             self._replicas.retry(self._supervisor, once)
@@ -258,6 +258,7 @@ class BundleLoading:
                 yield LoadWaiting()
                 await source.client.stat(list(waiting)[:1])  # raises Unavailable when the bundle is gone
             await asyncio.sleep(POLL_SECONDS)
+        await self._replicas.claim_waiting()
 
     async def _offers(self, source: BundleSource, copy: Copy) -> bool:
         missing = [want.digest for want in await self._pools.files(self._replicas.missing_files, copy)]

@@ -98,6 +98,12 @@ class OwnHolds:
             while self._waiting and self._is_due():
                 await self._log_some(list(self._waiting.values())[: self._most])
 
+    async def log_waiting(self) -> None:
+        """Log all waiting claims now."""
+        async with self._lock:
+            while self._waiting:
+                await self._log_some(list(self._waiting.values())[: self._most])
+
     def _is_due(self) -> bool:
         return len(self._waiting) >= self._most or self._clock() - self._logged_at >= self._seconds
 

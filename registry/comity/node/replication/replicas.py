@@ -389,6 +389,10 @@ class Replicas:
         while due := await self._ages.take_due():
             await self._requeue(due)
 
+    async def claim_waiting(self) -> None:
+        """Log the claims of complete copies that wait for others."""
+        await self._own_holds.log_waiting()
+
     async def _claim_copies(self) -> None:
         await self._own_holds.log_due()
         await self._requeue(self._own_holds.take_lost())
