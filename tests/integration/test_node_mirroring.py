@@ -98,6 +98,7 @@ async def test_a_late_node_gets_a_dead_ones_log_from_the_others_and_repairs_its_
 ) -> None:
     monkeypatch.setattr(ledger_scrub, "TIMING", LoopTiming(interval=0.3, deadline=60.0))
     monkeypatch.setattr(ledger_scrub, "REPAIR_SECONDS", 0.0)
+    monkeypatch.setattr(ledger_scrub, "FIRST_PASS_SECONDS", 0.0)
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     publisher = Publisher.generate()

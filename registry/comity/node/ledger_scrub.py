@@ -33,8 +33,10 @@ from comity.trust.tlog.merkle import WIDTH
 
 PAGE_BYTES: Final = 4096 * PAGES_READ
 """Bytes that a check of pages is counted as."""
-PART_BYTES: Final = 256 * 1024
-"""Bytes that a check of one part of a log is counted as."""
+PART_BYTES: Final = 1024 * 1024
+"""Bytes that a check of one part of a log is counted as: it takes as much of a processor as reading these."""
+FIRST_PASS_SECONDS: Final = 600.0
+"""Seconds after a start before the first pass, so that it does not delay the start, and peers are connected."""
 MAX_DAMAGED: Final = 1_000
 """Damaged pages and parts that are kept of one pass."""
 REPAIRS_AT_A_TIME: Final = 16
@@ -68,6 +70,7 @@ class LedgerScrub:
         self._clock = clock
         self._metrics = metrics
         self._sources = sources
+        self._first_at = clock() + FIRST_PASS_SECONDS
         self._begun: float | None = None
         self._over = True
         self._repair_at = 0.0
@@ -93,7 +96,7 @@ class LedgerScrub:
         return (*parts, *self._damage, *(error for error in self._found if str(error) not in known))
 
     async def _step(self) -> None:
-        if is_within(self._hours, self._clock()):
+        if self._clock() >= self._first_at and is_within(self._hours, self._clock()):
             await self.read(int(STEP_SECONDS * self._rate))
 
     async def read(self, budget: int) -> None:
