@@ -12,6 +12,7 @@ import pytest
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.page_sums import SUFFIX, PageSums, check_pages, damaged_pages
 from comity.ledger.sqlite import SqliteFile
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from support.logs import LogKeys, statement_line, statement_lines
 
@@ -187,3 +188,13 @@ def test_a_file_that_another_program_wrote_gets_new_sums(sound: Path, copied: Pa
         database.execute("UPDATE writer SET number = number + 1")  # as an older version of the program does
     with closing(opened(copied)) as ledger:
         assert damage(ledger) == ()
+
+
+def test_a_damaged_key_of_a_node_is_named(tmp_path: Path) -> None:
+    with closing(opened(tmp_path)):
+        pass
+    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as database, database:
+        database.execute("INSERT INTO nodes VALUES (zeroblob(32), X'7BEA')")
+    with closing(opened(tmp_path)) as ledger, pytest.raises(ComityError) as refusal:
+        ledger.proven.node_key(Digest("00" * 32))
+    assert refusal.value.code == "LEDGER-CORRUPT"

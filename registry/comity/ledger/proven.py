@@ -176,7 +176,12 @@ class ProvenTables:
         """Returns the online key of a node of a verified node-record, or None. Membership decides whose node it is."""
         with self._database.reading() as connection:
             key = connection.execute(select(_NODE.key).where(_NODE.id == node)).scalar_one_or_none()
-        return None if key is None else VerifyingKey.from_json(json.loads(key))
+        if key is None:
+            return None
+        try:
+            return VerifyingKey.from_json(json.loads(key))
+        except ValueError as error:
+            raise schema.damaged_ledger("the key of a node in it is no JSON") from error
 
     def claimants(self, name: str, limit: int = 32) -> Page[NameClaimant]:
         """Returns who published under a repository name (case-insensitive), the earliest first: a later claimant never
