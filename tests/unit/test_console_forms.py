@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import httpx2
 import pytest
+from comity.content.audit_log import AuditLog
 from comity.content.secrets import TOKENS_FILE, TokenFile
 from comity.content.token_uses import USES_FILE, TokenUses
 from comity.gateway.console.forms import FORM_KEY, FORM_TYPE, BrowserOrigins
@@ -19,6 +20,7 @@ from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SignInPages
 from comity.gateway.console.token_pages import TokenPages
 from comity.gateway.http import on_error
+from comity.node.operator_acts import OperatorActs
 from comity.node.sign_in_links import SignInLinks
 from comity.node.threads import Pools
 from comity.trust.errors import ComityError
@@ -51,11 +53,12 @@ class FormPages:
         states: Any = NoState()
         maker, origins = PageMaker("node.example", "", states, self.sessions), BrowserOrigins("")
         uses = TokenUses(folder / USES_FILE)
+        acts = OperatorActs(AuditLog(folder, lambda: 1_800_000_000), pools)
         node: Any = None  # only its own pages ask it, and they have no form
         pages: tuple[SignInPages | NodePages | TokenPages, ...] = (
             SignInPages(maker, self.sessions, origins, self.links),
             NodePages(node, maker, states, self.sessions, origins),
-            TokenPages(self.tokens, uses, pools, lambda: 1_800_000_000.0, maker, states, origins),
+            TokenPages(self.tokens, uses, pools, lambda: 1_800_000_000.0, maker, states, origins, acts),
         )
         self.routes = [route for page in pages for route in page.routes() if isinstance(route, Route)]
         self.app = Starlette(routes=self.routes, exception_handlers={ComityError: on_error})

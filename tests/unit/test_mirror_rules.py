@@ -168,22 +168,22 @@ async def test_what_a_member_asks_for_is_copied_only_if_a_rule_names_that_member
     friend, stranger = sha256(b"friend"), sha256(b"stranger")
     file = tmp_path / "mirror.toml"
     file.write_text(ONE + f'do = "copy"\nwanted_by = ["{friend}"]\nrepositories = ["{PUBLISHED.name.namespace}/*"]\n')
-    found = WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools())
+    found = WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
     assert found.answered == {friend}
-    assert not await found.wants(PUBLISHED)
+    assert not (await found.decide(PUBLISHED, 1)).copy
     found.asked = {PUBLISHED.artifact: frozenset({stranger})}
-    assert not await found.wants(PUBLISHED)
+    assert not (await found.decide(PUBLISHED, 1)).copy
     found.asked = {PUBLISHED.artifact: frozenset({stranger, friend})}
-    assert await found.wants(PUBLISHED)
+    assert (await found.decide(PUBLISHED, 1)).copy
     found.asked = {sha256(b"another"): frozenset({friend})}
-    assert not await found.wants(PUBLISHED)
+    assert not (await found.decide(PUBLISHED, 1)).copy
 
 
 async def test_what_the_operator_pinned_is_copied_whatever_the_rules_say(tmp_path: Path) -> None:
-    found = WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "blobs"), Pools())
-    assert not await found.wants(PUBLISHED)
+    found = WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
+    assert not (await found.decide(PUBLISHED, 1)).copy
     found.pinned = {PUBLISHED.artifact}
-    assert await found.wants(PUBLISHED)
+    assert (await found.decide(PUBLISHED, 1)).copy
 
 
 async def test_without_rules_the_patterns_decide_as_before(tmp_path: Path) -> None:

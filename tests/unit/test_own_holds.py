@@ -15,8 +15,8 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import EntryQuery
 from comity.node.copies.auditor import StatementReader
 from comity.node.copies.index import CopiesIndex
+from comity.node.copies.own_claims import OwnClaims
 from comity.node.copies.pieces import OwnPieces
-from comity.node.copies.responder import own_hold
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.own_log import OwnLog
@@ -87,7 +87,7 @@ class Own:
 
     def standing(self, artifact: Digest) -> int | None:
         """The index of the claim that audits of this copy are about."""
-        found = own_hold(self.ledger, NODE.id, OWN.vkey, artifact)
+        found = OwnClaims(self.tables, NODE.id, OWN.vkey).hold(artifact)
         return None if found is None else found.index
 
     async def withdraw(self, artifact: Digest, index: int) -> None:

@@ -35,13 +35,14 @@ from comity.gateway.hub.catalogue import Catalogue, RepositoryList
 from comity.gateway.hub.changes import OF_ALL, READ, changed_name
 from comity.gateway.hub.list_file import FILE_NAME, KeptItem, ListFile
 from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings
-from comity.ledger.intake import HOLD, INCEPTION, ROTATED, fold_name
+from comity.ledger.intake import INCEPTION, ROTATED, fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
+from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.statement import SideObject, parse_entry
 
 CHECK_INTERVAL: Final = 1.0
@@ -58,7 +59,7 @@ PAUSE: Final = 60.0
 OF_KEYS: Final = frozenset({INCEPTION, ROTATED})
 """Predicates of an author's statements that concern everything that the author signed."""
 ALL: Final = "*"
-COPIES: Final = frozenset({HOLD, HOLD_WITHDRAWN})
+COPIES: Final = frozenset({*HOLD_PREDICATES, HOLD_WITHDRAWN})
 
 _log: Final = structlog.get_logger("comity.gateway")
 
