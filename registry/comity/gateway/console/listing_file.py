@@ -32,6 +32,8 @@ SCANNED: Final = 20_000
 """Names that one page looks at. A page may be short and still have a next one."""
 MAX_RARE: Final = 2_000
 """Names with the words of a search that are sorted; a search with more reads names in order."""
+MAX_SETS: Final = 500
+"""Sets of holders that the database compares; with more, they are compared one by one."""
 GRAM: Final = 3
 """Characters of the parts by which names are indexed. Shorter words are compared only."""
 MAX_GRAMS: Final = 32
@@ -331,9 +333,11 @@ class ListingFile:
 
     def affected(self, changed: Callable[[int], bool], most: int, readable: Readable) -> CataloguePage:
         """Repositories whose last version has a set of holders for which `changed`; at most `SCANNED` are looked at."""
-        page = self._read_page(
-            ("1", ()), "", most, lambda found: changed(found.artifact.held_by) and readable(found.key)
-        )
+        sets = [f"{held:x}" for held, number in list(self.sets.items()) if number and changed(held)]
+        if not sets:
+            return CataloguePage((), "")
+        among = (f"a.held IN ({','.join('?' * len(sets))})", tuple(sets)) if len(sets) <= MAX_SETS else ("1", ())
+        page = self._read_page(among, "", most, lambda found: changed(found.artifact.held_by) and readable(found.key))
         return page if len(page.found) == most else CataloguePage(page.found, "")
 
     def _read_page(
