@@ -7,12 +7,7 @@ import hashlib
 import hmac
 import json
 import socket
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -28,52 +23,11 @@ from comity.trust.errors import Malformed, Refused, Unavailable
 from comity_cli.main import command
 from comity_cli.output import Output
 from support.case import case
+from support.webhook_receiver import receiving
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 NOW = 1_800_000_000.0
-
-
-@dataclass
-class Receiver:
-    """An HTTP receiver that answers as `answers` say, the last one from then on."""
-
-    answers: list[int] = field(default_factory=lambda: [204])
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    url: str = ""
-
-    def take(self, headers: dict[str, str], body: bytes) -> int:
-        self.got.append((headers, body))
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-
-@contextmanager
-def receiving(*answers: int) -> Iterator[Receiver]:
-    receiver = Receiver(list(answers) or [204])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status = receiver.take({name.lower(): value for name, value in self.headers.items()}, body)
-            self.send_response(status)
-            if 300 <= status < 400:
-                self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_port}/hook?room=1"
-    try:
-        yield receiver
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Node:

@@ -1,0 +1,34 @@
+"""A node with a webhook tells of a publication; the receiver fails first, and the node stops without waiting for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from comity.node.maintenance.webhook_file import add_webhook
+from comity.node.webhooks.deliveries import EventQueue
+from support.federation import found, serving, until
+from support.publisher import Publisher, release, send
+from support.webhook_receiver import receiving
+
+pytestmark = pytest.mark.slow
+
+
+async def test_a_publication_reaches_a_receiver_that_failed_first(tmp_path: Path) -> None:
+    publisher = Publisher.generate()
+    (home,) = found(tmp_path, 1, namespaces={"tests": publisher.id}).homes
+    with receiving(503, 204) as receiver:
+        add_webhook(home.directory / "node.toml", "ops", receiver.url, ("version",), {})
+        home.set("webhooks", file="webhooks.toml")
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "config.json").write_text("{}")
+        ready = release(publisher, tmp_path / "model", "tests/model@v1")
+        async with serving(home), home.client() as node:
+            await until(lambda: EventQueue(home.directory / "data").position() is not None, what="the first step")
+            await send(node, ready)
+            await until(lambda: len(receiver.got) >= 2, patience=60, what="the event, twice")
+    events = [json.loads(body) for _, body in receiver.got]
+    assert {event["subject"] for event in events} == {"tests/model@v1"}
+    assert {event["source"] for event in events} == {f"comity://{home.origin}"}
+    assert len({event["id"] for event in events}) == 1
