@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from comity.content.audit_log import LOG_FILE, check_chain
 from comity.content.secrets import TOKENS_FILE, TokenFile
 from comity.gateway.app import serve_gateway
 from comity.gateway.console import routes as console_routes
@@ -391,6 +392,10 @@ async def tokens_are_made_and_rotated(node: Shop, http: httpx2.AsyncClient, key:
             if old is not None:
                 await http.post(f"{where}/revoke", data={"form": key, "id": old}, headers=own)
                 assert (await program.get("/tests/model")).status_code == 401
+    acts = [record.act for record in check_chain(node.home.directory)]
+    assert acts == ["console.link", "console.link", "session.end", "token.new", "token.rotate", "token.revoke"]
+    assert "token.revoke" in (await page(http, "/-/node/audit-log")).text
+    assert not [token for token in (secret, second) if token in (node.home.directory / LOG_FILE).read_text()]
     tokens = TokenFile(node.home.config().path(TOKENS_FILE))
     ended, _ = tokens.add("ended", ("*",), 1_000, 2_000)
     async with browser(node, headers={"Authorization": f"Bearer {ended}"}) as program:
