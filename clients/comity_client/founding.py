@@ -288,6 +288,11 @@ interval_seconds = 5.0
 mirror = "all"
 # A file of ordered mirror rules instead, such as "mirror.toml": see docs/operations.md. Empty: none.
 rules = ""
+# Copies stop while less of the disk than this is free, and go on from the second.
+stop_free_bytes = 268435456
+resume_free_bytes = 1073741824
+# Hours of the day in UTC with their bytes a second, such as ["6-22 20000000"]; 0 is no copies. Empty: no limit.
+bandwidth = []
 # How long a starting node waits for a peer to report what this node signed last, before it signs.
 first_answer_seconds = 15.0
 # How many complete copies one statement claims at most. 1 while other nodes have a version that does not know `holds`.

@@ -137,6 +137,7 @@ def test_the_configuration_shows_every_setting_and_its_default(tmp_path: Path, c
         for key, value in written[section].items():
             default = settings[section, key].default
             shown = "" if default is None else str(default) if isinstance(default, Path) else default
+            shown = list(shown) if isinstance(shown, tuple) else shown
             assert value == shown, key
 
 

@@ -23,6 +23,7 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication import replicas as replicas_module
 from comity.node.replication.artifacts import Copy, CopyQueue
+from comity.node.replication.copy_pauses import CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
@@ -197,6 +198,7 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
         WantedArtifacts(settings, store, pools, ages),
         ages,
         RuleQuotas(MirrorQuotas({}), AsyncLedger(ledger), store, pools),
+        CopyPauses(settings, store, pools, lambda: 0.0),
         on_lost=lambda: None,
     )
 

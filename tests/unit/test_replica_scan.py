@@ -19,6 +19,7 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication import replicas as replicas_module
 from comity.node.replication.artifacts import FIRST_REST_SECONDS, CopyQueue, Job
+from comity.node.replication.copy_pauses import CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.replicas import PAGE, Replicas
 from comity.node.replication.rule_quotas import RuleQuotas
@@ -58,6 +59,7 @@ class Bench:
         self.now = 1_000_000.0
         self.ages = StatementAges(AsyncLedger(self.ledger), lambda: self.now)
         self.folder = folder
+        self.pauses = CopyPauses(Replication(), FolderStore(folder / "blobs"), Pools(), lambda: self.now)
         self.quotas = RuleQuotas(MirrorQuotas({}), AsyncLedger(self.ledger), FolderStore(folder / "blobs"), Pools())
         self.replicas = Replicas(
             AsyncLedger(self.ledger),
@@ -72,6 +74,7 @@ class Bench:
             self.wanted(Replication(mirror="all")),
             self.ages,
             self.quotas,
+            self.pauses,
             on_lost=lambda: None,
         )
         parse = replicas_module._parse_publication
@@ -238,3 +241,52 @@ async def test_ages_outlive_a_restart_and_a_statement_after_the_last_mark_is_new
     await again.open()
     bench.now += 60
     assert (again.of(last - 1), again.of(last), again.of(last + 1)) == (7_260, 60, 0)
+
+
+async def test_while_copies_are_paused_nothing_is_copied_and_the_reason_shows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.prove(FLOODED, [FLOOD.publish("a/b@v1", Release(b"x\n"))])
+    copied: list[str] = []
+
+    async def run(job: Job) -> None:
+        copied.append(job.copy.name)
+        bench.replicas._copies.done(job, 0.0)
+
+    monkeypatch.setattr(bench.replicas, "_run_job", run)
+    bench.pauses.why = "the disk is full"
+    await bench.replicas._work()
+    (lacking,) = bench.replicas.incomplete(9)
+    assert (copied, lacking.state, lacking.why) == ([], "waits", "the disk is full")
+    bench.pauses.why = ""
+    await bench.replicas._work()
+    assert copied == ["a/b@v1"]
+
+
+async def test_what_is_over_its_quota_leaves_the_queue_and_what_is_held_counts_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, held, large = bench.folder / "mirror.toml", Release(b"held\n"), Release(b"too large for it\n")
+    file.write_text('default = "copy"\nquota_bytes = 20\n')
+    bench.replicas._wanted = bench.wanted(Replication(rules=file))
+    quotas = RuleQuotas(bench.replicas._wanted.quotas, AsyncLedger(bench.ledger), bench.replicas._store, Pools())
+    bench.replicas._quotas = quotas
+
+    async def all_here(objects: object) -> None:
+        """The side objects are stored."""
+
+    bench.replicas._files = cast(FileFetcher, SimpleNamespace(require_objects=all_here))
+    lines = [FLOOD.publish("a/held@v1", held), FLOOD.publish("a/large@v1", large)]
+    for release in (held, large):
+        for body in release.objects:
+            bench.replicas._store.put(sha256(body), body)
+    bench.prove(FLOODED, lines)
+    await bench.hold(lines[:1])
+    await quotas.open()
+    assert not quotas.counted, "no copy begins before all publications are read"
+    await bench.replicas._work()
+    (quota,) = quotas.status()
+    assert (quota.used, quota.limit, quotas.waiting, bench.replicas.lacking) == (5, 20, 1, 1)
+    (lacking,) = await bench.replicas.incomplete_examples(9)
+    assert (lacking.name, lacking.state, lacking.code) == ("a/large@v1", "waits", "MIRROR-QUOTA")
+    assert len(bench.replicas._copies) == 0

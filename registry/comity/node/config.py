@@ -35,6 +35,9 @@ from comity.upstream.hub_api import HUB_ENDPOINT, Origin
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import Address
 
+MIN_RATE: Final = 100_000
+"""Bytes a second below which a copy would look as if its source had failed."""
+MAX_RATE_DIGITS: Final = 16
 _URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?\Z")
 
 
@@ -126,6 +129,24 @@ def _hours(text: str) -> str:
     return text
 
 
+def within_hours(hours: str, now: float) -> bool:
+    """Whether the POSIX time `now` is within hours of the day in UTC, such as "22-6"; always if there are none."""
+    if not hours:
+        return True
+    first, last = map(int, hours.split("-"))
+    hour = int(now) // 3600 % 24
+    return first <= hour < last if first < last else hour >= first or hour < last
+
+
+def _bandwidth(text: str) -> str:
+    hours, _, rate = text.partition(" ")
+    if not (_hours(hours) and rate.isdecimal() and len(rate) < MAX_RATE_DIGITS):
+        raise ValueError(f"expected hours and bytes a second such as '6-22 20000000', got {text[:40]!r}")
+    if 0 < int(rate) < MIN_RATE:
+        raise ValueError(f"at least {MIN_RATE} bytes a second, or 0 for no copies, not {rate}")
+    return text
+
+
 def _listed(value: object) -> object:
     """Split a comma-separated value from the environment."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -154,6 +175,9 @@ HubEndpoint = Annotated[str, AfterValidator(_endpoint)]
 
 Hours = Annotated[str, AfterValidator(_hours)]
 """Hours of the day, such as "22-6": from the first until before the second; empty for all."""
+
+Bandwidth = Annotated[tuple[Annotated[str, AfterValidator(_bandwidth)], ...], BeforeValidator(_listed)]
+"""Each item is "HOURS BYTES-A-SECOND"."""
 
 LogKeys = Annotated[tuple[Annotated[str, AfterValidator(_log_key)], ...], BeforeValidator(_listed)]
 Witnesses = Annotated[tuple[Annotated[str, AfterValidator(_witness)], ...], BeforeValidator(_listed)]
@@ -256,8 +280,12 @@ class Replication(Section):
     rules, which decide instead.
 
     `hold_batch` is how many copies one statement claims at most; with 1 each copy is claimed alone, in a form that
-    older versions know too. `first_answer_seconds` is how long a starting node waits for a peer's copy of its log
-    before it signs.
+    older versions know too.
+    `first_answer_seconds` is how long a starting node waits for a peer's copy of its log before it signs.
+
+    Copies stop while the disk has less than `stop_free_bytes` free, and go on when it has `resume_free_bytes`.
+    `bandwidth` limits copies in hours of the day in UTC: "6-22 20000000" is at most 20 MB/s, "6-22 0" is no copies. The
+    first item whose hours fit decides; without one there is no limit.
     """
 
     interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
@@ -265,11 +293,16 @@ class Replication(Section):
     hold_batch: Annotated[int, Field(ge=1, le=64)] = 32
     mirror: Wanted = "all"
     rules: MaybeFile = None
+    stop_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
+    resume_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    bandwidth: Bandwidth = ()
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _consistent(self) -> Self:
         if self.rules is not None and self.mirror != "all":
             raise ValueError("mirror and rules exclude one another: write the patterns of mirror as rules")
+        if self.resume_free_bytes < self.stop_free_bytes:
+            raise ValueError("resume_free_bytes must be at least stop_free_bytes")
         return self
 
     def wants(self, repository: str) -> bool:

@@ -21,11 +21,11 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_repair import DamagedPart
 from comity.ledger.page_sums import PAGES_READ, damaged_pages
-from comity.node.config import Storage
+from comity.node.config import Storage, within_hours
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource
 from comity.node.replication.mirror import fetch_entries
-from comity.node.scrub import PASS_SECONDS, STEP_SECONDS, TIMING, is_within
+from comity.node.scrub import PASS_SECONDS, STEP_SECONDS, TIMING
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.errors import ComityError
@@ -96,7 +96,7 @@ class LedgerScrub:
         return (*parts, *self._damage, *(error for error in self._found if str(error) not in known))
 
     async def _step(self) -> None:
-        if self._clock() >= self._first_at and is_within(self._hours, self._clock()):
+        if self._clock() >= self._first_at and within_hours(self._hours, self._clock()):
             await self.read(int(STEP_SECONDS * self._rate))
 
     async def read(self, budget: int) -> None:

@@ -21,7 +21,7 @@ import structlog
 from comity.content import durable
 from comity.content.blobs import CHUNK, BlobStore, FolderStore
 from comity.hashing import FileHash
-from comity.node.config import Storage
+from comity.node.config import Storage, within_hours
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock, Pools
@@ -120,7 +120,7 @@ class Scrub:
         return ScrubStatus(self._rate, self._hours, int(progress.begun), progress.per_mille, whole)
 
     async def _step(self) -> None:
-        if is_within(self._hours, self._clock()):
+        if within_hours(self._hours, self._clock()):
             before = self._quarantined
             await self._pools.hashing(self.read, int(STEP_SECONDS * self._rate))
             if self._quarantined > before:
@@ -196,15 +196,6 @@ class Scrub:
         self._metrics.verify_failures.labels("blob").inc()
         self._quarantined += 1
         _log.error("blob is damaged and was quarantined", blob=digest, why=why)
-
-
-def is_within(hours: str, now: float) -> bool:
-    """Whether the POSIX time `now` is within hours of the day in UTC, such as "22-6"; always if there are none."""
-    if not hours:
-        return True
-    first, last = map(int, hours.split("-"))
-    hour = int(now) // 3600 % 24
-    return first <= hour < last if first < last else hour >= first or hour < last
 
 
 def _drop_page_cache(store: BlobStore, digest: Digest) -> None:

@@ -22,6 +22,7 @@ import structlog
 from comity.content.blobs import BlobStore, FolderStore, lock_if_free
 from comity.content.durable import disk_errors
 from comity.node.metrics import Metrics
+from comity.node.replication.copy_pauses import PACED_LIMITS, Pace, PacedSource
 from comity.node.replication.link import CopySource
 from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects
 from comity.node.threads import AsyncLedger, Pools
@@ -259,7 +260,8 @@ _log: Final = structlog.get_logger("comity.node.artifacts")
 class _SourceSet:
     """Shared by the files of one artifact: the health of each source, and the HTTPS sources of the peers."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace | None) -> None:
+        self._pace = pace
         self.health: dict[SourceKey, SourceHealth] = {}
         self.names: dict[SourceKey, str] = {}
         self._over_https: dict[SourceKey, RangeSource] = {}
@@ -273,7 +275,8 @@ class _SourceSet:
         https_sources = await sources_with_blob(known, want.digest, want.size)
         sources: list[BlobSource] = [*holders, *https_sources]
         self.names |= {source.key: source.name for source in sources}
-        return sources
+        pace = self._pace
+        return sources if pace is None else [PacedSource(source, pace) for source in sources]
 
     def close(self) -> None:
         for source in self._over_https.values():
@@ -316,10 +319,12 @@ class FileFetcher:
         name: str,
         limits: TransferLimits = REPLICATION_LIMITS,
         answer: float = ANSWER_TIMEOUT,
+        pace: Pace | None = None,
     ) -> None:
         """Fetch every file completely, verified and durable.
 
         Args:
+            pace: shares a number of bytes a second; None reads as fast as sources send.
             answer: seconds that a peer has to say which files it has.
 
         Raises Unavailable and NotFound if no peer serves a file, Untrusted if the pieces do not match the file,
@@ -328,7 +333,8 @@ class FileFetcher:
         if not files:
             return
         holders = await self._holders([want.digest for want, _ in files], answer)
-        with closing(_SourceSet()) as source_set:
+        limits = limits if pace is None else PACED_LIMITS
+        with closing(_SourceSet(pace)) as source_set:
             for want, layout in files:
                 async with self._lock(want.digest):
                     with self.downloads.running((want.digest, layout)) as download:

@@ -15,6 +15,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -28,6 +29,7 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
+from comity.node.replication.copy_pauses import CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.own_holds import CompletedCopy, OwnHolds
@@ -39,7 +41,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.encoding import Digest, Json, canonical, sha256, short
-from comity.trust.errors import ComityError, Unavailable, Untrusted
+from comity.trust.errors import ComityError, OutOfSpace, Unavailable, Untrusted
 from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.mirror_rules import MirrorDecision
 from comity.trust.statement import Entry, SideObject, parse_entry
@@ -54,6 +56,8 @@ MAX_CLAIMS: Final = 16
 """Publications of one artifact from which it is queued again."""
 REREAD_SECONDS: Final = 300.0
 """Seconds after which publications are read again, if some did not fit into the queue."""
+PAUSE_SECONDS: Final = 5.0
+"""Seconds between two looks at the disk and the hour."""
 AGE_SECONDS: Final = 60.0
 """Seconds between two looks for artifacts that are old enough for a rule."""
 PAGE: Final = 256
@@ -91,12 +95,14 @@ class Replicas:
         wanted: WantedArtifacts,
         ages: StatementAges,
         quotas: RuleQuotas,
+        pauses: CopyPauses,
         on_lost: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._wanted = wanted
         self._ages = ages
         self._quotas = quotas
+        self._pauses = pauses
         self._store = store
         self._pools = pools
         self._membership = membership
@@ -134,11 +140,13 @@ class Replicas:
         await self._held.open()
         await self._ages.open()
         await self._quotas.open()
+        await self._pauses.look()
         await self._load()
         timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)
         supervisor.loop(OWN_HOLDS, self._claim_copies, timing)
         for worker in range(WORKERS):
             supervisor.loop(f"copy {worker}", self._work, timing)
+        supervisor.loop("copy pauses", partial(self._look_for_pauses, supervisor), LoopTiming(PAUSE_SECONDS, 60.0))
         supervisor.loop("aged copies", self._queue_due, LoopTiming(AGE_SECONDS, STEP_DEADLINE))
         supervisor.loop(HELD_FILES, self.check_held, LoopTiming(CHECK_SECONDS, STEP_DEADLINE))
 
@@ -254,8 +262,11 @@ class Replicas:
 
     def _lacking(self, copy: Copy) -> LackingArtifact:
         failure, rest = copy.failure, max(0.0, copy.resting_until - self._now()) if copy.resting_until else 0.0
+        state = self._copies.state(copy)
         why, code = (str(failure), failure.code) if failure else ("", "")
-        return LackingArtifact(copy.artifact, copy.name, self._copies.state(copy), why, code, round(rest))
+        if state == "waits" and self._pauses.why:
+            why, code = self._pauses.why, ""
+        return LackingArtifact(copy.artifact, copy.name, state, why, code, round(rest))
 
     @property
     def queue_use(self) -> QueueUse:
@@ -283,7 +294,8 @@ class Replicas:
             if not behind:
                 await self._quotas.count_done()
             await self._requeue(await self._quotas.take_fitting())
-            if self._quotas.counted and (job := self._copies.next(self._now())) is not None:
+            ready = self._quotas.counted and not self._pauses.why
+            if ready and (job := self._copies.next(self._now())) is not None:
                 await self._run_job(job)
                 self._measure()
             elif not behind:
@@ -294,7 +306,7 @@ class Replicas:
         copy = job.copy
         try:
             async with asyncio.timeout(None) as turn:
-                with self._watch_turn(job, turn):
+                with self._watch_turn(job, turn), self._pauses.running(turn):
                     await self._complete(copy)
         except (ComityError, TimeoutError) as error:
             if turn.expired():
@@ -382,6 +394,11 @@ class Replicas:
         for artifact in artifacts:
             found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS)
             await self._queue_wanted(found.found)
+
+    async def _look_for_pauses(self, supervisor: Supervisor) -> None:
+        if await self._pauses.look():
+            full = {copy.artifact for copy in self._copies.incomplete() if isinstance(copy.failure, OutOfSpace)}
+            self.retry(supervisor, full)
 
     async def _queue_due(self) -> None:
         """Queue the artifacts that are old enough now for the rule that copies them."""
@@ -510,8 +527,10 @@ class Replicas:
         missing = await self._pools.files(missing_files, self._store, manifest)
         layouts = dict(index.files)
         rule = None if self._quotas and await self._published_here(wanted.artifact) else wanted.rule
+        files, pace = [(want, layouts[want.path]) for want in missing], self._pauses.pace
         async with self._quotas.charged(wanted.artifact, rule, wanted.name, manifest):
-            await self._files.fetch([(want, layouts[want.path]) for want in missing], name=wanted.name)  # (4)
+            async with self._pauses.space_for(missing):
+                await self._files.fetch(files, name=wanted.name, pace=pace)  # (4)
             await self._remember_pieces(manifest, index)
 
     async def _remember_pieces(self, manifest: Manifest, index: PieceIndex) -> None:

@@ -14,6 +14,7 @@ from comity.node.members import Membership, Peer
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.bundles import BundleLoading
+from comity.node.replication.copy_pauses import CopyPauses
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, StartBarrier
@@ -100,6 +101,7 @@ class ReplicationTasks:
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
         ages = StatementAges(ledger, home.clock)
         wanted = WantedArtifacts(settings, store, pools, ages)
+        self.pauses = CopyPauses(settings, store, pools, home.clock)
         self.rule_quotas = RuleQuotas(wanted.quotas, ledger, store, pools)
         self.replicas = Replicas(
             ledger,
@@ -114,6 +116,7 @@ class ReplicationTasks:
             wanted,
             ages,
             self.rule_quotas,
+            self.pauses,
             self._side_objects_lost,
         )
         self.bundles = BundleLoading(

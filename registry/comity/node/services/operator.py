@@ -168,6 +168,8 @@ class StatusReport:
             yield from governance_warnings(governance, self._clock())
         for log_key, why in self._replication.quotas.full.items():
             yield f"{log_key.name} is above its quota and does not advance: {why}"
+        if why := self._replication.pauses.why:
+            yield f"no copy begins: {why}"
         yield from self._replication.rule_quotas.warnings()
         for name in sorted(self._offers.over_quota):
             yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
