@@ -335,10 +335,13 @@ calls_per_second = 500.0
 [upstream]
 # Repositories that readers' requests may import (cold = "upstream"), such as ["org/name", "org/*"].
 allow = []
+# Repositories whose newest commit the node imports by itself, such as ["org/name"], every so many hours.
+follow = []
+follow_hours = 24
 # The Hub, and additional hosts that may serve its files; those of huggingface.co are built in.
 endpoint = "https://huggingface.co"
 hosts = []
-# Larger repositories are not imported for readers.
+# Larger repositories are not imported for readers, nor followed.
 largest_bytes = 1099511627776
 
 [oidc]

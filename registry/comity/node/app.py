@@ -32,6 +32,7 @@ from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
 from comity.node.home import HomeFiles, OpenedHome, check_ports
+from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
 from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
@@ -320,6 +321,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     )
     importer = Importer(ledger, store, pools, home.clock, signer, uploads, submissions, own_log)
     read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")
+    followed = FollowedRepositories(config.upstream, importer, lambda: replication.pauses.why)
     governance = CharterService(ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic))
     scrub = Scrub(
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
@@ -349,6 +351,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         scrub,
         ledger_scrub,
         capacity,
+        followed,
     )
     pulls = await asyncio.to_thread(PullCounts, config.storage.ledger.parent, pools, home.clock)
     ending.callback(pulls.close)
@@ -431,6 +434,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     if webhooks is not None:
         ending.callback(webhooks.close)
         webhooks.begin(supervisor)
+    followed.begin(supervisor)
     readiness.started = True
     OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     try:

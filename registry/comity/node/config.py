@@ -199,6 +199,9 @@ Wanted = Annotated[Literal["all", "none"] | tuple[Pattern, ...], BeforeValidator
 Glob = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
 """`org/name`, with the wildcards `*` and `?`."""
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_listed)]
+Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+Repositories = Annotated[tuple[Repository, ...], BeforeValidator(_listed), Field(max_length=1_000)]
+"""`org/name` each, without wildcards."""
 
 
 GIB: Final = 1024**3
@@ -371,9 +374,14 @@ class Gateway(Section):
 
 class ReadThrough(Section):
     """What readers may cause to be imported (`gateway.cold = "upstream"`): `allow` names repositories, none by default;
-    `endpoint` is the Hub; `hosts` are further hosts that may serve its files, as for `comity import --allow-host`."""
+    `endpoint` is the Hub; `hosts` are further hosts that may serve its files, as for `comity import --allow-host`.
+
+    `follow` names repositories exactly: the node imports their newest commit every `follow_hours`.
+    """
 
     allow: Globs = ()
+    follow: Repositories = ()
+    follow_hours: Annotated[int, Field(ge=1, le=8_760)] = 24
     endpoint: HubEndpoint = HUB_ENDPOINT
     hosts: Strings = ()
     largest_bytes: Annotated[int, Field(ge=1)] = 1024 * GIB

@@ -12,6 +12,7 @@ from comity.ledger.log_store import LogState
 from comity.node.capacity import Capacity, warnings
 from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.copies.counter import CopyCounter
+from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import disputes
 from comity.node.ledger_scrub import LedgerScrub
 from comity.node.members import Membership
@@ -103,6 +104,7 @@ class StatusReport:
         scrub: Scrub,
         ledger_scrub: LedgerScrub,
         capacity: Capacity,
+        followed: FollowedRepositories,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -116,6 +118,7 @@ class StatusReport:
         self._scrub = scrub
         self._ledger_scrub = ledger_scrub
         self._capacity = capacity
+        self._followed = followed
         self._replication = replication
         self._log_states = LogStates(ledger, replication)
         self._started = int(clock())
@@ -171,6 +174,7 @@ class StatusReport:
         if why := self._replication.pauses.why:
             yield f"no copy begins: {why}"
         yield from self._replication.rule_quotas.warnings()
+        yield from islice(self._followed.warnings(), MAX_CONVICTED)
         for name in sorted(self._offers.over_quota):
             yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
         if waiting := self._offers.unanswered_count():
