@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "show": LazyCommand("Mirror", "show", "Show the statements about an artifact, and their authors."),
     "whereis": LazyCommand("Mirror", "whereis", "List the nodes that claim a full copy."),
     "copies": LazyCommand("Mirror", "copies", "Count the copies of each artifact, claimed and tested."),
+    "pin": LazyCommand("Mirror", "pin", "Keep artifacts available, by asking others for copies."),
     "audit": LazyCommand("Mirror", "audit", "Test the copies of others, and show who tested which."),
     "impact": LazyCommand("Mirror", "impact", "Show what would be lost if a party vanished."),
     "transparency-report": LazyCommand(
@@ -108,7 +109,6 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
 }
 
 GUESSES: Final[dict[str, tuple[str, ...]]] = {
-    "pin": ("trust pin",),
     "unpin": ("trust unpin",),
     "bind": ("trust bind",),
     "restore": ("backup restore",),

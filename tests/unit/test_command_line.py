@@ -71,7 +71,6 @@ def test_a_misspelled_command_gets_a_guess(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        ("pin", "'trust pin'"),
         ("restore", "'backup restore'"),
         ("DOWNLOAD", "'pull'"),
         ("downlod", "'pull'"),

@@ -38,7 +38,7 @@ class PinTable:
         }
         with self._database.writing("pins") as connection:
             connection.execute(delete(schema.pins).where(_PIN.artifact == pin.artifact))
-            if connection.scalars(select(func.count()).select_from(schema.pins)).one() >= MAX_WANTED:
+            if (connection.scalar(select(func.count()).select_from(schema.pins)) or 0) >= MAX_WANTED:
                 why = f"a node keeps at most {MAX_WANTED} pins"
                 raise OutOfSpace("too many artifacts are pinned", why=why, hint="end another pin first", code="PINS")
             connection.execute(insert(schema.pins).values(values))

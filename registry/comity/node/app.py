@@ -57,6 +57,7 @@ from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, StatusReport
+from comity.node.services.pin import PinService
 from comity.node.sign_in_links import SignInLinks
 from comity.node.store_listing import StoreListing
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -382,6 +383,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         operating=OperatorService(submissions, status, governance, links, acts),
         importing=RecordedImports(importer, acts),
         loading=RecordedLoads(replication.bundles, acts),
+        pinning=PinService(copies.pins, membership),
         audits=AuditService(
             ledger,
             membership,

@@ -491,6 +491,14 @@ class Tracing(Section):
     share: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
+class PinSettings(Section):
+    """Pins of artifacts. A peer that gave no answer for `patience_seconds` is taken for lost: its copies count no more
+    for this node's pins. It is also the time of one turn in which this node leaves an answer to others.
+    """
+
+    patience_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] = 21_600.0
+
+
 class NodeConfig(Section):
     """A node's settings, made by `load`; every path is absolute."""
 
@@ -512,6 +520,7 @@ class NodeConfig(Section):
     retention: Retention = Retention()
     webhooks: WebhooksFile = WebhooksFile()
     telemetry: Tracing = Tracing()
+    pins: PinSettings = PinSettings()
 
     @model_validator(mode="after")
     def _distinct_listeners(self) -> Self:
@@ -584,6 +593,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "retention": Retention,
     "webhooks": WebhooksFile,
     "telemetry": Tracing,
+    "pins": PinSettings,
 }
 
 

@@ -33,6 +33,7 @@ from comity.v1 import (
     node_pb2,
     offer_pb2,
     operator_pb2,
+    pin_pb2,
     publish_pb2,
     upstream_pb2,
 )
@@ -109,6 +110,7 @@ _READS: Final = tuple(
 _PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name
 _OPERATE: Final = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name
 _LOAD: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
+_PIN: Final = pin_pb2.DESCRIPTOR.services_by_name["PinService"].full_name
 _IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].full_name
 
 
@@ -137,7 +139,7 @@ class Listeners:
         self._servers: list[grpc.aio.Server] = []
         self._health: dict[str, health.aio.HealthServicer] = {}
         self._all = services
-        self._public = replace(services, operating=None, importing=None, loading=None)
+        self._public = replace(services, operating=None, importing=None, loading=None, pinning=None)
 
     async def open(self) -> ListenAddresses:
         """Raises Unavailable (LISTEN) if an address is not available, Malformed if the socket path is too long."""
@@ -221,7 +223,7 @@ class Listeners:
 def _service_names(services: Services) -> tuple[str, ...]:
     publish = (_PUBLISH,) if services.publishing else ()
     importing = (_IMPORT,) if services.importing else ()
-    loading = (_LOAD,) if services.loading else ()
+    loading = (*((_LOAD,) if services.loading else ()), *((_PIN,) if services.pinning else ()))
     return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing, *loading)
 
 

@@ -63,6 +63,7 @@ class Metrics:
         self.answers_limited = self._counter(
             "answers_limited", "Answers from which a limit left statements out", "call"
         )
+        self.pins = self._gauge("pins", "Pinned artifacts, by whether the pin is met", "state")
         self.audits = self._counter("audits", "Audits of copies of others, by result", "outcome")
         self.audit_answers = self._counter(
             "audit_answers", "Challenges of others, by how they were answered", "outcome"

@@ -50,6 +50,11 @@ def iterate_entries(
         limit = None if limit is None else limit - size
 
 
+def last_entry(ledger: Ledger, query: EntryQuery) -> int | None:
+    """The index of the last matching entry of a log. Blocking."""
+    return max((found.index for found in iterate_entries(ledger, query)), default=None)
+
+
 def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
     """The newest `addresses` line of the node of `record` in its own log, or None. Blocking."""
     return ledger.proven.last_by(record.node.id, ADDRESSES, str(record.log))

@@ -27,6 +27,7 @@ from comity.wire.tls import Address, CertificatePin, PinnedChannel, TlsIdentity,
 if TYPE_CHECKING:
     from comity.wire.audit import AuditCalls
     from comity.wire.offer import OfferCalls
+    from comity.wire.pin import PinCalls
     from comity.wire.upstream import UpstreamCalls
 
 
@@ -54,6 +55,13 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
         from comity.wire.audit import AuditCalls
 
         return AuditCalls(self._calls)
+
+    @cached_property
+    def pins(self) -> PinCalls:
+        """The calls of `PinService`."""
+        from comity.wire.pin import PinCalls
+
+        return PinCalls(self._calls)
 
     @cached_property
     def upstream(self) -> UpstreamCalls:

@@ -139,6 +139,9 @@ COPIES: Final = 2_000
 AUDIT_RESULTS: Final = 64
 AUDIT_LINES: Final = 64
 
+# Pins of one answer, with their copies.
+PIN_BYTES: Final = 64 * MiB
+
 # Concurrent calls on one connection; `server.Guard` also limits them per peer.
 STREAMS: Final = 128
 

@@ -42,6 +42,7 @@ from comity.v1.news_pb2_grpc import add_NewsServiceServicer_to_server
 from comity.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
 from comity.v1.offer_pb2_grpc import add_OfferServiceServicer_to_server
 from comity.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
+from comity.v1.pin_pb2_grpc import add_PinServiceServicer_to_server
 from comity.v1.publish_pb2_grpc import add_PublishServiceServicer_to_server
 from comity.v1.upstream_pb2_grpc import add_UpstreamServiceServicer_to_server
 from comity.wire import limits
@@ -59,6 +60,7 @@ from comity.wire.news import NewsReads, NewsServicer
 from comity.wire.node import NodeReads, NodeServicer
 from comity.wire.offer import OfferService, OfferServicer
 from comity.wire.operator import OperateService, OperatorServicer
+from comity.wire.pin import PinOrders, PinServicer
 from comity.wire.publish import PublishService, PublishServicer
 from comity.wire.tracing import span
 from comity.wire.upstream import ImportService, UpstreamServicer
@@ -279,6 +281,7 @@ class Services:
     news: NewsReads | None = None
     audits: AuditReads | None = None
     loading: BundleLoads | None = None
+    pinning: PinOrders | None = None
 
 
 def make_server(
@@ -327,6 +330,8 @@ def make_server(
         add_OfferServiceServicer_to_server(OfferServicer(services.offers), server)
     if services.audits:
         add_AuditServiceServicer_to_server(AuditServicer(services.audits), server)
+    if services.pinning:
+        add_PinServiceServicer_to_server(PinServicer(services.pinning), server)
     if services.loading:
         add_BundleServiceServicer_to_server(BundleServicer(services.loading), server)
     if services.importing:

@@ -13,8 +13,10 @@ from comity.node.copies.index import CopiesIndex
 from comity.node.copies.leases import Leases
 from comity.node.copies.own_claims import OwnClaims
 from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.pin_repair import PinRepair
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
+from comity.node.copies.wanted_answers import WantedAnswers
 from comity.node.copies.withdrawal import Withdrawals
 from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.home import OpenedHome
@@ -110,6 +112,30 @@ class CopiesController:
             self._held,
             files,
         )
+        self.pins = PinRepair(
+            home.ledger,
+            home.pools,
+            home.membership,
+            home.keys.signer,
+            home.metrics,
+            home.clock,
+            home.config.pins,
+            self.index,
+            self.auditor,
+            replication.own_log,
+            replication.peers.links,
+            replication.replicas,
+        )
+        replication.wanted.pinned = self.pins.pins
+        self.answers = WantedAnswers(
+            home.ledger,
+            home.membership,
+            self.index,
+            replication.replicas,
+            replication.wanted,
+            home.config.pins.patience_seconds,
+            time.monotonic,
+        )
 
     def begin(self) -> None:
         self._supervisor.loop(AUDITS, self.auditor.step, LoopTiming(max(1.0, self._interval), STEP_DEADLINE))
@@ -118,6 +144,8 @@ class CopiesController:
             rounds = RetentionRounds(self.retention, self.withdrawals)
             self._supervisor.loop(RETENTION, rounds.step, LoopTiming(self._retention_hours * 3600, ROUND_DEADLINE))
         self.counter.begin(self._supervisor, self._interval)
+        self.pins.begin(self._supervisor, self._interval)
+        self.answers.begin(self._supervisor, self._interval)
 
     def close(self) -> None:
         self._held.close()

@@ -17,7 +17,7 @@ import structlog
 
 from comity.ledger.log_store import EntryQuery
 from comity.node.keys import NodeSigner
-from comity.node.own_log import OwnLog, iterate_entries
+from comity.node.own_log import OwnLog, last_entry
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.copies import HOLD_WITHDRAWN
@@ -158,5 +158,5 @@ class OwnHolds:
     def _label(self, artifact: Digest) -> str:
         """The label of a claim after a withdrawal: a log has no statement twice, so the claim must differ. Blocking."""
         query = EntryQuery(artifact, HOLD_WITHDRAWN, self._signer.record.node.id, self._vkey)
-        last = max((found.index for found in iterate_entries(self._ledger.tables, query)), default=None)
+        last = last_entry(self._ledger.tables, query)
         return "" if last is None else f"held again after entry {last}"

@@ -187,9 +187,18 @@ class Replicas:
 
     async def reconsider(self, artifacts: Collection[Digest]) -> None:
         """Queue those of these artifacts that are wanted now and not here: others may be wanted than before."""
+        absent = await self.absent(artifacts)
+        await self._requeue([item for item in artifacts if item in absent and item not in self._copies])
+
+    async def absent(self, artifacts: Collection[Digest]) -> set[Digest]:
+        """Those of these artifacts of which this node claims no copy."""
         copies = await self._held.copies(artifacts)
-        absent = [item for item in artifacts if not (item in copies and copies[item].stands)]
-        await self._requeue([item for item in absent if item not in self._copies])
+        return {item for item in artifacts if not (item in copies and copies[item].stands)}
+
+    async def whole(self, artifacts: Collection[Digest]) -> set[Digest]:
+        """Those of these artifacts that this node holds, of which no file is known to be missing."""
+        copies = await self._held.copies(artifacts)
+        return {item for item, copy in copies.items() if copy.stands and not copy.damaged}
 
     async def own_claims_logged(self) -> None:
         """A hold of this node, or a withdrawal, was logged."""

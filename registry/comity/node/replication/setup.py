@@ -100,9 +100,9 @@ class ReplicationTasks:
         files = FileFetcher(ledger, store, pools, metrics, uploads, self._copy_sources, side_objects)
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
         ages = StatementAges(ledger, home.clock)
-        wanted = WantedArtifacts(settings, store, pools, ages)
+        self.wanted = WantedArtifacts(settings, store, pools, ages)
         self.pauses = CopyPauses(settings, store, pools, home.clock)
-        self.rule_quotas = RuleQuotas(wanted.quotas, ledger, store, pools)
+        self.rule_quotas = RuleQuotas(self.wanted.quotas, ledger, store, pools)
         self.replicas = Replicas(
             ledger,
             store,
@@ -113,7 +113,7 @@ class ReplicationTasks:
             settings,
             self.own_log,
             files,
-            wanted,
+            self.wanted,
             ages,
             self.rule_quotas,
             self.pauses,
@@ -133,7 +133,7 @@ class ReplicationTasks:
             self.peers.read_new,
         )
         reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.withdrawn
-        self.on_demand = OnDemandFetch(store, pools, wanted.may_want, files, withdrawn, reserve_bytes=reserve)
+        self.on_demand = OnDemandFetch(store, pools, self.wanted.may_want, files, withdrawn, reserve_bytes=reserve)
 
     def reachable_sources(self) -> list[CopySource]:
         """The peers that answer."""

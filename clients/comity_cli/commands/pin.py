@@ -1,0 +1,122 @@
+"""`comity pin add|ls|rm`: artifacts that your node keeps available, by asking others for copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from comity.trust.artifact_pins import FAILED, HERE, SILENT, VERIFIED, Pin, check_pin_policy
+from comity.trust.copies import CLAIMED, CopyPolicy
+
+from comity_cli.command import Group, examples, output
+from comity_cli.copies_view import artifact_of, of_own_node, socket_of
+from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity.wire.pin import ListedPin
+
+UNMET_STATUS = 8
+WORDS = {
+    HERE: "here, every file is stored",
+    VERIFIED: "verified by this node's own audit",
+    CLAIMED: "claimed, not verified yet",
+    SILENT: "does not answer: not counted",
+    FAILED: "failed this node's audit: not counted",
+}
+
+
+@examples(
+    "comity pin add swiss-ai/apertus-8b@v1 --copies 3 --jurisdictions 3 --reaches 2 --node /var/lib/comity",
+    "comity pin ls --node /var/lib/comity",
+    "comity pin rm swiss-ai/apertus-8b@v1 --node /var/lib/comity",
+)
+@click.group(cls=Group, name="pin", short_help="Keep artifacts available, by asking others for copies.")
+def command() -> None:
+    """Your node keeps a copy of what you pin, verifies the copies of others itself, and asks for more in its log where
+    too few are verified. Others answer by their own rules (`wanted_by` in their mirror rules); nobody is commanded. A
+    pin works while its node runs: have more members pin an artifact than may be lost at once."""
+
+
+@examples("comity pin add swiss-ai/apertus-8b@v1 --copies 3 --jurisdictions 3 --reaches 2 --node /var/lib/comity")
+@command.command("add", short_help="Pin an artifact, or change its pin.")
+@click.argument("reference", metavar="REF")
+@click.option("--copies", type=int, default=3, show_default=True, help="Members with a copy, yours included.")
+@click.option("--jurisdictions", type=int, default=1, show_default=True, help="Jurisdictions of these members.")
+@click.option("--reaches", type=int, default=0, show_default=True, help="Fewest legal orders that reach every copy.")
+@of_own_node
+def add(reference: str, copies: int, jurisdictions: int, reaches: int, socket: Path | None, home: Path | None) -> None:
+    """Have your node work for that many copies of REF. What it asks of others is a statement in its log."""
+    from comity_client.artifact_pins import put_pin
+
+    out, policy = output(), check_pin_policy(CopyPolicy(copies, jurisdictions, reaches))
+    pin = Pin(artifact_of(reference), reference, policy)
+    put_pin(socket_of(socket, home), pin)
+    out.done(f"{reference} is pinned: {policy}")
+    out.hint("see how it is met: comity pin ls")
+
+
+@examples("comity pin ls --node /var/lib/comity", "comity pin ls swiss-ai/apertus-8b@v1 --node /var/lib/comity --json")
+@command.command("ls", short_help="Show the pins of your node, and how they are met.")
+@click.argument("reference", metavar="REF", required=False)
+@of_own_node
+def ls(reference: str | None, socket: Path | None, home: Path | None) -> None:
+    """Show each pin of your node: what is asked for, what this node verified itself, and what is only claimed. Exit
+    status 8 if a pin is not met."""
+    from comity_client.artifact_pins import list_pins
+
+    out = output()
+    pins = list_pins(socket_of(socket, home), artifact_of(reference) if reference else None)
+    rows = [
+        (pin.pin.name or pin.pin.artifact[:12], str(pin.pin.policy), str(pin.verified), str(pin.hoped), _state(pin))
+        for pin in pins
+    ]
+    if rows:
+        out.table(("artifact", "asked for", "verified here", "with claimed ones", ""), rows)
+    else:
+        out.say("Nothing is pinned.")
+    if reference:
+        copies = [(copy.jurisdiction, copy.node, WORDS[copy.state]) for pin in pins for copy in pin.copies]
+        out.table(("jurisdiction", "node", "copy"), copies)
+    unmet = sum(not pin.met for pin in pins)
+    out.say(f"{plural(len(pins), 'pin')}, {unmet} not met")
+    out.document("artifact-pins", {"pins": [_document(pin) for pin in pins], "unmet": unmet})
+    if unmet:
+        raise click.exceptions.Exit(UNMET_STATUS)
+
+
+@examples("comity pin rm swiss-ai/apertus-8b@v1 --node /var/lib/comity")
+@command.command("rm", short_help="End a pin; no copy is removed.")
+@click.argument("reference", metavar="REF")
+@of_own_node
+def rm(reference: str, socket: Path | None, home: Path | None) -> None:
+    """End the pin of REF. What your node asks of others ends; no copy is removed, here or elsewhere."""
+    from comity_client.artifact_pins import end_pin
+
+    end_pin(socket_of(socket, home), artifact_of(reference))
+    output().done(f"{reference} is pinned no longer")
+
+
+def _state(pin: ListedPin) -> str:
+    if pin.met:
+        return "met"
+    missing = max(0, pin.pin.policy.min_copies - pin.verified.min_copies)
+    what = f"{missing} missing" if missing else "too few jurisdictions or reaches"
+    return f"{what}; {'asked of others' if pin.asked else 'not asked yet'}"
+
+
+def _document(pin: ListedPin) -> dict[str, object]:
+    return {
+        "artifact": pin.pin.artifact,
+        "name": pin.pin.name,
+        "asked_for": _numbers(pin.pin.policy),
+        "verified": _numbers(pin.verified),
+        "with_claimed": _numbers(pin.hoped),
+        "met": pin.met,
+        "asked": pin.asked,
+        "copies": [{"node": copy.node, "jurisdiction": copy.jurisdiction, "state": copy.state} for copy in pin.copies],
+    }
+
+
+def _numbers(policy: CopyPolicy) -> dict[str, int]:
+    return {"copies": policy.min_copies, "jurisdictions": policy.min_jurisdictions, "reaches": policy.min_reaches}

@@ -1,0 +1,243 @@
+"""Keeps the artifacts available that this node's operator pinned: counts copies, audits them, and asks others for more.
+
+    (1) the node wants every pinned artifact itself, whatever its mirror rules say
+    (2) it counts its own copy, and those of others that it verified (`trust.artifact_pins`); what is only claimed it
+    audits, at once and then every RETRY seconds, a bounded number in one step
+    (3) a node that gave no answer for `patience_seconds` is silent: its copy counts no more, and nothing changes there
+    (4) if those that are verified or claimed are too few, or if too few could be verified for `patience_seconds`, the
+    node logs `wanted`; when the pin is met, changed or removed, it logs `wanted-withdrawn`
+
+It commands nobody, and no answer of another node makes it drop anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Final
+
+import structlog
+
+from comity.ledger.log_store import EntryQuery
+from comity.node.config import PinSettings
+from comity.node.copies.assessor import CopyAssessor
+from comity.node.copies.auditor import Auditor
+from comity.node.copies.index import CopiesIndex, CopyRow, WantedFact
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership, Peer, PeerKey
+from comity.node.metrics import Metrics
+from comity.node.own_log import OwnLog, last_entry
+from comity.node.replication.link import PeerLink
+from comity.node.replication.replicas import Replicas
+from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.artifact_pins import (
+    HERE,
+    WANTED_WITHDRAWN,
+    Pin,
+    PinnedArtifact,
+    PinnedCopy,
+    WantedWithdrawn,
+    sign_wanted,
+    sign_wanted_withdrawn,
+)
+from comity.trust.audit import DAY
+from comity.trust.copies import CLAIMED
+from comity.trust.encoding import Digest
+
+PINS: Final = "pins"
+STEP_SECONDS: Final = 5.0
+STEP_DEADLINE: Final = 1800.0
+RETRY: Final = 600.0
+"""Seconds after which a claimed copy that did not pass is audited again."""
+AUDITS_IN_STEP: Final = 16
+
+_log: Final = structlog.get_logger("comity.node.pins")
+
+
+class PinRepair:
+    """Not thread-safe: call from the event loop. The constructor reads the ledger (blocking).
+
+    Args:
+        links: the connections to peers.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        signer: NodeSigner,
+        metrics: Metrics,
+        clock: Clock,
+        settings: PinSettings,
+        index: CopiesIndex,
+        auditor: Auditor,
+        own_log: OwnLog,
+        links: Mapping[PeerKey, PeerLink],
+        replicas: Replicas,
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._signer = signer
+        self._metrics = metrics
+        self._clock = clock
+        self._patience = settings.patience_seconds
+        self._index = index
+        self._auditor = auditor
+        self._own_log = own_log
+        self._links = links
+        self._replicas = replicas
+        self._supervisor: Supervisor | None = None
+        self._started = clock()
+        self.pins: MutableMapping[Digest, Pin] = {pin.artifact: pin for pin in ledger.tables.pins.all()}
+        """All pins, by artifact. Always the same object."""
+        self._asked: dict[Digest, WantedFact] | None = None
+        """What this node asks for in its log; None until that was read."""
+        self._short_since: dict[Digest, float] = {}
+        self._tried: dict[tuple[Digest, str], float] = {}
+        self._audits_left = 0
+        self.unmet = 0
+        """Pins that were not met in the last round."""
+
+    def begin(self, supervisor: Supervisor, interval: float) -> None:
+        self._supervisor = supervisor
+        supervisor.loop(PINS, self.step, LoopTiming(min(max(1.0, interval), STEP_SECONDS), STEP_DEADLINE))
+
+    async def put(self, pin: Pin) -> bool:
+        """Pin an artifact, or change its pin. Returns False if no log here names the artifact. Raises OutOfSpace
+        (PINS)."""
+        about = self._ledger.tables.proven.about
+        if not (await self._ledger.run(about, pin.artifact, ("published", "observed"), 1)).found:
+            return False
+        await self._ledger.run(self._ledger.tables.pins.put, pin)
+        self.pins[pin.artifact] = pin
+        self._wake()
+        return True
+
+    async def end(self, artifact: Digest) -> bool:
+        """End a pin. Returns whether there was one."""
+        self.pins.pop(artifact, None)
+        removed = await self._ledger.run(self._ledger.tables.pins.remove, artifact)
+        self._wake()
+        return removed
+
+    def asks(self, artifact: Digest) -> bool:
+        """Whether this node asks others for it now."""
+        return artifact in (self._asked or {})
+
+    async def step(self) -> None:
+        """One round over all pins."""
+        await self._auditor.read_new()
+        if self._asked is None:
+            own = await self._ledger.run(self._index.wanted_in, self._membership.seat.log)
+            self._asked = {fact.artifact: fact for fact in own}
+        self._audits_left, unmet = AUDITS_IN_STEP, 0
+        for pin in list(self.pins.values()):
+            unmet += not await self._keep(pin)
+        for artifact in [artifact for artifact in self._asked if artifact not in self.pins]:
+            await self._end_asking(artifact, "unpinned")
+        self._forget()
+        self.unmet = unmet
+        self._metrics.pins.labels("met").set(len(self.pins) - unmet)
+        self._metrics.pins.labels("unmet").set(unmet)
+
+    async def count(self, pin: Pin) -> PinnedArtifact:
+        """The copies of a pinned artifact, as this node counts them now."""
+        return PinnedArtifact(pin, tuple(copy for copy, _, _ in await self._copies(pin)))
+
+    async def _keep(self, pin: Pin) -> bool:
+        """Returns whether the pin is met."""
+        copies = await self._copies(pin)
+        if any(copy.state == HERE for copy, _, _ in copies):
+            if await self._audit_claimed(copies):
+                copies = await self._copies(pin)
+        else:
+            await self._replicas.reconsider([pin.artifact])
+            self._replicas_wake()
+        found = PinnedArtifact(pin, tuple(copy for copy, _, _ in copies))
+        if found.met:
+            self._short_since.pop(pin.artifact, None)
+            await self._end_asking(pin.artifact, "met")
+            return True
+        since = self._short_since.setdefault(pin.artifact, self._clock())
+        if not found.hoped.meets(pin.policy) or self._clock() - since >= self._patience:
+            await self._ask(pin)
+        return False
+
+    async def _copies(self, pin: Pin) -> list[tuple[PinnedCopy, CopyRow, Peer | None]]:
+        rows = await self._ledger.run(self._index.copies, pin.artifact)
+        whole = await self._replicas.whole([pin.artifact])
+        today = int(self._clock()) // DAY
+        assessor, own = CopyAssessor(self._membership, today), self._membership.seat
+        found: list[tuple[PinnedCopy, CopyRow, Peer | None]] = []
+        for row in rows:
+            if row.withdrawn:
+                continue
+            peer = self._auditor.peer(row.log)
+            for assessed in assessor.assess([row]):
+                if row.log == own.log and whole:
+                    found.append((PinnedCopy(assessed.copy, HERE), row, None))
+                elif peer is not None:
+                    member, answers = own.inception.id, self._answers(peer)
+                    copy = PinnedCopy.of(assessed.copy, row.results, member, today, answers=answers)
+                    found.append((copy, row, peer))
+        return found
+
+    def _answers(self, peer: Peer) -> bool:
+        """Whether the peer answers, or did a short time ago. It has that time after this node's start too."""
+        link, now = self._links.get(peer.key), self._clock()
+        seen = max(self._started, link.state.last_seen if link else 0.0)
+        return (link is not None and link.state.reachable) or now - seen <= self._patience
+
+    async def _audit_claimed(self, copies: list[tuple[PinnedCopy, CopyRow, Peer | None]]) -> bool:
+        """Audit claimed copies that are due. Returns whether any was audited."""
+        now, audited = self._clock(), False
+        for copy, row, peer in copies:
+            key = row.artifact, row.log
+            due = now - self._tried.get(key, now - RETRY) >= RETRY
+            if copy.state == CLAIMED and peer is not None and due and self._audits_left > 0:
+                self._audits_left -= 1
+                self._tried[key] = now
+                audited = await self._auditor.audit(row, peer) is not None or audited
+        return audited
+
+    async def _ask(self, pin: Pin) -> None:
+        assert self._asked is not None
+        open_ = self._asked.get(pin.artifact)
+        if open_ is not None and open_.policy == pin.policy:
+            return
+        await self._end_asking(pin.artifact, "changed")
+        record, log = self._signer.record, self._membership.seat.log
+        query = EntryQuery(pin.artifact, WANTED_WITHDRAWN, record.node.id, log)
+        last = await self._ledger.run(last_entry, self._ledger.tables, query)
+        label = "" if last is None else f"wanted again after entry {last}"  # a log has no statement twice
+        entry = await self._pools.files(sign_wanted, record, pin, self._signer.online, label)
+        index = await self._own_log.append(entry.line)
+        self._asked[pin.artifact] = WantedFact(pin.artifact, log, index, pin.policy)
+        _log.info("copies wanted", artifact=pin.artifact, policy=str(pin.policy), index=index)
+
+    async def _end_asking(self, artifact: Digest, reason: str) -> None:
+        assert self._asked is not None
+        open_ = self._asked.get(artifact)
+        if open_ is None:
+            return
+        record = self._signer.record
+        ended = WantedWithdrawn(record.node, artifact, open_.index, reason)
+        entry = await self._pools.files(sign_wanted_withdrawn, record, ended, self._signer.online)
+        await self._own_log.append(entry.line)
+        del self._asked[artifact]
+        _log.info("copies wanted no longer", artifact=artifact, reason=reason)
+
+    def _forget(self) -> None:
+        """Forget what was noted about artifacts that are pinned no longer."""
+        self._short_since = {key: since for key, since in self._short_since.items() if key in self.pins}
+        self._tried = {key: at for key, at in self._tried.items() if key[0] in self.pins}
+
+    def _wake(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.wake(PINS)
+
+    def _replicas_wake(self) -> None:
+        if self._supervisor is not None:
+            self._replicas.wake(self._supervisor)
