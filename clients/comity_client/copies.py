@@ -162,7 +162,8 @@ async def copies_of_federation(session: Session, node: str = "", artifact: Diges
 
 
 @asynccontextmanager
-async def _operator(socket: Path) -> AsyncIterator[NodeClient]:
+async def own_node(socket: Path) -> AsyncIterator[NodeClient]:
+    """The node of this machine that listens on `socket`."""
     async with NodeClient.operator(socket.absolute()) as node:
         yield node
 
@@ -171,7 +172,7 @@ def own_copies(socket: Path, artifact: Digest | None = None) -> CopyList:
     """Ask the node of this machine that listens on `socket`. Raises as `operator_status` does."""
 
     async def ask() -> CopyList:
-        async with _operator(socket) as node:
+        async with own_node(socket) as node:
             return await read_copies(node, "this node", artifact)
 
     return asyncio.run(ask())
@@ -181,7 +182,7 @@ def check_copies(socket: Path, artifact: Digest) -> list[CheckedCopy]:
     """Have the node of this machine audit the copies of others now. Raises NotFound (NOT-HELD)."""
 
     async def ask() -> list[CheckedCopy]:
-        async with _operator(socket) as node:
+        async with own_node(socket) as node:
             return [result async for result in node.with_timeout(600).audits.check(artifact)]
 
     return asyncio.run(ask())
@@ -192,7 +193,7 @@ def decide_hold(socket: Path, order: HoldOrder) -> HoldDecision:
     does."""
 
     async def ask() -> HoldDecision:
-        async with _operator(socket) as node:
+        async with own_node(socket) as node:
             return await node.with_timeout(900).audits.decide(order)
 
     return asyncio.run(ask())
@@ -214,7 +215,7 @@ def collect(socket: Path, show: Callable[[CollectedCopy], None], *, remove: bool
     (RETENTION-RULES)."""
 
     async def walk() -> None:
-        async with _operator(socket) as node:
+        async with own_node(socket) as node:
             audits = node.with_timeout(900).audits
             async for page in audits.retention():
                 for copy in page.copies:

@@ -128,6 +128,7 @@ from comity.trust.upstream import (
     sign_gone,
 )
 from comity.trust.verify import verify
+from comity.wire.audit import AuditReply
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import RangeUrl
 from comity_client.bundles.contents import (
@@ -140,6 +141,7 @@ from comity_client.bundles.contents import (
     parse_misbehaviour_proof,
 )
 from comity_client.bundles.erasure import ErasureCode
+from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
 from comity_client.evidence.approvals import CarriedApprovals
 from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
 from cryptography.utils import CryptographyDeprecationWarning
@@ -226,6 +228,10 @@ _NODE: Final = nodes(1)[0]
 _PLACE: Final = Place("Example Hosting", "Example Cloud", ("CH", "US"))
 _PLACED: Final = sign_node_record(replace(_NODE.record, place=_PLACE), [_NODE.seat.signer], _NODE.bound)
 _ADDRESSES: Final = sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online)
+_CARRIED_CHALLENGES = encode_challenges([audits.CHALLENGE])
+_CARRIED_ANSWERS = CarriedAnswers(
+    (AuditReply(audits.ANSWER, ((b"x" * 32,),)),), (RefusedChallenge(audits.CHALLENGE.artifact, "none here"),)
+).encode()
 _RETENTION_RULES = b"""pinned = ["a/b@v1"]
 [[rule]]
 name = "old"
@@ -570,6 +576,8 @@ PARSERS: Final[dict[str, Target]] = {
     "observed": Target(_of_statement(Observed.parse), (_payload(_SEEN.line),)),
     "observations": Target(parse_observations, (_OBSERVATIONS,), encode_observations),
     "mirror rules": Target(parse_mirror_rules, (_MIRROR_RULES,)),
+    "audit challenges": Target(parse_challenges, (_CARRIED_CHALLENGES,), encode_challenges),
+    "audit answers by file": Target(CarriedAnswers.parse, (_CARRIED_ANSWERS,), CarriedAnswers.encode),
     "retention rules": Target(parse_retention_rules, (_RETENTION_RULES,)),
     "policy": Target(
         lambda data: parse_policy(data, lambda _: _GOOD.federation.encode()), (_GOOD.policy_text.encode(),)

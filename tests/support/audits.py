@@ -81,13 +81,13 @@ def artifact(*files: tuple[bytes, tuple[int, ...]]) -> tuple[PieceNumbers, Copy]
 
 _NUMBERS, _COPY = artifact((b"bytes", (2, 3)))
 _CHANCE = random.Random(1)
-_CHALLENGE = draw_challenge(AUDITOR.record.node.id, _NUMBERS, PIECES, 2, _CHANCE)
+CHALLENGE = draw_challenge(AUDITOR.record.node.id, _NUMBERS, PIECES, 2, _CHANCE)
 _NONCE = draw_nonce(_CHANCE)
-_READ = read_pieces(_CHALLENGE, _NONCE, _NUMBERS, _COPY)
-ANSWER = sign_answer(PROVER.record, _CHALLENGE, _NONCE, 1, _READ, PROVER.online).line
+_READ = read_pieces(CHALLENGE, _NONCE, _NUMBERS, _COPY)
+ANSWER = sign_answer(PROVER.record, CHALLENGE, _NONCE, 1, _READ, PROVER.online).line
 FAILURE = sign_failure(
     AUDITOR.record,
-    AuditFailure(AUDITOR.record.node, PROVER.record.node.id, _CHALLENGE, 1, "digest", ANSWER, 1),
+    AuditFailure(AUDITOR.record.node, PROVER.record.node.id, CHALLENGE, 1, "digest", ANSWER, 1),
     AUDITOR.online,
 ).line
 SUMMARY = sign_summary(
@@ -95,14 +95,14 @@ SUMMARY = sign_summary(
     AuditSummary(
         AUDITOR.record.node,
         20_000,
-        (AuditRow(_CHALLENGE.artifact, PROVER.record.node.id, 1, 2, 3),),
+        (AuditRow(CHALLENGE.artifact, PROVER.record.node.id, 1, 2, 3),),
         answers_root([ANSWER]),
         1,
     ),
     AUDITOR.online,
 ).line
 WITHDRAWN = sign_hold_withdrawn(
-    PROVER.record, HoldWithdrawn(PROVER.record.node, _CHALLENGE.artifact, 17, "space", "disk is full"), PROVER.online
+    PROVER.record, HoldWithdrawn(PROVER.record.node, CHALLENGE.artifact, 17, "space", "disk is full"), PROVER.online
 ).line
 WANTED = sign_wanted(PROVER.record, Pin(_CHALLENGE.artifact, "", CopyPolicy(3, 3, 2)), PROVER.online).line
 WANTED_WITHDRAWN = sign_wanted_withdrawn(

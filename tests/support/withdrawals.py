@@ -24,10 +24,19 @@ from comity.node.members import Membership, Peer
 from comity.node.own_log import OwnLog
 from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, records_root
+from comity.trust.artifact import (
+    FIXED_LAYOUT,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    encode_records,
+    records_root,
+)
 from comity.trust.audit import DAY, MAX_LEASE
 from comity.trust.charter.document import CharterPolicy
-from comity.trust.copies import PASSED, AuditResult, parse_hold_withdrawn
+from comity.trust.copies import HOLD_WITHDRAWN, PASSED, AuditResult, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry
@@ -49,15 +58,15 @@ class _Objects:
 
 
 class WithdrawingNode:
-    """The first of four nodes. `store` has its blobs; each of the others answers every audit with `outcome`.
+    """One of four nodes: the one at `place`. `store` has its blobs; the others answer every audit with `outcome`.
 
     Attributes:
         refuse_log: what the own log raises, if it is set.
         asked: the copies that were audited.
     """
 
-    def __init__(self, folder: Path, store: BlobStore) -> None:
-        self.nodes = [node(seat(code)) for code in CODES]
+    def __init__(self, folder: Path, store: BlobStore, place: int = 0) -> None:
+        self.nodes = [node(seat(code)) for code in (*CODES[place:], *CODES[:place])]
         own, *others = self.nodes
         self.store, self.log = store, str(own.record.log)
         self.ledger = Ledger.open(folder, lambda: 1_000)
@@ -74,6 +83,8 @@ class WithdrawingNode:
                 peers=list(self.peers.values()),
                 shown_name=lambda peer: peer.name,
                 member=members.get,
+                node={each.record.node: each.record for each in self.nodes}.get,
+                writers=lambda log: {each.record.node for each in self.nodes if str(each.record.log) == log},
             ),
         )
         self.index = CopiesIndex(folder / "copies.sqlite", self.log, lambda: 0)
@@ -86,6 +97,7 @@ class WithdrawingNode:
         self.signer = cast(NodeSigner, SimpleNamespace(record=own.record, online=own.online))
         self.today = 20_000
         self.now = 10.0 * MAX_LEASE
+        self.own_log = cast(OwnLog, SimpleNamespace(append=self._append))
         self.withdrawals = self.restarted()
 
     def restarted(self) -> Withdrawals:
@@ -100,7 +112,7 @@ class WithdrawingNode:
             self.pools,
             self.membership,
             self.signer,
-            cast(OwnLog, SimpleNamespace(append=self._append)),
+            self.own_log,
             lambda: self.now,
             Leases(0.0),
             self.index,
@@ -127,6 +139,8 @@ class WithdrawingNode:
         index = PieceIndex(tuple((entry.path, _layout(by_digest[entry.sha256])) for entry in manifest.files))
         for data in (*files, manifest.encode(), index.encode()):
             self.store.put(sha256(data), data)
+        for data in files:
+            self.ledger.pieces.store_records(sha256(data), len(data), FIXED_LAYOUT, encode_records([_record(data)]))
         named, pieces = SideObject.of(manifest.encode()), SideObject.of(index.encode())
         line = sign_hold(self.signer.record, manifest.digest, named, pieces, self.signer.online).line
         objects = _Objects(manifest.encode(), index.encode())
@@ -154,7 +168,10 @@ class WithdrawingNode:
         if self.refuse_log is not None:
             raise self.refuse_log
         (index,) = self.ledger.logs.append(self.log, [line])
-        withdrawn = parse_hold_withdrawn(parse_entry(line).statement)
+        statement = parse_entry(line).statement
+        if statement.predicate != HOLD_WITHDRAWN:
+            return index
+        withdrawn = parse_hold_withdrawn(statement)
         self._claim(withdrawn.artifact, index, hold=False)
         self.index.add([WithdrawalFact(withdrawn.artifact, self.log, index, withdrawn.reason)])
         return index
@@ -177,5 +194,9 @@ class WithdrawingNode:
 
 
 def _layout(data: bytes) -> PieceLayout:
-    """One piece."""
-    return PieceLayout(FIXED_LAYOUT, 1, records_root([PieceRecord(len(data), bytes.fromhex(sha256(data)))]))
+    return PieceLayout(FIXED_LAYOUT, 1, records_root([_record(data)]))
+
+
+def _record(data: bytes) -> PieceRecord:
+    """Of a file of one piece."""
+    return PieceRecord(len(data), bytes.fromhex(sha256(data)))

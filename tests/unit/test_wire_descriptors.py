@@ -94,6 +94,8 @@ def test_the_contract_has_these_services_and_no_other() -> None:
 def test_only_asking_publishing_and_operating_append() -> None:
     appending = {call.full_name for call in CALLS if re.match("[A-Z][a-z]+", call.name)[0] in APPENDS}  # type: ignore[index]  # it matches
     assert appending == {
+        "comity.v1.AuditService.AskChallenges",
+        "comity.v1.AuditService.CheckAnswer",
         "comity.v1.AuditService.CheckCopies",
         "comity.v1.AuditService.DecideHold",
         "comity.v1.BundleService.LoadBundle",

@@ -1,9 +1,11 @@
-"""`comity audit run|ls`: test the copies of others, and show who tested which copy."""
+"""`comity audit run|challenge|answer|check|ls`: test the copies of others, and show who tested which copy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.copies import MISSED, PASSED
@@ -12,6 +14,10 @@ from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import artifact_of, date, of_a_node, of_own_node, outcome_text, read_list, socket_of
 from comity_cli.output import plural
 
+if TYPE_CHECKING:
+    from comity.wire.audit import CheckedCopy
+
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 FAILED_STATUS = 3
 MISSED_STATUS = 5
 
@@ -34,17 +40,101 @@ def run(reference: str, socket: Path | None, home: Path | None) -> None:
 
     out = output()
     results = check_copies(socket_of(socket, home), artifact_of(reference))
-    rows = [(r.jurisdiction, r.member, r.node, _word(r.outcome), str(r.pieces or "-"), r.why) for r in results]
-    if rows:
-        out.table(("jurisdiction", "member", "node", "result", "pieces", "why"), rows)
-    else:
-        out.say("No other member claims a copy that this node can audit.")
+    show_results(results, "No other member claims a copy that this node can audit.")
     out.document("audits", {"audits": [asdict(result) for result in results]})
     outcomes = {result.outcome for result in results}
     if outcomes - {PASSED, MISSED}:
         raise click.exceptions.Exit(FAILED_STATUS)
     if MISSED in outcomes:
         raise click.exceptions.Exit(MISSED_STATUS)
+
+
+@examples(
+    "comity audit challenge --at node-sg --out challenges.json --node node-ch",
+    "comity audit challenge swiss-ai/apertus-8b@v1 --at node-sg --out challenges.json --node node-ch",
+)
+@command.command("challenge", short_help="Draw challenges for a node that no network reaches.")
+@click.argument("reference", metavar="REF", required=False)
+@click.option("--at", "prover", required=True, metavar="NAME", help="The node whose copies are tested.")
+@click.option("--most", type=click.IntRange(1, 256), default=64, show_default=True, help="Copies to test.")
+@click.option("--out", "file", type=NEW_FILE, required=True, help="The file to carry to that node.")
+@of_own_node
+def challenge(
+    reference: str | None, prover: str, most: int, file: Path, socket: Path | None, home: Path | None
+) -> None:
+    """Have your node draw challenges for the copies of another node, or for its copy of REF, and write them to a file.
+    Copies that your node did not test for the longest time come first. An answer is accepted for 30 days, once."""
+    from comity.content import durable
+    from comity.wire.audit import ChallengeRequest
+    from comity_client.carried_audits import ask_challenges, encode_challenges
+
+    out = output()
+    request = ChallengeRequest(prover, artifact_of(reference) if reference else None, most)
+    drawn = ask_challenges(socket_of(socket, home), request)
+    durable.write_file(file, encode_challenges(drawn), mode=0o644)
+    out.done(f"{plural(len(drawn), 'challenge')} written to {file}.")
+    out.hint(f"comity audit answer {file} --out answers.json, at {prover}")
+    out.document("audit-challenges", {"file": str(file), "challenges": len(drawn)})
+
+
+@examples("comity audit answer challenges.json --out answers.json --node node-sg")
+@command.command("answer", short_help="Answer the challenges of another node from a file.")
+@click.argument("challenges", type=click.Path(path_type=Path))
+@click.option("--out", "file", type=NEW_FILE, required=True, help="The file to carry back.")
+@of_own_node
+def answer(challenges: Path, file: Path, socket: Path | None, home: Path | None) -> None:
+    """Have your node read the challenged pieces of its copies and sign the answers. It answers nodes of other members
+    only. Exit status 3 if it has no answer to one of them."""
+    from comity.content import durable
+    from comity.verifier import read_bounded
+    from comity_client.carried_audits import MAX_FILE, answer_challenges, parse_challenges
+
+    out = output()
+    answers = answer_challenges(socket_of(socket, home), parse_challenges(read_bounded(challenges, MAX_FILE)))
+    durable.write_file(file, answers.encode(), mode=0o644)
+    out.done(f"{plural(len(answers.answers), 'answer')} written to {file}.")
+    for refused in answers.refused:
+        out.warn(f"no answer about sha256:{refused.artifact}: {refused.why}")
+    counts = {"answers": len(answers.answers), "refused": len(answers.refused)}
+    out.document("audit-answers", {"file": str(file), **counts})
+    if answers.refused:
+        raise click.exceptions.Exit(FAILED_STATUS)
+
+
+@examples("comity audit check answers.json --node node-ch")
+@command.command("check", short_help="Check the answers that were carried back, and log the results.")
+@click.argument("answers", type=click.Path(path_type=Path))
+@of_own_node
+def check(answers: Path, socket: Path | None, home: Path | None) -> None:
+    """Have your node compare answers with its own copies. What the other node signed is recorded, with the day of the
+    challenge; anything else may have been changed on the way, and counts for nothing. Exit status 3 if a copy failed, 5
+    if an answer counts for nothing."""
+    from comity.verifier import read_bounded
+    from comity_client.carried_audits import MAX_FILE, CarriedAnswers, check_answers
+
+    out = output()
+    carried = CarriedAnswers.parse(read_bounded(answers, MAX_FILE))
+    results, nothing = check_answers(socket_of(socket, home), carried)
+    show_results(results, "No answer counts.")
+    for error in nothing:
+        out.warn(f"an answer counts for nothing: {error.what}: {error.why}")
+    for refused in carried.refused:
+        out.warn(f"the file says that there is no answer about sha256:{refused.artifact}: {refused.why}")
+    out.document(
+        "audits", {"audits": [asdict(result) for result in results], "not_counted": len(nothing) + len(carried.refused)}
+    )
+    if any(result.outcome != PASSED for result in results):
+        raise click.exceptions.Exit(FAILED_STATUS)
+    if nothing or carried.refused:
+        raise click.exceptions.Exit(MISSED_STATUS)
+
+
+def show_results(results: Sequence[CheckedCopy], none: str) -> None:
+    rows = [(r.jurisdiction, r.member, r.node, _word(r.outcome), str(r.pieces or "-"), r.why) for r in results]
+    if rows:
+        output().table(("jurisdiction", "member", "node", "result", "pieces", "why"), rows)
+    else:
+        output().say(none)
 
 
 @examples("comity audit ls swiss-ai/apertus-8b@v1", "comity audit ls --failed", "comity audit ls --json")

@@ -393,6 +393,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
             copies.auditor,
             copies.withdrawals,
             copies.retention,
+            copies.carried,
             acts,
         ),
     )

@@ -19,6 +19,70 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class AskChallengesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """The name of the node, or its id in hex."""
+    artifact: _builtins.bytes
+    """Only its copy of this artifact; empty for those that were not tried for the longest time."""
+    most: _builtins.int
+    """At most so many, 1 to 256."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        artifact: _builtins.bytes = ...,
+        most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "most", b"most", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskChallengesRequest: _TypeAlias = AskChallengesRequest  # noqa: Y015
+
+@_typing.final
+class AuditChallengeCarried(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDITOR_FIELD_NUMBER: _builtins.int
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    auditor: _builtins.bytes
+    """The id of the node that asks."""
+    artifact: _builtins.bytes
+    index: _builtins.bytes
+    """SHA-256 of the piece index that the node's `hold` names."""
+    nonce: _builtins.bytes
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of pieces, ascending, 1 to 30."""
+
+    def __init__(
+        self,
+        *,
+        auditor: _builtins.bytes = ...,
+        artifact: _builtins.bytes = ...,
+        index: _builtins.bytes = ...,
+        nonce: _builtins.bytes = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "auditor", b"auditor", "index", b"index", "nonce", b"nonce", "numbers", b"numbers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditChallengeCarried: _TypeAlias = AuditChallengeCarried  # noqa: Y015
+
+@_typing.final
 class ListRetentionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -65,6 +65,21 @@ class AuditServiceStub(object):
                 request_serializer=comity_dot_v1_dot_audit__pb2.ListRetentionRequest.SerializeToString,
                 response_deserializer=comity_dot_v1_dot_audit__pb2.ListRetentionResponse.FromString,
                 _registered_method=True)
+        self.AskChallenges = channel.unary_stream(
+                '/comity.v1.AuditService/AskChallenges',
+                request_serializer=comity_dot_v1_dot_audit__pb2.AskChallengesRequest.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_audit__pb2.AuditChallengeCarried.FromString,
+                _registered_method=True)
+        self.AuditCarried = channel.unary_unary(
+                '/comity.v1.AuditService/AuditCarried',
+                request_serializer=comity_dot_v1_dot_audit__pb2.AuditChallengeCarried.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_audit__pb2.AuditResponse.FromString,
+                _registered_method=True)
+        self.CheckAnswer = channel.unary_unary(
+                '/comity.v1.AuditService/CheckAnswer',
+                request_serializer=comity_dot_v1_dot_audit__pb2.AuditResponse.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_audit__pb2.CheckCopiesResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -127,6 +142,33 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskChallenges(self, request, context):
+        """Draw challenges for a node that no network reaches; they are carried to it in a file. For the operators of this
+        machine, like the next two calls: over the Unix socket only.
+        Errors: NOT_FOUND where no such node is known (NO-SUCH-NODE), or no copy of it that this node has too (NOT-HELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuditCarried(self, request, context):
+        """Answer a challenge that was carried here. No member's budget is charged.
+        Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
+        holds no such copy (NOT-HELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckAnswer(self, request, context):
+        """Check an answer that was carried back, and log what it proves. The result is dated by the day of the challenge.
+        Errors: NOT_FOUND where no such challenge is open (NO-CHALLENGE); INVALID_ARGUMENT for what the node did not sign
+        (AUDIT-FAILED); ABORTED where this node's own copy cannot be read (NOT-COMPARED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -159,6 +201,21 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListRetention,
                     request_deserializer=comity_dot_v1_dot_audit__pb2.ListRetentionRequest.FromString,
                     response_serializer=comity_dot_v1_dot_audit__pb2.ListRetentionResponse.SerializeToString,
+            ),
+            'AskChallenges': grpc.unary_stream_rpc_method_handler(
+                    servicer.AskChallenges,
+                    request_deserializer=comity_dot_v1_dot_audit__pb2.AskChallengesRequest.FromString,
+                    response_serializer=comity_dot_v1_dot_audit__pb2.AuditChallengeCarried.SerializeToString,
+            ),
+            'AuditCarried': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuditCarried,
+                    request_deserializer=comity_dot_v1_dot_audit__pb2.AuditChallengeCarried.FromString,
+                    response_serializer=comity_dot_v1_dot_audit__pb2.AuditResponse.SerializeToString,
+            ),
+            'CheckAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckAnswer,
+                    request_deserializer=comity_dot_v1_dot_audit__pb2.AuditResponse.FromString,
+                    response_serializer=comity_dot_v1_dot_audit__pb2.CheckCopiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -323,6 +380,87 @@ class AuditService(object):
             '/comity.v1.AuditService/ListRetention',
             comity_dot_v1_dot_audit__pb2.ListRetentionRequest.SerializeToString,
             comity_dot_v1_dot_audit__pb2.ListRetentionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskChallenges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/comity.v1.AuditService/AskChallenges',
+            comity_dot_v1_dot_audit__pb2.AskChallengesRequest.SerializeToString,
+            comity_dot_v1_dot_audit__pb2.AuditChallengeCarried.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditCarried(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.v1.AuditService/AuditCarried',
+            comity_dot_v1_dot_audit__pb2.AuditChallengeCarried.SerializeToString,
+            comity_dot_v1_dot_audit__pb2.AuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.v1.AuditService/CheckAnswer',
+            comity_dot_v1_dot_audit__pb2.AuditResponse.SerializeToString,
+            comity_dot_v1_dot_audit__pb2.CheckCopiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

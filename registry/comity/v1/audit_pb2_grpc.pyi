@@ -64,6 +64,21 @@ class AuditServiceStub:
     Errors: NOT_FOUND where no rules are set (NO-RETENTION-RULES); INVALID_ARGUMENT for rules that cannot be read
     (RETENTION-RULES).
     """
+    AskChallenges: _grpc.UnaryStreamMultiCallable[_audit_pb2.AskChallengesRequest, _audit_pb2.AuditChallengeCarried]
+    """Draw challenges for a node that no network reaches; they are carried to it in a file. For the operators of this
+    machine, like the next two calls: over the Unix socket only.
+    Errors: NOT_FOUND where no such node is known (NO-SUCH-NODE), or no copy of it that this node has too (NOT-HELD).
+    """
+    AuditCarried: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AuditChallengeCarried, _audit_pb2.AuditResponse]
+    """Answer a challenge that was carried here. No member's budget is charged.
+    Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
+    holds no such copy (NOT-HELD).
+    """
+    CheckAnswer: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AuditResponse, _audit_pb2.CheckCopiesResponse]
+    """Check an answer that was carried back, and log what it proves. The result is dated by the day of the challenge.
+    Errors: NOT_FOUND where no such challenge is open (NO-CHALLENGE); INVALID_ARGUMENT for what the node did not sign
+    (AUDIT-FAILED); ABORTED where this node's own copy cannot be read (NOT-COMPARED).
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -99,6 +114,21 @@ class AuditServiceAsyncStub(AuditServiceStub):
     them; the next page begins after `last`. Nothing is decided. Over the Unix socket only.
     Errors: NOT_FOUND where no rules are set (NO-RETENTION-RULES); INVALID_ARGUMENT for rules that cannot be read
     (RETENTION-RULES).
+    """
+    AskChallenges: _aio.UnaryStreamMultiCallable[_audit_pb2.AskChallengesRequest, _audit_pb2.AuditChallengeCarried]  # type: ignore[assignment]
+    """Draw challenges for a node that no network reaches; they are carried to it in a file. For the operators of this
+    machine, like the next two calls: over the Unix socket only.
+    Errors: NOT_FOUND where no such node is known (NO-SUCH-NODE), or no copy of it that this node has too (NOT-HELD).
+    """
+    AuditCarried: _aio.UnaryUnaryMultiCallable[_audit_pb2.AuditChallengeCarried, _audit_pb2.AuditResponse]  # type: ignore[assignment]
+    """Answer a challenge that was carried here. No member's budget is charged.
+    Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
+    holds no such copy (NOT-HELD).
+    """
+    CheckAnswer: _aio.UnaryUnaryMultiCallable[_audit_pb2.AuditResponse, _audit_pb2.CheckCopiesResponse]  # type: ignore[assignment]
+    """Check an answer that was carried back, and log what it proves. The result is dated by the day of the challenge.
+    Errors: NOT_FOUND where no such challenge is open (NO-CHALLENGE); INVALID_ARGUMENT for what the node did not sign
+    (AUDIT-FAILED); ABORTED where this node's own copy cannot be read (NOT-COMPARED).
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -168,6 +198,39 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         them; the next page begins after `last`. Nothing is decided. Over the Unix socket only.
         Errors: NOT_FOUND where no rules are set (NO-RETENTION-RULES); INVALID_ARGUMENT for rules that cannot be read
         (RETENTION-RULES).
+        """
+
+    @_abc_1.abstractmethod
+    def AskChallenges(
+        self,
+        request: _audit_pb2.AskChallengesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.AuditChallengeCarried], _abc.AsyncIterator[_audit_pb2.AuditChallengeCarried]]:
+        """Draw challenges for a node that no network reaches; they are carried to it in a file. For the operators of this
+        machine, like the next two calls: over the Unix socket only.
+        Errors: NOT_FOUND where no such node is known (NO-SUCH-NODE), or no copy of it that this node has too (NOT-HELD).
+        """
+
+    @_abc_1.abstractmethod
+    def AuditCarried(
+        self,
+        request: _audit_pb2.AuditChallengeCarried,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.AuditResponse, _abc.Awaitable[_audit_pb2.AuditResponse]]:
+        """Answer a challenge that was carried here. No member's budget is charged.
+        Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
+        holds no such copy (NOT-HELD).
+        """
+
+    @_abc_1.abstractmethod
+    def CheckAnswer(
+        self,
+        request: _audit_pb2.AuditResponse,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.CheckCopiesResponse, _abc.Awaitable[_audit_pb2.CheckCopiesResponse]]:
+        """Check an answer that was carried back, and log what it proves. The result is dated by the day of the challenge.
+        Errors: NOT_FOUND where no such challenge is open (NO-CHALLENGE); INVALID_ARGUMENT for what the node did not sign
+        (AUDIT-FAILED); ABORTED where this node's own copy cannot be read (NOT-COMPARED).
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

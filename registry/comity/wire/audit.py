@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from comity.trust.audit import MAX_CHALLENGED, MAX_LEASE, REASONS
+from comity.trust.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
 from comity.trust.copies import (
     MISSED,
     PASSED,
@@ -135,6 +135,43 @@ class RetainedCopy:
 class RetentionPage:
     copies: tuple[RetainedCopy, ...]
     more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeRequest:
+    """Whose copies to draw challenges for: a node by its name or id; all of its copies, or one."""
+
+    node: str
+    artifact: Digest | None = None
+    most: int = limits.CARRIED_CHALLENGES
+
+
+def encode_carried(challenge: AuditChallenge) -> audit_pb2.AuditChallengeCarried:
+    return audit_pb2.AuditChallengeCarried(
+        auditor=encode_digest(challenge.auditor),
+        artifact=encode_digest(challenge.artifact),
+        index=encode_digest(challenge.pieces),
+        nonce=encode_digest(challenge.nonce),
+        numbers=challenge.numbers,
+    )
+
+
+def decode_carried(message: audit_pb2.AuditChallengeCarried) -> AuditChallenge:
+    return AuditChallenge(
+        read_digest(message.auditor),
+        read_digest(message.artifact),
+        read_digest(message.index),
+        read_digest(message.nonce),
+        read_many(message.numbers, "pieces", MAX_CHALLENGED, lambda number: read_integer(number, "piece")),
+    )
+
+
+def decode_challenge_request(message: audit_pb2.AskChallengesRequest) -> ChallengeRequest:
+    return ChallengeRequest(
+        read_text(message.node, "node", limits.NAME),
+        read_digest(message.artifact) if message.artifact else None,
+        read_integer(message.most, "challenges", most=limits.CARRIED_CHALLENGES),
+    )
 
 
 def encode_retention(page: RetentionPage) -> audit_pb2.ListRetentionResponse:
@@ -438,6 +475,24 @@ class AuditCalls(ServiceCalls):
                 return
             after = page.copies[-1].artifact
 
+    async def challenges(self, request: ChallengeRequest) -> list[AuditChallenge]:
+        """Have the node draw challenges, to be carried in a file. Only over its Unix socket. Raises NotFound."""
+        message = audit_pb2.AskChallengesRequest(
+            node=request.node, artifact=encode_digest(request.artifact) if request.artifact else b"", most=request.most
+        )
+        most = limits.CARRIED_CHALLENGES
+        return list(await self._calls.all(self._audits.AskChallenges, message, decode_carried, most))
+
+    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply:
+        """Have the node answer a challenge that was carried here. Only over its Unix socket. Raises NotFound
+        (NOT-HELD), Refused (AUDITORS-ONLY)."""
+        return decode_reply(await self._calls.unary(self._audits.AuditCarried, encode_carried(challenge)))
+
+    async def check_answer(self, reply: AuditReply) -> CheckedCopy:
+        """Have the node check an answer that was carried back, and log the result. Only over its Unix socket. Raises
+        NotFound (NO-CHALLENGE), Untrusted (AUDIT-FAILED), Conflict (NOT-COMPARED)."""
+        return decode_checked(await self._calls.unary(self._audits.CheckAnswer, encode_reply(reply)))
+
 
 class AuditReads(Protocol):
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
@@ -454,6 +509,12 @@ class AuditReads(Protocol):
         """Withdraw the own copy. Raises as `AuditCalls.decide` does."""
 
     async def retention(self, after: Digest | None) -> RetentionPage: ...
+
+    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditChallenge, None]: ...
+
+    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply: ...
+
+    async def check_answer(self, reply: AuditReply) -> CheckedCopy: ...
 
 
 class AuditServicer(AuditServiceServicer):
@@ -491,3 +552,20 @@ class AuditServicer(AuditServiceServicer):
     ) -> audit_pb2.ListRetentionResponse:
         require_socket()
         return encode_retention(await self._audits.retention(read_digest(request.after) if request.after else None))
+
+    async def AskChallenges(
+        self, request: audit_pb2.AskChallengesRequest, context: Context
+    ) -> AsyncIterator[audit_pb2.AuditChallengeCarried]:
+        require_socket()
+        drawn = self._audits.challenges(decode_challenge_request(request))
+        async with aclosing(at_most(limits.CARRIED_CHALLENGES, drawn)) as challenges:
+            async for challenge in challenges:
+                yield encode_carried(challenge)
+
+    async def AuditCarried(self, request: audit_pb2.AuditChallengeCarried, context: Context) -> audit_pb2.AuditResponse:
+        require_socket()
+        return encode_reply(await self._audits.answer_carried(decode_carried(request)))
+
+    async def CheckAnswer(self, request: audit_pb2.AuditResponse, context: Context) -> audit_pb2.CheckCopiesResponse:
+        require_socket()
+        return encode_checked(await self._audits.check_answer(decode_reply(request)))

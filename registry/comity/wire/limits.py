@@ -138,6 +138,8 @@ COPIES_PAGE: Final = 200
 COPIES: Final = 2_000
 AUDIT_RESULTS: Final = 64
 AUDIT_LINES: Final = 64
+CARRIED_CHALLENGES: Final = 256
+"""Challenges that are drawn at once, for one file."""
 
 # Pins of one answer, with their copies.
 PIN_BYTES: Final = 64 * MiB

@@ -51,7 +51,9 @@ from comity.trust.audit import (
     AuditRow,
     AuditSummary,
     DamagedPiece,
+    ExpectedHash,
     PieceNumbers,
+    PieceSource,
     answers_root,
     check_answer,
     check_failure,
@@ -277,7 +279,7 @@ class Auditor:
                 await self._own_copy_failed(row, error)
                 return None
         audited = AuditedCopy(peer, outcome, len(challenge.numbers) if outcome == PASSED else 0, why)
-        await self._record(audited, challenge, line, piece, now)
+        await self.record(audited, challenge, line, piece, now)
         return audited
 
     async def log_days(self) -> None:
@@ -308,10 +310,7 @@ class Auditor:
     ) -> tuple[str, bytes, str, int | None]:
         """The outcome, the answer, the reason in words, and the first wrong piece. Raises if the own copy is bad."""
 
-        def expected(number: int, nonce: Digest) -> Digest:
-            (read,) = read_pieces(replace(challenge, numbers=(number,)), nonce, numbers, self._pieces)
-            return read.digest
-
+        expected = expected_hashes(challenge, numbers, self._pieces)
         line = b""
         try:
             reply = await self._ask(challenge, peer)
@@ -340,9 +339,10 @@ class Auditor:
                 failure = error
         raise failure
 
-    async def _record(
+    async def record(
         self, audited: AuditedCopy, challenge: AuditChallenge, line: bytes, piece: int | None, now: int
     ) -> None:
+        """Keep the result of an audit of the time `now`, and log a failure."""
         record, outcome = audited.peer.record, audited.outcome
         self._metrics.audits.labels("failed" if outcome not in (PASSED, MISSED) else outcome).inc()
         result = AuditResult(self._signer.record.member, now // DAY, outcome, audited.pieces)
@@ -388,6 +388,16 @@ class Auditor:
             self._left = min(per_day / 24, self._left + max(0.0, now - self._since) * per_day / DAY)
         self._since = now
         return self._left
+
+
+def expected_hashes(challenge: AuditChallenge, numbers: PieceNumbers, copy: PieceSource) -> ExpectedHash:
+    """The possession hashes of challenged pieces, from an own copy."""
+
+    def expected(number: int, nonce: Digest) -> Digest:
+        (read,) = read_pieces(replace(challenge, numbers=(number,)), nonce, numbers, copy)
+        return read.digest
+
+    return expected
 
 
 def _rows(audits: list[OwnAudit]) -> list[AuditRow]:

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from comity.node.copies.auditor import Auditor
+from comity.node.copies.carried_audits import CarriedAudits
 from comity.node.copies.counter import CopyCounter
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex
@@ -100,6 +101,18 @@ class CopiesController:
             replication.blob_lost,
         )
 
+        self.carried = CarriedAudits(
+            home.ledger,
+            home.pools,
+            home.membership,
+            home.keys.signer,
+            home.clock,
+            settings.pieces,
+            self.index,
+            pieces,
+            self.auditor,
+            self.responder,
+        )
         self._retention_hours = home.config.retention.every_hours
         self.retention = RetentionPlan(
             home.config.retention.rules,

@@ -10,6 +10,7 @@ last 90 days.
     results of an auditor         MAX_RESULTS    the auditor's member   results about further copies are not indexed
     own audits                    KEPT_DAYS      this node's budget     removed
     what a log asks for           MAX_WANTED     the log                more of it is not indexed
+    challenges carried by file    MAX_CARRIED    this node's operator   the oldest are forgotten
 
 A result is indexed only about a copy that is claimed, once for each auditor's member.
 """
@@ -28,12 +29,14 @@ from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.trust.artifact_pins import MAX_WANTED
+from comity.trust.audit import AuditChallenge
 from comity.trust.copies import MISSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
 
 MAX_RESULTS: Final = 200_000
+MAX_CARRIED: Final = 100_000
 MAX_CHANGES: Final = 100_000
 """Changes that are kept for readers that follow the index."""
 KEPT_DAYS: Final = 90
@@ -62,6 +65,11 @@ CREATE INDEX IF NOT EXISTS result_day ON result (day);
 CREATE TABLE IF NOT EXISTS own_audit (
     id INTEGER PRIMARY KEY, day INTEGER NOT NULL, artifact BLOB NOT NULL, node BLOB NOT NULL,
     passed INTEGER NOT NULL, pieces INTEGER NOT NULL, line BLOB NOT NULL, logged INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS carried (
+    nonce BLOB PRIMARY KEY, auditor BLOB NOT NULL, artifact BLOB NOT NULL, pieces BLOB NOT NULL,
+    numbers TEXT NOT NULL, log TEXT NOT NULL, drawn INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS carried_drawn ON carried (drawn);
+CREATE INDEX IF NOT EXISTS copy_next_of ON copy (log, tried, draw) WHERE here = 1 AND withdrawn < held;
 CREATE INDEX IF NOT EXISTS own_audit_day ON own_audit (logged, day);
 """
 
@@ -141,6 +149,15 @@ class OwnAudit:
     pieces: int
     line: bytes = b""
     id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedChallenge:
+    """A challenge that went out in a file, for the copy that `log` claims; `drawn` at that POSIX time."""
+
+    challenge: AuditChallenge
+    log: str
+    drawn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +291,44 @@ class CopiesIndex:
             return list(
                 self._rows("WHERE here = 1 AND withdrawn < held ORDER BY tried, draw LIMIT ?", (limit,), results=False)
             )
+
+    def copies_of(self, log: str, artifact: Digest | None, limit: int) -> list[CopyRow]:
+        """Claimed copies of one log that this node has too, or its copy of one artifact; those first that this node did
+        not try for the longest time."""
+        where, values = "log = ? AND here = 1 AND withdrawn < held", [self._logs.get(log, -1)]
+        with self._lock:
+            if artifact is not None:
+                return list(self._rows(f"WHERE artifact = ? AND {where}", (_blob(artifact), *values), results=False))
+            return list(self._rows(f"WHERE {where} ORDER BY tried, draw LIMIT ?", (*values, limit), results=False))
+
+    def carry(self, carried: CarriedChallenge) -> None:
+        """Keep a challenge until it is answered."""
+        challenge = carried.challenge
+        named = (_blob(challenge.nonce), _blob(challenge.auditor), _blob(challenge.artifact), _blob(challenge.pieces))
+        with self._writing() as database:
+            numbers = ",".join(map(str, challenge.numbers))
+            database.execute(
+                "INSERT OR REPLACE INTO carried VALUES (?,?,?,?,?,?,?)", (*named, numbers, carried.log, carried.drawn)
+            )
+            database.execute(
+                "DELETE FROM carried WHERE nonce IN (SELECT nonce FROM carried ORDER BY drawn DESC LIMIT -1 OFFSET ?)",
+                (MAX_CARRIED,),
+            )
+
+    def carried(self, nonce: Digest) -> CarriedChallenge | None:
+        """The open challenge with this nonce."""
+        wanted = "SELECT auditor, artifact, pieces, numbers, log, drawn FROM carried WHERE nonce = ?"
+        with self._lock:
+            row = self._database.execute(wanted, (_blob(nonce),)).fetchone()
+        if row is None:
+            return None
+        auditor, artifact, pieces, numbers, log, drawn = row
+        named = _digest(auditor), _digest(artifact), _digest(pieces), nonce
+        return CarriedChallenge(AuditChallenge(*named, tuple(map(int, numbers.split(",")))), log, drawn)
+
+    def answered(self, nonce: Digest) -> None:
+        with self._writing() as database:
+            database.execute("DELETE FROM carried WHERE nonce = ?", (_blob(nonce),))
 
     def tried(self, artifact: Digest, log: str, at: int) -> None:
         """This node audited the copy at `at`, or could not. Every copy is tried again before this one is."""

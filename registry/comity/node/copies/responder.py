@@ -129,7 +129,15 @@ class AuditResponder:
         self._metrics.audit_answers.labels("answered").inc()
         return reply
 
-    async def _answer(self, challenge: AuditChallenge, member: Digest) -> AuditReply:
+    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply:
+        """Answer a challenge that this node's operator brought in a file; nobody is charged. Raises as `answer`."""
+        return await self._answer(challenge, None)
+
+    def _charge(self, member: Digest | None, size: int) -> None:
+        if member is not None:
+            self._budget.charge(member, size, self._monotonic())
+
+    async def _answer(self, challenge: AuditChallenge, member: Digest | None) -> AuditReply:
         hold = await self._ledger.run(self._claims.hold, challenge.artifact, challenge.pieces)
         if hold is None:
             raise _not_held(challenge.artifact, "this node claims no copy with this piece index")
@@ -137,13 +145,13 @@ class AuditResponder:
             why = "it is about to withdraw the copy, and does not vouch for it meanwhile"
             raise Conflict("this node does not answer now", why=why, hint="ask later", code="WITHDRAWING")
         async with self._turns:
-            self._budget.charge(member, 1 + hold.manifest.size + hold.pieces.size, self._monotonic())
+            self._charge(member, 1 + hold.manifest.size + hold.pieces.size)
             try:
                 numbers = await self._pools.files(self._pieces.numbers, hold.manifest, hold.pieces)
             except NotFound as error:
                 raise _not_held(challenge.artifact, error.why) from error
-            self._budget.charge(member, numbers.cost(challenge.numbers), self._monotonic())
-            if challenge.lease:
+            self._charge(member, numbers.cost(challenge.numbers))
+            if challenge.lease and member is not None:
                 self._leases.grant(challenge.artifact, member, challenge.lease, self._monotonic())
             nonce = draw_nonce(self._chance)
             try:

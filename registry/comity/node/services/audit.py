@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from comity.node.copies.assessor import CopyAssessor
-from comity.node.copies.auditor import Auditor
+from comity.node.copies.auditor import AuditedCopy, Auditor
+from comity.node.copies.carried_audits import CarriedAudits
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.retention import RetentionPlan
@@ -14,7 +15,7 @@ from comity.node.copies.withdrawal import Withdrawals
 from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.audit import AUDITED, DAY
+from comity.trust.audit import AUDITED, DAY, AuditChallenge
 from comity.trust.copies import AssessedCopy, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.wire import limits
@@ -22,6 +23,7 @@ from comity.wire.access import Caller
 from comity.wire.audit import (
     AuditOrder,
     AuditReply,
+    ChallengeRequest,
     CheckedCopy,
     CopiesPage,
     HoldDecision,
@@ -48,6 +50,7 @@ class AuditService:
         auditor: Auditor,
         withdrawals: Withdrawals,
         retention: RetentionPlan,
+        carried: CarriedAudits,
         acts: OperatorActs,
     ) -> None:
         self._ledger = ledger
@@ -58,6 +61,7 @@ class AuditService:
         self._auditor = auditor
         self._withdrawals = withdrawals
         self._retention = retention
+        self._carried = carried
         self._acts = acts
 
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
@@ -89,10 +93,7 @@ class AuditService:
     async def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
         async with aclosing(self._auditor.check(artifact)) as results:
             async for result in results:
-                peer = result.peer
-                name = self._membership.shown_name(peer)
-                jurisdiction = peer.member.jurisdiction
-                yield CheckedCopy(peer.member.name, name, jurisdiction, result.outcome, result.why, result.pieces)
+                yield self._shown_result(result)
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
         if order.trial:
@@ -104,6 +105,19 @@ class AuditService:
 
     async def retention(self, after: Digest | None) -> RetentionPage:
         return await self._retention.page(after, limits.COPIES_PAGE)
+
+    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditChallenge, None]:
+        return self._carried.draw(request.node, request.artifact, request.most)
+
+    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply:
+        return await self._carried.answer(challenge)
+
+    async def check_answer(self, reply: AuditReply) -> CheckedCopy:
+        return self._shown_result(await self._carried.check(reply))
+
+    def _shown_result(self, result: AuditedCopy) -> CheckedCopy:
+        member, name = result.peer.member, self._membership.shown_name(result.peer)
+        return CheckedCopy(member.name, name, member.jurisdiction, result.outcome, result.why, result.pieces)
 
     def _names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
         """A claimed name of each artifact. Blocking."""

@@ -1,0 +1,180 @@
+"""Audits of nodes that no network reaches: challenges go out in a file, answers come back in one.
+
+    (1) this node draws challenges for copies that another node claims, and keeps them (2) the other node reads the
+    pieces and signs, as for a challenge that came over the network (3) this node compares with its copy, and records
+
+A carrier can lose and change files. So only what the other node *signed* for an open challenge is recorded: a pass, or
+a wrong answer that anybody with the piece can check. What is unsigned, changed on the way or missing is reported and
+counts for nothing, and the challenge stays open. Each is good for one answer, for `OPEN_DAYS`.
+
+The other node could read the pieces at some time after the challenge was drawn: the result is dated by the day of the
+challenge. It had days for that, not minutes, so a pass says nothing about quick access. The operator of the other node
+decides what it answers, so nothing is charged to a budget.
+
+    grows with          bound
+    open challenges     CopiesIndex.MAX_CARRIED: the oldest are forgotten first
+    pieces of an answer 30
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from comity.node.copies.auditor import AuditedCopy, Auditor, expected_hashes
+from comity.node.copies.index import CarriedChallenge, CopiesIndex, CopyRow
+from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.responder import AuditResponder
+from comity.node.keys import NodeSigner
+from comity.node.members import Membership, Peer
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.audit import (
+    DAY,
+    AuditChallenge,
+    AuditFailed,
+    AuditFailure,
+    check_answer,
+    check_failure,
+    draw_challenge,
+    parse_answer,
+)
+from comity.trust.copies import FRESH_DAYS, PASSED
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Untrusted
+from comity.trust.statement import Author, parse_entry
+from comity.wire.audit import AuditReply
+
+OPEN_DAYS: Final = FRESH_DAYS
+"""Days for which an answer is accepted: after that, its result would be stale at once."""
+
+
+class CarriedAudits:
+    """Not thread-safe: call from the event loop.
+
+    Args:
+        count: pieces of one challenge.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        membership: Membership,
+        signer: NodeSigner,
+        clock: Clock,
+        count: int,
+        index: CopiesIndex,
+        pieces: OwnPieces,
+        auditor: Auditor,
+        responder: AuditResponder,
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._membership = membership
+        self._signer = signer
+        self._clock = clock
+        self._count = count
+        self._index = index
+        self._pieces = pieces
+        self._auditor = auditor
+        self._responder = responder
+        self._chance = random.SystemRandom()
+
+    async def draw(self, node: str, artifact: Digest | None, most: int) -> AsyncGenerator[AuditChallenge, None]:
+        """Draw challenges for at most `most` copies of the node of that name, or for its copy of one artifact: those
+        first that were not tried for the longest time. Copies that this node cannot compare are left out. Raises
+        NotFound (NO-SUCH-NODE, NOT-HELD)."""
+        peer = self._peer(node)
+        await self._auditor.read_new()
+        rows = await self._ledger.run(self._index.copies_of, str(peer.record.log), artifact, most)
+        if not rows:
+            why = f"this node knows no copy of {node} that it has too"
+            raise NotFound("nothing to audit", why=why, hint="comity copies", code="NOT-HELD")
+        for row in rows:
+            now = int(self._clock())
+            await self._ledger.run(self._index.tried, row.artifact, row.log, now)
+            try:
+                challenge = await self._draw(row)
+            except ComityError:
+                continue
+            carried = CarriedChallenge(challenge, row.log, now)
+            await self._ledger.run(self._index.carry, carried)
+            yield challenge
+
+    async def answer(self, challenge: AuditChallenge) -> AuditReply:
+        """Answer a challenge that the operator brought. Raises Refused (AUDITORS-ONLY), NotFound (NOT-HELD)."""
+        auditor = self._membership.node(Author("node", challenge.auditor))
+        if auditor is None or auditor.member == self._signer.record.member or challenge.lease:
+            why = "the challenge is of no node of another member, or asks for a lease"
+            raise Refused("this challenge is not answered", why=why, code="AUDITORS-ONLY")
+        return await self._responder.answer_carried(challenge)
+
+    async def check(self, reply: AuditReply) -> AuditedCopy:
+        """Check an answer to a challenge of this node, and record the result. Raises NotFound (NO-CHALLENGE), Untrusted
+        (AUDIT-FAILED) for an answer that proves nothing about the node that was asked, Conflict (NOT-COMPARED) where
+        this node has no copy of its own to compare with."""
+        carried = await self._open_challenge(reply.line)
+        peer = self._auditor.peer(carried.log)
+        rows = await self._ledger.run(self._index.copies, carried.challenge.artifact)
+        row = next((row for row in rows if row.log == carried.log), None)
+        if peer is None or row is None:
+            raise NotFound("no such challenge", why="no node of the charter writes that log now", code="NO-CHALLENGE")
+        try:
+            audited, piece = await self._pools.hashing(self._checked, carried.challenge, row, peer, reply)
+        except AuditFailed:
+            raise
+        except ComityError as error:
+            why = f"its own copy cannot be read: {error.what}: {error.why}"
+            raise Conflict("this node cannot compare the answer", why=why, code="NOT-COMPARED") from error
+        await self._ledger.run(self._index.answered, carried.challenge.nonce)
+        await self._auditor.record(audited, carried.challenge, reply.line, piece, carried.drawn)
+        return audited
+
+    async def _draw(self, row: CopyRow) -> AuditChallenge:
+        numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
+        return draw_challenge(self._signer.record.node.id, numbers, row.pieces.digest, self._count, self._chance)
+
+    async def _open_challenge(self, line: bytes) -> CarriedChallenge:
+        try:
+            nonce = parse_answer(parse_entry(line).statement).challenge.nonce
+        except ComityError as error:
+            raise Untrusted("this is no answer", why=error.why, code="AUDIT-FAILED") from error
+        carried = await self._ledger.run(self._index.carried, nonce)
+        if carried is None or int(self._clock()) - carried.drawn > OPEN_DAYS * DAY:
+            why = f"{short(nonce)}: none is open with this nonce, or it is older than {OPEN_DAYS} days"
+            hint = "draw new ones: comity audit challenge --help"
+            raise NotFound("no such challenge", why=why, hint=hint, code="NO-CHALLENGE")
+        return carried
+
+    def _checked(
+        self, challenge: AuditChallenge, row: CopyRow, peer: Peer, reply: AuditReply
+    ) -> tuple[AuditedCopy, int | None]:
+        """The result, and the first wrong piece. Raises AuditFailed for what the prover did not sign. Blocking."""
+        numbers = self._pieces.numbers(row.manifest, row.pieces)
+        expected = expected_hashes(challenge, numbers, self._pieces)
+        try:
+            check_answer(challenge, numbers, peer.record, reply.line, reply.paths, expected)
+        except AuditFailed as error:
+            failure = AuditFailure(
+                self._signer.record.node,
+                peer.record.node.id,
+                challenge,
+                int(self._clock()),
+                error.reason,
+                reply.line,
+                error.piece,
+            )
+            reason = check_failure(failure, peer.record, numbers, self._pieces)
+            if reason is None:
+                raise
+            return AuditedCopy(peer, reason, 0, error.why), error.piece
+        return AuditedCopy(peer, PASSED, len(challenge.numbers)), None
+
+    def _peer(self, node: str) -> Peer:
+        own = self._membership.seat.inception.id
+        for peer in self._membership.peers:
+            if node in (peer.name, peer.record.node.id) and peer.member.id != own:
+                return peer
+        why = f"no node of another member of the charter is called {node[:80]!r}"
+        raise NotFound("no such node", why=why, hint="comity status", code="NO-SUCH-NODE")

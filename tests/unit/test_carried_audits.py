@@ -1,0 +1,247 @@
+"""Audits by file between two nodes without a network: what counts, and what a carrier can do with the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.node.config import Audits
+from comity.node.copies import responder as responding
+from comity.node.copies.auditor import Auditor
+from comity.node.copies.carried_audits import OPEN_DAYS, CarriedAudits
+from comity.node.copies.leases import Leases
+from comity.node.copies.own_claims import OwnClaims
+from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.responder import AuditResponder
+from comity.node.copies.withheld_files import WithheldFiles
+from comity.node.metrics import Metrics
+from comity.node.threads import AsyncLedger
+from comity.trust.audit import DAY, AuditChallenge, ReadPiece, read_pieces
+from comity.trust.copies import PASSED
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, Malformed
+from comity.wire.audit import AuditReply
+from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
+from support.withdrawals import WithdrawingNode
+
+FILES = [b"the weights", b"the tokenizer"]
+
+
+class Carrying(WithdrawingNode):
+    """A node that audits and answers by file. It is never asked over a network, and its budget for that is nothing."""
+
+    def __init__(self, folder: Path, place: int) -> None:
+        super().__init__(folder / "node", FolderStore(folder / "store"), place)
+        ledger, pieces = AsyncLedger(self.ledger), OwnPieces(self.ledger, self.store, WithheldFiles(self.store))
+        metrics, settings = Metrics(), Audits(pieces=2)
+        self.auditor = Auditor(
+            ledger,
+            self.pools,
+            self.membership,
+            self.signer,
+            metrics,
+            self.clock,
+            settings,
+            self.index,
+            self.own_log,
+            {},
+            pieces,
+            lambda: None,
+        )
+        claims = OwnClaims(self.ledger, self.signer.record.node.id, self.log)
+        answers = AuditResponder(
+            ledger,
+            self.pools,
+            self.membership,
+            self.signer,
+            metrics,
+            self.clock,
+            self.clock,
+            0,
+            claims,
+            pieces,
+            Leases(0.0),
+            lambda: None,
+        )
+        self.carried = CarriedAudits(
+            ledger,
+            self.pools,
+            self.membership,
+            self.signer,
+            self.clock,
+            settings.pieces,
+            self.index,
+            pieces,
+            self.auditor,
+            answers,
+        )
+
+    def clock(self) -> float:
+        return self.today * DAY
+
+    async def challenged(self, prover: WithdrawingNode) -> list[AuditChallenge]:
+        return [challenge async for challenge in self.carried.draw(prover.signer.record.name, None, 10)]
+
+    def results(self, artifact: Digest, of: WithdrawingNode) -> list[tuple[int, str]]:
+        """Day and outcome of the results about the copy of a node, as this node has them."""
+        row = next(row for row in self.index.copies(artifact) if row.log == of.log)
+        return [(result.day, result.outcome) for result in row.results]
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[tuple[Carrying, Carrying]]:
+    first, second = Carrying(tmp_path / "first", 0), Carrying(tmp_path / "second", 1)
+    yield first, second
+    first.close()
+    second.close()
+
+
+def carried(challenges: list[AuditChallenge]) -> list[AuditChallenge]:
+    return list(parse_challenges(encode_challenges(challenges)))
+
+
+def brought_back(reply: AuditReply) -> AuditReply:
+    return CarriedAnswers.parse(CarriedAnswers((reply,)).encode()).answers[0]
+
+
+async def code(reply: AuditReply, auditor: Carrying) -> str:
+    with pytest.raises(ComityError) as refused:
+        await auditor.carried.check(reply)
+    return refused.value.code
+
+
+async def test_a_node_fed_by_disks_is_tested_like_any_other_with_the_day_of_the_challenge(
+    both: tuple[Carrying, Carrying],
+) -> None:
+    auditor, prover = both
+    artifact = auditor.hold(FILES)
+    assert prover.hold(FILES) == artifact
+    (challenge,) = carried(await auditor.challenged(prover))
+    drawn = auditor.today
+    prover.today = auditor.today = drawn + 20
+    reply = brought_back(await prover.carried.answer(challenge))
+    assert (await auditor.carried.check(reply)).outcome == PASSED
+    assert auditor.results(artifact, prover) == [(drawn, PASSED)]
+    assert await code(reply, auditor) == "NO-CHALLENGE"  # it is good for one answer
+    await auditor.auditor.log_days()
+    assert auditor.index.unlogged_days(auditor.today) == []
+
+
+async def test_a_node_without_the_pieces_signs_nothing_and_nothing_is_recorded(both: tuple[Carrying, Carrying]) -> None:
+    auditor, prover = both
+    artifact = auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = await auditor.challenged(prover)
+    for data in FILES:
+        prover.store.remove(sha256(data))
+    with pytest.raises(ComityError) as lost:
+        await prover.carried.answer(challenge)
+    assert lost.value.code == "NOT-HELD"
+    assert auditor.results(artifact, prover) == []
+
+
+async def test_a_prover_that_signs_a_wrong_answer_convicts_itself_by_file_too(
+    both: tuple[Carrying, Carrying], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auditor, prover = both
+    artifact = auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = await auditor.challenged(prover)
+
+    def invent(*given: object) -> list[ReadPiece]:
+        read = read_pieces(*given)  # type: ignore[arg-type]  # as it was called
+        return [replace(piece, digest=sha256(b"invented")) for piece in read]
+
+    monkeypatch.setattr(responding, "read_pieces", invent)
+    reply = brought_back(await prover.carried.answer(challenge))
+    assert (await auditor.carried.check(reply)).outcome == "digest"
+    row = next(row for row in auditor.index.copies(artifact) if row.log == prover.log)
+    assert [result.proven for result in row.results] == [True]
+
+
+async def test_what_a_carrier_changes_accuses_nobody_and_the_right_answer_still_counts(
+    both: tuple[Carrying, Carrying],
+) -> None:
+    auditor, prover = both
+    artifact = auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(challenge)
+    other = await prover.carried.answer(replace(challenge, nonce=sha256(b"of nobody")))
+    shorter = await prover.carried.answer(replace(challenge, numbers=challenge.numbers[:1]))
+    turned = reply.line.replace(b'"sig":"', b'"sig":"AAAA', 1)
+    assert await code(AuditReply(b"no line", ()), auditor) == "AUDIT-FAILED"
+    assert await code(AuditReply(turned, reply.paths), auditor) == "AUDIT-FAILED"
+    assert await code(AuditReply(reply.line, ()), auditor) == "AUDIT-FAILED"
+    assert await code(AuditReply(reply.line, ((b"x" * 32,),) * 2), auditor) == "AUDIT-FAILED"
+    assert await code(shorter, auditor) == "AUDIT-FAILED"
+    assert await code(other, auditor) == "NO-CHALLENGE"
+    assert auditor.results(artifact, prover) == []
+    assert (await auditor.carried.check(reply)).outcome == PASSED
+
+
+async def test_an_auditor_that_lost_its_copy_records_nothing_and_can_check_again(
+    both: tuple[Carrying, Carrying],
+) -> None:
+    auditor, prover = both
+    artifact = auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(challenge)
+    for data in FILES:
+        auditor.store.remove(sha256(data))
+    assert await code(reply, auditor) == "NOT-COMPARED"
+    for data in FILES:
+        auditor.store.put(sha256(data), data)
+    assert (await auditor.carried.check(reply)).outcome == PASSED
+    assert len(auditor.results(artifact, prover)) == 1
+
+
+async def test_an_answer_that_comes_too_late_counts_for_nothing(both: tuple[Carrying, Carrying]) -> None:
+    auditor, prover = both
+    auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(challenge)
+    auditor.today += OPEN_DAYS + 1
+    assert await code(reply, auditor) == "NO-CHALLENGE"
+
+
+async def test_a_node_answers_nodes_of_other_members_only_and_grants_no_lease(both: tuple[Carrying, Carrying]) -> None:
+    auditor, prover = both
+    auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = await auditor.challenged(prover)
+    for wrong in (
+        replace(challenge, auditor=sha256(b"a stranger")),
+        replace(challenge, auditor=prover.signer.record.node.id),
+        replace(challenge, lease=300),
+    ):
+        with pytest.raises(ComityError) as refused:
+            await prover.carried.answer(wrong)
+        assert refused.value.code == "AUDITORS-ONLY"
+    with pytest.raises(ComityError) as unknown:
+        [each async for each in auditor.carried.draw("nobody.example", None, 1)]
+    assert unknown.value.code == "NO-SUCH-NODE"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{}",
+        b'{"answers":[],"refused":[],"schema":"comity/audit-answers/v2"}',
+        b'{"answers":[{"line":"x","paths":["AAAA"]}],"refused":[],"schema":"comity/audit-answers/v1"}',
+        b'{"answers":[{"line":"x","paths":[],"more":1}],"refused":[],"schema":"comity/audit-answers/v1"}',
+    ],
+)
+def test_files_that_are_no_answers_are_refused(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        CarriedAnswers.parse(data)
+
+
+def test_refused_challenges_are_read_as_they_were_written() -> None:
+    answers = CarriedAnswers((AuditReply(b"line", ((b"x" * 32,), ())),), (RefusedChallenge(sha256(b""), "none here"),))
+    assert CarriedAnswers.parse(answers.encode()) == answers
