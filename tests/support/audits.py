@@ -104,9 +104,9 @@ SUMMARY = sign_summary(
 WITHDRAWN = sign_hold_withdrawn(
     PROVER.record, HoldWithdrawn(PROVER.record.node, CHALLENGE.artifact, 17, "space", "disk is full"), PROVER.online
 ).line
-WANTED = sign_wanted(PROVER.record, Pin(_CHALLENGE.artifact, "", CopyPolicy(3, 3, 2)), PROVER.online).line
+WANTED = sign_wanted(PROVER.record, Pin(CHALLENGE.artifact, "", CopyPolicy(3, 3, 2)), PROVER.online).line
 WANTED_WITHDRAWN = sign_wanted_withdrawn(
-    PROVER.record, WantedWithdrawn(PROVER.record.node, _CHALLENGE.artifact, 17, "met"), PROVER.online
+    PROVER.record, WantedWithdrawn(PROVER.record.node, CHALLENGE.artifact, 17, "met"), PROVER.online
 ).line
 HELD_TOGETHER = sign_holds(
     PROVER.record,
