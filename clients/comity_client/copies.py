@@ -35,12 +35,19 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable
 from comity.trust.statement import Author
 from comity.trust.statements import signed_by_node
-from comity.wire.audit import HoldOrder
 from comity.wire.client import NodeClient
 from comity_client.session import RemoteNode, Session
 
 if TYPE_CHECKING:
-    from comity.wire.audit import AuditCalls, CheckedCopy, CopiesPage, HoldDecision, ListedCopies, RetainedCopy
+    from comity.wire.audit import (
+        AuditCalls,
+        CheckedCopy,
+        CopiesPage,
+        HoldDecision,
+        HoldOrder,
+        ListedCopies,
+        RetainedCopy,
+    )
 
 MAX_ARTIFACTS = 10_000_000
 """Artifacts that are read from one node."""
@@ -225,6 +232,8 @@ def collect(socket: Path, show: Callable[[CollectedCopy], None], *, remove: bool
 
 
 async def _collect(audits: AuditCalls, copy: RetainedCopy) -> CollectedCopy:
+    from comity.wire.audit import HoldOrder
+
     order = HoldOrder(copy.artifact, "retention", f"retention rule: {copy.rule}")
     try:
         return CollectedCopy(copy, await audits.decide(order))

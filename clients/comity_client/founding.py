@@ -406,6 +406,8 @@ file = ""
 [telemetry]
 # A collector for traces of calls and transfers, such as "http://127.0.0.1:4318"; needs pip install 'comity[otel]'.
 otlp = ""
+# The share of calls and transfers that get a trace.
+share = 1.0
 
 [pins]
 # Seconds without an answer after which a peer is taken for lost: its copies count no more for pins of this node.

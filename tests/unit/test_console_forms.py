@@ -57,7 +57,7 @@ class FormPages:
         node: Any = None  # only its own pages ask it, and they have no form
         pages: tuple[SignInPages | NodePages | TokenPages, ...] = (
             SignInPages(maker, self.sessions, origins, self.links),
-            NodePages(node, maker, states, self.sessions, origins),
+            NodePages(node, maker, states, self.sessions, origins, acts),
             TokenPages(self.tokens, uses, pools, lambda: 1_800_000_000.0, maker, states, origins, acts),
         )
         self.routes = [route for page in pages for route in page.routes() if isinstance(route, Route)]

@@ -54,7 +54,7 @@ class Counting:
             not_listed=7,
             standing_page=self.standing_page,
             without_hold=self.without_hold,
-            incomplete=lambda most: self.lacking[:most],
+            incomplete_examples=self.incomplete_examples,
         )
         self.counter = CopyCounter(
             AsyncLedger(self.ledger),
@@ -67,6 +67,9 @@ class Counting:
 
     async def standing_page(self, after: Digest | None, most: int) -> list[Digest]:
         return [artifact for artifact in sorted(ARTIFACTS[:2]) if artifact > (after or "")][:most]
+
+    async def incomplete_examples(self, most: int) -> list[LackingArtifact]:
+        return self.lacking[:most]
 
     async def without_hold(self) -> list[Digest]:
         return ARTIFACTS[2:]

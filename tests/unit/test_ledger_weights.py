@@ -12,6 +12,7 @@ from comity.ledger import log_store
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.log_store import LINE_OVERHEAD
+from comity.ledger.page_sums import CHECKPOINT_BYTES
 from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota
 from comity.ledger.sqlite import MAX_WAL_BYTES
 from comity.trust.encoding import sha256
@@ -156,11 +157,11 @@ def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it
 
 
 def test_a_large_transaction_leaves_no_large_file_beside_the_database(tmp_path: Path) -> None:
-    lines = [b"%d" % number + bytes(60_000) for number in range(200)]
+    lines = [b"%d" % number + bytes(60_000) for number in range(CHECKPOINT_BYTES // 60_000 + 1)]
     ledger = Ledger.open(tmp_path, lambda: 1_000)
     ledger.logs.create(FAR.origin, FAR.vkey)
     ledger.logs.stage(FAR.vkey, 0, lines)
-    for end in range(200, 203):
+    for end in range(len(lines), len(lines) + 3):
         ledger.logs.stage(FAR.vkey, end, [b"one more"])
     (wal,) = tmp_path.glob("*-wal")
     assert wal.stat().st_size <= MAX_WAL_BYTES

@@ -16,7 +16,7 @@ from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.records import PieceRecordTable
 from comity.trust.artifact import FIXED_LAYOUT, PIECE_SIZE, TENSOR_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import sha256
-from comity.trust.errors import OutOfSpace
+from comity.trust.errors import OutOfSpace, Untrusted
 from support.blob_site import records_of
 
 BLOB, OTHER = sha256(b"a blob"), sha256(b"another blob")
@@ -78,18 +78,23 @@ def test_damaged_records_are_none_and_give_way_to_right_ones(ledger: Ledger, tmp
         database.execute(f"UPDATE piece_records SET {damage} WHERE id = 1")
     assert [ledger.pieces.records(BLOB, layout) for layout in (FIXED_LAYOUT, TENSOR_LAYOUT)] == [None, None]
     assert ledger.pieces.records(OTHER, FIXED_LAYOUT) == foreign
-    assert OTHER in ledger.pieces.blobs()
+    if damage.startswith("blob"):
+        with pytest.raises(Untrusted) as refused:
+            list(ledger.pieces.ordered_blobs())
+        assert refused.value.code == "LEDGER-CORRUPT"
+    else:
+        assert OTHER in ledger.pieces.ordered_blobs()
     ledger.pieces.store_records(BLOB, PIECE_SIZE + 10, FIXED_LAYOUT, records)
     assert ledger.pieces.records(BLOB, FIXED_LAYOUT) == records
     assert ledger.pieces.records(BLOB, TENSOR_LAYOUT) is None
 
 
 def test_the_ledger_tells_of_which_blobs_it_has_records(ledger: Ledger) -> None:
-    assert ledger.pieces.blobs() == set()
+    assert set(ledger.pieces.ordered_blobs()) == set()
     for layout in (FIXED_LAYOUT, TENSOR_LAYOUT):
         ledger.pieces.store_records(BLOB, 5, layout, encode_records([record(5, 1)]))
     ledger.pieces.store_records(OTHER, 5, FIXED_LAYOUT, encode_records([record(5, 1)]))
-    assert ledger.pieces.blobs() == {BLOB, OTHER}
+    assert set(ledger.pieces.ordered_blobs()) == {BLOB, OTHER}
 
 
 def test_the_gateway_keeps_what_it_hashed_where_the_ledger_can(ledger: Ledger, tmp_path: Path) -> None:

@@ -534,13 +534,8 @@ class PieceRecordTable:
         with self._database.reading() as connection:
             return _sealed(connection, blob, layout)
 
-    def blobs(self) -> set[Digest]:
-        """Returns all blobs that have records."""
-        with self._database.reading() as connection:
-            return set(connection.scalars(select(_RECORDS.blob).distinct()))
-
     def ordered_blobs(self) -> Iterator[Digest]:
-        """Yields all blobs that have records, in their order."""
+        """Yields all blobs that have records, in their order. Raises Untrusted (LEDGER-CORRUPT)."""
         last: Digest | None = None
         while True:
             wanted = select(_RECORDS.blob).distinct().order_by(_RECORDS.blob).limit(_BLOBS)

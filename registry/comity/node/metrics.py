@@ -97,7 +97,7 @@ class MetricsListener:
             start_response(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
             return [json.dumps(document).encode()]
 
-        kind = _Ipv6Server if ":" in host else _Server
+        kind = _Ipv6MetricsServer if ":" in host else _MetricsServer
         self._server = make_server(host.strip("[]"), int(port), answer, kind, handler_class=_QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
@@ -112,11 +112,11 @@ class MetricsListener:
         self._thread.join()
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _MetricsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-class _Ipv6Server(_Server):
+class _Ipv6MetricsServer(_MetricsServer):
     address_family = socket.AF_INET6
 
 

@@ -30,6 +30,7 @@ from comity.gateway.console.state import StateReader
 from comity.node.app import RunningNode
 from comity.node.config import NodeConfig
 from comity.node.maintenance.settings import shown_settings
+from comity.node.operator_acts import OperatorActs
 from comity.trust.errors import NotFound
 from comity.wire.operator import NodeStatus
 
@@ -74,8 +75,10 @@ class NodePages:
         states: StateReader,
         sessions: BrowserSessions,
         origins: BrowserOrigins,
+        acts: OperatorActs,
     ) -> None:
         self._node = node
+        self._acts = acts
         self._maker = maker
         self._states = states
         self._sessions = sessions
@@ -130,10 +133,9 @@ class NodePages:
 
     async def end_session(self, reader: Reader) -> Response:
         fields, session = await operator_form(reader, self._origins, ("id",))
-        home = self._node.home
-        await home.pools.files(home.audit_log.append, "session.end", session.who, fields["id"][:8])
-        if not self._sessions.end(fields["id"]):
-            raise NotFound("no such session", why="it has ended already", code="NO-SESSION")
+        async with self._acts.recorded("session.end", fields["id"][:8], by=session.who):
+            if not self._sessions.end(fields["id"]):
+                raise NotFound("no such session", why="it has ended already", code="NO-SESSION")
         _log.info("console session ended", by=session.who, session=fields["id"][:8])
         return see_other(reader, f"{NODE}/sessions")
 
