@@ -232,7 +232,7 @@ _CARRIED_CHALLENGES = encode_challenges([audits.CHALLENGE])
 _CARRIED_ANSWERS = CarriedAnswers(
     (AuditReply(audits.ANSWER, ((b"x" * 32,),)),), (RefusedChallenge(audits.CHALLENGE.artifact, "none here"),)
 ).encode()
-_RETENTION_RULES = b"""pinned = ["a/b@v1"]
+_RETENTION_RULES = b"""keep = ["a/b@v1"]
 [[rule]]
 name = "old"
 repositories = ["lab/*"]

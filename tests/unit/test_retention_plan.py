@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from comity.content.blobs import FolderStore
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
 from comity.node.threads import AsyncLedger
-from comity.trust.copies import MISSED
+from comity.trust.artifact_pins import Pin
+from comity.trust.copies import MISSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet
 from comity.wire.audit import HoldDecision, HoldOrder, RetainedCopy, decode_retention, encode_retention
@@ -21,7 +22,7 @@ from comity_client.copies import CollectedCopy
 from support.withdrawals import WithdrawingNode
 
 RULES = """
-pinned = ["lab/base"]
+keep = ["lab/base"]
 [[rule]]
 name = "nightly"
 repositories = ["lab/*"]
@@ -86,7 +87,7 @@ async def test_old_versions_go_and_each_other_copy_says_why_it_stays(node: Plann
         "lab/x@v1": "goes: beyond the rule 'nightly'",
         "lab/x@v2": "stays: one of the newest 2 of lab/x",
         "lab/x@v3": "stays: one of the newest 2 of lab/x",
-        "lab/base@v1": "stays: lab/base@v1 is pinned",
+        "lab/base@v1": "stays: lab/base@v1 is to be kept",
         "other/x@v1": "stays: no rule fits other/x",
         "": "stays: nobody published it under a name",
     }
@@ -115,6 +116,14 @@ async def test_what_too_few_others_tested_stays_whatever_the_rules_say(node: Pla
     assert said["lab/x@v2"].startswith("goes")
     node.today += 40  # what was tested then is not fresh any more
     assert (await node.said())["lab/x@v2"].startswith("stays: tested copies of other members: 0")
+
+
+async def test_what_the_node_has_pinned_stays_whatever_the_rules_say(node: Planning) -> None:
+    node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
+    first, *_ = (node.version(f"lab/x@v{number}") for number in range(3))
+    assert (await node.said())["lab/x@v0"].startswith("goes")
+    node.ledger.pins.put(Pin(first, "lab/x@v0", CopyPolicy(2, 1)))
+    assert (await node.said())["lab/x@v0"] == "stays: your node has it pinned: comity pin ls"
 
 
 async def test_a_round_of_the_node_removes_what_goes_and_asks_the_others_first(node: Planning) -> None:

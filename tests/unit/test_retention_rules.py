@@ -9,7 +9,7 @@ from comity.trust.retention import NamedArtifact, RetentionRules, parse_retentio
 
 PUBLISHER = sha256(b"publisher")
 RULES = """
-pinned = ["lab/base", "lab/old-nightly@v1*"]
+keep = ["lab/base", "lab/old-nightly@v1*"]
 [[rule]]
 name = "nightly"
 repositories = ["lab/*-nightly"]
@@ -41,8 +41,8 @@ def test_a_copy_goes_when_every_limit_of_its_rule_is_passed() -> None:
 
 def test_a_pin_and_a_name_without_a_rule_keep_a_copy_whatever_its_other_names_say() -> None:
     rules = parse_retention_rules(RULES.encode())
-    assert why(rules, "lab/x@v1", "lab/base@v7") == "lab/base@v7 is pinned"
-    assert why(rules, "lab/old-nightly@v1.2") == "lab/old-nightly@v1.2 is pinned"
+    assert why(rules, "lab/x@v1", "lab/base@v7") == "lab/base@v7 is to be kept"
+    assert why(rules, "lab/old-nightly@v1.2") == "lab/old-nightly@v1.2 is to be kept"
     assert why(rules, "lab/x@v1", "other/x@v1") == "no rule fits other/x"
     assert why(rules) == "nobody published it under a name"
 
@@ -65,8 +65,8 @@ def test_without_rules_nothing_goes() -> None:
         ('[[rule]]\nname = "a"\nrepositories = ["a/*@v1"]\nkeep_days = 1', "no pattern"),
         ('[[rule]]\nname = "a"\nrepositories = ["*****"]\nkeep_days = 1', "stars"),
         ('[[rule]]\nname = "a"\nrepositories = ["a/*"]\nkeep_days = 1\n' * 2, "one name"),
-        ('pinned = "a"', "must be a list"),
-        ('pinned = ["a/b@"]', "no pattern"),
+        ('keep = "a"', "must be a list"),
+        ('keep = ["a/b@"]', "no pattern"),
         ("\udcff", "utf-8"),
     ],
 )

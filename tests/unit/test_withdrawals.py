@@ -13,7 +13,8 @@ from comity.node.copies import held_files
 from comity.node.copies.withdrawal import Withdrawals
 from comity.node.uploads import read_manifest
 from comity.trust.artifact import Manifest
-from comity.trust.copies import MISSED
+from comity.trust.artifact_pins import Pin
+from comity.trust.copies import MISSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet
 from comity.trust.statement import SideObject
@@ -56,6 +57,18 @@ async def test_too_few_proofs_put_everything_back(node: WithdrawingNode) -> None
     assert short.value.code == "COPIES-SHORT"
     assert node.store.has(sha256(FIRST))
     assert (withheld(node), node.withdrawn) == ([], set())
+
+
+async def test_a_pinned_artifact_is_not_removed_to_have_room_but_by_an_order(node: WithdrawingNode) -> None:
+    held = node.hold([FIRST])
+    node.ledger.pins.put(Pin(held, "", CopyPolicy(2, 1)))
+    for reason in ("space", "retention"):
+        with pytest.raises(Conflict) as refused:
+            await node.withdrawals.decide(HoldOrder(held, reason, force=True))
+        assert refused.value.code == "PINNED"
+    assert node.store.has(sha256(FIRST))
+    await node.withdrawals.decide(HoldOrder(held, "legal-order", "order 12"))
+    assert not node.store.has(sha256(FIRST))
 
 
 async def test_a_manifest_that_cannot_be_read_stops_a_removal_but_not_an_order(node: WithdrawingNode) -> None:

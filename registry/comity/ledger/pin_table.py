@@ -26,6 +26,10 @@ class PinTable:
             rows = connection.execute(select(schema.pins).order_by(_PIN.artifact)).all()
         return [Pin(row.artifact, row.name, CopyPolicy(row.copies, row.jurisdictions, row.reaches)) for row in rows]
 
+    def has(self, artifact: Digest) -> bool:
+        with self._database.reading() as connection:
+            return connection.execute(select(_PIN.artifact).where(_PIN.artifact == artifact)).first() is not None
+
     def put(self, pin: Pin) -> None:
         """Add a pin, or change its policy. Raises OutOfSpace (PINS)."""
         policy = pin.policy

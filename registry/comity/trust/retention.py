@@ -1,6 +1,6 @@
 """Retention rules: which copies an operator's node may give up after a time, or when newer versions are held. Pure.
 
-    pinned = ["swiss-ai/*", "lab/base@v1"]   # names that are never given up: namespace/name, or namespace/name@version
+    keep = ["swiss-ai/*", "lab/base@v1"]   # names that are never given up: namespace/name, or namespace/name@version
 
     [[rule]]
     name = "nightly builds"                  # how the rule is named in explanations and in the log; each once
@@ -74,7 +74,7 @@ IsNewest = Callable[[NamedArtifact, int], bool]
 @dataclass(frozen=True, slots=True)
 class RetentionRules:
     rules: tuple[RetentionRule, ...]
-    pinned: re.Pattern[str] | None = None
+    keep: re.Pattern[str] | None = None
 
     def decide(self, names: Sequence[NamedArtifact], days: int, is_newest: IsNewest) -> RetentionDecision:
         """About a copy that is held for `days` days, with all names that anybody gives to its artifact."""
@@ -86,8 +86,8 @@ class RetentionRules:
         return decision
 
     def _decide_name(self, named: NamedArtifact, days: int, is_newest: IsNewest) -> RetentionDecision:
-        if self.pinned is not None and (self.pinned.match(named.repository) or self.pinned.match(named.name)):
-            return RetentionDecision(False, f"{named.name} is pinned")
+        if self.keep is not None and (self.keep.match(named.repository) or self.keep.match(named.name)):
+            return RetentionDecision(False, f"{named.name} is to be kept")
         rule = next((rule for rule in self.rules if rule.repositories.match(named.repository)), None)
         if rule is None:
             return RetentionDecision(False, f"no rule fits {named.repository}")
@@ -106,16 +106,16 @@ def parse_retention_rules(data: bytes) -> RetentionRules:
         document = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
         raise _malformed(str(error)[:200]) from error
-    if unknown := sorted(document.keys() - {"pinned", "rule"}):
-        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: pinned, rule")
+    if unknown := sorted(document.keys() - {"keep", "rule"}):
+        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: keep, rule")
     listed = document.get("rule", [])
     if not isinstance(listed, list) or len(listed) > MAX_RULES:
         raise _malformed(f"'rule' must be at most {MAX_RULES} tables: [[rule]]")
     rules = tuple(_rule(item, number) for number, item in enumerate(listed, 1))
     if len({rule.name for rule in rules}) != len(rules):
         raise _malformed("two rules have one name")
-    pinned = document.get("pinned", [])
-    return RetentionRules(rules, _patterns(pinned, "pinned", versions=True) if pinned != [] else None)
+    keep = document.get("keep", [])
+    return RetentionRules(rules, _patterns(keep, "keep", versions=True) if keep != [] else None)
 
 
 def _rule(item: object, number: int) -> RetentionRule:

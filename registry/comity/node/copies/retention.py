@@ -149,7 +149,17 @@ class RetentionPlan:
 
     def _decide_all(self, artifacts: list[Digest], rules: RetentionRules, assessor: CopyAssessor) -> list[RetainedCopy]:
         """Blocking."""
-        return [self._decide(artifact, rules, assessor) for artifact in artifacts]
+        pinned = {pin.artifact for pin in self._ledger.tables.pins.all()}
+        return [
+            RetainedCopy(artifact, self._name(artifact), False, "your node has it pinned: comity pin ls")
+            if artifact in pinned
+            else self._decide(artifact, rules, assessor)
+            for artifact in artifacts
+        ]
+
+    def _name(self, artifact: Digest) -> str:
+        found = self._ledger.tables.proven.publications_of(artifact, 1).found
+        return found[0].name if found else ""
 
     def _decide(self, artifact: Digest, rules: RetentionRules, assessor: CopyAssessor) -> RetainedCopy:
         since = self._held.since(artifact)

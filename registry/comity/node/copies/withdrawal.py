@@ -124,7 +124,7 @@ class Withdrawals:
         self._unfinished.discard(artifact)
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
-        """Raises NotFound (NOT-HELD), PolicyNotMet (COPIES-SHORT, LAST-COPY), Conflict (LEASED, LEASE-OVER,
+        """Raises NotFound (NOT-HELD), PolicyNotMet (COPIES-SHORT, LAST-COPY), Conflict (PINNED, LEASED, LEASE-OVER,
         WITHDRAWING, MANIFEST-UNREAD)."""
         async with self._lock:
             await self._auditor.read_new()
@@ -134,11 +134,20 @@ class Withdrawals:
             if hold is None:
                 why = f"this node claims no copy of {short(order.artifact)}"
                 raise NotFound("no such copy here", why=why, code="NOT-HELD")
+            await self._require_no_pin(order)
             others = self._others(await self._ledger.run(self._index.copies, order.artifact))
             await self._require_typed(order, others)
             if order.trial:
                 return await self._trial(order, hold, others)
             return await self._withdraw(order, hold, others)
+
+    async def _require_no_pin(self, order: HoldOrder) -> None:
+        """What is removed to have room must not be what the operator wants kept. A legal order counts for more."""
+        for_room = order.reason in ("space", "retention")
+        if for_room and await self._ledger.run(self._ledger.tables.pins.has, order.artifact):
+            why = f"this node is to keep a copy of {short(order.artifact)}"
+            hint = f"end the pin first: comity pin rm {order.artifact}"
+            raise Conflict("a pinned artifact is not removed", why=why, hint=hint, code="PINNED")
 
     async def _withdraw(self, order: HoldOrder, hold: StandingHold, others: list[tuple[CopyRow, Peer]]) -> HoldDecision:
         artifact = order.artifact
