@@ -66,7 +66,7 @@ def test_digits_that_begin_two_artifacts_are_refused_with_both(
 ) -> None:
     digest = published.published.artifact
     near = digest[:9] + ("1" if digest[9] != "1" else "2") * 55
-    monkeypatch.setattr("comity_client.user.cached_artifacts", lambda *_: {near: "in a folder"})
+    monkeypatch.setattr("comity_client.pull.destinations.cached_artifacts", lambda *_: {near: "in a folder"})
     assert ends("show", f"sha256:{digest[:9]}", "--json") == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "AMBIGUOUS-ID"

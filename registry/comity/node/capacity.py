@@ -178,9 +178,9 @@ class StoredUse:
         yield Limit("open files", "open files", sum(1 for _ in Path("/proc/self/fd").iterdir()), most, fix)
         folder = self._config.storage.ledger.parent
         space = os.statvfs(folder)
-        total, free = space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
-        fix = f"free some space below {folder}, or move storage.ledger to a larger disk"
-        yield Limit("ledger disk", "disk of the ledger", total - free, total, fix, items=False)
+        used, free = (count * space.f_frsize for count in (space.f_blocks - space.f_bfree, space.f_bavail))
+        fix = "free some space where storage.ledger is, or move it to a larger disk"
+        yield Limit("ledger disk", "disk of the ledger", used, used + free, fix, items=False)
 
 
 class Capacity:
