@@ -181,7 +181,7 @@ async def test_at_the_quota_a_node_stops_and_says_so(tmp_path: Path) -> None:
         await client.submit([publisher.announcement, *(say(publisher, number) for number in range(20))])
 
         async def told() -> bool:
-            return any("quota" in warning for warning in (await operator.status()).warnings)
+            return any("above its quota" in warning for warning in (await operator.status()).warnings)
 
         await until(told, what="the quota to be told")
         note = await note_of(operator, first.origin)
