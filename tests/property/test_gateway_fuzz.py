@@ -152,7 +152,7 @@ def test_the_words_above_reach_every_route(target: Target) -> None:
     _, _, index = call(target, "GET", "/tlog")
     log = json.loads(index)["logs"][0]["prefix"].rpartition("/")[2]
     for path in (
-        *("/healthz", "/api/whoami-v2", "/api/models", "/api/datasets", "/api/spaces", "/api/kernels"),
+        *("/healthz", "/readyz", "/api/whoami-v2", "/api/models", "/api/datasets", "/api/spaces", "/api/kernels"),
         *(f"/api/{kind}/tests/model" for kind in ("models", "datasets", "spaces", "kernels")),
         *("/tests/model/resolve/main/config.json", "/v2/", "/v2/tests/model/manifests/latest"),
         *("/tlog", "/tlog/add-checkpoint", "/tlog/add-entries", f"/tlog/witness/{log}/checkpoint"),
@@ -167,7 +167,7 @@ def test_the_words_above_reach_every_route(target: Target) -> None:
         *(f"{PREFIX}/{page}" for page in ("catalogue", "members", "logs", "proposals", "compute", "alerts")),
         *(f"{PREFIX}/logs/{log}{rest}" for rest in ("", "/checkpoint", "/0", "/0.proof")),
         *(f"{PREFIX}/{path}" for path in ("lineage/tests/model/v1.svg", "feeds/versions.atom", "sign-in", "sign-out")),
-        *(f"{PREFIX}/node{rest}" for rest in ("", "/waiting", "/settings", "/sessions", "/tokens")),
+        *(f"{PREFIX}/node{rest}" for rest in ("", "/waiting", "/settings", "/sessions", "/tokens", "/audit-log")),
         *(f"{PREFIX}/node/tokens/{rest}" for rest in ("rotate", "revoke")),
     ):
         call(target, "GET", path, {"accept": "text/html"})
