@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from comity.content.audit_log import AuditLog
 from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.oidc.provider import OpenIdProvider, ProviderAccess
 from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
@@ -15,6 +16,7 @@ from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SignInPages
 from comity.gateway.http import on_error
 from comity.node.config import OpenIdConnect
+from comity.node.operator_acts import OperatorActs
 from comity.node.sign_in_links import SignInLinks
 from comity.node.threads import Pools
 from comity.trust.errors import ComityError
@@ -46,7 +48,8 @@ class SignInScene:
         maker, origins = PageMaker("node.example", url, states, self.sessions), BrowserOrigins(url)
         links = SignInLinks(lambda: self.seconds)
         links.serve_at(url or URL)
-        pages = SignInPages(maker, self.sessions, origins, links, issuer)
+        acts = OperatorActs(AuditLog(folder, lambda: 1_800_000_000), pools)
+        pages = SignInPages(maker, self.sessions, origins, links, acts, issuer)
         asked = OpenIdProvider(
             named, ProviderAccess.read(named), pools, lambda: time.time() + self.late, lambda: self.seconds
         )

@@ -56,7 +56,7 @@ class FormPages:
         acts = OperatorActs(AuditLog(folder, lambda: 1_800_000_000), pools)
         node: Any = None  # only its own pages ask it, and they have no form
         pages: tuple[SignInPages | NodePages | TokenPages, ...] = (
-            SignInPages(maker, self.sessions, origins, self.links),
+            SignInPages(maker, self.sessions, origins, self.links, acts),
             NodePages(node, maker, states, self.sessions, origins, acts),
             TokenPages(self.tokens, uses, pools, lambda: 1_800_000_000.0, maker, states, origins, acts),
         )

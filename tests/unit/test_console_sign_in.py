@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -13,6 +13,7 @@ from comity.gateway.console.sessions import IDLE, LONGEST, MAX_OF_ONE, MAX_SESSI
 from comity.gateway.console.sign_in import FIRST_PAGE, SignInPages
 from comity.gateway.http import on_error
 from comity.node.config import Gateway
+from comity.node.operator_acts import OperatorActs
 from comity.node.sign_in_links import MAX_LINKS, SECONDS, SignInLinks
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused
 from hypothesis import given
@@ -32,6 +33,17 @@ class NoState:
         return None
 
 
+class Acts:
+    """What would stand in the audit log."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    async def append(self, act: str, subject: str = "", detail: str = "", *, by: str = "") -> int:
+        self.lines.append((act, by))
+        return len(self.lines)
+
+
 class Scene:
     """The sign-in pages, a page for people who signed in, and a clock that the test moves."""
 
@@ -42,7 +54,9 @@ class Scene:
         self.sessions = BrowserSessions("node.example", lambda: 1_800_000_000.0, lambda: self.seconds)
         states: Any = NoState()
         maker = PageMaker("node.example", url, states, self.sessions)
-        pages = SignInPages(maker, self.sessions, BrowserOrigins(url), self.links)
+        self.acts = Acts()
+        acts = cast(OperatorActs, self.acts)
+        pages = SignInPages(maker, self.sessions, BrowserOrigins(url), self.links, acts)
 
         async def who(reader: Reader) -> Response:
             return PlainTextResponse(reader.require("viewer").who)
@@ -163,6 +177,7 @@ async def test_signing_out_ends_the_session_and_takes_the_cookie() -> None:
         assert code(await http.post("/-/sign-out", data={FORM_KEY: "wrong"}, headers=OWN)) == "FORM-KEY"
         done = await http.post("/-/sign-out", data={FORM_KEY: scene.form_key()}, headers=OWN)
         assert (done.status_code, done.headers["Location"]) == (303, "/")
+        assert scene.acts.lines == [("session.begin", "operator"), ("session.end", "operator")]
         assert dict(http.cookies) == {}
         http.cookies.update(kept)
         assert code(await http.get("/-/node")) == "NO-SESSION"

@@ -25,6 +25,7 @@ from comity.gateway.console.forms import FORM_KEY, BrowserOrigins, read_form, re
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, WITH_FORMS, PageMaker, Reader
 from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
 from comity.gateway.http import GatewayAccess
+from comity.node.operator_acts import OperatorActs
 from comity.node.sign_in_links import PATH, SignInLinks
 from comity.node.threads import Clock, Pools
 
@@ -64,6 +65,7 @@ class SignInPages:
         sessions: BrowserSessions,
         origins: BrowserOrigins,
         links: SignInLinks,
+        acts: OperatorActs,
         provider: str = "",
     ) -> None:
         """`provider` is the issuer of the OpenID Connect provider, or empty."""
@@ -71,6 +73,7 @@ class SignInPages:
         self._sessions = sessions
         self._origins = origins
         self._links = links
+        self._acts = acts
         self._provider = urlsplit(provider).netloc
 
     def routes(self) -> list[BaseRoute]:
@@ -92,12 +95,13 @@ class SignInPages:
         fields = await read_form(reader.request, ("key",))
         self._links.use(fields["key"][:MAX_KEY])
         response = see_other(reader, FIRST_PAGE)
-        self.begin(reader, response, OPERATOR, "operator", "link")
+        await self.begin(reader, response, OPERATOR, "operator", "link")
         return response
 
-    def begin(self, reader: Reader, response: Response, who: str, role: Role, by: SignInKind) -> None:
-        """Begin a session, whose cookie goes out with `response`."""
+    async def begin(self, reader: Reader, response: Response, who: str, role: Role, by: SignInKind) -> None:
+        """Begin a session, whose cookie goes out with `response`. Raises as `OperatorActs.append`."""
         secure = self._origins.secure(reader.request)
+        await self._acts.append("session.begin", who, f"{role}, by {by}", by=who)
         session, secret = self._sessions.begin(reader.request, who, role, by, secure=secure)
         _log.info("console sign-in", who=who, role=role, by=by, session=session.id)
         self._sessions.set_cookie(response, secret, secure=secure)
@@ -107,6 +111,7 @@ class SignInPages:
         fields = await read_form(reader.request, (FORM_KEY,))
         session = reader.require("viewer")
         require_form_key(session, fields)
+        await self._acts.append("session.end", session.id[:8], by=session.who)
         self._sessions.end_own(reader.request)
         _log.info("console sign-out", who=session.who, session=session.id)
         response = see_other(reader, "/")

@@ -158,7 +158,7 @@ class ProviderSignIn:
         who = f"{person.shown}, {urlsplit(self._settings.issuer).netloc}"
         refresh = {**WITH_FORMS, "Refresh": f"0; url={reader.link(FIRST_PAGE)}"}
         response = self._maker.render(reader, "signed_in.html", None, headers=refresh, who=who, next=FIRST_PAGE)
-        self._pages.begin(reader, response, who, role, "oidc")
+        await self._pages.begin(reader, response, who, role, "oidc")
         self._pending.delete(response, secure=secure)
         return response
 
