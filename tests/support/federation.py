@@ -287,7 +287,7 @@ async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int
     return seen[0]
 
 
-async def until(condition: Callable[[], object], *, patience: float = 20, what: str = "the condition") -> None:
+async def until(condition: Callable[[], object], *, patience: float = 60, what: str = "the condition") -> None:
     """Return once `condition` (a function, or one that gives an awaitable) holds; fail after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
