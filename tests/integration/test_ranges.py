@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from comity.transfer.sources import RangeSource, sources_with_blob
 from comity.trust.artifact import PIECE_SIZE, encode_records
 from comity.trust.chained import CHAINED_LAYOUT, chained_records
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.verifier import load_policy
 from comity.wire.blob import BlobLocation
@@ -400,6 +401,58 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
                     await read(source, 0, 10)
                 await until(there, patience=60, what="another copy")
                 assert await read(source, 0, 10) == WEIGHTS[:10]
+
+
+async def test_no_flipped_bit_is_served_and_each_is_repaired_while_readers_go_on(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    async with scene(tmp_path, serve_gateway) as made:
+        second = made.founded.homes[1]
+        async with serving(second, companion=serve_gateway), second.client() as client:
+            source = RangeSource(source_key("second"), "second", CertificatePin.of(second.record.tls), client.locations)
+            ended = asyncio.Event()
+            quarantine = second.config().storage.blobs / "quarantine"
+            served = refused = 0
+
+            async def go_on_reading() -> None:
+                nonlocal served, refused
+                while not ended.is_set():
+                    offset = rng.randrange(BYTES - 4096)
+                    try:
+                        found = await read(source, offset, 4096) if await source.find(BLOB) else b""
+                    except ComityError:
+                        refused += 1
+                        await asyncio.sleep(0.01)
+                        continue
+                    if found:
+                        served += 1
+                        assert found == WEIGHTS[offset : offset + 4096]
+
+            async def there() -> bool:
+                (stat,) = await client.stat([BLOB])
+                return stat.have
+
+            def found_are(number: int) -> bool:
+                return len(list(quarantine.glob("*.reason"))) == number
+
+            with closing(source):
+                await until(there, what="the copy")
+                readers = [asyncio.create_task(go_on_reading()) for _ in range(3)]
+                for turn in range(1, 6):
+                    flip(FolderStore(second.config().storage.blobs).path(BLOB), rng.randrange(BYTES))
+                    await until(partial(found_are, turn), what="the flip to be found")
+                    await until(there, what="the repair")
+                ended.set()
+                await asyncio.gather(*readers)
+                assert served and refused
+
+
+def flip(file: Path, offset: int) -> None:
+    file.chmod(0o644)
+    with file.open("r+b") as opened:
+        opened.seek(offset)
+        byte = opened.read(1)[0]
+        opened.seek(offset)
+        opened.write(bytes([byte ^ 4]))
 
 
 async def over_https(

@@ -32,6 +32,8 @@ AT_STOP = ["ledger.sums.fsync", "ledger.sums.end"]
 NODE_SCRUBS = files("scrub")
 """At the end of a round, which a node that begins anew has at once."""
 NODE_PUBLISHES = [*BLOB, "blob.again", *commits("share", "pieces", "append", "note", "cosign"), "ledger.append.grown"]
+AUDIT_LOG = ["audit.fsync", "audit.folder", *files("audit.head")]
+"""Before an act of an operator. The log is killed at them in `test_audit_log`."""
 NODE_STAGES = commits("stage")
 """A log that is too long for one step."""
 NODE_ADOPTS = ["blob.link"]
@@ -64,6 +66,7 @@ ALL = frozenset(
         *NODE_SCRUBS,
         *NODE_PUBLISHES,
         *NODE_ADOPTS,
+        *AUDIT_LOG,
         *NODE_MIRRORS,
         *NODE_STAGES,
         *CLIENT_PINS,
