@@ -25,6 +25,7 @@ AT_START = [
     "folders.fsync",
     "store.fsync",
     *commits("create"),
+    *commits("times"),
     *files("continuity"),
 ]
 AT_STOP = ["ledger.sums.fsync", "ledger.sums.end"]

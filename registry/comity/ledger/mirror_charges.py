@@ -52,7 +52,7 @@ class MirrorCharges:
 
     def put(self, charge: MirrorCharge) -> None:
         """Add or replace a charge. An artifact that waits is no longer among those to copy at the next start."""
-        with self._database.writing("mirror charges") as connection:
+        with self._database.writing("charges") as connection:
             _put(connection, charge)
             if charge.waits:
                 connection.execute(delete(schema.lacking_replicas).where(_LACKING.artifact == charge.artifact))
@@ -78,7 +78,7 @@ class MirrorCharges:
 
     def end_waiting(self, artifacts: Collection[Digest]) -> None:
         """These artifacts, at most a few hundred, wait no longer: they are wanted and not complete."""
-        with self._database.writing("mirror charges") as connection:
+        with self._database.writing("charges") as connection:
             connection.execute(update(schema.mirror_charges).where(_CHARGE.artifact.in_(artifacts)).values(waits=False))
             connection.execute(delete(schema.lacking_replicas).where(_LACKING.artifact.in_(artifacts)))
             rows = [{"artifact": artifact, "wanted": True} for artifact in artifacts]
@@ -87,7 +87,7 @@ class MirrorCharges:
     def release_withdrawn(self) -> None:
         """Delete the charges of artifacts whose hold this node withdrew."""
         withdrawn = select(_REPLICA.artifact).where(_REPLICA.held <= _REPLICA.withdrawn)
-        with self._database.writing("mirror charges") as connection:
+        with self._database.writing("charges") as connection:
             connection.execute(delete(schema.mirror_charges).where(_CHARGE.artifact.in_(withdrawn)))
 
     def release_unwanted(self) -> None:
@@ -95,7 +95,7 @@ class MirrorCharges:
         held = select(_REPLICA.artifact).where(_REPLICA.held > _REPLICA.withdrawn)
         wanted = select(_LACKING.artifact).where(_LACKING.wanted)
         charge = _CHARGE.artifact
-        with self._database.writing("mirror charges") as connection:
+        with self._database.writing("charges") as connection:
             connection.execute(
                 delete(schema.mirror_charges).where(~_CHARGE.waits, charge.not_in(held), charge.not_in(wanted))
             )

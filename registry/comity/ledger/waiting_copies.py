@@ -27,7 +27,7 @@ class ProvenTimes:
 
     def mark(self, number: int, time: int) -> None:
         """Every statement up to `number` is verified at `time`, in POSIX seconds. A number is marked once."""
-        with self._database.writing("proven times") as connection:
+        with self._database.writing("times") as connection:
             last = connection.execute(select(func.max(_TIMES.number))).scalar()
             if last is None or last < number:
                 connection.execute(insert(schema.proven_times).values(number=number, time=time))
@@ -47,7 +47,7 @@ class WaitingCopies:
 
     def add(self, due: Mapping[Digest, int]) -> None:
         """Add artifacts, or change when they are due."""
-        with self._database.writing("waiting copies") as connection:
+        with self._database.writing("waits") as connection:
             artifacts = list(due)
             for start in range(0, len(artifacts), _CHUNK):
                 some = artifacts[start : start + _CHUNK]
@@ -63,7 +63,7 @@ class WaitingCopies:
 
     def move_to_lacking(self, artifacts: Collection[Digest]) -> None:
         """These artifacts, at most a few hundred, wait no longer: they are wanted and not complete."""
-        with self._database.writing("waiting copies") as connection:
+        with self._database.writing("waits") as connection:
             connection.execute(delete(schema.waiting_copies).where(_WAITING.artifact.in_(artifacts)))
             connection.execute(delete(schema.lacking_replicas).where(_LACKING.artifact.in_(artifacts)))
             rows = [{"artifact": artifact, "wanted": True} for artifact in artifacts]
