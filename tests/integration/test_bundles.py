@@ -170,8 +170,12 @@ async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> 
     first, inside = founded.homes
     one = release(Publisher.generate(), model(tmp_path / "one", weights=30_000_000), "tests/one@v1")
     async with serving(first), first.client() as client:
-        await send(client, one)
-        await until(lambda: size_of(client, first), what="a checkpoint over what was published")
+        last = max(receipt.index for receipt in (await send(client, one)).receipts)
+
+        async def covered() -> bool:
+            return await size_of(client, first) > last
+
+        await until(covered, what="a checkpoint over what was published")
         await exported(first, tmp_path / "out", ExportOrder(everything=True))
     died = 0
     for fault in KILLS:
