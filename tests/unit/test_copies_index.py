@@ -175,12 +175,3 @@ def test_a_log_that_asks_for_too_much_is_heard_up_to_the_bound(
     assert index.wanted_in(THIRD) == [wanted(THIRD)]
     index.add([WantedEndFact(many[0], FAR, 0), wanted(FAR, many[3], 7)])
     assert {fact.artifact for fact in index.wanted_in(FAR)} == {many[1], many[3]}
-
-
-def test_an_index_of_an_older_version_is_read_again(index: CopiesIndex, tmp_path: Path) -> None:
-    index.add([hold(FAR)], 17)
-    with sqlite3.connect(tmp_path / "copies.sqlite") as database:
-        database.execute("PRAGMA user_version = 0")
-    again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
-    assert (again.position, again.copies(MODEL)) == (0, [])
-    again.close()
