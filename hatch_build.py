@@ -20,7 +20,8 @@ class ManPages(BuildHookInterface[Any]):
         if version != "standard":
             return
         root = Path(self.root)
-        paths = os.pathsep.join(str(root / folder) for folder in ("registry", "clients"))
+        # What the commands import is on the path of this process alone when pip makes the environment of the build.
+        paths = os.pathsep.join([str(root / "registry"), str(root / "clients"), *filter(None, sys.path)])
         command = [sys.executable, str(root / "docs" / "man_pages.py"), str(root / PAGES)]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
         build_data["shared_data"][f"{PAGES}/man1"] = "share/man/man1"
