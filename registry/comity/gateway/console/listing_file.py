@@ -16,11 +16,12 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from comity.content.derived_database import open_derived, remove_derived
 from comity.content.durable import disk_errors
 from comity.gateway.console.copies import CopyHolders
 from comity.trust.copies import CopyPolicy
@@ -203,10 +204,10 @@ class ListingFile:
         self._lock = threading.Lock()
         with disk_errors("the list of the console was not opened"):
             try:
-                self._database = _open(file, basis)
+                self._database = _read_database(file, basis)
             except sqlite3.DatabaseError:
-                remove_listing(file)  # it is derived: make it again
-                self._database = _open(file, basis)
+                remove_derived(file)  # it is derived: make it again
+                self._database = _read_database(file, basis)
         self.sets, self.tested = self._read_sets("held"), self._read_sets("tested")
 
     def close(self) -> None:
@@ -376,24 +377,9 @@ class ListingFile:
                         del known[members]
 
 
-def remove_listing(file: Path) -> None:
-    """Remove the file of a list that is not open."""
-    for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            file.with_name(file.name + suffix).unlink()
-
-
-def _open(file: Path, basis: str) -> sqlite3.Connection:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(file, check_same_thread=False, timeout=30)
+def _read_database(file: Path, basis: str) -> sqlite3.Connection:
+    database = open_derived(file, _SCHEMA, _VERSION)
     try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError("another version of this file")
-        database.executescript(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("INSERT OR IGNORE INTO state VALUES (1, ?, 0, '', -1)", (basis,))
         database.commit()
         (kept,) = database.execute("SELECT basis FROM state").fetchone()

@@ -11,11 +11,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.content.derived_database import open_derived, remove_derived
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable
@@ -54,10 +55,10 @@ class ListFile:
         self._lock = threading.Lock()
         with disk_errors("the list of the gateway was not opened"):
             try:
-                self._database = _open(file)
+                self._database = open_derived(file, _SCHEMA, _VERSION)
             except sqlite3.DatabaseError:
-                _remove(file)  # it is derived: make it again
-                self._database = _open(file)
+                remove_derived(file)  # it is derived: make it again
+                self._database = open_derived(file, _SCHEMA, _VERSION)
         if self._state()[0] != basis:
             self.begin_again(basis)
 
@@ -117,27 +118,3 @@ class ListFile:
                     yield self._database
             except sqlite3.Error as error:
                 raise Unavailable("the list of the gateway was not written", why=str(error), code="INDEX") from error
-
-
-def _open(file: Path) -> sqlite3.Connection:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(file, check_same_thread=False, timeout=30)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError("another version of this file")
-        database.executescript(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.commit()
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _remove(file: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            file.with_name(file.name + suffix).unlink()

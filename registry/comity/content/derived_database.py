@@ -1,0 +1,37 @@
+"""SQLite files with what a node computed from its ledger: they are made again where they are damaged or of another
+version."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+
+def open_derived(file: Path, schema: str, version: int) -> sqlite3.Connection:
+    """Open the file, or make it. Blocking; the connection may go from thread to thread.
+
+    Raises sqlite3.Error, also for a file of another version than `version`: remove it then, and open it again.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(file, check_same_thread=False, timeout=30)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        (found,) = database.execute("PRAGMA user_version").fetchone()
+        if found not in (0, version):
+            raise sqlite3.DatabaseError("another version of this file")
+        database.executescript(schema)
+        database.execute(f"PRAGMA user_version = {version}")
+        database.commit()
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def remove_derived(file: Path) -> None:
+    """Remove a file that is not open, with what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            file.with_name(file.name + suffix).unlink()
