@@ -15,13 +15,13 @@ from comity.trust.mirror_rules import (
     ACTIONS,
     HOUR_SECONDS,
     MAX_AGE_HOURS,
-    MAX_BYTES,
     MirrorClaim,
     MirrorContents,
     MirrorDecision,
     MirrorRules,
     parse_mirror_rules,
 )
+from comity.trust.rule_file import MAX_BYTES
 from comity.verifier import read_bounded
 
 from comity_cli.acts import recorded_act

@@ -28,21 +28,19 @@ decide what is copied from now on: they remove nothing.
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.name_patterns import MAX_PATTERN, compile_patterns, read_texts
+from comity.trust.name_patterns import compile_patterns, read_texts
 from comity.trust.names import UPSTREAM
+from comity.trust.rule_file import read_rule_file
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
-MAX_BYTES: Final = 1024 * 1024
-MAX_RULES: Final = 1_000
 MAX_SIZE: Final = 2**53
 MAX_AGE_HOURS: Final = 10 * 366 * 24
 HOUR_SECONDS: Final = 3_600
@@ -208,31 +206,11 @@ class MirrorRules:
 
 def parse_mirror_rules(data: bytes) -> MirrorRules:
     """Read the TOML. Raises Malformed (MIRROR-RULES)."""
-    if len(data) > MAX_BYTES:
-        raise _malformed(f"at most {MAX_BYTES} bytes are read")
-    try:
-        document = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
-        raise _malformed(str(error)[:200]) from error
-    if unknown := sorted(document.keys() - {"default", "rule", "quota_bytes"}):
-        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: default, quota_bytes, rule")
-    listed = document.get("rule", [])
-    if not isinstance(listed, list) or len(listed) > MAX_RULES:
-        raise _malformed(f"'rule' must be at most {MAX_RULES} tables: [[rule]]")
-    rules = tuple(_rule(item, number) for number, item in enumerate(listed, 1))
-    if len({rule.name for rule in rules}) != len(rules):
-        raise _malformed("two rules have one name")
+    document, rules = read_rule_file(data, {"default", "quota_bytes"}, _KEYS, _rule, _malformed)
     return MirrorRules(rules, _action(document.get("default"), "default"), _quota(document, "all rules"))
 
 
-def _rule(item: object, number: int) -> MirrorRule:
-    if not isinstance(item, dict):
-        raise _malformed(f"rule {number} must be a table")
-    if unknown := sorted(item.keys() - _KEYS):
-        raise _malformed(f"rule {number} has an unknown key {unknown[0][:60]!r}; known: {', '.join(sorted(_KEYS))}")
-    name = item.get("name")
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_PATTERN or not name.isprintable():
-        raise _malformed(f"rule {number} needs a name: printable text of at most {MAX_PATTERN} characters")
+def _rule(name: str, item: Mapping[str, Any]) -> MirrorRule:
     least = _number(item, "min_bytes", 0, MAX_SIZE, name)
     most = _number(item, "max_bytes", MAX_SIZE, MAX_SIZE, name)
     if least > most:
@@ -269,18 +247,18 @@ def _action(value: object, what: str) -> Action:
     raise _malformed(f'{what} must be "copy" or "skip"')
 
 
-def _number(item: dict[str, object], key: str, default: int, most: int, name: str) -> int:
+def _number(item: Mapping[str, Any], key: str, default: int, most: int, name: str) -> int:
     value = item.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise _malformed(f"rule {name!r}: {key} must be a whole number from 0 to {most}")
     return value
 
 
-def _quota(item: dict[str, object], name: str) -> int | None:
+def _quota(item: Mapping[str, Any], name: str) -> int | None:
     return _number(item, "quota_bytes", 0, MAX_SIZE, name) if "quota_bytes" in item else None
 
 
-def _texts(item: dict[str, object], key: str, name: str) -> Sequence[str]:
+def _texts(item: Mapping[str, Any], key: str, name: str) -> Sequence[str]:
     value = item.get(key)
     if value is None:
         return ()
@@ -290,7 +268,7 @@ def _texts(item: dict[str, object], key: str, name: str) -> Sequence[str]:
         raise _malformed(f"rule {name!r}: {key} {error.why}") from error
 
 
-def _patterns(item: dict[str, object], key: str, name: str) -> re.Pattern[str] | None:
+def _patterns(item: Mapping[str, Any], key: str, name: str) -> re.Pattern[str] | None:
     texts = _texts(item, key, name)
     try:
         return compile_patterns(texts) if texts else None

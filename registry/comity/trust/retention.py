@@ -19,17 +19,15 @@ which the node asks for each copy before it goes (`comity.trust.copies`).
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.trust.name_patterns import MAX_PATTERN, compile_patterns, read_texts
+from comity.trust.name_patterns import compile_patterns, read_texts
+from comity.trust.rule_file import read_rule_file
 
-MAX_BYTES: Final = 1024 * 1024
-MAX_RULES: Final = 1_000
 MAX_VERSIONS: Final = 1_000
 MAX_DAYS: Final = 36_500
 _KEYS: Final = frozenset({"name", "repositories", "keep_versions", "keep_days"})
@@ -100,32 +98,12 @@ class RetentionRules:
 
 def parse_retention_rules(data: bytes) -> RetentionRules:
     """Read the TOML. Raises Malformed (RETENTION-RULES)."""
-    if len(data) > MAX_BYTES:
-        raise _malformed(f"at most {MAX_BYTES} bytes are read")
-    try:
-        document = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
-        raise _malformed(str(error)[:200]) from error
-    if unknown := sorted(document.keys() - {"keep", "rule"}):
-        raise _malformed(f"unknown key {unknown[0][:60]!r}; known: keep, rule")
-    listed = document.get("rule", [])
-    if not isinstance(listed, list) or len(listed) > MAX_RULES:
-        raise _malformed(f"'rule' must be at most {MAX_RULES} tables: [[rule]]")
-    rules = tuple(_rule(item, number) for number, item in enumerate(listed, 1))
-    if len({rule.name for rule in rules}) != len(rules):
-        raise _malformed("two rules have one name")
+    document, rules = read_rule_file(data, {"keep"}, _KEYS, _rule, _malformed)
     keep = document.get("keep", [])
     return RetentionRules(rules, _patterns(keep, "keep", versions=True) if keep != [] else None)
 
 
-def _rule(item: object, number: int) -> RetentionRule:
-    if not isinstance(item, dict):
-        raise _malformed(f"rule {number} must be a table")
-    if unknown := sorted(item.keys() - _KEYS):
-        raise _malformed(f"rule {number} has an unknown key {unknown[0][:60]!r}; known: {', '.join(sorted(_KEYS))}")
-    name = item.get("name")
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_PATTERN or not name.isprintable():
-        raise _malformed(f"rule {number} needs a name: printable text of at most {MAX_PATTERN} characters")
+def _rule(name: str, item: Mapping[str, Any]) -> RetentionRule:
     repositories = _patterns(item.get("repositories"), f"rule {name!r}: repositories")
     versions = _limit(item.get("keep_versions"), MAX_VERSIONS, f"rule {name!r}: keep_versions")
     days = _limit(item.get("keep_days"), MAX_DAYS, f"rule {name!r}: keep_days")

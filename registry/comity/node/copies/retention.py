@@ -34,12 +34,12 @@ from comity.trust.copies import CopyCount, CopyPolicy, holders
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.retention import (
-    MAX_BYTES,
     NamedArtifact,
     RetentionDecision,
     RetentionRules,
     parse_retention_rules,
 )
+from comity.trust.rule_file import MAX_BYTES
 from comity.wire.audit import HoldOrder, RetainedCopy, RetentionPage
 
 REASON: Final = "retention"
