@@ -91,7 +91,7 @@ class Bench:
         self.running.clear()
         self.quotas = self._made()
         self.quotas.counted = True
-        await self.quotas.open()
+        await self.quotas.load()
 
     def on_disk(self, number: int) -> int:
         path = self.store.partial_path(manifest(number).files[0].sha256)

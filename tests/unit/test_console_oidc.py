@@ -320,7 +320,7 @@ def test_a_name_cannot_pass_for_the_operator_of_the_link() -> None:
     assert read_person({"sub": "s", "name": "a\u202eb"}, "groups").name == ""
 
 
-def test_settings_that_let_nobody_in_or_ask_in_the_open_are_refused(tmp_path: Path) -> None:
+def test_incomplete_settings_and_issuers_without_tls_are_refused(tmp_path: Path) -> None:
     right: dict[str, Any] = {"issuer": "https://a.example", "client_id": "c", "secret_file": tmp_path}
     right["operators"] = ("o",)
     OpenIdConnect(**right)

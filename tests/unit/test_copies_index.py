@@ -152,7 +152,7 @@ def wanted(log: str, artifact: Digest = MODEL, at: int = 1) -> WantedFact:
     return WantedFact(artifact, log, at, CopyPolicy(3, 2, 1))
 
 
-def test_what_a_log_asks_for_is_open_until_it_is_ended_there(index: CopiesIndex) -> None:
+def test_what_a_log_asks_for_stands_until_the_same_log_ends_it(index: CopiesIndex) -> None:
     index.add([wanted(FAR), wanted(FAR, OTHER, 2), wanted(THIRD)])
     assert index.wanted_in(FAR) == [wanted(FAR), wanted(FAR, OTHER, 2)]
     assert index.wanted_about(MODEL) == [wanted(FAR), wanted(THIRD)]

@@ -43,7 +43,7 @@ class Listed:
     def settled(self, monkeypatch: pytest.MonkeyPatch, *, at_once: bool) -> None:
         monkeypatch.setattr(list_items, "SETTLED", -1.0 if at_once else SETTLED)
 
-    def open(self) -> ListItems:
+    def list_items(self) -> ListItems:
         judge = SimpleNamespace(by_own_policy=self.own_policy, basis="")
         local = SimpleNamespace(manifest=lambda item: self._manifest(item.digest))
         catalogue: Any = SimpleNamespace(judge=judge, local_artifacts=local, snapshot=self._snapshot)
@@ -92,12 +92,12 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listed]:
 
 
 async def test_what_was_judged_once_is_listed_without_judging_also_after_a_start(listed: Listed) -> None:
-    items = listed.open()
+    items = listed.list_items()
     assert await listed.ids(items, "a/one", "a/two") == ["a/one", "a/two"]
     assert listed.judged == ["a/one", "a/two"]
     first = await items.items(["a/one"], siblings=False)
     items.close()
-    again = listed.open()
+    again = listed.list_items()
     assert await listed.ids(again, "a/one", "a/two") == ["a/one", "a/two"]
     assert listed.judged == []
     assert await again.items(["a/one"], siblings=False) == first
@@ -105,7 +105,7 @@ async def test_what_was_judged_once_is_listed_without_judging_also_after_a_start
 
 
 async def test_the_files_are_those_of_the_manifest(listed: Listed) -> None:
-    items = listed.open()
+    items = listed.list_items()
     made = await items.items(["a/one"], siblings=True)
     kept = await items.items(["a/one"], siblings=True)
     assert made == kept
@@ -114,7 +114,7 @@ async def test_the_files_are_those_of_the_manifest(listed: Listed) -> None:
 
 
 async def test_a_statement_about_a_name_makes_its_item_anew_and_no_other_of_its_publisher(listed: Listed) -> None:
-    items = listed.open()
+    items = listed.list_items()
     await listed.ids(items, "a/one", "a/two")
     listed.say(PUBLISHER.publish("A/One@v2", Release(b"3")))
     await listed.ids(items, "a/one", "a/two")
@@ -126,7 +126,7 @@ async def test_a_statement_about_a_name_makes_its_item_anew_and_no_other_of_its_
 
 
 async def test_a_statement_about_an_artifact_and_a_change_of_keys_make_items_anew(listed: Listed) -> None:
-    items = listed.open()
+    items = listed.list_items()
     await listed.ids(items, "a/one", "a/two")
     artifact = (await listed._snapshot("a/two", "main")).artifact
     listed.say(listed_line("vouched", artifact))
@@ -139,7 +139,7 @@ async def test_a_statement_about_an_artifact_and_a_change_of_keys_make_items_ane
 
 
 async def test_new_members_and_another_ledger_and_a_damaged_file_begin_anew(listed: Listed, tmp_path: Path) -> None:
-    items = listed.open()
+    items = listed.list_items()
     await listed.ids(items, "a/one")
     listed.membership.node_ids = (PUBLISHER.id,)
     await listed.ids(items, "a/one")
@@ -151,12 +151,12 @@ async def test_new_members_and_another_ledger_and_a_damaged_file_begin_anew(list
     listed.ledger = Ledger.open(tmp_path, lambda: 1_000)
     listed.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
     listed.say(PUBLISHER.publish("a/one@v9", Release(b"9")))
-    items = listed.open()
+    items = listed.list_items()
     await listed.ids(items, "a/one")
     assert listed.judged == ["a/one"]
     items.close()
     (tmp_path / FILE_NAME).write_bytes(b"damaged" * 1_000)
-    items = listed.open()
+    items = listed.list_items()
     assert await listed.ids(items, "a/one") == ["a/one"]
     items.close()
 
@@ -164,7 +164,7 @@ async def test_new_members_and_another_ledger_and_a_damaged_file_begin_anew(list
 async def test_what_is_not_served_is_judged_again_soon_and_what_may_change_by_time_later(listed: Listed) -> None:
     listed.refused = {"a/one"}
     listed.complete = False
-    items = listed.open()
+    items = listed.list_items()
     assert await listed.ids(items, "a/one", "a/two") == ["a/two"]
     assert await listed.ids(items, "a/one", "a/two") == ["a/two"]
     assert listed.judged == []
@@ -179,7 +179,7 @@ async def test_what_is_not_served_is_judged_again_soon_and_what_may_change_by_ti
 
 async def test_under_a_policy_of_the_owner_an_item_is_kept_for_ten_minutes(listed: Listed) -> None:
     listed.own_policy = True
-    items = listed.open()
+    items = listed.list_items()
     for later, judged in ((0, ["a/one"]), (KEPT - 1, []), (1, ["a/one"])):
         listed.now += later
         await listed.ids(items, "a/one")
@@ -188,7 +188,7 @@ async def test_under_a_policy_of_the_owner_an_item_is_kept_for_ten_minutes(liste
 
 
 async def test_an_item_is_not_kept_while_its_subjects_change(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
-    items = listed.open()
+    items = listed.list_items()
     await items.items(["a/two"], siblings=False)
     listed.settled(monkeypatch, at_once=False)
     listed.say(PUBLISHER.publish("a/one@v2", Release(b"3")))
@@ -201,7 +201,7 @@ async def test_an_item_is_not_kept_while_its_subjects_change(listed: Listed, mon
 async def test_many_new_statements_are_followed_in_steps_and_nothing_old_is_shown(
     listed: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items = listed.open()
+    items = listed.list_items()
     await listed.ids(items, "a/one", "a/two")
     monkeypatch.setattr(list_items, "STEP", 2)
     listed.say(*(PUBLISHER.publish(f"b/{number}@v1", Release(b"%d" % number)) for number in range(10, 15)))
@@ -216,7 +216,7 @@ async def test_many_new_statements_are_followed_in_steps_and_nothing_old_is_show
 
 async def test_the_background_task_makes_what_was_never_made(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_items, "NAMES", 1)
-    items = listed.open()
+    items = listed.list_items()
     await listed.ids(items, "a/two")
     listed.judged.clear()
     task = asyncio.create_task(items.run())

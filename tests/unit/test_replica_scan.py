@@ -215,7 +215,7 @@ async def test_what_a_rule_copies_at_an_age_is_queued_then_without_being_read_ag
     file = bench.folder / "mirror.toml"
     file.write_text('default = "skip"\n[[rule]]\nname = "after a day"\ndo = "copy"\nmin_age_hours = 24\n')
     bench.replicas._wanted = bench.wanted(Replication(rules=file))
-    await bench.ages.open()
+    await bench.ages.load()
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(3)])
     await bench.replicas._scan()
     assert (bench.replicas.lacking, bench.replicas.not_listed, bench.ledger.waiting_copies.count()) == (0, 0, 3)
@@ -232,13 +232,13 @@ async def test_what_a_rule_copies_at_an_age_is_queued_then_without_being_read_ag
 
 async def test_ages_outlive_a_restart_and_a_statement_after_the_last_mark_is_new(bench: Bench) -> None:
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(3)])
-    await bench.ages.open()
+    await bench.ages.load()
     bench.now += 7_200
     bench.prove(QUIET, [FEW.publish("c/d@v1", Release(b"3\n"))])
     last = bench.ledger.proven.last_number()
     again = StatementAges(AsyncLedger(bench.ledger), lambda: bench.now)
     assert (bench.ages.of(last - 1), bench.ages.of(last)) == (7_200, 0)
-    await again.open()
+    await again.load()
     bench.now += 60
     assert (again.of(last - 1), again.of(last), again.of(last + 1)) == (7_260, 60, 0)
 
@@ -282,7 +282,7 @@ async def test_what_is_over_its_quota_leaves_the_queue_and_what_is_held_counts_f
             bench.replicas._store.put(sha256(body), body)
     bench.prove(FLOODED, lines)
     await bench.hold(lines[:1])
-    await quotas.open()
+    await quotas.load()
     assert not quotas.counted, "no copy begins before all publications are read"
     await bench.replicas._work()
     (quota,) = quotas.status()

@@ -113,7 +113,7 @@ class AuditLog:
         with disk_errors("the audit log was not written"):
             created = not path.exists()
             with durable.locked_for_append(path, owner_of=self._home) as file:
-                head = _open_end(file, _read_head(self._home))
+                head = _recover_end(file, _read_head(self._home))
                 record = self.record_after(head, int(self._clock()), act, by, subject, detail)
                 line = record.line()
                 file.write(line)
@@ -226,7 +226,7 @@ def altered(why: str) -> Untrusted:
     )
 
 
-def _open_end(file: BinaryIO, head: AuditHead) -> AuditHead:
+def _recover_end(file: BinaryIO, head: AuditHead) -> AuditHead:
     """The head by the file itself; an incomplete last line is removed. Raises Untrusted (AUDIT-LOG-ALTERED)."""
     size = file.seek(0, os.SEEK_END)
     begin = max(0, size - 2 * MAX_RECORD)

@@ -114,7 +114,7 @@ class CarriedAudits:
         """Check an answer to a challenge of this node, and record the result. Raises NotFound (NO-CHALLENGE), Untrusted
         (AUDIT-FAILED) for an answer that proves nothing about the node that was asked, Conflict (NOT-COMPARED) where
         this node has no copy of its own to compare with."""
-        carried = await self._open_challenge(reply.line)
+        carried = await self._pending_challenge(reply.line)
         peer = self._auditor.peer(carried.log)
         rows = await self._ledger.run(self._index.copies, carried.challenge.artifact)
         row = next((row for row in rows if row.log == carried.log), None)
@@ -135,7 +135,7 @@ class CarriedAudits:
         numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
         return draw_challenge(self._signer.record.node.id, numbers, row.pieces.digest, self._count, self._chance)
 
-    async def _open_challenge(self, line: bytes) -> CarriedChallenge:
+    async def _pending_challenge(self, line: bytes) -> CarriedChallenge:
         try:
             nonce = parse_answer(parse_entry(line).statement).challenge.nonce
         except ComityError as error:

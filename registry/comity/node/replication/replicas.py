@@ -138,8 +138,8 @@ class Replicas:
 
     async def begin(self, supervisor: Supervisor) -> None:
         await self._held.open()
-        await self._ages.open()
-        await self._quotas.open()
+        await self._ages.load()
+        await self._quotas.load()
         await self._pauses.look()
         await self._load()
         timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)

@@ -58,7 +58,7 @@ class RuleQuotas:
         """Whether there is any quota."""
         return bool(self._quotas)
 
-    async def open(self) -> None:
+    async def load(self) -> None:
         """Load what is charged."""
         if self._quotas:
             await self._load()

@@ -32,7 +32,7 @@ class StatementAges:
         self._numbers: list[int] = []
         self._times: list[int] = []
 
-    async def open(self) -> None:
+    async def load(self) -> None:
         """Load the marks, and set one if it is due."""
         marks = await self._ledger.run(self._ledger.tables.proven_times.all)
         self._numbers, self._times = [number for number, _ in marks], [time for _, time in marks]
