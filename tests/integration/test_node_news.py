@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from comity.node.config import Limits, Listen
 from comity.node.listeners import Listeners
 from comity.node.members import Membership
 from comity.node.replication.news import BURST_SECONDS, MESSAGES_PER_SECOND, PeerNews
 from comity.node.services.news import NewsFeed
+from comity.node.settings.sections import Limits, Listen
 from comity.trust.encoding import sha256
 from comity.trust.tlog.note import NoteSignature
 from comity.wire.client import NodeClient

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from comity.content.blobs import FolderStore
-from comity.node.config import Audits
 from comity.node.copies import responder as responding
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.carried_audits import OPEN_DAYS, CarriedAudits
@@ -18,6 +17,7 @@ from comity.node.copies.pieces import OwnPieces
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.metrics import Metrics
+from comity.node.settings.sections import Audits
 from comity.node.threads import AsyncLedger
 from comity.trust.audit import DAY, AuditChallenge, ReadPiece, read_pieces
 from comity.trust.copies import PASSED

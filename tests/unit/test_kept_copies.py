@@ -16,7 +16,6 @@ from comity.ledger import schema
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.ledger.replica_table import HOLDS
-from comity.node.config import Replication
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -30,6 +29,7 @@ from comity.node.replication.replicas import Replicas
 from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
+from comity.node.settings.sections import Replication
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_WITHDRAWN

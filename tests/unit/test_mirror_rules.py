@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 from comity.content.blobs import FolderStore
-from comity.node.config import Replication
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
+from comity.node.settings.sections import Replication
 from comity.node.threads import Pools
 from comity.trust.claims import MirrorEvidence
 from comity.trust.encoding import sha256

@@ -12,7 +12,6 @@ from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
-from comity.node.config import Replication
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -25,6 +24,7 @@ from comity.node.replication.replicas import PAGE, Replicas
 from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
+from comity.node.settings.sections import Replication
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from comity.ledger.proven import ProvenLine
-from comity.node.maintenance.settings import setting_problems
+from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
 from comity.node.webhooks import deliveries
 from comity.node.webhooks.cloud_events import FoundConditions, NodeEvent, source_of, statement_event

@@ -54,7 +54,7 @@ def check(home: Path) -> int:
     """
     file = node_file(home)
     with node_installed():
-        from comity.node.maintenance.settings import setting_problems
+        from comity.node.maintenance.settings_shown import setting_problems
     problems, out = setting_problems(file), output()
     for problem in problems:
         out.say(f"{problem}  [{problem.code}]", sign=f"{out.mark('✗', 'red')} ")
@@ -77,7 +77,7 @@ def show(origin: bool, home: Path) -> None:
     path is shown."""
     file = node_file(home)
     with node_installed():
-        from comity.node.maintenance.settings import shown_settings
+        from comity.node.maintenance.settings_shown import shown_settings
     settings, out = shown_settings(file), output()
     if origin:
         rows = [(each.name, each.value or "-", str(each.origin)) for each in settings]

@@ -37,12 +37,12 @@ from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
 from comity.node.app import RunningNode
-from comity.node.config import Gateway
 from comity.node.home import OpenedHome
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.own_log import OUTSIDE_MARK
 from comity.node.readiness import Readiness
 from comity.node.replication.setup import ReplicationTasks
+from comity.node.settings.sections import Gateway
 from comity.trust.errors import ComityError, Malformed, NotFound
 
 

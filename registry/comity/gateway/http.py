@@ -41,9 +41,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from comity.content.secrets import Token, TokenFile, looks_like_token, token_hash
 from comity.content.token_uses import TokenUses
-from comity.node.config import Gateway
 from comity.node.listeners import connection_limits
 from comity.node.metrics import Metrics
+from comity.node.settings.sections import Gateway
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import (

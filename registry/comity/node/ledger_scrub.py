@@ -21,11 +21,12 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_repair import DamagedPart
 from comity.ledger.page_sums import PAGES_READ, damaged_pages
-from comity.node.config import Storage, within_hours
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource
 from comity.node.replication.mirror import fetch_entries
 from comity.node.scrub import PASS_SECONDS, STEP_SECONDS, TIMING
+from comity.node.settings.sections import Storage
+from comity.node.settings.value_types import within_hours
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.errors import ComityError

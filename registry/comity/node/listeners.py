@@ -18,9 +18,9 @@ from typing import Final, Self
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from comity.node.config import Limits, Listen
 from comity.node.members import Membership
 from comity.node.reflection import add_reflection
+from comity.node.settings.sections import Limits, Listen
 from comity.trust.errors import Malformed
 from comity.v1 import (
     artifact_pb2,

@@ -25,9 +25,9 @@ from comity.ledger.intake import ADDRESSES
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import EntryQuery, IndexedEntry
 from comity.ledger.sequencer import Make, Sequencer
-from comity.node.config import Advertise
 from comity.node.keys import NodeKeys
 from comity.node.members import Seat
+from comity.node.settings.sections import Advertise
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry

@@ -29,7 +29,7 @@ from comity.gateway.console.sign_in import see_other
 from comity.gateway.console.state import StateReader
 from comity.node.app import RunningNode
 from comity.node.config import NodeConfig
-from comity.node.maintenance.settings import shown_settings
+from comity.node.maintenance.settings_shown import shown_settings
 from comity.node.operator_acts import OperatorActs
 from comity.trust.errors import NotFound
 from comity.wire.operator import NodeStatus

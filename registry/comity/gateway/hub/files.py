@@ -23,10 +23,10 @@ from comity.gateway.fileserver.http1 import ByteRange, parse_range
 from comity.gateway.fileserver.server import FileRoutes
 from comity.gateway.http import ConnectionSlots, ResponseTimeout
 from comity.gateway.hub.views import Claim
-from comity.node.config import Gateway
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
 from comity.node.metrics import ServedBytes
 from comity.node.replication.on_demand import OnDemandFetch
+from comity.node.settings.sections import Gateway
 from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest

@@ -30,9 +30,9 @@ from comity.content.secrets import read_keys
 from comity.gateway.http import read_body
 from comity.gateway.tlog.logs import KnownLogs
 from comity.ledger.records import WitnessedHead
-from comity.node.config import Tlog
 from comity.node.keys import NodeKeys
 from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.settings.sections import Tlog
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey

@@ -18,7 +18,6 @@ from typing import Final
 import structlog
 
 from comity.ledger.log_store import EntryQuery
-from comity.node.config import PinSettings
 from comity.node.copies.assessor import CopyAssessor
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.index import CopiesIndex, CopyRow, WantedFact
@@ -28,6 +27,7 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.replication.link import PeerLink
 from comity.node.replication.replicas import Replicas
+from comity.node.settings.sections import PinSettings
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact_pins import (

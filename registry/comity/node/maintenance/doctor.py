@@ -34,7 +34,7 @@ from comity.node.maintenance.network_checks import (
     check_proxy,
     check_running,
 )
-from comity.node.maintenance.settings import redacted, setting_problems
+from comity.node.maintenance.settings_shown import redacted, setting_problems
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.client import NodeClient
 from comity.wire.operator import NodeStatus

@@ -23,7 +23,7 @@ from comity.node.maintenance.backup_format import database_errors, read_ledger_c
 from comity.node.maintenance.doctor import running_status
 from comity.node.maintenance.findings import Diagnosis, disk_space
 from comity.node.maintenance.ping import ping_peers
-from comity.node.maintenance.settings import setting_problems
+from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.services.node import SOFTWARE
 from comity.node.threads import Clock
 from comity.trust.errors import ComityError

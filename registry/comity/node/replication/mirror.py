@@ -27,7 +27,6 @@ import structlog
 
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
-from comity.node.config import Limits
 from comity.node.members import Membership, PeerKey
 from comity.node.replication.artifacts import LogTurn, LogTurns
 from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
@@ -35,6 +34,7 @@ from comity.node.replication.link import CopySource, PeerLink, StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
 from comity.node.replication.side_objects import SideObjectFetcher
+from comity.node.settings.sections import Limits
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Statement, parse_entry

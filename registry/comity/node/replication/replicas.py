@@ -23,7 +23,6 @@ import structlog
 from comity.content.blobs import BlobStore
 from comity.ledger.proven import ProvenLine
 from comity.ledger.replica_table import PUBLICATIONS
-from comity.node.config import Replication
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -36,6 +35,7 @@ from comity.node.replication.own_holds import CompletedCopy, OwnHolds
 from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
+from comity.node.settings.sections import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact

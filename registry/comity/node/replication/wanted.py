@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.node.config import Replication
 from comity.node.replication.statement_ages import StatementAges
+from comity.node.settings.sections import Replication
 from comity.node.threads import Pools
 from comity.node.uploads import read_artifact
 from comity.trust.encoding import Digest, Json, canonical, sha256

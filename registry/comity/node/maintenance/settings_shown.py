@@ -17,8 +17,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from comity.content.secrets import TOKENS_FILE, TokenFile, read_keys, read_secret
-from comity.node.config import NodeConfig, SettingSources, known_settings
-from comity.node.setting_origins import SettingOrigin
+from comity.node.config import NodeConfig
+from comity.node.settings.origins import SettingOrigin
+from comity.node.settings.sections import known_settings
+from comity.node.settings.sources import SettingSources
 from comity.node.webhooks.hooks import read_hooks
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.charter.federation import Federation
