@@ -20,6 +20,7 @@ from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
+from comity.node.replication import publication_reader
 from comity.node.replication import replicas as replicas_module
 from comity.node.replication.artifacts import Copy, CopyQueue
 from comity.node.replication.copy_pauses import CopyPauses
@@ -206,10 +207,8 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
 async def restarted(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
     """As a start of a node, without its loops, until all publications are read."""
     made = replicas(ledger, folder, mirror)
-    await made._held.open()
-    await made._load()
-    while await made._scan():
-        pass
+    await made.load()
+    await made.incomplete_copies()
     return made
 
 
@@ -233,14 +232,14 @@ async def test_a_restart_queues_what_is_lacking_and_reads_no_other_publication(
     first._copies.done(done, 0.0)
     ledger.replicas.completed(done.copy.artifact)
     read = 0
-    parse = replicas_module._parse_publication
+    parse = publication_reader._parse_publication
 
     def counted(entry: object) -> object:
         nonlocal read
         read += 1
         return parse(entry)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(replicas_module, "_parse_publication", counted)
+    monkeypatch.setattr(publication_reader, "_parse_publication", counted)
     again = await restarted(ledger, tmp_path)
     assert (again.lacking, read) == (4, 4)
     assert again._copies.next(0.0) is not None
@@ -256,14 +255,14 @@ async def test_other_settings_are_applied_to_all_publications(ledger: Ledger, tm
     assert (other.lacking, other.not_listed) == (5, 0)
 
 
-async def test_what_did_not_fit_into_the_queue_is_read_again_after_a_restart(ledger: Ledger, tmp_path: Path) -> None:
+async def test_what_did_not_fit_into_the_queue_is_read_again_after_a_restart(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(ledger, 9)
-    made = replicas(ledger, tmp_path)
-    made._copies = CopyQueue(3)
-    await made._held.open()
-    await made._load()
-    await made._scan()
+    monkeypatch.setattr(replicas_module, "CopyQueue", lambda: CopyQueue(3))
+    made = await restarted(ledger, tmp_path)
     assert (made.lacking, made.left_out) == (3, True)
+    monkeypatch.undo()
     again = await restarted(ledger, tmp_path)
     assert again.lacking == 9
 
@@ -280,7 +279,7 @@ async def test_an_object_lost_while_its_artifact_is_completed_is_looked_for_agai
         if len(copied) == 1:
             made.check_again(supervisor)
 
-    monkeypatch.setattr(made, "_copy", copy)
+    monkeypatch.setattr(made._copier, "_copy", copy)
     job = made._copies.next(0.0)
     assert job is not None
     await made._run_job(job)

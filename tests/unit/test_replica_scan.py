@@ -16,11 +16,13 @@ from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
+from comity.node.replication import publication_reader
 from comity.node.replication import replicas as replicas_module
 from comity.node.replication.artifacts import FIRST_REST_SECONDS, CopyQueue, Job
 from comity.node.replication.copy_pauses import CopyPauses
 from comity.node.replication.files import FileFetcher
-from comity.node.replication.replicas import PAGE, Replicas
+from comity.node.replication.publication_reader import PAGE
+from comity.node.replication.replicas import Replicas
 from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
@@ -53,37 +55,47 @@ class Bench:
             self.ledger.logs.create(log.origin, log.vkey)
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.node = Author("node", sha256(b"node"))
-        seat = SimpleNamespace(
+        self.seat = SimpleNamespace(
             log=OWN.vkey, record=SimpleNamespace(node=self.node), inception=SimpleNamespace(id="own")
         )
         self.now = 1_000_000.0
         self.ages = StatementAges(AsyncLedger(self.ledger), lambda: self.now)
-        self.folder = folder
+        self.folder, self.store = folder, FolderStore(folder / "blobs")
         self.pauses = CopyPauses(Replication(), FolderStore(folder / "blobs"), Pools(), lambda: self.now)
         self.quotas = RuleQuotas(MirrorQuotas({}), AsyncLedger(self.ledger), FolderStore(folder / "blobs"), Pools())
-        self.replicas = Replicas(
-            AsyncLedger(self.ledger),
-            FolderStore(folder / "blobs"),
-            Pools(),
-            cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=seat)),
-            self.metrics,
-            cast(NodeSigner, None),
-            Replication(mirror="all"),
-            cast(OwnLog, None),
-            cast(FileFetcher, None),
-            self.wanted(Replication(mirror="all")),
-            self.ages,
-            self.quotas,
-            self.pauses,
-            on_lost=lambda: None,
-        )
-        parse = replicas_module._parse_publication
+        self.make()
+        parse = publication_reader._parse_publication
 
         def counted(entry: Entry) -> Published | Observed:
             self.read += 1
             return parse(entry)
 
-        monkeypatch.setattr(replicas_module, "_parse_publication", counted)
+        monkeypatch.setattr(publication_reader, "_parse_publication", counted)
+
+    def make(
+        self,
+        wanted: WantedArtifacts | None = None,
+        quotas: RuleQuotas | None = None,
+        files: FileFetcher | None = None,
+    ) -> Replicas:
+        """The node's copies, made anew."""
+        self.replicas = Replicas(
+            AsyncLedger(self.ledger),
+            self.store,
+            Pools(),
+            cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=self.seat)),
+            self.metrics,
+            cast(NodeSigner, None),
+            Replication(mirror="all"),
+            cast(OwnLog, None),
+            cast(FileFetcher, files),
+            wanted or self.wanted(Replication(mirror="all")),
+            self.ages,
+            quotas or self.quotas,
+            self.pauses,
+            on_lost=lambda: None,
+        )
+        return self.replicas
 
     def wanted(self, settings: Replication) -> WantedArtifacts:
         return WantedArtifacts(settings, FolderStore(self.folder / "blobs"), Pools(), self.ages)
@@ -141,8 +153,8 @@ async def test_a_held_artifact_that_many_claim_is_neither_looked_at_nor_queued(b
 async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas_module, "MAX_NOT_LISTED", 5)
-    bench.replicas._wanted = bench.wanted(Replication(mirror=("c/d",)))
+    monkeypatch.setattr(publication_reader, "MAX_NOT_LISTED", 5)
+    bench.make(bench.wanted(Replication(mirror=("c/d",))))
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(9)])
     bench.prove(QUIET, [FLOOD.publish("a/b0@v1", Release(b"0\n")), FEW.publish("c/d@v1", Release(b"few\n"))])
 
@@ -177,8 +189,9 @@ async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, most = 30, 8
-    monkeypatch.setattr(bench.replicas, "_copies", CopyQueue(most))
-    monkeypatch.setattr(replicas_module, "REREAD_SECONDS", 0.0)
+    monkeypatch.setattr(replicas_module, "CopyQueue", lambda: CopyQueue(most))
+    bench.make()
+    monkeypatch.setattr(publication_reader, "REREAD_SECONDS", 0.0)
     lines = [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(count)]
     bench.prove(FLOODED, lines)
     copied: list[str] = []
@@ -198,14 +211,15 @@ async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before
 
 
 async def test_a_full_queue_shows_in_its_use_and_in_a_metric(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.replicas, "_copies", CopyQueue(8))
+    monkeypatch.setattr(replicas_module, "CopyQueue", lambda: CopyQueue(8))
+    bench.make()
     lines = [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(6)]
     bench.prove(FLOODED, lines)
-    await bench.replicas._scan()
+    await bench.replicas.incomplete_copies()
     use = bench.replicas.queue_use
     assert (use.used, use.most, use.nearly_full, bench.replicas.left_out) == (6, 8, False, False)
     bench.prove(QUIET, [FEW.publish(f"c/d{number}@v1", Release(b"few %d\n" % number)) for number in range(9)])
-    await bench.replicas._scan()
+    await bench.replicas.incomplete_copies()
     use = bench.replicas.queue_use
     assert (use.member, use.used, use.nearly_full, bench.replicas.left_out) == (QUIET.vkey, 8, True, True)
     assert bench.metrics.registry.get_sample_value("comity_replica_queue_share") == 1.0
@@ -214,18 +228,18 @@ async def test_a_full_queue_shows_in_its_use_and_in_a_metric(bench: Bench, monke
 async def test_what_a_rule_copies_at_an_age_is_queued_then_without_being_read_again(bench: Bench) -> None:
     file = bench.folder / "mirror.toml"
     file.write_text('default = "skip"\n[[rule]]\nname = "after a day"\ndo = "copy"\nmin_age_hours = 24\n')
-    bench.replicas._wanted = bench.wanted(Replication(rules=file))
+    bench.make(bench.wanted(Replication(rules=file)))
     await bench.ages.load()
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(3)])
-    await bench.replicas._scan()
+    await bench.replicas.incomplete_copies()
     assert (bench.replicas.lacking, bench.replicas.not_listed, bench.ledger.waiting_copies.count()) == (0, 0, 3)
     bench.now += 3_600
-    await bench.replicas._queue_due()  # sets the mark from which the age counts
+    await bench.replicas._publications.queue_due()  # sets the mark from which the age counts
     bench.now += 23 * 3_600
-    await bench.replicas._queue_due()
+    await bench.replicas._publications.queue_due()
     assert bench.replicas.lacking == 0
     bench.now += 3_600
-    await bench.replicas._queue_due()
+    await bench.replicas._publications.queue_due()
     assert (bench.replicas.lacking, bench.ledger.waiting_copies.count()) == (3, 0)
     assert len(bench.ledger.replicas.lacking(None, 9)) == 3, "a restart queues them again"
 
@@ -268,18 +282,17 @@ async def test_what_is_over_its_quota_leaves_the_queue_and_what_is_held_counts_f
 ) -> None:
     file, held, large = bench.folder / "mirror.toml", Release(b"held\n"), Release(b"too large for it\n")
     file.write_text('default = "copy"\nquota_bytes = 20\n')
-    bench.replicas._wanted = bench.wanted(Replication(rules=file))
-    quotas = RuleQuotas(bench.replicas._wanted.quotas, AsyncLedger(bench.ledger), bench.replicas._store, Pools())
-    bench.replicas._quotas = quotas
+    wanted = bench.wanted(Replication(rules=file))
+    quotas = RuleQuotas(wanted.quotas, AsyncLedger(bench.ledger), bench.store, Pools())
 
     async def all_here(objects: object) -> None:
         """The side objects are stored."""
 
-    bench.replicas._files = cast(FileFetcher, SimpleNamespace(require_objects=all_here))
+    bench.make(wanted, quotas, cast(FileFetcher, SimpleNamespace(require_objects=all_here)))
     lines = [FLOOD.publish("a/held@v1", held), FLOOD.publish("a/large@v1", large)]
     for release in (held, large):
         for body in release.objects:
-            bench.replicas._store.put(sha256(body), body)
+            bench.store.put(sha256(body), body)
     bench.prove(FLOODED, lines)
     await bench.hold(lines[:1])
     await quotas.load()

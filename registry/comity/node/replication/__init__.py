@@ -6,7 +6,11 @@ side_objects, side_object_repair  fetching of side objects before a log advances
 cosigner             cosignatures for mirrored logs
 misbehaviour         proofs that a log showed two histories, and the logs frozen for it
 copies               counts of the copies at the members, against the charter's `min_copies`
-artifacts, files, fair_queue      copies of artifacts and `hold` statements; file transfers; fair scheduling
+replicas             loops for copies of artifacts, and what is known of them
+publication_reader, wanted, statement_ages   publications read, and the wanted ones queued
+artifact_copier, files      one artifact copied; file transfers
+artifacts, fair_queue       the queue of copies; fair scheduling
+held_copies, own_holds      what is here and whole; claims of copies
 on_demand            files fetched because a reader asks for them
 bundles              what a bundle has, taken as from a peer
 peers, setup         one supervised loop for each peer; construction of all parts

@@ -73,7 +73,7 @@ class OwnHolds:
         self._logged_at = float("-inf")
         self._lock = asyncio.Lock()
 
-    def __contains__(self, artifact: Digest) -> bool:
+    def __contains__(self, artifact: object) -> bool:
         """Whether a claim about the artifact waits."""
         return artifact in self._waiting
 
