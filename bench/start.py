@@ -269,7 +269,7 @@ async def calls(node: NodeProcess, grown: GrowingHome, rounds: int) -> dict[str,
 
 async def run_once(home: NodeHome) -> dict[str, float]:
     """Start the node, let it come to rest, and stop it."""
-    with contextlib.closing(NodeProcess(home, main=WITH_GATEWAY)) as node:
+    with contextlib.closing(NodeProcess(home, main=WITH_GATEWAY, fresh=True)) as node:
         await node.ready(600)
         cost = await settled(node)
         node.stop()
@@ -290,7 +290,7 @@ class Row:
 async def measure(grown: GrowingHome, count: int, rounds: int) -> Row:
     grown.grow(count)
     first = await run_once(grown.home)
-    with contextlib.closing(NodeProcess(grown.home, main=WITH_GATEWAY)) as node:
+    with contextlib.closing(NodeProcess(grown.home, main=WITH_GATEWAY, fresh=True)) as node:
         await node.ready(600)
         again = await settled(node)
         print(f"{count} artifacts: {again} (first run: {first})", flush=True)

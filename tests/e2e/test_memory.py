@@ -70,7 +70,7 @@ async def test_a_file_is_published_mirrored_and_pulled_in_less_memory_than_it_ha
     write_big(model / "model.safetensors", size)
     federation = found(tmp_path / "nodes", 2)
     (federation.homes[0].directory.parent / "federation.json").write_bytes(federation.federation.encode())
-    nodes = [NodeProcess(each) for each in federation]
+    nodes = [NodeProcess(each, fresh=True) for each in federation]
     try:
         for node in nodes:
             await node.ready()

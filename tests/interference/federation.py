@@ -8,7 +8,6 @@ imported everything already.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import ssl
@@ -25,10 +24,9 @@ from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.encoding import Digest
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from support.federation import NodeHome, make_home
+from support.forked import FORKS
 from support.ports import free_port
 
-_FORKS = multiprocessing.get_context("forkserver")
-PRELOAD = ["pytest", "comity.node.app", "comity.gateway.app", "comity_client.client", "interference.federation"]
 HONEST = 3
 QUOTA_ENTRIES = 20_000
 QUOTA_BYTES = 64 << 20
@@ -144,12 +142,11 @@ def run_node(home: str) -> None:
 
 @contextlib.contextmanager
 def running(*homes: NodeHome) -> Iterator[tuple[Process, ...]]:
-    _FORKS.set_forkserver_preload(PRELOAD)
     started = []
     try:
         for home in homes:
             (home.directory / "node.log").write_bytes(b"")
-            process = _FORKS.Process(target=run_node, args=(str(home.directory),))
+            process = FORKS.Process(target=run_node, args=(str(home.directory),))
             process.start()
             started.append(Process(home, process))
         for each in started:
@@ -180,9 +177,9 @@ class Hostile:
     """The hostile party's process: its node runs from the start, and tells the truth until it attacks."""
 
     def __init__(self, members: Members) -> None:
-        self._near, far = _FORKS.Pipe()
+        self._near, far = FORKS.Pipe()
         arguments = (str(members.hostile.directory), members.hostile_address, members.victims, far)
-        self._process = _FORKS.Process(target=run_hostile, args=arguments)
+        self._process = FORKS.Process(target=run_hostile, args=arguments)
         self._process.start()
         far.close()
         assert self._told(60) == "up"

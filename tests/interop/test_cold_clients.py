@@ -38,7 +38,7 @@ async def test_64_stock_clients_on_4_cold_models_cause_one_fetch_a_file(tmp_path
     sizes: dict[str, int] = {}
     with (
         contextlib.closing(NodeProcess(full)) as source,
-        contextlib.closing(NodeProcess(cold, main=WITH_GATEWAY)) as node,
+        contextlib.closing(NodeProcess(cold, main=WITH_GATEWAY, fresh=True)) as node,
     ):
         await source.ready()
         await node.ready()

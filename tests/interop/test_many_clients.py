@@ -39,7 +39,7 @@ async def test_stock_clients_at_once_are_served_in_bounded_memory_whoever_stalls
     (home,) = found(tmp_path, 1).homes
     http = f"127.0.0.1:{free_port()}"
     home.set("gateway", http=http, files=f"127.0.0.1:{free_port()}" if files else "")
-    with contextlib.closing(NodeProcess(home, main=WITH_GATEWAY)) as node:
+    with contextlib.closing(NodeProcess(home, main=WITH_GATEWAY, fresh=True)) as node:
         await node.ready()
         expected = await published(home, tmp_path)
         with stalled(http, sorted(expected)[0]):

@@ -30,6 +30,7 @@ from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, veri
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
 from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from support.forked import ForkedProgram
 from support.ports import free_port
 
 JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
@@ -165,20 +166,25 @@ async def _serving(home: NodeHome, clock: Callable[[], float], companion: Compan
 
 
 class NodeProcess:
-    """A node as a process of its own. Its log of events is `node.log` in its home."""
+    """A node as a process of its own. Its log of events is `node.log` in its home.
 
-    def __init__(self, home: NodeHome, environ: Mapping[str, str] | None = None, *, main: str = _MAIN) -> None:
+    Args:
+        fresh: start a Python of its own, because memory or limits of a process are measured.
+    """
+
+    def __init__(
+        self, home: NodeHome, environ: Mapping[str, str] | None = None, *, main: str = _MAIN, fresh: bool = False
+    ) -> None:
         self.home = home
         self._log = home.directory / "node.log"
-        with self._log.open("ab") as log:
-            self._begin = log.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", main, str(home.directory / "node.toml")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **(environ or {})},
-            )
+        self._log.touch(0o600)
+        self._begin = self._log.stat().st_size
+        file, whole = str(home.directory / "node.toml"), {**os.environ, **(environ or {})}
+        self._process: subprocess.Popen[bytes] | ForkedProgram
+        if fresh:
+            self._process = fresh_process(main, file, whole, self._log)
+        else:
+            self._process = ForkedProgram(main, file, environ=whole, log=self._log)
 
     @property
     def events(self) -> list[dict[str, object]]:
@@ -222,6 +228,14 @@ class NodeProcess:
             status = self._process.returncode
             raise AssertionError(f"{self.home.name} ended with status {status}: {self.words[-2000:]}")
         return any(event.get("event") == "listening" for event in self.events)
+
+
+def fresh_process(program: str, file: str, environ: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """`python -c PROGRAM FILE`, with its output added to `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", program, file], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ
+        )
 
 
 @contextlib.contextmanager
