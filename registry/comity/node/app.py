@@ -119,7 +119,7 @@ class Housekeeping:
             self._metrics.store_bytes.set(count.bytes)
 
     async def _measure_logs(self) -> None:
-        for log in await self._ledger.run(self._ledger.tables.logs.all):
+        for log in await self._ledger.read(self._ledger.tables.logs.all):
             self._metrics.log_size.labels(log.origin).set(log.size)
         newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
         if newest is not None and self._newest_cosignature is None:

@@ -11,8 +11,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from comity.node.metrics import Metrics
 from comity.trust.errors import ComityError
@@ -43,6 +45,7 @@ class Supervisor:
         self._metrics = metrics
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakeups: dict[str, asyncio.Event] = {}
+        self._done: dict[str, Counter] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,6 +55,7 @@ class Supervisor:
         """Run `step` repeatedly; the delay grows after failures. Does nothing if a loop of this name runs."""
         if name not in self._tasks:
             self._wakeups[name] = asyncio.Event()
+            self._done[name] = self._metrics.task_steps.labels(name, "done")
             self._tasks[name] = asyncio.create_task(self._run(name, step, timing), name=name)
 
     def wake(self, name: str) -> None:
@@ -73,18 +77,17 @@ class Supervisor:
             await self._pause(name, timing.delay(failures) * random.uniform(0.8, 1.2))
 
     async def _step(self, name: str, step: Step, deadline: float) -> bool:
-        log = structlog.get_logger("comity.node").bind(task=name)
         try:
             async with asyncio.timeout(deadline):
                 await step()
         except TimeoutError:
-            log.warning("step timed out", deadline=deadline)
+            _logger(name).warning("step timed out", deadline=deadline)
         except ComityError as error:
-            log.warning("step failed", what=error.what, why=error.why, code=error.code)
+            _logger(name).warning("step failed", what=error.what, why=error.why, code=error.code)
         except Exception:
-            log.exception("step raised an unexpected error")
+            _logger(name).exception("step raised an unexpected error")
         else:
-            self._metrics.task_steps.labels(name, "done").inc()
+            self._done[name].inc()
             return True
         self._metrics.task_steps.labels(name, "failed").inc()
         return False
@@ -97,3 +100,7 @@ class Supervisor:
         except TimeoutError:
             pass
         wakeup.clear()
+
+
+def _logger(task: str) -> Any:
+    return structlog.get_logger("comity.node").bind(task=task)

@@ -1,6 +1,7 @@
 """The threads for a node's blocking work, and the ledger as the event loop sees it.
 
-`AsyncLedger` runs calls to the ledger in threads of its own; `LedgerCache` keeps the result of one. `Pools` runs other
+`AsyncLedger` runs calls to the ledger in threads of its own, and keeps small results while nothing is written.
+`LedgerCache` keeps the result of one call. `Pools` runs other
 blocking work in threads, with one pool for each kind, so that hashing does not delay the ledger. `NameLocks` are
 exclusive locks by name, for work that awaits.
 """
@@ -11,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from comity.ledger.ledger import Ledger
 
@@ -28,6 +29,8 @@ class AsyncLedger:
     def __init__(self, tables: Ledger) -> None:
         self.tables = tables
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="ledger")
+        self._results: tuple[int, dict[Hashable, Any]] = (-1, {})
+        """The version at which `read` got its results, and each result by its call."""
 
     @property
     def version(self) -> int:
@@ -37,6 +40,18 @@ class AsyncLedger:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work`, which blocks on the ledger, in a thread. Raises what it raises."""
         return await _run(self._threads, work, *args, **kwargs)
+
+    async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `run`, for a call that writes nothing and has a small result: it is repeated only after the ledger was
+        written to. So loops that look for news cost nothing while there are none. Do not change the result."""
+        version = self.version  # read first: a later write makes the result stale
+        if self._results[0] != version:
+            self._results = version, {}
+        results, call = self._results[1], (work, args, *kwargs.items())
+        if call not in results:
+            results[call] = await self.run(work, *args, **kwargs)
+        result: T = results[call]
+        return result
 
     def close(self) -> None:
         """Wait for running work, drop what has not begun, and close the ledger."""

@@ -138,7 +138,7 @@ class Feeds:
             return False
         if self._position < 0:
             self._memory = await self._pools.files(read_memory, self._file)
-            last = await self._ledger.run(self._ledger.tables.proven.last_number)
+            last = await self._ledger.read(self._ledger.tables.proven.last_number)
             self._position = max(0, self._memory.first - 1, last - LOOKED_BACK)
         found = await self._ledger.run(self._read, self._position)
         for kind, entry in found:

@@ -76,7 +76,7 @@ class LogExplorer:
 
     async def log(self, name: str) -> LogState:
         """Raises NotFound (NO-SUCH-LOG)."""
-        for state in await self._ledger.run(self._ledger.tables.logs.all):
+        for state in await self._ledger.read(self._ledger.tables.logs.all):
             if log_id(state.vkey) == name:
                 return state
         raise NotFound("this node has no such log", code="NO-SUCH-LOG")

@@ -55,7 +55,7 @@ class StatementChanges:
             return self._now
         self._checked = clock()
         proven, start = self._ledger.tables.proven, self._now.number
-        last = await self._ledger.run(proven.last_number)
+        last = await self._ledger.read(proven.last_number)
         body = self._membership.body
         members = (body.digest if body else None, tuple(self._membership.node_ids))
         lines: list[ProvenLine] = []

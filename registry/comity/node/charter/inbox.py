@@ -322,8 +322,8 @@ class VoteReader:
         """One step: at most one window of each log with new verified statements."""
         step, generation, members = ReadStep(), self._generation, self._membership
         proven = self._ledger.tables.proven
-        last = await self._ledger.run(proven.last_number)
-        for state in await self._ledger.run(self._ledger.tables.logs.all):
+        last = await self._ledger.read(proven.last_number)
+        for state in await self._ledger.read(self._ledger.tables.logs.all):
             log = state.vkey
             if (read := self._read.get(log, 0)) >= last:
                 continue

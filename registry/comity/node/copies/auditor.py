@@ -103,7 +103,7 @@ class StatementReader:
     async def _step(self) -> bool:
         """Returns whether more may follow."""
         proven = self._ledger.tables.proven
-        last, position = await self._ledger.run(proven.last_number), self._index.position
+        last, position = await self._ledger.read(proven.last_number), self._index.position
         if position > last:
             await self._ledger.run(self._index.restart)  # the ledger is another one
             position = 0

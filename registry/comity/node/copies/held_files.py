@@ -179,7 +179,7 @@ class HeldFilesReader:
     async def step(self) -> bool:
         """Read the manifests of the next page of holds. Returns whether more may follow."""
         proven = self._ledger.tables.proven
-        last, position = await self._ledger.run(proven.last_number), self._held.position
+        last, position = await self._ledger.read(proven.last_number), self._held.position
         if position > last:
             await self._ledger.run(self._held.restart)
             position = 0

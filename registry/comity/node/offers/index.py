@@ -128,7 +128,7 @@ class OfferIndex:
     async def read(self) -> bool:
         """Read one batch of each log that has grown. Returns whether some log has more to read."""
         behind = False
-        for log in await self._ledger.run(self._ledger.tables.logs.all):
+        for log in await self._ledger.read(self._ledger.tables.logs.all):
             behind = await self._read_batch(log.vkey, log.size) or behind
         return behind
 
@@ -141,7 +141,7 @@ class OfferIndex:
         """Returns whether there is more."""
         async with self._locks.setdefault(log, asyncio.Lock()):
             writers, intake = self._membership.writers(log), self._ledger.tables.intake
-            size, unparked = min(size, await self._ledger.run(intake.position, log)), intake.unparked(log)
+            size, unparked = min(size, await self._ledger.read(intake.position, log)), intake.unparked(log)
             doubtful = any(chain.doubtful for chain in self._log(log).chains.values())
             if unparked != self._unparked.get(log, unparked) or (writers != self._writers.get(log) and doubtful):
                 for per_log in (self._logs, self._positions, self._line_counts):

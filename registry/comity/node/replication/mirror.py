@@ -146,7 +146,7 @@ class LogMirror:
 
     async def load(self) -> None:
         """Continue every log that was ever mirrored, also those of former members."""
-        logs = await self._ledger.run(self._ledger.tables.logs.all)
+        logs = await self._ledger.read(self._ledger.tables.logs.all)
         self._mirrored_before = {log.vkey for log in logs if not log.own}
 
     def is_mirrored(self, log: str) -> bool:
@@ -202,7 +202,7 @@ class LogMirror:
 
     async def cosign_due(self) -> None:
         """Cosign every mirrored log that is due."""
-        for log in await self._ledger.run(self._ledger.tables.logs.all):
+        for log in await self._ledger.read(self._ledger.tables.logs.all):
             if not log.own and self.is_mirrored(log.vkey):
                 await self._cosigner.cosign_if_due(VerifierKey.parse(log.vkey))
 

@@ -49,30 +49,43 @@ class PeerDiscovery:
         self._membership = membership
         self._last_record = self._last_addresses = 0
         """Numbers of the last node record and the last addresses that were read."""
+        self._read_to = -1
+        """The number of the last proven statement up to which both were read."""
         self._reading = asyncio.Lock()
 
     async def read(self) -> tuple[Peer, ...]:
         """Read new records and addresses. Returns the new peers."""
-        members, new = self._membership, list[Peer]()
         async with self._reading:
-            while page := await self._since(self._last_record, NODE_RECORD):
-                self._last_record = page[-1].number
-                new += members.learn(record for item in page if (record := _found_record(item)) is not None)
-                await asyncio.sleep(0)
-            moved = {peer.record.node.id for peer in new}
-            while page := await self._since(self._last_addresses, ADDRESSES):
-                self._last_addresses = page[-1].number
-                moved |= {by.id for item in page if (by := parse_entry(item.line).statement.by)}
-            for peer in members.peers:
-                if peer.record.node.id in moved:
-                    addresses = await self._ledger.run(_newest_addresses, self._ledger.tables, peer.record)
-                    if addresses is not None:
-                        members.relocate(PeerKey.of(peer.record), addresses.mutual, addresses.open)
+            last = await self._ledger.read(self._ledger.tables.proven.last_number)
+            if last == self._read_to:
+                return ()
+            self._read_to = last
+            try:
+                return await self._read_new()
+            except BaseException:
+                self._read_to = -1
+                raise
+
+    async def _read_new(self) -> tuple[Peer, ...]:
+        members, new = self._membership, list[Peer]()
+        while page := await self._since(self._last_record, NODE_RECORD):
+            self._last_record = page[-1].number
+            new += members.learn(record for item in page if (record := _found_record(item)) is not None)
+            await asyncio.sleep(0)
+        moved = {peer.record.node.id for peer in new}
+        while page := await self._since(self._last_addresses, ADDRESSES):
+            self._last_addresses = page[-1].number
+            moved |= {by.id for item in page if (by := parse_entry(item.line).statement.by)}
+        for peer in members.peers:
+            if peer.record.node.id in moved:
+                addresses = await self._ledger.run(_newest_addresses, self._ledger.tables, peer.record)
+                if addresses is not None:
+                    members.relocate(PeerKey.of(peer.record), addresses.mutual, addresses.open)
         return tuple(new)
 
     def forget(self) -> None:
         """Read all records again: after an epoch or a rotation more of them may be valid."""
-        self._last_record = self._last_addresses = 0
+        self._last_record, self._last_addresses, self._read_to = 0, 0, -1
 
     async def _since(self, number: int, predicate: str) -> list[ProvenLine]:
         return await self._ledger.run(self._ledger.tables.proven.since, number, (predicate,), PAGE)
@@ -362,7 +375,7 @@ class Peers:
         return settled
 
     async def _update_lag(self, link: PeerLink, head: ShownHead) -> None:
-        logs = await self._ledger.run(self._ledger.tables.logs.all)
+        logs = await self._ledger.read(self._ledger.tables.logs.all)
         local_size = next((log.size for log in logs if log.vkey == head.log), 0)
         state, now = link.state, self._clock()
         state.lag = max(0, head.checkpoint.size - local_size)

@@ -114,8 +114,8 @@ class PublicationReader:
             self._reread_left_out()
             behind = await self._requeue_kept()
             read, proven = self._read, self._ledger.tables.proven
-            last = await self._ledger.run(proven.last_number)
-            for state in await self._ledger.run(self._ledger.tables.logs.all):
+            last = await self._ledger.read(proven.last_number)
+            for state in await self._ledger.read(self._ledger.tables.logs.all):
                 log = state.vkey
                 if read.get(log, 0) >= last:
                     continue

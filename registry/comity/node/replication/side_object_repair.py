@@ -106,7 +106,7 @@ class SideObjectRepair:
             self._saved = saved
 
     async def _check(self) -> None:
-        for log in await self._ledger.run(self._ledger.tables.logs.all):
+        for log in await self._ledger.read(self._ledger.tables.logs.all):
             at, missing = self._checked.get(log.vkey, 0), self._missing.setdefault(log.vkey, {})
             while at < log.size and len(missing) < MAX_MISSING:
                 end = min(at + WINDOW, log.size)

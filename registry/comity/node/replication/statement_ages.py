@@ -43,7 +43,7 @@ class StatementAges:
         tables, now = self._ledger.tables, int(self._clock())
         if self._times and now < self._times[-1] + HOUR_SECONDS:
             return
-        number = await self._ledger.run(tables.proven.last_number)
+        number = await self._ledger.read(tables.proven.last_number)
         if not self._numbers or number > self._numbers[-1]:
             await self._ledger.run(tables.proven_times.mark, number, now)
             self._numbers.append(number)

@@ -117,7 +117,7 @@ class NodeConditions:
         self._member = member
 
     async def now(self) -> FoundConditions:
-        logs = await self._ledger.run(self._ledger.tables.logs.all)
+        logs = await self._ledger.read(self._ledger.tables.logs.all)
         frozen = [log.origin for log in logs if self._replication.misbehaviour.frozen(VerifierKey.parse(log.vkey))]
         events = (*self._alerts(frozen), *self._copies_short(), *self._votes())
         return FoundConditions(events[:MAX_CONDITIONS], frozenset(self._unknown()))

@@ -281,7 +281,7 @@ class Webhooks:
         """Queue what is new. At the first start there is no history to tell: it begins with what comes next."""
         position = await self._pools.files(self._queue.position)
         if position is None:
-            position = await self._ledger.run(self._ledger.tables.proven.last_number)
+            position = await self._ledger.read(self._ledger.tables.proven.last_number)
             await self._pools.files(self._queue.add, self._hooks, (), self._source, self._clock(), position)
         while lines := await self._ledger.run(self._ledger.tables.proven.since, position, PREDICATES, STEP):
             events = [event for line in lines if (event := statement_event(line)) is not None]
