@@ -25,8 +25,38 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin, TlsIdentity
 
-FIRST_ADDRESS_RETRY: Final = 60.0
-"""Seconds after which the first address is tried again after a failure."""
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+"""Seconds after which the first address is tried again after a failure: the first pause, and the longest."""
+
+
+class AddressTurn:
+    """Which of a peer's addresses the next call uses: after a failure the next one, and now and then the first again,
+    which is the best. The pause before that doubles while the first one fails: a peer that has just started is soon
+    called at its first address, and one behind a closed port is not called there in each round."""
+
+    def __init__(self) -> None:
+        self._index = 0
+        self._pause = FIRST_PAUSE
+        self._first_at = 0.0
+
+    def begin(self, now: float) -> None:
+        """A round begins at the monotonic time `now`, in seconds."""
+        if now >= self._first_at:
+            self._index, self._first_at = 0, now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def failed(self) -> None:
+        self._index += 1
+
+    def answered(self, count: int) -> None:
+        """The call that used one of `count` addresses was answered."""
+        if self.of(count) == 0:
+            self._pause = FIRST_PAUSE
+
+    def of(self, count: int) -> int:
+        """The index of the next one among `count` addresses."""
+        return self._index % count
 
 
 @dataclass(slots=True)
@@ -96,8 +126,7 @@ class PeerLink:
         self.peer_key = peer
         self.key = SourceKey("node", f"{peer.member} {peer.origin}")
         self._clients: dict[_Endpoint, NodeClient] = {}
-        self._endpoint_index = 0
-        self._retry_first_at = 0.0
+        self._turn = AddressTurn()
         self.state = PeerState()
         self.news = PeerNews()
 
@@ -121,7 +150,7 @@ class PeerLink:
     def address(self) -> str:
         """The address of the next call; empty if none is known."""
         endpoints = self._endpoints()
-        return endpoints[self._endpoint_index % len(endpoints)].address if endpoints else ""
+        return endpoints[self._turn.of(len(endpoints))].address if endpoints else ""
 
     @property
     def client(self) -> NodeClient:
@@ -130,7 +159,7 @@ class PeerLink:
         if not endpoints:
             why = "neither the federation file nor its own log names an address"
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
-        return self._client(endpoints[self._endpoint_index % len(endpoints)])
+        return self._client(endpoints[self._turn.of(len(endpoints))])
 
     def authenticated(self) -> tuple[NodeClient, ...]:
         """Clients for the addresses at which the peer sees this node's certificate; the caller tries them in turn."""
@@ -147,13 +176,11 @@ class PeerLink:
 
     def begin(self) -> None:
         """Begin a round: return to the first address now and then."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._retry_first_at:
-            self._endpoint_index, self._retry_first_at = 0, now + FIRST_ADDRESS_RETRY
+        self._turn.begin(asyncio.get_running_loop().time())
 
     def failed(self, error: ComityError) -> None:
         """Use the next address for the next call."""
-        self._endpoint_index += 1
+        self._turn.failed()
         self.state.reachable = False
         self.state.last_error = str(error)
 
@@ -161,7 +188,8 @@ class PeerLink:
         """The peer has answered, with the certificate that the last call pinned. An error in processing its answer
         stays in the state."""
         endpoints = self._endpoints()
-        self._membership.certificate_seen(self.peer_key, endpoints[self._endpoint_index % len(endpoints)].certificate)
+        self._membership.certificate_seen(self.peer_key, endpoints[self._turn.of(len(endpoints))].certificate)
+        self._turn.answered(len(endpoints))
         if not self.state.reachable:
             self.state.last_error = ""
         self.state.reachable = True
@@ -176,7 +204,7 @@ class PeerLink:
         except NotFound:
             raise
         except Unavailable:
-            self._endpoint_index += 1
+            self._turn.failed()
             raise
 
     def over_https(self) -> RangeSource:
