@@ -83,7 +83,8 @@ def fifth(commons: Commons) -> Officer:
     made = newcomer.comity("init", "--jurisdiction", "BR", "--org", NEWCOMER, "--name", "node-br", "--dir", home,
                            "--mutual", ports[0], "--open", ports[1], "--http", "127.0.0.1:0")  # fmt: skip
     asked = newcomer.comity("join", commons.federation, "--dir", home, "--yes")
-    assert (asked["state"], asked["member"], len(asked["waiting_at"])) == ("asked", made["id"], 4)
+    assert (asked["state"], asked["member"]) == ("asked", made["id"])
+    wait_for(lambda: len(newcomer.comity("join", "--dir", home, "--yes")["waiting_at"]) == 4, "each node to have it")
     change(home, interval_seconds=0.5, accept="any")
     commons.running.enter_context(serving(home))
     return newcomer

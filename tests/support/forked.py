@@ -8,25 +8,52 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pkgutil
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
 from typing import Any
 
+from comity_cli import commands
+
 FORKS = multiprocessing.get_context("forkserver")
-set_forkserver_preload(["pytest", "comity.gateway.app", "comity.node.app", "comity_client.client", "support.forked"])
+set_forkserver_preload(
+    [
+        "pytest",
+        "alembic.command",
+        "comity.gateway.app",
+        "comity.node.app",
+        "comity_client.client",
+        "comity_cli.main",
+        *(f"comity_cli.commands.{found.name}" for found in pkgutil.iter_modules(commands.__path__)),
+        "support.forked",
+    ]
+)
+_PROCESSES = threading.Lock()
+"""Held while processes are started or asked for their status: `multiprocessing` asks all of them, and each once."""
 
 
 def start_forked(
-    work: Callable[..., Any], *arguments: object, environ: Mapping[str, str], log: Path
+    work: Callable[..., Any],
+    *arguments: object,
+    environ: Mapping[str, str],
+    log: Path,
+    errors: Path | None = None,
+    given: Path = Path(os.devnull),
 ) -> ForkServerProcess:
-    """Have `work(*arguments)` done in a process with this environment and the working folder of this one, whose output
-    is added to `log`."""
-    process = FORKS.Process(target=_work, args=(dict(environ), str(Path.cwd()), str(log), work, arguments), daemon=True)
-    process.start()
+    """Have `work(*arguments)` done in a process with this environment and the working folder of this one, whose input
+    is `given`, and whose output is added to `log`; what it writes to its standard error to `errors` if there is one."""
+    streams = (str(given), str(log), str(errors or log))
+    started = (dict(environ), str(Path.cwd()), streams, work, arguments)
+    process = FORKS.Process(target=_work, args=started, daemon=True)
+    with _PROCESSES:
+        process.start()
     return process
 
 
@@ -37,25 +64,50 @@ class ForkedProgram:
         self._process = start_forked(_run_program, program, arguments, environ=environ, log=log)
         self.pid = self._process.pid or 0
 
+    def poll(self) -> int | None:
+        with _PROCESSES:
+            return self._process.exitcode
+
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
+        return self.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if (status := self._process.exitcode) is None:
+        if not (wait([self._process.sentinel], timeout) and (status := self.poll()) is not None):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         return status
 
     def send_signal(self, number: int) -> None:
-        if self._process.exitcode is None:
+        if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
         self._process.kill()
+
+
+def run_comity(
+    *arguments: str, environ: Mapping[str, str], given: str = "", patience: float
+) -> subprocess.CompletedProcess[str]:
+    """As `comity ARGUMENT…` with `given` on its standard input; it is killed after `patience` seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        question, log, errors = (Path(folder) / name for name in ("given", "printed", "errors"))
+        question.write_text(given, "utf-8")
+        process = start_forked(_comity, arguments, environ=environ, log=log, errors=errors, given=question)
+        if not wait([process.sentinel], patience):
+            process.kill()
+            raise subprocess.TimeoutExpired(arguments, patience)
+        with _PROCESSES:
+            status = process.exitcode
+        assert status is not None
+        printed, said = (path.read_text("utf-8") if path.exists() else "" for path in (log, errors))
+        return subprocess.CompletedProcess(arguments, status, printed, said)
+
+
+def _comity(arguments: tuple[str, ...]) -> None:
+    from comity_cli.main import main
+
+    sys.argv = ["comity", *arguments]
+    main()
 
 
 def _run_program(program: str, arguments: tuple[str, ...]) -> None:
@@ -64,7 +116,11 @@ def _run_program(program: str, arguments: tuple[str, ...]) -> None:
 
 
 def _work(
-    environ: dict[str, str], folder: str, log: str, work: Callable[..., Any], arguments: tuple[object, ...]
+    environ: dict[str, str],
+    folder: str,
+    streams: tuple[str, str, str],
+    work: Callable[..., Any],
+    arguments: tuple[object, ...],
 ) -> None:
     from comity.content import fault
 
@@ -72,8 +128,10 @@ def _work(
     for name in set(os.environ) - set(environ):
         del os.environ[name]
     os.environ.update(environ)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(output, stream.fileno())
+    given, log, errors = streams
+    os.dup2(os.open(given, os.O_RDONLY), 0)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it is open until the process ends
+    for path, descriptor in ((log, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
     fault.point = fault.arm(environ)
     work(*arguments)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from support.forked import run_comity
+
 T = TypeVar("T")
 SomeOfficer = TypeVar("SomeOfficer", bound="Officer")
 Document = dict[str, Any]
@@ -41,9 +43,12 @@ class Officer:
 
     def run(self, *arguments: str | Path, answer: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `comity ARGUMENTS`, with `answer` on its standard input."""
+        environ = {**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "200", "NO_COLOR": "1"}
+        if not self.within:
+            return run_comity(*map(str, arguments), environ=environ, given=answer or "", patience=PATIENCE)
         return subprocess.run(
             [*self.within, *COMITY, *map(str, arguments)],
-            env={**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "200", "NO_COLOR": "1"},
+            env=environ,
             input=answer or "",
             capture_output=True,
             text=True,
