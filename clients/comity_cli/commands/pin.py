@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ def add(reference: str, copies: int, jurisdictions: int, reaches: int, socket: P
     pin = Pin(artifact_of(reference), reference, policy)
     put_pin(socket_of(socket, home), pin)
     out.done(f"{reference} is pinned: {policy}")
-    out.hint("see how it is met: comity pin ls")
+    place = f" --node {shlex.quote(str(home or socket))}" if home or socket else ""
+    out.hint(f"comity pin ls {shlex.quote(reference)}{place}   shows how it is met")
 
 
 @examples("comity pin ls --node /var/lib/comity", "comity pin ls swiss-ai/apertus-8b@v1 --node /var/lib/comity --json")
@@ -67,12 +69,9 @@ def ls(reference: str | None, socket: Path | None, home: Path | None) -> None:
 
     out = output()
     pins = list_pins(socket_of(socket, home), artifact_of(reference) if reference else None)
-    rows = [
-        (pin.pin.name or pin.pin.artifact[:12], str(pin.pin.policy), str(pin.verified), str(pin.hoped), _state(pin))
-        for pin in pins
-    ]
-    if rows:
-        out.table(("artifact", "asked for", "verified here", "with claimed ones", ""), rows)
+    if pins:
+        out.table(("artifact", "copies", "jurisdictions", "reaches", ""), [_row(pin) for pin in pins])
+        out.say("Counted are copies that your node verified itself, of those that the pin asks for.")
     else:
         out.say("Nothing is pinned.")
     if reference:
@@ -97,12 +96,22 @@ def rm(reference: str, socket: Path | None, home: Path | None) -> None:
     output().done(f"{reference} is pinned no longer")
 
 
+def _row(pin: ListedPin) -> tuple[str, ...]:
+    here, wanted = pin.verified, pin.pin.policy
+    counts = (
+        (here.min_copies, wanted.min_copies),
+        (here.min_jurisdictions, wanted.min_jurisdictions),
+        (here.min_reaches, wanted.min_reaches),
+    )
+    name = pin.pin.name or pin.pin.artifact[:12]
+    return name, *(f"{count} of {asked}" if asked else "not asked" for count, asked in counts), _state(pin)
+
+
 def _state(pin: ListedPin) -> str:
     if pin.met:
         return "met"
-    missing = max(0, pin.pin.policy.min_copies - pin.verified.min_copies)
-    what = f"{missing} missing" if missing else "too few jurisdictions or reaches"
-    return f"{what}; {'asked of others' if pin.asked else 'not asked yet'}"
+    claimed = max(0, pin.hoped.min_copies - pin.verified.min_copies)
+    return f"{f'{claimed} more claimed, ' if claimed else ''}{'others are asked' if pin.asked else 'nobody asked yet'}"
 
 
 def _document(pin: ListedPin) -> dict[str, object]:
