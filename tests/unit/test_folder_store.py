@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import stat
@@ -112,6 +113,7 @@ def test_a_second_quarantine_keeps_the_first(store: FolderStore) -> None:
 def test_a_planted_symbolic_link_is_not_a_blob(store: FolderStore, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(DATA)
+    store.path(DIGEST).parent.mkdir()
     store.path(DIGEST).symlink_to(elsewhere)
     assert not store.has(DIGEST)
     with pytest.raises(Unavailable):
@@ -122,8 +124,25 @@ def test_a_planted_symbolic_link_is_not_a_blob(store: FolderStore, tmp_path: Pat
 
 def test_files_that_are_no_blobs_are_not_listed(store: FolderStore) -> None:
     store.put(DIGEST, DATA)
-    (store.root / "blobs" / "ab" / "README").write_text("hello")
+    (store.root / "blobs" / DIGEST[:2] / "README").write_text("hello")
     assert list(store.sizes()) == [(DIGEST, len(DATA))]
+
+
+def test_the_folder_of_a_first_blob_is_synced_before_the_blob_is_named(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if another process has just created it: that one may not have synced it."""
+    other = FolderStore(store.root)
+    other.put(DIGEST, DATA)
+    steps: list[str] = []
+    monkeypatch.setattr(fault, "point", steps.append)
+    data = next(data for data in map(b"%d".__mod__, itertools.count()) if sha256(data)[:2] == DIGEST[:2])
+    store.put(sha256(data), data)
+    assert steps.index("store.fsync") < steps.index("blob.rename")
+    steps.clear()
+    store.put(DIGEST, DATA)
+    store.remove(sha256(b"never put"))
+    assert "store.fsync" not in steps
 
 
 def test_a_blob_found_here_is_synced_before_it_is_promised(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:

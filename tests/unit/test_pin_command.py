@@ -39,7 +39,7 @@ def test_pins_are_listed_and_one_that_is_not_met_is_an_exit_status(monkeypatch: 
     assert ["16367aacb67a", "1 of 3", "1 of 2", "1 of 1", "1 more claimed, others are asked"] in [
         re.split(r"\s{2,}", line) for line in shown.output.splitlines()
     ]
-    assert max(len(line) for line in shown.output.splitlines()) <= 83
+    assert max(len(line) for line in shown.output.splitlines()) <= 80
     assert "2 pins, 1 not met" in shown.output
     ran = CliRunner().invoke(command, ["pin", "ls", "--socket", "x.sock", "--json"], obj=Output())
     document = json.loads(ran.output)

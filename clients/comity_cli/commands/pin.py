@@ -71,7 +71,7 @@ def ls(reference: str | None, socket: Path | None, home: Path | None) -> None:
     pins = list_pins(socket_of(socket, home), artifact_of(reference) if reference else None)
     if pins:
         out.table(("artifact", "copies", "jurisdictions", "reaches", ""), [_row(pin) for pin in pins])
-        out.say("Counted are copies that your node verified itself, of those that the pin asks for.")
+        out.say("Counted: copies that your node verified itself, of those that are asked for.")
     else:
         out.say("Nothing is pinned.")
     if reference:

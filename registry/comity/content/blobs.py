@@ -150,8 +150,8 @@ class FolderStore:
         with disk_errors(f"the blob store {root.name} was not opened"):
             for folder in (self._blobs, self._partial, self._quarantine):
                 durable.make_folders(folder)
-            for first in range(256):  # now, so that no later put has to create and sync one
-                (self._blobs / f"{first:02x}").mkdir(exist_ok=True)
+            self._shards = {*_folders(self._blobs)}
+            """Folders of blobs that survive a power failure."""
             durable.sync(self._blobs, point="store.fsync")
 
     def path(self, digest: Digest) -> Path:
@@ -184,6 +184,7 @@ class FolderStore:
         with disk_errors(f"blob {blob.name} was not written"):
             if self._is_durable(blob):
                 return
+            self._make_shard(blob)
             with (
                 self._block_sweep(),
                 durable.staged(blob, mode=_READ_ONLY, folder=self._partial, point=_FAULT_POINT) as file,
@@ -195,6 +196,7 @@ class FolderStore:
         with disk_errors(f"blob {blob.name} was not admitted"):
             check_source(path, size)
             if not self._is_durable(blob):
+                self._make_shard(blob)
                 try:
                     (self._hard_link if link else self._rename)(path, blob)
                 except OSError as error:
@@ -229,14 +231,19 @@ class FolderStore:
         blob = self.path(digest)
         with disk_errors(f"blob {blob.name} was not removed"):
             blob.unlink(missing_ok=True)
-            durable.sync(blob.parent, point="remove.folder")
+            if blob.parent.is_dir():
+                durable.sync(blob.parent, point="remove.folder")
 
     def withheld(self) -> WithheldFolder:
-        return WithheldFolder(self.root / "withheld", self.path)
+        return WithheldFolder(self.root / "withheld", self._place)
 
     def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
-        for first in range(int(after[:2] or "0", 16), 256):
-            with disk_errors("the blobs were not listed"), os.scandir(self._blobs / f"{first:02x}") as entries:
+        with disk_errors("the blobs were not listed"):
+            shards = sorted(self._shards | {*_folders(self._blobs)})
+        for shard in shards:
+            if shard < after[:2]:
+                continue
+            with disk_errors("the blobs were not listed"), os.scandir(self._blobs / shard) as entries:
                 found = sorted(filter(None, map(_blob_size, entries)))
             yield from (each for each in found if each[0] > after)
 
@@ -283,6 +290,19 @@ class FolderStore:
                 offset += len(data)
                 yield data
 
+    def _place(self, digest: Digest) -> Path:
+        """As `path`, in a folder that is there."""
+        blob = self.path(digest)
+        self._make_shard(blob)
+        return blob
+
+    def _make_shard(self, blob: Path) -> None:
+        """Create the folder of a blob. It survives a power failure, also if another process has just created it."""
+        if blob.parent.name not in self._shards:
+            blob.parent.mkdir(exist_ok=True)
+            durable.sync(self._blobs, point="store.fsync")
+            self._shards.add(blob.parent.name)
+
     def _is_durable(self, blob: Path) -> bool:
         """Whether the blob exists and will survive a power failure. The file was synced before it was renamed, but the
         process that renamed it may end before it syncs the folder; so the folder is synced here."""
@@ -327,6 +347,12 @@ class FolderStore:
         """Hold the lock that protects copies in progress from `sweep`; yields whether it was acquired."""
         with durable.flock(self._partial / ".writers", how, "the blob store was not locked") as acquired:
             yield acquired
+
+
+def _folders(folder: Path) -> Iterator[str]:
+    """The names of the folders in `folder`. Raises OSError."""
+    with os.scandir(folder) as entries:
+        yield from (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
 def _blob_size(entry: os.DirEntry[str]) -> tuple[Digest, int] | None:
