@@ -307,6 +307,31 @@ async def test_a_full_disk_keeps_what_it_has_for_the_next_try(into: Path) -> Non
     assert fetched.resumed >= 18 * PIECE_SIZE
 
 
+async def test_what_is_written_after_a_transfer_was_cancelled_is_not_counted(
+    into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, disk_answers, write = threading.Event(), threading.Event(), PartialFile.write_piece
+    counted: list[int] = []
+
+    def slow_disk(self: PartialFile, piece: int, view: memoryview) -> bytes:
+        written.set()
+        disk_answers.wait()
+        return write(self, piece, view)
+
+    monkeypatch.setattr(PartialFile, "write_piece", slow_disk)
+    want, sources = wanted(DATA), [MemorySource("a", DATA)]
+    task = asyncio.create_task(fetch_file(want, sources, into, limits=QUICK, on_progress=counted.append))
+    await asyncio.to_thread(written.wait)
+    task.cancel()
+    await asyncio.sleep(0)
+    disk_answers.set()
+    await asyncio.wait({task})
+    await asyncio.get_running_loop().run_in_executor(None, int)
+    await asyncio.sleep(0)
+    assert task.cancelled()
+    assert counted == []
+
+
 async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk_answers, write = threading.Event(), PartialFile.write_piece
 

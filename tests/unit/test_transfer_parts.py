@@ -235,11 +235,11 @@ async def test_a_request_cancelled_while_an_earlier_piece_is_checked_gives_its_b
     data = weights(3)
     want, limits = wanted(data), TransferLimits(streams=1, buffers=2)
     receiver = TransferReceiver(want, tmp_path / "p", limits, lambda count: None, NoObserver(), None)
-    checks: list[asyncio.Task[None]] = []
+    checks: list[asyncio.Future[bytes]] = []
 
     class Checking:
-        def start_check(self, request: object, piece: int, buffer: bytearray, writing: object) -> asyncio.Task[None]:
-            checks.append(asyncio.create_task(asyncio.sleep(3600)))
+        def start_check(self, request: object, piece: int, buffer: bytearray, writing: object) -> asyncio.Future[bytes]:
+            checks.append(asyncio.get_running_loop().create_future())
             return checks[0]
 
     request = RangeRequest(source_key("a"), 0, 3, started=0.0, at=0)

@@ -659,3 +659,13 @@ def test_pieces_that_readers_no_longer_need_hold_up_nothing() -> None:
     exact = Schedule(offsets, range(16, 40), {key("a"): SourceHealth()}, TransferLimits(), awaited=lambda: [0])
     exact._holders[0] = []
     assert exact._next_piece() == 16, "exactly the window"
+
+
+def test_a_schedule_says_whether_a_source_waits_for_a_piece_that_another_holds() -> None:
+    """A driver that wakes for every piece would cost a transfer of thousands of pieces more than their hashes."""
+    alone = schedule(100, a=FAST)
+    alone.assign(0.0)
+    assert not alone.unserved, "its only source has a run of pieces"
+    waiting = schedule(1, a=FAST, b=FAST)
+    waiting.assign(0.0)
+    assert waiting.unserved, "the second source has no piece to take, and may take over the only one later"

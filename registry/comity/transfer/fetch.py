@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -130,14 +130,18 @@ class TransferReceiver:
         """The file's states for chained records, after `hash_file`; None if they are not known."""
         return self._proof.states
 
-    async def write_piece(self, piece: int, buffer: bytearray) -> bytes:
-        """Write the piece in `buffer` to the partial file if its hash matches. Returns its hash."""
-        return await self._in_thread(self._partial.write_piece, piece, self.view(piece, buffer))
+    def write_piece(self, piece: int, buffer: bytearray) -> bytes:
+        """Write the piece in `buffer` to the partial file if its hash matches. Returns its hash. Blocking."""
+        return self._partial.write_piece(piece, self.view(piece, buffer))
 
-    async def write_hashed(self, piece: int, buffer: bytearray, found: bytes) -> bytes:
-        """Write the piece in `buffer`, whose hash is `found`, if that is right. Returns `found`."""
-        await self._in_thread(self._partial.write_hashed, piece, self.view(piece, buffer), found)
+    def write_hashed(self, piece: int, buffer: bytearray, found: bytes) -> bytes:
+        """Write the piece in `buffer`, whose hash is `found`, if that is right. Returns `found`. Blocking."""
+        self._partial.write_hashed(piece, self.view(piece, buffer), found)
         return found
+
+    def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Run blocking `work` in a thread."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def receive(self, piece: int, buffer: bytearray, stream: BlockingStream, arrived: Callable[[int], None]) -> bytes:
         """Receive a piece into `buffer`. Returns its hash. Blocking. Raises errors of the source."""
@@ -191,8 +195,7 @@ class TransferReceiver:
         return total
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
+        return await self.start(partial(function, *args, **kwargs))
 
     def _pieces_by_source(self) -> str:
         runs: dict[str, list[str]] = {}
@@ -321,7 +324,7 @@ class _Answer(ABC):
         self._streams = streams
         self._receiver = receiver
         self._request = request
-        self._settling: asyncio.Task[None] | None = None
+        self._settling: asyncio.Future[bytes] | None = None
 
     async def take(self, piece: int) -> None:
         """Receive the next piece, and have it checked. Raises errors of the source."""
@@ -336,12 +339,13 @@ class _Answer(ABC):
 
     async def settle(self) -> None:
         """Wait until the last piece was checked."""
-        if self._settling:
+        if self._settling and not self._settling.done():
             await asyncio.wait({self._settling})
 
     @abstractmethod
-    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], Awaitable[bytes]]:
-        """Receive a piece into `buffer`. Returns a function that writes it if it is right, and returns its hash."""
+    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], bytes]:
+        """Receive a piece into `buffer`. Returns a blocking function that writes it if it is right, and returns its
+        hash."""
 
     @abstractmethod
     async def end(self) -> None:
@@ -357,7 +361,7 @@ class _AsyncAnswer(_Answer):
         super().__init__(streams, receiver, request)
         self._chunks = chunks
 
-    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], Awaitable[bytes]]:
+    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], bytes]:
         await self._chunks.fill(self._receiver.view(piece, buffer), partial(_count, self._request))
         return partial(self._receiver.write_piece, piece, buffer)
 
@@ -374,7 +378,7 @@ class _BlockingAnswer(_Answer):
         super().__init__(streams, receiver, request)
         self._stream = stream
 
-    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], Awaitable[bytes]]:
+    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], bytes]:
         receive = partial(self._receiver.receive, piece, buffer, self._stream, partial(_count, self._request))
         found = await self._stream.run(receive)
         return partial(self._receiver.write_hashed, piece, buffer, found)
@@ -407,12 +411,21 @@ class _Streams:
         self._now = asyncio.get_running_loop().time
         self._progressed = self._now()
         self._running: dict[RangeRequest, asyncio.Task[ComityError | None]] = {}
+        self._checks: set[asyncio.Future[bytes]] = set()
+        self._failure: BaseException | None = None
+        self._over = False
         self._changed = asyncio.Event()
         self.counted: dict[SourceKey, int] = {}
         self.arrived = 0
 
     async def run(self) -> None:
         """Run until every piece is written."""
+        try:
+            await self._run()
+        finally:
+            self._over = True
+
+    async def _run(self) -> None:
         schedule = self._schedule
         while not schedule.finished:
             now = self._now()
@@ -429,8 +442,16 @@ class _Streams:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(TICK, schedule.next_wake(now) or TICK)):
                     await self._changed.wait()
+            self._raise_failure()
         for task in self._running.values():  # their pieces came from other requests
             task.cancel()
+        if self._checks:
+            await asyncio.wait(self._checks)
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise self._failure
 
     async def _stream(self, request: RangeRequest) -> ComityError | None:
         """Read a run of pieces. Returns an error of the source; raises an error of this machine."""
@@ -440,7 +461,8 @@ class _Streams:
         try:
             async with self._open(request, offset, length) as answer:
                 while self._schedule.begin(request, piece, self._now()):
-                    self._changed.set()
+                    if piece == request.stop - 1 or self._schedule.unserved:  # another request may be due
+                        self._changed.set()
                     await answer.take(piece)
                     piece += 1
                 if piece == stop:
@@ -470,22 +492,35 @@ class _Streams:
                 await answer.settle()
 
     def start_check(
-        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Callable[[], Awaitable[bytes]]
-    ) -> asyncio.Task[None]:
-        """Count a piece when `writing()` has given its hash. Takes ownership of the buffer. Errors of this machine end
-        the transfer."""
-        return self._tasks.create_task(self._check(request, piece, buffer, writing))
+        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Callable[[], bytes]
+    ) -> asyncio.Future[bytes]:
+        """Count a piece when `writing`, in a thread, has given its hash. Takes ownership of the buffer. Errors of this
+        machine end the transfer. No task: a piece costs one turn of the event loop."""
+        check = self._receiver.start(writing)
+        self._checks.add(check)
+        check.add_done_callback(partial(self._checked, request, piece, buffer))
+        return check
 
-    async def _check(
-        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Callable[[], Awaitable[bytes]]
-    ) -> None:
-        found = await writing()  # not before: a task may be cancelled before it begins
+    def _checked(self, request: RangeRequest, piece: int, buffer: bytearray, check: asyncio.Future[bytes]) -> None:
+        self._checks.discard(check)
+        if check.cancelled() or (self._over and check.exception()):
+            return
+        try:
+            found = check.result()
+            if not self._over:
+                self._count_piece(request, piece, buffer, found)
+        except BaseException as error:  # raised by `run`, whose task waits
+            self._failure = self._failure or error
+            self._changed.set()
+
+    def _count_piece(self, request: RangeRequest, piece: int, buffer: bytearray, found: bytes) -> None:
         now, length = self._now(), self._want.records[piece].length
         if found != self._want.records[piece].sha256:
             self._receiver.buffers.give(buffer)
             if self._want.chained:
                 raise self._chain_error(request, piece)
             self._schedule.bad(request, piece, found, now, self._jitter())
+            self._changed.set()
         elif self._schedule.verified(request, piece, now):
             self._receiver.accept(piece, buffer, self._names[request.source])
             self.counted[request.source] = self.counted.get(request.source, 0) + length
@@ -493,7 +528,8 @@ class _Streams:
         else:
             self._receiver.buffers.give(buffer)
         self._cancel_inactive()
-        self._changed.set()
+        if self._schedule.finished or self._schedule.unserved:
+            self._changed.set()
 
     def _request_done(self, request: RangeRequest, task: asyncio.Task[ComityError | None]) -> None:
         self._running.pop(request, None)

@@ -279,6 +279,10 @@ class Schedule:
         hosts: the host of each source; a source that is not listed is its own host.
         awaited: pieces that readers wait for, ascending.
         cheaper: the sources that cost this machine less work a byte than the others of their host. Rule (8).
+
+    Attributes:
+        unserved: after the last `assign` a source may have a request and got none: a piece that ends or begins may
+            change that.
     """
 
     def __init__(
@@ -302,6 +306,7 @@ class Schedule:
         self._cheaper = frozenset(cheaper)
         self._retried: set[SourceKey] = set()
         self._wrong: dict[tuple[int, bytes], int] = {}
+        self.unserved = False
         self.dropped = {name: health.bad_piece for name, health in sources.items() if health.bad_piece}
         self.faults: dict[SourceKey, list[str]] = {}
 
@@ -410,7 +415,9 @@ class Schedule:
                     self._todo.add(piece)
 
     def _next(self, now: float) -> RangeRequest | None:
-        for source in self._askable(now):
+        askable = self._askable(now)
+        self.unserved = bool(askable)
+        for source in askable:
             if len(self._requests) >= self._limits.streams:
                 self._preempt_slowest(source, now)
             elif request := self._take(source, now) or self._take_over(source, now):

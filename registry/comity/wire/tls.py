@@ -406,6 +406,10 @@ class RangeUrl:
         return f"<RangeUrl at {self.address}>"
 
 
+_TOLD: Final = 64 * 1024
+"""Bytes after which `RangeClient.fill` tells what arrived: the scheduler counts no less."""
+
+
 class RangeClient:
     """One connection, for one request at a time. Connects at the first request, and reconnects after a loss. Blocking.
 
@@ -437,22 +441,28 @@ class RangeClient:
 
     def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
         """Receive the next bytes of the answer into `view` without a copy, until it is full; `arrived` gets the number
-        of each part, of 16 KiB at most. Raises Unavailable (CONNECTION), also if the answer ends."""
+        of each part, of a little more than 64 KiB at most. Raises Unavailable (CONNECTION), also if the answer ends."""
         response, socket_of = self._response, self._connection.sock
         assert response is not None and response.fp is not None and socket_of is not None, "call ask before fill"
-        receive, filled = socket_of.recv_into, 0
-        with self._connection_errors():
-            while filled < len(view):
-                rest = view[filled:]
-                if self._buffered:  # the head was read through a buffer, which may hold the first bytes
-                    self._buffered = len(rest) < io.DEFAULT_BUFFER_SIZE
-                    count = response.fp.readinto1(rest)
-                else:
-                    count = receive(rest)
-                if not count:
-                    raise http.client.IncompleteRead(b"")
-                filled += count
-                arrived(count)
+        receive, size, filled, told = socket_of.recv_into, len(view), 0, 0
+        try:
+            with self._connection_errors():
+                while filled < size:
+                    rest = view[filled:]
+                    if self._buffered:  # the head was read through a buffer, which may hold the first bytes
+                        self._buffered = len(rest) < io.DEFAULT_BUFFER_SIZE
+                        count = response.fp.readinto1(rest)
+                    else:
+                        count = receive(rest)  # 16 KiB at most: one record of TLS
+                    if not count:
+                        raise http.client.IncompleteRead(b"")
+                    filled += count
+                    if filled - told >= _TOLD:
+                        arrived(filled - told)
+                        told = filled
+        finally:
+            if filled > told:
+                arrived(filled - told)
 
     def done(self) -> None:
         """The whole answer was read: the connection may be used again."""
