@@ -333,22 +333,11 @@ class Client:
 
     def show(self, reference: str) -> inspect.ArtifactInfo:
         """Raises as `resolve` does."""
-
-        async def work(session: Session) -> inspect.ArtifactInfo:
-            policy = self._user.policy(session.pins)
-            resolution = await self._user.resolve(session, reference, policy)
-            return await inspect.describe_artifact(session, resolution, policy)
-
-        return self._user.run(work)
+        return self._user.show(reference)
 
     def whereis(self, reference: str) -> list[inspect.Replica]:
         """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
-
-        async def work(session: Session) -> list[inspect.Replica]:
-            policy = self._user.policy(session.pins)
-            return await inspect.replicas(session, await self._user.resolve(session, reference, policy), policy)
-
-        return self._user.run(work)
+        return self._user.whereis(reference)
 
     def copies(self, node: str = "", artifact: Digest | None = None) -> CopyList:
         """Return what a node says about the copies of all artifacts, or of one: the named node, or the first that

@@ -6,19 +6,20 @@ What asks nodes, and what judges, is loaded where it is used: a look at the pins
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import UPSTREAM, Reference, abbreviated
+from comity.values import dataclass
 from comity_client.events import NodeAtFault, OnEvent, ignore_event
 from comity_client.home import Home
 from comity_client.trust_store import TrustStore
 
 if TYPE_CHECKING:
     from comity.trust.policy import Policy
+    from comity_client.evidence.inspect import ArtifactInfo, Replica
     from comity_client.evidence.resolve import Resolution
     from comity_client.hardware_pins import HardwarePinStore
     from comity_client.pull.fetch import PlacedPieces
@@ -69,11 +70,12 @@ class User:
 
     async def reference(self, session: Session, text: str) -> Reference:
         """Parse a reference; an abbreviated digest is looked up. Raises as `reference_of` and `find_reference` do."""
-        from comity_client.evidence.lookup import find_reference
-        from comity_client.pull.destinations import cached_artifacts, default_cache, reference_of
+        from comity_client.evidence.lookup import find_reference, reference_of
 
         if (given := abbreviated(text)) is None:
             return reference_of(text)
+        from comity_client.pull.destinations import cached_artifacts, default_cache
+
         repository, digits = given
         return await find_reference(session, repository, digits, cached_artifacts(default_cache(), repository))
 
@@ -84,6 +86,28 @@ class User:
         judged_by = policy or self.policy(session.pins)
         parsed, bindings = await self.reference(session, reference), self.trust_store().bindings()
         return await resolve(session, parsed, judged_by, bindings, self.known_names())
+
+    def show(self, reference: str) -> ArtifactInfo:
+        """Describe the artifact of a reference, by the default policy. Raises as `resolve` does."""
+
+        async def work(session: Session) -> ArtifactInfo:
+            from comity_client.evidence.inspect import describe_artifact
+
+            policy = self.policy(session.pins)
+            return await describe_artifact(session, await self.resolve(session, reference, policy), policy)
+
+        return self.run(work)
+
+    def whereis(self, reference: str) -> list[Replica]:
+        """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
+
+        async def work(session: Session) -> list[Replica]:
+            from comity_client.evidence.inspect import replicas
+
+            policy = self.policy(session.pins)
+            return await replicas(session, await self.resolve(session, reference, policy), policy)
+
+        return self.run(work)
 
     def run(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore_event) -> T:
         """Run `work` in a session. One reader parses the pins and what the nodes say."""

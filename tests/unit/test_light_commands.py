@@ -17,26 +17,24 @@ from comity_client.home import Home
 from support.fakes import FakeFederation, release
 
 FORBIDDEN = (
-    "comity.derivation", "comity.drawing", "comity.trust.hardware", "comity.trust.offers", "comity.upstream",
+    "argparse", "comity.derivation", "comity.drawing", "comity.formats", "comity.hashing", "comity.trust.hardware",
+    "comity.trust.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
     "comity.wire.audit", "comity.wire.offer", "comity.wire.server", "comity.wire.upstream",
-    "comity_client.bom", "comity_client.charter", "comity_client.diff", "comity_client.founding",
-    "comity_client.hardware_pins", "comity_client.lineage", "comity_client.offers", "comity_client.publish",
-    "comity_client.pull.fetch", "comity_client.pull.offline", "comity_client.pull.pull", "comity_client.reports",
-    "comity_client.scan", "comity_client.signing",
-    "huggingface_hub", "license_expression", "pydantic", "rich.console", "rich.progress", "sqlalchemy",
-    "urllib.request",
+    "comity_client.bom", "comity_client.charter", "comity_client.client", "comity_client.diff",
+    "comity_client.founding", "comity_client.hardware_pins", "comity_client.lineage", "comity_client.offers",
+    "comity_client.publish", "comity_client.pull", "comity_client.reports", "comity_client.scan",
+    "comity_client.signing", "filelock", "huggingface_hub", "license_expression", "pydantic", "rich.console",
+    "rich.progress", "sqlalchemy", "urllib.request",
 )  # fmt: skip
-WITHOUT_VERDICTS = (
-    "comity.formats", "comity.trust.claims", "comity.trust.policy", "comity.trust.verify", "comity.verifier",
-    "comity_client.client",
-)  # fmt: skip
-"""What a command that judges no artifact does not need besides."""
+WITHOUT_ARTIFACTS = ("comity.trust.claims", "comity.trust.policy")
+"""What a command that asks about no artifact does not need besides."""
 WITHOUT_NODES = (
     "asyncio", "comity.transfer", "comity.v1", "comity.wire", "comity_client.session", "google", "grpc", "http", "ssl",
 )  # fmt: skip
 """What a command that reads only the pins does not need besides."""
-NEEDED = {"whereis": "comity.wire.audit", "trust": "comity.trust.hardware"}
-"""What one of them needs: `whereis` asks for audits, and a subcommand of `trust` takes a kind of hardware by name."""
+NEEDED = {"status": "filelock", "trust": "comity.trust.hardware", "whereis": "comity.wire.audit"}
+"""What one of them needs: `status` keeps checkpoints that are new, a subcommand of `trust` takes a kind of hardware by
+name, and `whereis` asks for audits."""
 RUN = """
 import sys
 from comity_cli.main import main
@@ -66,7 +64,7 @@ def test_a_light_command_loads_only_what_it_needs(home: Path, words: str) -> Non
     assert ran.returncode == 0, ran.stderr[-2000:]
     loaded = ran.stderr.split()
     refused = [each for each in FORBIDDEN if each != NEEDED.get(words.split()[0])]
-    refused += WITHOUT_VERDICTS if words in ("status", "trust show") else ()
+    refused += WITHOUT_ARTIFACTS if words in ("status", "trust show") else ()
     refused += WITHOUT_NODES if words == "trust show" else ()
     found = {name for name in loaded for each in refused if name == each or name.startswith(f"{each}.")}
     assert "comity.trust.keys" in loaded

@@ -75,8 +75,8 @@ def ls(hub_cache: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def rm(references: tuple[str, ...], hub_cache: Path | None, dry_run: bool, yes: bool) -> None:
     """Remove the pulled copy of each REF. Files that another pulled version shares stay."""
+    from comity_client.evidence.lookup import reference_of
     from comity_client.pull.cache import find_cached, remove_cached
-    from comity_client.pull.destinations import reference_of
 
     out, cache = output(), _cache(hub_cache)
     found = list(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from comity.trust.encoding import short
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, examples, output, user
 from comity_cli.mirroring import mirroring_document, show_mirroring
 from comity_cli.output import Output, plural, size
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def command(reference: str, files: bool) -> None:
     """Show an artifact: its publisher, versions, licence, advisories, and the statements about it."""
     out = output()
-    info = client().show(reference)
+    info = user().show(reference)
     manifest = info.manifest
     out.say(f"{info.title}  sha256:{info.artifact}")
     out.fact("resolved by", info.basis)

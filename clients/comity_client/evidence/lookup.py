@@ -8,7 +8,6 @@ make another one unique, so whoever binds a name by an abbreviation is asked fir
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.abbreviations import Abbreviation, ambiguous, find_id
@@ -20,6 +19,7 @@ from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.upstream import OBSERVED
+from comity.values import dataclass
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.gather import lines_by_log, prove_said
@@ -29,6 +29,17 @@ from comity_client.trust_store import Bindings
 MAX_LISTED: Final = 2000
 """Publications of one node that are listed to find a digest without a name."""
 MAX_PAGES: Final = 100
+
+
+def reference_of(what: str) -> Reference:
+    """Parse a reference that is not a folder here. Raises NotFound for text that can only be a folder, Malformed
+    (BAD-NAME)."""
+    if what in (".", "..") or what.startswith(("/", "./", "../", "~")):
+        hint = "comity pull REF --out DIR, or name an existing folder"
+        raise NotFound(
+            f"no folder {what}", why="it does not exist, and is not a valid reference", hint=hint, code="NO-FOLDER"
+        )
+    return Reference.parse(what)
 
 
 async def find_reference(

@@ -23,7 +23,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -44,8 +44,10 @@ from comity.trust.evidence import (
     proof_name,
 )
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated
+from comity.values import dataclass
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of, read_bounded
 from comity_client.evidence.gather import KeptProof
+from comity_client.evidence.lookup import reference_of
 
 PARTIAL: Final = "partial"
 INCOMING: Final = "incoming"
@@ -437,17 +439,6 @@ def folder_of(what: Path | str, hub_cache: Path | None = None) -> Path:
     if folder.is_dir() or isinstance(what, Path):
         return folder
     return cached_folder(what, hub_cache)
-
-
-def reference_of(what: str) -> Reference:
-    """Parse a reference that is not a folder here. Raises NotFound for text that can only be a folder, Malformed
-    (BAD-NAME)."""
-    if what in (".", "..") or what.startswith(("/", "./", "../", "~")):
-        hint = "comity pull REF --out DIR, or name an existing folder"
-        raise NotFound(
-            f"no folder {what}", why="it does not exist, and is not a valid reference", hint=hint, code="NO-FOLDER"
-        )
-    return Reference.parse(what)
 
 
 def local_copy_loader(

@@ -19,12 +19,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
-
-from filelock import BaseFileLock, FileLock
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from comity.content import fault
 from comity.trust.errors import OutOfSpace, Unavailable
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 TEMPORARY: Final = ".tmp"
 
@@ -126,6 +127,8 @@ def file_lock(path: Path) -> BaseFileLock:
     """An exclusive lock (flock) on the file `path`, which is made if it is missing and stays. It works across threads
     and processes, and the kernel releases it when its process ends. A file system without flock raises OSError: a lock
     by the existence of a file would outlive its process."""
+    from filelock import FileLock  # a program that only reads takes no lock
+
     return FileLock(path, mode=0o600, thread_local=False, poll_interval=0.01, fallback_to_soft=False)
 
 
