@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import (
+    VARCHAR,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -26,7 +27,6 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -76,7 +76,7 @@ class DigestBytes(TypeDecorator[Digest]):
 
 def bytewise(length: int) -> String:
     """Text that every database sorts by its bytes, so that a prefix is a range."""
-    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+    return String(length).with_variant(VARCHAR(length, collation="C"), "postgresql")
 
 
 logs = Table(
