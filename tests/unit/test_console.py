@@ -187,6 +187,21 @@ def placeholders(text: str) -> set[str]:
     return set(re.findall(r"%\((\w+)\)s", text))
 
 
+def test_a_template_is_compiled_to_the_same_code_in_every_language() -> None:
+    """Else a language would show the pages of the one that was asked for first: the code is shared."""
+    for name in environment("en").list_templates():
+        made = [environment(language) for language in LANGUAGES]
+        sources = [each.loader.get_source(each, name)[0] for each in made if each.loader]
+        assert len({each.compile(text, name, name, raw=True) for each, text in zip(made, sources, strict=True)}) == 1
+
+
+@pytest.mark.parametrize("text", ["{{ 'overview' | words }}", "{{ 2500000 | size }}", "{{ 90000 | span }}"])
+def test_no_filter_of_a_language_is_called_when_a_template_is_compiled(text: str) -> None:
+    sources = {environment(language).compile(text, raw=True) for language in LANGUAGES}
+    assert len(sources) == 1
+    assert "environment.filters" in sources.pop()
+
+
 def test_every_country_of_the_map_is_one_and_stands_alone() -> None:
     assert set(PLACES) <= COUNTRIES | {"XK"}
     assert len(set(PLACES.values())) == len(PLACES)

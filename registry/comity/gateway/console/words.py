@@ -8,14 +8,17 @@ is `?lang=`, else the best match of Accept-Language, else English.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
+from types import CodeType
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.bccache import Bucket
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from comity.trust.encoding import printable, short
@@ -109,6 +112,34 @@ def choose_language(query: str, accepted: str) -> str:
     return best
 
 
+class _SharedCode(BytecodeCache):
+    """Compiles a template once for all languages: their environments differ by functions only, which are called when a
+    page is made (`_at_rendering`)."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._compiled.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._compiled[bucket.key, bucket.checksum] = bucket.code
+
+
+_SHARED_CODE: Final = _SharedCode()
+
+
+def _at_rendering(made: Callable[..., object]) -> Callable[..., object]:
+    """A filter that Jinja does not call when it compiles a template: its text depends on the language."""
+
+    @pass_context
+    def called(context: Context, *values: object, **named: object) -> object:
+        return made(*values, **named)
+
+    return called
+
+
 @cache
 def environment(language: str) -> Environment:
     """The templates in a language. Every value is escaped, and printed without control characters and direction
@@ -121,6 +152,7 @@ def environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_shown,
+        bytecode_cache=_SHARED_CODE,
     )
     words = translations(language)
     made.install_gettext_callables(words.gettext, words.ngettext, newstyle=True)  # type: ignore[attr-defined]
@@ -134,13 +166,13 @@ def environment(language: str) -> Environment:
     made.globals |= {"gettext": gettext, "ngettext": ngettext, "_": gettext}
     formats = Formats(words)
     made.filters |= {
-        "size": formats.size,
-        "count": formats.count,
+        "size": _at_rendering(formats.size),
+        "count": _at_rendering(formats.count),
         "moment": moment,
         "day": day,
-        "span": formats.span,
+        "span": _at_rendering(formats.span),
         "short": short,
-        "words": words.gettext,
+        "words": _at_rendering(words.gettext),
     }
     return made
 
