@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from pathlib import Path
 
@@ -14,63 +15,72 @@ from comity.trust.errors import Unavailable
 from support import virtual_time
 from support.sources import Dripping, Failing, Liar, Link, MemorySource, Silent, cut, named, source_key
 
-DATA = random.Random(7).randbytes(96 * MIB)
-WANT = WantedFile(sha256(DATA), len(DATA), cut(DATA, PIECE_SIZE))
 SUM_OF_LINKS = 170.0
 
 
+@functools.cache
+def whole() -> bytes:
+    return random.Random(7).randbytes(96 * MIB)
+
+
+@functools.cache
+def wanted() -> WantedFile:
+    return WantedFile(sha256(whole()), len(whole()), cut(whole(), PIECE_SIZE))
+
+
 def links() -> list[MemorySource]:
-    return [Link("a", DATA, 100), Link("b", DATA, 50), Link("c", DATA, 20)]
+    return [Link("a", whole(), 100), Link("b", whole(), 50), Link("c", whole(), 20)]
 
 
-def fetch(sources: list[MemorySource], folder: Path, want: WantedFile = WANT) -> tuple[FetchResult, float]:
+def fetch(sources: list[MemorySource], folder: Path, want: WantedFile | None = None) -> tuple[FetchResult, float]:
     """The transfer, and the Mbit/s at which it came."""
+    want = want or wanted()
     work = fetch_file(want, sources, folder / "partial", executor=virtual_time.Inline(), jitter=lambda: 0.5)
     fetched, seconds = virtual_time.run(work)
     return fetched, want.size * 8 / 1e6 / seconds
 
 
 def test_one_link_is_used_whole(tmp_path: Path) -> None:
-    _, mbit = fetch([Link("a", DATA, 100)], tmp_path)
+    _, mbit = fetch([Link("a", whole(), 100)], tmp_path)
     assert mbit > 98
 
 
 def test_links_of_different_rates_are_used_together(tmp_path: Path) -> None:
     fetched, mbit = fetch(links(), tmp_path)
     assert mbit > 0.9 * SUM_OF_LINKS
-    assert fetched.refetched < 0.05 * len(DATA)
+    assert fetched.refetched < 0.05 * len(whole())
 
 
 def test_a_liar_and_a_dead_source_cost_next_to_nothing(tmp_path: Path) -> None:
-    faulty: list[MemorySource] = [Liar("liar", DATA), Silent("dead", DATA)]
+    faulty: list[MemorySource] = [Liar("liar", whole()), Silent("dead", whole())]
     fetched, mbit = fetch([*faulty, *links()], tmp_path)
     assert mbit > 0.9 * SUM_OF_LINKS
     assert "liar" in named(fetched.dropped) and "dead" not in named(fetched.dropped)
 
 
 def test_a_small_file_does_not_wait_out_the_silence_of_a_dead_source(tmp_path: Path) -> None:
-    data = DATA[:100_000]
+    data = whole()[:100_000]
     sources = [Silent("dead", data), Link("a", data, 100)]
     _, mbit = fetch(sources, tmp_path, WantedFile(sha256(data), len(data), cut(data, PIECE_SIZE)))
     assert len(data) * 8 / 1e6 / mbit < 1.0, "seconds; the silence alone would take 3"
 
 
 def test_the_last_per_cent_does_not_wait_for_a_source_that_falls_silent(tmp_path: Path) -> None:
-    alone = len(DATA) * 8 / 1e6 / 100
-    _, mbit = fetch([Silent("dying", DATA, budget=len(DATA) // 3), Link("a", DATA, 100)], tmp_path)
-    assert len(DATA) * 8 / 1e6 / mbit < alone + 1.0
+    alone = len(whole()) * 8 / 1e6 / 100
+    _, mbit = fetch([Silent("dying", whole(), budget=len(whole()) // 3), Link("a", whole(), 100)], tmp_path)
+    assert len(whole()) * 8 / 1e6 / mbit < alone + 1.0
 
 
 def test_a_source_that_comes_back_is_used_again(tmp_path: Path) -> None:
-    back = Failing("back", DATA, lambda: Unavailable("restarting"), times=3)
-    fetched, _ = fetch([back, Link("a", DATA, 20)], tmp_path)
+    back = Failing("back", whole(), lambda: Unavailable("restarting"), times=3)
+    fetched, _ = fetch([back, Link("a", whole(), 20)], tmp_path)
     assert named(fetched.faults) == {"back": ("restarting",)}
-    assert named(fetched.bytes_by_source)["back"] > len(DATA) // 2
+    assert named(fetched.bytes_by_source)["back"] > len(whole()) // 2
 
 
 @pytest.mark.parametrize("drips", [7, 8, 30])
 def test_no_number_of_drips_keeps_an_honest_source_out(tmp_path: Path, drips: int) -> None:
-    data = DATA[: 8 * MIB]
+    data = whole()[: 8 * MIB]
     sources = [Dripping(f"drip-{number}", data, every=2.0) for number in range(drips)]
     want = WantedFile(sha256(data), len(data), cut(data, PIECE_SIZE))
     fetched, mbit = fetch([*sources, Link("a", data, 100)], tmp_path, want)
@@ -86,12 +96,12 @@ def ways_to_one_host(*ways: MemorySource) -> list[MemorySource]:
 
 @pytest.mark.parametrize(("grpc", "https"), [(20, 100), (100, 20)])
 def test_the_faster_way_to_a_host_carries_nearly_all(tmp_path: Path, grpc: int, https: int) -> None:
-    fetched, mbit = fetch(ways_to_one_host(Link("grpc", DATA, grpc), Link("https", DATA, https)), tmp_path)
+    fetched, mbit = fetch(ways_to_one_host(Link("grpc", whole(), grpc), Link("https", whole(), https)), tmp_path)
     assert mbit > 0.85 * max(grpc, https)
-    assert named(fetched.bytes_by_host) == {"node": len(DATA)}
+    assert named(fetched.bytes_by_host) == {"node": len(whole())}
 
 
 def test_a_second_way_that_stalls_costs_seconds_and_no_more(tmp_path: Path) -> None:
-    alone = len(DATA) * 8 / 1e6 / 100
-    _, mbit = fetch(ways_to_one_host(Link("grpc", DATA, 100), Silent("https", DATA)), tmp_path)
-    assert len(DATA) * 8 / 1e6 / mbit < alone + 4.0
+    alone = len(whole()) * 8 / 1e6 / 100
+    _, mbit = fetch(ways_to_one_host(Link("grpc", whole(), 100), Silent("https", whole())), tmp_path)
+    assert len(whole()) * 8 / 1e6 / mbit < alone + 4.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import os
@@ -29,6 +30,13 @@ YEAR = 365 * 86_400
 def records_of(data: bytes) -> bytes:
     parts = (data[at : at + PIECE_SIZE] for at in range(0, len(data), PIECE_SIZE))
     return encode_records(PieceRecord(len(part), hashlib.sha256(part).digest()) for part in parts)
+
+
+@functools.cache
+def content(size: int) -> tuple[bytes, Digest, bytes]:
+    """A blob of a size, the same each time, with its digest and piece records."""
+    data = random.Random(size).randbytes(size)
+    return data, sha256(data), records_of(data)
 
 
 @dataclass
@@ -68,13 +76,12 @@ class BlobSite:
         return VerifiedBlobs(store, self.records, self._damaged, self._hashed, **{"wall": _much_later, **clocks})
 
     def add(self, size: int, *, cut: bool = True) -> tuple[Digest, bytes]:
-        data = random.Random(size).randbytes(size)
-        digest = sha256(data)
+        data, digest, records = content(size)
         path = self.store.partial_path(digest)
         path.write_bytes(data)
         self.store.admit(path, digest, size)
         if cut:
-            self.records.known[digest] = records_of(data)
+            self.records.known[digest] = records
         return digest, data
 
     def flip(self, digest: Digest, at: int) -> None:

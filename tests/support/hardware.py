@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+import pytest
 from comity.trust.encoding import b64encode
+from comity.trust.hardware import certificates
 from comity.trust.hardware.evidence import Device
 from comity.trust.hardware.kinds import NVIDIA, SEV_SNP, TDX
 from cryptography import x509
@@ -30,6 +34,15 @@ _SNP_EXTENSIONS: Final = {"4": CHIP_ID} | {
     oid: bytes([2, 1, value]) if value < 128 else bytes([2, 2, 0, value])
     for oid, value in (("3.1", 2), ("3.2", 0), ("3.3", 5), ("3.8", 200))
 }
+
+
+@contextmanager
+def certificates_checked_once() -> Iterator[None]:
+    """While the block lasts, the same certificate is parsed, and found to be issued by another one, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_load", "load_pem", "_check_issued"):
+            patch.setattr(certificates, name, functools.cache(getattr(certificates, name)))
+        yield
 
 
 @dataclass(frozen=True)

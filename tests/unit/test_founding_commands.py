@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from comity.trust.charter.federation import Federation
+from comity_cli.main import main
 from support.ports import free_port
 
 COMITY = Path(sys.executable).with_name("comity")
@@ -18,14 +23,30 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "operator.md"
 FOUNDERS = ("ch", "es", "kr")
 
 
-def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+Ran = subprocess.CompletedProcess[str]
+
+
+def shell(folder: Path, line: str) -> Ran:
     environ = {**os.environ, "PATH": f"{COMITY.parent}:{os.environ['PATH']}", "COMITY_HOME": str(folder / "pins")}
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
-def typed(folder: Path, line: str) -> str:
+def here(folder: Path, line: str) -> Ran:
+    """A `comity` command line without patterns, run in this process: another one takes half a second to start."""
+    _, *arguments = shlex.split(line)
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.chdir(folder)
+        patch.setenv("COMITY_HOME", str(folder / "pins"))
+        with redirect_stdout(out), redirect_stderr(err):
+            main(arguments)
+    assert isinstance(ended.value.code, int)
+    return Ran(arguments, ended.value.code, out.getvalue(), err.getvalue())
+
+
+def typed(folder: Path, line: str, how: Callable[[Path, str], Ran] = shell) -> str:
     """What a command that works writes to standard error."""
-    ran = shell(folder, line)
+    ran = how(folder, line)
     assert ran.returncode == 0, f"{line}\n{ran.stderr}"
     return ran.stderr
 
@@ -46,7 +67,7 @@ def _lines() -> list[str]:
 def _folder(tmp_path: Path, lines: list[str]) -> Path:
     """Three founders' homes, and their cards side by side."""
     for code in FOUNDERS:
-        typed(tmp_path, of(code, lines[0]))
+        typed(tmp_path, of(code, lines[0]), here)
         card = (tmp_path / f"node-{code}.example.org" / "node-card.json").read_bytes()
         (tmp_path / f"node-card-{code}.json").write_bytes(card)
     return tmp_path
@@ -66,15 +87,15 @@ def test_the_guide_founds_a_federation_as_it_stands(folder: Path, lines: list[st
 
 
 def test_ports_that_collide_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    ran = shell(tmp_path, "comity init --jurisdiction SG --org X --name node-sg --open 127.0.0.1:7480")
+    ran = here(tmp_path, "comity init --jurisdiction SG --org X --name node-sg --open 127.0.0.1:7480")
     assert (ran.returncode, "PORT-TWICE" in ran.stderr) == (3, True), ran.stderr
     assert not (tmp_path / "node-sg").exists()
 
 
 def test_an_address_that_others_cannot_reach_is_said_to_be_one(tmp_path: Path) -> None:
-    assert "127.0.0.1:7443" in typed(tmp_path, "comity init --jurisdiction SG --org X --name node-sg")
+    assert "127.0.0.1:7443" in typed(tmp_path, "comity init --jurisdiction SG --org X --name node-sg", here)
     assert "advertises" not in typed(
-        tmp_path, "comity init --jurisdiction SG --org X --name n --mutual a.example:1 --open a.example:2"
+        tmp_path, "comity init --jurisdiction SG --org X --name n --mutual a.example:1 --open a.example:2", here
     )
 
 
@@ -82,13 +103,13 @@ def test_a_check_of_a_node_starts_nothing_and_names_what_is_in_the_way(tmp_path:
     ports = [f"127.0.0.1:{free_port()}" for _ in range(5)]
     names = ("--mutual", "--open", "--http", "--files", "--ranges")
     options = " ".join(f"{name} {port}" for name, port in zip(names, ports, strict=True))
-    typed(tmp_path, f"comity init --jurisdiction SG --org X --name node-sg {options}")
+    typed(tmp_path, f"comity init --jurisdiction SG --org X --name node-sg {options}", here)
     home = tmp_path / "node-sg"
     before = sorted(path.name for path in home.rglob("*"))
-    checked = shell(tmp_path, "comity serve --dir node-sg --check")
+    checked = here(tmp_path, "comity serve --dir node-sg --check")
     assert checked.returncode == 0, checked.stderr
     assert all(f"{port} is free" in checked.stdout for port in ports) and "federation.json is missing" in checked.stderr
     with socket.create_server(("127.0.0.1", int(ports[2].rpartition(":")[2]))):
-        refused = shell(tmp_path, "comity serve --dir node-sg --check")
+        refused = here(tmp_path, "comity serve --dir node-sg --check")
     assert refused.returncode != 0 and f"gateway.http = {ports[2]} cannot be listened on" in refused.stderr
     assert sorted(path.name for path in home.rglob("*")) == before

@@ -79,7 +79,7 @@ TOKENS = [
 ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=9).map(" ".join) | st.text(max_size=60))
 def test_any_text_is_spelled_or_refused(text: str) -> None:
     try:

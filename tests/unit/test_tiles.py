@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 
 import pytest
@@ -22,7 +23,11 @@ from comity.trust.tlog.merkle import (
 )
 
 SIZE = 70_000
-TREE = MemoryTree(leaf_hash(b"%d" % i) for i in range(SIZE))
+
+
+@functools.cache
+def tree() -> MemoryTree:
+    return MemoryTree(leaf_hash(b"%d" % i) for i in range(SIZE))
 
 
 @pytest.mark.parametrize(
@@ -116,28 +121,28 @@ def test_steps_of_growth_add_up_to_the_whole() -> None:
     for old, new in pairwise(sizes):
         for tile in tiles_between(old, new):
             assert tile.path not in store
-            store[tile.path] = encode_tile(tile, TREE.node)
+            store[tile.path] = encode_tile(tile, tree().node)
         assert {tile.path for tile in tiles_between(0, new)} <= store.keys()
 
 
 @pytest.fixture(scope="module")
 def store() -> dict[Tile, bytes]:
-    return {tile: encode_tile(tile, TREE.node) for tile in tiles_between(0, SIZE)}
+    return {tile: encode_tile(tile, tree().node) for tile in tiles_between(0, SIZE)}
 
 
 def test_tiles_hold_what_proofs_need(store: dict[Tile, bytes]) -> None:
     node = tile_node_reader(SIZE, store.__getitem__)
     for index in (0, 1, 255, 256, 65_535, 65_536, SIZE - 113, SIZE - 1):
-        assert inclusion_proof(index, SIZE, node) == inclusion_proof(index, SIZE, TREE.node)
+        assert inclusion_proof(index, SIZE, node) == inclusion_proof(index, SIZE, tree().node)
     for old in (0, 1, 2, 255, 256, 300, 65_536, 65_537, SIZE - 1, SIZE):
-        assert consistency_proof(old, SIZE, node) == consistency_proof(old, SIZE, TREE.node)
+        assert consistency_proof(old, SIZE, node) == consistency_proof(old, SIZE, tree().node)
 
 
 def test_every_complete_subtree_is_read_from_tiles(store: dict[Tile, bytes]) -> None:
     node = tile_node_reader(SIZE, store.__getitem__)
     for level in range(17):
         for index in {0, (SIZE >> level) // 2, (SIZE >> level) - 1}:
-            assert node(level, index) == TREE.node(level, index)
+            assert node(level, index) == tree().node(level, index)
 
 
 @pytest.mark.parametrize(("level", "index"), [(-1, 0), (0, -1), (0, SIZE), (1, SIZE // 2), (17, 0), (10_000_000, 0)])
