@@ -6,13 +6,13 @@ What asks nodes, and what judges, is loaded where it is used: a look at the pins
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import UPSTREAM, Reference, abbreviated
-from comity.values import dataclass
 from comity_client.events import NodeAtFault, OnEvent, ignore_event
 from comity_client.home import Home
 from comity_client.trust_store import TrustStore

@@ -8,6 +8,7 @@ make another one unique, so whoever binds a name by an abbreviation is asked fir
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.abbreviations import Abbreviation, ambiguous, find_id
@@ -19,7 +20,6 @@ from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.upstream import OBSERVED
-from comity.values import dataclass
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.gather import lines_by_log, prove_said

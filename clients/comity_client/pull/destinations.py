@@ -23,7 +23,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -44,7 +44,6 @@ from comity.trust.evidence import (
     proof_name,
 )
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated
-from comity.values import dataclass
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of, read_bounded
 from comity_client.evidence.gather import KeptProof
 from comity_client.evidence.lookup import reference_of
