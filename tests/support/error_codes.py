@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from comity.trust import errors
@@ -14,34 +16,37 @@ CLASSES = frozenset(
 )
 
 
-def raised() -> dict[str, str]:
+@dataclass(frozen=True)
+class Source:
+    """What the modules say of errors."""
+
+    raised: Mapping[str, str]
     """Each code, and one place where it stands."""
-    found: dict[str, str] = {getattr(errors, name).code: "registry/comity/trust/errors.py" for name in CLASSES}
+    computed: frozenset[str]
+    """Files in which an error gets a code that is not written out there."""
+    hints: frozenset[str]
+    """What is said to try next: `hint=…`, `hint = …`, `….hint(…)`; what is put in at run time is an X."""
+
+
+@functools.cache
+def source() -> Source:
+    """Read once: a quarter of a million nodes of syntax trees, which nobody keeps."""
+    raised: dict[str, str] = {getattr(errors, name).code: "registry/comity/trust/errors.py" for name in CLASSES}
+    computed, hints = set[str](), set[str]()
     for path, tree in _modules():
         for node in ast.walk(tree):
-            for code in _codes(node):
-                found[code] = path
-    return found
+            if isinstance(node, ast.Call | ast.Tuple | ast.Assign):
+                raised.update(dict.fromkeys(_codes(node), path))
+                hints.update(text for value in _hints(node) for text in _texts(value))
+                if _has_computed_code(node):
+                    computed.add(path)
+    return Source(raised, frozenset(computed), frozenset(hints))
 
 
-def computed() -> set[str]:
-    """Files in which an error gets a code that is not written out there."""
-    return {
-        path
-        for path, tree in _modules()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and _is_error(node.func)
-        for keyword in node.keywords
-        if keyword.arg == "code" and not _constants(keyword.value)
-    }
-
-
-def hints() -> Iterator[str]:
-    """What is said to try next: `hint=…`, `hint = …`, `….hint(…)`; what is put in at run time is an X."""
-    for _, tree in _modules():
-        for node in ast.walk(tree):
-            for value in _hints(node):
-                yield from _texts(value)
+def _has_computed_code(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call) or not _is_error(node.func):
+        return False
+    return any(keyword.arg == "code" and not _constants(keyword.value) for keyword in node.keywords)
 
 
 def _hints(node: ast.AST) -> list[ast.expr]:

@@ -64,6 +64,12 @@ MAPS = ("by_node", "codes")
 """Members that are maps: of node names, of error codes."""
 
 
+def shortened(document: dict[str, Any]) -> dict[str, Any]:
+    """With two members in each map: that of the codes has hundreds, all of one form."""
+    cut = {name: dict(list(document[name].items())[:2]) for name in MAPS if name in document}
+    return {**document, **cut}
+
+
 def node_status() -> Any:
     """A status in which every list has an item."""
     counts = ReplicaCounts(1, 1, 3, 2, 1)
@@ -122,8 +128,8 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
 def test_what_a_command_prints_is_what_its_schema_says_and_with_one_member_changed_is_not(
     examples: dict[str, Any], kind: str
 ) -> None:
-    document = examples[kind]
-    assert faults(kind, document) == []
+    assert faults(kind, examples[kind]) == []
+    document = shortened(examples[kind])
     for place, copy in broken(document):
         change, _, member = place.partition(" ")
         where = member.split("/")

@@ -12,12 +12,12 @@ from support import command_lines, error_codes
 
 
 def test_every_code_that_the_source_can_raise_is_explained() -> None:
-    unexplained = {code: where for code, where in error_codes.raised().items() if code not in explanations()}
+    unexplained = {code: where for code, where in error_codes.source().raised.items() if code not in explanations()}
     assert unexplained == {}
 
 
 def test_no_explanation_outlives_its_code() -> None:
-    assert set(explanations()) - set(error_codes.raised()) == set()
+    assert set(explanations()) - error_codes.source().raised.keys() == set()
 
 
 def test_codes_are_written_out_where_they_are_raised() -> None:
@@ -27,17 +27,18 @@ def test_codes_are_written_out_where_they_are_raised() -> None:
         "registry/comity/upstream/hub_api.py",
         "clients/comity_cli/lab/demo.py",
     }
-    assert error_codes.computed() <= passing_on
+    assert error_codes.source().computed <= passing_on
 
 
-@pytest.mark.parametrize("code", explanations())
-def test_an_explanation_is_sentences_and_names_commands_that_exist(code: str) -> None:
-    entry = explanations()[code]
-    assert re.fullmatch(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*", code)
-    for text in (entry.means, entry.do):
-        assert text == text.strip() and text.endswith(".") and "|" not in text
-        for words in command_lines.mentioned(text):
-            assert command_lines.exists(words), text
+def test_an_explanation_is_sentences_and_names_commands_that_exist() -> None:
+    """One test for hundreds of codes: each alone takes a tenth of a millisecond."""
+    assert explanations()
+    for code, entry in explanations().items():
+        assert re.fullmatch(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*", code)
+        for text in (entry.means, entry.do):
+            assert text == text.strip() and text.endswith(".") and "|" not in text, (code, text)
+            for words in command_lines.mentioned(text):
+                assert command_lines.exists(words), (code, text)
 
 
 def test_explain_prints_an_entry_for_people(capsys: pytest.CaptureFixture[str]) -> None:
