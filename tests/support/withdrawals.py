@@ -124,7 +124,11 @@ class WithdrawingNode:
             cast(
                 Replicas,
                 SimpleNamespace(
-                    withdrawn=self.withdrawn, own_claims_logged=self._nothing, want_again=self._wanted_again
+                    has_withdrawn=self._has_withdrawn,
+                    begin_withdrawal=self.withdrawn.add,
+                    end_withdrawal=self.withdrawn.discard,
+                    own_claims_logged=self._nothing,
+                    want_again=self._wanted_again,
                 ),
             ),
             lambda: None,
@@ -182,6 +186,9 @@ class WithdrawingNode:
 
     async def _nothing(self) -> None:
         """Facts are added when they are logged."""
+
+    async def _has_withdrawn(self, artifact: Digest) -> bool:
+        return artifact in self.withdrawn
 
     async def _wanted_again(self, artifact: Digest) -> None:
         self.withdrawn.discard(artifact)

@@ -61,6 +61,9 @@ def artifact(number: int) -> Digest:
     return sha256(b"artifact %d" % number)
 
 
+EVERY = [artifact(number) for number in range(4)]
+
+
 def claim(number: int, turn: int, *, hold: bool = True) -> bytes:
     """A hold of an artifact by this node, or its withdrawal. `turn` makes it another statement."""
     manifest, pieces = SideObject(artifact(number), 10), SideObject(sha256(b"pieces"), 20)
@@ -88,7 +91,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def state(ledger: Ledger) -> dict[Digest, tuple[bool, int]]:
-    found = ledger.replicas.copies([artifact(number) for number in range(4)])
+    found = ledger.replicas.copies(EVERY)
     return {digest: (copy.stands, max(copy.held, copy.withdrawn)) for digest, copy in found.items()}
 
 
@@ -116,11 +119,11 @@ async def test_own_copies_are_the_same_after_any_restarts(
                 copies = held_copies(ledger, folder)
                 await copies.open()
         await copies.read_new()
-        kept, standing, withdrawn = state(ledger), copies.standing, set(copies.withdrawn)
+        kept, standing, withdrawn = state(ledger), copies.standing, await copies.withdrawn(EVERY)
         ledger.replicas.forget_holds()
         from_zero = held_copies(ledger, folder)
         await from_zero.open()
-        assert (kept, standing, withdrawn) == (state(ledger), from_zero.standing, from_zero.withdrawn)
+        assert (kept, standing, withdrawn) == (state(ledger), from_zero.standing, await from_zero.withdrawn(EVERY))
         last = {number: hold for number, hold in said}  # noqa: C416
         assert standing == sum(last.values())
         assert withdrawn == {artifact(number) for number, hold in last.items() if not hold}
@@ -149,8 +152,25 @@ async def test_kept_rows_of_another_ledger_are_computed_again(
     again = held_copies(ledger, tmp_path)
     await again.open()
     assert again.standing == 1
-    assert again.withdrawn == {artifact(1)}
+    assert await again.withdrawn(EVERY) == {artifact(1)}
     assert ledger.kept.load(HOLDS, again._basis()).why == ""
+
+
+async def test_what_is_withdrawn_is_read_from_the_ledger_until_the_operator_takes_it_back(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.logs.append(OWN.vkey, [claim(0, 0), claim(1, 1), claim(1, 2, hold=False)])
+    copies = held_copies(ledger, tmp_path)
+    await copies.open()
+    assert await copies.withdrawn(EVERY) == {artifact(1)}
+    copies.begin_withdrawal(artifact(0))
+    assert await copies.withdrawn(EVERY) == {artifact(0), artifact(1)}
+    copies.end_withdrawal(artifact(0))
+    copies.take_back(artifact(1))
+    assert await copies.withdrawn(EVERY) == set()
+    ledger.logs.append(OWN.vkey, [claim(1, 3), claim(1, 4, hold=False)])
+    await copies.read_new()
+    assert await copies.withdrawn(EVERY) == {artifact(1)}, "it was held and withdrawn again since"
 
 
 async def test_a_round_finds_a_row_that_is_missing_and_one_that_is_older_than_its_hold(

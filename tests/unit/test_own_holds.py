@@ -146,13 +146,15 @@ async def test_one_of_many_is_withdrawn_and_claimed_again(own: Own) -> None:
     artifacts = await own.add(1, 2, 3, 4)
     await own.withdraw(artifacts[0], 1)
     assert [own.standing(artifact) for artifact in artifacts] == [None, 1, 1, 1]
-    assert own.held.withdrawn == {artifacts[0]}
+    assert await own.held.withdrawn(artifacts) == {artifacts[0]}
     own.now = SECONDS
     await own.add(1)
     assert own.standing(artifacts[0]) is None, "the operator has not taken the withdrawal back"
     for index in (1, 2, 3):
         await own.withdraw(artifacts[index], 1)
-    own.held.withdrawn.clear()
+    for artifact in artifacts:
+        own.held.take_back(artifact)
+    assert await own.held.withdrawn(artifacts) == set()
     own.now = 3 * SECONDS
     await own.add(9)
     await own.add(1, 2, 3, 4)

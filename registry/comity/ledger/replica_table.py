@@ -84,11 +84,6 @@ class ReplicaTable:
         with self._database.reading() as connection:
             return list(connection.execute(wanted).scalars())
 
-    def withdrawn(self) -> set[Digest]:
-        """Returns the artifacts whose last hold was withdrawn."""
-        with self._database.reading() as connection:
-            return set(connection.execute(select(_REPLICA.artifact).where(~_STANDS)).scalars())
-
     def add_claims(self, claims: Sequence[OwnClaim], basis: Digest, numbers: Mapping[str, int]) -> CopyNumbers:
         """Add claims of this node, and move the position. Returns by how much the counts have changed."""
         with self._database.writing("holds") as connection:

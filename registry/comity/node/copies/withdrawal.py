@@ -118,7 +118,7 @@ class Withdrawals:
         self._unfinished.add(artifact)
         if await self._ledger.run(self._claims.hold, artifact) is not None:
             await self._pools.files(self._withheld.give_back, artifact)
-            self._replicas.withdrawn.discard(artifact)
+            self._replicas.end_withdrawal(artifact)
         elif not await self._ledger.run(self._claims.keeps, artifact):
             await self._pools.files(self._withheld.erase, artifact)
         self._unfinished.discard(artifact)
@@ -155,7 +155,7 @@ class Withdrawals:
         if order.force:
             count.policy = CopyPolicy(0, 0)
         self._leases.begin(artifact, count.began, force=order.force)
-        self._replicas.withdrawn.add(artifact)
+        self._replicas.begin_withdrawal(artifact)
         self._unfinished.add(artifact)
         results: list[AuditedCopy] = []
         try:
@@ -212,7 +212,7 @@ class Withdrawals:
         return HoldDecision(b"", 0, (), tuple(sorted(peer.name for _, peer in others)), sizes)
 
     async def _take_back(self, order: HoldOrder) -> HoldDecision:
-        if order.artifact not in self._replicas.withdrawn:
+        if not await self._replicas.has_withdrawn(order.artifact):
             raise NotFound("nothing to take back", why="this node withdrew no such copy", code="NOT-HELD")
         await self._pools.files(self._withheld.give_back, order.artifact)
         await self._replicas.want_again(order.artifact)

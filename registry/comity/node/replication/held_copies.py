@@ -45,8 +45,6 @@ class HeldCopies:
         clock: seconds that never go back.
 
     Attributes:
-        withdrawn: artifacts whose hold this node withdrew: not copied again until the operator says so. Always this
-            object.
         hurries: whether this round does not pause.
         losses: how often stored objects were lost since the start.
     """
@@ -59,7 +57,10 @@ class HeldCopies:
         self._pools = pools
         self._membership = membership
         self._clock = clock
-        self.withdrawn: set[Digest] = set()
+        self._leaving: set[Digest] = set()
+        """Artifacts whose hold is about to be withdrawn; nothing is logged yet."""
+        self._taken_back: set[Digest] = set()
+        """Artifacts whose withdrawal the operator took back; no hold is logged yet."""
         self._position = 0
         self._numbers = CopyNumbers(0, 0)
         self._round_at: int | None = 0
@@ -92,7 +93,6 @@ class HeldCopies:
             await self._ledger.run(table.forget_holds)
         self._position = kept.numbers.get(self._membership.seat.log, 0)
         self._numbers = await self._ledger.run(table.numbers)
-        self.withdrawn |= await self._ledger.run(table.withdrawn)
         await self.read_new()
         self._begin_round()
 
@@ -104,7 +104,8 @@ class HeldCopies:
             table = self._ledger.tables.replicas
             self._add(await self._ledger.run(table.add_claims, claims, self._basis(), numbers))
             for claim in claims:
-                (self.withdrawn.discard if claim.hold else self.withdrawn.add)(claim.artifact)
+                self._leaving.discard(claim.artifact)
+                self._taken_back.discard(claim.artifact)
             self._position = lines[-1].number
             if len(lines) < PAGE:
                 return
@@ -112,6 +113,32 @@ class HeldCopies:
     async def copies(self, artifacts: Iterable[Digest]) -> Mapping[Digest, OwnCopy]:
         """The claims about these artifacts; without the others."""
         return await self._ledger.run(self._ledger.tables.replicas.copies, list(artifacts))
+
+    async def withdrawn(self, artifacts: Iterable[Digest]) -> set[Digest]:
+        """Those of these artifacts that are not copied, as `has_withdrawn` says."""
+        wanted = list(artifacts)
+        copies = await self.copies(wanted)
+        return {artifact for artifact in wanted if self.has_withdrawn(artifact, copies.get(artifact))}
+
+    def has_withdrawn(self, artifact: Digest, copy: OwnCopy | None) -> bool:
+        """Whether this node withdrew its hold, or is about to, and the operator has not taken that back; `copy` are its
+        claims."""
+        if artifact in self._leaving:
+            return True
+        return copy is not None and not copy.stands and artifact not in self._taken_back
+
+    def begin_withdrawal(self, artifact: Digest) -> None:
+        """From now on it counts as withdrawn: until `end_withdrawal`, or until the operator takes it back."""
+        self._leaving.add(artifact)
+
+    def end_withdrawal(self, artifact: Digest) -> None:
+        """What is logged counts."""
+        self._leaving.discard(artifact)
+
+    def take_back(self, artifact: Digest) -> None:
+        """The operator wants a copy again."""
+        self._leaving.discard(artifact)
+        self._taken_back.add(artifact)
 
     async def set_damaged(self, artifact: Digest, *, damaged: bool) -> None:
         """A file of a held artifact is missing, or all are here again."""

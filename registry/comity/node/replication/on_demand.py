@@ -11,7 +11,7 @@ bound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Final
@@ -82,12 +82,12 @@ class OnDemandFetch:
         pools: Pools,
         wants: Callable[[str], bool],
         files: FileFetcher,
-        withdrawn: Container[Digest] = frozenset(),
+        withdrawn: Callable[[Digest], Awaitable[bool]],
         *,
         reserve_bytes: int,
     ) -> None:
-        """`reserve_bytes`: what uploads leave free on the disk. `withdrawn`: artifacts that this node withdrew: none of
-        their files are fetched for readers."""
+        """`reserve_bytes`: what uploads leave free on the disk. `withdrawn`: whether this node withdrew an artifact:
+        then none of its files are fetched for readers."""
         self._withdrawn = withdrawn
         self._store = store
         self._reserve_bytes = reserve_bytes
@@ -110,7 +110,7 @@ class OnDemandFetch:
         Raises NotFound and Unavailable if no peer serves it, Untrusted if the bytes do not match, OutOfSpace and
         Unavailable (COLD-BUSY).
         """
-        if published.artifact in self._withdrawn:
+        if await self._withdrawn(published.artifact):
             why = "this node withdrew its copy"
             raise NotFound(f"{entry.path[:200]} is not served here", why=why, code="NOT-HELD")
         key = entry.sha256, await self._layout(published, entry)

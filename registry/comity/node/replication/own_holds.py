@@ -136,7 +136,9 @@ class OwnHolds:
     async def _unclaimed(self, copies: Sequence[CompletedCopy]) -> list[CompletedCopy]:
         """Those without a claim that stands, and that the operator has not withdrawn."""
         known = await self._held.copies([copy.artifact for copy in copies])
-        withdrawn = self._held.withdrawn
+        withdrawn = {
+            copy.artifact for copy in copies if self._held.has_withdrawn(copy.artifact, known.get(copy.artifact))
+        }
         return [
             copy
             for copy in copies

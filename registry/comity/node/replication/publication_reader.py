@@ -206,7 +206,7 @@ class PublicationReader:
                     self._not_listed.add(artifact)
                     unlisted.add(artifact)
                 continue
-            if artifact in self._held.withdrawn or artifact in self._claimed_soon:
+            if self._held.has_withdrawn(artifact, copy) or artifact in self._claimed_soon:
                 continue
             if copy is not None and held and not copy.damaged:
                 continue

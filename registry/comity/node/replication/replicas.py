@@ -134,7 +134,7 @@ class Replicas:
 
     async def want_again(self, artifact: Digest) -> None:
         """The operator took back the withdrawal of an artifact: copy it again."""
-        self.withdrawn.discard(artifact)
+        self._held.take_back(artifact)
         await self._publications.queue([artifact])
 
     async def reconsider(self, artifacts: Collection[Digest]) -> None:
@@ -157,10 +157,17 @@ class Replicas:
         await self._held.read_new()
         await self._quotas.withdrawn()
 
-    @property
-    def withdrawn(self) -> set[Digest]:
-        """Artifacts whose hold this node withdrew. Always the same object."""
-        return self._held.withdrawn
+    async def has_withdrawn(self, artifact: Digest) -> bool:
+        """Whether this node withdrew its copy, or is about to: it is not copied again until the operator says so."""
+        return artifact in await self._held.withdrawn([artifact])
+
+    def begin_withdrawal(self, artifact: Digest) -> None:
+        """A copy is about to be withdrawn."""
+        self._held.begin_withdrawal(artifact)
+
+    def end_withdrawal(self, artifact: Digest) -> None:
+        """The copy was withdrawn, or is kept."""
+        self._held.end_withdrawal(artifact)
 
     @property
     def standing(self) -> int:

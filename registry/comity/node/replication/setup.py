@@ -132,7 +132,7 @@ class ReplicationTasks:
             self._bundles,
             self.peers.read_new,
         )
-        reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.withdrawn
+        reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.has_withdrawn
         self.on_demand = OnDemandFetch(store, pools, self.wanted.may_want, files, withdrawn, reserve_bytes=reserve)
 
     def reachable_sources(self) -> list[CopySource]:
