@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +13,8 @@ from attackers.forging import Identity, Release
 from comity.gateway.hub import list_items
 from comity.gateway.hub.card import Card
 from comity.gateway.hub.catalogue import RepositoryList
-from comity.gateway.hub.list_file import FILE_NAME
-from comity.gateway.hub.list_items import KEPT, REFUSED_KEPT, SETTLED, ListItems
+from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem
+from comity.gateway.hub.list_items import REFUSED_KEPT, SETTLED, ListItems
 from comity.gateway.hub.views import Snapshot
 from comity.ledger.ledger import Ledger
 from comity.node.threads import AsyncLedger, Pools
@@ -32,6 +32,7 @@ class Listed:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.now, self.judged = folder, 1_000_000.0, list[str]()
+        self.proven, self.made, self.while_made = set[str](), list[str](), list[bytes]()
         self.refused, self.complete, self.own_policy = set[str](), True, False
         self.ledger = Ledger.open(folder, lambda: 1_000)
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
@@ -50,7 +51,10 @@ class Listed:
         cards: Any = SimpleNamespace(card=self._card, complete=self._complete)
         ledger = AsyncLedger(self.ledger)
         names = RepositoryList(ledger)
-        return ListItems(self.folder, ledger, self.pools, self.membership, catalogue, names, cards, lambda: self.now)
+        proven: Any = SimpleNamespace(make=self._make_proven)
+        return ListItems(
+            self.folder, ledger, self.pools, self.membership, catalogue, names, cards, proven, lambda: self.now
+        )
 
     def say(self, *lines: bytes) -> None:
         self.ledger.logs.append(OWN.vkey, lines)
@@ -71,6 +75,15 @@ class Listed:
         manifest = Manifest.of([FileEntry("m.gguf", 5, sha256(name.encode()))])
         claim: Any = SimpleNamespace(by=PUBLISHER.id)
         return Snapshot(name, manifest.digest, claim, "v1", "MIT", "Publisher", manifest, "c" * 40, {}, ())
+
+    async def _make_proven(self, names: Sequence[str]) -> list[KeptItem]:
+        """Items without a judge, of the names in `proven`; the lines of `while_made` are logged meanwhile."""
+        made = [name for name in names if name in self.proven]
+        self.made += made
+        if made:
+            self.say(*self.while_made)
+            self.while_made = []
+        return [KeptItem(name, sha256(name.encode()), PUBLISHER.id, 1, 0, f'{{"id":"{name}"}}') for name in made]
 
     def _manifest(self, digest: Digest) -> Manifest:
         found = (Manifest.of([FileEntry("m.gguf", 5, sha256(name.encode()))]) for name in ("a/one", "a/two"))
@@ -228,6 +241,64 @@ async def test_the_background_task_makes_what_was_never_made(listed: Listed, mon
     await asyncio.gather(task, return_exceptions=True)
     await listed.ids(items, "a/one", "a/two")
     assert listed.judged == []
+    items.close()
+
+
+async def test_what_is_made_without_a_judge_is_listed_and_kept_and_the_rest_is_judged(listed: Listed) -> None:
+    listed.proven = {"a/one"}
+    items = listed.list_items()
+    assert await listed.ids(items, "a/two", "a/one") == ["a/two", "a/one"]
+    assert (listed.judged, listed.made) == (["a/two"], ["a/one"])
+    assert await listed.ids(items, "a/one") == ["a/one"]
+    assert listed.made == ["a/one"]
+    items.close()
+
+
+async def test_what_is_made_while_a_statement_about_it_is_followed_is_not_kept(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed.settled(monkeypatch, at_once=False)
+    listed.proven, listed.while_made = {"a/one", "a/two"}, [PUBLISHER.publish("a/one@v2", Release(b"3"))]
+    items = listed.list_items()
+    await listed.ids(items, "a/one", "a/two")
+    await listed.ids(items, "a/one", "a/two")
+    assert listed.made == ["a/one", "a/two", "a/one"]
+    await listed.ids(items, "a/one", "a/two")
+    assert listed.made == ["a/one", "a/two", "a/one"]  # what was made since includes the statement
+    items.close()
+
+
+async def test_what_takes_long_to_make_is_not_kept_either(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that was followed while an item was made was forgotten after a few seconds, and the item kept."""
+    monkeypatch.setattr(list_items, "SETTLED", 0.0)
+    listed.proven, listed.while_made = {"a/one"}, [PUBLISHER.publish("a/one@v2", Release(b"3"))]
+    items = listed.list_items()
+    real = items._proven.make
+
+    async def slowly(names: Sequence[str]) -> list[KeptItem]:
+        made = await real(names)
+        for _ in range(2):
+            await items._follow()
+        return made
+
+    monkeypatch.setattr(items._proven, "make", slowly)
+    await listed.ids(items, "a/one")
+    await listed.ids(items, "a/one")
+    assert listed.made == ["a/one", "a/one"]
+    items.close()
+
+
+async def test_a_new_list_goes_on_from_the_newest_statement(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It read every statement since the beginning, although it had no item to remove."""
+    monkeypatch.setattr(list_items, "STEP", 2)
+    listed.say(*(PUBLISHER.publish(f"b/{number}@v1", Release(b"%d" % number)) for number in range(10, 15)))
+    items = listed.list_items()
+    await listed.ids(items, "a/one")
+    await listed.ids(items, "a/one")
+    assert listed.judged == []
+    listed.say(PUBLISHER.publish("a/one@v2", Release(b"3")))
+    await listed.ids(items, "a/one")
+    assert listed.judged == ["a/one"]
     items.close()
 
 

@@ -24,10 +24,11 @@ from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.git import git_routes
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
 from comity.gateway.hub.card import Cards
-from comity.gateway.hub.catalogue import RepositoryList, open_catalogue
+from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_items import ListItems, kept_list
+from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.routes import HubRoutes, hub_routes
 from comity.gateway.oci.registry import Registry, open_registry
@@ -158,6 +159,14 @@ async def on_routing(request: Request, error: Exception) -> JSONResponse:
     return respond(Malformed("the request cannot be read", why=error.detail))
 
 
+def list_items(home: OpenedHome, catalogue: Catalogue) -> ListItems:
+    """Blocking. Raises as `ListItems` does."""
+    ledger, pools, clock, folder = home.ledger, home.pools, home.clock, home.config.storage.ledger.parent
+    proven = ProvenItems(ledger, pools, catalogue.judge, catalogue.local_artifacts, home.store, clock)
+    names, cards = RepositoryList(ledger), Cards(home.store, pools)
+    return ListItems(folder, ledger, pools, home.membership, catalogue, names, cards, proven, clock)
+
+
 @asynccontextmanager
 async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
     """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address.
@@ -187,8 +196,7 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
         judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
         async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
             read_through = ReadThroughRoutes(pools, imports, catalogue)
-            folder, names, cards = home.config.storage.ledger.parent, RepositoryList(ledger), Cards(store, pools)
-            made = await pools.files(ListItems, folder, ledger, pools, membership, catalogue, names, cards, home.clock)
+            made = await pools.files(list_items, home, catalogue)
             async with (
                 kept_list(made) as items,
                 open_registry(ledger, read_through, pools) as registry,

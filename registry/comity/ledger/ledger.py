@@ -7,6 +7,7 @@ ledger.history                read logs: entries, tiles, roots, proofs, checks
 ledger.cosignatures           cosignatures of checkpoints; the best note for an entry
 ledger.intake                 intake position of each log, and parked lines
 ledger.proven                 verified identities, publications, and statements about a digest
+ledger.listed                 what a list of repositories needs to know of many names
 ledger.side_object_positions  for each log, the position below which all side objects are in the blob store
 ledger.kept                   positions of the rows that readers of the proven tables keep
 ledger.replicas               copies that this node claims, and artifacts that it lacks
@@ -36,6 +37,7 @@ from comity.content.durable import disk_errors
 from comity.ledger.database import Database, WriterLock, migrate, raise_fence
 from comity.ledger.intake import IntakeStore
 from comity.ledger.kept_state import KeptState
+from comity.ledger.listed_names import ListedNames
 from comity.ledger.log_repair import LogRepair
 from comity.ledger.log_store import EntryIndex, History, LogStore
 from comity.ledger.mirror_charges import MirrorCharges
@@ -85,6 +87,7 @@ class Ledger:
     index: EntryIndex
     intake: IntakeStore
     proven: ProvenTables
+    listed: ListedNames
     side_object_positions: SideObjectPositions
     kept: KeptState
     replicas: ReplicaTable
@@ -142,6 +145,7 @@ class Ledger:
             EntryIndex(database),
             IntakeStore(database),
             ProvenTables(database),
+            ListedNames(database),
             SideObjectPositions(database),
             KeptState(database),
             ReplicaTable(database),

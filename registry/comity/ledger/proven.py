@@ -260,10 +260,12 @@ class ProvenTables:
     def repositories(self, after: str = "", prefix: str = "", limit: int = MAX_ANSWER) -> list[str]:
         """Returns folded names of repositories after `after` that begin with `prefix`, in order."""
         _check(limit)
-        least = fold_name(prefix)
-        wanted = select(_CLAIMANT.name).where(_CLAIMANT.name > fold_name(after)).distinct()
+        before, least = fold_name(after), fold_name(prefix)
+        # One lower bound: a database may choose the smaller one of two, and read every name between them.
+        wanted = select(_CLAIMANT.name).where(_CLAIMANT.name >= least if before < least else _CLAIMANT.name > before)
         if least:
-            wanted = wanted.where(_CLAIMANT.name >= least, _CLAIMANT.name < least + _LAST_CHARACTER)
+            wanted = wanted.where(_CLAIMANT.name < least + _LAST_CHARACTER)
+        wanted = wanted.distinct()
         with self._database.reading() as connection:
             return list(connection.execute(wanted.order_by(_CLAIMANT.name).limit(limit)).scalars())
 
@@ -382,7 +384,7 @@ class ProvenTables:
         found: list[ProvenLine] = []
         with self._database.reading() as connection:
             here = () if log is None else (_STATEMENT.log_id == find_log(connection, log).id,)
-            for predicate in predicates:
+            for predicate in predicates if number < last_number(connection) else ():
                 later = _lines().where(_STATEMENT.predicate == predicate, _STATEMENT.number > number, *here)
                 rows = connection.execute(later.order_by(_STATEMENT.number).limit(limit))
                 found += [ProvenLine(*row) for row in rows]

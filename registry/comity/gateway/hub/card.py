@@ -80,8 +80,13 @@ class Cards:
 
     async def complete(self, manifest: Manifest) -> bool:
         """Whether nothing that a card is read from is still missing here."""
-        entry = manifest.by_path.get(README)
-        return entry is None or await self._pools.files(self._store.has, entry.sha256)
+        return await self._pools.files(is_complete, manifest, self._store)
+
+
+def is_complete(manifest: Manifest, store: BlobStore) -> bool:
+    """Whether nothing that a card is read from is missing in the store. Blocking."""
+    entry = manifest.by_path.get(README)
+    return entry is None or store.has(entry.sha256)
 
 
 def read_card(manifest: Manifest, store: BlobStore) -> Card:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable
 
 FILE_NAME: Final = "hub-list.sqlite"
+KEPT: Final = 600
+"""Seconds for which an item is kept that may change without a statement."""
 _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS state (
@@ -79,11 +81,13 @@ class ListFile:
             rows = self._database.execute(f"SELECT * FROM item WHERE name IN ({marks})", tuple(names)).fetchall()
         return {row[0]: KeptItem(*row) for row in rows}
 
-    def put(self, item: KeptItem) -> None:
+    def put(self, items: Iterable[KeptItem]) -> None:
         """Raises Unavailable (INDEX)."""
-        values = (item.name, item.artifact, item.author, item.manifest_size, item.until, item.document)
+        rows = [
+            (each.name, each.artifact, each.author, each.manifest_size, each.until, each.document) for each in items
+        ]
         with self._writing() as database:
-            database.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?)", values)
+            database.executemany("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def follow(self, subjects: Sequence[str], number: int, line: Digest) -> None:
         """Remove the items with one of these names, artifacts or authors, and move the position. Raises Unavailable

@@ -1,15 +1,15 @@
 """Items of the Hub's list, made once and kept until a statement about them is proven.
 
-To make an item is to judge the artifact: its statements, signatures and proofs, tens of milliseconds. A list shows a
-hundred items, so they are made ahead by a background task, and kept in a file (`list_file`) with the position in the
-proven statements up to which they hold.
+Most items are made from the proven statements alone, a hundred at a time (`proven_items`). The others are judged: all
+statements about the artifact, signatures and proofs, tens of milliseconds each. All are made ahead by a background
+task, and kept in a file (`list_file`) with the position in the proven statements up to which they hold.
 
 (1) before items are used, new statements are followed: those about a name, an artifact or an author, and those by which
     an author changes its keys, remove its items; those of `OF_ALL` remove every item; while many are new, items are
     made as if nothing was kept
 (2) claims and tests of copies change no item, unless the owner of this node has a policy
-(3) an answer that the catalogue kept may be a second older than a statement: an item is not kept until its subjects
-    have been quiet for `SETTLED`
+(3) an item is not kept if a statement about one of its subjects was followed since it was begun; and since `SETTLED`
+    before, if it was judged: an answer that the catalogue kept may be a second older than a statement
 (4) what may change without a statement is kept for `KEPT`: every item under a policy of the owner, which may depend on
     time and on cosigners, and one whose README.md is not here yet; a repository that is not served, for `REFUSED_KEPT`
 (5) the background task makes what was never made, and takes at most `SHARE` of one core
@@ -22,8 +22,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +33,8 @@ import comity
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList
 from comity.gateway.hub.changes import OF_ALL, READ, changed_name
-from comity.gateway.hub.list_file import FILE_NAME, KeptItem, ListFile
+from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem, ListFile
+from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings
 from comity.ledger.intake import INCEPTION, ROTATED, fold_name
 from comity.ledger.proven import ProvenLine
@@ -49,7 +50,6 @@ CHECK_INTERVAL: Final = 1.0
 STEP: Final = 500
 """Statements followed at a time."""
 SETTLED: Final = 5.0
-KEPT: Final = 600
 REFUSED_KEPT: Final = 30
 SHARE: Final = 0.5
 NAMES: Final = 100
@@ -76,6 +76,7 @@ class ListItems:
         catalogue: Catalogue,
         names: RepositoryList,
         cards: Cards,
+        proven: ProvenItems,
         clock: Clock,
     ) -> None:
         """Opens the file. Blocking. Raises Unavailable, OutOfSpace."""
@@ -85,6 +86,7 @@ class ListItems:
         self._catalogue = catalogue
         self._names = names
         self.cards = cards
+        self._proven = proven
         self._clock = clock
         self._basis = self._present_basis()
         self._file = ListFile(folder / FILE_NAME, self._basis)
@@ -95,12 +97,17 @@ class ListItems:
         self._checked = float("-inf")
         self._current = False
         """Whether all statements were followed."""
+        self._searched = 0
+        """The number of a statement up to which there are no others to follow than those that were followed."""
         self._touched: dict[str, float] = {}
         """Subjects of the newest statements, and when they were followed; `ALL` for every subject."""
+        self._begun: list[float] = []
+        """When the items were begun that are being made."""
 
     async def items(self, names: Sequence[str], *, siblings: bool) -> list[Document]:
         """The items of the repositories with these names that are served, in their order."""
         kept = await self._kept(names)
+        kept |= await self._make_proven([name for name in names if fold_name(name) not in kept])
         found = [await self._item(name, kept.get(fold_name(name)), siblings=siblings) for name in names]
         return [item for item in found if item is not None]
 
@@ -123,13 +130,21 @@ class ListItems:
             names, cursor = await self._names.names("", "", cursor, NAMES, lambda name: True)
             await self._follow()
             kept = await self._pools.files(self._file.get, [fold_name(name) for name in names]) if self._current else {}
-            for name in names if self._current else ():
-                if fold_name(name) not in kept:
-                    before = time.process_time()
-                    await self._make(name)
-                    await asyncio.sleep((time.process_time() - before) * (1 / SHARE - 1))
+            if self._current:
+                await self._make_ahead([name for name in names if fold_name(name) not in kept])
             if not cursor or not names:
                 return
+
+    async def _make_ahead(self, names: Sequence[str]) -> None:
+        """As items are made for a reader, but with pauses."""
+        before = time.process_time()
+        made = await self._make_proven(names)
+        await _pause_since(before)
+        for name in names:
+            if fold_name(name) not in made:
+                before = time.process_time()
+                await self._make(name)
+                await _pause_since(before)
 
     async def _kept(self, names: Sequence[str]) -> dict[str, KeptItem]:
         await self._follow()
@@ -153,32 +168,58 @@ class ListItems:
             return with_siblings(item, await self._pools.files(self._catalogue.local_artifacts.manifest, manifest))
         return None
 
+    async def _make_proven(self, names: Sequence[str]) -> dict[str, KeptItem]:
+        """Make the items that need no judge, and keep them. Returns them by folded name."""
+        if not names:
+            return {}
+        with self._making() as begun:
+            made = await self._proven.make(names)
+            await self._keep(made, begun)
+        return {item.name: item for item in made}
+
     async def _make(self, name: str) -> Snapshot | None:
-        """Make an item, and keep it. Returns None if the repository is not served."""
-        try:
-            snapshot = await self._catalogue.snapshot(name, "main")
-        except ComityError:
-            await self._keep(KeptItem(fold_name(name), "", "", 0, int(self._clock()) + REFUSED_KEPT, ""))
-            return None
+        """Have an item judged, and keep it. Returns None if the repository is not served."""
+        with self._making() as begun:
+            try:
+                snapshot = await self._catalogue.snapshot(name, "main")
+            except ComityError:
+                until = int(self._clock()) + REFUSED_KEPT
+                await self._keep([KeptItem(fold_name(name), "", "", 0, until, "")], begun - SETTLED)
+                return None
+            await self._keep([await self._judged(name, snapshot)], begun - SETTLED)
+            return snapshot
+
+    async def _judged(self, name: str, snapshot: Snapshot) -> KeptItem:
         document = json.dumps(await self._view(snapshot, siblings=False), separators=(",", ":"))
         by = getattr(snapshot.claim, "by", None)
         author = by if isinstance(by, str) else ""
         lasting = not self._catalogue.judge.by_own_policy and await self.cards.complete(snapshot.manifest)
         until = 0 if lasting else int(self._clock()) + KEPT
         size = len(snapshot.manifest.encode())
-        await self._keep(KeptItem(fold_name(name), snapshot.artifact, author, size, until, document))
-        return snapshot
+        return KeptItem(fold_name(name), snapshot.artifact, author, size, until, document)
 
     async def _view(self, snapshot: Snapshot, *, siblings: bool) -> Document:
         card = await self.cards.card(snapshot.artifact, snapshot.manifest)
         return model_view(snapshot, card, siblings=siblings)
 
-    async def _keep(self, item: KeptItem) -> None:
+    async def _keep(self, items: Sequence[KeptItem], since: float) -> None:
+        """Keep the items about whose subjects no statement was followed since this time."""
         await self._follow()
-        subjects = {ALL, changed_name(item.name), item.artifact, item.author}
-        if self._current and not subjects & self._touched.keys():
+        changed = {subject for subject, at in self._touched.items() if at >= since}
+        quiet = [item for item in items if self._current and changed.isdisjoint(_subjects_of(item))]
+        if quiet:
             with suppress(ComityError):
-                await self._pools.files(self._file.put, item)
+                await self._pools.files(self._file.put, quiet)
+
+    @contextmanager
+    def _making(self) -> Iterator[float]:
+        """Yields the time. While items are made, no subject of a statement is forgotten that was followed since."""
+        begun = asyncio.get_running_loop().time()
+        self._begun.append(begun)
+        try:
+            yield begun
+        finally:
+            self._begun.remove(begun)
 
     async def _follow(self) -> None:
         """Follow what is new, at most once a second."""
@@ -187,18 +228,35 @@ class ListItems:
             if now - self._checked < CHECK_INTERVAL:
                 return
             self._checked = now
-            self._touched = {subject: at for subject, at in self._touched.items() if now - at < SETTLED}
+            settled = min([now, *self._begun]) - SETTLED
+            self._touched = {subject: at for subject, at in self._touched.items() if at >= settled}
             basis = self._present_basis()
             if basis != self._basis:
                 self._basis = basis
                 await self._pools.files(self._file.begin_again, basis)
             position, _ = await self._pools.files(lambda: self._file.position)
-            lines = await self._ledger.run(self._ledger.tables.proven.since, position, self._read, STEP)
+            if not position:
+                self._touched[ALL] = now
+                position = await self._begin()
+            proven = self._ledger.tables.proven
+            last = await self._ledger.run(proven.last_number)
+            lines = await self._ledger.run(proven.since, max(position, self._searched), self._read, STEP)
             self._current = len(lines) < STEP
+            if self._current:
+                self._searched = last
             if lines:
                 await self._follow_lines(lines, now)
             if not self._current:
                 self._checked = float("-inf")
+
+    async def _begin(self) -> int:
+        """Without items there is nothing to remove: go on from the newest statement. Returns its number, or 0."""
+        proven = self._ledger.tables.proven
+        number = await self._ledger.run(proven.last_number_of, self._read)
+        lines = await self._ledger.run(proven.since, number - 1, self._read, 1) if number else []
+        for line in lines:
+            await self._pools.files(self._file.clear, line.number, sha256(line.line))
+        return lines[0].number if lines else 0
 
     async def _follow_lines(self, lines: Sequence[ProvenLine], now: float) -> None:
         statements = [parse_entry(line.line).statement for line in lines]
@@ -226,6 +284,10 @@ class ListItems:
         return sha256(canonical([comity.__version__, body.digest if body else "", nodes, judge.basis]))
 
 
+def _subjects_of(item: KeptItem) -> Iterable[str]:
+    return ALL, changed_name(item.name), item.artifact, item.author
+
+
 def _subjects(statements: Iterable[Any]) -> Iterable[str]:
     for statement in statements:
         if statement.by is not None and statement.predicate in OF_KEYS:
@@ -234,6 +296,11 @@ def _subjects(statements: Iterable[Any]) -> Iterable[str]:
             yield subject.digest
             if subject.name:
                 yield changed_name(subject.name.rpartition("@")[0])
+
+
+async def _pause_since(before: float) -> None:
+    """Let others work, after work that began at this process time."""
+    await asyncio.sleep((time.process_time() - before) * (1 / SHARE - 1))
 
 
 @asynccontextmanager

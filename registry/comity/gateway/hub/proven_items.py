@@ -1,0 +1,148 @@
+"""Items of the Hub's list from the proven statements alone, many at a time.
+
+Without a policy of the owner of this node, an artifact is served if its publisher signed it. The intake has verified
+that signature when it read the line, so it is not verified again for a list. These are left to the judge, one by one:
+
+    every repository, if the owner of this node has a policy
+    one that nodes mirrored from an upstream; a version with several artifacts, or with statements that nothing orders
+    one with an advisory about any of its artifacts, which may withdraw it
+    one whose publisher has rotated its keys, or has no proven inception
+
+For the others, the item is the same as that of the judge.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from comity.content.blobs import BlobStore
+from comity.gateway.hub.card import is_complete, read_card
+from comity.gateway.hub.judge import PolicyJudge
+from comity.gateway.hub.list_file import KEPT, KeptItem
+from comity.gateway.hub.mirrored import LocalArtifacts
+from comity.gateway.hub.views import Snapshot, model_view
+from comity.ledger.intake import fold_name
+from comity.ledger.listed_names import MAX_NAMES, NamedOwner, OwnedNames, OwnPublication
+from comity.node.intake import already_verified, fits
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.artifact import commit_id
+from comity.trust.errors import ComityError
+from comity.trust.identity import Inception, check_inception
+from comity.trust.resolution import bound_claimant, version_order
+from comity.trust.statement import parse_entry
+from comity.trust.statements import Published
+
+MAX_PUBLICATIONS: Final = 4_000
+"""Statements about the names of one step. With more, its names are left to the judge."""
+STEP_SECONDS: Final = 0.05
+"""After this time in a thread, other work of the pool has its turn."""
+
+
+class ProvenItems:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        pools: Pools,
+        judge: PolicyJudge,
+        local: LocalArtifacts,
+        store: BlobStore,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._judge = judge
+        self._local = local
+        self._store = store
+        self._clock = clock
+
+    async def make(self, names: Sequence[str]) -> list[KeptItem]:
+        """Returns the items of those repositories that need no judge."""
+        if self._judge.by_own_policy:
+            return []
+        items: list[KeptItem] = []
+        for start in range(0, len(names), MAX_NAMES):
+            work = iter(await self._read(names[start : start + MAX_NAMES]))
+            while made := await self._pools.files(self._some, work):
+                items += made
+        return items
+
+    async def _read(self, names: Sequence[str]) -> list[tuple[OwnPublication, NamedOwner, bytes]]:
+        """What makes the items of these repositories: a publication, its publisher, and its line."""
+        policy, listed = self._judge.policy, self._ledger.tables.listed
+        decisions = ((fold_name(name), bound_claimant(policy, name)) for name in names)
+        bound = {name: found.claimant.publisher for name, found in decisions if found and found.claimant.publisher}
+        owned = await self._ledger.run(listed.owned, names, bound, MAX_PUBLICATIONS)
+        newest = list(_newest_of_all(owned)) if owned is not None else []
+        lines = await self._ledger.run(listed.lines, [publication.position for publication, _ in newest])
+        return [(each, owner, lines[each.position]) for each, owner in newest if each.position in lines]
+
+    def _some(self, work: Iterator[tuple[OwnPublication, NamedOwner, bytes]]) -> list[KeptItem]:
+        """Make items for a while. Blocking."""
+        until, items = time.monotonic() + STEP_SECONDS, list[KeptItem]()
+        for publication, owner, line in work:
+            try:
+                item = self._item(publication, owner, line)
+            except ComityError:  # such as a manifest that is not here: the judge knows why
+                continue
+            if item is not None:
+                items.append(item)
+            if items and time.monotonic() > until:
+                break
+        return items
+
+    def _item(self, publication: OwnPublication, owner: NamedOwner, line: bytes) -> KeptItem | None:
+        entry = parse_entry(line)
+        published, inception = Published.parse(entry.statement), _inception(owner)
+        if published.by != inception.id or not fits(entry.envelope, inception.keys):
+            return None  # signed by keys that only a charter lists
+        manifest = self._local.manifest(published.manifest)
+        snapshot = Snapshot(
+            repository=publication.repository,
+            artifact=published.artifact,
+            claim=published,
+            label=published.name.version,
+            licence=published.licence.spdx,
+            author=inception.display,
+            manifest=manifest,
+            commit=commit_id(manifest),
+            trees={},  # a list shows no folders
+            notices=(),
+        )
+        document = model_view(snapshot, read_card(manifest, self._store), siblings=False)
+        until = 0 if is_complete(manifest, self._store) else int(self._clock()) + KEPT
+        text = json.dumps(document, separators=(",", ":"))
+        size = published.manifest.size
+        return KeptItem(publication.name, published.artifact, published.by, size, until, text)
+
+
+def _newest_of_all(owned: OwnedNames) -> Iterator[tuple[OwnPublication, NamedOwner]]:
+    """The newest publication of each repository that needs no judge, and its publisher."""
+    for name, publications in owned.publications.items():
+        owner = owned.owners.get(publications[0].publisher)
+        if name in owned.mirrored or owner is None or owner.rotated or any(each.advised for each in publications):
+            continue
+        newest = _newest(publications, owner.home)
+        if newest is not None:
+            yield newest, owner
+
+
+def _newest(publications: Sequence[OwnPublication], home: str) -> OwnPublication | None:
+    """The statement that `select_candidate` chooses; None if only the judge can say which one that is."""
+    if len({each.repository for each in publications}) > 1:
+        return None  # written in several ways
+    at_home = [each for each in publications if each.origin == home]
+    last = max(at_home, key=lambda each: each.position.index, default=None)
+    version = last.version if last else max((each.version for each in publications), key=version_order)
+    versioned = [each for each in publications if each.version == version]
+    if len({each.artifact for each in versioned}) > 1:
+        return None
+    return last or (versioned[0] if len(versioned) == 1 else None)
+
+
+def _inception(owner: NamedOwner) -> Inception:
+    return check_inception(parse_entry(owner.inception), signed=already_verified)

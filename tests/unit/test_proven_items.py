@@ -1,0 +1,191 @@
+"""Items of the Hub's list that need no judge are those that the judge would make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.gateway.hub.card import Cards
+from comity.gateway.hub.catalogue import Catalogue
+from comity.gateway.hub.judge import PolicyJudge
+from comity.gateway.hub.list_file import KEPT, KeptItem
+from comity.gateway.hub.proven_items import ProvenItems
+from comity.gateway.hub.views import model_view
+from comity.ledger.ledger import Ledger
+from comity.node.members import Membership, Seat
+from comity.node.metrics import Metrics
+from comity.node.threads import AsyncLedger, Pools
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.statement import Author, sign_statement
+from comity.trust.statements import Advisory, sign_advisory
+from support.case import nodes, release
+from support.logs import LogKeys
+from support.observations import observation
+from support.rotations import of
+from support.world import NOW, Identity, found, identity
+
+HOME, ELSEWHERE = LogKeys.generate("node-ch.example/log"), LogKeys.generate("node-fr.example/log")
+ALGS = ("ed25519",)
+ANNA, BEN, CARL, UNKNOWN = (identity(name, "CH", algs=ALGS) for name in ("Anna", "Ben", "Carl", "Unknown"))
+README = b"---\nlibrary_name: transformers\n---\n"
+
+
+class JudgedRepositories:
+    """A ledger and a store, what makes items of them, and the judge."""
+
+    def __init__(self, folder: Path) -> None:
+        (here, *_) = peers = nodes(2)
+        membership = Membership(
+            Seat.parse(here.seat.entry.line, here.entry.line), found(peers, namespaces={"bound": BEN.id})
+        )
+        self.store, self.pools, self.ledger = FolderStore(folder / "blobs"), Pools(), Ledger.open(folder, lambda: NOW)
+        for log in (HOME, ELSEWHERE):
+            self.ledger.logs.create(log.origin, log.vkey, own=True)
+        ledger, self.judge = AsyncLedger(self.ledger), PolicyJudge(None, membership, self.clock)
+        self.catalogue = Catalogue(ledger, self.store, self.pools, membership, self.judge, Metrics())
+        self._cards = Cards(self.store, self.pools)
+        local = self.catalogue.local_artifacts
+        self.proven = ProvenItems(ledger, self.pools, self.judge, local, self.store, self.clock)
+        self.say(here.seat.entry.line, here.entry.line, *(who.entry.line for who in (ANNA, BEN, CARL)))
+
+    def clock(self) -> float:
+        return float(NOW)
+
+    def say(self, *lines: bytes, log: LogKeys = HOME) -> None:
+        self.ledger.logs.append(log.vkey, lines)
+
+    def publish(
+        self, by: Identity, name: str, *files: str, spdx: str = "MIT", log: LogKeys = HOME, stored: bool = True
+    ) -> Digest:
+        """A model with these files, by default one that is named as the version."""
+        of_files = {file: README if file == "README.md" else b"weights" for file in files or (f"{name[-2:]}.gguf",)}
+        published, entry, manifest, _ = release(of_files, by=by, name=name, spdx=spdx)
+        if stored:
+            self.store.put(sha256(manifest), manifest)
+        self.say(entry.line, log=log)
+        return published.artifact
+
+    def advise(self, by: Identity, artifact: Digest) -> None:
+        said = Advisory(Author("identity", by.id), artifact, "yank", "high", "wrong weights")
+        self.say(sign_advisory(said, by.signer).line)
+
+    async def made(self, *names: str) -> dict[str, KeptItem]:
+        return {item.name: item for item in await self.proven.make(names)}
+
+    async def judged(self, name: str) -> KeptItem | None:
+        """The same item by the judge; None if the repository is not served."""
+        try:
+            snapshot = await self.catalogue.snapshot(name, "main")
+        except ComityError:
+            return None
+        card, manifest = await self._cards.card(snapshot.artifact, snapshot.manifest), snapshot.manifest
+        document = json.dumps(model_view(snapshot, card, siblings=False), separators=(",", ":"))
+        until = 0 if await self._cards.complete(manifest) else NOW + KEPT
+        author = Digest(str(getattr(snapshot.claim, "by", "")))
+        return KeptItem(name.lower(), snapshot.artifact, author, len(manifest.encode()), until, document)
+
+    async def close(self) -> None:
+        await self.catalogue.close()
+        self.pools.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[JudgedRepositories]:
+    made = JudgedRepositories(tmp_path)
+    yield made
+    await made.close()
+
+
+async def test_items_without_a_judge_are_those_of_the_judge(node: JudgedRepositories) -> None:
+    node.store.put(sha256(README), README)
+    node.publish(ANNA, "a/one@v1")
+    for version in ("v1", "v3", "v2"):
+        node.publish(ANNA, f"a/several@{version}", version)
+    for version in ("v9", "v10", "v2"):
+        node.publish(ANNA, f"a/not-at-home@{version}", version, log=ELSEWHERE)
+    node.publish(ANNA, "a/partly-at-home@v1")
+    node.publish(ANNA, "a/partly-at-home@v2", "2", log=ELSEWHERE)
+    for spdx in ("MIT", "Apache-2.0", "CC-BY-4.0"):
+        node.publish(ANNA, "a/corrected@v1", "c", spdx=spdx)
+    node.publish(ANNA, "A/Spelled@v1", "README.md", "model.safetensors")
+    node.publish(CARL, "a/contested@v1", "first")
+    node.publish(ANNA, "a/contested@v2", "second")
+    node.publish(CARL, "bound/name@v1", "first")
+    node.publish(BEN, "bound/name@v1", "second")
+    node.publish(BEN, "bound/other@v1", "second")
+    names = [name for name in node.ledger.proven.repositories() if name != "bound/other"] + ["bound/other", "a/none"]
+    made = await node.made(*names)
+    assert sorted(made) == sorted(set(names) - {"a/none"})
+    for name, item in made.items():
+        assert item == await node.judged(name), name
+    assert '"license:cc-by-4.0"' in made["a/corrected"].document
+    assert '"comity:v10"' in made["a/not-at-home"].document and '"comity:v2"' in made["a/several"].document
+    assert '"transformers"' in made["a/spelled"].document and '"id":"A/Spelled"' in made["a/spelled"].document
+    assert made["a/contested"].author == CARL.id and made["bound/name"].author == BEN.id
+
+
+async def test_what_needs_a_judge_is_left_to_it(node: JudgedRepositories) -> None:
+    node.publish(ANNA, "a/withdrawn@v1")
+    node.advise(ANNA, node.publish(ANNA, "a/withdrawn@v2", "2"))
+    node.advise(CARL, node.publish(ANNA, "a/warned@v1", "w"))
+    node.publish(ANNA, "a/disputed@v1", "1")
+    node.publish(ANNA, "a/disputed@v1", "other")
+    node.publish(ANNA, "a/written@v1", "1")
+    node.publish(ANNA, "A/Written@v2", "2")
+    node.publish(ANNA, "org/tiny@v1", "1")
+    node.say(observation(nodes(1)[0], sha256(b"observed")).line)
+    node.publish(ANNA, "a/missing@v1", "gone", stored=False)
+    node.publish(UNKNOWN, "a/unknown@v1", "u")
+    node.publish(BEN, "b/rotated@v1", "r")
+    node.say(of(BEN).to("next")[1].line)
+    names = node.ledger.proven.repositories()
+    assert len(names) == 9
+    assert await node.made(*names) == {}
+    shown = await node.judged("a/withdrawn")
+    assert shown is not None and '"comity:v1"' in shown.document
+    assert await node.judged("a/disputed") is None
+
+
+async def test_what_only_keys_signed_that_a_charter_lists_is_left_to_the_judge(node: JudgedRepositories) -> None:
+    """The intake accepts them; the evidence of a list has the inception alone."""
+    other = identity("Other", "CH", algs=ALGS)
+    published, entry, manifest, _ = release({"m": b"weights"}, by=ANNA, name="a/listed@v1")
+    node.store.put(sha256(manifest), manifest)
+    node.say(sign_statement(entry.statement, other.signer).line)
+    assert published.by == ANNA.id and await node.made("a/listed") == {}
+
+
+async def test_a_file_of_which_the_card_is_read_and_that_is_missing_is_looked_for_again(
+    node: JudgedRepositories,
+) -> None:
+    node.publish(ANNA, "a/one@v1", "README.md", "m.gguf")
+    (item,) = (await node.made("a/one")).values()
+    assert item.until == NOW + KEPT and item == await node.judged("a/one")
+
+
+async def test_under_a_policy_of_the_owner_the_judge_makes_every_item(
+    node: JudgedRepositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.publish(ANNA, "a/one@v1")
+    monkeypatch.setattr(PolicyJudge, "by_own_policy", True)
+    assert await node.made("a/one") == {}
+
+
+async def test_many_names_are_read_in_steps_and_names_with_too_many_statements_are_left_to_the_judge(
+    node: JudgedRepositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        node.publish(ANNA, f"a/m{number}@v1", f"{number}")
+    node.publish(ANNA, "a/m4@v2", "more")
+    monkeypatch.setattr("comity.gateway.hub.proven_items.MAX_NAMES", 2)
+    monkeypatch.setattr("comity.gateway.hub.proven_items.STEP_SECONDS", 0.0)
+    names = node.ledger.proven.repositories()
+    assert sorted(await node.made(*names)) == names
+    monkeypatch.setattr("comity.gateway.hub.proven_items.MAX_PUBLICATIONS", 1)
+    assert sorted(await node.made(*names)) == []
+    assert sorted(await node.made("a/m0")) == ["a/m0"]
