@@ -14,7 +14,7 @@ from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_file import KEPT, KeptItem
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import model_view
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.node.members import Membership, Seat
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
@@ -37,12 +37,13 @@ README = b"---\nlibrary_name: transformers\n---\n"
 class JudgedRepositories:
     """A ledger and a store, what makes items of them, and the judge."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backing: Backing | None) -> None:
         (here, *_) = peers = nodes(2)
         membership = Membership(
             Seat.parse(here.seat.entry.line, here.entry.line), found(peers, namespaces={"bound": BEN.id})
         )
-        self.store, self.pools, self.ledger = FolderStore(folder / "blobs"), Pools(), Ledger.open(folder, lambda: NOW)
+        self.store, self.pools = FolderStore(folder / "blobs"), Pools()
+        self.ledger = Ledger.open(folder, lambda: NOW, backing=backing)
         for log in (HOME, ELSEWHERE):
             self.ledger.logs.create(log.origin, log.vkey, own=True)
         ledger, self.judge = AsyncLedger(self.ledger), PolicyJudge(None, membership, self.clock)
@@ -96,12 +97,20 @@ class JudgedRepositories:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[JudgedRepositories]:
-    made = JudgedRepositories(tmp_path)
+    made = JudgedRepositories(tmp_path, None)
     yield made
     await made.close()
 
 
-async def test_items_without_a_judge_are_those_of_the_judge(node: JudgedRepositories) -> None:
+@pytest.fixture
+async def on_either(tmp_path: Path, backing: Backing | None) -> AsyncIterator[JudgedRepositories]:
+    made = JudgedRepositories(tmp_path, backing)
+    yield made
+    await made.close()
+
+
+async def test_items_without_a_judge_are_those_of_the_judge(on_either: JudgedRepositories) -> None:
+    node = on_either
     node.store.put(sha256(README), README)
     node.publish(ANNA, "a/one@v1")
     for version in ("v1", "v3", "v2"):
