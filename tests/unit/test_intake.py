@@ -102,6 +102,19 @@ def test_what_its_author_signed_is_proven_and_found(logs: Logs) -> None:
     assert proven.inception(OWNER.id) == OWNER.entry.line
 
 
+def test_names_of_one_batch_are_claimed_once_by_each_publisher(logs: Logs) -> None:
+    other = identity("Other", algs=CLASSICAL)
+    first = [published(version=f"v{number}", artifact=number) for number in range(3)]
+    logs.say(FAR, OWNER.entry, other.entry, *first, published(other, artifact=9), published(name="second"))
+    logs.prove()
+    logs.say(FAR, published(version="v9", artifact=10), published(other, "second", artifact=11))
+    logs.prove()
+    proven = logs.ledger.proven
+    assert [each.publisher for each in proven.claimants("acme/tiny").found] == [OWNER.id, other.id]
+    assert [each.publisher for each in proven.claimants("acme/second").found] == [OWNER.id, other.id]
+    assert len(names(logs)) == 5
+
+
 def test_a_line_waits_in_the_ledger_until_its_author_is_known(logs: Logs) -> None:
     logs.say(FAR, published())
     logs.prove()

@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Table, and_, delete, func, insert, select, tuple_, update
 
@@ -56,6 +56,8 @@ KNOWN_PREDICATES: Final = frozenset(
     | {DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
 )
 MAX_FOLDED: Final = 512
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def _detail(entry: Entry) -> IdentityFacts | NodeKey | ClaimedName | None:
 _STATEMENT = schema.statements.c
 _SUBJECT = schema.subjects.c
 _PUBLICATION = schema.publications.c
+_CLAIMANT = schema.claimants.c
 _PARKED = schema.parked.c
 _REVISIT = schema.revisits.c
 
@@ -158,7 +161,7 @@ def write_facts(connection: Connection, log_id: int, facts: Iterable[StatementFa
         known = first_copies.get(item.statement)
         if known is None or item.index < known.index:
             first_copies[item.statement] = item
-    stored = _indexes(connection, log_id, list(first_copies))
+    stored = statement_indexes(connection, log_id, list(first_copies))
     fresh = []
     for item in first_copies.values():
         index = stored.get(item.statement)
@@ -166,8 +169,7 @@ def write_facts(connection: Connection, log_id: int, facts: Iterable[StatementFa
             fresh.append(item)
         elif item.index < index:
             _move_index(connection, log_id, index, item)
-    if fresh:
-        _insert(connection, log_id, fresh)
+    insert_facts(connection, log_id, fresh)
     return len(fresh)
 
 
@@ -198,10 +200,10 @@ def last_number(connection: Connection) -> int:
     return connection.execute(select(func.max(_STATEMENT.number))).scalar() or 0
 
 
-def _indexes(connection: Connection, log_id: int, statements: Sequence[Digest]) -> dict[Digest, int]:
+def statement_indexes(connection: Connection, log_id: int, statements: Sequence[Digest]) -> dict[Digest, int]:
+    """Returns the index in a log of each of these statements that is verified there."""
     found: dict[Digest, int] = {}
-    for start in range(0, len(statements), 256):
-        some = statements[start : start + 256]
+    for some in _pages(statements):
         wanted = select(_STATEMENT.statement, _STATEMENT.index).where(_STATEMENT.statement.in_(some))
         found |= {name: index for name, index in connection.execute(wanted.where(_STATEMENT.log_id == log_id))}  # noqa: C416
     return found
@@ -220,7 +222,10 @@ def _move_index(connection: Connection, log_id: int, index: int, item: Statement
         connection.execute(update(schema.publications).where(*named, *here).values(to))
 
 
-def _insert(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -> None:
+def insert_facts(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -> None:
+    """Store verified lines whose statements the log does not have yet, each statement once."""
+    if not facts:
+        return
     first = last_number(connection) + 1
     numbered = list(enumerate(facts, first))
     rows = [
@@ -242,21 +247,36 @@ def _insert(connection: Connection, log_id: int, facts: Sequence[StatementFacts]
 
 
 def _insert_subjects(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -> None:
-    turns: dict[tuple[Digest, str], int] = {}
+    about: dict[str, set[Digest]] = {}
+    for item in facts:
+        about.setdefault(item.kind, set()).update(item.subjects)
+    turns = {
+        (digest, kind): turn
+        for kind, digests in about.items()
+        for digest, turn in _last_turns(connection, log_id, kind, sorted(digests)).items()
+    }
     rows = []
     for item in facts:
         for digest in item.subjects:
-            if (digest, item.kind) not in turns:
-                here = (_SUBJECT.digest == digest, _SUBJECT.kind == item.kind, _SUBJECT.log_id == log_id)
-                last = select(_SUBJECT.turn).where(*here).order_by(_SUBJECT.turn.desc()).limit(1)
-                turns[digest, item.kind] = _next_turn(connection.execute(last).scalar())
-            turn = turns[digest, item.kind]
-            turns[digest, item.kind] = turn + 1
+            turn = turns[digest, item.kind] = _next_turn(turns.get((digest, item.kind)))
             rows.append(
                 {"digest": digest, "kind": item.kind, "log_id": log_id, "turn": turn, "index": item.index},
             )
     if rows:
         connection.execute(insert(schema.subjects), rows)
+
+
+def _last_turns(connection: Connection, log_id: int, kind: str, digests: Sequence[Digest]) -> dict[Digest, int]:
+    """The last turn of each of these digests that has rows. Most digests have none: they are found without a query of
+    their own, because turns begin at 0. A digest can have many rows, so its last turn is never computed from all."""
+    here = (_SUBJECT.kind == kind, _SUBJECT.log_id == log_id)
+    last: dict[Digest, int] = {}
+    for some in _pages(digests):
+        known = select(_SUBJECT.digest).where(_SUBJECT.digest.in_(some), *here, _SUBJECT.turn == 0)
+        for digest in connection.scalars(known).all():
+            newest = select(_SUBJECT.turn).where(_SUBJECT.digest == digest, *here).order_by(_SUBJECT.turn.desc())
+            last[digest] = connection.execute(newest.limit(1)).scalar() or 0
+    return last
 
 
 def _insert_publications(connection: Connection, log_id: int, numbered: Sequence[tuple[int, StatementFacts]]) -> None:
@@ -284,10 +304,28 @@ def _insert_publications(connection: Connection, log_id: int, numbered: Sequence
         NamedPlace(at, log_id, named_version(d.repository, d.version)) for at, (_, _, d) in enumerate(named, turn)
     ]
     name_index(connection).add(connection, places)
+    first: dict[tuple[str, Digest], int] = {}
     for number, item, detail in named:
-        row: dict[str, object] = {"name": fold_name(detail.repository), "publisher": item.by}
-        if _is_new(connection, schema.claimants, row):
-            connection.execute(insert(schema.claimants).values(row | {"number": number}))
+        first.setdefault((fold_name(detail.repository), item.by), number)
+    _insert_claimants(connection, first)
+
+
+def _insert_claimants(connection: Connection, first: Mapping[tuple[str, Digest], int]) -> None:
+    """Store the names with their publishers that are new, and the number of the first statement of each."""
+    known = set[tuple[str, Digest]]()
+    for some in _pages(list(first)):
+        here = tuple_(_CLAIMANT.name, _CLAIMANT.publisher).in_(some)
+        known.update(
+            (name, publisher)
+            for name, publisher in connection.execute(select(_CLAIMANT.name, _CLAIMANT.publisher).where(here))
+        )
+    rows = [
+        {"name": name, "publisher": publisher, "number": number}
+        for (name, publisher), number in first.items()
+        if (name, publisher) not in known
+    ]
+    if rows:
+        connection.execute(insert(schema.claimants), rows)
 
 
 def _insert_keys(connection: Connection, log_id: int, item: StatementFacts) -> None:
@@ -318,6 +356,11 @@ def _is_new(connection: Connection, table: Table, key: dict[str, object]) -> boo
 
 def _next_turn(turn: int | None) -> int:
     return 0 if turn is None else turn + 1
+
+
+def _pages(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Parts that are small enough for one query."""
+    return (items[start : start + MAX_LINES] for start in range(0, len(items), MAX_LINES))
 
 
 MAX_LINES: Final = 256

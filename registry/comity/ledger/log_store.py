@@ -29,7 +29,7 @@ from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, sele
 from comity.content import fault
 from comity.ledger import intake, schema, tree
 from comity.ledger.database import Database, LogRow, all_logs, find_log
-from comity.ledger.intake import KNOWN_PREDICATES, OTHER, statement_facts, write_facts
+from comity.ledger.intake import KNOWN_PREDICATES, OTHER, insert_facts, statement_facts, statement_indexes
 from comity.ledger.tree import (
     SignedHead,
     all_heads,
@@ -98,7 +98,8 @@ def hash_mirrored_entries(lines: Sequence[bytes]) -> list[NewEntry]:
 
 
 def write_entries(connection: Connection, log: LogRow, start: int, entries: Sequence[NewEntry]) -> None:
-    """Insert `entries` at `start`, which must be free. Entries of an own log are indexed as verified."""
+    """Insert `entries` at `start`, which must be free. Entries of an own log are indexed as verified; their
+    statements are new in it."""
     if not entries:
         return
     connection.execute(
@@ -111,7 +112,7 @@ def write_entries(connection: Connection, log: LogRow, start: int, entries: Sequ
     if log.own:
         parsed = ((at, entry.parsed) for at, entry in enumerate(entries, start))
         facts = (statement_facts(at, entry) for at, entry in parsed if entry is not None)
-        write_facts(connection, log.id, [item for item in facts if item is not None])
+        insert_facts(connection, log.id, [item for item in facts if item is not None])
         intake.advance_position(connection, log, start, start + len(entries))
 
 
@@ -690,14 +691,13 @@ def _assign_indexes(
     connection: Connection, log: LogRow, entries: Sequence[NewEntry]
 ) -> tuple[list[int], list[NewEntry]]:
     """Returns the index of each statement, existing or new, and the new entries without duplicates."""
-    known: dict[Digest, int] = {}
+    statements = [entry.parsed.statement_digest if entry.parsed else entry.digest for entry in entries]
+    known = statement_indexes(connection, log.id, list(dict.fromkeys(statements)))
     indexes, fresh = list[int](), list[NewEntry]()
-    for entry in entries:
-        statement = entry.parsed.statement_digest if entry.parsed else entry.digest
+    for statement, entry in zip(statements, entries, strict=True):
         if statement not in known:
-            existing = first_index(connection, log, statement)
-            known[statement] = log.size + len(fresh) if existing is None else existing
-            fresh += [entry] if existing is None else []
+            known[statement] = log.size + len(fresh)
+            fresh.append(entry)
         indexes.append(known[statement])
     return indexes, fresh
 
