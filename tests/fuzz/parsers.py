@@ -27,6 +27,7 @@ from comity.gateway.console.oidc.provider_documents import (
 )
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
+from comity.ledger.stored_lines import pack_line, unpack_line
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
 from comity.node.settings.origins import setting_lines
@@ -594,6 +595,7 @@ PARSERS: Final[dict[str, Target]] = {
     "rotation": Target(_rotate, _ROTATIONS),
     "signed-url": Target(of_text(_URLS.check), _encoded(_URLS.sign(_GOOD.artifact, seconds=9, name="a", peer="b"))),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
+    "stored-line": Target(unpack_line, tuple(map(pack_line, (_GOOD.publication.line, b"\x00", b"free text")))),
     "tensors-gguf": Target(_of_file(read_gguf), (weights.gguf({"a": bytes(16), "b": bytes(64)}, tokens=("x", "yz")),)),
     "tensors-safetensors": Target(
         _of_file(read_safetensors), (weights.safetensors({"a": bytes(16), "b": bytes(9)}, {"f": "pt"}),)

@@ -19,6 +19,7 @@ from comity.ledger.database import LOCK_FILE as LOCK
 from comity.ledger.database import NEWEST, SCRIPTS, Database, find_log, migrate
 from comity.ledger.intake import OTHER, IntakeStore
 from comity.ledger.ledger import DATABASE_FILE, Ledger
+from comity.ledger.log_store import History
 from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
 from comity.ledger.sqlite import SqliteFile
@@ -182,6 +183,20 @@ def test_lines_of_an_earlier_version_go_through_the_intake(database: Database) -
     migrate(database)
     assert IntakeStore(database).next_batch(LOG.origin).lines == lines
     assert ProvenTables(database).last_number() == 0
+
+
+def test_lines_that_an_earlier_version_stored_come_back_as_they_were(database: Database) -> None:
+    """Also those of a mirrored log that look as if they were packed: more than one page of them."""
+    migrate(database, "0017")
+    row = "INSERT INTO logs (id, origin, vkey, own, size, root, staged, weight) VALUES (1, :o, :v, 0, :n, :root, :n, 0)"
+    entry = 'INSERT INTO entries (log_id, "index", line, digest) VALUES (1, :index, :line, :digest)'
+    lines = [b"", b"\x00", b"\x01", b"free text", statement_line(0), *(b"\x01%d" % number for number in range(600))]
+    with database.writing("test") as connection:
+        connection.execute(text(row), {"o": LOG.origin, "v": LOG.vkey, "root": EMPTY_ROOT, "n": len(lines)})
+        values = [{"index": index, "line": line, "digest": bytes(32)} for index, line in enumerate(lines)]
+        connection.execute(text(entry), values)
+    migrate(database)
+    assert History(database).entries(LOG.origin, 0, len(lines)) == lines
 
 
 def test_claims_of_many_copies_that_an_earlier_version_stored_are_found_by_each_artifact(database: Database) -> None:

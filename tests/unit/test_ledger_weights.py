@@ -15,6 +15,7 @@ from comity.ledger.log_store import LINE_OVERHEAD
 from comity.ledger.page_sums import CHECKPOINT_BYTES
 from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota
 from comity.ledger.sqlite import MAX_WAL_BYTES
+from comity.ledger.stored_lines import pack_line
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Untrusted
 from comity.trust.statement import Entry, SideObject, Statement, Subject, parse_entry, sign_statement
@@ -65,7 +66,7 @@ def test_a_log_of_short_lines_is_charged_for_what_it_takes_on_the_disk(tmp_path:
     charged = ledger.logs.weight(FAR.vkey)
     ledger.close()
     used = _size(tmp_path) - empty
-    assert sum(map(len, lines)) * 3 // 2 < used <= charged
+    assert sum(len(pack_line(line)) for line in lines) * 3 // 2 < used <= charged
 
 
 def test_an_object_that_many_lines_name_counts_once_for_a_log(ledger: Ledger) -> None:

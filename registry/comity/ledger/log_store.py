@@ -24,12 +24,26 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    LargeBinary,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
 
 from comity.content import fault
 from comity.ledger import intake, schema, tree
 from comity.ledger.database import Database, LogRow, all_logs, find_log
 from comity.ledger.intake import KNOWN_PREDICATES, OTHER, insert_facts, statement_facts, statement_indexes
+from comity.ledger.stored_lines import line_size
 from comity.ledger.tree import (
     SignedHead,
     all_heads,
@@ -182,10 +196,10 @@ def entries_weight(connection: Connection, log_id: int, start: int, entries: Seq
 def freed_weight(connection: Connection, log_id: int, start: int) -> int:
     """Delete the side object rows of entries from `start`, which are deleted next. Returns what `logs.weight`
     loses by it."""
-    lines = select(func.coalesce(func.sum(func.length(_ENTRY.line)), 0))
+    stored = select(type_coerce(_ENTRY.line, LargeBinary)).where(_ENTRY.log_id == log_id, _ENTRY.index >= start)
+    total = sum(line_size(line) for line in connection.execute(stored).yield_per(WINDOW).scalars())
     objects = select(func.coalesce(func.sum(_OBJECT.size), 0))
     later = (_OBJECT.log_id == log_id, _OBJECT.index >= start)
-    total = connection.scalar(lines.where(_ENTRY.log_id == log_id, _ENTRY.index >= start)) or 0
     total += connection.scalar(objects.where(*later)) or 0
     if total:
         connection.execute(delete(schema.log_objects).where(*later))

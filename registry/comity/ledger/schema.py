@@ -30,8 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from comity.ledger.stored_lines import pack_line, unpack_line
 from comity.trust.encoding import Digest
-from comity.trust.errors import Untrusted
+from comity.trust.errors import Malformed, Untrusted
 
 metadata: Final = MetaData(
     naming_convention={
@@ -74,6 +75,24 @@ class DigestBytes(TypeDecorator[Digest]):
         return Digest(bytes(value).hex())
 
 
+class LineBytes(TypeDecorator[bytes]):
+    """A line of a log, stored by `stored_lines`. SQL functions see the stored bytes."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else pack_line(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
+        if value is None:
+            return None
+        try:
+            return unpack_line(value)
+        except Malformed as error:
+            raise damaged_ledger("a line in it is not stored as lines are") from error
+
+
 def bytewise(length: int) -> String:
     """Text that every database sorts by its bytes, so that a prefix is a range."""
     return String(length).with_variant(VARCHAR(length, collation="C"), "postgresql")
@@ -99,7 +118,7 @@ entries = Table(
     metadata,
     Column("log_id", ForeignKey("logs.id"), primary_key=True),
     Column("index", BigInteger, primary_key=True, autoincrement=False),
-    Column("line", LargeBinary, nullable=False),
+    Column("line", LineBytes, nullable=False),
     Column("digest", DigestBytes, nullable=False),
     Index(None, "digest"),
 )
