@@ -4,8 +4,10 @@
 
 One member's log has a `published` statement of each artifact, by a publisher with a hybrid key. The log of each member
 has its claims of copies: single `hold` statements for a batch of 1, else `holds`. All lines are indexed, as the intake
-of a node does it; signatures are not checked. Measured are the bytes of the database, without those of an empty one.
-`answer` is what a reader receives who asks who holds one artifact: a line of each member.
+of a node does it; signatures are not checked. Measured are the bytes of the database, without those of an empty one,
+and the bytes that the process wrote to the disk for it (`write_bytes` of /proc/self/io), as a multiple of the bytes of
+all lines; no other work may run in the process. `answer` is what a reader receives who asks who holds one artifact: a
+line of each member.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -48,6 +51,8 @@ class LedgerCost:
     publications: int
     line: int
     answer: int
+    written: float
+    """Bytes written for each byte of a line."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,12 @@ def fill(folder: Path, logs: Sequence[tuple[LogKeys, Sequence[bytes]]]) -> int:
     return (folder / DATABASE_FILE).stat().st_size
 
 
+def written() -> int:
+    """Bytes that this process caused to be written to disks."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["write_bytes"])
+
+
 def measure(members: Sequence[Holding], batch: int, published: Sequence[Published], lines: list[bytes]) -> LedgerCost:
     claims = [list(member.claims(published, batch)) for member in members]
     logs = [(member.log, said) for member, said in zip(members, claims, strict=True)]
@@ -110,10 +121,12 @@ def measure(members: Sequence[Holding], batch: int, published: Sequence[Publishe
         folder, count = Path(name), len(published)
         empty = fill(folder / "empty", [])
         without = fill(folder / "published", [(first, lines)])
+        before = written()
         whole = fill(folder / "whole", [(first, [*lines, *claims[0]]), *logs[1:]])
+        amplification = (written() - before) / sum(map(len, chain(lines, *claims)))
     line = len(claims[0][0])
     bytes_of = ((whole - empty) // count, (without - empty) // count, line // batch, line * len(members))
-    cost = LedgerCost(len(members), batch, *bytes_of)
+    cost = LedgerCost(len(members), batch, *bytes_of, round(amplification, 2))
     print(cost, flush=True)
     return cost
 
