@@ -37,7 +37,7 @@ from comity.node.services.artifact import ArtifactService, first_claimants
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import Manifest, commit_id, tree_ids
-from comity.trust.claims import Publication, proven_advisories, read_claims
+from comity.trust.claims import Publication, proven_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.names import UPSTREAM, Reference, check_segment
@@ -373,7 +373,7 @@ class Catalogue:
 
     async def _prove(self, artifact: Digest) -> _Proven:
         lines = [located.line async for located in self._artifacts.claims(artifact)]
-        readings = await self._pools.hashing(read_claims, lines, artifact)
+        readings = await self._pools.hashing(self.judge.read_claims, lines, artifact)
         setting = (a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING)
         return _Proven(readings.publications, frozenset(setting))
 

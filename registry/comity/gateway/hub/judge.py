@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -19,6 +19,7 @@ from comity.gateway.hub.changes import ReadStatements, StatementChanges
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
@@ -103,6 +104,10 @@ class PolicyJudge:
         author = "a publisher signed the same bytes under another name" if signed else "no publisher signed it"
         mirrored = [("mirrored", f"{claim.text}, says {claim.by}; {author}")] if claim else []
         return PolicyDecision(_refusal(verdict, title), (*mirrored, *_advisories(verdict))[:MAX_NOTICES])
+
+    def read_claims(self, lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
+        """As `comity.trust.claims.read_claims`; what is read and verified here is not verified again in a judgement."""
+        return read_claims(lines, artifact, self._reader)
 
     def advisories(self, evidence: Evidence) -> tuple[tuple[str, str], ...]:
         """Return the advisories about an artifact without a statement yet."""
