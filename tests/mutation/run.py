@@ -51,8 +51,8 @@ class Suite:
 SUITES: Final = (
     Suite(
         (f"{TRUST}/charter", f"{TRUST}/rotation.py"),
-        """charter charter_attacks charter_certificate charter_equivocation charter_succession charter_tally
-        charter_votes charter_voting federation identity key_validity rotation""",
+        """assigned_cosigners charter charter_attacks charter_certificate charter_equivocation charter_succession
+        charter_tally charter_votes charter_voting federation identity key_validity rotation""",
         "charter_mutations rotation",
     ),
     Suite(

@@ -67,6 +67,26 @@ def test_names_may_be_as_long_as_the_limits() -> None:
     assert Body.parse(named).namespaces == {namespace: FIRST.id}
 
 
+def test_a_jurisdiction_may_be_as_long_as_its_limit() -> None:
+    region = "r" * 31
+    assert Body.parse(member(jurisdiction=region)).members[0].jurisdiction == region
+    with pytest.raises(Malformed):
+        Body.parse(member(jurisdiction=f"{region}r"))
+
+
+@pytest.mark.parametrize("reaches", [0, 1, 3])
+def test_a_policy_asks_for_legal_reaches_or_does_not_name_them(reaches: int) -> None:
+    members = [owner.member for owner in SEATS]
+    asked = genesis(members, replace(BODY.policy, min_reaches=reaches))
+    assert Body.parse(asked.data).policy.min_reaches == reaches
+    assert ("min_reaches" in json.loads(asked.data)["policy"]) == bool(reaches)
+
+
+def test_a_policy_that_names_no_reach_says_nothing_about_reaches() -> None:
+    with pytest.raises(Malformed):
+        Body.parse(policy(min_reaches=0))
+
+
 def test_of_many_seats_the_first_are_named_and_the_others_counted() -> None:
     assert seat_names([]) == ""
     names = [FIRST.member.name, *(other.member.name for other in OTHERS)]
