@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import structlog
 from comity.ledger.ledger import Backing
 from hypothesis import settings
+from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
+from support.made_ledgers import remember_migrations
 from support.postgres import Postgres, start_postgres
 
 settings.register_profile("comity", deadline=None)  # a loaded machine is no failure
@@ -26,6 +29,19 @@ structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 watch_documents()
+remember_migrations()
+check_signatures_once()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collecting makes some millions of objects that stay: they are made and kept without the garbage collector."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,6 @@ from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, filled, nodes, release
-from support.checked_once import signatures_checked_once
 from support.derivations import derived_line
 from support.observations import observation
 from support.world import NOW, Log, Node, found, identity, node, seat, succeeded
@@ -60,13 +59,6 @@ ABOVE = release(
 )[1]
 COPIED_PARENT = ABOVE.statement.subject
 RECORDS = [each.entry.line for each in (CH, SG, ES, KR)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _signatures_are_checked_once() -> Iterator[None]:
-    """The same few hundred signatures come up in every example."""
-    with signatures_checked_once():
-        yield
 
 
 def logged(writer: Node, *lines: bytes, after: int = 5) -> Log:

@@ -30,7 +30,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.case import FILES as CASE_FILES
 from support.case import advisory, case, filled, nodes, release
-from support.checked_once import signatures_checked_once
 from support.model_sig import KEY, PUBLIC, Authority, flipped, found, posix, sealed, signed
 from support.world import identity
 
@@ -198,13 +197,6 @@ POLICIES = [
     for rule in (BY_ROOT, replace(BY_ROOT, require=True), RULE, replace(RULE, require=True))
     for more in CHANGES
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _signatures_are_checked_once() -> Iterator[None]:
-    """The same few dozen signatures come up in every example."""
-    with signatures_checked_once():
-        yield
 
 
 def passed(evidence: Evidence, policy: Policy) -> set[str]:

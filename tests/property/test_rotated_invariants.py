@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,7 +19,6 @@ from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, filled, nodes, release
-from support.checked_once import signatures_checked_once
 from support.rotations import Owned, of
 from support.world import Log, Node, draft, identity, node
 
@@ -29,13 +27,6 @@ CH, SG, ES, KR = nodes(4)
 SWISS_AI = identity("Swiss AI", "CH")
 GOOD = case()
 FIRST = GOOD.federation.body
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _signatures_are_checked_once() -> Iterator[None]:
-    """The same few hundred signatures come up in every example."""
-    with signatures_checked_once():
-        yield
 
 
 def logged(writer: Node, *lines: bytes, after: int = 5) -> Log:

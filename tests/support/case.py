@@ -5,11 +5,13 @@ A test breaks one thing with `dataclasses.replace` (or on the disk, after `write
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from comity.formats.inspect import inspect
 from comity.trust.artifact import (
@@ -66,7 +68,7 @@ class Case:
         files = tuple(looked_at(path, data) for path, data in sorted(self.files.items()))
         return Evidence(self.manifest, files, self.claims, self.proofs, self.objects, self.partial, self.pieces)
 
-    @property
+    @functools.cached_property
     def policy(self) -> Policy:
         return parse_policy(self.policy_text.encode(), lambda _: self.federation.encode())
 
@@ -146,38 +148,61 @@ def case(
     files: Mapping[str, bytes] = FILES,
     lineage: tuple[Parent, ...] = (),
 ) -> Case:
-    """A case in which all is well.
+    """A case in which all is well. It is made and signed once a session: the same arguments give the same value.
 
     Args:
         members: nodes; the first one's log holds the publication. `nodes()` where not given.
         cosigners: nodes that cosign that log; all the others where not given.
         time: when they cosign.
     """
-    publisher = publisher or identity("Swiss AI", "CH")
-    members = members or nodes()
-    writer, others = members[0], members[1:]
+    members = tuple(members or nodes())
+    cosigners = members[1:] if cosigners is None else tuple(cosigners)
+    return _case(publisher or identity("Swiss AI", "CH"), members, cosigners, name, time, tuple(files.items()), lineage)
+
+
+@functools.cache
+def _case(
+    publisher: Identity,
+    members: tuple[Node, ...],
+    cosigners: tuple[Node, ...],
+    name: str,
+    time: int,
+    content: tuple[tuple[str, bytes], ...],
+    lineage: tuple[Parent, ...],
+) -> Case:
+    files, writer = dict(content), members[0]
     published, publication, manifest, pieces = release(files, by=publisher, name=name, lineage=lineage)
     log = filled(writer)
     log.append(publication.line)
     proofs, holds = [], []
     for member in members:
         own = log if member is writer else filled(member)
-        hold = sign_hold(member.record, published.artifact, published.manifest, published.pieces, member.online)
-        own.append(hold.line)
-        holds.append(hold.line)
-        proofs.append(own.proof(hold.line))
-    proofs.append(log.proof(publication.line, others if cosigners is None else cosigners, time))
+        hold = _hold(member, published.artifact, published.manifest, published.pieces)
+        own.append(hold)
+        holds.append(hold)
+        proofs.append(own.proof(hold))
+    proofs.append(log.proof(publication.line, cosigners, time))
     return Case(
-        files=files,
+        files=MappingProxyType(files),
         manifest=manifest,
         pieces=pieces,
         publication=publication,
         claims=(publisher.entry.line, *(member.entry.line for member in members), publication.line, *holds),
         proofs=tuple(proofs),
-        objects={sha256(LICENCE_TEXT): LICENCE_TEXT, sha256(CARD): CARD},
-        federation=found(members, {"swiss-ai": publisher.id}),
+        objects=MappingProxyType({sha256(LICENCE_TEXT): LICENCE_TEXT, sha256(CARD): CARD}),
+        federation=_federation(members, publisher),
         policy_text=policy_text(publisher),
     )
+
+
+@functools.cache
+def _hold(member: Node, artifact: Digest, manifest: SideObject, pieces: SideObject) -> bytes:
+    return sign_hold(member.record, artifact, manifest, pieces, member.online).line
+
+
+@functools.cache
+def _federation(members: tuple[Node, ...], publisher: Identity) -> Federation:
+    return found(members, {"swiss-ai": publisher.id})
 
 
 def policy_text(publisher: Identity) -> str:
@@ -208,11 +233,16 @@ require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 def filled(owner: Node, entries: int = 5) -> Log:
     """The log of a node, with other people's statements in it."""
     log = Log(owner.origin, owner.log)
-    stranger = identity("Somebody else")
     for number in range(entries):
-        about = Subject("", sha256(b"%d" % number))
-        log.append(sign_statement(Statement("vouched", (about,), stranger.inception.author, {}), stranger.signer).line)
+        log.append(_of_somebody_else(number))
     return log
+
+
+@functools.cache
+def _of_somebody_else(number: int) -> bytes:
+    stranger = identity("Somebody else")
+    about = Subject("", sha256(b"%d" % number))
+    return sign_statement(Statement("vouched", (about,), stranger.inception.author, {}), stranger.signer).line
 
 
 def advisory(case: Case, *, by: Identity | None = None, kind: str = "malware") -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ class LogKeys:
         return self.note(len(lines), root([leaf_hash(line) for line in lines]))
 
 
+@functools.lru_cache(10_000)
 def statement_line(
     number: int,
     *,

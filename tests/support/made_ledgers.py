@@ -1,0 +1,66 @@
+"""New SQLite ledgers of tests: the migrations run once a process, and later ledgers get the same tables by their SQL.
+
+Alembic needs a tenth of a second for the tables of one ledger, and hundreds of tests make one. Tests of migrations call
+`comity.ledger.database.migrate`, which is as it was; nodes in processes of their own run every migration.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from comity.ledger import ledger, name_search
+from comity.ledger.database import Database, migrate
+from comity.ledger.ledger import DATABASE_FILE
+from comity.ledger.sqlite import SqliteFile
+
+Statement = tuple[str, tuple[object, ...]]
+
+
+def remember_migrations() -> None:
+    """From now on, `Ledger.open` of this process repeats in a new SQLite file what the migrations made in the first."""
+    ledger.migrate = repeat  # type: ignore[attr-defined]
+
+
+def repeat(database: Database, revision: str = "head") -> None:
+    """As `migrate`; up to `revision` by migrations, as is all that is not new."""
+    with database.reading() as connection:
+        new = (
+            connection.dialect.name == "sqlite"
+            and not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+        )
+    if not new or revision != "head":
+        migrate(database, revision)
+        return
+    with database.rebuilding("migrate") as connection:
+        for sql, values in _statements():
+            connection.exec_driver_sql(sql, values)
+
+
+@functools.cache
+def _statements() -> tuple[Statement, ...]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / DATABASE_FILE
+        backing = SqliteFile(file)
+        database = Database(backing.engine(), lock := backing.lock())
+        migrate(database)
+        database.close()
+        lock.release()
+        with closing(sqlite3.connect(file)) as made:
+            return tuple(_dumped(made))
+
+
+def _dumped(made: sqlite3.Connection) -> Iterator[Statement]:
+    """What makes the tables, indices and rows of a new ledger. A virtual table makes its own shadow tables."""
+    found = made.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+    for kind, name, sql in found:
+        if name.startswith(("sqlite_", f"{name_search.TABLE}_")):
+            continue
+        yield sql, ()
+        if kind == "table" and name != name_search.TABLE:
+            for row in made.execute(f"SELECT * FROM {name}"):
+                yield f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", row
