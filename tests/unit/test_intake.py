@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,6 +37,7 @@ OWNER = identity("Owner", algs=CLASSICAL)
 PIECES = SideObject(sha256(b"pieces"), 1)
 
 
+@functools.cache
 def published(by: Identity = OWNER, name: str = "tiny", version: str = "v1", artifact: int = 0) -> Entry:
     manifest = SideObject(sha256(b"artifact %d" % artifact), 100)
     said = Published(by.id, Name("acme", name, version), manifest.digest, manifest, PIECES, Licence("MIT"))

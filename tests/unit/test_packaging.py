@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 import tarfile
@@ -100,12 +101,13 @@ def _imported(node: ast.AST) -> Iterator[str]:
         yield from _imported(child)
 
 
-def _providers(path: Path) -> set[str]:
+@functools.cache
+def _providers(path: Path) -> frozenset[str]:
     found = set()
     for name in _imported(ast.parse(path.read_text())):
         wanted = ".".join(name.split(".")[:2]) if name.startswith("google.") else name.partition(".")[0]
         found.add(PROVIDERS.get(wanted, f"(nobody provides {name})"))
-    return found
+    return frozenset(found)
 
 
 def test_each_room_imports_only_what_its_extra_installs() -> None:

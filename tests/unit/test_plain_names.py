@@ -51,8 +51,9 @@ def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.asname
 
 
-def words(name: str) -> set[str]:
-    return {word.lower() for word in _WORD.findall(name)}
+@functools.cache
+def words(name: str) -> frozenset[str]:
+    return frozenset(word.lower() for word in _WORD.findall(name))
 
 
 @dataclass(frozen=True)
