@@ -198,3 +198,14 @@ async def test_many_names_are_read_in_steps_and_names_with_too_many_statements_a
     monkeypatch.setattr("comity.gateway.hub.proven_items.MAX_PUBLICATIONS", 1)
     assert sorted(await node.made(*names)) == []
     assert sorted(await node.made("a/m0")) == ["a/m0"]
+
+
+async def test_names_of_an_author_begin_after_the_cursor_wherever_it_is(node: JudgedRepositories) -> None:
+    for name in ("a/one", "b/one", "b/two", "bb/one", "c/one"):
+        node.publish(ANNA, f"{name}@v1")
+    names = node.ledger.proven.repositories
+    assert names() == ["a/one", "b/one", "b/two", "bb/one", "c/one"]
+    assert names("", "b/") == names("a/z", "b/") == ["b/one", "b/two"]
+    assert names("b/one", "b/") == ["b/two"]
+    assert names("b/", "b/") == ["b/one", "b/two"]
+    assert names("b/two", "b/") == names("c", "b/") == []
