@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 from comity.ledger.ledger import DATABASE_FILE, Ledger
+from comity.ledger.stored_lines import pack_line
 from comity.node.ledger_scrub import LedgerScrub
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource
@@ -21,6 +22,8 @@ from support.logs import LogKeys, statement_lines
 
 FAR = LogKeys.generate("far.example/log")
 LINES = statement_lines(0, 300)
+STORED = pack_line(LINES[7])
+"""An entry as the file has it."""
 WHOLE_PASS = 1 << 40
 
 
@@ -82,11 +85,11 @@ def change(folder: Path, statement: str) -> None:
         assert database.execute(statement).rowcount == 1
 
 
-def flip(folder: Path, text: bytes) -> None:
-    """Change a bit of the one place that has `text`."""
+def flip(folder: Path, text: bytes, at: int = 0) -> None:
+    """Change a bit of the one place that has `text`, in its byte `at`."""
     file = folder / DATABASE_FILE
     data = bytearray(file.read_bytes())
-    data[data.index(text)] ^= 1
+    data[data.index(text) + at % len(text)] ^= 1
     with file.open("r+b") as opened_file:
         opened_file.write(data)
 
@@ -103,8 +106,9 @@ async def test_a_sound_ledger_has_no_damage_and_is_read_once_a_day(folder: Path)
         assert (scrub.damage, ledger.version) == ((), version)
 
 
-async def test_a_bit_in_an_entry_is_repaired_from_the_peer_that_has_it(folder: Path) -> None:
-    flip(folder, LINES[7])
+@pytest.mark.parametrize("at", [0, 1, -1], ids=["another form", "unreadable", "another line"])
+async def test_a_bit_in_an_entry_is_repaired_from_the_peer_that_has_it(folder: Path, at: int) -> None:
+    flip(folder, STORED, at)
     liar, honest = PeerWithLines([*LINES[:9], *LINES[10:], LINES[9]], "a liar"), PeerWithLines(LINES)
     with closing(opened(folder)) as ledger:
         parts = Scrubbed(ledger, folder)
@@ -121,7 +125,7 @@ async def test_a_bit_in_an_entry_is_repaired_from_the_peer_that_has_it(folder: P
 
 
 async def test_entries_that_no_peer_can_prove_stay_damaged_and_are_named(folder: Path) -> None:
-    flip(folder, LINES[7])
+    flip(folder, STORED)
     with closing(opened(folder)) as ledger:
         parts = Scrubbed(ledger, folder)
         scrub = parts.scrub(PeerWithLines(LINES[:9]))
@@ -133,7 +137,7 @@ async def test_entries_that_no_peer_can_prove_stay_damaged_and_are_named(folder:
 
 
 async def test_a_part_that_nobody_could_repair_is_repaired_when_a_peer_answers(folder: Path) -> None:
-    flip(folder, LINES[7])
+    flip(folder, STORED)
     peers = list[PeerWithLines]()
     with closing(opened(folder)) as ledger:
         parts = Scrubbed(ledger, folder)
@@ -158,7 +162,7 @@ async def test_damage_of_a_table_that_no_tree_covers_is_named_with_the_next_step
 
 
 async def test_a_pass_goes_on_where_its_budget_ended(folder: Path) -> None:
-    flip(folder, LINES[7])
+    flip(folder, STORED)
     with closing(opened(folder)) as ledger:
         scrub = Scrubbed(ledger, folder).scrub(PeerWithLines(LINES))
         steps = 0
