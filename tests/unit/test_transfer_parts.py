@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import mmap
 import os
 import resource
 from collections.abc import AsyncGenerator, Iterator
@@ -11,11 +13,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from comity.hashing import FileHash
 from comity.transfer.fetch import NoObserver, TransferReceiver, _AsyncAnswer
 from comity.transfer.partial import FileHasher, PartialFile, PieceBuffers
 from comity.transfer.scheduler import RangeRequest, TransferLimits, WantedFile
 from comity.transfer.sources import LocalSource, RangeStream
+from comity.trust.artifact import PIECE_SIZE as CHAINED_PIECE
 from comity.trust.artifact import PieceRecord
+from comity.trust.chained import chained_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
 from support.sources import PIECE_SIZE, source_key, wanted, weights
@@ -119,6 +124,96 @@ def test_only_a_right_piece_is_written(tmp_path: Path) -> None:
     assert partial.candidate_pieces() == []
     partial.write_piece(1, piece(data, 1))
     assert (tmp_path / "p").read_bytes() == bytes(PIECE_SIZE) + data[PIECE_SIZE : 2 * PIECE_SIZE]
+
+
+LARGE = b"weights" * ((2 * CHAINED_PIECE + 5000) // 7)
+"""Two pieces, and a part of a third that is no multiple of a page."""
+
+
+def by_chain(data: bytes) -> WantedFile:
+    whole = FileHash(len(data))
+    whole.update(data)
+    digest = sha256(data)
+    assert whole.states is not None
+    return WantedFile(digest, len(data), chained_records(len(data), whole.states, digest), chained=True)
+
+
+def chained_piece(number: int, *, moved: int = 0) -> memoryview:
+    """A piece of LARGE at the beginning of a page, or `moved` bytes after it."""
+    data = LARGE[number * CHAINED_PIECE : (number + 1) * CHAINED_PIECE]
+    view = memoryview(mmap.mmap(-1, CHAINED_PIECE + moved))[moved : moved + len(data)]
+    view[:] = data
+    return view
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The flags with which files are opened."""
+    flags: list[int] = []
+    real = os.open
+
+    def noting(path: Any, how: int, mode: int = 0o777, **more: Any) -> int:
+        flags.append(how)
+        return real(path, how, mode, **more)
+
+    monkeypatch.setattr(os, "open", noting)
+    return flags
+
+
+def test_pieces_by_chained_records_are_written_past_the_page_cache(tmp_path: Path, opened: list[int]) -> None:
+    partial = PartialFile(tmp_path / "p", by_chain(LARGE))
+    partial.candidate_pieces()
+    for number in (2, 0, 1):
+        partial.write_piece(number, chained_piece(number))
+    assert any(how & os.O_DIRECT for how in opened)
+    assert (tmp_path / "p").read_bytes() == LARGE
+    assert partial.candidate_pieces() == [0, 1, 2]
+
+
+def test_memory_that_does_not_begin_at_a_page_is_written_through_the_cache(tmp_path: Path) -> None:
+    partial = PartialFile(tmp_path / "p", by_chain(LARGE))
+    partial.candidate_pieces()
+    for number in range(3):
+        partial.write_piece(number, chained_piece(number, moved=16))
+    assert (tmp_path / "p").read_bytes() == LARGE
+
+
+def test_a_file_system_without_direct_writes_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refused = os.open, list[int]()
+
+    def refusing(path: Any, how: int, mode: int = 0o777, **more: Any) -> int:
+        if how & os.O_DIRECT:
+            refused.append(how)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(path, how, mode, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    partial = PartialFile(tmp_path / "p", by_chain(LARGE))
+    partial.candidate_pieces()
+    for number in range(3):
+        partial.write_piece(number, chained_piece(number))
+    assert (tmp_path / "p").read_bytes() == LARGE
+    assert len(refused) == 1
+
+
+def test_pieces_by_plain_records_stay_in_the_page_cache(tmp_path: Path, opened: list[int]) -> None:
+    """The whole-file hash reads some of them back, and readers follow a file that arrives."""
+    data = weights(2)
+    partial = PartialFile(tmp_path / "p", wanted(data))
+    partial.candidate_pieces()
+    partial.write_piece(0, piece(data, 0))
+    assert not any(how & os.O_DIRECT for how in opened)
+
+
+def test_a_direct_write_to_a_full_disk_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: memoryview, at: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    partial = PartialFile(tmp_path / "p", by_chain(LARGE))
+    partial.candidate_pieces()
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OutOfSpace):
+        partial.write_piece(0, chained_piece(0))
 
 
 def test_holes_are_not_claimed(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-from comity.transfer.partial import ChainProof, FileHasher, FileProof, PartialFile, PieceBuffers, PieceHash
+from comity.transfer.partial import ChainProof, FileHasher, FileProof, PartialFile, PieceBuffer, PieceBuffers, PieceHash
 from comity.transfer.scheduler import RangeRequest, Schedule, SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import (
     BlobSource,
@@ -91,7 +91,8 @@ class TransferReceiver:
         self._on_progress = on_progress
         self._observer = observer
         self._partial = PartialFile(into, want)
-        self.buffers = PieceBuffers(limits.buffers, max((record.length for record in want.records), default=0))
+        largest = max((record.length for record in want.records), default=0)
+        self.buffers = PieceBuffers(limits.buffers, largest, aligned=want.chained)
         ahead = limits.buffers - limits.streams
         self._proof: FileProof = (
             ChainProof(want, self.buffers)
@@ -103,7 +104,7 @@ class TransferReceiver:
     def missing(self) -> list[int]:
         return [piece for piece, source in enumerate(self._piece_sources) if source is None]
 
-    def view(self, piece: int, buffer: bytearray) -> memoryview:
+    def view(self, piece: int, buffer: PieceBuffer) -> memoryview:
         return memoryview(buffer)[: self._want.records[piece].length]
 
     async def resume(self) -> int:
@@ -130,11 +131,11 @@ class TransferReceiver:
         """The file's states for chained records, after `hash_file`; None if they are not known."""
         return self._proof.states
 
-    def write_piece(self, piece: int, buffer: bytearray) -> bytes:
+    def write_piece(self, piece: int, buffer: PieceBuffer) -> bytes:
         """Write the piece in `buffer` to the partial file if its hash matches. Returns its hash. Blocking."""
         return self._partial.write_piece(piece, self.view(piece, buffer))
 
-    def write_hashed(self, piece: int, buffer: bytearray, found: bytes) -> bytes:
+    def write_hashed(self, piece: int, buffer: PieceBuffer, found: bytes) -> bytes:
         """Write the piece in `buffer`, whose hash is `found`, if that is right. Returns `found`. Blocking."""
         self._partial.write_hashed(piece, self.view(piece, buffer), found)
         return found
@@ -143,7 +144,7 @@ class TransferReceiver:
         """Run blocking `work` in a thread."""
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def receive(self, piece: int, buffer: bytearray, stream: BlockingStream, arrived: Callable[[int], None]) -> bytes:
+    def receive(self, piece: int, buffer: PieceBuffer, stream: BlockingStream, arrived: Callable[[int], None]) -> bytes:
         """Receive a piece into `buffer`. Returns its hash. Blocking. Raises errors of the source."""
         hashed, view = PieceHash(self._want, piece), self.view(piece, buffer)
         for start in range(0, len(view), HOT):
@@ -152,7 +153,7 @@ class TransferReceiver:
             hashed.update(part)
         return hashed.result()
 
-    def accept(self, piece: int, buffer: bytearray, source: str) -> None:
+    def accept(self, piece: int, buffer: PieceBuffer, source: str) -> None:
         """Count a piece that is verified and written. Call once per piece. Takes ownership of the buffer."""
         self._piece_sources[piece] = source
         self._proof.add(piece, buffer)
@@ -343,7 +344,7 @@ class _Answer(ABC):
             await asyncio.wait({self._settling})
 
     @abstractmethod
-    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], bytes]:
+    async def _receive(self, piece: int, buffer: PieceBuffer) -> Callable[[], bytes]:
         """Receive a piece into `buffer`. Returns a blocking function that writes it if it is right, and returns its
         hash."""
 
@@ -361,7 +362,7 @@ class _AsyncAnswer(_Answer):
         super().__init__(streams, receiver, request)
         self._chunks = chunks
 
-    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], bytes]:
+    async def _receive(self, piece: int, buffer: PieceBuffer) -> Callable[[], bytes]:
         await self._chunks.fill(self._receiver.view(piece, buffer), partial(_count, self._request))
         return partial(self._receiver.write_piece, piece, buffer)
 
@@ -378,7 +379,7 @@ class _BlockingAnswer(_Answer):
         super().__init__(streams, receiver, request)
         self._stream = stream
 
-    async def _receive(self, piece: int, buffer: bytearray) -> Callable[[], bytes]:
+    async def _receive(self, piece: int, buffer: PieceBuffer) -> Callable[[], bytes]:
         receive = partial(self._receiver.receive, piece, buffer, self._stream, partial(_count, self._request))
         found = await self._stream.run(receive)
         return partial(self._receiver.write_hashed, piece, buffer, found)
@@ -492,7 +493,7 @@ class _Streams:
                 await answer.settle()
 
     def start_check(
-        self, request: RangeRequest, piece: int, buffer: bytearray, writing: Callable[[], bytes]
+        self, request: RangeRequest, piece: int, buffer: PieceBuffer, writing: Callable[[], bytes]
     ) -> asyncio.Future[bytes]:
         """Count a piece when `writing`, in a thread, has given its hash. Takes ownership of the buffer. Errors of this
         machine end the transfer. No task: a piece costs one turn of the event loop."""
@@ -501,7 +502,7 @@ class _Streams:
         check.add_done_callback(partial(self._checked, request, piece, buffer))
         return check
 
-    def _checked(self, request: RangeRequest, piece: int, buffer: bytearray, check: asyncio.Future[bytes]) -> None:
+    def _checked(self, request: RangeRequest, piece: int, buffer: PieceBuffer, check: asyncio.Future[bytes]) -> None:
         self._checks.discard(check)
         if check.cancelled() or (self._over and check.exception()):
             return
@@ -513,7 +514,7 @@ class _Streams:
             self._failure = self._failure or error
             self._changed.set()
 
-    def _count_piece(self, request: RangeRequest, piece: int, buffer: bytearray, found: bytes) -> None:
+    def _count_piece(self, request: RangeRequest, piece: int, buffer: PieceBuffer, found: bytes) -> None:
         now, length = self._now(), self._want.records[piece].length
         if found != self._want.records[piece].sha256:
             self._receiver.buffers.give(buffer)

@@ -7,6 +7,9 @@ lose pieces but never add bad ones. Holes are skipped where the file system repo
 The whole file is proven in one of two ways. By plain records its hash is computed in file order while pieces arrive, so
 that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.chained`) the
 last piece that is right proves it; each byte is hashed once, in any order.
+
+By chained records nothing is read back, so pieces are written past the page cache where the file system allows it
+(docs/decisions/0038-pieces-past-the-page-cache.md).
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from comity.content import durable, fault
 from comity.hashing import ENGINE, FileHash
@@ -31,6 +35,12 @@ from comity.trust.errors import OutOfSpace, Unavailable
 
 MAKE_ROOM: Final = "free some space, then run the same command again: it continues from here"
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ALIGNMENT: Final = 4096
+"""Bytes: offset, length and memory of a direct write are multiples of it. No disk in use has larger sectors."""
+_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
+
+PieceBuffer: TypeAlias = bytearray | mmap.mmap
+"""Memory for one piece; an `mmap` begins at a page."""
 
 
 class PieceHash:
@@ -73,6 +83,7 @@ class PartialFile:
     def __init__(self, path: Path, want: WantedFile) -> None:
         self._path = path
         self._want = want
+        self._direct = want.chained and bool(_DIRECT)
 
     def candidate_pieces(self) -> list[int]:
         """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
@@ -108,12 +119,28 @@ class PartialFile:
     def write_hashed(self, piece: int, view: memoryview, found: bytes) -> None:
         """Write `view`, whose hash is `found`, at the offset of `piece` if the hash matches."""
         if found == self._want.records[piece].sha256:
-            with self._open(os.O_WRONLY) as fd:
-                at = self._want.offsets[piece]
-                written = 0
-                while written < len(view):
-                    written += os.pwrite(fd, view[written:], at + written)
+            at = self._want.offsets[piece]
+            direct = self._write_direct(view, at) if self._direct else 0
+            if direct < len(view):
+                with self._open(os.O_WRONLY) as fd:
+                    _write(fd, view[direct:], at + direct)
             fault.point("partial.piece")
+
+    def _write_direct(self, view: memoryview, at: int) -> int:
+        """Write `view` past the page cache, but for a last part that is not aligned. Returns the number of bytes; 0,
+        also for all later pieces, if the file system refuses such a write."""
+        aligned = view[: len(view) // ALIGNMENT * ALIGNMENT]
+        if not aligned:
+            return 0
+        try:
+            with self._open(os.O_WRONLY | _DIRECT) as fd:
+                _write(fd, aligned, at)
+        except Unavailable as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EINVAL:
+                self._direct = False
+                return 0
+            raise
+        return len(aligned)
 
     def read(self, piece: int, view: memoryview) -> bool:
         """Read a piece into `view`. Returns False if the file ends inside the piece."""
@@ -145,6 +172,12 @@ class PartialFile:
             raise Unavailable(what, why=why, code="DISK") from error
 
 
+def _write(fd: int, view: memoryview, at: int) -> None:
+    written = 0
+    while written < len(view):
+        written += os.pwrite(fd, view[written:], at + written)
+
+
 def _extents(fd: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of the ranges that hold data; the whole file if the file system does not report holes."""
     stop, size = 0, os.fstat(fd).st_size
@@ -161,18 +194,21 @@ def _extents(fd: int) -> Iterator[tuple[int, int]]:
 
 class PieceBuffers:
     """A fixed number of reusable piece buffers. They give back-pressure: a stream that waits for a buffer does not read
-    further from its source."""
+    further from its source. With `aligned`, each begins at a page."""
 
-    def __init__(self, count: int, size: int) -> None:
+    def __init__(self, count: int, size: int, *, aligned: bool = False) -> None:
         self._size = size
-        self._free: list[bytearray] = []
+        self._aligned = aligned and size > 0
+        self._free: list[PieceBuffer] = []
         self._semaphore = asyncio.Semaphore(count)
 
-    async def take(self) -> bytearray:
+    async def take(self) -> PieceBuffer:
         await self._semaphore.acquire()
-        return self._free.pop() if self._free else bytearray(self._size)
+        if self._free:
+            return self._free.pop()
+        return mmap.mmap(-1, self._size) if self._aligned else bytearray(self._size)
 
-    def give(self, buffer: bytearray) -> None:
+    def give(self, buffer: PieceBuffer) -> None:
         self._free.append(buffer)
         self._semaphore.release()
 
@@ -180,7 +216,7 @@ class PieceBuffers:
 class FileProof(Protocol):
     """Proves a whole file from its verified pieces."""
 
-    def add(self, piece: int, buffer: bytearray) -> None:
+    def add(self, piece: int, buffer: PieceBuffer) -> None:
         """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
         passes to this object."""
         ...
@@ -204,7 +240,7 @@ class ChainProof:
         self._missing = len(want.records)
         self._complete = asyncio.Event()
 
-    def add(self, piece: int, buffer: bytearray) -> None:
+    def add(self, piece: int, buffer: PieceBuffer) -> None:
         self._buffers.give(buffer)
         self._missing -= 1
         if not self._missing:
@@ -235,7 +271,7 @@ class FileHasher:
         self._ahead = ahead
         self._verified = bytearray(len(want.records) + 1)
         self._verified_prefix = 0
-        self._buffered: dict[int, bytearray] = {}
+        self._buffered: dict[int, PieceBuffer] = {}
         self._added = asyncio.Event()
         self._sha = FileHash(want.size)
 
@@ -243,7 +279,7 @@ class FileHasher:
     def states(self) -> Sequence[bytes] | None:
         return self._sha.states
 
-    def add(self, piece: int, buffer: bytearray) -> None:
+    def add(self, piece: int, buffer: PieceBuffer) -> None:
         """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
         passes to the hasher."""
         self._verified[piece] = True
