@@ -44,6 +44,12 @@ local all all     peer
 
 _numbers = count()
 
+_TABLES: Final = [
+    name_search.TABLE,
+    *(table.name for table in reversed(metadata.sorted_tables) if table.name != "writer"),
+]
+_DELETE_ALL: Final = "; ".join(f"DELETE FROM {table}" for table in _TABLES).encode()
+
 
 @dataclass(frozen=True)
 class Postgres:
@@ -69,17 +75,18 @@ class Postgres:
             return found.fetchall() if found.description else []
 
     def emptied(self) -> PostgresDatabase:
-        """One database that all ask for in turn, with all tables and nothing in them."""
+        """One database that all ask for in turn, with all tables and nothing in them. One connection, as each costs."""
+        import psycopg
         from comity.ledger.postgres import PostgresDatabase
 
-        if not self.admin(f"SELECT 1 FROM pg_database WHERE datname = '{SHARED}'"):
+        try:
+            connection = psycopg.connect(self.url(SHARED, ADMIN), autocommit=True)
+        except psycopg.OperationalError:  # nobody has asked yet
             self.admin(f"CREATE DATABASE {SHARED} OWNER {OWNER}")
-        elif self.admin("SELECT to_regclass('writer')", SHARED) != [(None,)]:
-            tables = [
-                name_search.TABLE,
-                *(table.name for table in reversed(metadata.sorted_tables) if table.name != "writer"),
-            ]
-            self.admin("; ".join(f"DELETE FROM {table}" for table in tables), SHARED)
+        else:
+            with connection:
+                if connection.execute("SELECT to_regclass('writer')").fetchone() != (None,):
+                    connection.execute(_DELETE_ALL)
         return PostgresDatabase(self.url(SHARED), None)
 
     def configure(self, setting: str, value: str) -> None:
