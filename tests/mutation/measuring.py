@@ -78,6 +78,7 @@ class Measuring:
         if session.testsfailed:
             raise session.Interrupted("the tests cannot be collected")
         items = {item.nodeid: item for item in session.items}
+        gc.unfreeze()  # what was frozen after collection is none of the collector's objects
         functions = _functions({str(source.path) for source in self._sources})
         gc.collect()
         gc.freeze()  # children then do not copy the memory that the collector would touch

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -175,6 +176,7 @@ def _measured(chosen: argparse.Namespace) -> list[Record] | None:
     changed = list(sources(chosen.modules))
     measuring = Measuring(changed, _chosen_mutants(changed, chosen), chosen.jobs, show)
     tests = [str(ROOT / path) for path in chosen.tests]
+    os.environ["COMITY_TESTS_CHECK_ANEW"] = "1"
     settings = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow and not long"]
     if pytest.main([*settings, "-qq", "-s", *tests], plugins=[measuring]):
         return None

@@ -68,7 +68,7 @@ class Case:
         files = tuple(looked_at(path, data) for path, data in sorted(self.files.items()))
         return Evidence(self.manifest, files, self.claims, self.proofs, self.objects, self.partial, self.pieces)
 
-    @functools.cached_property
+    @property
     def policy(self) -> Policy:
         return parse_policy(self.policy_text.encode(), lambda _: self.federation.encode())
 

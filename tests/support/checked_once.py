@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 from comity.trust.keys import PublicKey
@@ -10,9 +11,9 @@ from comity.trust.keys import PublicKey
 REMEMBERED: Final = 50_000
 
 
-def check_signatures_once() -> None:
+def check_signatures_once() -> Callable[[], None]:
     """From now on, `PublicKey.verify` of this process does not check anew what it found valid: the same case stands in
-    hundreds of tests. What is not valid is checked, and refused, each time."""
+    hundreds of tests. What is not valid is checked, and refused, each time. Returns what forgets all."""
     real = PublicKey.verify
     valid: set[tuple[str, bytes]] = set()
 
@@ -27,3 +28,4 @@ def check_signatures_once() -> None:
             valid.add(found)
 
     PublicKey.verify = verify  # type: ignore[method-assign]
+    return valid.clear
