@@ -1,10 +1,12 @@
 """What a start costs a node as its history grows, and what its readers wait for.
 
-    python bench/start.py [--artifacts 1000,5000,20000] [--holders 3] [--folder FOLDER]
+    python bench/start.py [--artifacts 1000,5000,20000] [--holders 3] [--hold-batch 32] [--homes FOLDER] [--only STAGE]
 
-A federation of three. One node's home is filled through the library: `published` statements in its own log, a `hold`
-of each artifact by each of the three nodes (or fewer) in that node's log, and the manifests and piece indexes. The
-intake of the library verifies each line. Then the node runs as a process with its gateway; the two others do not run.
+A federation of three. One node's home is filled through the library: `published` statements in its own log, claims of a
+copy of each artifact by each of the three nodes (or fewer) in that node's log, as many in one line as nodes claim by
+default, and the manifests and piece indexes. The intake of the library verifies each line. Then the node runs as a
+process with its gateway; the two others do not run. `FOLDER` keeps the homes, and a later run goes on with them: so a
+large one is filled (`--only grow`), run for the first time (`--only first`) and measured (`--only measure`) one by one.
 After a first run, in which it reads all of this for the first time, the node is started again and measured:
 
     CPU seconds and resident memory   from the start of the process until it has used at most 10 % of a core for 5 s
@@ -25,7 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,17 +41,20 @@ from comity.node.keys import NodeKeys
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
 from comity.trust.encoding import Digest, sha256
+from comity.trust.holds import HeldArtifact, sign_holds
 from comity.trust.identity import Inception, KeySet, sign_inception
-from comity.trust.keys import HybridSigner
+from comity.trust.keys import Signer
 from comity.trust.names import Name
 from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statements import Licence, Published, sign_hold, sign_published
+from comity.trust.statements import Licence, NodeRecord, Published, sign_hold, sign_published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
+from comity_client.founding import NodeCard
 from growth import exponent
 from harness import process_seconds, write
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found
 from support.publisher import Publisher
+from support.world import signer
 
 BATCH = 256
 WEIGHTS = b"0123456789abcdef" * 64
@@ -88,23 +93,43 @@ def make(number: int, publisher: Publisher, store: FolderStore) -> Made:
     return Made(sha256(manifest), *objects, sign_published(said, publisher.signer).line)
 
 
-def new_publisher(home: str) -> Publisher:
-    signer = HybridSigner.generate(("ed25519",))
-    inception = Inception("publisher", KeySet((signer.public,), 1), (), home, "CH", "bench")
-    return Publisher(signer, inception, sign_inception(inception, signer).line)
+def publisher_at(home: str) -> Publisher:
+    """The same in each run."""
+    key = signer("bench", ("ed25519",))
+    inception = Inception("publisher", KeySet((key.public,), 1), (), home, "CH", "bench")
+    return Publisher(key, inception, sign_inception(inception, key).line)
+
+
+def homes_in(folder: Path) -> tuple[NodeHome, ...]:
+    """Three homes that were made there before, or are made now."""
+    known = sorted(folder.glob("node-*"))
+    made = tuple(NodeHome(each, NodeCard.read(each / "node-card.json")) for each in known)
+    homes = made or found(folder, 3, interval=5.0).homes
+    homes[0].set("gateway", calls_per_second=1_000_000)
+    homes[0].set("limits", open_calls_per_second=1_000_000)
+    return homes
 
 
 class GrowingHome:
     """A node's home that gets more artifacts while its node does not run."""
 
-    def __init__(self, homes: tuple[NodeHome, ...], holders: int) -> None:
+    def __init__(self, homes: tuple[NodeHome, ...], holders: int, hold_batch: int) -> None:
         self._holders = holders
+        self._hold_batch = hold_batch
         self.home, *self._others = homes
         self._keys = [NodeKeys.load(home.config().keys, home.record) for home in homes]
         self._homes = homes
-        self._publisher = new_publisher(self.home.origin)
-        self.count = 0
-        self._introduce()
+        self._publisher = publisher_at(self.home.origin)
+        self._counted = self.home.directory / "artifacts"
+        if self._counted.exists():
+            self.count = int(self._counted.read_text())
+        else:
+            self._introduce()
+            self._set_count(0)
+
+    def _set_count(self, count: int) -> None:
+        self.count = count
+        self._counted.write_text(str(count))
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Ledger]:
@@ -137,13 +162,20 @@ class GrowingHome:
                 made = [make(number, self._publisher, store) for number in range(self.count, end)]
                 self._log(ledger, self.home, [each.line for each in made])
                 for home, keys in list(zip(self._homes, self._keys, strict=True))[: self._holders]:
-                    held = (
-                        sign_hold(home.record, each.artifact, each.manifest, each.pieces, keys.online) for each in made
-                    )
-                    self._log(ledger, home, [entry.line for entry in held])
+                    self._log(ledger, home, self._claims(home.record, made, keys.online))
                 prover.finish_all()
-                self.count = end
+                self._set_count(end)
             self._cosign(ledger)
+
+    def _claims(self, record: NodeRecord, made: Sequence[Made], online: Signer) -> list[bytes]:
+        def claim(some: Sequence[Made]) -> bytes:
+            if len(some) > 1:
+                items = [HeldArtifact(record.node, each.manifest, each.pieces) for each in some]
+                return sign_holds(record, items, online).line
+            return sign_hold(record, some[0].artifact, some[0].manifest, some[0].pieces, online).line
+
+        size = self._hold_batch
+        return [claim(made[start : start + size]) for start in range(0, len(made), size)]
 
     def _log(self, ledger: Ledger, home: NodeHome, lines: list[bytes]) -> None:
         if home is self.home:
@@ -256,9 +288,9 @@ async def calls(node: NodeProcess, grown: GrowingHome, rounds: int) -> dict[str,
             "resolve a name": (lambda: client.resolve(some()), rounds),
             "show: claims of an artifact": (lambda: client.claims(chance.choice(picked)), rounds),
             "whereis: copies of an artifact": (lambda: client.audits.copies(chance.choice(picked)), rounds),
-            "hub list, page of 100 of one author": (page, max(3, rounds // 10)),
-            "hub list, first page of 100": (lambda: listed("limit=100"), max(3, rounds // 10)),
-            "hub list, an absent word": (lambda: listed(f"search={WORD}"), max(3, rounds // 10)),
+            "hub list, page of 100 of one author": (page, rounds),
+            "hub list, first page of 100": (lambda: listed("limit=100"), rounds),
+            "hub list, an absent word": (lambda: listed(f"search={WORD}"), rounds),
         }
         table = {}
         for what, (call, times) in measured.items():
@@ -287,9 +319,13 @@ class Row:
     calls: dict[str, dict[str, float]]
 
 
-async def measure(grown: GrowingHome, count: int, rounds: int) -> Row:
-    grown.grow(count)
-    first = await run_once(grown.home)
+async def measure(grown: GrowingHome, count: int, rounds: int, only: str) -> Row | None:
+    if only in ("", "grow"):
+        grown.grow(count)
+    first = await run_once(grown.home) if only in ("", "first") else {}
+    if only in ("grow", "first"):
+        print(f"{count} artifacts: {only} {first}", flush=True)
+        return None
     with contextlib.closing(NodeProcess(grown.home, main=WITH_GATEWAY, fresh=True)) as node:
         await node.ready(600)
         again = await settled(node)
@@ -300,27 +336,36 @@ async def measure(grown: GrowingHome, count: int, rounds: int) -> Row:
     return Row(count, load, first, again, table)
 
 
-async def main(sizes: list[int], holders: int, folder: Path | None, rounds: int, result: str) -> None:
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        homes = found(Path(scratch), 3, interval=5.0).homes
-        homes[0].set("gateway", calls_per_second=1_000_000)
-        grown = GrowingHome(homes, holders)
-        rows = [await measure(grown, size, rounds) for size in sizes]
-    exponents = {
-        what: exponent([(row.artifacts, row.again[what]) for row in rows]) for what in ("start_cpu_s", "rss_mb")
-    }
-    print(exponents)
-    if result:
-        write(result, holders=holders, rows=[asdict(row) for row in rows], exponents=exponents)
+async def main(arguments: argparse.Namespace) -> None:
+    sizes, holders, rows = list(map(int, arguments.artifacts.split(","))), arguments.holders, list[Row]()
+    with tempfile.TemporaryDirectory() as scratch:
+        grown = GrowingHome(homes_in(arguments.homes or Path(scratch)), holders, arguments.hold_batch)
+        for size in sizes:
+            row = await measure(grown, size, arguments.rounds, arguments.only)
+            if row is not None:
+                rows.append(row)
+                record(rows, arguments)
+
+
+def record(rows: list[Row], arguments: argparse.Namespace) -> None:
+    """Print and write what is known so far: a large size may be cut short."""
+    measured = ("start_cpu_s", "rss_mb")
+    exponents = {what: exponent([(row.artifacts, row.again[what]) for row in rows]) for what in measured}
+    print(exponents, flush=True)
+    if arguments.result:
+        made = {"holders": arguments.holders, "hold_batch": arguments.hold_batch}
+        write(arguments.result, **made, rows=[asdict(row) for row in rows], exponents=exponents)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", default="1000,5000,20000")
     parser.add_argument("--holders", type=int, default=3, choices=(1, 2, 3), help="nodes that hold each artifact")
-    parser.add_argument("--rounds", type=int, default=100, help="calls of each kind; lists a tenth of it")
-    parser.add_argument("--folder", type=Path, help="where the home is made; its disk is measured too")
+    parser.add_argument("--rounds", type=int, default=100, help="calls of each kind")
+    parser.add_argument(
+        "--hold-batch", type=int, default=32, choices=range(1, 65), metavar="N", help="artifacts that a line claims"
+    )
+    parser.add_argument("--homes", type=Path, help="where the homes are kept; its disk is measured too")
+    parser.add_argument("--only", default="", choices=("grow", "first", "measure"), help="one stage")
     parser.add_argument("--result", default="start", help="the name of the result file; empty: none")
-    arguments = parser.parse_args()
-    numbers = [int(number) for number in arguments.artifacts.split(",")]
-    asyncio.run(main(numbers, arguments.holders, arguments.folder, arguments.rounds, arguments.result))
+    asyncio.run(main(parser.parse_args()))
