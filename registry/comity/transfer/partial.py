@@ -9,7 +9,7 @@ that no second pass over the disk is needed; each byte is hashed twice. By chain
 last piece that is right proves it; each byte is hashed once, in any order.
 
 By chained records nothing is read back, so pieces are written past the page cache where the file system allows it
-(docs/decisions/0038-pieces-past-the-page-cache.md).
+(docs/decisions/0036-pieces-past-the-page-cache.md).
 """
 
 from __future__ import annotations
