@@ -64,7 +64,8 @@ SUITES: Final = (
     ),
     Suite(
         (f"{TRUST}/rows", f"{TRUST}/verify.py"),
-        "cosigned_moments lineage model_sig_rows verdict_rows verify witnessing",
+        """approvals cosigned_moments lineage model_sig_rows newest_statement officers verdict_rows verify
+        witnessing""",
     ),
     Suite(
         (f"{TRUST}/key_validity.py", f"{TRUST}/report.py", f"{TRUST}/resolution.py"),
