@@ -91,7 +91,15 @@ from comity.trust.policy import parse_policy
 from comity.trust.report import VerdictReport
 from comity.trust.retention import parse_retention_rules
 from comity.trust.rotation import KeyState, follow, parse_rotation
-from comity.trust.statement import Envelope, SideObject, Statement, parse_entry, sign_statement
+from comity.trust.statement import (
+    PAYLOAD_TYPE,
+    Envelope,
+    EnvelopeSignature,
+    SideObject,
+    Statement,
+    parse_entry,
+    sign_statement,
+)
 from comity.trust.statements import (
     Published,
     Verified,
@@ -480,6 +488,12 @@ def _contents(data: bytes) -> tuple[CarriedFile, ...]:
     return tuple(parse_contents(data.splitlines(keepends=True)))
 
 
+def _packed(count: int) -> bytes:
+    """A stored envelope with that many short signatures, whose lengths mutations then reach."""
+    envelope = Envelope(PAYLOAD_TYPE, b"", tuple(EnvelopeSignature(Digest(f"{n:064x}"), b"s") for n in range(count)))
+    return pack_line(envelope.encode())
+
+
 PARSERS: Final[dict[str, Target]] = {
     "bundle-contents": Target(
         _contents,
@@ -595,7 +609,7 @@ PARSERS: Final[dict[str, Target]] = {
     "rotation": Target(_rotate, _ROTATIONS),
     "signed-url": Target(of_text(_URLS.check), _encoded(_URLS.sign(_GOOD.artifact, seconds=9, name="a", peer="b"))),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
-    "stored-line": Target(unpack_line, tuple(map(pack_line, (_GOOD.publication.line, b"\x00", b"free text")))),
+    "stored-line": Target(unpack_line, (pack_line(_GOOD.publication.line), *(_packed(count) for count in (1, 2, 24)))),
     "tensors-gguf": Target(_of_file(read_gguf), (weights.gguf({"a": bytes(16), "b": bytes(64)}, tokens=("x", "yz")),)),
     "tensors-safetensors": Target(
         _of_file(read_safetensors), (weights.safetensors({"a": bytes(16), "b": bytes(9)}, {"f": "pt"}),)
