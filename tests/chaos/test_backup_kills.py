@@ -10,7 +10,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +22,7 @@ from comity.node.maintenance.backup_format import verify_backup
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from support.federation import NodeHome, make_home
+from support.forked import ForkedProgram
 from support.tools import missing
 
 pytestmark = pytest.mark.slow
@@ -66,8 +66,8 @@ def create(home: NodeHome, out: Path) -> None:
 
 
 def run(script: str, *arguments: Path, **environ: str) -> int:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, **environ}, check=False).returncode
+    whole = {**os.environ, **environ}
+    return ForkedProgram(script, *map(str, arguments), environ=whole, log=Path(os.devnull)).wait()
 
 
 def points(tmp_path: Path, script: str, *arguments: Path) -> list[str]:
