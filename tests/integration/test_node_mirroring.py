@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comity.ledger.stored_lines import pack_line
 from comity.node import ledger_scrub
 from comity.node.maintenance.backup import create_backup, restore_backup
 from comity.node.own_log import LEDGER_MARK
@@ -122,10 +123,11 @@ async def test_a_late_node_gets_a_dead_ones_log_from_the_others_and_repairs_its_
 
 def flip_bit_of(home: NodeHome, line: bytes, *, beside: bytes) -> None:
     """Damage a stored line, on the disk of a node that does not run, where it differs from another one."""
-    start = next(at for at, (one, other) in enumerate(zip(line, beside, strict=False)) if one != other)
+    stored, other_stored = pack_line(line), pack_line(beside)
+    start = next(at for at, (one, other) in enumerate(zip(stored, other_stored, strict=False)) if one != other)
     file = home.config().storage.ledger
     data = bytearray(file.read_bytes())
-    data[data.index(line[start : start + 24])] ^= 1
+    data[data.index(stored[start : start + 24])] ^= 1
     with file.open("r+b") as opened:
         opened.write(data)
 

@@ -209,6 +209,10 @@ class NodeProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(20)
 
+    def ended(self) -> int:
+        """Wait for its end; its exit status."""
+        return self._process.wait(20)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()
