@@ -251,9 +251,11 @@ PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callabl
     "location": (st.builds(BlobLocation, texts, texts), encode_location, decode_location, blob_pb2.Location),
     "load event": (
         st.one_of(
-            st.builds(LoadedCharter, integers, integers, texts, texts),
-            st.builds(LoadedLog, st.just("log.example/1+c5a2f1b9+AQID"), integers, integers, integers, texts, texts),
-            st.builds(LoadedArtifact, digests, texts, texts, texts),
+            st.builds(LoadedCharter, integers, integers, sentences, texts),
+            st.builds(
+                LoadedLog, st.just("log.example/1+c5a2f1b9+AQID"), integers, integers, integers, sentences, texts
+            ),
+            st.builds(LoadedArtifact, digests, names, sentences, texts),
             st.builds(LoadWaiting),
             st.builds(LoadEnded, st.booleans(), integers),
         ),

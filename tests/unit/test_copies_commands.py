@@ -153,7 +153,7 @@ def test_whereis_names_the_auditor_of_each_result(monkeypatch: pytest.MonkeyPatc
     lie = LoggedResult("node-c", sha256(A.encode()), AuditResult(C, 20_000, "not-held"))
     told = Replica("node-a", "Institute A", "CH", True, 3, 3, audits=(note, lie))
     gone = Replica("node-d", "Institute D", "BR", False, 0, 3, withdrawn="legal-order")
-    monkeypatch.setattr(whereis, "client", lambda: SimpleNamespace(whereis=lambda _: [told, gone]))
+    monkeypatch.setattr(whereis, "user", lambda: SimpleNamespace(whereis=lambda _: [told, gone]))
     ran = CliRunner().invoke(command, ["whereis", "a/b"], obj=Output(), env={"COLUMNS": "400"})
     assert "passed 10 pieces on 2024-10-04, says node-b; failed: not-held on 2024-10-04, says node-c" in ran.output
     assert "withdrawn: legal-order" in ran.output

@@ -23,9 +23,9 @@ X, Y = Digest("5" * 64), Digest("7" * 64)
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, **answers: Any) -> Any:
-    """What `comity ARGUMENTS --json` prints where the client gives `answers`."""
+    """What `comity ARGUMENTS --json` prints where the client, or the user's part of it, gives `answers`."""
     api = SimpleNamespace(**{name: lambda *_, answer=answer: answer for name, answer in answers.items()})
-    monkeypatch.setattr(module, "client", lambda: api)
+    monkeypatch.setattr(module, "client" if hasattr(module, "client") else "user", lambda: api)
     ran = CliRunner().invoke(command, [*arguments, "--json"], obj=Output())
     assert ran.exit_code == 0, ran.output
     return json.loads(ran.stdout)
