@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -89,7 +90,7 @@ def counted(members: int) -> CountedParts:
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> StoredUse:
+def stored(tmp_path: Path) -> Iterator[StoredUse]:
     ledger = Ledger.open(tmp_path, lambda: 1_000)
     lines = statement_lines(0, 3)
     ledger.logs.create(OWN.origin, OWN.vkey, own=True)
@@ -98,7 +99,8 @@ def stored(tmp_path: Path) -> StoredUse:
     ledger.logs.advance(FAR.origin, 0, lines, FAR.note_over(lines))
     limits = SimpleNamespace(entries_per_origin=4, bytes_per_origin=1 << 20)
     storage = SimpleNamespace(ledger=tmp_path / "ledger.sqlite")
-    return StoredUse(cast(Any, SimpleNamespace(limits=limits, storage=storage)), ledger)
+    yield StoredUse(cast(Any, SimpleNamespace(limits=limits, storage=storage)), ledger)
+    ledger.close()
 
 
 def test_every_limit_of_a_node_is_listed_with_its_use_and_a_next_step(stored: StoredUse) -> None:

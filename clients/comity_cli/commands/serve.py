@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +61,6 @@ def _show(found: HomeCheck) -> None:
 
 def _stop_at_eof() -> None:
     """Stop the node when the process at the other end of standard input ends."""
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not `sys.stdin`: a node that ends for another reason could not close it meanwhile
         pass
     os.kill(os.getpid(), signal.SIGTERM)
