@@ -140,7 +140,7 @@ statuses = st.builds(
     store=st.builds(StoreStatus, integers, integers, st.none() | integers, integers),
     holds=integers,
     misbehaviour=integers,
-    quotas=tuples(st.builds(Quota, texts, integers, integers)),
+    quotas=tuples(st.builds(Quota, names, integers, integers)),
     warnings=tuples(sentences),
     governance=st.none()
     | st.builds(
