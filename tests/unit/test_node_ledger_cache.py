@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.node.threads import AsyncLedger, LedgerCache
+from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
 from support.logs import LogKeys, statement_line
 
@@ -33,10 +33,9 @@ async def test_an_answer_stands_until_something_is_written(ledger: AsyncLedger) 
         reads.append(ledger.version)
         return len(reads)
 
-    standing = LedgerCache(ledger, read)
-    assert [await standing.get(), await standing.get()] == [1, 1]
+    assert [await ledger.read(read), await ledger.read(read)] == [1, 1]
     write(ledger)
-    assert [await standing.get(), await standing.get()] == [2, 2]
+    assert [await ledger.read(read), await ledger.read(read)] == [2, 2]
 
 
 async def test_what_is_written_while_it_is_read_makes_it_old(ledger: AsyncLedger) -> None:
@@ -47,8 +46,7 @@ async def test_what_is_written_while_it_is_read_makes_it_old(ledger: AsyncLedger
         write(ledger)
         return answer
 
-    standing = LedgerCache(ledger, read)
-    assert [await standing.get(), await standing.get()] == ["as it was", "as it is"]
+    assert [await ledger.read(read), await ledger.read(read)] == ["as it was", "as it is"]
 
 
 async def test_a_failure_is_no_answer(ledger: AsyncLedger) -> None:
@@ -60,7 +58,18 @@ async def test_a_failure_is_no_answer(ledger: AsyncLedger) -> None:
             raise answer
         return answer
 
-    standing = LedgerCache(ledger, read)
     with pytest.raises(NotFound):
-        await standing.get()
-    assert await standing.get() == "here"
+        await ledger.read(read)
+    assert await ledger.read(read) == "here"
+
+
+async def test_each_call_with_its_arguments_has_an_answer_of_its_own(ledger: AsyncLedger) -> None:
+    calls: list[str] = []
+
+    def read(word: str) -> str:
+        calls.append(word)
+        return word.upper()
+
+    for _ in range(2):
+        assert [await ledger.read(read, "a"), await ledger.read(read, "b")] == ["A", "B"]
+    assert calls == ["a", "b"]

@@ -1,8 +1,7 @@
 """The threads for a node's blocking work, and the ledger as the event loop sees it.
 
-`AsyncLedger` runs calls to the ledger in threads of its own, and keeps small results while nothing is written.
-`LedgerCache` keeps the result of one call. `Pools` runs other
-blocking work in threads, with one pool for each kind, so that hashing does not delay the ledger. `NameLocks` are
+`AsyncLedger` runs calls to the ledger in threads of its own, and keeps results while nothing is written. `Pools` runs
+other blocking work in threads, with one pool for each kind, so that hashing does not delay the ledger. `NameLocks` are
 exclusive locks by name, for work that awaits.
 """
 
@@ -12,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from comity.ledger.ledger import Ledger
 
@@ -42,8 +41,8 @@ class AsyncLedger:
         return await _run(self._threads, work, *args, **kwargs)
 
     async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `run`, for a call that writes nothing and has a small result: it is repeated only after the ledger was
-        written to. So loops that look for news cost nothing while there are none. Do not change the result."""
+        """Run `work`, which only reads, and keep its result: the same call runs again only after the ledger was written
+        to. So a loop that looks for new statements costs little while there are none. Do not change the result."""
         version = self.version  # read first: a later write makes the result stale
         if self._results[0] != version:
             self._results = version, {}
@@ -57,25 +56,6 @@ class AsyncLedger:
         """Wait for running work, drop what has not begun, and close the ledger."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.tables.close()
-
-
-class LedgerCache(Generic[T]):
-    """Caches the result of `read`, which blocks, until the ledger is written to. Not thread-safe: call from the event
-    loop."""
-
-    def __init__(self, ledger: AsyncLedger, read: Callable[[], T]) -> None:
-        self._ledger = ledger
-        self._read = read
-        self._cached: tuple[int, T] | None = None
-
-    async def get(self) -> T:
-        """The result for the current version of the ledger. Raises what `read` raises."""
-        version = self._ledger.version  # read first: a later write makes the cached result stale
-        if self._cached is None or self._cached[0] != version:
-            answer = await self._ledger.run(self._read)
-            self._cached = version, answer
-            return answer
-        return self._cached[1]
 
 
 class Pools:

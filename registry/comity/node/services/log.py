@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from comity.ledger.log_store import EntryPosition
-from comity.node.threads import AsyncLedger, LedgerCache
+from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import Checkpoint
@@ -22,11 +22,9 @@ class LogService:
 
     def __init__(self, ledger: AsyncLedger) -> None:
         self._ledger = ledger
-        self._heads = LedgerCache(ledger, self._read_heads)
-        self._proofs = LedgerCache(ledger, ledger.tables.misbehaviour.all)
 
     async def logs(self) -> AsyncGenerator[LogHead, None]:
-        for head in await self._heads.get():
+        for head in await self._ledger.read(self._read_heads):
             yield head
 
     async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
@@ -67,7 +65,7 @@ class LogService:
             raise NotFound("no proof", why=why, code="NO-PROOF")
 
     async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:
-        for proof in await self._proofs.get():
+        for proof in await self._ledger.read(self._ledger.tables.misbehaviour.all):
             yield ShownMisbehaviour(proof.kind, proof.origin, proof.parts)
 
     def _read_heads(self) -> list[LogHead]:
