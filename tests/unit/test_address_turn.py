@@ -14,7 +14,7 @@ def rounds(turn: AddressTurn, seconds: int, works: set[int]) -> list[int]:
     called = []
     for now in range(seconds):
         turn.begin(float(now))
-        called.append(turn.of(COUNT))
+        called.append(turn.index(COUNT))
         if called[-1] in works:
             turn.answered(COUNT)
         else:
@@ -30,7 +30,7 @@ def test_a_peer_that_has_just_started_is_soon_called_at_its_first_address() -> N
     turn = AddressTurn()
     turn.begin(0.0)
     turn.failed()  # nothing listened yet
-    assert turn.of(COUNT) == 1
+    assert turn.index(COUNT) == 1
     turn.answered(COUNT)
     assert rounds(turn, 5, {0, 1, 2})[-1] == 0
 

@@ -187,7 +187,7 @@ def placeholders(text: str) -> set[str]:
     return set(re.findall(r"%\((\w+)\)s", text))
 
 
-def test_a_template_is_compiled_to_the_same_code_in_every_language() -> None:
+def test_templates_compile_to_the_same_code_for_each_language() -> None:
     """Else a language would show the pages of the one that was asked for first: the code is shared."""
     for name in environment("en").list_templates():
         made = [environment(language) for language in LANGUAGES]
@@ -196,7 +196,7 @@ def test_a_template_is_compiled_to_the_same_code_in_every_language() -> None:
 
 
 @pytest.mark.parametrize("text", ["{{ 'overview' | words }}", "{{ 2500000 | size }}", "{{ 90000 | span }}"])
-def test_no_filter_of_a_language_is_called_when_a_template_is_compiled(text: str) -> None:
+def test_compiling_a_template_calls_no_filter_that_depends_on_the_language(text: str) -> None:
     sources = {environment(language).compile(text, raw=True) for language in LANGUAGES}
     assert len(sources) == 1
     assert "environment.filters" in sources.pop()

@@ -22,10 +22,10 @@ from comity_client.trust_store import CharterChange
 X, Y = Digest("5" * 64), Digest("7" * 64)
 
 
-def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, **answers: Any) -> Any:
-    """What `comity ARGUMENTS --json` prints where the client, or the user's part of it, gives `answers`."""
+def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, asks: str = "client", **answers: Any) -> Any:
+    """What `comity ARGUMENTS --json` prints where what it asks, by its name in `module`, gives `answers`."""
     api = SimpleNamespace(**{name: lambda *_, answer=answer: answer for name, answer in answers.items()})
-    monkeypatch.setattr(module, "client" if hasattr(module, "client") else "user", lambda: api)
+    monkeypatch.setattr(module, asks, lambda: api)
     ran = CliRunner().invoke(command, [*arguments, "--json"], obj=Output())
     assert ran.exit_code == 0, ran.output
     return json.loads(ran.stdout)
@@ -33,7 +33,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, **ans
 
 def test_copies_say_whether_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Replica("node-ch", "CH", "CH", claimed=True, held=2, files=3)
-    assert printed(monkeypatch, whereis, "whereis", "a/b", whereis=[told]) == {
+    assert printed(monkeypatch, whereis, "whereis", "a/b", asks="user", whereis=[told]) == {
         "schema": "comity.dev/replicas/v1",
         "replicas": [
             {"node": "node-ch", "member": "CH", "jurisdiction": "CH", "claimed": True, "held": 2, "files": 3, "why": "",

@@ -291,7 +291,7 @@ class FolderStore:
                 yield data
 
     def _place(self, digest: Digest) -> Path:
-        """As `path`, in a folder that is there."""
+        """Return the path of a blob, after its folder was created."""
         blob = self.path(digest)
         self._make_shard(blob)
         return blob

@@ -23,7 +23,7 @@ from typing import Final
 
 import structlog
 
-from comity.content.derived_database import remove_derived
+from comity.content.sqlite_cache import remove_sqlite_cache
 from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.listing_file import (
     CataloguePage,
@@ -190,7 +190,7 @@ class ArtifactIndex:
             return position
         _log.warning("the list of the console was computed from another ledger, and is computed again")
         self._next.close()
-        remove_derived(self._next.file)
+        remove_sqlite_cache(self._next.file)
         self._next = self.listing = self._open()
         return ReadPosition()
 
@@ -247,7 +247,7 @@ class ArtifactIndex:
             self._former, self.listing = self.listing, listing
         for other in self._folder.glob(FILE_NAME.format("*")):
             if other != listing.file:
-                remove_derived(other)
+                remove_sqlite_cache(other)
         self.ready = True
 
     def _read(self, position: ReadPosition) -> tuple[list[ReadStatement], ReadPosition]:

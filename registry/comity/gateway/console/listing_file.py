@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from comity.content.derived_database import open_derived, remove_derived
 from comity.content.durable import disk_errors
+from comity.content.sqlite_cache import open_sqlite_cache, remove_sqlite_cache
 from comity.gateway.console.copies import CopyHolders
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
@@ -206,7 +206,7 @@ class ListingFile:
             try:
                 self._database = _read_database(file, basis)
             except sqlite3.DatabaseError:
-                remove_derived(file)  # it is derived: make it again
+                remove_sqlite_cache(file)  # it is derived: make it again
                 self._database = _read_database(file, basis)
         self.sets, self.tested = self._read_sets("held"), self._read_sets("tested")
 
@@ -378,7 +378,7 @@ class ListingFile:
 
 
 def _read_database(file: Path, basis: str) -> sqlite3.Connection:
-    database = open_derived(file, _SCHEMA, _VERSION)
+    database = open_sqlite_cache(file, _SCHEMA, _VERSION)
     try:
         database.execute("INSERT OR IGNORE INTO state VALUES (1, ?, 0, '', -1)", (basis,))
         database.commit()

@@ -51,10 +51,10 @@ class AddressTurn:
 
     def answered(self, count: int) -> None:
         """The call that used one of `count` addresses was answered."""
-        if self.of(count) == 0:
+        if self.index(count) == 0:
             self._pause = FIRST_PAUSE
 
-    def of(self, count: int) -> int:
+    def index(self, count: int) -> int:
         """The index of the next one among `count` addresses."""
         return self._index % count
 
@@ -150,7 +150,7 @@ class PeerLink:
     def address(self) -> str:
         """The address of the next call; empty if none is known."""
         endpoints = self._endpoints()
-        return endpoints[self._turn.of(len(endpoints))].address if endpoints else ""
+        return endpoints[self._turn.index(len(endpoints))].address if endpoints else ""
 
     @property
     def client(self) -> NodeClient:
@@ -159,7 +159,7 @@ class PeerLink:
         if not endpoints:
             why = "neither the federation file nor its own log names an address"
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
-        return self._client(endpoints[self._turn.of(len(endpoints))])
+        return self._client(endpoints[self._turn.index(len(endpoints))])
 
     def authenticated(self) -> tuple[NodeClient, ...]:
         """Clients for the addresses at which the peer sees this node's certificate; the caller tries them in turn."""
@@ -188,7 +188,7 @@ class PeerLink:
         """The peer has answered, with the certificate that the last call pinned. An error in processing its answer
         stays in the state."""
         endpoints = self._endpoints()
-        self._membership.certificate_seen(self.peer_key, endpoints[self._turn.of(len(endpoints))].certificate)
+        self._membership.certificate_seen(self.peer_key, endpoints[self._turn.index(len(endpoints))].certificate)
         self._turn.answered(len(endpoints))
         if not self.state.reachable:
             self.state.last_error = ""

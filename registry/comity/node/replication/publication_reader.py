@@ -47,7 +47,7 @@ class PublicationReader:
 
     Args:
         copies: the queue.
-        complete: artifacts that are complete and whose claim is not logged yet.
+        unclaimed: artifacts that are complete and whose claim is not logged yet.
         now: monotonic time in seconds.
     """
 
@@ -60,7 +60,7 @@ class PublicationReader:
         quotas: RuleQuotas,
         held: HeldCopies,
         copies: CopyQueue,
-        complete: Container[Digest],
+        unclaimed: Container[Digest],
         now: Callable[[], float],
     ) -> None:
         self._ledger = ledger
@@ -70,7 +70,7 @@ class PublicationReader:
         self._quotas = quotas
         self._held = held
         self._copies = copies
-        self._claimed_soon = complete
+        self._unclaimed = unclaimed
         self._now = now
         self._read: dict[str, int] = {}
         """By log, the number of the last publication that was read. Replaced to read all again."""
@@ -206,7 +206,7 @@ class PublicationReader:
                     self._not_listed.add(artifact)
                     unlisted.add(artifact)
                 continue
-            if self._held.has_withdrawn(artifact, copy) or artifact in self._claimed_soon:
+            if self._held.has_withdrawn(artifact, copy) or artifact in self._unclaimed:
                 continue
             if copy is not None and held and not copy.damaged:
                 continue

@@ -1,5 +1,5 @@
-"""SQLite files with what a node computed from its ledger: they are made again where they are damaged or of another
-version."""
+"""SQLite files that cache what a node computed from its ledger. A file that is damaged, or of another version, is
+removed and computed again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def open_derived(file: Path, schema: str, version: int) -> sqlite3.Connection:
+def open_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
     """Open the file, or make it. Blocking; the connection may go from thread to thread.
 
     Raises sqlite3.Error, also for a file of another version than `version`: remove it then, and open it again.
@@ -30,7 +30,7 @@ def open_derived(file: Path, schema: str, version: int) -> sqlite3.Connection:
     return database
 
 
-def remove_derived(file: Path) -> None:
+def remove_sqlite_cache(file: Path) -> None:
     """Remove a file that is not open, with what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
