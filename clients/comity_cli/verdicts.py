@@ -22,8 +22,11 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
 
     subject, what = verdict.name or "an artifact", meaning(verdict)
     out.say(f"{subject}  sha256:{verdict.artifact}" if verdict.artifact else subject)
-    for row in verdict.rows:
+    shown = verdict.rows if verdict.artifact else verdict.rows[:1]
+    for row in shown:
         _row(out, row, required=row.name in verdict.required, facts=facts)
+    if len(shown) < len(verdict.rows):
+        out.say(f"        the other {len(verdict.rows) - len(shown)} rows need a valid manifest")
     if verdict.accepted:
         out.done(what.headline)
     else:

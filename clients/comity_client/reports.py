@@ -99,10 +99,9 @@ _ADVICE: Final = {
     EVIDENCE_MISSING: "No evidence is invalid, but some is missing. Pull again where there is a network.",
     PARTIAL: "Usable if a partial copy is enough; a loader that needs the other files will fail.",
 }
-_STEPS: Final = {
-    VERIFICATION_FAILED: ("comity pull REF --out ELSEWHERE",),
-    POLICY_NOT_MET: ("comity policy explain FILE",),
-}
+_NO_MANIFEST: Final = (
+    "There is no manifest beside these files. Verify the folder to which an artifact was pulled, or pull the artifact."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +120,26 @@ def meaning(verdict: Verdict) -> Meaning:
     headline = _HEADLINES.get(status, f"exit status {status}")
     if not verdict.accepted:
         headline = f"NOT ACCEPTED (exit {status}): {headline}"
+    advice = _ADVICE.get(status, "")
     required = {"artifact", *verdict.required}
     if status == VERIFICATION_FAILED:
         required.add("bytes")
+    if status == EVIDENCE_MISSING and verdict.artifact is None:
+        required, advice = {"artifact"}, _NO_MANIFEST
     deciding = tuple(row for row in verdict.rows if row.name in required and row.state != "pass")
     notable = tuple(row for row in verdict.rows[:-1] if row.name not in required and row.state == "fail")
-    return Meaning(headline, _ADVICE.get(status, ""), deciding, notable, _next_steps(verdict, deciding))
+    return Meaning(headline, advice, deciding, notable, _next_steps(verdict, deciding))
 
 
 def _next_steps(verdict: Verdict, deciding: Sequence[Row]) -> tuple[str, ...]:
     steps = [row.hint for row in deciding if row.hint]
+    if verdict.exit_status == VERIFICATION_FAILED:
+        return *dict.fromkeys(steps), f"comity pull {verdict.name or 'REF'} --out ELSEWHERE"
     keys = next((row for row in verdict.rows if row.name == "key policy"), None)
     if keys is not None and keys.state == "unknown" and keys.hint.startswith(COMPARE):
         steps.append(keys.hint)
-    if verdict.exit_status != POLICY_NOT_MET or verdict.policy is not None:  # the default policy has no file
-        steps += _STEPS.get(verdict.exit_status, ())
+    if verdict.exit_status == POLICY_NOT_MET and verdict.policy is not None:  # the default policy has no file
+        steps.append("comity policy explain FILE")
     return tuple(dict.fromkeys(steps))
 
 

@@ -108,11 +108,18 @@ class Answers(Generic[T]):
         """
         if not self.failed:
             return Unavailable(what, why="no federation is pinned, so no node is known", hint=NO_PIN, code="NO-NODES")
-        why = "; ".join(f"{node.name}: {error}" for node, error in self.failed.items())
+        why = self._reasons()
         for kind in (NotFound, Untrusted, Refused):
             if all(isinstance(error, kind) for error in self.failed.values()):
                 return kind(what, why=why, hint=otherwise if kind is NotFound else "")
         return Unavailable(what, why=why, hint="comity status", code="UNREACHABLE")
+
+    def _reasons(self) -> str:
+        """The nodes' errors as text, each once: `NODE, NODE: ERROR; NODE: ERROR`."""
+        names: dict[str, list[str]] = {}
+        for node, error in self.failed.items():
+            names.setdefault(str(error), []).append(node.name)
+        return "; ".join(f"{', '.join(sorted(nodes))}: {error}" for error, nodes in names.items())
 
 
 class Session:

@@ -72,10 +72,10 @@ def test_a_claim_that_comes_later_leaves_a_name_as_it_was_for_everybody(
     assert client.resolve("swiss-ai/tiny").artifact == artifact
     rivals(federation, 1)
     found = client.resolve("swiss-ai/tiny")
-    assert (found.artifact, found.basis) == (artifact, "resolved here before; claimed, not bound")
+    assert (found.artifact, found.basis) == (artifact, "an earlier resolution here; claimed, not bound")
     newcomer = user(tmp_path / "newcomer", federation).resolve("swiss-ai/tiny@v1")
     assert newcomer.artifact == artifact
-    assert "first seen by" in newcomer.basis and "claimed, not bound" in newcomer.basis
+    assert "saw first" in newcomer.basis and "claimed, not bound" in newcomer.basis
     assert any("Sybil 0" in rival for rival in newcomer.rivals)
 
 

@@ -32,7 +32,7 @@ def test_whom_most_members_saw_first_is_shown_as_claimed() -> None:
     found = first_seen({A: OURS, B: OURS, C: OURS, D: RIVAL})
     assert found == Preference(OURS, "first seen", 3, 4)
     assert not found.decided
-    assert str(found) == "first seen by 3 of 4 members; claimed, not bound"
+    assert str(found) == "what 3 of 4 members saw first; claimed, not bound"
 
 
 def test_a_tie_prefers_nobody() -> None:
@@ -70,10 +70,10 @@ def test_why_a_claimant_is_preferred_is_told() -> None:
     assert {basis: str(Preference(OURS, basis)) for basis in get_args(Basis)} == {
         "bound": "your binding of its namespace",
         "pinned": "the pinned charter's namespaces",
-        "remembered": "resolved here before; claimed, not bound",
+        "remembered": "an earlier resolution here; claimed, not bound",
         "first seen": "the only claimant; claimed, not bound",
     }
-    assert str(Preference(OURS, "first seen", 1, 1)) == "first seen by 1 of 1 member; claimed, not bound"
+    assert str(Preference(OURS, "first seen", 1, 1)) == "what 1 of 1 member saw first; claimed, not bound"
     assert [Preference(OURS, basis).decided for basis in get_args(Basis)] == [True, True, False, False]
 
 

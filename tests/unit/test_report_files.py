@@ -184,5 +184,5 @@ def test_a_verdict_fits_a_page_in_words(api: Client, folder: Path) -> None:
     assert "ACCEPTED: every row that your policy requires passes" in accepted
     assert "bytes: config.json" in refused.split("NOT ACCEPTED (exit 3)")[1]
     assert "Do not use these files" in refused
-    assert "comity pull REF --out ELSEWHERE" in refused
+    assert "comity pull swiss-ai/tiny@v1 --out ELSEWHERE" in refused
     assert not {line.split()[0] for line in accepted.splitlines()[1:17]} - {"PASS", "FAIL", "UNKN", "----"}

@@ -7,9 +7,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from comity.trust.evidence import BASES, STATES, Row, RowFact, Verdict
-from comity.trust.policy import ROWS
+from comity.trust.evidence import BASES, STATES, Evidence, Row, RowFact, Verdict
+from comity.trust.policy import ROWS, Policy
 from comity.trust.report import VerdictReport
+from comity.trust.rows.publication import COMPARE
+from comity.trust.verify import verify
 from comity_client.reports import BASIS_MEANS, QUESTIONS, STATE_MEANS, meaning, render_page
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,3 +130,20 @@ def test_rows_that_nobody_required_are_said_to_be_worth_a_look() -> None:
     what = meaning(replace(GOOD.verdict, rows=rows, exit_status=3))
     assert [row.name for row in what.deciding] == ["bytes"]
     assert [row.name for row in what.notable] == ["licence"]
+
+
+def test_after_a_failed_check_the_next_step_is_to_pull_it_again_and_not_to_trust_its_publisher() -> None:
+    rows = tuple(
+        replace(row, state="unknown", hint=f"{COMPARE} X") if row.name == "key policy" else row
+        for row in GOOD.verdict.rows
+    )
+    accepted = replace(GOOD.verdict, rows=rows)
+    assert meaning(accepted).steps == (f"{COMPARE} X",)
+    assert meaning(replace(accepted, exit_status=3)).steps == (f"comity pull {accepted.name} --out ELSEWHERE",)
+
+
+def test_a_folder_without_a_manifest_is_said_to_be_one() -> None:
+    what = meaning(verify(Evidence(None, None), Policy()))
+    assert [row.name for row in what.deciding] == ["artifact"]
+    assert "no manifest beside these files" in what.advice
+    assert what.steps == ("comity pull REF",)

@@ -69,10 +69,10 @@ class Preference:
         if self.basis == "pinned":
             return "the pinned charter's namespaces"
         if self.basis == "remembered":
-            return "resolved here before; claimed, not bound"
+            return "an earlier resolution here; claimed, not bound"
         if not self.members:
             return "the only claimant; claimed, not bound"
-        return f"first seen by {self.members} of {self.asked} member{'s' * (self.asked != 1)}; claimed, not bound"
+        return f"what {self.members} of {self.asked} member{'s' * (self.asked != 1)} saw first; claimed, not bound"
 
 
 def first_seen(sightings: Mapping[Digest, PublisherClaim | None]) -> Preference | None:
