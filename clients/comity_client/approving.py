@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from comity.bounded_file import read_bounded
 from comity.trust.approvals import (
     MAX_CONDITIONS,
     ApprovalConditions,
@@ -23,7 +24,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Refused
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import Entry, SideObject
-from comity.verifier import read_bounded, read_pack
+from comity.verifier import read_pack
 from comity_client.evidence.approvals import (
     CarriedApprovals,
     ListedApproval,

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.attestations.foreign import (
@@ -52,7 +53,7 @@ from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from comity.trust.statements import DERIVED, Derived, parse_derived
-from comity.verifier import BUNDLE_MARK, read_bounded, read_pack
+from comity.verifier import BUNDLE_MARK, read_pack
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import folder_of
 from comity_client.pull.model_sig import own_key, verify_keyless_payload

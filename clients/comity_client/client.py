@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from comity.bounded_file import read_bounded
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.abbreviations import Abbreviation, find_id, parse_id
 from comity.trust.artifact import Manifest
@@ -33,7 +34,7 @@ from comity.trust.rotation import LogCut
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent, sign_derived
 from comity.trust.verify import verify
-from comity.verifier import collect_evidence, load_policy, read_bounded
+from comity.verifier import collect_evidence, load_policy
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence import inspect

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from comity.bounded_file import read_bounded
 from comity.content.blobs import piece_lengths
 from comity.content.ingest import hash_pieces
 from comity.derivation.check import UNREAD, LocatedTensor, WeightFiles, read_errors, read_exactly, read_weights
@@ -28,7 +29,6 @@ from comity.trust.evidence import Evidence, Row, Verdict
 from comity.trust.policy import Policy
 from comity.trust.statements import Published
 from comity.trust.verify import verify
-from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 from comity_client.events import OnEvent
 from comity_client.evidence.gather import collect_proofs, fetch_object

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
@@ -46,7 +47,6 @@ from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import NodeRecord, check_node_record, sign_node_record
 from comity.trust.tlog.note import VerifierKey, check_name, cosigner_key, log_verifier_key
-from comity.verifier import read_bounded
 from comity.wire.tls import Address, make_certificate
 from comity_client.signing.seat_keys import SeatKeys, SeatShape
 from comity_client.signing.votes import find_keys, open_key

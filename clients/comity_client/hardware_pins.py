@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -29,7 +30,6 @@ from comity.trust.hardware.certificates import (
     load_pem,
 )
 from comity.trust.hardware.kinds import KINDS
-from comity.verifier import read_bounded
 
 MAX_ROOTS: Final = 64
 """Pinned roots of one kind."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
@@ -19,7 +20,6 @@ from comity.trust.errors import Conflict
 from comity.trust.evidence import KINDS
 from comity.trust.policy import PUBLISHER, ROWS, LineageRule, Policy, most_cosigners
 from comity.trust.statements import format_time
-from comity.verifier import read_bounded
 from comity_client.reports import QUESTIONS
 from comity_client.trust_store import TrustPin
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
@@ -25,7 +26,6 @@ from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, SideObject, 
 from comity.trust.statements import Advisory, Licence, Parent, Published, Vouched, sign_advisory, sign_vouched
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import Observed, UpstreamRequest, parse_changed, parse_gone
-from comity.verifier import read_bounded
 from comity.wire.limits import LONGEST_CALL
 from comity.wire.publish import SubmitReceipt as Promised
 from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportProgress, ImportStarted, ImportWaiting

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.trust.abbreviations import is_meant
@@ -30,7 +31,6 @@ from comity.trust.keys import HybridSigner, Signer
 from comity.trust.rotation import KeyState, LogCut, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import Published, sign_published
-from comity.verifier import read_bounded
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.abbreviations import Abbreviation, parse_id
 from comity.trust.encoding import Digest, printable, sha256
@@ -38,7 +39,6 @@ from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.rows.publication import COMPARE
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import VERIFIED, Verified, check_report, format_time, sign_verified, summarise_report
-from comity.verifier import read_bounded
 from comity_client.publishers import Publisher
 from comity_client.trust_store import Bindings, TrustPin
 

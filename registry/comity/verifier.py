@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 import comity
-from comity.bounded_file import read_bounded as read_bounded
+from comity.bounded_file import read_bounded
 from comity.formats.inspect import inspect
 from comity.hashing import hash_by_chain
 from comity.trust.artifact import MAX_FILES, MAX_MANIFEST, RECORD_BYTES, FileEntry, Manifest, PieceRecord

@@ -131,7 +131,7 @@ def ls(target: str, identity: str, issuer: str, root: Path | None) -> int:
     """
     if len({bool(identity), bool(issuer), root is not None}) > 1:
         raise click.UsageError("--identity, --issuer and --sigstore-root belong together")
-    from comity.verifier import read_bounded
+    from comity.bounded_file import read_bounded
     from comity_client.attestations import MAX_SIGSTORE_ROOT, judge_folder, keyless_signer
 
     keyless = keyless_signer(identity, issuer, read_bounded(root, MAX_SIGSTORE_ROOT)) if root else None
@@ -175,8 +175,8 @@ def keys() -> None:
 def pin(file: Path, name: str, yes: bool) -> None:
     """Pin the public key in FILE (PEM). Get it from its owner, and compare its SHA-256 by another way. It counts for
     attestations only, and for no publication."""
+    from comity.bounded_file import read_bounded
     from comity.trust.attestations.foreign import MAX_KEY, AttestationKey
-    from comity.verifier import read_bounded
 
     out = output()
     key = AttestationKey.parse(read_bounded(file, MAX_KEY), name)

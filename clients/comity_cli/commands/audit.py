@@ -85,8 +85,8 @@ def challenge(
 def answer(challenges: Path, file: Path, socket: Path | None, home: Path | None) -> None:
     """Have your node read the challenged pieces of its copies and sign the answers. It answers nodes of other members
     only. Exit status 3 if it has no answer to one of them."""
+    from comity.bounded_file import read_bounded
     from comity.content import durable
-    from comity.verifier import read_bounded
     from comity_client.carried_audits import MAX_FILE, answer_challenges, parse_challenges
 
     out = output()
@@ -109,7 +109,7 @@ def check(answers: Path, socket: Path | None, home: Path | None) -> None:
     """Have your node compare answers with its own copies. What the other node signed is recorded, with the day of the
     challenge; anything else may have been changed on the way, and counts for nothing. Exit status 3 if a copy failed, 5
     if an answer counts for nothing."""
-    from comity.verifier import read_bounded
+    from comity.bounded_file import read_bounded
     from comity_client.carried_audits import MAX_FILE, CarriedAnswers, check_answers
 
     out = output()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.errors import Conflict
-from comity.verifier import read_bounded
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.commands.publish import NODE, show_receipt

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.abbreviations import parse_id
 from comity.trust.charter.document import MAX_BYTES, Body
-from comity.verifier import read_bounded
 
 from comity_cli.charter.rendering import show_charter
 from comity_cli.command import Group, agree, examples, output

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.charter.federation import MAX_BYTES, Federation
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import ComityError
-from comity.verifier import read_bounded
 
 from comity_cli.charter.context import CharterContext
 from comity_cli.charter.rendering import compare_words, show_changes

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from comity.bounded_file import read_bounded
 from comity.trust.encoding import format_id, syllables
-from comity.verifier import read_bounded
 
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, agree, client, examples, output

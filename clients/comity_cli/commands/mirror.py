@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.errors import ComityError, Conflict, NotFound
 from comity.trust.mirror_quotas import ALL, QuotaUse
@@ -22,7 +23,6 @@ from comity.trust.mirror_rules import (
     parse_mirror_rules,
 )
 from comity.trust.rule_file import MAX_BYTES
-from comity.verifier import read_bounded
 
 from comity_cli.acts import recorded_act
 from comity_cli.command import Group, client, examples, output

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.errors import Conflict, Untrusted
-from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, NEW_FILE, out_option

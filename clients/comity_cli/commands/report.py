@@ -72,8 +72,8 @@ def check(file: Path, by: str, page: Path | None) -> None:
 @click.option("--facts", is_flag=True, help="Show the facts of each row.")
 def show(file: Path, page: Path | None, facts: bool) -> None:
     """Show the content of FILE. Nothing is checked: use `comity report check`, or `comity verify` for the files."""
+    from comity.bounded_file import read_bounded
     from comity.trust.report import MAX_BYTES, VerdictReport
-    from comity.verifier import read_bounded
 
     out, report = output(), VerdictReport.parse(read_bounded(file, MAX_BYTES))
     verdicts.show(out, report.verdict, facts=facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from comity.bounded_file import read_bounded
 from comity.trust.encoding import Fields, Json, parse_json, short
 from comity.trust.errors import Malformed
 from comity.trust.hardware.certificates import VendorChain, load_pem
@@ -17,7 +18,6 @@ from comity.trust.hardware.evidence import (
     read_gpu_list,
 )
 from comity.trust.hardware.kinds import SEV_SNP, TDX
-from comity.verifier import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,6 +22,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.abbreviations import is_meant
 from comity.trust.charter.document import MAX_BYTES as MAX_BODY
@@ -46,7 +47,6 @@ from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
 from comity.trust.statements import signed_by_node
 from comity.trust.tlog.note import SignedNote, open_checkpoint, verified_cosigners
-from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.events import OnEvent, ignore_event

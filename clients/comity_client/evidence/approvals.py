@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.approvals import (
     APPROVAL_ENDED,
@@ -29,7 +30,7 @@ from comity.trust.evidence import PACK, STATEMENTS
 from comity.trust.officers import ProvenApproval, prove_approvals
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
-from comity.verifier import read_bounded, read_pack
+from comity.verifier import read_pack
 from comity_client.events import Note, OnEvent
 from comity_client.evidence.gather import fetch_object, lines_by_log, select_lines
 from comity_client.session import Session

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, parse_json
 from comity.trust.errors import Malformed
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.verifier import read_bounded
 from comity.wire.limits import PROOF
 
 SCHEMA: Final = "comity/parcel/v1"

@@ -38,13 +38,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
+from comity.bounded_file import read_bounded
 from comity.formats.tensors import TensorTable, tensor_reader
 from comity.transfer.scheduler import WantedFile
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.offers.offer import Slice
-from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 from comity_client.evidence.gather import fetch_object
 from comity_client.evidence.resolve import Resolution

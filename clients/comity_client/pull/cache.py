@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content.blobs import lock_if_free
 from comity.content.durable import disk_errors, flock, make_folders
 from comity.trust.artifact import MAX_MANIFEST, Manifest
@@ -24,7 +25,6 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound
 from comity.trust.evidence import PACK
 from comity.trust.names import Reference
-from comity.verifier import read_bounded
 from comity_client.pull.destinations import IN_USE, INCOMING, MAX_REF, PARTIAL, allocated, cached
 
 PREFIX: Final = "models--"

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.trust.abbreviations import find_id
@@ -44,7 +45,7 @@ from comity.trust.evidence import (
     proof_name,
 )
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated
-from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of, read_bounded
+from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
 from comity_client.evidence.gather import KeptProof
 from comity_client.evidence.lookup import reference_of
 

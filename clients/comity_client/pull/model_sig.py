@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.ingest import Ingested, with_file
 from comity.content.secrets import read_keys, write_keys
@@ -32,7 +33,6 @@ from comity.trust.model_signing.bundle import Bundle, is_excluded, sign_model, s
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity, KeylessVerifier
 from comity.trust.policy import Policy
-from comity.verifier import read_bounded
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import Destination
 

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from comity.bounded_file import read_bounded
 from comity.content.secrets import read_keys, read_secret, write_keys
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.keys import RAW_SIZES, PrivateKey, PublicKey, Signer, VerifyingKey, ecdsa_signature
-from comity.verifier import read_bounded
 
 if TYPE_CHECKING:
     from pkcs11 import Session

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.trust.charter.tally import VoteState, check_vote
@@ -65,7 +66,6 @@ from comity.trust.statement import (
     pae,
     parse_entry,
 )
-from comity.verifier import read_bounded
 from comity_client.home import exclusive
 from comity_client.signing.pkcs11 import open_token_key
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content.audit_log import AuditLog
 from comity.content.blobs import BlobStore, FolderStore
 from comity.ledger.ledger import Backing, Ledger
@@ -22,7 +23,7 @@ from comity.node.own_log import LedgerMark
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.charter.federation import Federation
-from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.errors import Malformed, Unavailable
 from comity.trust.statement import MAX_LINE
 from comity.wire.blob import BlobLocation
 
@@ -155,7 +156,7 @@ def _providers(config: NodeConfig, store: BlobStore) -> tuple[LocationProvider, 
 
 
 def _line(path: Path) -> bytes:
-    line = _bounded(path, MAX_LINE + 1).removesuffix(b"\n")
+    line = read_bounded(path, MAX_LINE + 1).removesuffix(b"\n")
     if not line or b"\n" in line:
         raise Malformed(f"{path.name} is malformed", why="expected one line")
     return line
@@ -163,22 +164,9 @@ def _line(path: Path) -> bytes:
 
 def _lines(path: Path) -> tuple[bytes, ...]:
     """The lines of an optional file."""
-    return tuple(_bounded(path, MAX_OWN_ROTATIONS * (MAX_LINE + 1)).splitlines()) if path.exists() else ()
+    return tuple(read_bounded(path, MAX_OWN_ROTATIONS * (MAX_LINE + 1)).splitlines()) if path.exists() else ()
 
 
 def _federation(file: Path) -> Federation | None:
     """The pinned federation; None if this node has none yet."""
-    return Federation.parse(_bounded(file, MAX_FEDERATION)) if file.exists() else None
-
-
-def _bounded(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except FileNotFoundError as error:
-        raise NotFound(f"{path} is missing", hint="comity init --help") from error
-    except OSError as error:
-        raise Unavailable(f"{path} cannot be read", why=error.strerror or "") from error
-    if len(data) > limit:
-        raise Malformed(f"{path} is too large", why=f"at most {limit} bytes are read")
-    return data
+    return Federation.parse(read_bounded(file, MAX_FEDERATION)) if file.exists() else None

@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.gateway.console.page import HEADERS, PREFIX
 from comity.gateway.console.state import RecentEntry, StateReader
@@ -40,7 +41,6 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import parse_entry
 from comity.trust.statements import parse_advisory
 from comity.trust.upstream import OBSERVED
-from comity.verifier import read_bounded
 
 FEEDS_FILE: Final = "feeds.json"
 FEEDS_SCHEMA: Final = "comity/feeds/v1"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from comity.bounded_file import read_bounded
 from comity.gateway.hub.changes import ReadStatements, StatementChanges
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
@@ -26,7 +27,6 @@ from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAIL
 from comity.trust.policy import MAX_POLICY_BYTES, CosignerRule, Freshness, Policy, UpstreamRule, parse_policy
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.verify import verify
-from comity.verifier import read_bounded
 
 DAY: Final = 86_400
 STALE_DAYS: Final = 30

@@ -19,6 +19,7 @@ from typing import Final
 
 import structlog
 
+from comity.bounded_file import read_at_most
 from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
 from comity.ledger.replica_table import OwnCopy
@@ -32,7 +33,7 @@ from comity.node.uploads import read_manifest
 from comity.trust.audit import DAY
 from comity.trust.copies import CopyCount, CopyPolicy, holders
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.retention import (
     NamedArtifact,
     RetentionDecision,
@@ -59,13 +60,10 @@ def read_rules(file: Path | None) -> RetentionRules:
         why = "without rules nothing is removed"
         raise NotFound("no retention rules", why=why, hint=hint, code="NO-RETENTION-RULES")
     try:
-        with file.open("rb") as source:
-            return parse_retention_rules(source.read(MAX_BYTES + 1))
-    except FileNotFoundError as error:
+        return parse_retention_rules(read_at_most(file, MAX_BYTES + 1))
+    except NotFound as error:
         why = f"retention.rules names {file}, which does not exist"
         raise NotFound("no retention rules", why=why, hint=hint, code="NO-RETENTION-RULES") from error
-    except OSError as error:
-        raise Unavailable(f"{file} cannot be read", why=error.strerror or "") from error
 
 
 class NewestVersions:

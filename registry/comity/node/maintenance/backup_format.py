@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from comity.bounded_file import read_bounded
 from comity.content.durable import disk_errors
 from comity.ledger.database import NEWEST
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
-from comity.verifier import read_bounded
 
 SCHEMA: Final = "comity/backup/v1"
 MANIFEST: Final = "manifest.json"

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from comity.bounded_file import read_bounded
 from comity.content.secrets import TOKENS_FILE, TokenFile, read_keys, read_secret
 from comity.node.config import NodeConfig
 from comity.node.settings.origins import SettingOrigin
@@ -26,7 +27,6 @@ from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.policy import MAX_POLICY_BYTES, parse_policy
-from comity.verifier import read_bounded
 
 SECRET_FILES: Final = frozenset(
     {"storage.password_file", "storage.s3.credentials_file", "gateway.key", "oidc.secret_file", "tlog.witness_key"}

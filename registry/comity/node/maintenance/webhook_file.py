@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.node.config import NodeConfig
 from comity.node.webhooks.deliveries import QUEUE_FILE, EventQueue
 from comity.node.webhooks.hooks import EVENTS, MAX_HOOKS_FILE, SECRET_PREFIX, Webhook, parse_hooks
 from comity.trust.errors import Conflict, NotFound
-from comity.verifier import read_bounded
 
 DEFAULT_FILE: Final = "webhooks.toml"
 SECRET_BYTES: Final = 32

@@ -10,13 +10,14 @@ from typing import Final
 
 import structlog
 
+from comity.bounded_file import read_at_most
 from comity.content.blobs import BlobStore
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.settings.sections import Replication
 from comity.node.threads import Pools
 from comity.node.uploads import read_artifact
 from comity.trust.encoding import Digest, Json, canonical, sha256
-from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.mirror_quotas import MirrorQuotas
 from comity.trust.mirror_rules import MirrorClaim, MirrorContents, MirrorDecision, parse_mirror_rules
 from comity.trust.rule_file import MAX_BYTES
@@ -90,10 +91,7 @@ def _patterns(settings: Replication) -> list[Json]:
 def read_rules(file: Path) -> bytes:
     """The bytes of a file of rules, more than `MAX_BYTES` if it is too long. Raises NotFound, Unavailable."""
     try:
-        with file.open("rb") as source:
-            return source.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
+        return read_at_most(file, MAX_BYTES + 1)
+    except NotFound as error:
         hint = "comity mirror rules --help"
         raise NotFound(f"no mirror rules in {file}", why="replication.rules names it", hint=hint) from error
-    except OSError as error:
-        raise Unavailable(f"{file} cannot be read", why=error.strerror or "") from error

@@ -20,9 +20,10 @@ from typing import Any, Final, Self
 
 from pydantic import ValidationError
 
+from comity.bounded_file import read_bounded
 from comity.node.settings.origins import SettingOrigin, file_origin, setting_lines
 from comity.node.settings.sections import SECTIONS, known_settings
-from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.errors import Malformed
 
 MAX_FILE: Final = 1024 * 1024
 PREFIX: Final = "COMITY_"
@@ -87,15 +88,7 @@ class SettingSources:
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
     """The text of a TOML file, and what it says."""
-    try:
-        with file.open("rb") as source:
-            data = source.read(MAX_FILE + 1)
-    except FileNotFoundError as error:
-        raise NotFound(f"no configuration {file}", hint="comity init --help") from error
-    except OSError as error:
-        raise Unavailable(f"{file} cannot be read", why=error.strerror or "") from error
-    if len(data) > MAX_FILE:
-        raise Malformed(f"{file} is too large", why=f"at most {MAX_FILE} bytes are read", code="CONFIG")
+    data = read_bounded(file, MAX_FILE, hint="comity init --help", code="CONFIG")
     try:
         text = data.decode("utf-8")
         return text, tomllib.loads(text)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from comity.bounded_file import read_bounded
 from comity.content.secrets import read_secret
 from comity.trust.encoding import b64decode
 from comity.trust.errors import ComityError, Malformed
-from comity.verifier import read_bounded
 
 EVENTS: Final = ("version", "advisory", "alert", "copies-short", "proposal-waiting")
 MAX_HOOKS: Final = 20
