@@ -10,54 +10,16 @@ from typing import Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
-from comity.node.settings.sections import (
-    Advertise,
-    AuditLogCopies,
-    Audits,
-    FederationFile,
-    Gateway,
-    Limits,
-    Listen,
-    Naming,
-    OpenIdConnect,
-    PinSettings,
-    Publishing,
-    ReadThrough,
-    Replication,
-    Retention,
-    Section,
-    Storage,
-    Tlog,
-    Tracing,
-    WebhooksFile,
-)
+from comity.node.settings.sections import AllSections, Section
 from comity.node.settings.sources import SettingSources
 
 _AnySection = TypeVar("_AnySection", bound=Section)
 
 
-class NodeConfig(Section):
+class NodeConfig(AllSections):
     """A node's settings, made by `load`; every path is absolute."""
 
     home: Path
-    node: Naming
-    listen: Listen
-    advertise: Advertise = Advertise()
-    storage: Storage = Storage()
-    federation: FederationFile = FederationFile()
-    replication: Replication = Replication()
-    publishing: Publishing = Publishing()
-    gateway: Gateway = Gateway()
-    upstream: ReadThrough = ReadThrough()
-    oidc: OpenIdConnect = OpenIdConnect()
-    tlog: Tlog = Tlog()
-    limits: Limits = Limits()
-    audits: Audits = Audits()
-    audit_log: AuditLogCopies = AuditLogCopies()
-    retention: Retention = Retention()
-    webhooks: WebhooksFile = WebhooksFile()
-    telemetry: Tracing = Tracing()
-    pins: PinSettings = PinSettings()
 
     @model_validator(mode="after")
     def _distinct_listeners(self) -> Self:

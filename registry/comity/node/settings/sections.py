@@ -5,9 +5,8 @@ A path is relative to the folder of `node.toml`. Secrets are not settings: keys 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -328,30 +327,35 @@ class PinSettings(Section):
     patience_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] = 21_600.0
 
 
-SECTIONS: Final[Mapping[str, type[Section]]] = {
-    "node": Naming,
-    "listen": Listen,
-    "advertise": Advertise,
-    "storage": Storage,
-    "federation": FederationFile,
-    "replication": Replication,
-    "publishing": Publishing,
-    "gateway": Gateway,
-    "upstream": ReadThrough,
-    "oidc": OpenIdConnect,
-    "tlog": Tlog,
-    "limits": Limits,
-    "audits": Audits,
-    "audit_log": AuditLogCopies,
-    "retention": Retention,
-    "webhooks": WebhooksFile,
-    "telemetry": Tracing,
-    "pins": PinSettings,
-}
+class AllSections(Section):
+    """The sections of a node's settings file."""
+
+    node: Naming
+    listen: Listen
+    advertise: Advertise = Advertise()
+    storage: Storage = Storage()
+    federation: FederationFile = FederationFile()
+    replication: Replication = Replication()
+    publishing: Publishing = Publishing()
+    gateway: Gateway = Gateway()
+    upstream: ReadThrough = ReadThrough()
+    oidc: OpenIdConnect = OpenIdConnect()
+    tlog: Tlog = Tlog()
+    limits: Limits = Limits()
+    audits: Audits = Audits()
+    audit_log: AuditLogCopies = AuditLogCopies()
+    retention: Retention = Retention()
+    webhooks: WebhooksFile = WebhooksFile()
+    telemetry: Tracing = Tracing()
+    pins: PinSettings = PinSettings()
+
+
+SECTIONS: Final = tuple(AllSections.model_fields)
 
 
 def known_settings() -> list[str]:
     """Every setting, as `section.key`, those of storage.s3 included."""
-    keys = [f"{section}.{key}" for section, model in SECTIONS.items() for key in model.model_fields]
+    classes = get_type_hints(AllSections)
+    keys = [f"{section}.{key}" for section in SECTIONS for key in classes[section].model_fields]
     keys.remove("storage.s3")
     return [*keys, *(f"storage.s3.{key}" for key in S3.model_fields)]
