@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attackers import answers, connections, governance, junk_lines, log_lies, readers, sockets, strangers
+from attackers import answers, connections, copy_claims, governance, junk_lines, log_lies, readers, sockets, strangers
 from attackers.attacker import ATTACKERS, Attacker, Known, Target, Victim, attacking, emitted
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "answers",
     "attacking",
     "connections",
+    "copy_claims",
     "emitted",
     "governance",
     "junk_lines",

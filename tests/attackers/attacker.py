@@ -25,6 +25,8 @@ class Victim:
     """An honest node as anybody sees it: `host:port` of its ports, and the certificate that it shows (PEM)."""
 
     name: str
+    node: str
+    """The id of the node."""
     origin: str
     open: str
     mutual: str

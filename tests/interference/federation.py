@@ -52,6 +52,7 @@ class Members:
         return tuple(
             Victim(
                 home.name,
+                home.record.node.id,
                 home.origin,
                 home.card.open[0],
                 home.card.mutual[0],

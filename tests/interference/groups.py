@@ -1,17 +1,8 @@
-"""Which attackers run together, and which of them still succeed."""
+"""Which attackers run together."""
 
 from __future__ import annotations
 
 from attackers import ATTACKERS
-
-STILL_OPEN: dict[str, str] = {}
-"""Attackers that still change something for the others, and what. A strict expectation of failure: whoever closes one
-has to take it out of here."""
-
-OPEN_GROUPS = {
-    "junk in one member's log": "C3, C5: copies stop and every answer takes minutes while junk is proven anew"
-}
-"""The same of groups of which nobody has found out yet which of them it is."""
 
 FAST = (
     "strangers and identities at the ports",
@@ -61,14 +52,14 @@ def together() -> dict[str, tuple[str, ...]]:
     """Groups of attackers that do not get into one another's way."""
     groups = {
         "strangers and identities at the ports": _by("strangers"),
-        "junk in one member's log": _by("junk_lines"),
+        "junk in one member's log": (*_by("junk_lines"), *_by("copy_claims")),
         "whoever would steer the members' decision": _by("governance"),
         "whoever asks too much": _by("readers"),
         "whoever holds connections": _by("sockets"),
         "connections to the gRPC ports": _by("connections"),
     }
     for number, names in enumerate(LIES, 1):
-        groups[f"lies of one member's node, {number}"] = tuple(name for name in names if name not in STILL_OPEN)
+        groups[f"lies of one member's node, {number}"] = names
     return groups
 
 
@@ -76,5 +67,5 @@ def _by(module: str) -> tuple[str, ...]:
     return tuple(
         name
         for name, each in ATTACKERS.items()
-        if each.attack.__module__ == f"attackers.{module}" and name not in APART | STILL_OPEN.keys() and not each.dear
+        if each.attack.__module__ == f"attackers.{module}" and name not in APART and not each.dear
     )

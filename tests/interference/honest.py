@@ -232,6 +232,7 @@ class Script:
         self._step("publish", self.publish)
         self._step("mirror", self.mirror)
         self._step("copies", self.copies)
+        self._step("counted", self.counted)
         self._step("cosigners", self.cosigners)
         self._step("resolve", self.resolve)
         self._step("pull", self.pull)
@@ -258,6 +259,22 @@ class Script:
 
     def copies(self) -> object:
         return spread(self.members.honest, sorted(set(self.artifacts.values())), self.patience)
+
+    def counted(self) -> object:
+        """The honest nodes whose copies count at each honest node, by artifact."""
+        nodes = {home.record.node.id: home.name for home in self.members.honest}
+
+        async def look() -> dict[str, list[str]]:
+            found = {}
+            for home in self.members.honest:
+                async with home.client() as client:
+                    for artifact in sorted(set(self.artifacts.values())):
+                        listed = (await client.audits.copies(Digest(artifact))).artifacts
+                        counted = {each.copy.node for item in listed for each in item.copies if each.counts}
+                        found[f"{home.name} {artifact}"] = sorted(nodes[node] for node in counted & nodes.keys())
+            return found
+
+        return within(look, lambda found: all(len(each) == len(nodes) for each in found.values()), self.patience)
 
     def cosigners(self) -> object:
         """Who cosigns the newest checkpoint of each honest log, as its own node shows it."""

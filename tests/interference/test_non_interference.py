@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark.structures import ParameterSet
 from attackers import ATTACKERS
-from interference.groups import FAST, STILL_OPEN, together
+from interference.federation import HONEST
+from interference.groups import FAST, together
 from interference.honest import Outcome, Prepared, play, prepared
 from support.hub_like import hub_like
 
@@ -41,19 +42,18 @@ def test_undisturbed_the_script_comes_to_its_end(undisturbed: Outcome) -> None:
     said = repr(undisturbed.facts)
     assert "Error" not in said and "Exception" not in said
     assert undisturbed.facts["grant"] == "accepted"
+    counted = undisturbed.facts["counted"]
+    assert all(len(nodes) == HONEST for nodes in counted.values())  # type: ignore[attr-defined]  # facts are of any type
     assert undisturbed.report.mirrored == (2, 2, 2, 2)  # the hostile member's log is followed like any other
     assert all(undisturbed.facts["alive"].values())  # type: ignore[attr-defined]  # facts are of any type
 
 
-def marked(name: str, *, long: bool, still_open: str | None = None) -> ParameterSet:
-    marks = [pytest.mark.long] if long else []
-    if still_open:
-        marks.append(pytest.mark.xfail(strict=True, reason=still_open))
-    return pytest.param(name, marks=marks, id=name)
+def marked(name: str, *, long: bool) -> ParameterSet:
+    return pytest.param(name, marks=[pytest.mark.long] if long else [], id=name)
 
 
 GROUPS = [marked(name, long=name not in FAST) for name in together()]
-ALONE = [marked(name, long=True, still_open=STILL_OPEN.get(name)) for name in ATTACKERS]
+ALONE = [marked(name, long=True) for name in ATTACKERS]
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -9,11 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from attackers import ATTACKERS, Attacker
+from attackers.copy_claims import NOBODY, ended, failed, holds, missed, wanted
 from attackers.forging import Identity, Release, named, observations, observe
 from attackers.sockets import PREFACE, call, frame, shut
 from comity.trust.artifact import Manifest, PieceIndex
+from comity.trust.artifact_pins import parse_wanted
+from comity.trust.audit import AuditFailure, AuditSummary, parse_audited
+from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed
+from comity.trust.holds import parse_holds
 from comity.trust.identity import check_inception
-from comity.trust.statement import parse_entry
+from comity.trust.statement import Statement, parse_entry
 from comity.trust.statements import check_published
 from comity.trust.upstream import Observed, parse_observations
 
@@ -28,6 +35,21 @@ def test_identities_and_publications_by_hand_prove_themselves() -> None:
     assert published.manifest.to_json() == named(RELEASE.manifest)
     assert Manifest.parse(RELEASE.manifest).encode() == RELEASE.manifest
     assert PieceIndex.parse(RELEASE.pieces).encode() == RELEASE.pieces
+
+
+def test_false_claims_of_copies_by_hand_are_read() -> None:
+    def read(line: bytes) -> Statement:
+        return parse_entry(line).statement
+
+    artifacts = [sha256(b"one"), sha256(b"two")]
+    assert parse_wanted(read(wanted(NOBODY, artifacts[0]))).policy.min_copies == 200
+    assert [held.artifact for held in parse_holds(read(holds(NOBODY, sorted(artifacts))))] == sorted(artifacts)
+    assert parse_hold_withdrawn(read(ended(NOBODY, artifacts[0], 3))).hold == 3
+    assert isinstance(parse_audited(read(failed(NOBODY, artifacts[0], "1" * 64, 1))), AuditFailure)
+    assert isinstance(parse_audited(read(missed(NOBODY, artifacts, ["1" * 64], 1))), AuditSummary)
+    for malformed in (holds(NOBODY, artifacts, records=1), holds(NOBODY, sorted(artifacts)[::-1])):
+        with pytest.raises(Malformed):
+            parse_holds(read(malformed))
 
 
 def test_observations_by_hand_are_read() -> None:
