@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import itertools
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 OURS: Final = range(15_000, 32_000)
 """Below the ports that Linux gives to connections as they are made: nobody takes one in passing."""
@@ -32,13 +33,9 @@ def _block() -> range:
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)
+        atexit.register(claim.close)  # held until this process ends
         return range(start, start + BLOCK - 1, 3)
     raise AssertionError("every block of ports is taken by some test run")
-
-
-_claims: Final[list[IO[bytes]]] = []
-"""Held until this process ends."""
 
 
 @cache
