@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from comity.trust.charter.document import quorum
 from comity_cli.lab.lab import SEATS, Lab, LabNode
-from support.officers import Document, Officer, change, decide, serving, together, wait_for
+from support.officers import Document, Officer, change, decide, known_by, serving, together, wait_for
 from support.ports import free_port
 from support.publisher import model
 
@@ -96,6 +96,7 @@ def admitted(commons: Commons, fifth: Officer) -> Officer:
     (asking,) = commons.founders[1].comity("member", "asks")["asks"]
     drafted = commons.founders[0].act("proposal", "new", "admit", asking["id"][:16], "--text", "they mirror us")
     draft = drafted["subject"]
+    known_by(commons.founders, draft)
     assert ("consented", asking["id"]) in {(turn["action"], turn["member"]) for turn in drafted["next"]}
     seen = fifth.comity("join", "--dir", fifth.home, "--yes")
     assert [(each["body"], each["consented"]) for each in seen["drafts"]] == [(draft, False)]
@@ -112,7 +113,7 @@ def test_a_fifth_member_joins_a_federation_of_four(commons: Commons, admitted: O
     listed = commons.founders[2].comity("member", "ls")["members"]
     assert {seat["name"] for seat in listed} == {*NAMES, NEWCOMER}
     wait_for(lambda: admitted.governance["epoch"] == 1, "the newcomer's own node to follow")
-    assert commons.founders[0].comity("member", "asks")["asks"] == []
+    wait_for(lambda: commons.founders[0].comity("member", "asks")["asks"] == [], "the request to be let go")
 
 
 @pytest.mark.long
@@ -126,17 +127,18 @@ def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> 
     assert {key["id"] for key in after["keys"]}.isdisjoint(key["id"] for key in before["keys"])
     assert rotated["complete"]
 
-    draft = commons.founders[1].act("proposal", "new", "rekey", NAMES[0])["subject"]
+    draft = drafted(commons.founders[1], "rekey", NAMES[0])
     commons.taken_up(decide(commons.voters(), draft))  # the new key votes at once, for the seat that lists the old one
     seat = commons.founders[1].comity("member", "show", NAMES[0])
     assert seat["keys"] == [key["id"] for key in after["keys"]]
     wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its log on")
-    assert {peer["state"] for peer in changing.status["peers"]} == {"up"}
+    wait_for(lambda: {peer["state"] for peer in changing.status["peers"]} == {"up"}, "its peers to answer")
 
 
 @pytest.mark.long
 def test_the_policy_changes_by_a_quorum(commons: Commons) -> None:
     draft = commons.founders[2].act("proposal", "new", "policy", "min_copies=4", "--text", "more copies")["subject"]
+    known_by(commons.founders, draft)
     shown = commons.founders[3].comity("proposal", "show", draft[:12])
     assert [(each["name"], each["before"], each["after"]) for each in shown["changes"]] == [("min_copies", "3", "4")]
     commons.taken_up(decide(commons.voters(), draft))
@@ -171,7 +173,7 @@ def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
     wait_for(lambda: len(own_log(admitted)["cosigners"]) >= 3, "its log to be mirrored on")
     size = own_log(admitted)["size"]
     wait_for(lambda: mirrored(commons.founders[0], "node-br/log") >= size, "a copy of all its entries")
-    assert pulled(as_before, "lab-br/second@v1", tmp_path / "second")
+    wait_for(lambda: pulled(as_before, "lab-br/second@v1", tmp_path / "second"), "enough cosigners of what came later")
     assert pulled(admitted, "lab-br/first@v1", tmp_path / "again")
     assert admitted.comity("verify", tmp_path / "again")["accepted"]
 
@@ -183,8 +185,10 @@ def test_a_split_stalls_and_is_decided_in_the_second_round(commons: Commons) -> 
         one.act("proposal", "new", "namespace", f"{name}={'5' * 64}")["subject"]
         for one, name in zip(proposers, ("ours", "theirs"), strict=True)
     ]
+    known_by(commons.founders, *drafts)
     halves = dict(zip(commons.founders, (drafts[0], drafts[0], drafts[1], drafts[1]), strict=True))
     together(lambda one: one.act("proposal", "approve", halves[one][:12]), commons.founders)
+    known_by(commons.founders, *drafts, intents=2)
     split = commons.proposals
     assert sorted(len(each["intents"]["1"]) for each in split["drafts"]) == [2, 2]
     (leading,) = {turn["body"] for turn in split["next"] if turn["round"] == 2}
@@ -198,6 +202,7 @@ def test_of_two_drafts_one_wins_and_the_other_is_put_upon_it(commons: Commons) -
     first, second = commons.founders[1], commons.founders[3]
     winning = first.act("proposal", "new", "namespace", f"first={'1' * 64}")["subject"]
     losing = second.act("proposal", "new", "namespace", f"second={'2' * 64}")["subject"]
+    known_by(commons.founders, winning, losing)
     epoch = decide(commons.voters(), winning)
     commons.taken_up(epoch)
     assert second.refused("proposal", "approve", losing[:12])["code"] == "NO-DRAFT"
@@ -210,16 +215,20 @@ def test_of_two_drafts_one_wins_and_the_other_is_put_upon_it(commons: Commons) -
 def test_a_member_that_leaves_stays_one_until_a_charter_says_so(commons: Commons) -> None:
     leaving = commons.founders[3]
     leaving.act("leave", "--text", "our mandate ends")
-    seats = commons.founders[0].comity("member", "ls")["members"]
-    assert [seat["name"] for seat in seats if seat["asks_to_leave"]] == [NAMES[3]]
-    said = commons.founders[1].run("member", "ls").stdout
-    assert "asks to leave" in " ".join(said.split())
+
+    def asks_to_leave() -> list[str]:
+        return [seat["name"] for seat in commons.founders[0].comity("member", "ls")["members"] if seat["asks_to_leave"]]
+
+    wait_for(asks_to_leave, "the others to know")
+    assert asks_to_leave() == [NAMES[3]]
+    wait_for(lambda: "asks to leave" in words(commons.founders[1].run("member", "ls").stdout), "people to be told")
 
 
 def test_who_votes_twice_with_a_copied_key_is_caught_by_every_honest_node(commons: Commons, tmp_path: Path) -> None:
     honest, liar = commons.founders[:3], commons.founders[3]
     one = honest[0].act("proposal", "new", "policy", "min_jurisdictions=2")["subject"]
     other = honest[1].act("proposal", "new", "policy", "min_jurisdictions=1")["subject"]
+    known_by(commons.founders, one, other)
     stick, lie = tmp_path / "stick", tmp_path / "lie"
     liar.comity("proposal", "export", stick)
     liar.act("proposal", "approve", one[:12])
@@ -236,9 +245,9 @@ def test_who_votes_twice_with_a_copied_key_is_caught_by_every_honest_node(common
     honest[0].comity("proposal", "load", lie, "--dir", honest[0].home)
 
     wait_for(lambda: all(each.governance["liars"] == [NAMES[3]] for each in honest), "every honest node to see it")
-    for words in (("proposal", "ls"), ("member", "ls")):
-        assert [each["member"] for each in honest[1].comity(*words)["lies"]] == [seat_of(honest[1], NAMES[3])]
-        assert "signed conflicting votes" in " ".join(honest[1].run(*words).stderr.split())
+    for command in (("proposal", "ls"), ("member", "ls")):
+        assert [each["member"] for each in honest[1].comity(*command)["lies"]] == [seat_of(honest[1], NAMES[3])]
+        assert "signed conflicting votes" in words(honest[1].run(*command).stderr)
     assert decide(honest, one) == commons.proposals["epoch"]  # three of four need nobody else
 
 
@@ -253,7 +262,7 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None
         frozen = first.comity("member", "ls")
         assert (frozen["epoch"], frozen["body"]) == (before["epoch"], before["body"])
         assert 0 < before["confirmation"]["seen"] <= frozen["confirmation"]["seen"]
-        shown = " ".join(first.run("member", "ls").stdout.split())
+        shown = words(first.run("member", "ls").stdout)
         assert re.search(r"the newest \d+ (s|min) ago", shown), shown
     finally:
         signal_all(others, signal.SIGCONT)
@@ -294,6 +303,24 @@ def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_
     assert [one.governance["epoch"] for one in left] == [0, 0]
     publish(owner, tmp_path / "model", "owner/model@v2", "node-ch")
     wait_for(lambda: pulled(owner, "owner/model@v2", tmp_path / "new"), "the two to cosign one another")
+
+
+def drafted(officer: Officer, *change: str) -> str:
+    """The body of a draft, made once the officer hears of what makes it a change."""
+    ran = [officer.run("proposal", "new", *change, "--dir", officer.home, "--yes", "--json")]
+
+    def made() -> bool:
+        if ran[-1].returncode:
+            ran.append(officer.run("proposal", "new", *change, "--dir", officer.home, "--yes", "--json"))
+        return ran[-1].returncode == 0
+
+    wait_for(made, f"a draft: {ran[-1].stdout}")
+    return str(json.loads(ran[-1].stdout)["subject"])
+
+
+def words(printed: str) -> str:
+    """What was printed, on one line."""
+    return " ".join(printed.split())
 
 
 def seat_of(officer: Officer, name: str) -> str:

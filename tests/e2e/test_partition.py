@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity_client.founding import ListenSettings, consent_to, draft_genesis, init_node, seal_federation
-from support.officers import Officer, change, serving, together, wait_for
+from support.officers import Officer, change, known_by, serving, together, wait_for
 from support.partition import Divide, divide
 from support.publisher import model
 
@@ -59,12 +59,14 @@ def _parted(tmp_path: Path) -> Iterator[Parted]:
 def test_a_partition_decides_nothing_costs_nobody_access_and_heals(parted: Parted, tmp_path: Path) -> None:
     first, second = parted.on(0)[0], parted.on(1)[0]
     draft = first.act("proposal", "new", "policy", "min_copies=3", "--text", "one more copy")["subject"]
-    wait_for(lambda: second.governance["drafts"], "the draft to cross over")
+    known_by(parted.officers, draft)
 
     parted.divide.close()
     together(lambda one: one.act("proposal", "approve", draft[:12]), parted.officers)
     waiting = together(lambda one: one.act("proposal", "approve", draft[:12]), [first, second])
     assert [each["complete"] for each in waiting] == [False, False]
+    for side, intents in ((0, 3), (1, 2)):
+        known_by(parted.on(side), draft, intents=intents)
     seen = together(lambda one: one.comity("proposal", "ls"), [first, second])
     assert [(each["epoch"], len(each["drafts"][0]["intents"]["1"])) for each in seen] == [(0, 3), (0, 2)]
 
@@ -74,6 +76,7 @@ def test_a_partition_decides_nothing_costs_nobody_access_and_heals(parted: Parte
 
     parted.divide.open()
     wait_for(lambda: not unreachable(first) and not unreachable(second), "the nodes to meet again")
+    known_by(parted.officers, draft, intents=5)
     voters = [*parted.on(0)[:2], *parted.on(1)]  # all have said INTENT; a quorum of both sides ratifies
     together(lambda one: one.act("proposal", "approve", draft[:12]), voters)
     wait_for(lambda: all(one.governance["epoch"] == 1 for one in parted.officers), "epoch 1 at every node")

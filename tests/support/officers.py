@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from support.forked import run_comity
+from support.waiting import PATIENCE
 
 T = TypeVar("T")
 SomeOfficer = TypeVar("SomeOfficer", bound="Officer")
 Document = dict[str, Any]
 
 COMITY: Final = (sys.executable, "-m", "comity_cli.main")
-PATIENCE: Final = 240.0
-"""Seconds. Only a test that fails waits so long."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,29 @@ def together(work: Callable[[SomeOfficer], T], officers: Sequence[SomeOfficer]) 
 
 
 def decide(voters: Sequence[Officer], draft: str, *, options: Sequence[str] = ()) -> int:
-    """Exactly a quorum reads `draft` twice, one command a reading. Returns the epoch that this makes."""
-    for _ in ("intent", "ratify"):
+    """Exactly a quorum reads `draft` twice, one command a reading, each time once the nodes of all know what was signed
+    before. Returns the epoch that this makes."""
+    known_by(voters, draft)
+    made = int(voters[0].comity("proposal", "show", draft[:12])["epoch"])
+    for intents in (0, len(voters)):
+        known_by(voters, draft, intents=intents)
         signed = together(lambda one: one.act("proposal", "approve", draft[:12], *options), voters)
         assert [each["complete"] for each in signed] == [True] * len(voters), signed
+    wait_for(lambda: all(one.governance["epoch"] >= made for one in voters), f"epoch {made} at the voters' nodes")
     return int(voters[0].comity("proposal", "ls")["epoch"])
+
+
+def known_by(officers: Sequence[Officer], *drafts: str, intents: int | None = None) -> None:
+    """Wait until the node of each officer knows the drafts; with `intents`, also that nobody's consent is missing, and
+    at least so many INTENT votes for each."""
+
+    def known(one: Officer) -> bool:
+        seen = {draft["body"]: draft for draft in one.governance["drafts"]}
+        found = [seen[draft] for draft in drafts if draft in seen]
+        ready = [each for each in found if intents is None or (not each["missing"] and each["intents"] >= intents)]
+        return len(ready) == len(drafts)
+
+    wait_for(lambda: all(map(known, officers)), f"{', '.join(drafts)} at each node, with {intents or 0} INTENT votes")
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -153,7 +170,7 @@ class Node:
     def end(self) -> int:
         """Wait until it is gone; its exit status."""
         try:
-            return self.process.wait(60)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()

@@ -1,0 +1,30 @@
+"""Waiting for what reaches another node later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from comity.trust.errors import PolicyNotMet, Unavailable
+
+T = TypeVar("T")
+
+PATIENCE: Final = 240.0
+"""Seconds. Only a test that fails waits so long."""
+
+
+def eventually(step: Callable[[], T], holds: Callable[[T], object] = lambda found: True) -> T:
+    """What `step` returns once it `holds`, and the nodes answer with what the policy asks for."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            found = step()
+        except (Unavailable, PolicyNotMet):
+            if time.monotonic() > deadline:
+                raise
+        else:
+            if holds(found):
+                return found
+            assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s, and it was still {str(found)[:2000]}"
+        time.sleep(0.1)
