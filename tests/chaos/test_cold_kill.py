@@ -15,6 +15,7 @@ from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, servi
 from support.ports import free_port
 from support.publisher import Publisher, model, release, send
 from support.slow_links import Narrows
+from support.waiting import PATIENCE
 
 SIZE = 30_000_000
 PIECE_SIZE = 4 * 1024 * 1024
@@ -64,7 +65,7 @@ def _lead_through(narrow: Narrows, full: NodeHome, cold: NodeHome, body: Body) -
 
 
 def _status(http: str, path: str) -> int:
-    return httpx2.get(f"http://{http}{path}").status_code
+    return httpx2.get(f"http://{http}{path}", timeout=PATIENCE).status_code
 
 
 async def _read(http: str) -> bytes:

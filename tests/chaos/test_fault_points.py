@@ -23,6 +23,7 @@ from support.federation import converged, found, until
 from support.ports import wait_until_listening
 from support.publisher import model
 from support.tools import needs
+from support.waiting import PATIENCE
 from support.write_path import ALL
 
 pytestmark = pytest.mark.slow
@@ -113,15 +114,15 @@ async def test_every_sync_and_rename_follows_its_fault_point(tmp_path: Path) -> 
             ("publisher", "new", "tests", "--jurisdiction", "NO", "--home", first.origin),
             (*publish, "--node", f"unix:{first.socket}", "--link"),
         ):
-            assert await asyncio.to_thread(trace.start(*comity, *arguments).wait, 60) == 0
+            assert await asyncio.to_thread(trace.start(*comity, *arguments).wait, PATIENCE) == 0
         client = Client(Home(tmp_path))
         await until(
             lambda: asyncio.to_thread(lambda: sum(r.complete for r in client.whereis("tests/model@v1")) == 2),
-            patience=40,
+            what="the second copy",
         )
         for place in (("--to", str(tmp_path / "pulled")), ("--hub-cache", str(tmp_path / "hub"))):
             pull = (*comity, "pull", "tests/model@v1", *place)
-            assert await asyncio.to_thread(trace.start(*pull).wait, 60) == 0
+            assert await asyncio.to_thread(trace.start(*pull).wait, PATIENCE) == 0
     finally:
         for node in nodes:
             node.terminate()

@@ -60,7 +60,7 @@ async def answered(home: NodeHome) -> bool:
 async def survives(tmp_path: Path, *, passers: int, seconds: float) -> None:
     home = make_home(tmp_path / "home", 0)
     with contextlib.closing(NodeProcess(home, main=MAIN, fresh=True)) as node:
-        await node.ready(60)
+        await node.ready()
         await introduced(home)
         await attacked(home, passers=passers, seconds=seconds)
         assert node.alive

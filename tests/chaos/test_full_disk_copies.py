@@ -31,18 +31,18 @@ async def test_a_disk_that_fills_in_the_middle_of_a_copy_loses_no_held_copy(tmp_
         partial = disk / "blobs" / "partial" / weights
         async with serving(full, small), full.client() as client:
             await send(client, first)
-            await until(lambda: _holds(small, 1), patience=60, what="the first copy")
+            await until(lambda: _holds(small, 1), what="the first copy")
             await send(client, second)
-            await until(lambda: partial.exists() and partial.stat().st_blocks, patience=60, what="the second to begin")
+            await until(lambda: partial.exists() and partial.stat().st_blocks, what="the second to begin")
             _fill(disk / "filler")
-            await until(lambda: _fails_for_space(small), patience=60, what="the copy to fail")
+            await until(lambda: _fails_for_space(small), what="the copy to fail")
             assert await _holds(small, 1)
             async with small.client() as reader:
                 for digest, path in first.blobs.items():
                     data = path.read_bytes()
                     assert b"".join([chunk async for chunk in reader.read(digest, 0, len(data))]) == data
             (disk / "filler").unlink()
-            await until(lambda: _holds(small, 2), patience=120, what="the second copy")
+            await until(lambda: _holds(small, 2), what="the second copy")
 
 
 async def _holds(home: NodeHome, count: int) -> bool:

@@ -12,6 +12,7 @@ from comity.content.secrets import write_keys
 from comity.trust.keys import PrivateKey
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, make_home, until
 from support.outside import Faces, OutsideLog, read_log, vkeys
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ async def started(home: NodeHome, fault: str) -> AsyncIterator[tuple[NodeProcess
     with contextlib.closing(NodeProcess(home, {"COMITY_FAULT": fault}, main=WITH_GATEWAY)) as node:
         await node.ready()
         url = next(str(event["http"]) for event in node.events if event.get("event") == "listening")
-        async with httpx2.AsyncClient(base_url=url) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE) as client:
             yield node, Faces(client)
 
 

@@ -14,6 +14,7 @@ from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.offers.fit import Cache, UnknownCache
 from support.federation import found, processes
+from support.waiting import PATIENCE
 from support.weights import gguf, safetensors
 
 CONFIG = {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64,
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    return Client(Home(tmp_path / "home"), limits=TransferLimits(patience=60))
+    return Client(Home(tmp_path / "home"), limits=TransferLimits(patience=PATIENCE))
 
 
 def test_a_folder_says_how_much_it_takes(folder: Path, client: Client) -> None:

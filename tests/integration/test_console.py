@@ -20,6 +20,7 @@ from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
 from support.federation import found, serving, until
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
+from support.waiting import PATIENCE
 
 PAGES = ("/", "/-/catalogue", "/-/members", "/-/logs", "/-/proposals", "/-/compute", "/-/alerts")
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -31,7 +32,9 @@ HUB_CLIENTS: tuple[dict[str, str], ...] = (
 
 
 def browser(node: Shop, **more: Any) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=node.url, headers={**BROWSER, **more.pop("headers", {})}, **more)
+    return httpx2.AsyncClient(
+        base_url=node.url, headers={**BROWSER, **more.pop("headers", {})}, timeout=PATIENCE, **more
+    )
 
 
 async def page(http: httpx2.AsyncClient, path: str, status: int = 200) -> ReadPage:
@@ -108,7 +111,7 @@ async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(node: Shop,
             versions, warnings = [(await http.get(f"/-/feeds/{name}.atom")).text for name in ("versions", "advisories")]
             return "tests/model@v1</title>" in versions and "&lt;b&gt;see&lt;/b&gt; the notes" in warnings
 
-        await until(there, what="the feeds to have both", patience=30)
+        await until(there, what="the feeds to have both")
         first = await http.get("/-/feeds/versions.atom")
         assert first.headers["Content-Type"].startswith("application/atom+xml")
         again = await http.get("/-/feeds/versions.atom", headers={"If-None-Match": first.headers["ETag"]})
@@ -140,7 +143,7 @@ async def test_an_entry_and_its_proof_can_be_taken_away(node: Shop, ready: Relea
 async def test_hub_clients_see_what_they_saw_before(tmp_path: Path, headers: dict[str, str], console: bool) -> None:
     async with shop(tmp_path, console=console) as node:
         await node.publish(model(tmp_path / "model"), "tests/model@v1")
-        async with httpx2.AsyncClient(base_url=node.url, headers=headers) as http:
+        async with httpx2.AsyncClient(base_url=node.url, headers=headers, timeout=PATIENCE) as http:
             for path in ("/tests/model", "/tests/model/tree/v1", "/tests/model/tree/main", "/-/nothing", "/tests"):
                 answer = await http.get(path)
                 assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, "NO-SUCH-ROUTE"), path

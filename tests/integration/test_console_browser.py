@@ -142,7 +142,7 @@ async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_p
                 async def copied() -> bool:
                     return "4 complete copies" in (await http.get("/swiss-ai/apertus")).text
 
-                await until(copied, what="four members to claim a copy", patience=60)
+                await until(copied, what="four members to claim a copy")
             log = f"/-/logs/{log_id(str(node.home.record.log))}"
             pages = {"overview": "/", "loss": "/?gone=in:ES", "catalogue": "/-/catalogue", "sign-in": "/-/sign-in"}
             pages |= {name: f"/-/{name}" for name in ("members", "logs", "proposals", "compute", "alerts")}

@@ -15,6 +15,7 @@ from comity.node.listeners import ConnectionLimits
 from comity.trust.errors import Unavailable
 from support.federation import NodeHome, make_home, serving
 from support.ports import free_port
+from support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -25,13 +26,13 @@ def home(tmp_path: Path) -> NodeHome:
 async def test_the_gateway_answers_beside_its_node_and_ends_with_it(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         async with home.client() as node:
             assert (await node.node()).origin == home.origin
     with pytest.raises(httpx2.ConnectError):
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=PATIENCE) as client:
             await client.get(f"{listening.http}/healthz")
 
 
@@ -55,7 +56,7 @@ async def test_an_address_that_is_taken_is_named(home: NodeHome) -> None:
 async def test_what_is_not_there_and_what_is_not_taken_is_said_in_words(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         nowhere = await client.get("/no/such/thing/anywhere")
         assert (nowhere.status_code, nowhere.headers["X-Error-Code"]) == (404, "NO-SUCH-ROUTE")
@@ -68,7 +69,7 @@ async def test_what_is_not_there_and_what_is_not_taken_is_said_in_words(home: No
 async def test_no_answer_can_be_run_or_framed_by_a_browser(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         headers = (await client.get("/healthz")).headers
     assert "sandbox" in headers["Content-Security-Policy"]
@@ -101,7 +102,7 @@ async def test_an_address_that_asks_too_often_is_told_when_to_come_back(home: No
     home.set("gateway", calls_per_second=0.1)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         answers = [await client.get("/healthz") for _ in range(4)]
     assert answers[0].status_code == 200
@@ -119,7 +120,7 @@ async def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhe
             silent = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.66.0.1", 0))
             stack.callback(silent[1].close)
         for _ in range(3):
-            async with httpx2.AsyncClient(base_url=listening.http) as client:
+            async with httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client:
                 assert (await client.get("/healthz")).status_code == 200
 
 

@@ -14,6 +14,7 @@ from support.federation import make_home
 from support.gateway import shop
 from support.publisher import model
 from support.tools import needs
+from support.waiting import PATIENCE
 
 ORIGIN = "https://app.example.org"
 PREFLIGHT = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization, range"}
@@ -21,7 +22,7 @@ ALLOWED = "Access-Control-Allow-Origin"
 
 
 async def test_no_page_may_read_the_gateway_by_default(tmp_path: Path) -> None:
-    async with shop(tmp_path) as node, httpx2.AsyncClient(base_url=node.url) as http:
+    async with shop(tmp_path) as node, httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
         preflight = await http.options("/api/models", headers={"Origin": ORIGIN, **PREFLIGHT})
         assert preflight.status_code == 405
         plain = await http.get("/api/models", headers={"Origin": ORIGIN})
@@ -31,7 +32,7 @@ async def test_no_page_may_read_the_gateway_by_default(tmp_path: Path) -> None:
 async def test_a_page_of_an_origin_in_the_settings_may_read_and_no_other(tmp_path: Path) -> None:
     async with (
         shop(tmp_path, cors_origins=[ORIGIN], files="127.0.0.1:0") as node,
-        httpx2.AsyncClient(base_url=node.url) as http,
+        httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http,
     ):
         await node.publish(model(tmp_path / "model", weights=400_000), "tests/model@v1")
         preflight = await http.options("/api/models", headers={"Origin": ORIGIN, **PREFLIGHT})

@@ -18,6 +18,7 @@ from support.federation import serving, until
 from support.publisher import model
 from support.read_through_nodes import Road, shops, stalling, taken, weights_of
 from support.sources import cut
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,10 @@ def road(monkeypatch: pytest.MonkeyPatch) -> Road:
 async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Path, road: Road) -> None:
     data = model(tmp_path / "model", weights=SIZE)
     road.open_until = PIECE_SIZE
-    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
+    async with (
+        shops(tmp_path) as both,
+        httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
+    ):
         digest, weights = weights_of(await both.publish(data, "tests/model@v1"))
         head = await http.head(FILE)
         assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
@@ -50,7 +54,7 @@ async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Pat
 async def test_without_the_setting_it_is_refused(tmp_path: Path, road: Road) -> None:
     async with (
         shops(tmp_path, cold="off") as both,
-        httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http,
+        httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
     ):
         await both.publish(model(tmp_path / "model", weights=1000), "tests/model@v1")
         answer = await http.get(FILE)
@@ -148,7 +152,10 @@ async def test_a_liar_is_left_for_an_honest_peer(tmp_path: Path, road: Road) -> 
 
 
 async def test_where_all_lie_no_wrong_byte_leaves_and_none_is_kept(tmp_path: Path, road: Road) -> None:
-    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
+    async with (
+        shops(tmp_path) as both,
+        httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
+    ):
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
         road.liars = {both.full[0].name}
         answer = await http.get(FILE)
@@ -181,7 +188,10 @@ async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
 
 
 async def test_ranges_of_a_file_that_is_still_coming_are_sent_first(tmp_path: Path, road: Road) -> None:
-    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
+    async with (
+        shops(tmp_path) as both,
+        httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
+    ):
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
         answer = await http.get(FILE, headers={"Range": f"bytes={5 * PIECE_SIZE}-{5 * PIECE_SIZE + 99}"})
         assert (answer.status_code, answer.content) == (206, weights[5 * PIECE_SIZE : 5 * PIECE_SIZE + 100])
@@ -196,7 +206,7 @@ async def test_ranges_of_a_file_that_is_still_coming_are_sent_first(tmp_path: Pa
 async def test_what_cannot_be_fetched_now_is_a_503_that_says_why_and_when_to_come_back(
     tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url) as http:
+    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, timeout=PATIENCE) as http:
         _, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
 
         async def refused() -> tuple[int, str]:

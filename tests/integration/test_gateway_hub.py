@@ -33,6 +33,7 @@ from comity.trust.statements import Advisory, Published, sign_advisory, sign_pub
 from comity.wire.publish import InlineObject
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
+from support.waiting import PATIENCE
 
 PATH = "/api/models/tests/model"
 FRESH = 1.1
@@ -40,7 +41,7 @@ FRESH = 1.1
 
 
 def client(node: Shop, **more: Any) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=node.url, **more)
+    return httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE, **more)
 
 
 def said(answer: httpx2.Response) -> tuple[int, str]:

@@ -17,6 +17,7 @@ from comity.trust.tlog.proof import TlogProof
 from support.federation import until
 from support.gateway import Shop, shop
 from support.publisher import Release, model
+from support.waiting import PATIENCE
 
 REPOSITORY = "tests/Tiny"
 LOWER = "tests/tiny"
@@ -42,7 +43,7 @@ async def published(node: Shop, tmp_path: Path, version: str = "v1", weights: in
 
 
 def client(node: Shop) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=node.url, follow_redirects=True)
+    return httpx2.AsyncClient(base_url=node.url, follow_redirects=True, timeout=PATIENCE)
 
 
 def digest(data: bytes) -> str:

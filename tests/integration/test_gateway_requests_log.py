@@ -12,6 +12,7 @@ from comity.content.secrets import TOKENS_FILE, TokenFile
 from structlog.testing import capture_logs
 from support.gateway import Shop, shop
 from support.publisher import model
+from support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Shop]:
 async def asked(node: Shop, target: str, **headers: str) -> dict[str, Any]:
     """The event of one request."""
     with capture_logs() as events:
-        async with httpx2.AsyncClient(base_url=node.url, headers=headers) as http:
+        async with httpx2.AsyncClient(base_url=node.url, headers=headers, timeout=PATIENCE) as http:
             await http.get(target)
     (event,) = [dict(event) for event in events if event["event"] == "request"]
     return event

@@ -12,9 +12,6 @@ from support.publisher import Publisher, model, release, send
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-PATIENCE = 120.0
-"""Seconds for which a node may take to begin, or to end."""
-
 
 @pytest.fixture
 def database(postgres: Postgres) -> str:
@@ -43,12 +40,12 @@ async def test_it_publishes_is_mirrored_and_goes_on_with_its_log(tmp_path: Path,
     first, _ = founded.homes
     with processes(*founded.homes) as nodes:
         for node in nodes:
-            await node.ready(PATIENCE)
+            await node.ready()
         await publish(first, tmp_path / "one", "tests/one@v1")
         before = await converged(founded.homes, first, least=3)
         assert nodes[0].stop() == 0
         with processes(first) as (again,):
-            await again.ready(PATIENCE)
+            await again.ready()
             await publish(first, tmp_path / "two", "tests/two@v1")
             await converged(founded.homes, first, least=size(before) + 1)
             assert not [event for event in again.events if "copy" in str(event["event"])]
@@ -61,9 +58,9 @@ async def test_a_second_process_on_the_same_database_is_refused(
     first, second = founded.homes
     second.set("storage", database=postgres.url(database))
     with processes(first) as (node,):
-        await node.ready(PATIENCE)
+        await node.ready()
         with processes(second) as (other,):
-            await until(lambda: not other.alive, patience=PATIENCE, what="the second node to end")
+            await until(lambda: not other.alive, what="the second node to end")
             assert "the ledger is in use" in other.words
         assert node.alive
 
@@ -73,16 +70,16 @@ async def test_without_its_lock_it_ends_and_says_why_and_starts_again(
 ) -> None:
     first, _ = founded.homes
     with processes(*founded.homes) as (node, _):
-        await node.ready(PATIENCE)
+        await node.ready()
         await publish(first, tmp_path / "one", "tests/one@v1")
         before = await converged(founded.homes, first, least=3)
         assert postgres.end(database, "pg_try_advisory_lock") == 1
-        await until(lambda: not node.alive, patience=PATIENCE, what="the node to end")
+        await until(lambda: not node.alive, what="the node to end")
         (said,) = (event for event in node.events if event["event"] == "own log ended: the node stops signing")
         assert said["code"] == "LEDGER-LOCK-LOST"
         assert "terminating connection due to administrator command" in str(said["why"])
         with processes(first) as (again,):
-            await again.ready(PATIENCE)
+            await again.ready()
             await publish(first, tmp_path / "two", "tests/two@v1")
             await converged(founded.homes, first, least=size(before) + 1)
             assert again.alive
@@ -94,15 +91,15 @@ async def test_it_moves_from_a_file_by_taking_its_log_back_from_a_peer(
     first, second = founded.homes
     first.set("storage", database="")
     with processes(second) as (peer,):
-        await peer.ready(PATIENCE)
+        await peer.ready()
         with processes(first) as (on_file,):
-            await on_file.ready(PATIENCE)
+            await on_file.ready()
             await publish(first, tmp_path / "one", "tests/one@v1")
             before = await converged(founded.homes, first, least=3)
             assert on_file.stop() == 0
         first.set("storage", database=postgres.url(postgres.database()))
         with processes(first) as (moved,):
-            await moved.ready(PATIENCE)
+            await moved.ready()
             await publish(first, tmp_path / "two", "tests/two@v1")
             await converged(founded.homes, first, least=size(before) + 1)
             events = [str(event["event"]) for event in moved.events]

@@ -27,7 +27,7 @@ async def test_a_publication_reaches_a_receiver_that_failed_first(tmp_path: Path
         async with serving(home), home.client() as node:
             await until(lambda: EventQueue(home.directory / "data").position() is not None, what="the first step")
             await send(node, ready)
-            await until(lambda: len(receiver.got) >= 2, patience=60, what="the event, twice")
+            await until(lambda: len(receiver.got) >= 2, what="the event, twice")
     events = [json.loads(body) for _, body in receiver.got]
     assert {event["subject"] for event in events} == {"tests/model@v1"}
     assert {event["source"] for event in events} == {f"comity://{home.origin}"}

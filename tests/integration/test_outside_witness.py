@@ -17,6 +17,7 @@ from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, cosigner_key, open_checkpoint, verified_cosigners
 from comity.trust.tlog.witness import AddCheckpoint, encode_signatures
 from support.federation import NodeHome, introduced, make_home, note_of, serving, until
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -146,7 +147,7 @@ async def test_what_an_outside_witness_signed_is_shown_by_the_gateway(home: Node
         home.set("tlog", submit=[f"{VKEY} {fake.url}"])
         async with (
             serving(home, companion=serve_gateway) as (listening,),
-            httpx2.AsyncClient(base_url=listening.http) as http,
+            httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as http,
         ):
             await until(lambda: shows_cosignature(home), what="a cosignature")
             (log,) = (await http.get("/tlog")).json()["logs"]

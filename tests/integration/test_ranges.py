@@ -69,7 +69,7 @@ class Scene:
                 return False
             return True
 
-        await until(pulled, patience=60, what="the pull")
+        await until(pulled, what="the pull")
         return (into / "weights.bin").read_bytes()
 
 
@@ -151,7 +151,7 @@ async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, o
                 (stat,) = await client.stat([BLOB])
                 return stat.have
 
-            await until(there, patience=60, what="the copy")
+            await until(there, what="the copy")
     assert served(logged) > 0
     over_https = [line for line in logged if line["event"] == "blob served"]
     assert {line["peer"] for line in over_https} == {made.founded.homes[1].name}
@@ -389,7 +389,7 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
                 (stat,) = await client.stat([BLOB])
                 return stat.have
 
-            await until(there, patience=60, what="the copy")
+            await until(there, what="the copy")
             path = FolderStore(second.config().storage.blobs).path(BLOB)
             path.chmod(0o644)
             with path.open("r+b") as file:
@@ -399,7 +399,7 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
                 assert await source.find(BLOB)
                 with pytest.raises(Unavailable):
                     await read(source, 0, 10)
-                await until(there, patience=60, what="another copy")
+                await until(there, what="another copy")
                 assert await read(source, 0, 10) == WEIGHTS[:10]
 
 
@@ -537,6 +537,6 @@ async def test_the_node_of_a_publisher_and_a_mirror_give_the_same_chained_record
                 (stat,) = await mirror.stat([BLOB])
                 return stat.have
 
-            await until(there, patience=60, what="the copy")
+            await until(there, what="the copy")
             for client in (writer, mirror):
                 assert await client.records(BLOB, CHAINED_LAYOUT) == expected

@@ -34,7 +34,7 @@ async def faces(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Faces
     home.set("gateway", calls_per_second=100_000)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         await introduced(home)
         assert (await Faces(client).add_checkpoint(LOG.submission(0, 300))).status_code == 200

@@ -18,6 +18,7 @@ from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, MirrorUpload, p
 from support.federation import NodeHome, found, introduced, make_home, note_of, serving, until
 from support.logs import AUTHOR, PUBLISHER
 from support.outside import Faces, OutsideLog, read_log, vkeys
+from support.waiting import PATIENCE
 
 LOG = OutsideLog("outside.example/log").grow(700)
 FORK = OutsideLog(LOG.origin, LOG.key).grow(256).grow(700, b"another")
@@ -35,7 +36,7 @@ def home(tmp_path: Path) -> NodeHome:
 async def faces(home: NodeHome) -> AsyncIterator[Faces]:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         yield Faces(client)
 
@@ -153,13 +154,13 @@ async def test_many_may_push_one_log_at_once_and_one_that_stalls_keeps_nobody(fa
 async def test_what_was_taken_outlives_the_node(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         await submit(Faces(client), 0, 600)
         stands(await Faces(client).add_entries(LOG.upload(0, 600, packages=1)), 202, 600, 256)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         cosigned(home, await Faces(client).add_entries(LOG.upload(256, 600)), 600)
 
@@ -172,7 +173,7 @@ async def test_a_statement_without_its_side_objects_is_not_signed(home: NodeHome
     home.set("tlog", mirror=vkeys([log]))
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         await submit(Faces(client), 0, 1, log)
         answer = await Faces(client).add_entries(log.upload(0, 1))
@@ -184,7 +185,7 @@ async def test_beyond_its_quota_a_log_is_not_taken(home: NodeHome) -> None:
     home.set("limits", entries_per_origin=300)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         await submit(Faces(client), 0, 600)
         answer = await Faces(client).add_entries(LOG.upload(0, 600))
@@ -210,7 +211,7 @@ async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
     home.set("tlog", mirror=vkeys([LOG, rival]))
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for log, size in ((LOG, 10), (rival, 20)):
             await submit(Faces(client), 0, size, log)
@@ -229,7 +230,7 @@ async def test_anybody_may_carry_a_members_log_to_a_node_that_cannot_reach_it(tm
     first, second = founded.homes
     async with (
         serving(first, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         await introduced(first)
         log = OutsideLog(first.origin)
@@ -239,7 +240,7 @@ async def test_anybody_may_carry_a_members_log_to_a_node_that_cannot_reach_it(tm
         log.append(entry)
     async with (
         serving(second, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         submission = AddCheckpoint(0, (), note).encode()
         assert (await Faces(client).add_checkpoint(submission)).status_code == 200

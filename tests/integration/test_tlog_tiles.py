@@ -14,6 +14,7 @@ from comity.trust.encoding import sha256
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from support.federation import Founded, converged, found, serving
 from support.outside import Faces, read_log
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def founded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Founded, list[Faces]]]:
     founded = found(tmp_path_factory.mktemp("founded"), 2)
     async with serving(*founded, companion=serve_gateway) as listenings:
-        clients = [httpx2.AsyncClient(base_url=listening.http) for listening in listenings]
+        clients = [httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) for listening in listenings]
         await converged(founded.homes, founded.homes[0], least=2)
         yield founded, [Faces(client) for client in clients]
         for client in clients:

@@ -25,6 +25,7 @@ from comity.trust.tlog.witness import AddCheckpoint, parse_signatures
 from support.federation import NodeHome, make_home, serving
 from support.outside import Faces, OutsideLog, vkeys
 from support.shared import shared
+from support.waiting import PATIENCE
 
 NAME = "witness.example/w1"
 KEYS = (PrivateKey.generate("ed25519"), PrivateKey.generate("ml-dsa-44"))
@@ -45,7 +46,7 @@ def home(tmp_path: Path) -> NodeHome:
 async def faces(home: NodeHome) -> AsyncIterator[Faces]:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         yield Faces(client)
 
@@ -153,7 +154,7 @@ async def test_its_state_outlives_it(home: NodeHome) -> None:
     for old, size, status in ((0, 8, 200), (0, 8, 409), (8, 9, 200)):
         async with (
             serving(home, companion=serve_gateway) as (listening,),
-            httpx2.AsyncClient(base_url=listening.http) as client,
+            httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
         ):
             assert (await Faces(client).add_checkpoint(LOG.submission(old, size))).status_code == status
 
@@ -162,7 +163,7 @@ async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: N
     ledger = home.config().storage.ledger
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     backup = ledger.with_name("backup")
@@ -170,7 +171,7 @@ async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: N
     backup.replace(ledger)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for _ in range(2):
             answer = await Faces(client).add_checkpoint(LOG.submission(8, 9))
@@ -179,7 +180,7 @@ async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: N
     subprocess.run(mark.reset_command(), shell=True, check=True)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
 
@@ -187,7 +188,7 @@ async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: N
 async def test_a_history_that_was_mirrored_and_another_that_was_submitted_convict_the_log(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     ledger = Ledger.open(home.config().storage.ledger.parent, time.time)
@@ -196,7 +197,7 @@ async def test_a_history_that_was_mirrored_and_another_that_was_submitted_convic
     ledger.close()
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for log, old in ((LOG, 8), (FORK, 12)):
             answer = await Faces(client).add_checkpoint(log.submission(old, 20))
@@ -211,7 +212,7 @@ async def test_a_log_may_be_both_witnessed_and_mirrored(home: NodeHome) -> None:
     home.set("replication", first_answer_seconds=0)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
         assert (await Faces(client).add_entries(LOG.upload(0, 8))).status_code == 200
@@ -277,7 +278,7 @@ async def test_it_answers_the_table_of_litewitness_as_the_present_specification_
     assert len(litewitness_table) == 9
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as client,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for body, status, words in litewitness_table:
             answer = await Faces(client).add_checkpoint(body)

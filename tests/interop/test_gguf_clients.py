@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from support.gateway import Shop, shop
 from support.publisher import Release
+from support.waiting import PATIENCE
 
 REPOSITORY = "tests/tiny-GGUF"
 PART = 1_000_000
@@ -52,7 +53,9 @@ async def ready(node: Shop, tmp_path: Path) -> Release:
 
 async def llama_cpp(endpoint: str, repository: str, wanted: str) -> bytes:
     """`llama-cli -hf repository:wanted`: refs, tree, HEAD, then GET in two runs of which the second resumes."""
-    async with httpx2.AsyncClient(base_url=endpoint, headers={"User-Agent": "llama-cpp/b7000"}) as http:
+    async with httpx2.AsyncClient(
+        base_url=endpoint, headers={"User-Agent": "llama-cpp/b7000"}, timeout=PATIENCE
+    ) as http:
         refs = (await http.get(f"/api/models/{repository}/refs")).json()
         commit = next(branch["targetCommit"] for branch in refs["branches"] if branch["name"] == "main")
         assert re.fullmatch("[0-9a-f]{40}", commit)
@@ -75,7 +78,7 @@ async def llama_cpp(endpoint: str, repository: str, wanted: str) -> bytes:
 
 async def ollama(endpoint: str, repository: str, tag: str) -> dict[str, bytes]:
     """`ollama pull host/repository:tag`: the manifest, then each layer by HEAD, redirect, and parts; all are hashed."""
-    async with httpx2.AsyncClient(base_url=endpoint) as http:
+    async with httpx2.AsyncClient(base_url=endpoint, timeout=PATIENCE) as http:
         accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
         answer = await http.get(f"/v2/{repository}/manifests/{tag}", headers=accept)
         answer.raise_for_status()
@@ -126,14 +129,14 @@ async def test_ollama_pulls_what_its_tag_means(node: Shop, ready: Release, tag: 
 
 
 async def test_older_llama_cpp_reads_the_files_name_in_the_manifest(node: Shop, ready: Release) -> None:
-    async with httpx2.AsyncClient(base_url=node.url) as http:
+    async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
         manifest = (await http.get(f"/v2/{REPOSITORY}/manifests/latest")).json()
     assert manifest["ggufFile"]["rfilename"] == "tiny-Q4_K_M.gguf"
     assert manifest["mmprojFile"]["rfilename"] == "mmproj-F16.gguf"
 
 
 async def test_what_is_no_model_of_its_own_is_not_to_be_had(node: Shop, ready: Release) -> None:
-    async with httpx2.AsyncClient(base_url=node.url) as http:
+    async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
         for url in (
             f"/v2/{REPOSITORY}/manifests/Q6_K",
             f"/v2/{REPOSITORY}/manifests/v9",

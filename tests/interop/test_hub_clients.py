@@ -19,6 +19,7 @@ from support.gateway import shop
 from support.publisher import Release, model
 from support.slow_links import Narrows
 from support.stock import Stock
+from support.waiting import PATIENCE
 
 REPOSITORY = "tests/model"
 
@@ -176,7 +177,7 @@ async def test_a_careless_servers_flipped_bit_is_accepted_and_ours_never_leaves(
         ours = await Stock(node.url, tmp_path / "ours").run(["download"], **request(ready))
         assert "raised" in ours["download"]
         assert not [path for path in (tmp_path / "ours").rglob("*") if path.name == right]
-        async with httpx2.AsyncClient(base_url=node.url) as client:
+        async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
             again = await client.head(f"/{REPOSITORY}/resolve/v1/weights.bin")
         assert (again.status_code, again.headers["X-Error-Code"]) == (503, "NOT-HERE")
 

@@ -20,6 +20,7 @@ from support.certificates import crafted
 from support.environments import python_with
 from support.hub_like import HubLike, hub_like
 from support.importing import FILES, NAME
+from support.waiting import PATIENCE
 
 CHILD = Path(__file__).parents[1] / "support" / "mirror_child.py"
 REGISTRY = Path(__file__).parents[2] / "registry"
@@ -36,7 +37,7 @@ async def mirrored(python: str, hub: HubLike, folder: Path, **environ: str) -> d
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(REGISTRY), **environ},
     )
-    out, err = await asyncio.wait_for(process.communicate(), 120)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 0, err.decode()[-2000:]
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found

@@ -15,6 +15,7 @@ from support.federation import introduced, make_home, serving, until
 from support.outside import Faces, read_log
 from support.sigsum import ORIGIN, sigsum_witness
 from support.tools import needs
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.go
 
@@ -28,7 +29,7 @@ async def test_sigsum_witness_cosigns_the_log_of_a_running_node_as_it_grows(tmp_
         home.set("tlog", submit=[f"{key} http://127.0.0.1:{port}"])
         async with (
             serving(home, companion=serve_gateway) as (listening,),
-            httpx2.AsyncClient(base_url=listening.http) as client,
+            httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
         ):
             await introduced(home)
 
@@ -45,7 +46,7 @@ async def test_spicy_litetlog_verifies_what_a_running_node_has_logged(tmp_path: 
     home = make_home(tmp_path / "home", 0)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
-        httpx2.AsyncClient(base_url=listening.http) as http,
+        httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as http,
     ):
         await introduced(home)
         index = (await http.get("/tlog")).json()

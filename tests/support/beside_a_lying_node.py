@@ -24,13 +24,14 @@ from support.lying_node import Face, Liar
 from support.ports import free_port
 from support.publisher import model
 from support.slow_links import Narrows
+from support.waiting import PATIENCE
 
 WEIGHTS = 13_000_000
 """Bytes: four pieces, so that each of three sources is asked for one at once."""
 ENTRIES = 1_000
 BYTES = 32 * 1024 * 1024
 """What the honest nodes take of one log."""
-HASTY = TransferLimits(read_timeout=1.0, patience=30.0)
+HASTY = TransferLimits(read_timeout=1.0, patience=PATIENCE)
 
 
 @dataclass
@@ -120,7 +121,7 @@ def says_somewhere(node: NodeProcess, event: str, words: Sequence[str], named: M
 
 
 def until_true(condition: Callable[[], bool], what: str) -> None:
-    asyncio.run(until(condition, patience=40, what=what))
+    asyncio.run(until(condition, what=what))
 
 
 @contextmanager
@@ -189,4 +190,4 @@ async def warned(home: NodeHome, *words: str) -> None:
         async def warns() -> bool:
             return any(all(word in warning for word in words) for warning in (await operator.status()).warnings)
 
-        await until(warns, patience=40, what=f"a warning of {words}")
+        await until(warns, what=f"a warning of {words}")

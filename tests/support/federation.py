@@ -32,6 +32,7 @@ from comity.wire.tls import Address, CertificatePin
 from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
 from support.forked import ForkedProgram
 from support.ports import free_port
+from support.waiting import PATIENCE
 
 JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
 
@@ -200,23 +201,23 @@ class NodeProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    async def ready(self, patience: float = 30) -> None:
+    async def ready(self, patience: float = PATIENCE) -> None:
         """Return once its doors are open."""
-        await until(lambda: self._listening(), patience=patience, what=f"{self.home.name} to listen")
+        await until(self._listening, patience=patience, what=f"{self.home.name} to listen")
 
     def stop(self) -> int:
         """Ask it to end, and wait; its exit status."""
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(20)
+        return self._process.wait(PATIENCE)
 
     def ended(self) -> int:
         """Wait for its end; its exit status."""
-        return self._process.wait(20)
+        return self._process.wait(PATIENCE)
 
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(PATIENCE)
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -305,7 +306,7 @@ async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int
     return seen[0]
 
 
-async def until(condition: Callable[[], object], *, patience: float = 60, what: str = "the condition") -> None:
+async def until(condition: Callable[[], object], *, patience: float = PATIENCE, what: str = "the condition") -> None:
     """Return once `condition` (a function, or one that gives an awaitable) holds; fail after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
@@ -314,5 +315,5 @@ async def until(condition: Callable[[], object], *, patience: float = 60, what: 
             held = await held
         if held:
             return
-        assert time.monotonic() < deadline, f"waited {patience} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what}"
         await asyncio.sleep(0.05)

@@ -129,7 +129,7 @@ async def decide(body: Body, voters: Sequence[Person], *, everywhere: Sequence[P
                 await person.vote(body)
         return all([await person.epoch() >= body.epoch for person in (*voters, *everywhere)])
 
-    await until(taken_up, patience=60, what=f"epoch {body.epoch} everywhere")
+    await until(taken_up, what=f"epoch {body.epoch} everywhere")
 
 
 async def digest_of(person: Person, epoch: int) -> Digest:

@@ -16,6 +16,7 @@ from comity_client.home import Home
 from comity_client.publish import Imported
 from support.federation import Founded, NodeHome, NodeProcess, found, processes
 from support.hub_like import HubLike
+from support.waiting import PATIENCE
 
 NAME = "org/tiny"
 WEIGHTS = bytes(range(256)) * 20_000
@@ -60,7 +61,7 @@ class Importers:
 @contextmanager
 def importers(folder: Path, count: int) -> Iterator[Importers]:
     founded = found(folder / "nodes", count)
-    client = Client(Home(folder / "user"), limits=TransferLimits(patience=60))
+    client = Client(Home(folder / "user"), limits=TransferLimits(patience=PATIENCE))
     client.pin(founded.federation.encode())
     with processes(*founded.homes) as nodes:
         for node in nodes:

@@ -146,4 +146,4 @@ def retry(step: Callable[[], None]) -> None:
             return False
         return True
 
-    asyncio.run(until(tried, patience=60, what="the operation to be done in the end"))
+    asyncio.run(until(tried, what="the operation to be done in the end"))

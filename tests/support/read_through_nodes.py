@@ -19,6 +19,7 @@ from comity.node.replication.link import PeerLink
 from comity.trust.encoding import Digest
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, Release, release, send
+from support.waiting import PATIENCE
 
 
 class Road:
@@ -73,7 +74,7 @@ class Shops:
         for home in self.full:
             await until(partial(_holds, home, ready), what="copies")
         name = name.partition("@")[0]
-        async with httpx2.AsyncClient(base_url=self.url) as http:
+        async with httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE) as http:
 
             async def known() -> bool:
                 return (await http.get(f"/api/models/{name}")).status_code == 200
@@ -102,7 +103,10 @@ async def taken(url: str, most: int = 1 << 60) -> bytes:
     """What a client gets that leaves after `most` bytes, or when it is cut off."""
     got = b""
     with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
-        async with httpx2.AsyncClient(follow_redirects=True) as http, http.stream("GET", url) as answer:
+        async with (
+            httpx2.AsyncClient(follow_redirects=True, timeout=PATIENCE) as http,
+            http.stream("GET", url) as answer,
+        ):
             async for part in answer.aiter_raw():
                 got += part
                 if len(got) >= most:

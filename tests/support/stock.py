@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from comity_client.hub_environment import hub_environment, offline_environment
+from support.waiting import PATIENCE
 
 SCRIPT = Path(__file__).with_name("stock_hub_client.py")
 
@@ -36,7 +37,7 @@ class Stock:
     def hub_cache(self) -> Path:
         return self.folder / "hub"
 
-    async def run(self, steps: Iterable[str], *, patience: float = 120, **request: Any) -> dict[str, Any]:
+    async def run(self, steps: Iterable[str], *, patience: float = PATIENCE, **request: Any) -> dict[str, Any]:
         """What each step gave. Fails with what the program printed where it did not end well."""
         given = json.dumps({"steps": list(steps), **request})
         out, err = await self._execute((str(SCRIPT),), given, patience)
