@@ -16,8 +16,9 @@ from comity_cli.lab.lab import Lab
 from comity_client.client import Client
 from support.fenced import ROOT, Block, blocks
 from support.hub_like import HubLike, hub_like
+from support.officers import wait_for
 from support.tools import missing, needs
-from support.walks import Person, lab, small_model
+from support.walks import Person, lab, small_model, spread
 
 pytestmark = pytest.mark.slow
 
@@ -95,13 +96,15 @@ def furnish(scene: Scene) -> None:
         comity publish minilm-q8 --as inst/tiny-q8@v1 --parent quantized=inst/tiny@v1 {as_}
         """
     )
+    minilm = "demo/all-MiniLM-L6-v2@v1"
+    spread(scene.client, scene.root / "pulled", minilm, "inst/tiny@v1", "inst/tiny@v2", "inst/tiny-q8@v1")
 
 
 def provider_grants(scene: Scene, request: str) -> str:
     """The provider answers what was asked for. Returns the id of the grant."""
     provider = scene.person("provider")
     provider.does("comity trust pin federation.json")
-    return str(json.loads(provider.does(f"comity grant approve {request} --dir node-ch --yes --json"))["line"])
+    return str(json.loads(provider.does_at_last(f"comity grant approve {request} --dir node-ch --yes --json"))["line"])
 
 
 @pytest.mark.parametrize("block", of("README.md"), ids=lambda block: str(block.number))
@@ -134,14 +137,23 @@ def test_the_guide_for_officials(scene: Scene) -> None:
     offer = offered(scene)
     person.instead = {"9f2c41aa": offer[:8]}
     fit, request, *rest = lend.commands
+    wait_for(lambda: json.loads(person.does("comity offer ls --json"))["offers"], "the offer to be known")
     person.does(f"{fit}\n{request}")
-    (asked,) = json.loads(person.does("comity grant ls --json"))["grants"]
-    person.instead["1f2e3d4c"] = provider_grants(scene, asked["request"])[:8]
+    wait_for(lambda: len(states(person)) == 1, "the request to be known")
+    ((asked, _),) = states(person)
+    person.instead["1f2e3d4c"] = provider_grants(scene, asked)[:8]
+    wait_for(lambda: states(person) == [(asked, "granted")], "the grant to be known")
     person.does("\n".join(rest))
 
 
+def states(person: Person) -> list[tuple[str, str]]:
+    """The requests for compute that a person is shown, each with its state."""
+    found = json.loads(person.does("comity grant ls --json"))["grants"]
+    return [(each["request"], each["state"]) for each in found]
+
+
 def offered(scene: Scene) -> str:
-    """An offer of the Swiss node, with a slice called `big`, which all nodes know. Returns its id."""
+    """An offer of the Swiss node, with a slice called `big`. Returns its id."""
     provider = scene.person("provider-first")
     provider.does("comity trust pin federation.json\ncomity offer new --jurisdiction CH --out offer.toml")
     template = scene.lab.directory / "offer.toml"

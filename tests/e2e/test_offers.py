@@ -105,6 +105,19 @@ class Fair:
 
         wait_for(there, f"{by.name} to hear of {line[:12]}")
 
+    def shows(self, found: Callable[[], T], wanted: T) -> None:
+        """Until what somebody is shown, who asks every node, is this."""
+        seen: list[T] = []
+
+        def there() -> bool:
+            seen[:] = [found()]
+            return seen == [wanted]
+
+        try:
+            wait_for(there, f"{wanted} to be shown")
+        except AssertionError as error:
+            raise AssertionError(f"shown in place of {wanted}: {seen}") from error
+
     def reaches(self, grant: str, state: str) -> None:
         """Until a third node says that a grant is in `state`."""
 
@@ -132,6 +145,14 @@ class Fair:
         self.borrower.act("grant", "accept", granted[:12])
         self.reaches(granted, "accepted")
         return str(granted)
+
+
+def chains(listed: Document) -> list[str]:
+    return [each["chain"] for each in listed["offers"]]
+
+
+def picked(document: Document, *names: str) -> list[Any]:
+    return [document[name] for name in names]
 
 
 def fill(file: Path, **values: Any) -> None:
@@ -163,8 +184,12 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
     chain = fair.chain
     for node in fair.lab.nodes:
         fair.hears(fair.posted, node.home)
-    online = fair.seen
-    assert (online["state"], online["provider_answers"], len(online["nodes"])) == ("proven", True, 4)
+
+    def online() -> tuple[str, bool, int]:
+        seen = fair.seen
+        return seen["state"], seen["provider_answers"], len(seen["nodes"])
+
+    fair.shows(online, ("proven", True, 4))
     zurich = fair.lab.nodes[0]
     pid = zurich.pid
     assert pid is not None
@@ -172,9 +197,9 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
     wait_for(lambda: zurich.pid is None, "Zurich's node to end")
     try:
         wanted = ("--accelerator", "H100", "--min-hours", "500", "--engine", "slurm", "--without-legal-reach", "US")
-        listed = fair.reader.comity("offer", "ls", *wanted, "--jurisdiction", "CH")["offers"]
-        assert [each["chain"] for each in listed] == [chain]
+        fair.shows(lambda: chains(fair.reader.comity("offer", "ls", *wanted, "--jurisdiction", "CH")), [chain])
         assert fair.reader.comity("offer", "ls", *wanted, "--jurisdiction", "EU")["offers"] == []
+        fair.shows(online, ("proven", False, 3))
         bundle = fair.folder / "offer.parcel"
         found = fair.reader.comity("offer", "show", chain[:12], "--out", bundle)
         assert (found["state"], found["provider_answers"], len(found["nodes"])) == ("proven", False, 3)
@@ -185,8 +210,12 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
     finally:
         fair.lab.up()
     fair.hears(asked["line"], fair.lender.home)
-    (row,) = fair.lender.comity("grant", "ls", "--offer", chain)["grants"]
-    assert (row["state"], row["request"]) == ("requested", asked["line"])
+
+    def requests() -> list[tuple[str, str]]:
+        listed = fair.lender.comity("grant", "ls", "--offer", chain)["grants"]
+        return [(row["state"], row["request"]) for row in listed]
+
+    fair.shows(requests, [("requested", asked["line"])])
 
 
 def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) -> None:
@@ -225,8 +254,7 @@ def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) ->
     assert repeated["line"] == handed["line"]
     refused = lender.refused("grant", "hand-over", stick / "second", "--into", into)
     assert refused["code"] == "OFFER-STATE", refused
-    held = fair.held(granted)
-    assert (held["redeemed"], held["left"]) == ([200], [100])
+    fair.shows(lambda: picked(fair.held(granted), "redeemed", "left"), [[200], [100]])
 
 
 def test_a_pact_waits_for_its_beneficiarys_word_and_nobody_elses(fair: Fair) -> None:
@@ -239,12 +267,11 @@ def test_a_pact_waits_for_its_beneficiarys_word_and_nobody_elses(fair: Fair) -> 
     assert early["code"] == "OFFER-STATE", early
     declared = borrower.act("pact", "declare", pact[:12], "--text", "our cloud closed us out")
     fair.hears(declared["line"], lender.home)
-    assert [p["cut_off"] for p in lender.comity("pact", "ls")["pacts"] if p["line"] == pact] == [True]
+    fair.shows(lambda: [p["cut_off"] for p in lender.comity("pact", "ls")["pacts"] if p["line"] == pact], [True])
     now = borrower.act("grant", "redeem", pact[:12])["line"]
     fair.hears(now, lender.home)
     lender.act("grant", "hand-over", now[:12], "--engine", "skypilot", "--into", fair.folder / "help")
-    held = fair.held(pact)
-    assert (held["pact"], held["redeemed"]) == (True, [50])
+    fair.shows(lambda: picked(fair.held(pact), "pact", "redeemed"), [True, [50]])
 
 
 def test_more_than_there_is_is_not_granted(fair: Fair) -> None:
@@ -263,16 +290,15 @@ def test_usage_that_both_signed_is_a_balance(fair: Fair) -> None:
     used = fair.lender.act("grant", "report", fair.loan[:12], "--amount", "270", "--since", begin.isoformat(),
                            "--until", (begin + timedelta(days=1)).isoformat())["line"]  # fmt: skip
 
-    def balance() -> Document:
-        (found,) = fair.reader.comity("offer", "balance")["balances"]
-        return {name: found[name] for name in ("accelerator", "claimed", "net")}
+    def balances() -> list[tuple[str, int, int]]:
+        found = fair.reader.comity("offer", "balance")["balances"]
+        return [(each["accelerator"], each["claimed"], abs(each["net"])) for each in found]
 
     fair.hears(used, fair.borrower.home)
-    assert balance() == {"accelerator": "H100", "claimed": 270, "net": 0}
+    fair.shows(balances, [("H100", 270, 0)])
     agreed = fair.borrower.act("grant", "agree", used[:12])["line"]
     fair.hears(agreed, fair.third)
-    now = balance()
-    assert (now["claimed"], abs(now["net"])) == (0, 270)
+    fair.shows(balances, [("H100", 0, 270)])
 
 
 def test_a_default_is_public_with_both_sides(fair: Fair) -> None:
@@ -280,9 +306,12 @@ def test_a_default_is_public_with_both_sides(fair: Fair) -> None:
     fair.hears(said, fair.lender.home)
     answer = fair.lender.act("grant", "answer", said[:12], "--text", "the power failed")["line"]
     fair.hears(answer, fair.third)
-    shown = fair.reader.comity("grant", "show", fair.loan[:12])["said"]
-    words = {each["kind"]: each["text"] for each in shown}
-    assert (words["default"], words["answer"]) == ("nobody opened the door", "the power failed")
+
+    def words() -> list[str]:
+        shown = fair.reader.comity("grant", "show", fair.loan[:12])["said"]
+        return [next((each["text"] for each in shown if each["kind"] == kind), "") for kind in ("default", "answer")]
+
+    fair.shows(words, ["nobody opened the door", "the power failed"])
 
 
 def test_what_is_given_back_returns_to_the_offer(fair: Fair) -> None:
@@ -290,7 +319,7 @@ def test_what_is_given_back_returns_to_the_offer(fair: Fair) -> None:
     fair.borrower.act("grant", "release", fair.loan[:12], "--text", "done early")
     fair.reaches(fair.loan, "released")
     assert left > 0
-    assert fair.seen["remaining"] == [before + left]
+    fair.shows(lambda: fair.seen["remaining"], [before + left])
 
 
 def test_attested_machines_are_verified_by_a_reader_and_no_gpu_is_offered_twice(fair: Fair) -> None:
@@ -307,12 +336,14 @@ def test_attested_machines_are_verified_by_a_reader_and_no_gpu_is_offered_twice(
         return fair.lender.act("offer", "attest", "--challenge", challenge, "--evidence", evidence)
 
     def seen(chain: str, wanted: str) -> Document:
-        def newest() -> list[Document]:
-            shown: list[Document] = fair.reader.comity("offer", "show", chain[:12])["hardware"]
-            return shown
+        shown: list[Document] = []
 
-        wait_for(lambda: [each["state"] for each in newest()[:1]] == [wanted], f"the evidence to be {wanted}")
-        return newest()[0]
+        def there() -> bool:
+            shown[:] = fair.reader.comity("offer", "show", chain[:12])["hardware"][:1]
+            return [each["state"] for each in shown] == [wanted]
+
+        wait_for(there, f"the evidence to be {wanted}")
+        return shown[0]
 
     attested = attest(fair.chain, gpus)
     unpinned = seen(fair.chain, "claimed")
@@ -322,8 +353,7 @@ def test_attested_machines_are_verified_by_a_reader_and_no_gpu_is_offered_twice(
     fair.reader.comity("trust", "hardware", "pin", "nvidia-gpu", root, "--yes")
     verified = seen(fair.chain, "verified")
     assert verified["order"]["state"] == "pass"
-    listed = fair.reader.comity("offer", "ls", "--attested")["offers"]
-    assert [each["chain"] for each in listed] == [fair.chain]
+    fair.shows(lambda: chains(fair.reader.comity("offer", "ls", "--attested")), [fair.chain])
 
     second = fair.another_offer()
     attest(second, gpus[:1])

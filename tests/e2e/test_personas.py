@@ -18,7 +18,7 @@ from comity_cli.lab.lab import Lab
 from comity_client.client import Client
 from support.command_lines import advised
 from support.tools import needs
-from support.walks import Person, Ran, lab, small_model
+from support.walks import Person, Ran, lab, small_model, spread
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             small_model(running.directory / text, text)
             maker = Person(running.directory, root / "maker", more={"COMITY_HOME": str(client.home.root)})
             maker.does(f"comity publish {text} --as demo/tiny@{version} --licence apache-2.0 --publisher 'Demo lab'")
+        spread(client, root / "pulled", "demo/tiny@v1", "demo/tiny@v2")
         yield Town(running, client, root)
 
 
@@ -123,7 +124,7 @@ def test_a_publisher(town: Town) -> None:
     assert made
     mistaken(person, "comity publish mine --as example/mine@v1 --licence Apache2", said="Apache-2.0")
     person.does("comity publish mine --as example/mine@v1 --licence Apache-2.0 --node ./node-es")
-    assert "example/mine" in person.does("comity search mine")
+    assert "example/mine" in person.does_at_last("comity search mine | grep -F example/mine")
 
 
 def test_a_borrower(town: Town) -> None:

@@ -21,11 +21,12 @@ from comity_cli.lab.lab import Lab
 from comity_client.client import Client
 from comity_client.home import Home
 from support.hub_like import HubLike
+from support.officers import wait_for
+from support.waiting import PATIENCE, eventually
 from support.weights import safetensors
 
 STOOD_IN_FOR = ("docker", "llama-server", "ollama", "vllm")
 COMITY = Path(sys.executable).with_name("comity")
-SECONDS = 120
 _WRAPPER = """#!/bin/bash
 case "$1 $2" in
   "serve --dir")
@@ -96,9 +97,9 @@ class Person:
             start_new_session=True,
         )
         try:
-            said, _ = process.communicate(timeout=SECONDS)
+            said, _ = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            said = f"(did not end within {SECONDS} s)"
+            said = f"(did not end within {PATIENCE:.0f} s)"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # the nodes that it started, too
@@ -110,6 +111,18 @@ class Person:
         assert ran.status == 0, f"{ran.command}\nexit {ran.status}\n{ran.said}"
         assert "Traceback" not in ran.said, ran.said
         return ran.said
+
+    def does_at_last(self, script: str) -> str:
+        """As `does`, of a line that fails until a node hears of what another one was told."""
+        ran = [self.types(script)]
+
+        def done() -> bool:
+            if ran[-1].status:
+                ran.append(self.types(script))
+            return ran[-1].status == 0
+
+        wait_for(done, f"{ran[0].command} to succeed; at first it said {ran[0].said}")
+        return ran[-1].said
 
 
 def _program(path: Path, text: str) -> None:
@@ -129,6 +142,16 @@ def lab(folder: Path) -> Iterator[tuple[Lab, Client]]:
         yield made, client
     finally:
         made.down()
+
+
+def spread(client: Client, folder: Path, *names: str) -> None:
+    """Return once each of these can be pulled with the default policy, and each node of the lab holds it."""
+    for name in names:
+        eventually(lambda named=name: client.pull(named, to=folder / named), bool)  # type: ignore[misc]  # mypy infers no default
+        eventually(
+            lambda named=name: [found.node for found in client.whereis(named) if found.complete],  # type: ignore[misc]  # as above
+            lambda holders: len(holders) == 4,
+        )
 
 
 def small_model(folder: Path, text: str = "tiny", size: int = 2000) -> Path:
