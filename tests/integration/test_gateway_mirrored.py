@@ -17,11 +17,13 @@ from comity.trust.encoding import sha256
 from comity.trust.statement import parse_entry
 from comity.trust.upstream import Observed
 from comity.wire.upstream import ImportDone, ImportOrder
+from support.federation import until
 from support.gateway import Shop, shop
 from support.hub_like import HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.publisher import model
 from support.stock import Stock
+from support.waiting import PATIENCE
 
 FRESH = 1.1
 """Seconds after which the gateway has noticed what was logged."""
@@ -72,7 +74,7 @@ async def test_the_warning_names_the_repository_that_was_asked_for_and_no_other_
     async with shop(tmp_path) as node:
         for name in commits:
             await mirror(node, hub, name=name)
-        async with httpx2.AsyncClient(base_url=node.url) as client:
+        async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
             for name, commit in commits.items():
                 warning = (await client.get(f"/api/models/{name}")).headers["X-HF-Warning"]
                 assert f"mirrored from hf:{name}@{commit}" in warning
@@ -85,7 +87,7 @@ async def test_main_follows_what_this_node_mirrored_last_and_old_commits_stay(tm
         await mirror(node, hub)
         second = hub.repository(NAME).commit({**FILES, "config.json": b'{"later": 1}\n'}).sha
         await mirror(node, hub)
-        async with httpx2.AsyncClient(base_url=node.url, follow_redirects=True) as client:
+        async with httpx2.AsyncClient(base_url=node.url, follow_redirects=True, timeout=PATIENCE) as client:
             shas = [(await client.get(f"/api/models/{NAME}/revision/{r}")).json()["sha"] for r in ("main", first)]
             old = await client.get(f"/{NAME}/resolve/{first}/config.json")
             head = await client.head(f"/{NAME}/resolve/main/weights.bin")
@@ -105,7 +107,7 @@ async def test_a_mirrored_name_stays_the_mirror_after_a_later_publication(tmp_pa
         await mirror(node, hub)
         release = await node.publish(model(tmp_path / "other"), f"{NAME}@v1")
         await asyncio.sleep(FRESH)
-        async with httpx2.AsyncClient(base_url=node.url) as client:
+        async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
             for revision in ("main", commit):
                 answer = await client.get(f"/api/models/{NAME}/revision/{revision}")
                 assert answer.json()["sha"] == commit, revision
@@ -125,10 +127,13 @@ async def test_a_publisher_to_whom_the_charter_binds_the_namespace_comes_before_
     async with shop(tmp_path) as node:
         await mirror(node, hub, name="tests/tiny")
         release = await node.publish(model(tmp_path / "other"), "tests/tiny@v1")
-        await asyncio.sleep(FRESH)
-        async with httpx2.AsyncClient(base_url=node.url) as client:
-            main = await client.get("/api/models/tests/tiny/revision/main")
-            assert main.json()["sha"] == commit_id(release.ingested.manifest)
+        async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
+
+            async def published() -> bool:
+                main = await client.get("/api/models/tests/tiny/revision/main")
+                return bool(main.json()["sha"] == commit_id(release.ingested.manifest))
+
+            await until(published, what="the gateway to notice the publication")
             assert (await client.get(f"/api/models/tests/tiny/revision/{commit}")).json()["sha"] == commit
 
 
@@ -167,7 +172,7 @@ async def test_a_policy_of_the_owner_decides_for_mirrored_repositories_too(tmp_p
     (tmp_path / "policy.toml").write_text('[upstream]\ncorroborated = 2\n[rows]\nrequire = ["artifact"]\n')
     async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
         await mirror(node, hub)
-        async with httpx2.AsyncClient(base_url=node.url) as client:
+        async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
             refused = await client.get(f"/api/models/{NAME}")
     assert refused.status_code in (403, 503)
     assert "1 member mirrored it" in refused.headers["X-Error-Message"]

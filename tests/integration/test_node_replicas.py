@@ -63,12 +63,15 @@ async def test_what_is_published_at_one_node_is_held_by_all(tmp_path: Path) -> N
         await held_by_all(third, what, founded.homes)
         for home in founded.homes:
             await has_every_byte(home, what)
+        others = {home.name: (True, 0) for home in (first, third)}
+
+        async def level() -> bool:
+            return {peer.name: (peer.reachable, peer.lag) for peer in (await operator.status()).peers} == others
+
+        await until(level, what="the second node to be level with its peers")
         status = await operator.status()
         assert status.holds == 1
         assert status.store.blobs == len(what.objects) + len({file.sha256 for file in what.ingested.manifest.files})
-        assert {peer.name: (peer.reachable, peer.lag) for peer in status.peers} == {
-            home.name: (True, 0) for home in (first, third)
-        }
         async with first.operator() as origin:
             served = (await origin.status()).served
         assert {item.blob for item in served if item.caller in (second.name, third.name)} >= set(what.blobs)
@@ -115,8 +118,12 @@ async def test_the_copies_outlive_their_origin(tmp_path: Path) -> None:
             await late.ready()
             await held_by_all(third, what, founded.homes)
             await has_every_byte(third, what)
-            served = [event for event in nodes[1].events if event["event"] == "served" and event["peer"] == third.name]
-            assert {event["blob"] for event in served} >= set(what.blobs)
+
+            def served() -> bool:
+                told = [said for said in nodes[1].events if said["event"] == "served" and said["peer"] == third.name]
+                return {said["blob"] for said in told} >= set(what.blobs)
+
+            await until(served, what="the second node to tell what it served")
             (fetched,) = [event for event in late.events if event.get("path") == "weights.bin"]
             assert fetched["sources"] == {second.name: 5_000_000}
 
@@ -132,7 +139,11 @@ async def test_only_what_the_operator_wants_is_copied(tmp_path: Path) -> None:
         await send(client, other)
         await send(client, wanted)
         await held_by_all(second, wanted, founded.homes)
-        assert await holders(copy, other.artifact, founded.homes) == {first.name}
+
+        async def held_by_first() -> bool:
+            return await holders(copy, other.artifact, founded.homes) == {first.name}
+
+        await until(held_by_first, what="the first node to hold the other one too")
         assert not any(stat.have for stat in await copy.stat(list(other.blobs)))
 
 
