@@ -14,8 +14,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,8 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.page_sums import check_pages
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PrivateKey
+from support import ledger_workload
+from support.forked import start_forked
 from support.ledger_workload import COSIGNER, FAR, OWN, far_lines
 from support.logs import LogKeys
 from support.outsider import read_log, signed_checkpoint
@@ -51,6 +55,7 @@ class Victim:
         for keys, name in ((self.own, "own.pem"), (self.far, "far.pem")):
             (folder / name).write_bytes(keys.key.to_pem())
         self.hits = folder / "hits.txt"
+        self.promises = folder / "promises.txt"
         self.entries: dict[int, Digest] = {}
         self.signed: dict[int, bytes] = {}
         self.far_size = 0
@@ -60,54 +65,45 @@ class Victim:
     def ledger(self) -> Path:
         return self.folder / "ledger"
 
-    def start(self, fault: str = "", under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return str(self.ledger), str(self.folder / "own.pem"), str(self.folder / "far.pem"), str(ROUNDS)
+
+    def environ(self, fault: str = "") -> dict[str, str]:
         path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = os.environ | {"PYTHONPATH": path, "COMITY_FAULT": fault, "COMITY_FAULT_LOG": str(self.hits)}
-        arguments = [str(self.ledger), str(self.folder / "own.pem"), str(self.folder / "far.pem"), str(ROUNDS)]
-        return subprocess.Popen(
-            [*under, sys.executable, "-m", "support.ledger_workload", *arguments],
-            env=environment,
-            stdout=subprocess.PIPE,
-            bufsize=0,  # what `readline` leaves must be left to `communicate`
-        )
+        return os.environ | {"PYTHONPATH": path, "COMITY_FAULT": fault, "COMITY_FAULT_LOG": str(self.hits)}
+
+    def start(self, fault: str = "") -> ForkServerProcess:
+        self.promises.write_bytes(b"")
+        return start_forked(ledger_workload.main, *self.arguments, environ=self.environ(fault), log=self.promises)
 
     def die_at(self, point: str, hit: int) -> None:
         process = self.start(f"{point}:{hit}")
-        output, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == -signal.SIGKILL, f"{point} was not hit {hit} times"
-        self.received(output)
+        process.join(PATIENCE)
+        assert process.exitcode == -signal.SIGKILL, f"{point} was not hit {hit} times"
+        self.received(self.promises.read_bytes())
         self.check()
 
     def die_after(self, seconds: float) -> None:
         """Counted from its first promise."""
         process = self.start()
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        time.sleep(seconds)
+        while not wait([process.sentinel], 0.002) and not self.promises.stat().st_size:
+            pass
+        wait([process.sentinel], seconds)
         process.kill()
-        rest, _ = process.communicate(timeout=PATIENCE)
-        self.received(first + rest)
+        process.join(PATIENCE)
+        self.received(self.promises.read_bytes())
         self.check()
 
     def fails_at(self, call: str, fate: str, nth: int) -> bool:
         """Whether a thread of the process made the system call `nth` times, and so met `fate`."""
         strace = needs("strace", unlock="apt-get install strace")
-        under = [
-            strace,
-            "-f",
-            "-qq",
-            "-e",
-            f"trace={call}",
-            "-e",
-            f"inject={call}:{fate}:when={nth}",
-            "-o",
-            "/dev/null",
-        ]
-        process = self.start(under=under)
-        output, _ = process.communicate(timeout=PATIENCE)
-        self.received(output)
+        command = [strace, "-f", "-qq", "-e", f"trace={call}", "-e", f"inject={call}:{fate}:when={nth}"]
+        command += ["-o", "/dev/null", sys.executable, "-m", "support.ledger_workload", *self.arguments]
+        ran = subprocess.run(command, env=self.environ(), stdout=subprocess.PIPE, timeout=PATIENCE, check=False)
+        self.received(ran.stdout)
         self.check()
-        return process.returncode != 0
+        return ran.returncode != 0
 
     def received(self, output: bytes) -> None:
         for line in output.decode().splitlines():

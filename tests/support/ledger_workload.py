@@ -87,7 +87,7 @@ def small_checkpoints(folder: Path) -> SqliteFile:
     return SqliteFile(folder / DATABASE_FILE, checkpoint_bytes=128 * 1024)
 
 
-async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None:
+async def write_and_mirror(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None:
     ledger = Ledger.open(folder, time.time, backing=small_checkpoints(folder))
     mine = LogKeys(OWN, own)
     ledger.logs.create(OWN, mine.vkey, own=True)
@@ -101,7 +101,10 @@ async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None
     ledger.close()
 
 
-if __name__ == "__main__":
-    folder, own, far, rounds = sys.argv[1:]
+def main(folder: str, own: str, far: str, rounds: str) -> None:
     keys = [PrivateKey.from_pem(Path(pem).read_bytes()) for pem in (own, far)]
-    asyncio.run(main(Path(folder), keys[0], LogKeys(FAR, keys[1]), int(rounds)))
+    asyncio.run(write_and_mirror(Path(folder), keys[0], LogKeys(FAR, keys[1]), int(rounds)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
