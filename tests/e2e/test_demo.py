@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command_server import command_server
 
 COMITY = [sys.executable, "-m", "comity_cli.main"]
 
@@ -50,7 +51,7 @@ def nodes_running(directory: Path) -> list[int]:
 @pytest.mark.slow
 def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
     keep = tmp_path / "lab"
-    command = [*COMITY, "demo", "--json", "--model", str(model), "--keep", str(keep)]
+    command = [str(command_server().comity), "demo", "--json", "--model", str(model), "--keep", str(keep)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     document = json.loads(ran.stdout)
@@ -78,7 +79,9 @@ def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
 
 def _comity(home: Path, *arguments: str, expected: int = 0) -> Any:
     environment = {**os.environ, "COMITY_HOME": str(home / "home")}
-    ran = subprocess.run([*COMITY, *arguments], env=environment, capture_output=True, check=False, timeout=300)
+    ran = subprocess.run(
+        [str(command_server().comity), *arguments], env=environment, capture_output=True, check=False, timeout=300
+    )
     assert ran.returncode == expected, ran.stdout + ran.stderr
     return json.loads(ran.stdout)
 
@@ -126,7 +129,7 @@ def test_a_lab_goes_up_shows_its_nodes_and_goes_down(tmp_path: Path) -> None:
     environment = {**os.environ, "COMITY_HOME": str(tmp_path / "home")}
 
     def comity(*arguments: str) -> dict[str, object]:
-        command = [*COMITY, *arguments, "--json"]
+        command = [str(command_server().comity), *arguments, "--json"]
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return dict(json.loads(ran.stdout))

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,9 @@ def provider_grants(scene: Scene, request: str) -> str:
 
 @pytest.mark.parametrize("block", of("README.md"), ids=lambda block: str(block.number))
 def test_the_readme(scene: Scene, block: Block) -> None:
-    scene.person(f"readme-{block.number}").does("\n".join(block.commands))
+    """With the installed program, as whoever reads it has it."""
+    person = replace(scene.person(f"readme-{block.number}"), installed=True)
+    person.does("\n".join(block.commands))
 
 
 def test_the_guide_for_ml_engineers(scene: Scene) -> None:

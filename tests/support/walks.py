@@ -1,5 +1,6 @@
 """A person at a shell, with `comity` and what else a page needs on the PATH, in a folder beside a running lab.
 
+`comity` is done by forked processes (`support.command_server`), unless the installed program is asked for.
 Programs that cannot run here (servers of models, container engines) are stood in for by one that ends well. `comity
 serve` is started in the background, `comity import hf:…` asks the Hub of the tests, and every question is answered with
 yes: everything else is the program.
@@ -20,6 +21,7 @@ from pathlib import Path
 from comity_cli.lab.lab import Lab
 from comity_client.client import Client
 from comity_client.home import Home
+from support.command_server import command_server, lab_nodes_are_forked
 from support.hub_like import HubLike
 from support.officers import wait_for
 from support.waiting import PATIENCE, eventually
@@ -53,6 +55,7 @@ class Person:
 
     Attributes:
         instead: what they type for a word of a page that stands for something, such as an id.
+        installed: whether `comity` is the installed program, started anew each time.
     """
 
     folder: Path
@@ -61,12 +64,14 @@ class Person:
     instead: dict[str, str] = field(default_factory=dict)
     more: Mapping[str, str] = field(default_factory=dict)
     within: tuple[str, ...] = ()
+    installed: bool = False
 
     def __post_init__(self) -> None:
+        comity = COMITY if self.installed else command_server().comity
         programs = self.state / "bin"
         programs.mkdir(parents=True, exist_ok=True)
         asked = f"--endpoint {self.hub.url} --allow-host {self.hub.cdn.removeprefix('http://')}" if self.hub else ""
-        _program(programs / "comity", _WRAPPER.format(comity=COMITY, hub=asked))
+        _program(programs / "comity", _WRAPPER.format(comity=comity, hub=asked))
         for name in STOOD_IN_FOR:
             _program(programs / name, '#!/bin/sh\necho "stood in for: $0 $*"\n')
 
@@ -136,7 +141,8 @@ def lab(folder: Path) -> Iterator[tuple[Lab, Client]]:
     client = Client(Home(folder / "publisher"))
     maker = client.new_publisher("Demo lab", "CH", "node-ch/log")
     made = Lab.create(folder / "lab", {"demo": maker.inception.id})
-    made.up(end_with_parent=True)
+    with lab_nodes_are_forked(command_server()):
+        made.up(end_with_parent=True)
     try:
         client.pin(made.federation)
         yield made, client
