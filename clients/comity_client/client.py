@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from comity.bounded_file import read_bounded
+from comity.federation_file import FederationSource
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.abbreviations import Abbreviation, find_id, parse_id
 from comity.trust.artifact import Manifest
-from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader, Verdict
@@ -762,10 +762,10 @@ class Client:
         trust = self._user.trust_store()
         return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
 
-    def pin(self, file: Path | bytes, *, branch: bool = False) -> TrustPin:
+    def pin(self, file: FederationSource, *, branch: bool = False) -> TrustPin:
         """Verify and pin a federation file; for `branch` see `TrustStore.pin`. Raises Malformed, Untrusted, NotFound,
         Conflict."""
-        return self._user.trust_store().pin(_federation_bytes(file), branch=branch)
+        return self._user.trust_store().pin(file, branch=branch)
 
     def pins(self) -> list[TrustPin]:
         return list(self._user.trust_store().pins())
@@ -778,9 +778,9 @@ class Client:
         self._user.trust_store().unpin(found)
         return found
 
-    def diff(self, file: Path | bytes) -> CharterDiff:
+    def diff(self, file: FederationSource) -> CharterDiff:
         """Return the changes that pinning this file would make. Raises Malformed, Untrusted, NotFound."""
-        return self._user.trust_store().diff(_federation_bytes(file))
+        return self._user.trust_store().diff(file)
 
     def bindings(self) -> Bindings:
         return self._user.trust_store().bindings()
@@ -879,7 +879,3 @@ def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None
     from comity_client.pull.pull import destination_of
 
     return destination_of(resolution, made, to, hub_cache)
-
-
-def _federation_bytes(file: Path | bytes) -> bytes:
-    return file if isinstance(file, bytes) else read_bounded(file, MAX_FEDERATION)

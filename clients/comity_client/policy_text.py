@@ -7,14 +7,16 @@ decisions are commented out. The pinned federation files are copied next to the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from comity.bounded_file import read_bounded
+from comity.bounded_file import read_chunks
 from comity.content import durable
 from comity.trust.charter.document import Body
+from comity.trust.charter.federation import MAX_BYTES, Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict
 from comity.trust.evidence import KINDS
@@ -166,23 +168,29 @@ def write_policy(path: Path, pins: Sequence[TrustPin]) -> tuple[Path, ...]:
     if path.exists():
         hint = f"comity policy new --out OTHER{path.suffix}"
         raise Conflict(f"{path} exists", why="a policy is not overwritten", hint=hint)
-    copies = {file: pin.federation.encode() for file, pin in files.items()}
-    new = {file: data for file, data in copies.items() if not _has_copy(file, data)}
-    for file, data in new.items():
-        durable.write_file(file, data, mode=0o644, point="policy")
+    new = {file: pin for file, pin in files.items() if not _has_copy(file, pin.federation)}
+    for file, pin in new.items():
+        durable.write_pieces(file, pin.federation.encoded(), mode=0o644, point="policy")
     pinned = (f'[[pin]]\nfile = "{file.name}"\nbody = "{pin.body}"\n' for file, pin in files.items())
     durable.write_file(path, (_HEAD + ("\n".join(pinned) or _NO_PIN) + _REST).encode(), mode=0o644, point="policy")
     return (path, *new)
 
 
-def _has_copy(file: Path, data: bytes) -> bool:
+def _has_copy(file: Path, federation: Federation) -> bool:
     """Return whether the same file exists there already. Raises Conflict if it is another file."""
     if not file.exists():
         return False
-    if file.stat().st_size != len(data) or read_bounded(file, len(data)) != data:
+    if _digest(read_chunks(file, MAX_BYTES)) != _digest(federation.encoded()):
         why = "its content differs from the pinned federation file, so it is not overwritten"
         raise Conflict(f"{file} exists", why=why, hint="write the policy into another folder")
     return True
+
+
+def _digest(chunks: Iterable[bytes]) -> bytes:
+    made = hashlib.sha256()
+    for chunk in chunks:
+        made.update(chunk)
+    return made.digest()
 
 
 @dataclass(frozen=True, slots=True)

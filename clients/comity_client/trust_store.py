@@ -1,7 +1,7 @@
 """Trust decisions of this user: pinned federation files, bindings, and charter differences.
 
 trust.toml             the decisions, readable and editable by a person
-<federation id>.json   the bytes of each pinned federation file
+<federation id>.json   each pinned federation file
 
 schema = "comity/trust/v1"
 [[pin]]
@@ -27,8 +27,9 @@ from typing import Final, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.federation_file import FederationSource, open_federation, read_federation
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import MAX_BYTES, Federation, FederationNode
+from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.encoding import Digest, parse_digest, short
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader
@@ -199,13 +200,13 @@ class TrustStore:
     def bindings(self) -> Bindings:
         return self._read().bindings
 
-    def diff(self, data: bytes) -> CharterDiff:
+    def diff(self, source: FederationSource) -> CharterDiff:
         """Return the changes that pinning this federation file would make."""
-        new = Federation.parse(data)
+        new = open_federation(source)
         old = {pin.id: pin.federation for pin in self.pins()}.get(new.body.federation)
         return compare(old, new)
 
-    def pin(self, data: bytes, *, branch: bool = False) -> TrustPin:
+    def pin(self, source: FederationSource, *, branch: bool = False) -> TrustPin:
         """Pin this federation file. It replaces an older file of the same federation if its certificates extend the
         pinned body.
 
@@ -214,14 +215,14 @@ class TrustStore:
 
         Raises Conflict: PIN-BACK for a file that ends before the pinned body, FORK for another branch.
         """
-        federation = Federation.parse(data)
+        federation = open_federation(source)
         name = f"{federation.id}.json"
         with exclusive(self._folder):
             decisions = self._read()
             pinned = decisions.pins.get(name)
             if pinned is not None and federation.holds(pinned) is None:
                 _require_forward(self._pin(name, pinned).federation, federation, branch)
-            durable.write_file(self._folder / name, data, mode=0o600, point="trust")
+            durable.write_pieces(self._folder / name, federation.encoded(), mode=0o600, point="trust")
             self._write(_Decisions({**decisions.pins, name: federation.body.digest}, decisions.bindings))
         return TrustPin(federation, self._folder / name)
 
@@ -275,7 +276,7 @@ class TrustStore:
 
     def _pin(self, file: str, body: Digest, reader: EvidenceReader | None = None) -> TrustPin:
         path = self._folder / file
-        federation = Federation.parse(read_bounded(path, MAX_BYTES), reader)
+        federation = read_federation(path, reader)
         if federation.body.digest != body:
             why = f"{file} has charter body {short(federation.body.digest)}, pinned is {short(body)}"
             raise Untrusted(

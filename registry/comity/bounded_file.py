@@ -1,10 +1,15 @@
-"""Files of a bounded size, read whole. Nothing else is loaded for this, so that a light command starts soon."""
+"""Files of a bounded size, read whole or in pieces. Nothing else is loaded for this, so that a light command starts
+soon."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from comity.trust.errors import Malformed, NotFound, Unavailable
+
+CHUNK: Final = 1024 * 1024
 
 
 def read_bounded(path: Path, limit: int, *, hint: str = "", code: str | None = None) -> bytes:
@@ -23,5 +28,22 @@ def read_at_most(path: Path, limit: int, *, hint: str = "") -> bytes:
             return file.read(limit)
     except FileNotFoundError as error:
         raise NotFound(f"no file {path}", hint=hint) from error
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read", why=error.strerror or str(error)) from error
+
+
+def read_chunks(path: Path, limit: int) -> Iterator[bytes]:
+    """A file in pieces of at most 1 MiB. Raises NotFound, Unavailable, and Malformed if it has more than `limit`
+    bytes."""
+    size = 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK):
+                size += len(chunk)
+                if size > limit:
+                    raise Malformed(f"{path.name} is too large", why=f"more than {limit} bytes")
+                yield chunk
+    except FileNotFoundError as error:
+        raise NotFound(f"no file {path}") from error
     except OSError as error:
         raise Unavailable(f"{path} cannot be read", why=error.strerror or str(error)) from error

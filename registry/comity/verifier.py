@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 import comity
-from comity.bounded_file import read_bounded
+from comity.bounded_file import read_bounded, read_chunks
 from comity.formats.inspect import inspect
 from comity.hashing import hash_by_chain
 from comity.trust.artifact import MAX_FILES, MAX_MANIFEST, RECORD_BYTES, FileEntry, Manifest, PieceRecord
@@ -55,6 +55,8 @@ from comity.trust.tlog.proof import MAX_GROWTH_PROOF, MAX_PROOF, is_growth_proof
 from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
+MAX_NAMED_FILE: Final = 64 * 1024 * 1024
+"""Maximum bytes of a file of keys or certificates that a policy names."""
 CHAINS: Final = "chains"
 """Folder of a pack with the chained records of large files, each named by the SHA-256 of the file."""
 MAX_INVALID: Final = 100
@@ -121,9 +123,18 @@ def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
 
 def load_policy(path: Path) -> Policy:
     """Read a policy and the federation files that it pins, by relative path. Raises Malformed, Untrusted, NotFound."""
-    return parse_policy(
-        read_bounded(path, MAX_POLICY_BYTES), lambda name: read_bounded(path.parent / name, MAX_FEDERATION)
+    return read_policy(path)[0]
+
+
+def read_policy(path: Path) -> tuple[Policy, bytes]:
+    """As `load_policy`, and also the bytes of the policy."""
+    data, folder = read_bounded(path, MAX_POLICY_BYTES), path.parent
+    policy = parse_policy(
+        data,
+        lambda name: read_bounded(folder / name, MAX_NAMED_FILE),
+        lambda name: read_chunks(folder / name, MAX_FEDERATION),
     )
+    return policy, data
 
 
 def hash_file(path: Path, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:

@@ -488,6 +488,11 @@ def _contents(data: bytes) -> tuple[CarriedFile, ...]:
     return tuple(parse_contents(data.splitlines(keepends=True)))
 
 
+def _read_in_pieces(data: bytes) -> Federation:
+    """A federation file in small pieces: nearly every value ends in another piece than it begins."""
+    return Federation.read(data[at : at + 61] for at in range(0, len(data), 61))
+
+
 def _packed(count: int) -> bytes:
     """A stored envelope with that many short signatures, whose lengths mutations then reach."""
     envelope = Envelope(PAYLOAD_TYPE, b"", tuple(EnvelopeSignature(Digest(f"{n:064x}"), b"s") for n in range(count)))
@@ -527,6 +532,7 @@ PARSERS: Final[dict[str, Target]] = {
     "entry-bundle": Target(decode_entries, _BUNDLES, encode_entries),
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
+    "federation-in-pieces": Target(_read_in_pieces, (_FEDERATION.encode(),)),
     "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
     "evaluation-announced": Target(_of_statement(parse_announced), (_payload(_ANNOUNCED.line),)),
     "evaluation-criteria": Target(EvaluationCriteria.parse, (_RESULTS.criteria.encode(),), EvaluationCriteria.encode),

@@ -174,7 +174,8 @@ def found(
         FederationNode(node.record, node.entry.line, (f"{node.record.name}:7443",), (f"{node.record.name}:7444",))
         for node in nodes
     )
-    return Federation((body,), ((*inceptions, *consents),), listed)
+    entries = tuple(owner.entry for owner in owners)
+    return Federation((body,), ((*inceptions, *consents),), listed, entries)
 
 
 def draft(members: Sequence[Member], namespaces: Mapping[str, Digest] | None = None) -> Body:

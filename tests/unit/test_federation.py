@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import draft as next_body
-from comity.trust.charter.federation import Federation, prove_bodies, prove_record
+from comity.trust.charter.federation import Federation, in_chunks, prove_bodies, prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.policy import parse_policy
 from comity.trust.statement import MAX_LINE, Entry
@@ -65,9 +65,9 @@ def test_strings_may_be_as_long_as_their_limit() -> None:
 
 
 def test_what_the_format_does_not_know_is_refused() -> None:
-    assert prove_bodies(FEDERATION.encode()) == FEDERATION.chain
+    assert prove_bodies(in_chunks(FEDERATION.encode())) == FEDERATION.chain
     with pytest.raises(Malformed):
-        prove_bodies(document(more=1))
+        prove_bodies(in_chunks(document(more=1)))
     with pytest.raises(Malformed):
         Federation.parse(listed(more=1))
 

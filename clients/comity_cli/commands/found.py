@@ -86,7 +86,7 @@ def seal(genesis: Path, files: tuple[Path, ...], target: Path) -> None:
     cards = [path for path in files if is_card(path)]
     lines = [read_line(path) for path in files if path not in cards]
     federation = founding.seal_federation(body, lines, [NodeCard.read(path) for path in cards])
-    durable.write_file(target, federation.encode(), mode=0o644, point="federation")
+    durable.write_pieces(target, federation.encoded(), mode=0o644, point="federation")
     show_charter(output(), body)
     output().done(f"founded: {target}")
     output().hint(

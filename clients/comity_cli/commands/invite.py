@@ -23,7 +23,7 @@ def command(target: Path, federation: str) -> None:
 
     out = output()
     invitation = make_invitation(CharterContext(federation=federation).governance.newest_federation())
-    durable.write_file(target, invitation.data, mode=0o644, point="invitation")
+    durable.write_pieces(target, invitation.federation.encoded(), mode=0o644, point="invitation")
     out.done(f"{target}: epoch {invitation.federation.body.epoch}, {len(invitation.federation.nodes)} nodes")
     for what, words in invitation.spoken:
         out.fact(what, words)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.charter.federation import MAX_BYTES, Federation
+from comity.federation_file import read_federation
+from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import ComityError
 
@@ -108,7 +108,7 @@ def _advance_pin(out: Output, context: CharterContext) -> int:
     if charter_state.current.epoch <= pinned or charter_state.tally.stopped:
         return pinned
     try:
-        newest = governance.newest_federation(charter_state).encode()
+        newest = governance.newest_federation(charter_state)
         found = client().diff(newest)
         if found.relation != "forward":
             return pinned
@@ -139,7 +139,7 @@ def _show(out: Output, draft: AdmissionDraft, home: Path, node: str) -> None:
 
 def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
     """Pin the federation in `file` if it is not pinned yet, after its words were compared. Returns its id."""
-    federation = Federation.parse(read_bounded(file, MAX_BYTES))
+    federation = read_federation(file)
     compare_words(words, federation.id)
     spoken = syllables(federation.id)
     api = client()
@@ -148,7 +148,7 @@ def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
         out.say(f"Federation {spoken}: epoch {body.epoch}, {plural(len(body.members), 'member')}")
         out.table(("member", "jur", "on the phone"), [(m.name, m.jurisdiction, syllables(m.id)) for m in body.members])
         agree("Are these the words that two members read to you? Pin it?", yes=yes or words is not None)
-        api.pin(file)
+        api.pin(federation)
     return federation.id
 
 
@@ -156,4 +156,4 @@ def _store_federation_file(home: Path, federation: Federation) -> None:
     """Write the federation file into the home of a node that has none."""
     target = home / "federation.json"
     if not target.exists():
-        durable.write_file(target, federation.encode(), mode=0o644, point="home")
+        durable.write_pieces(target, federation.encoded(), mode=0o644, point="home")

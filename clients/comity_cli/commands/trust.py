@@ -14,6 +14,7 @@ from comity_cli.hardware import hardware
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
+    from comity.trust.charter.federation import Federation
     from comity_client.trust_store import CharterDiff
 
 
@@ -49,8 +50,8 @@ def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federatio
     from comity_cli.charter.rendering import compare_words
 
     out, api = output(), client()
-    data = _data(file, federation)
-    found = api.diff(data)
+    new = _federation(file, federation)
+    found = api.diff(new)
     compare_words(words, found.federation)
     out.say(f"Federation {syllables(found.federation)}   {found.federation}")
     _show_diff(out, found)
@@ -61,7 +62,7 @@ def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federatio
             "Pin this federation?" if found.old is None else "Replace the pinned charter by this one?",
             yes=yes or (words is not None and found.old is None),
         )
-    pinned = api.pin(data, branch=branch)
+    pinned = api.pin(new, branch=branch)
     out.done(f"pinned charter of epoch {pinned.federation.body.epoch}, body sha256:{pinned.body}")
     out.document(
         "pin",
@@ -121,7 +122,7 @@ def diff(file: Path | None, federation: str) -> None:
     from comity_cli.charter.rendering import changes_json
 
     out = output()
-    found = client().diff(_data(file, federation))
+    found = client().diff(_federation(file, federation))
     _show_diff(out, found)
     if not found.changes:
         out.say("Nothing would change.")
@@ -191,14 +192,11 @@ def unpin(federation: str) -> None:
     output().document("unpin", {"federation": found})
 
 
-def _data(file: Path | None, federation: str) -> bytes:
-    """A federation file, or without one the newest that the nodes of a pinned federation can prove."""
-    from comity.bounded_file import read_bounded
-    from comity.trust.charter.federation import MAX_BYTES
+def _federation(file: Path | None, federation: str) -> Federation:
+    """What a federation file holds, or without one the newest that the nodes of a pinned federation can prove."""
+    from comity.federation_file import read_federation
 
-    if file is not None:
-        return read_bounded(file, MAX_BYTES)
-    return client().governance(federation).newest_federation().encode()
+    return read_federation(file) if file is not None else client().governance(federation).newest_federation()
 
 
 def _show_diff(out: Output, found: CharterDiff) -> None:

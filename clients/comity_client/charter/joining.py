@@ -137,10 +137,9 @@ _KINDS = ("inception", "rotated", "node-record")
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A federation file, and the spoken words that both sides compare."""
+    """What a federation file will hold, and the spoken words that both sides compare."""
 
     federation: Federation
-    data: bytes
     spoken: tuple[tuple[str, str], ...]
 
 
@@ -150,7 +149,7 @@ def make_invitation(federation: Federation) -> Invitation:
         ("federation", syllables(federation.id)),
         (f"epoch {federation.body.epoch}", syllables(federation.body.digest)),
     )
-    return Invitation(federation, federation.encode(), spoken)
+    return Invitation(federation, spoken)
 
 
 def extended_federation(
@@ -160,13 +159,8 @@ def extended_federation(
 
     Raises Malformed/Untrusted if a node does not verify.
     """
-    epochs = charter_state.tally.epochs
     known = {(node.record.member, node.record.name): node for node in (*federation.nodes, *nodes)}
-    return Federation.assemble(
-        (*federation.chain, *(certificate.body for certificate in epochs)),
-        (*federation.certificates, *(certificate.lines for certificate in epochs)),
-        known.values(),
-    )
+    return federation.extended(charter_state.tally.epochs, known.values())
 
 
 def carried_nodes(charter_state: CharterState) -> list[FederationNode]:

@@ -47,9 +47,7 @@ class IdentityResolver:
 
     def __init__(self, pins: Iterable[Federation], entries: Iterable[Entry] = ()) -> None:
         self._pins = tuple(pins)
-        certified = (entry for pin in self._pins for lines in pin.certificates for line in lines
-                   if (entry := parse_line(line)))  # fmt: skip
-        self._entries = (*certified, *entries)
+        self._entries = (*(entry for pin in self._pins for entry in pin.identity_entries), *entries)
         self._chains = RotationChains(self._entries)
 
     @cached_property

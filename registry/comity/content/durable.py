@@ -16,7 +16,7 @@ import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -46,8 +46,15 @@ def disk_errors(what: str) -> Iterator[None]:
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600, point: str = "file") -> None:
     """Replace `path` by `data` atomically. The folder must exist. Raises OutOfSpace, Unavailable."""
+    write_pieces(path, (data,), mode=mode, point=point)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], *, mode: int = 0o600, point: str = "file") -> None:
+    """As `write_file`, for data that is made while it is written. Also raises what `pieces` raises; then the file is
+    the old one."""
     with disk_errors(f"{path.name} was not written"), staged(path, mode=mode, point=point) as file:
-        file.write(data)
+        for piece in pieces:
+            file.write(piece)
 
 
 @contextmanager

@@ -33,8 +33,10 @@ class EpochStore:
     def __init__(self, epochs: Epochs, federation: Federation, branch: str = "") -> None:
         self._epochs = epochs
         self.branch = branch
+        known = {epoch.digest for epoch in epochs.all(federation.id)}
         for body, lines in zip(federation.chain, federation.certificates, strict=True):
-            epochs.add(_record_of(Certificate(body, lines)))
+            if body.digest not in known:
+                epochs.add(_record_of(Certificate(body, tuple(lines))))
         self.federation = federation.id
         path = self._path()
         self._digests = path

@@ -12,6 +12,7 @@ from typing import Final
 from comity.bounded_file import read_bounded
 from comity.content.audit_log import AuditLog
 from comity.content.blobs import BlobStore, FolderStore
+from comity.federation_file import read_federation
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.sqlite import SqliteFile
 from comity.node.config import NodeConfig
@@ -21,7 +22,6 @@ from comity.node.members import Membership, Seat
 from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProviders, Metrics, ServedBytes
 from comity.node.own_log import LedgerMark
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.statement import MAX_LINE
@@ -169,4 +169,4 @@ def _lines(path: Path) -> tuple[bytes, ...]:
 
 def _federation(file: Path) -> Federation | None:
     """The pinned federation; None if this node has none yet."""
-    return Federation.parse(read_bounded(file, MAX_FEDERATION)) if file.exists() else None
+    return read_federation(file) if file.exists() else None

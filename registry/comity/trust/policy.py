@@ -70,14 +70,14 @@ import fnmatch
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from comity.trust.abbreviations import find_id, parse_id
 from comity.trust.approvals import check_scope, filled_places
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import prove_bodies
+from comity.trust.charter.federation import in_chunks, prove_bodies
 from comity.trust.encoding import Digest, parse_digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.evidence import DEFAULT_ALLOW, FORMATS, KINDS, kind_of
@@ -384,7 +384,7 @@ def _check_path(text: str) -> str:
     return text
 
 
-def read_pin(table: PolicyTable, read: Callable[[str], bytes]) -> Body:
+def read_pin(table: PolicyTable, read: Callable[[str], Iterable[bytes]]) -> Body:
     """Raises Malformed; Untrusted (PIN) if the federation file does not contain the body; and what `read` raises."""
     file, expected = table.take("file", str, ""), table.take("body", str, "")
     table.done()
@@ -731,12 +731,15 @@ SCHEMA: Final = "comity/policy/v1"
 MAX_POLICY_BYTES: Final = 1024 * 1024
 
 
-def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
+def parse_policy(
+    text: bytes, read: Callable[[str], bytes], read_chunks: Callable[[str], Iterable[bytes]] | None = None
+) -> Policy:
     """Read a policy file.
 
     Args:
         text: the TOML.
         read: returns the bytes of a file that the policy names (federation file, keys); may raise NotFound.
+        read_chunks: returns a federation file in pieces; default: what `read` returns.
 
     Raises Malformed (POLICY-SYNTAX) for unknown keys, with a suggestion, and for bad values; Untrusted (PIN) for a pin
     that does not verify.
@@ -751,7 +754,8 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
     if document.take("schema", str, SCHEMA) != SCHEMA:
         raise malformed("policy", f"schema must be {SCHEMA!r}")
     pinned = document.take("pin", list, [])
-    pins = tuple(read_pin(PolicyTable(item, "policy.pin", document.lines), read) for item in pinned)
+    chunks_of = read_chunks or (lambda name: in_chunks(read(name)))
+    pins = tuple(read_pin(PolicyTable(item, "policy.pin", document.lines), chunks_of) for item in pinned)
     read_id = id_reader(pins)
     publishers = read_publishers(document.table("publishers"), read_id)
     cosigners, rows = document.table("cosigners"), document.table("rows")

@@ -15,18 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from comity.bounded_file import read_bounded
 from comity.gateway.hub.changes import ReadStatements, StatementChanges
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
-from comity.trust.policy import MAX_POLICY_BYTES, CosignerRule, Freshness, Policy, UpstreamRule, parse_policy
+from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.verify import verify
+from comity.verifier import read_policy
 
 DAY: Final = 86_400
 STALE_DAYS: Final = 30
@@ -61,8 +60,7 @@ class PolicyJudge:
         self._own: Policy | None = None
         self.basis = ""
         if file is not None:
-            data = read_bounded(file, MAX_POLICY_BYTES)
-            self._own = parse_policy(data, lambda name: read_bounded(file.parent / name, MAX_FEDERATION))
+            self._own, data = read_policy(file)
             self.basis = sha256(data)
 
     @property

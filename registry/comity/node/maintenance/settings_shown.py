@@ -16,17 +16,15 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from comity.bounded_file import read_bounded
 from comity.content.secrets import TOKENS_FILE, TokenFile, read_keys, read_secret
+from comity.federation_file import read_federation
 from comity.node.config import NodeConfig
 from comity.node.settings.origins import SettingOrigin
 from comity.node.settings.sections import known_settings
 from comity.node.settings.sources import SettingSources
 from comity.node.webhooks.hooks import read_hooks
-from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
-from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.policy import MAX_POLICY_BYTES, parse_policy
+from comity.verifier import load_policy
 
 SECRET_FILES: Final = frozenset(
     {"storage.password_file", "storage.s3.credentials_file", "gateway.key", "oidc.secret_file", "tlog.witness_key"}
@@ -129,7 +127,7 @@ def _check_pair(certificate: Path, key: Path | None) -> None:
 
 
 def _check_policy(file: Path) -> None:
-    parse_policy(read_bounded(file, MAX_POLICY_BYTES), lambda name: read_bounded(file.parent / name, MAX_FEDERATION))
+    load_policy(file)
 
 
 def _check_webhooks(file: Path, home: Path) -> None:
@@ -138,7 +136,7 @@ def _check_webhooks(file: Path, home: Path) -> None:
 
 
 def _check_federation(file: Path) -> None:
-    Federation.parse(read_bounded(file, MAX_FEDERATION))
+    read_federation(file)
 
 
 def _value(config: NodeConfig, name: str) -> Any:

@@ -4,30 +4,51 @@ It holds every charter body since the genesis with its certificate, so each memb
 listed for it, and the nodes: their records and addresses. A user gets the file from two members over separate
 channels and compares them; this is the only step that needs trust. Everything later is verified against the pinned
 body. Source: protocol, section 7.9.
+
+200 members and 100 epochs make more than 200 MB, three quarters of them certificates. So a file is read and written one
+epoch at a time, and what is kept of a certificate is the choice of the caller of `read`
+([decision 37](../../../../docs/decisions/0037-federation-files-epoch-by-epoch.md)).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
-from comity.trust.charter.certificate import certify, certify_genesis
+from comity.trust.charter.certificate import Certificate, certify, certify_genesis
 from comity.trust.charter.document import MAX_BYTES as MAX_CHARTER
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, Fields, Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import EvidenceReader
+from comity.trust.json_chunks import JsonChunks, JsonSlice
 from comity.trust.rotation import RotationChains, SigningStates
-from comity.trust.statement import MAX_LINE, Entry
+from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import NodeRecord, parse_node_record, prove_node_record, read_addresses
 
 SCHEMA: Final = "comity/federation/v1"
-MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_BYTES: Final = 512 * 1024 * 1024
+"""Maximum size of a file: twice that of 200 members with 100 epochs."""
+MAX_EPOCH: Final = 64 * 1024 * 1024
+"""Maximum bytes of one epoch in the file, with its certificate."""
+MAX_KEPT: Final = 128 * 1024 * 1024
+"""Maximum bytes of what stays in memory: of all charter bodies, of all inceptions and rotations, and of all nodes."""
 MAX_EPOCHS: Final = 10_000
 MAX_LINES: Final = 8192
 MAX_NODES: Final = 1000
+MAX_NODE: Final = 1024 * 1024
+"""Maximum bytes of one node in the file."""
+MAX_SHORT: Final = 1024
+"""Maximum bytes of any other value."""
+CHUNK: Final = 1024 * 1024
+
+Keep: TypeAlias = Callable[[int, JsonSlice, tuple[bytes, ...]], Iterable[bytes]]
+"""Returns what is kept of a certificate: an object whose every iteration gives its lines.
+
+Called with the epoch's number, its bytes in the file, and the lines.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +65,15 @@ class FederationNode:
 class Federation:
     """The bodies of a federation from the genesis on, their certificates, and the nodes of its members.
 
-    Made only by `parse` and `assemble`.
+    A certificate may be iterated several times; one that was not kept in memory is read from its file each time, which
+    may raise NotFound, or Untrusted if the file changed. Made only by `parse`, `read`, `assemble` and `extended`.
     """
 
     chain: tuple[Body, ...]
-    certificates: tuple[tuple[bytes, ...], ...]
+    certificates: tuple[Iterable[bytes], ...]
     nodes: tuple[FederationNode, ...]
+    identity_entries: tuple[Entry, ...] = field(default=(), compare=False, repr=False)
+    """The inceptions and rotations in the certificates."""
 
     @property
     def id(self) -> Digest:
@@ -70,22 +94,29 @@ class Federation:
 
     @classmethod
     def parse(cls, data: bytes, reader: EvidenceReader | None = None) -> Federation:
-        """Parse and verify a federation file: the genesis by every member's consent, each later body by its
-        certificate, each node record by its member's keys.
+        """As `read`, for bytes in memory."""
+        return cls.read(in_chunks(data), reader)
 
-        Raises Malformed/Untrusted. Whether it is the *right* federation is the owner's decision.
+    @classmethod
+    def read(
+        cls, chunks: Iterable[bytes], reader: EvidenceReader | None = None, keep: Keep = lambda at, item, lines: lines
+    ) -> Federation:
+        """Parse and verify a federation file, one epoch at a time: the genesis by every member's consent, each later
+        body by its certificate, each node record by its member's keys.
+
+        Raises Malformed/Untrusted, and what `chunks` raises. Whether it is the *right* federation is the owner's
+        decision.
 
         Args:
+            chunks: the bytes of the file, in pieces of any size.
             reader: that of the session; default: a new one.
+            keep: what is kept of each certificate; default: its lines.
         """
-        reader = reader or EvidenceReader()
-        fields, chain, certificates = _open(data, reader)
-        # Lines of a certificate that are not statements are ignored.
-        read = (reader.readable(line) for lines in certificates for line in lines)
-        chains = RotationChains(entry for entry in read if entry is not None)
-        nodes = tuple(_node(item, chain, chains, reader) for item in fields.items("nodes", most=MAX_NODES))
-        fields.done()
-        return cls(chain, certificates, nodes)
+        read = _FederationReader(keep)
+        read.document(chunks)
+        chains, lines = RotationChains(read.identity_entries), reader or EvidenceReader()
+        nodes = tuple(_node(item, read.chain, chains, lines) for item in read.nodes)
+        return cls(tuple(read.chain), tuple(read.certificates), nodes, tuple(read.identity_entries))
 
     @classmethod
     def assemble(
@@ -93,27 +124,50 @@ class Federation:
     ) -> Federation:
         """Build a file, and verify it in the same way as its readers. Raises Malformed/Untrusted."""
         lines = tuple(tuple(dict.fromkeys(certificate)) for certificate in certificates)
-        return cls.parse(cls(tuple(chain), lines, tuple(nodes)).encode())
+        return cls(tuple(chain), lines, tuple(nodes))._verified()
+
+    def extended(self, more: Iterable[Certificate], nodes: Iterable[FederationNode]) -> Federation:
+        """This file with later epochs, and with `nodes` in place of its own; verified as by `assemble`."""
+        later = tuple(more)
+        chain = (*self.chain, *(certificate.body for certificate in later))
+        lines = (*self.certificates, *(certificate.lines for certificate in later))
+        return Federation(chain, lines, tuple(nodes))._verified()
+
+    def _verified(self) -> Federation:
+        return Federation.read(self.encoded(), keep=lambda at, item, lines: self.certificates[at])
 
     def encode(self) -> bytes:
-        epochs: list[Json] = [
-            {"body": body.data.decode(), "certificate": [line.decode() for line in lines]}
-            for body, lines in zip(self.chain, self.certificates, strict=True)
-        ]
-        nodes: list[Json] = [
+        """The whole file. Prefer `encoded` where it is written to a disk."""
+        return b"".join(self.encoded())
+
+    def encoded(self) -> Iterator[bytes]:
+        """The file in pieces, of which each holds one epoch at most."""
+        yield f'{{\n "schema": {json.dumps(SCHEMA)},\n "federation": {json.dumps(self.id)},\n "epochs": ['.encode()
+        for at, (body, lines) in enumerate(zip(self.chain, self.certificates, strict=True)):
+            epoch = {"body": body.data.decode(), "certificate": [line.decode() for line in lines]}
+            yield ("," if at else "").encode() + _indented(epoch, 2)
+        nodes = [
             {"record": node.line.decode(), "mutual": list(node.mutual), "open": list(node.open)} for node in self.nodes
         ]
-        document: dict[str, Json] = {"schema": SCHEMA, "federation": self.id, "epochs": epochs, "nodes": nodes}
-        return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
+        yield b'\n ],\n "nodes": ' + _indented(nodes, 1).lstrip() + b"\n}\n"
 
 
-def prove_bodies(data: bytes) -> tuple[Body, ...]:
-    """The charter bodies of a federation file, verified as by `Federation.parse`. Nodes are not verified, because they
-    decide nothing. Raises Malformed/Untrusted."""
-    fields, chain, _ = _open(data, EvidenceReader())
-    fields.items("nodes", most=MAX_NODES)
-    fields.done()
-    return chain
+def in_chunks(data: bytes) -> Iterator[bytes]:
+    """`data` in pieces, so that its reader copies one at a time."""
+    return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
+
+
+def prove_bodies(chunks: Iterable[bytes]) -> tuple[Body, ...]:
+    """The charter bodies of a federation file, verified as by `Federation.read`. Nodes are not verified, because they
+    decide nothing. Raises Malformed/Untrusted, and what `chunks` raises."""
+    read = _FederationReader(lambda at, item, lines: ())
+    read.document(chunks)
+    return tuple(read.chain)
+
+
+def parse_certificate(data: bytes) -> tuple[bytes, ...]:
+    """The lines of the certificate in the bytes of an epoch, which were verified before. Raises Malformed."""
+    return _lines(Fields(parse_json(data, limit=MAX_EPOCH, what="federation epoch"), "federation epoch"))
 
 
 def prove_record(entry: Entry, body: Body, chains: RotationChains | None = None) -> NodeRecord:
@@ -139,29 +193,92 @@ def prove_record_states(entry: Entry, body: Body, chains: RotationChains) -> tup
     return prove_node_record(claimed, entry, states), states
 
 
-def _open(data: bytes, reader: EvidenceReader) -> tuple[Fields, tuple[Body, ...], tuple[tuple[bytes, ...], ...]]:
-    """The remaining fields (nodes), the verified bodies, and their certificates."""
-    fields = Fields(parse_json(data, limit=MAX_BYTES, what="federation file"), "federation file")
-    fields.constant("schema", SCHEMA)
-    epochs = [_epoch(item) for item in fields.items("epochs", least=1, most=MAX_EPOCHS)]
-    chain, certificates = tuple(body for body, _ in epochs), tuple(lines for _, lines in epochs)
-    certify_genesis(chain[0], certificates[0], reader.entry)
-    for previous, body, lines in zip(chain, chain[1:], certificates[1:], strict=False):
-        certify(previous, body, lines, parse=reader.entry)
-    if fields.digest("federation") != chain[0].digest:
-        raise Untrusted("federation file refused", why="its bodies belong to another federation", code="FEDERATION")
-    return fields, chain, certificates
+def _indented(value: Json, depth: int) -> bytes:
+    """`value` as it is inside of a document with an indent of one space, on a line of its own."""
+    margin = "\n" + " " * depth
+    return (margin + json.dumps(value, indent=1, ensure_ascii=False).replace("\n", margin)).encode()
 
 
-def _epoch(item: Json) -> tuple[Body, tuple[bytes, ...]]:
-    fields = Fields(item, "federation epoch")
-    body = Body.parse(_text(fields.take("body"), MAX_CHARTER))
-    lines = tuple(_text(line, MAX_LINE) for line in fields.items("certificate", most=MAX_LINES))
+class _FederationReader:
+    """Reads one file. Its attributes are complete, and the bodies verified, when `document` has returned."""
+
+    def __init__(self, keep: Keep) -> None:
+        self.chain: list[Body] = []
+        self.certificates: list[Iterable[bytes]] = []
+        self.identity_entries: list[Entry] = []
+        self.nodes: list[Json] = []
+        self._keep = keep
+        self._bodies_size = self._identities_size = self._nodes_size = 0
+
+    def document(self, chunks: Iterable[bytes]) -> None:
+        found = dict[str, Json]()
+        document = JsonChunks(chunks, limit=MAX_BYTES, what="federation file")
+        for name in document.members():
+            if name == "epochs":
+                for item in document.items(most=MAX_EPOCHS, bytes_each=MAX_EPOCH):
+                    self._epoch(item)
+            elif name == "nodes":
+                for item in document.items(most=MAX_NODES, bytes_each=MAX_NODE):
+                    self._nodes_size = _kept(self._nodes_size, len(item.data), "nodes")
+                    self.nodes.append(parse_json(item.data, limit=MAX_NODE, what="federation node"))
+            else:
+                value = document.value(MAX_SHORT).data
+                found[name] = parse_json(value, limit=MAX_SHORT, what="federation file")
+            found.setdefault(name, None)
+        self._check(Fields(found, "federation file"))
+
+    def _check(self, fields: Fields) -> None:
+        fields.constant("schema", SCHEMA)
+        fields.take("epochs")
+        fields.take("nodes")
+        federation = fields.digest("federation")
+        fields.done()
+        if not self.chain:
+            raise fields.error("it has no epoch")
+        if federation != self.chain[0].digest:
+            raise Untrusted("federation file refused", why="its bodies belong to another federation", code="FEDERATION")
+
+    def _epoch(self, item: JsonSlice) -> None:
+        """Verify the next epoch."""
+        body, lines = _epoch(item.data)
+        known = len(self.identity_entries)
+        self._bodies_size = _kept(self._bodies_size, len(body.data), "charter bodies")
+        if self.chain:
+            certify(self.chain[-1], body, lines, parse=self._entry)
+        else:
+            certify_genesis(body, lines, self._entry)
+        size = sum(len(entry.line) for entry in self.identity_entries[known:])
+        self._identities_size = _kept(self._identities_size, size, "inceptions and rotations")
+        self.certificates.append(self._keep(len(self.chain), item, lines))
+        self.chain.append(body)
+
+    def _entry(self, line: bytes) -> Entry:
+        """Parse a line of a certificate. Inceptions and rotations are kept: any node record may need them."""
+        entry = parse_entry(line)
+        if entry.statement.predicate in ("inception", "rotated"):
+            self.identity_entries.append(entry)
+        return entry
+
+
+def _kept(size: int, more: int, what: str) -> int:
+    """The bytes that are kept together with these. Raises Malformed above the limit."""
+    if size + more > MAX_KEPT:
+        raise Malformed("federation file too large", why=f"its {what} have more than {MAX_KEPT} bytes together")
+    return size + more
+
+
+def _epoch(data: bytes) -> tuple[Body, tuple[bytes, ...]]:
+    fields = Fields(parse_json(data, limit=MAX_EPOCH, what="federation epoch"), "federation epoch")
+    body, lines = Body.parse(_text(fields.take("body"), MAX_CHARTER)), _lines(fields)
     fields.done()
     return body, lines
 
 
-def _node(item: Json, chain: tuple[Body, ...], chains: RotationChains, reader: EvidenceReader) -> FederationNode:
+def _lines(fields: Fields) -> tuple[bytes, ...]:
+    return tuple(_text(line, MAX_LINE) for line in fields.items("certificate", most=MAX_LINES))
+
+
+def _node(item: Json, chain: Sequence[Body], chains: RotationChains, reader: EvidenceReader) -> FederationNode:
     fields = Fields(item, "federation node")
     line = _text(fields.take("record"), MAX_LINE)
     mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
@@ -169,7 +286,7 @@ def _node(item: Json, chain: tuple[Body, ...], chains: RotationChains, reader: E
     return FederationNode(_proven(reader.entry(line), chain, chains), line, mutual, open_)
 
 
-def _proven(entry: Entry, chain: tuple[Body, ...], chains: RotationChains) -> NodeRecord:
+def _proven(entry: Entry, chain: Sequence[Body], chains: RotationChains) -> NodeRecord:
     """The record, verified by the newest body that proves it: a node does not sign again for each epoch."""
     refusals: list[ComityError] = []
     for body in reversed(chain):
