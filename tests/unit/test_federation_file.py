@@ -16,7 +16,7 @@ from comity.trust.charter import federation as format_module
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import draft
 from comity.trust.charter.federation import Federation, in_chunks, prove_bodies
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, Unavailable, Untrusted
 from comity.trust.policy import parse_policy
 from comity_client.home import Home
 from comity_client.trust_store import TrustStore
@@ -85,7 +85,7 @@ def test_a_certificate_that_changed_on_the_disk_is_refused(file: Path) -> None:
         read.encode()
     assert refusal.value.code == "CHANGED"
     file.unlink()
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable):
         read.encode()
 
 
