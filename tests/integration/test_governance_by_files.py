@@ -202,8 +202,8 @@ def test_a_newcomer_pins_an_invitation_and_later_moves_its_pin_along_the_certifi
     fifth = newcomer(tmp_path, four)
     store = TrustStore(tmp_path)
     invitation = make_invitation(four[0].federation)
-    assert store.diff(invitation.data).relation == "new"
-    store.pin(invitation.data)
+    assert store.diff(invitation.federation).relation == "new"
+    store.pin(invitation.federation)
     body = draft_admission(four[0].current, fifth.card.member)
     four[0].propose(body)
     write_folder(four[0].folder, CharterMaterial.of(fifth.card.lines))
@@ -218,9 +218,9 @@ def test_a_newcomer_pins_an_invitation_and_later_moves_its_pin_along_the_certifi
     assert (diff.relation, diff.epochs) == ("forward", (0, 1))
     assert {(change.what, change.before) for change in diff.changes if change.name == fifth.id} == {("member", "")}
     assert store.pin(newer.encode()).body == body.digest
-    assert store.diff(invitation.data).relation == "back"
+    assert store.diff(invitation.federation).relation == "back"
     with pytest.raises(Conflict) as back:
-        store.pin(invitation.data)
+        store.pin(invitation.federation)
     assert back.value.code == "PIN-BACK"
 
 
