@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,20 +20,20 @@ from comity.trust.errors import (
     Conflict,
     Malformed,
     NotFound,
-    PolicyNotMet,
     Refused,
-    Unavailable,
     Untrusted,
 )
 from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule
+from comity.trust.statement import parse_entry
 from comity.trust.upstream import parse_observations
 from comity.wire.upstream import ImportOrder
 from comity_client.evidence.inspect import ArtifactInfo
 from comity_client.pull.model_sig import sign_folder
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
+from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -58,20 +57,6 @@ def furnish(hub: HubLike, name: str, files: dict[str, bytes] = FILES, licence: s
     """A repository of its own for each test; its commit."""
     hub.repository(name).card = {"license": licence}
     return hub.repository(name).commit({**files, "name.txt": name.encode()}).sha
-
-
-def eventually(step: Callable[[], T], holds: Callable[[T], bool] = bool, patience: float = 60) -> T:
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            found = step()
-            if holds(found):
-                return found
-        except (Unavailable, PolicyNotMet):
-            if time.monotonic() > deadline:
-                raise
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.1)
 
 
 def objects(running: Importers, *digests: str) -> list[bytes]:
@@ -118,15 +103,16 @@ def test_members_corroborate_one_another_and_everybody_mirrors_it(
     name = f"hf:org/shared@{commit}"
     artifacts = {running.mirror(hub, number, "hf:org/shared").artifact for number in (0, 1)}
     assert len(artifacts) == 1
-    (hit,) = running.client.search("org/shared")
+    (hit,) = eventually(
+        lambda: running.client.search("org/shared"), lambda hits: [each.proven for each in hits] == [True]
+    )
     assert (hit.name, hit.artifact, hit.licence, hit.proven) == (name, *artifacts, "mit", True)
     assert hit.label.startswith("mirrored by node-")
     info = eventually(lambda: running.client.show("hf:org/shared"), lambda found: found.mirroring.corroborated == 2)
     assert info.title == name
     assert info.publication is None
-    whole = eventually(lambda: running.client.whereis(name), lambda found: all(replica.complete for replica in found))
-    assert len(whole) == 3
-    pulled = running.client.pull(name, hub_cache=tmp_path / "hub")
+    eventually(lambda: running.client.whereis(name), lambda found: [copy.complete for copy in found] == [True] * 3)
+    pulled = eventually(lambda: running.client.pull(name, hub_cache=tmp_path / "hub"))
     assert pulled.folder == tmp_path / "hub" / "models--org--shared" / "snapshots" / commit
     assert (pulled.folder / "weights.bin").read_bytes() == WEIGHTS
     assert (tmp_path / "hub" / "models--org--shared" / "refs" / "main").read_text() == commit
@@ -141,7 +127,7 @@ def test_a_folder_of_mirrored_files_is_short_of_what_a_publication_would_have(
 ) -> None:
     commit = furnish(hub, "org/plain")
     running.mirror(hub, source="hf:org/plain")
-    pulled = running.client.pull(f"hf:org/plain@{commit}", to=tmp_path / "plain")
+    pulled = eventually(lambda: running.client.pull(f"hf:org/plain@{commit}", to=tmp_path / "plain"))
     assert running.client.verify(pulled.folder).exit_status == 5
 
 
@@ -151,6 +137,7 @@ def test_different_bytes_under_one_commit_raise_an_alarm_and_the_first_stand(
     commit = furnish(hub, "org/disputed")
     name = f"hf:org/disputed@{commit}"
     true = running.mirror(hub, 0, "hf:org/disputed").artifact
+    eventually(lambda: known_to(running, "hf:org/disputed", 2), lambda known: true in known)  # not of the other one yet
     with hub_like() as liar:
         furnish(liar, "org/disputed", OTHER)
         object.__setattr__(liar.repositories["org/disputed"].commits[0], "sha", commit)
@@ -159,7 +146,10 @@ def test_different_bytes_under_one_commit_raise_an_alarm_and_the_first_stand(
     eventually(lambda: running.client.show(name), lambda found: len(found.mirroring.rivals) == 1)
     assert running.client.resolve(name).artifact == true, "two of three members saw it first"
     for artifact in (true, false):
-        info: ArtifactInfo = running.client.show(f"sha256:{artifact}")
+        info: ArtifactInfo = eventually(
+            lambda named=artifact: running.client.show(f"sha256:{named}"),  # type: ignore[misc]  # mypy infers no default
+            lambda found: len(found.mirroring.rivals) == 1,
+        )
         assert [seen.observed.artifact for seen in info.mirroring.rivals] == [({true, false} - {artifact}).pop()]
     warned = eventually(
         lambda: warnings_of(running), lambda warnings: any("org/disputed" in warning for warning in warnings)
@@ -168,6 +158,19 @@ def test_different_bytes_under_one_commit_raise_an_alarm_and_the_first_stand(
     running.client.bind(name, false)
     assert running.client.resolve(name).artifact == false
     running.client.unbind(name)
+
+
+def known_to(running: Importers, name: str, number: int) -> set[Digest]:
+    """The artifacts that a node knows by this name."""
+
+    async def ask() -> set[Digest]:
+        async with running.home(number).client() as client:
+            try:
+                return {parse_entry(located.line).statement.subject for located in await client.resolve(name)}
+            except NotFound:
+                return set()
+
+    return asyncio.run(ask())
 
 
 def warnings_of(running: Importers) -> tuple[str, ...]:
@@ -194,11 +197,11 @@ def test_what_became_of_an_upstream_is_said_once(running: Importers, hub: HubLik
     del hub.repositories["org/moving"]
     gone = running.check(name)
     assert (gone.state, gone.lost) == ("gone", "repository")
-    info = running.client.show(name)
-    assert {entry.statement.predicate for entry, _, _ in info.mirroring.changes} == {
-        "upstream-changed",
-        "upstream-gone",
-    }
+    wanted = {"upstream-changed", "upstream-gone"}
+    eventually(
+        lambda: {entry.statement.predicate for entry, _, _ in running.client.show(name).mirroring.changes},
+        lambda found: found == wanted,
+    )
 
 
 def test_a_node_says_nothing_of_what_it_did_not_fetch(running: Importers, hub: HubLike) -> None:
@@ -326,7 +329,7 @@ def test_a_carried_folder_is_what_its_operator_says_and_no_more(
     assert (said.obtained.how, said.matched.compared, said.matched.files) == ("carried", 0, 1)
     with pytest.raises(Malformed):
         running.mirror(hub, source=tmp_path / "carried", endpoint="", claimed="hf:org/carried@main")
-    info = running.client.show(f"hf:org/carried@{'4' * 40}")
+    info = eventually(lambda: running.client.show(f"hf:org/carried@{'4' * 40}"))
     assert info.mirroring.corroborated == 0
     assert "no node fetched it" in info.basis
 
