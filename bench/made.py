@@ -59,13 +59,16 @@ class Served:
 
 @contextlib.contextmanager
 def served(folder: Path, *, copies: bool = False) -> Iterator[Served]:
-    """A lab below `folder`, its nodes up; the others copy artifacts only with `copies`."""
+    """A lab below `folder`, its nodes up; the others copy artifacts only with `copies`. No node audits copies: that is
+    paid for by time, not by artifact."""
     lab = Lab.create(folder / "lab", {})
     for node in lab.nodes:
         path = node.home / "node.toml"
-        mirror = '"all"' if copies else '"none"'
-        text = re.sub(r"(?m)^mirror = .*$", f"mirror = {mirror}", path.read_text(), count=1)  # of [replication]
-        path.write_text(re.sub(r"(?m)^interval_seconds = .*$", "interval_seconds = 5.0", text))
+        values = {"mirror": '"all"' if copies else '"none"', "interval_seconds": "5.0", "bytes_per_day": "0"}
+        text = path.read_text()
+        for key, value in values.items():
+            text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", text, count=1)  # of the first section with it
+        path.write_text(text)
     try:
         lab.up(end_with_parent=True)
         found = Served(lab, folder / "home")

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 from comity.hashing import FileHash
-from comity.transfer.fetch import NoObserver, TransferReceiver, _AsyncAnswer
+from comity.transfer.fetch import NoObserver, TransferReceiver, _AsyncAnswer, fetch_file
 from comity.transfer.partial import FileHasher, PartialFile, PieceBuffers
 from comity.transfer.scheduler import RangeRequest, TransferLimits, WantedFile
 from comity.transfer.sources import LocalSource, RangeStream
@@ -23,7 +23,7 @@ from comity.trust.artifact import PieceRecord
 from comity.trust.chained import chained_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
-from support.sources import PIECE_SIZE, source_key, wanted, weights
+from support.sources import PIECE_SIZE, MemorySource, source_key, wanted, weights
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,44 @@ def test_pieces_by_plain_records_stay_in_the_page_cache(tmp_path: Path, opened: 
     partial.candidate_pieces()
     partial.write_piece(0, piece(data, 0))
     assert not any(how & os.O_DIRECT for how in opened)
+
+
+def by_tensors(data: bytes) -> WantedFile:
+    """Pieces that begin at no block, as where a header is a piece of its own."""
+    cuts = [data[:1426], *(data[at : at + CHAINED_PIECE] for at in range(1426, len(data), CHAINED_PIECE))]
+    signed = [PieceRecord(len(cut), hashlib.sha256(cut).digest()) for cut in cuts]
+    return WantedFile(sha256(data), len(data), signed)
+
+
+@pytest.mark.parametrize("past_cache", [True, False])
+async def test_pieces_that_begin_at_no_block_are_written_past_the_page_cache_while_that_is_wanted(
+    tmp_path: Path, opened: list[int], past_cache: bool
+) -> None:
+    want, buffers = by_tensors(LARGE), PieceBuffers(2, CHAINED_PIECE, aligned=True)
+    partial = PartialFile(tmp_path / "p", want, lambda: past_cache)
+    partial.candidate_pieces()
+    for number in (2, 0, 1, 3):
+        buffer = await buffers.take()
+        offset, length = want.span(number)
+        buffers.view(buffer, want, number)[:] = LARGE[offset : offset + length]
+        partial.write_piece(number, buffers.view(buffer, want, number))
+        buffers.give(buffer)
+    assert any(how & os.O_DIRECT for how in opened) == past_cache
+    assert (tmp_path / "p").read_bytes() == LARGE
+    assert partial.candidate_pieces() == [0, 1, 2, 3]
+
+
+async def test_a_file_written_past_the_page_cache_is_hashed_from_its_aligned_buffers(tmp_path: Path) -> None:
+    want, asked = by_tensors(LARGE), list[int]()
+
+    def sometimes() -> bool:
+        asked.append(1)
+        return len(asked) % 2 == 0
+
+    source, limits = MemorySource("a", LARGE), TransferLimits(streams=1, buffers=3)
+    await fetch_file(want, [source], tmp_path / "p", limits=limits, past_cache=sometimes)
+    assert (tmp_path / "p").read_bytes() == LARGE
+    assert len(asked) == len(want.records)
 
 
 def test_a_direct_write_to_a_full_disk_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,14 +85,15 @@ class TransferReceiver:
         on_progress: Callable[[int], None],
         observer: TransferObserver,
         executor: Executor | None,
+        past_cache: Callable[[], bool] | None = None,
     ) -> None:
         self._want = want
         self._executor = executor
         self._on_progress = on_progress
         self._observer = observer
-        self._partial = PartialFile(into, want)
+        self._partial = PartialFile(into, want, past_cache)
         largest = max((record.length for record in want.records), default=0)
-        self.buffers = PieceBuffers(limits.buffers, largest, aligned=want.chained)
+        self.buffers = PieceBuffers(limits.buffers, largest, aligned=want.chained or past_cache is not None)
         ahead = limits.buffers - limits.streams
         self._proof: FileProof = (
             ChainProof(want, self.buffers)
@@ -105,7 +106,7 @@ class TransferReceiver:
         return [piece for piece, source in enumerate(self._piece_sources) if source is None]
 
     def view(self, piece: int, buffer: PieceBuffer) -> memoryview:
-        return memoryview(buffer)[: self._want.records[piece].length]
+        return self.buffers.view(buffer, self._want, piece)
 
     async def resume(self) -> int:
         """Take in what an earlier try left. Returns its bytes."""
@@ -256,6 +257,7 @@ async def fetch_file(
     health: dict[SourceKey, SourceHealth] | None = None,
     jitter: Callable[[], float] = random.random,
     executor: Executor | None = None,
+    past_cache: Callable[[], bool] | None = None,
 ) -> FetchResult:
     """Fetch `want` completely to `into`, verified and durable; the caller moves the file to its final path.
 
@@ -268,6 +270,8 @@ async def fetch_file(
         health: measurements of sources, read and updated: pass the same one to all transfers of a pull.
         jitter: numbers in [0, 1) that spread the retries of many pullers.
         executor: threads for hashing, reading and writing; default: those of the event loop.
+        past_cache: asked in a thread before each piece is written whether it is written past the page cache; default:
+            if the records are chained.
 
     Raises:
         Untrusted: no honest source (code BAD-PIECES), or pieces and file contradict each other (code PIECE-INDEX:
@@ -283,7 +287,7 @@ async def fetch_file(
         raise ValueError("duplicate source key")
     hosts = {source.key: source.host for source in sources}
     limits, observer = limits or TransferLimits(), observer or NoObserver()
-    receiver = TransferReceiver(want, into, limits, on_progress, observer, executor)
+    receiver = TransferReceiver(want, into, limits, on_progress, observer, executor, past_cache)
     try:
         with span("fetch file", comity_bytes=want.size, comity_sources=len(sources)):
             async with asyncio.TaskGroup() as tasks:

@@ -8,7 +8,7 @@ The whole file is proven in one of two ways. By plain records its hash is comput
 that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.chained`) the
 last piece that is right proves it; each byte is hashed once, in any order.
 
-By chained records nothing is read back, so pieces are written past the page cache where the file system allows it
+Pieces are written past the page cache where that is wanted and the file system allows it
 (docs/decisions/0036-pieces-past-the-page-cache.md).
 """
 
@@ -21,7 +21,7 @@ import hashlib
 import mmap
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
@@ -76,14 +76,18 @@ def hash_piece(want: WantedFile, piece: int, view: memoryview) -> bytes:
 class PartialFile:
     """The partial file of `want` at `path`. Blocking; thread-safe. All methods raise OutOfSpace or Unavailable (DISK).
 
+    While `past_cache` returns true, pieces are written past the page cache, from memory that is aligned as their offset
+    (`PieceBuffers`).
+
     Each method opens the file itself: a thread that outlives a cancelled transfer then cannot use a descriptor that was
     closed or reused.
     """
 
-    def __init__(self, path: Path, want: WantedFile) -> None:
+    def __init__(self, path: Path, want: WantedFile, past_cache: Callable[[], bool] | None = None) -> None:
         self._path = path
         self._want = want
-        self._direct = want.chained and bool(_DIRECT)
+        self._past_cache = past_cache or (lambda: want.chained)
+        self._direct = bool(_DIRECT)
 
     def candidate_pieces(self) -> list[int]:
         """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
@@ -120,27 +124,29 @@ class PartialFile:
         """Write `view`, whose hash is `found`, at the offset of `piece` if the hash matches."""
         if found == self._want.records[piece].sha256:
             at = self._want.offsets[piece]
-            direct = self._write_direct(view, at) if self._direct else 0
-            if direct < len(view):
-                with self._open(os.O_WRONLY) as fd:
-                    _write(fd, view[direct:], at + direct)
+            direct = self._direct and self._past_cache()
+            for start, stop in self._write_direct(view, at) if direct else ((0, len(view)),):
+                if start < stop:
+                    with self._open(os.O_WRONLY) as fd:
+                        _write(fd, view[start:stop], at + start)
             fault.point("partial.piece")
 
-    def _write_direct(self, view: memoryview, at: int) -> int:
-        """Write `view` past the page cache, but for a last part that is not aligned. Returns the number of bytes; 0,
+    def _write_direct(self, view: memoryview, at: int) -> Sequence[tuple[int, int]]:
+        """Write the whole blocks of `view` past the page cache. Returns the (start, stop) of what is left; that is all,
         also for all later pieces, if the file system refuses such a write."""
-        aligned = view[: len(view) // ALIGNMENT * ALIGNMENT]
-        if not aligned:
-            return 0
+        start = -at % ALIGNMENT
+        stop = start + (len(view) - start) // ALIGNMENT * ALIGNMENT
+        if stop <= start:
+            return ((0, len(view)),)
         try:
             with self._open(os.O_WRONLY | _DIRECT) as fd:
-                _write(fd, aligned, at)
+                _write(fd, view[start:stop], at + start)
         except Unavailable as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EINVAL:
                 self._direct = False
-                return 0
+                return ((0, len(view)),)
             raise
-        return len(aligned)
+        return (0, start), (stop, len(view))
 
     def read(self, piece: int, view: memoryview) -> bool:
         """Read a piece into `view`. Returns False if the file ends inside the piece."""
@@ -194,7 +200,8 @@ def _extents(fd: int) -> Iterator[tuple[int, int]]:
 
 class PieceBuffers:
     """A fixed number of reusable piece buffers. They give back-pressure: a stream that waits for a buffer does not read
-    further from its source. With `aligned`, each begins at a page."""
+    further from its source. With `aligned`, the bytes in a buffer are as far from the beginning of a page as in the
+    file from the beginning of a block."""
 
     def __init__(self, count: int, size: int, *, aligned: bool = False) -> None:
         self._size = size
@@ -206,7 +213,13 @@ class PieceBuffers:
         await self._semaphore.acquire()
         if self._free:
             return self._free.pop()
-        return mmap.mmap(-1, self._size) if self._aligned else bytearray(self._size)
+        return mmap.mmap(-1, self._size + ALIGNMENT) if self._aligned else bytearray(self._size)
+
+    def view(self, buffer: PieceBuffer, want: WantedFile, piece: int) -> memoryview:
+        """Where the bytes of a piece are in a buffer."""
+        offset, length = want.span(piece)
+        start = offset % ALIGNMENT if self._aligned else 0
+        return memoryview(buffer)[start : start + length]
 
     def give(self, buffer: PieceBuffer) -> None:
         self._free.append(buffer)
@@ -217,8 +230,8 @@ class FileProof(Protocol):
     """Proves a whole file from its verified pieces."""
 
     def add(self, piece: int, buffer: PieceBuffer) -> None:
-        """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
-        passes to this object."""
+        """Add a piece that is verified and in the partial file. Its bytes are in `buffer`, whose ownership passes to
+        this object."""
         ...
 
     async def digest(self, executor: Executor | None) -> Digest:
@@ -280,8 +293,8 @@ class FileHasher:
         return self._sha.states
 
     def add(self, piece: int, buffer: PieceBuffer) -> None:
-        """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
-        passes to the hasher."""
+        """Add a piece that is verified and in the partial file. Its bytes are in `buffer`, whose ownership passes to
+        the hasher."""
         self._verified[piece] = True
         while self._verified[self._verified_prefix]:
             self._verified_prefix += 1
@@ -300,7 +313,7 @@ class FileHasher:
                 await self._added.wait()
             buffer = self._buffered.pop(piece, None)
             if buffer is not None:
-                await loop.run_in_executor(executor, sha.update, memoryview(buffer)[: record.length])
+                await loop.run_in_executor(executor, sha.update, self._buffers.view(buffer, self._want, piece))
                 self._buffers.give(buffer)
                 continue
             own = own or bytearray(max(record.length for record in self._want.records))

@@ -30,7 +30,7 @@ from comity.node.uploads import Uploads, Want
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, RangeSource, SourceKey, sources_with_blob
-from comity.trust.artifact import PieceLayout, PieceRecord, check_records, encode_records
+from comity.trust.artifact import PIECE_SIZE, PieceLayout, PieceRecord, check_records, encode_records
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.statement import SideObject
@@ -394,6 +394,7 @@ class FileFetcher:
             observer=download,
             health=source_set.health,
             executor=self._pools.hashing_threads,
+            past_cache=lambda: want.size > PIECE_SIZE and not download.readers,  # a reader waits for the next pieces
         )
         # Records first: after a crash in between there may be records without a blob, never a blob without records.
         remember = self._ledger.tables.pieces.store_records
