@@ -101,4 +101,6 @@ def command(
             f"this node advertises {' and '.join(local)}, which other machines cannot reach; for members on other "
             "machines, make it in a new directory with --mutual HOST:7443 --open HOST:7444"
         )
-    out.hint(f"send {home / 'node-card.json'} to the other founders, then: comity found draft CARD… --out genesis.json")
+    out.hint(f"to join a federation that exists: comity join FEDERATION-FILE --node {home}")
+    out.hint(f"to found one: send {home / 'node-card.json'} to the other founders")
+    out.hint("when you have their cards: comity found draft CARD… --out genesis.json")
