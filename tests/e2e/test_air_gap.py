@@ -19,6 +19,7 @@ from comity_client.founding import ListenSettings, consent_to, draft_genesis, in
 from support.officers import COMITY, Officer, change, serving, wait_for
 from support.partition import Divide, divide
 from support.publisher import model
+from support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.netns]
 
@@ -83,6 +84,7 @@ def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: G
     assert not [log for log in loaded["logs"] if log["code"]]
     assert pulled_by_a_stock_client(inside, tmp_path / "cache-1", "ch/one", "v1") == tmp_path / "one"
     wait_for(lambda: pulled(inside, "ch/one@v1", tmp_path / "verified"), "a cosignature of the node inside")
+    wait_for(lambda: "node-kr" in holders(inside, "ch/one@v1"), "the node inside to say that it holds it")
 
     publish(outside, tmp_path / "two", "ch/two@v1", weights=3_000_000)
     delta = outside.comity("export", "--since", tmp_path / "stick", "--out", tmp_path / "delta", "--node", outside.home)
@@ -94,13 +96,16 @@ def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: G
 
     inside.comity("export", "--since", tmp_path / "delta", "--out", tmp_path / "back", "--node", inside.home)
     assert outside.comity("load", tmp_path / "back", "--node", outside.home)["changed"]
-    holders = {each["node"] for each in outside.comity("whereis", "ch/one@v1")["replicas"]}
-    assert "node-kr" in holders
+    wait_for(lambda: "node-kr" in holders(outside, "ch/one@v1"), "the copy inside to be known outside")
 
     outside.act("leave", "--export", tmp_path / "everything", "--text", "the mandate ends")
     carried = json.loads((tmp_path / "everything/bundle.json").read_bytes())
     assert (carried["artifacts"], len(carried["logs"])) == (2, 3)
     assert sorted(path.name for path in inside.home.glob(".load-*")) == []
+
+
+def holders(officer: Officer, name: str) -> set[str]:
+    return {each["node"] for each in officer.comity("whereis", name)["replicas"]}
 
 
 def publish(officer: Officer, folder: Path, name: str, *, weights: int) -> None:
@@ -116,7 +121,7 @@ def killed_load(officer: Officer, bundle: Path, event: str) -> None:
     process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: (officer.home / "node.log").read_text().count(event) > before, f"{event!r} in the node's log")
     process.send_signal(signal.SIGKILL)
-    process.wait(20)
+    process.wait()
 
 
 def pulled(officer: Officer, name: str, folder: Path) -> bool:
@@ -128,7 +133,7 @@ def pulled_by_a_stock_client(officer: Officer, cache: Path, repository: str, rev
     """The folder of the model whose files an unmodified Hub client got from the gateway inside."""
     environ = {**os.environ, "HF_ENDPOINT": f"http://{GATEWAY}", "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
     command = [*officer.within, sys.executable, "-c", STOCK, repository, revision]
-    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert ran.returncode == 0, ran.stderr
     snapshot = Path(ran.stdout.strip().splitlines()[-1])
     original = cache.parent / repository.partition("/")[2]

@@ -26,6 +26,7 @@ from comity_client.founding import consent_to, draft_genesis, seal_federation
 from support.federation import NodeHome, make_home
 from support.forked import FORKS
 from support.ports import free_port
+from support.waiting import PATIENCE
 
 HONEST = 3
 QUOTA_ENTRIES = 20_000
@@ -199,7 +200,7 @@ class Hostile:
     def rounds(self) -> tuple[int, int]:
         """How often its node was asked for its logs, once in each round of each honest node; the size of its log."""
         self._near.send("rounds")
-        asked = self._told(30)
+        asked = self._told(PATIENCE)
         assert isinstance(asked, tuple)
         return asked
 

@@ -44,10 +44,9 @@ from support.hub_like import HubLike
 from support.offer_commands import Borrower, Lender, state_of
 from support.offers import hours
 from support.publisher import model
+from support.waiting import PATIENCE, eventually
 
 T = TypeVar("T")
-PATIENCE = 60.0
-"""Seconds for what has to spread. Nothing takes so long unless it never comes."""
 BOUND, UNBOUND = "tests/model", "acme/tiny"
 MIRRORED, SECOND = "org/tiny", "org/second"
 FILES = {"README.md": b"---\nlicense: mit\n---\n# Tiny\n", "weights.bin": bytes(range(256)) * 2_000}
@@ -308,7 +307,7 @@ class Script:
 
     def _pulled(self, puller: Client, name: str, number: int) -> object:
         folder = self.folder / f"pulled-{number}"
-        pulled = puller.pull(name, to=folder)
+        pulled = eventually(lambda: puller.pull(name, to=folder))
         verdict = puller.verify(folder, policy=self._policy_of(puller, name))
         return {
             "artifact": str(pulled.artifact),
@@ -398,7 +397,7 @@ def _or_code(work: Callable[[], object]) -> object:
 
 
 def _resolved(client: Client, name: str) -> object:
-    return str(client.resolve(name).artifact)
+    return str(eventually(lambda: client.resolve(name)).artifact)
 
 
 async def _epoch(person: Person) -> object:
@@ -422,7 +421,7 @@ def play(prepared: Prepared, folder: Path, attackers: Sequence[str] = (), patien
     script = Script(prepared, folder, patience)
     with running(*script.members.honest) as nodes, _present(script.members) as hostile:
         hostile.attack(attackers, prepared.known)
-        mirrored = come_by(hostile, script.members)
+        mirrored = come_by(hostile, script.members, 8.0 if attackers else patience)
         script.run()
         outcome = script.outcome
         outcome.facts["alive"] = {node.home.name: node.alive for node in nodes}
@@ -436,7 +435,7 @@ def play(prepared: Prepared, folder: Path, attackers: Sequence[str] = (), patien
     return outcome
 
 
-def come_by(hostile: Hostile, members: Members, patience: float = 8.0) -> tuple[int, ...]:
+def come_by(hostile: Hostile, members: Members, patience: float) -> tuple[int, ...]:
     """Let every honest node come by at the hostile one's twice more, and take what it takes of that log; until
     `patience` seconds have brought nothing more. How much each has, and how long the log is."""
     begin, (_, size) = hostile.rounds()[0], hostile.rounds()

@@ -19,10 +19,12 @@ import pytest
 from comity.gateway.app import serve_gateway
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
+from comity.trust.statement import parse_entry
 from comity.trust.statements import Advisory, sign_advisory
 from support.federation import NodeHome, converged, found, serving, until
 from support.publisher import Publisher, model, release, send
 from support.tools import needs
+from support.waiting import PATIENCE
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 NAME = "tests/tiny@v1"
@@ -59,7 +61,7 @@ class Scene:
         named = [word for key, value in {**options, **given}.items() for word in (dashes + key, value)]
         environ = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         command = [*reader, *named, NAME, FILE]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environ)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=environ)
 
 
 @contextlib.asynccontextmanager
@@ -76,6 +78,7 @@ async def staged(folder: Path, *, bound: bool = True) -> AsyncIterator[Scene]:
             await client.submit([sign_advisory(warning, publisher.signer).line], [])
         await converged(homes, source, least=6)
         await until(lambda: _holds(mirror, list(ready.blobs)), what="the mirror to hold the model")
+        await until(lambda: _warns(mirror, ready.artifact), what="the mirror to know of the warning")
         federation = source.directory / "federation.json"
         body = Federation.parse(federation.read_bytes()).body.digest
         yield Scene(federation, body, listening[1].http, publisher, (data / FILE).read_bytes())
@@ -84,6 +87,11 @@ async def staged(folder: Path, *, bound: bool = True) -> AsyncIterator[Scene]:
 async def _holds(home: NodeHome, blobs: Sequence[Digest]) -> bool:
     async with home.client() as client:
         return all(stat.have for stat in await client.stat(blobs))
+
+
+async def _warns(home: NodeHome, artifact: Digest) -> bool:
+    async with home.client() as client:
+        return any(parse_entry(each.line).statement.predicate == "advisory" for each in await client.claims(artifact))
 
 
 @contextlib.contextmanager
