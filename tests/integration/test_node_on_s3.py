@@ -13,9 +13,10 @@ import pytest
 from comity.content.s3 import S3Store
 from comity_client.client import Client
 from comity_client.home import Home
-from support.federation import NodeHome, NodeProcess, found, processes, until
+from support.federation import NodeHome, NodeProcess, converged, found, processes, until
 from support.publisher import Publisher, Release, model, release, send
 from support.s3 import S3Account
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
@@ -49,13 +50,13 @@ def peak(node: NodeProcess) -> int:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]  # Linux writes it
 
 
-async def copied(home: NodeHome, what: Release, *, patience: float = 60) -> None:
+async def copied(home: NodeHome, what: Release) -> None:
     async with home.client() as client:
 
         async def whole() -> bool:
             return all(stat.have for stat in await client.stat([*what.objects, *what.blobs]))
 
-        await until(whole, patience=patience, what=f"{home.name} to have every byte")
+        await until(whole, what=f"{home.name} to have every byte")
 
 
 def user(folder: Path, federation: bytes) -> Client:
@@ -74,12 +75,13 @@ async def test_a_node_publishes_from_a_bucket_and_is_mirrored_and_pulled_from(tm
         for node in (on_s3, on_folder):
             await node.ready()
         async with first.client() as client:
-            await send(client, what)
+            receipts = (await send(client, what)).receipts
         await copied(second, what)
+        await converged(founded.homes, first, least=receipts[-1].index + 1)
         assert set(dict(bucket.sizes())) >= set(what.blobs)
         on_folder.kill()
         puller = user(tmp_path / "home", founded.federation.encode())
-        await asyncio.to_thread(puller.pull, "tests/model@v1", to=tmp_path / "pulled")
+        await asyncio.to_thread(eventually, lambda: puller.pull("tests/model@v1", to=tmp_path / "pulled"))
         assert contents(tmp_path / "pulled") == contents(source)
         assert puller.verify(tmp_path / "pulled").exit_status == 0
         assert peak(on_s3) < BOUND
@@ -126,6 +128,6 @@ async def test_a_node_on_a_bucket_takes_and_gives_512_mib_in_bounded_memory(tmp_
         await until(mirrored, patience=300, what="the copy")
         peaks = [peak(nodes[0])]
         nodes[0].stop()
-        await asyncio.to_thread(client.pull, name, to=tmp_path / "pulled")
+        await asyncio.to_thread(eventually, lambda: client.pull(name, to=tmp_path / "pulled"))
         peaks.append(peak(nodes[1]))
     assert max(peaks) < BOUND

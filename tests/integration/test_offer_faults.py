@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,18 @@ async def test_i11_a_log_that_grants_too_much_is_accused_by_every_mirror(tmp_pat
 
         await until(accused, what="both mirrors to accuse the provider, everywhere")
         for home in homes:
+            await until(partial(told, home), what=f"{home.name} to tell of the fault")
             async with home.client() as client:
                 assert await client.offers.search() == ()
                 (state,) = await client.offers.search(OfferQuery(closed=True))
             assert state.fault.startswith("overbooked: ")
-            async with home.operator() as client:
-                assert any("is at fault in its offer" in line for line in (await client.status()).warnings)
         read = await read_chain(homes[2], str(homes[0].record.log), offer)
         assert await convicted(homes[2], homes[0], read) == "overbooked"
+
+
+async def told(home: NodeHome) -> bool:
+    async with home.operator() as client:
+        return any("is at fault in its offer" in line for line in (await client.status()).warnings)
 
 
 async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLogReader) -> str:

@@ -8,6 +8,7 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,19 @@ async def test_prometheus_scrapes_a_node_and_its_rules_and_panels_are_about_what
                     return []  # not listening yet
                 return [float(item["value"][1]) for item in found["result"]]
 
+            async def is_one(expression: str) -> bool:
+                return await values(expression) == [1.0]
+
             async def age_grew() -> bool:
                 return await values("delta(comity_checkpoint_age_seconds[4s])") > [0.0]
 
-            await until(age_grew, patience=60, what="an age that is newer at each scrape")
-            assert await values('up{job="comity"}') == [1.0]
-            assert await values("comity_peer_up") == [1.0]
+            await until(age_grew, what="an age that is newer at each scrape")
+            for expression in ('up{job="comity"}', "comity_peer_up"):
+                await until(partial(is_one, expression), what=expression)
             named = re.findall(r"comity_[a-z_]+", (MONITORING / "comity.dashboard.json").read_text())
             named += re.findall(r"comity_[a-z_]+", (MONITORING / "comity.rules.yml").read_text())
             for name in {*named} - WITHOUT_EVENTS:
-                assert await values(name), name
+                await until(partial(values, name), what=name)
             groups = (await asyncio.to_thread(ask, port, "rules"))["groups"]
             rules = [rule for group in groups for rule in group["rules"]]
             assert rules

@@ -6,31 +6,19 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from comity.trust.errors import PolicyNotMet, Unavailable
+from comity.trust.encoding import Digest
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import found, processes
 from support.publisher import model
+from support.waiting import eventually
 
 T = TypeVar("T")
 LABEL = "Security desk"
-
-
-def eventually(step: Callable[[], T], *, patience: float = 60) -> T:
-    """The result of `step`, once the federation has caught up with what was just published."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return step()
-        except (Unavailable, PolicyNotMet):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
 
 
 def comity(home: Path, *arguments: str | Path, exits: int = 0) -> dict[str, Any]:
@@ -70,10 +58,13 @@ def test_a_signed_report_is_logged_and_others_see_who_checked(tmp_path: Path) ->
 
         stranger = Client(Home(tmp_path / "stranger"))
         stranger.pin(founded.federation.encode())
-        seen = eventually(lambda: stranger.show("swiss-ai/tiny")).checks
+        seen = eventually(lambda: stranger.show("swiss-ai/tiny").checks, bool)
         assert [(fact.basis, fact.evidence) for fact in seen] == [("claimed", entry.digest)]
         assert LABEL in seen[0].by
-        later = eventually(lambda: stranger.pull("swiss-ai/tiny", to=tmp_path / "later"))
-        facts = later.verdict.row("policy").facts
-        assert [fact.evidence for fact in facts if fact.basis == "claimed"] == [entry.digest]
+
+        def checked() -> list[Digest | None]:
+            pulled = stranger.pull("swiss-ai/tiny", to=tmp_path / "later")
+            return [fact.evidence for fact in pulled.verdict.row("policy").facts if fact.basis == "claimed"]
+
+        assert eventually(checked, bool) == [entry.digest]
         assert signer.id[:12] in seen[0].by
