@@ -7,6 +7,7 @@ import contextlib
 import random
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
@@ -18,6 +19,7 @@ from support.ports import free_port
 from support.publisher import Publisher, model, release, send
 from support.reading_through import fetched, reading_through
 from support.stock import Stock
+from support.waiting import PATIENCE
 
 MODELS = 4
 PROCESSES = 8
@@ -53,10 +55,8 @@ async def test_64_stock_clients_on_4_cold_models_cause_one_fetch_a_file(tmp_path
         await until(lambda: all(known(http, name) for name in expected), what="the cold node to know of them")
         crowds = await asyncio.gather(*(crowd(f"http://{http}", tmp_path, expected, n) for n in range(PROCESSES)))
         peak = PEAK.search(Path(f"/proc/{node.pid}/status").read_text())
-        served = Counter[str]()
-        for event in source.events:
-            if event["event"] == "served" and event["blob"] in sizes:
-                served[str(event["blob"])] += int(str(event["sent"]))
+        await until(lambda: sent(source, sizes) >= Counter(sizes), what="the source to tell what it served")
+        served = sent(source, sizes)
     assert crowds == [[expected[name] for name in sorted(expected)] * (CLIENTS // PROCESSES // MODELS)] * PROCESSES
     assert served == sizes
     assert peak is not None
@@ -80,13 +80,22 @@ async def test_stock_clients_pull_through_from_a_hub_and_it_is_asked_for_each_fi
     assert "no publisher signed it" in got[0]["stderr"]
 
 
+def sent(node: NodeProcess, blobs: Mapping[str, int]) -> Counter[str]:
+    """How many bytes of each of these blobs a node has sent."""
+    found = Counter[str]()
+    for event in node.events:
+        if event["event"] == "served" and str(event["blob"]) in blobs:
+            found[str(event["blob"])] += int(str(event["sent"]))
+    return found
+
+
 def known(http: str, name: str) -> bool:
-    return httpx2.get(f"http://{http}/api/models/{name}").status_code == 200
+    return httpx2.get(f"http://{http}/api/models/{name}", timeout=PATIENCE).status_code == 200
 
 
 async def crowd(endpoint: str, folder: Path, expected: dict[str, dict[str, str]], number: int) -> object:
     """What one process gave, in which several clients were at work, each with a cache of its own."""
     caches = [str(folder / f"cache-{number}-{each}") for each in range(CLIENTS // PROCESSES)]
-    request = {"repository": "", "repositories": sorted(expected), "caches": caches}
+    request = {"repository": "", "repositories": sorted(expected), "caches": caches, "comes_back": True}
     found_there = await Stock(endpoint, folder / f"user-{number}").run(["crowd"], patience=400, **request)
     return found_there["crowd"]

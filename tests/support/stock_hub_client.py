@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,20 @@ class Client:
 
     def crowd(self) -> Any:
         """As many clients as `caches` names, at once, each of the next repository of `repositories`; what each got.
-        The caches are not kept."""
+        The caches are not kept. With `comes_back`, each asks again when it is told to, as its user would."""
         repositories = self.request["repositories"]
 
+        def load(repository: str, cache: str) -> Path:
+            while True:
+                try:
+                    return Path(huggingface_hub.snapshot_download(repository, revision="v1", cache_dir=cache))
+                except huggingface_hub.errors.HfHubHTTPError as error:
+                    if not self.request.get("comes_back") or getattr(error.response, "status_code", 0) != 503:
+                        raise
+                    time.sleep(float(error.response.headers["Retry-After"]))
+
         def fetch(number: int, cache: str) -> dict[str, str]:
-            repository = repositories[number % len(repositories)]
-            got = _hashes(Path(huggingface_hub.snapshot_download(repository, revision="v1", cache_dir=cache)))
+            got = _hashes(load(repositories[number % len(repositories)], cache))
             shutil.rmtree(cache)
             return got
 
