@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +18,7 @@ from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.federation import NodeHome, NodeProcess, converged, make_home, processes, until
+from support.forked import run_comity
 from support.lying_node import Face, Liar
 from support.ports import free_port
 from support.publisher import model
@@ -68,9 +67,9 @@ class Scene:
 
     def comity(self, client: Client, *arguments: str) -> str:
         """What a command says, as that client's user."""
-        command = [sys.executable, "-m", "comity_cli.main", *arguments]
         environ = {**os.environ, "COMITY_HOME": str(client.home.root)}
-        ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        ran = run_comity(*arguments, environ=environ, patience=60)
+        ran.check_returncode()
         return ran.stdout + ran.stderr
 
     def noticed(self, event: str, *words: str, at: Sequence[NodeProcess] = (), **named: str) -> None:
@@ -108,12 +107,10 @@ class Scene:
 
 
 def says(said: dict[str, object], event: str, words: Sequence[str], named: Mapping[str, str]) -> bool:
+    if said.get("event") != event:
+        return False
     reason = f"{said.get('why')} {said.get('faults')}"
-    return (
-        said.get("event") == event
-        and all(word in reason for word in words)
-        and all(str(said.get(key)) == value for key, value in named.items())
-    )
+    return all(word in reason for word in words) and all(str(said.get(key)) == value for key, value in named.items())
 
 
 def says_somewhere(node: NodeProcess, event: str, words: Sequence[str], named: Mapping[str, str]) -> bool:

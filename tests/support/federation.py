@@ -179,7 +179,8 @@ class NodeProcess:
         self.home = home
         self._log = home.directory / "node.log"
         self._log.touch(0o600)
-        self._begin = self._log.stat().st_size
+        self._begin = self._parsed = self._log.stat().st_size
+        self._events: list[dict[str, object]] = []
         file, whole = str(home.directory / "node.toml"), {**os.environ, **(environ or {})}
         self._process: subprocess.Popen[bytes] | ForkedProgram
         if fresh:
@@ -189,9 +190,13 @@ class NodeProcess:
 
     @property
     def events(self) -> list[dict[str, object]]:
-        """What this process has logged."""
-        lines = self.words.splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        """What this process has logged. Waits ask for it again and again: each line is parsed once."""
+        with self._log.open("rb") as log:
+            log.seek(self._parsed)
+            whole, newline, _ = log.read().rpartition(b"\n")
+        self._parsed += len(whole + newline)
+        self._events += [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
+        return [*self._events]
 
     @property
     def pid(self) -> int:
