@@ -101,12 +101,14 @@ class SeenLogs:
 
     def advance(self, log: VerifierKey, note: SignedNote, proof: Sequence[bytes] = ()) -> None:
         """Store a note that is the first of its log, the same as the newest (possibly with more cosignatures), or newer
-        and proven to extend it.
+        and proven to extend it. One that adds nothing is not written again.
 
         Raises Untrusted (CONSISTENCY) if `proof` is invalid, Equivocation as `compare` does, Conflict if another
         process stored a newer note.
         """
         checkpoint = open_checkpoint(note, log)
+        if self._adds_nothing(log, note):
+            return
         with exclusive(self._folder):
             relation, seen = self.compare(log, note)
             if relation == "older":
@@ -117,6 +119,11 @@ class SeenLogs:
             if relation == "same" and newest is not None:
                 note = newest.with_signatures(*note.signatures)
             durable.write_file(self._path(log), note.encode(), mode=0o600, point="memory")
+
+    def _adds_nothing(self, log: VerifierKey, note: SignedNote) -> bool:
+        """Whether the newest note has this text and these signatures."""
+        newest = self.newest(log)
+        return newest is not None and newest.text == note.text and set(note.signatures) <= set(newest.signatures)
 
     def record_contradiction(self, kind: str, log: VerifierKey, first: SignedNote, second: SignedNote) -> Untrusted:
         """Store two contradicting notes and return the error to raise, with a code of `CONTRADICTION_CODES`. Only notes

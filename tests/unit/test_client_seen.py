@@ -60,6 +60,23 @@ def test_a_checkpoint_that_the_log_did_not_sign_is_not_remembered(memory: SeenLo
     assert memory.newest(LOG.verifier) is None
 
 
+def test_a_checkpoint_that_adds_nothing_is_not_written_again(memory: SeenLogs, tmp_path: Path) -> None:
+    witness = LogKeys.generate("node-b.example/log")
+    first = note(tree_of(3))
+    cosigned = first.with_signatures(*witness.note(3, tree_of(3).root()).signatures)
+    memory.advance(LOG.verifier, cosigned)
+    (file,) = (tmp_path / "logs").iterdir()
+    written = file.stat().st_ino
+    for again in (cosigned, first):
+        memory.advance(LOG.verifier, again)
+        assert file.stat().st_ino == written
+    other = LogKeys.generate("node-c.example/log").note(3, tree_of(3).root()).signatures
+    memory.advance(LOG.verifier, first.with_signatures(*other))
+    newest = memory.newest(LOG.verifier)
+    assert newest == cosigned.with_signatures(*other)
+    assert file.stat().st_ino != written
+
+
 async def test_a_newer_checkpoint_moves_the_memory_with_its_proof(memory: SeenLogs) -> None:
     tree = tree_of(9)
     memory.advance(LOG.verifier, note(tree_of(4)))

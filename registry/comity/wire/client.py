@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 from comity.wire import limits
 from comity.wire.artifact import ArtifactCalls
 from comity.wire.blob import BlobCalls
-from comity.wire.bundle import BundleCalls
 from comity.wire.calls import Calls
 from comity.wire.charter import CharterCalls
 from comity.wire.log import LogCalls
@@ -26,6 +25,7 @@ from comity.wire.tls import Address, CertificatePin, PinnedChannel, TlsIdentity,
 
 if TYPE_CHECKING:
     from comity.wire.audit import AuditCalls
+    from comity.wire.bundle import BundleCalls
     from comity.wire.offer import OfferCalls
     from comity.wire.pin import PinCalls
     from comity.wire.upstream import UpstreamCalls
@@ -44,7 +44,7 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
 
     @cached_property
     def offers(self) -> OfferCalls:
-        """The calls of `OfferService`. Loaded at the first call, like the next two: few programs need them."""
+        """The calls of `OfferService`. Loaded at the first call, like the next four: few programs need them."""
         from comity.wire.offer import OfferCalls
 
         return OfferCalls(self._calls)
@@ -73,6 +73,8 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
     @cached_property
     def bundles(self) -> BundleCalls:
         """The calls of `BundleService`."""
+        from comity.wire.bundle import BundleCalls
+
         return BundleCalls(self._calls)
 
     @classmethod
