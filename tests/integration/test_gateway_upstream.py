@@ -26,6 +26,7 @@ from support.importing import FILES, NAME, WEIGHTS
 from support.ports import free_port
 from support.read_through_nodes import taken
 from support.reading_through import fetched, reading_through, sluice
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +85,7 @@ async def test_what_nobody_has_is_shown_in_seconds_and_sent_while_it_comes(tmp_p
             opened.set()
             assert (await http.get(FILE)).content == WEIGHTS
         await until(lambda: node.blob(HASHES["weights.bin"]).exists() and not left(node), what="the import to end")
-        async with httpx2.AsyncClient(base_url=node.url) as again:
+        async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as again:
 
             async def settled() -> bool:
                 return "says" in (await again.head(FILE)).headers["X-HF-Warning"]
@@ -137,6 +138,7 @@ async def test_only_the_setting_opens_it_and_only_for_models(tmp_path: Path, hub
 async def test_what_the_hub_does_not_give_to_anybody_is_refused(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(passages, "FAILURE_SECONDS", 3_600.0)
     for name in ("org/gated", "org/private", "org/there"):
         hub.repository(name).commit(FILES)
     hub.repository("org/gated").gated = "auto"
@@ -279,7 +281,9 @@ async def test_a_hub_that_lists_what_others_keep_here_opens_it_to_nobody(tmp_pat
         await node.publish(tmp_path / "model", "tests/kept@1")
         secret, _ = TokenFile(node.home.directory / "tokens.json").add("some", ("org/*",), 0)
         shown = {"Authorization": f"Bearer {secret}"}
-        async with httpx2.AsyncClient(base_url=node.url, headers=shown, follow_redirects=True) as http:
+        async with httpx2.AsyncClient(
+            base_url=node.url, headers=shown, follow_redirects=True, timeout=PATIENCE
+        ) as http:
             assert (await http.head("/tests/kept/resolve/main/weights.bin")).status_code == 403
             with sluice(hub, HEAD) as opened:
                 async with http.stream("GET", FILE) as answer:
