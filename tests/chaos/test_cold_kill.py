@@ -37,7 +37,7 @@ async def test_a_killed_node_goes_on_with_the_pieces_that_had_come(tmp_path: Pat
         async with serving(full):
             async with full.client() as client:
                 await send(client, ready)
-            narrow.rate = 4e6
+            narrow.rate = 2e6
             with contextlib.closing(NodeProcess(cold, main=WITH_GATEWAY)) as node:
                 await node.ready()
                 await until(lambda: _status(http, "/api/models/tests/model") == 200, what="the node to know of it")

@@ -15,6 +15,7 @@ import pytest
 from attackers.connections import passing, silent
 from comity.trust.errors import Unavailable
 from support.federation import NodeHome, NodeProcess, introduced, make_home, until
+from support.waiting import PATIENCE
 
 MAIN = (
     "import pathlib, resource, sys; from comity.node.app import run;"
@@ -38,7 +39,7 @@ async def attacked(home: NodeHome, *, passers: int, seconds: float) -> None:
         ending = asyncio.get_running_loop().time() + seconds
         while True:
             async with home.operator() as operator:
-                await asyncio.wait_for(operator.status(), 5)
+                await asyncio.wait_for(operator.status(), PATIENCE)
             await until(lambda: answered(home), what="an honest caller to be answered")
             if passers:
                 for port in ports(home):

@@ -18,6 +18,7 @@ import pytest
 from attackers.connections import passing
 from support.gateway import Shop, shop
 from support.ports import free_port
+from support.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def settings() -> dict[str, Any]:
 
 async def answers(served: Shop) -> None:
     """The gateway, and the operator's socket."""
-    async with httpx2.AsyncClient(base_url=served.url, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=served.url, timeout=PATIENCE) as client:
         assert (await client.get("/healthz")).status_code == 200
     async with served.home.client() as node:
         assert (await node.node()).origin == served.home.origin

@@ -31,6 +31,7 @@ from support.ledger_workload import COSIGNER, FAR, OWN, far_lines
 from support.logs import LogKeys
 from support.outsider import read_log, signed_checkpoint
 from support.tools import needs
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,6 @@ AT_WORK = [f"ledger.{step}.{when}-commit" for step in STEPS for when in ("before
 AT_WORK += ["ledger.append.grown", "ledger.advance.grown", "ledger.sums.fsync"]
 
 ROUNDS = 60
-PATIENCE = 60
 TESTS = Path(__file__).resolve().parents[1]
 
 

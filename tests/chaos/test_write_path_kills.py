@@ -28,6 +28,7 @@ from huggingface_hub import scan_cache_dir
 from support.federation import NodeHome, converged, until
 from support.killed_nodes import WEIGHTS, World, made, retry
 from support.publisher import Publisher as Somebody
+from support.waiting import PATIENCE
 from support.write_path import (
     AT_START,
     CLIENT_FILLS_A_CACHE,
@@ -52,9 +53,13 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = False, most: int = 4) -> None:
-    """Publish until the victim dies; what fails for its death is tried again by the caller, with its successor."""
-    left = most
+def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = False, patience: float = PATIENCE) -> None:
+    """Publish until the victim dies; what fails for its death is tried again by the caller, with its successor.
+
+    Args:
+        patience: seconds for which it may live after the fourth publication.
+    """
+    left = 4
     while victim.is_alive() and left:
         try:
             world.publish(link=link)
@@ -63,7 +68,7 @@ def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = Fal
             continue
         world.source(fresh=True)
         left -= 1
-    victim.join(20)
+    victim.join(patience)
 
 
 def kill_while_publishing(world: World, points: Iterable[str], *, link: bool = False, sure: bool = True) -> None:
@@ -75,7 +80,7 @@ def kill_while_publishing(world: World, points: Iterable[str], *, link: bool = F
     first = world.homes[0]
     for point in points:
         victim = world.start(first, point)
-        keep_publishing(world, victim, link=link)
+        keep_publishing(world, victim, link=link, patience=PATIENCE if sure else 20)
         if victim.is_alive() and not sure:
             world.stop(first)
             continue
@@ -100,6 +105,7 @@ def kill_while_mirroring(world: World, points: Iterable[str], *, sure: bool = Tr
         if victim.is_alive() and not sure:
             world.stop(second)
             continue
+        victim.join(PATIENCE)
         assert not victim.is_alive(), f"{point} was not hit"
         assert world.victims.died(victim, point)
     world.start(second)
@@ -128,7 +134,7 @@ def test_a_node_that_dies_while_it_mirrors(world: World) -> None:
     asyncio.run(fatten(first))
     for point in NODE_STAGES:
         victim = world.start(second, point)
-        victim.join(60)
+        victim.join(PATIENCE)
         assert world.victims.died(victim, point), f"{point} was not hit"
     world.settled()
 
@@ -138,7 +144,7 @@ def test_a_node_that_dies_while_it_keeps_how_far_its_scrub_is(world: World) -> N
     for point in NODE_SCRUBS:
         (first.directory / "data" / "scrub.json").unlink(missing_ok=True)
         victim = world.start(first, point)
-        victim.join(20)
+        victim.join(PATIENCE)
         assert world.victims.died(victim, point), f"{point} was not hit"
     world.start(first)
     world.start(second)
@@ -266,7 +272,7 @@ def pull_once(home: Path, name: str, to: Path | None, cache: Path | None) -> Non
 
 def die(world: World, point: str, work: Callable[..., None], *arguments: object) -> None:
     victim = world.victims.start(point, world.folder / "client.log", work, *arguments)
-    victim.join(60)
+    victim.join(PATIENCE)
     assert world.victims.died(victim, point), f"{point} was not hit"
 
 

@@ -22,6 +22,7 @@ from comity_client.home import Home
 from support.federation import NodeHome, converged, found, until
 from support.publisher import model
 from support.victims import Victims, run_node
+from support.waiting import PATIENCE
 from support.write_path import ALL
 
 WEIGHTS = 3 * PIECE_SIZE + 12_345
@@ -52,7 +53,7 @@ class World:
     def stop(self, home: NodeHome) -> None:
         process = self.running.pop(home.name)
         process.terminate()
-        process.join(20)
+        process.join(PATIENCE)
         assert process.exitcode == 0, f"{home.name} ended with {process.exitcode}"
 
     def close(self) -> None:
