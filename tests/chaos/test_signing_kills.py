@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 from comity.trust.encoding import sha256
 from comity_client.signing.votes import new_key
+from support import signing_child
+from support.forked import start_forked
 
 PREV = sha256(b"epoch 4")
 POINTS = ("votes.fsync", "votes.rename", "votes.folder", "votes.done")
-TESTS = Path(__file__).resolve().parents[1]
 
 
 class SigningMachine:
@@ -27,22 +27,15 @@ class SigningMachine:
         self.key = new_key(folder / "governance.pem")
         self.signed = folder / "signed.txt"
 
-    def start(self, round_: int, *bodies: str, fault: str = "") -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-m",
-            "support.signing_child",
-            str(self.key.path),
-            str(self.signed),
-            PREV,
-            str(round_),
-        ]
-        return subprocess.Popen(
-            [*command, *bodies], env={**os.environ, "PYTHONPATH": str(TESTS), "COMITY_FAULT": fault}
-        )
+    def start(self, round_: int, *bodies: str, fault: str = "") -> ForkServerProcess:
+        arguments = (str(self.key.path), str(self.signed), PREV, str(round_), *bodies)
+        environ = {**os.environ, "COMITY_FAULT": fault}
+        return start_forked(signing_child.main, *arguments, environ=environ, log=self.signed.with_name("log"))
 
-    def run(self, round_: int, *bodies: str, fault: str = "") -> int:
-        return self.start(round_, *bodies, fault=fault).wait()
+    def run(self, round_: int, *bodies: str, fault: str = "") -> int | None:
+        process = self.start(round_, *bodies, fault=fault)
+        process.join()
+        return process.exitcode
 
     def left(self) -> Iterator[tuple[str, str]]:
         """(round, body) of the signatures that left."""
@@ -78,9 +71,9 @@ def test_signers_that_are_killed_at_random_and_race_each_other_sign_one_body_a_r
             machine.start(round_, *(sha256(b"%d of %d" % (number, racer)) for number in range(40)))
             for racer in range(3)
         ]
-        time.sleep(0.3 + dice.random() / 2)
+        time.sleep(dice.random() / 10)  # all forty need a tenth of a second
         for process in racing:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
         machine.run(round_, sha256(b"late"))
         machine.check()

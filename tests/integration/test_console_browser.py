@@ -13,7 +13,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from comity.gateway.app import serve_gateway
 from comity.gateway.console.logs import log_id
 from comity.gateway.console.oidc.provider_sign_in import CALLBACK
 from comity.trust.statements import Advisory, sign_advisory
+from support.command_server import command_server
 from support.environments import kept, python_with
 from support.federation import found, serving, until
 from support.gateway import Shop
@@ -114,7 +114,7 @@ async def type_in(home: Path, *commands: str) -> list[subprocess.CompletedProces
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "comity"
-        line = [sys.executable, "-m", "comity_cli.main", *arguments]
+        line = [str(command_server().comity), *arguments]
         done.append(
             await asyncio.to_thread(
                 subprocess.run,

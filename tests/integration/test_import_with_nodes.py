@@ -31,6 +31,7 @@ from comity.trust.upstream import parse_observations
 from comity.wire.upstream import ImportOrder
 from comity_client.evidence.inspect import ArtifactInfo
 from comity_client.pull.model_sig import sign_folder
+from support.forked import run_comity
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
 from support.waiting import eventually
@@ -358,9 +359,8 @@ def test_the_command_says_it_to_people_and_to_programs(running: Importers, hub: 
     commit = furnish(hub, "org/spoken")
 
     def comity(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "comity_cli.main", *arguments]
-        env = {**os.environ, "COMITY_HOME": str(running.client.home.root)}
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        environ = {**os.environ, "COMITY_HOME": str(running.client.home.root)}
+        return run_comity(*arguments, environ=environ, patience=120)
 
     options = ("--dir", str(running.home().directory), "--endpoint", hub.url)
     allowed = (*options, "--allow-host", hub.cdn.removeprefix("http://"))

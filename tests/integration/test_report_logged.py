@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import pytest
 from comity.trust.encoding import Digest
 from comity_client.client import Client
 from comity_client.home import Home
+from support.command_server import command_server
 from support.federation import found, processes
 from support.publisher import model
 from support.waiting import eventually
@@ -22,7 +22,7 @@ LABEL = "Security desk"
 
 
 def comity(home: Path, *arguments: str | Path, exits: int = 0) -> dict[str, Any]:
-    command = [sys.executable, "-m", "comity_cli.main", *map(str, arguments), "--json"]
+    command = [str(command_server().comity), *map(str, arguments), "--json"]
     ran = subprocess.run(command, env={"COMITY_HOME": str(home)}, capture_output=True, text=True, check=False)
     assert ran.returncode == exits, ran.stdout + ran.stderr
     document: dict[str, Any] = json.loads(ran.stdout)

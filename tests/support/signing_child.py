@@ -1,14 +1,12 @@
 """A signer as a process of its own, which a test may kill: signs readings, and writes down what left its hands.
 
-    python -m support.signing_child KEY.pem SIGNED.txt PREV ROUND BODY...
-
-For each body: ask the vote file for an INTENT of that round, sign it, and only then append `round body` to SIGNED.txt.
+For each body it asks the vote file for an INTENT of that round, signs it, and only then appends `round body` to the
+file `signed`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from comity.trust.charter.votes import Intent
@@ -30,7 +28,3 @@ def main(key_file: str, signed: str, prev: str, round_: str, *bodies: str) -> No
         descriptor = os.open(signed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.write(descriptor, f"{round_} {body}\n".encode())
         os.close(descriptor)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import yaml
 from comity.node.config import NodeConfig
 from comity.node.metrics import Metrics
 from comity.trust.charter.federation import Federation
+from support.command_server import command_server
 from support.tools import needs
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -88,14 +87,9 @@ def test_each_node_of_the_lab_has_a_volume_of_its_own_and_no_privileges() -> Non
 
 
 def test_the_lab_is_founded_by_the_script_that_compose_runs(tmp_path: Path) -> None:
-    bin_ = tmp_path / "bin"
-    bin_.mkdir()
-    command = f'exec {shlex.quote(sys.executable)} -m comity_cli.main "$@"'
-    (bin_ / "comity").write_text(f"#!/bin/sh\n{command}\n")
-    (bin_ / "comity").chmod(0o755)
     lab = tmp_path / "lab"
     for _ in range(2):  # the second time it finds its work done
-        env = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"}
+        env = {**os.environ, "PATH": f"{command_server().folder}:{os.environ['PATH']}"}
         subprocess.run(["sh", str(DEPLOY / "found-lab.sh"), str(lab)], env=env, check=True, capture_output=True)
     federation = Federation.parse((lab / "public" / "federation.json").read_bytes())
     assert {node.record.name for node in federation.nodes} == {"node-ch", "node-es", "node-kr", "node-sg"}

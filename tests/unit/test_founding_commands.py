@@ -8,7 +8,6 @@ import re
 import shlex
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -16,9 +15,9 @@ from pathlib import Path
 import pytest
 from comity.trust.charter.federation import Federation
 from comity_cli.main import main
+from support.command_server import command_server
 from support.ports import free_port
 
-COMITY = Path(sys.executable).with_name("comity")
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "operator.md"
 FOUNDERS = ("ch", "es", "kr")
 
@@ -27,7 +26,11 @@ Ran = subprocess.CompletedProcess[str]
 
 
 def shell(folder: Path, line: str) -> Ran:
-    environ = {**os.environ, "PATH": f"{COMITY.parent}:{os.environ['PATH']}", "COMITY_HOME": str(folder / "pins")}
+    environ = {
+        **os.environ,
+        "PATH": f"{command_server().folder}:{os.environ['PATH']}",
+        "COMITY_HOME": str(folder / "pins"),
+    }
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
