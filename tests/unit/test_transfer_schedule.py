@@ -310,7 +310,7 @@ def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
     assert [r.source.value for r in plan.assign(0.0)] == ["b"]
 
 
-def two_ways(pieces: int, **rates: float | None) -> Schedule:
+def two_ways(pieces: int, limits: TransferLimits | None = None, **rates: float | None) -> Schedule:
     """Two sources, `grpc` and `https`, that lead to one host; those with a rate have been tried."""
     offsets = [at * MIB for at in range(pieces + 1)]
     health = {
@@ -318,7 +318,7 @@ def two_ways(pieces: int, **rates: float | None) -> Schedule:
         for name, rate in rates.items()
     }
     hosts = dict.fromkeys(health, key("node"))
-    return Schedule(offsets, range(pieces), health, TransferLimits(), hosts, cheaper=[key("https")])
+    return Schedule(offsets, range(pieces), health, limits or TransferLimits(), hosts, cheaper=[key("https")])
 
 
 def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
@@ -341,6 +341,13 @@ def test_each_way_to_a_host_is_tried_twice_and_then_the_faster_one_is_asked() ->
 def test_the_cheaper_way_is_asked_unless_the_other_is_half_as_fast_again(grpc: float, taken: str) -> None:
     rates = {"grpc": grpc * FAST, "https": FAST}
     plan = two_ways(100_000, **rates)
+    assert {name for now in range(10) for name in asked(plan, float(now), rates)} == {taken}
+
+
+@pytest.mark.parametrize(("grpc", "taken"), [(3.9, "https"), (4.1, "grpc")])
+def test_a_transfer_may_keep_to_the_cheaper_way_for_longer(grpc: float, taken: str) -> None:
+    rates = {"grpc": grpc * FAST, "https": FAST}
+    plan = two_ways(100_000, TransferLimits(faster=4.0), **rates)
     assert {name for now in range(10) for name in asked(plan, float(now), rates)} == {taken}
 
 

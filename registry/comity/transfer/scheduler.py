@@ -20,7 +20,7 @@ numbers come from measurements of three policies over slow and malicious links):
 (8) Sources that lead to one host, for example by gRPC and by HTTPS, share the quota of one source in (2), (3) and (7).
     Each is asked for one piece `TRIALS` times; then the one with the higher rate is asked, and the others again every
     `TRIAL_EVERY` seconds, because links change. A source that backs off or is dropped leaves the host to the others.
-    One that costs this machine less work a byte is asked unless another is `FASTER` times as fast: where the link or a
+    One that costs this machine less work a byte is asked unless another is `faster` times as fast: where the link or a
     busy machine is the limit, rates of two ways differ by chance only.
 (9) Pieces that a reader waits for are taken first, and meanwhile no piece more than `WINDOW` beyond them is begun. Idle
     sources then apply (3), so a slow source does not keep the reader waiting.
@@ -89,6 +89,11 @@ class WantedFile:
         return self.offsets[piece], self.records[piece].length
 
 
+FASTER: Final = 1.5
+"""How many times as fast a costlier way must be. Between rounds of one pull by one way, on a machine that others use,
+rates differ by as much (bench/pull.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class TransferLimits:
     """The limits and timeouts of one transfer. Memory is at most `buffers` pieces of 4 MiB.
@@ -101,6 +106,7 @@ class TransferLimits:
         buffers: piece buffers in memory, for all uses.
         run_bytes: the longest range of one request; a slower source gets about `run_seconds` worth of pieces.
         first_delay, max_delay: seconds of a source's back-off after its first failure, and at most.
+        faster: how many times as fast as a cheaper way to its host a source must be to be asked instead.
     """
 
     read_timeout: float = 3.0
@@ -111,6 +117,7 @@ class TransferLimits:
     run_seconds: float = 2.0
     first_delay: float = 0.5
     max_delay: float = 30.0
+    faster: float = FASTER
 
     def __post_init__(self) -> None:
         if not 0 < self.streams < self.buffers:
@@ -263,9 +270,6 @@ TRIALS: Final = 2
 WINDOW: Final = 64 * MIB
 TRIAL_EVERY: Final = 30.0
 """Seconds after which another source of a host is tried again."""
-FASTER: Final = 1.5
-"""How many times as fast a costlier way must be. Between rounds of one pull by one way, on a machine that others use,
-rates differ by as much (bench/pull.py)."""
 
 
 class Schedule:
@@ -465,7 +469,8 @@ class Schedule:
         trials = [name for name in names if due(name)]
         if trials:
             return min(trials, key=lambda name: (self._sources[name].asked, self._sources[name].last_asked))
-        return max(names, key=lambda name: self._sources[name].expected * (FASTER if name in self._cheaper else 1.0))
+        weight = {name: self._limits.faster if name in self._cheaper else 1.0 for name in names}
+        return max(names, key=lambda name: self._sources[name].expected * weight[name])
 
     def _take(self, source: SourceKey, now: float) -> RangeRequest | None:
         if (start := self._next_piece()) is None:
