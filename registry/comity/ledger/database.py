@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from filelock import Timeout
-from sqlalchemy import Connection, Engine, column, inspect, select, table, update
+from sqlalchemy import Connection, Engine, bindparam, column, inspect, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -270,14 +270,18 @@ class LogRow:
         return VerifierKey.parse(self.vkey)
 
 
+_NEXT = select(schema.logs).order_by(_LOG.id).limit(1)
+_BY_KEY, _BY_ORIGIN = _NEXT.where(_LOG.vkey == bindparam("name")), _NEXT.where(_LOG.origin == bindparam("name"))
+"""Built once: every read of a log begins with one of them."""
+
+
 def find_log(connection: Connection, name: str) -> LogRow:
     """Returns the log with this verifier key or origin. Raises NotFound(code="NO-SUCH-LOG").
 
     A verifier key always names the same log. An origin, which has no '+', names the first log that was created here
     with this origin; a later log with the same origin and another key does not replace it.
     """
-    named = _LOG.vkey == name if "+" in name else _LOG.origin == name
-    row = connection.execute(select(schema.logs).where(named).order_by(_LOG.id).limit(1)).mappings().one_or_none()
+    row = connection.execute(_BY_KEY if "+" in name else _BY_ORIGIN, {"name": name}).mappings().one_or_none()
     if row is None:
         raise NotFound("no such log", why=f"this node has no log {name[:320]}", code="NO-SUCH-LOG")
     return LogRow(**row)
