@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from comity.trust.encoding import Digest
@@ -17,7 +17,6 @@ from support.federation import found, processes
 from support.publisher import model
 from support.waiting import eventually
 
-T = TypeVar("T")
 LABEL = "Security desk"
 
 
