@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from comity.transfer.scheduler import TransferLimits
@@ -30,7 +30,6 @@ from support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
 
-T = TypeVar("T")
 BYTES = 24 * 1024 * 1024
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from comity.content.ingest import ingest
@@ -38,7 +37,6 @@ from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-T = TypeVar("T")
 OTHER = {**FILES, "LICENSE": b"Ask first.\n"}
 
 
