@@ -154,7 +154,7 @@ async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_p
             pin = f"comity trust pin {node.home.directory / 'federation.json'} --yes"
             typed = await type_in(tmp_path / "reader", pin, *official["how to check"])
     check_official(official)
-    assert [(done.args[3:], done.returncode, done.stderr) for done in typed if done.returncode] == []
+    assert [(done.args[1:], done.returncode, done.stderr) for done in typed if done.returncode] == []
     assert "swiss-ai/apertus@v1" in typed[2].stdout
     assert seen["errors"] == []
     assert seen["signed_out"] == [{"cookies": [], "status": 403}] * WINDOWS
