@@ -5,7 +5,8 @@
 (3) a larger head continues the stored log: the peer proves this before anything else is fetched
 (4) entries are fetched in steps; each step, with its side objects, is durable and proven to lead to the head
 (5) entries become visible when a checkpoint of exactly these is there: if a log is far behind, the peer is asked for
-    earlier checkpoints on the way to the head; then the log is cosigned
+    earlier checkpoints on the way to the head, close ones first, so that entries become visible within seconds
+    also over a slow link (`StepPace`); then the log is cosigned
 
 A peer that fails a step is at fault, not the log: another peer may do better. While one peer catches a log up, others
 do not fetch this log (`LogTurns`); a step has a deadline, and a peer that fails waits longer each time. A local limit,
@@ -93,7 +94,33 @@ STEPS: Final = 16
 OWN_NODE_ROUNDS: Final = 3
 """Rounds in which only a log's own node, if reachable, is used before other mirrors."""
 
+FIRST_LINES: Final = 64
+"""Lines that the first steps with a peer go for."""
+AIM_SECONDS: Final = 60.0
+"""After a step that took less than a third of this, the next one goes for four times the lines; after one that took
+more, for half of them. Each step costs some round trips."""
+
 _log: Final = structlog.get_logger("comity.node")
+
+
+class StepPace:
+    """How many lines ahead of the stored ones a step looks for a checkpoint, by peer. Not thread-safe: call from the
+    event loop."""
+
+    def __init__(self) -> None:
+        self._lines: dict[PeerKey, int] = {}
+
+    def lines(self, peer: PeerKey) -> int:
+        return min(self._lines.get(peer, FIRST_LINES), STEP_LINES)
+
+    def stored(self, peer: PeerKey, seconds: float) -> None:
+        """A step with this peer took so long, with its side objects."""
+        lines = self.lines(peer)
+        if seconds < AIM_SECONDS / 3:
+            lines = min(4 * lines, STEP_LINES)
+        elif seconds > AIM_SECONDS:
+            lines = max(lines // 2, FIRST_LINES)
+        self._lines[peer] = lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +167,7 @@ class LogMirror:
         self._on_advance = on_advance
         self._mirrored_before: set[str] = set()
         self._turns = LogTurns(interval)
+        self._pace = StepPace()
         self._opened = OpenedNotes()
         self._behind_since: dict[str, float] = {}
         """When each log was first shown larger than the stored copy."""
@@ -240,7 +268,9 @@ class LogMirror:
         state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
         if state.size >= head.checkpoint.size:
             return True
-        shown, head = head, await self._head_on_the_way(client, head, state.staged)
+        clock = asyncio.get_running_loop().time
+        began, shown = clock(), head
+        head = await self._head_on_the_way(link, head, state.staged)
         start, target = state.staged, head.checkpoint
         if start > target.size:  # staged for a larger head, which no peer shows any more
             start = state.size
@@ -259,21 +289,28 @@ class LogMirror:
         else:
             await self._stage(client, head, start, lines)  # (4)
         self._turns.step_stored(turn)
+        self._pace.stored(link.peer_key, clock() - began)
         return end == shown.checkpoint.size
 
-    async def _head_on_the_way(self, client: NodeClient, head: ShownHead, start: int) -> ShownHead:
-        """The largest head that one step from `start` reaches, if the peer has one; else `head`. Raises Malformed, and
-        Untrusted if the log did not sign it."""
-        most = start + STEP_LINES
-        if head.checkpoint.size <= most:
-            return head
+    async def _head_on_the_way(self, link: CopySource, head: ShownHead, start: int) -> ShownHead:
+        """The largest head that the pace of this peer reaches from `start`, or that one step reaches, if the peer has
+        one; else `head`. Raises Malformed, and Untrusted if the log did not sign it."""
+        for lines in dict.fromkeys((self._pace.lines(link.peer_key), STEP_LINES)):
+            if head.checkpoint.size <= start + lines:
+                break
+            if (found := await self._head_up_to(link.client, head, start, start + lines)) is not None:
+                return found
+        return head
+
+    async def _head_up_to(self, client: NodeClient, head: ShownHead, start: int, most: int) -> ShownHead | None:
+        """The peer's largest checkpoint of more than `start` and at most `most` entries."""
         try:
             note = SignedNote.parse(await client.checkpoint(head.log, up_to=most))
         except NotFound:
-            return head
+            return None
         checkpoint = self._opened.get(note, head.key)
         if not start < checkpoint.size <= most:  # a node of an older version gives its newest
-            return head
+            return None
         return ShownHead(head.key, note, checkpoint)
 
     async def _stage(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
