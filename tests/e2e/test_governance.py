@@ -254,16 +254,24 @@ def test_who_votes_twice_with_a_copied_key_is_caught_by_every_honest_node(common
 def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None:
     first = commons.founders[0]
     others = Lab.open(commons.folder / "lab").nodes[1:]
-    wait_for(lambda: len(own_log(first)["cosigners"]) >= 3, "cosigners")
-    before = first.comity("member", "ls")
+    shown: list[Document] = []
+
+    def settled() -> bool:
+        """Whether nothing that its node has not heard of yet is shown."""
+        shown[:] = [first.comity("member", "ls") for _ in range(2)]
+        level = all(peer["lag"] == 0 for peer in first.status["peers"])
+        return level and shown[0] == shown[1] and len(own_log(first)["cosigners"]) >= 3
+
+    wait_for(settled, "cosigners")
+    before = shown[-1]
     try:
         signal_all(others, signal.SIGSTOP)  # nobody hangs up; nobody answers
         wait_for(lambda: down(first) >= {node.name for node in others}, "the node to miss them")
         frozen = first.comity("member", "ls")
         assert (frozen["epoch"], frozen["body"]) == (before["epoch"], before["body"])
         assert 0 < before["confirmation"]["seen"] <= frozen["confirmation"]["seen"]
-        shown = words(first.run("member", "ls").stdout)
-        assert re.search(r"the newest \d+ (s|min) ago", shown), shown
+        printed = words(first.run("member", "ls").stdout)
+        assert re.search(r"the newest \d+ (s|min) ago", printed), printed
     finally:
         signal_all(others, signal.SIGCONT)
     wait_for(lambda: not down(first) & {node.name for node in others}, "them to answer again")
