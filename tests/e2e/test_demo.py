@@ -88,11 +88,17 @@ def _comity(home: Path, *arguments: str, expected: int = 0) -> Any:
     return json.loads(ran.stdout)
 
 
+@pytest.fixture(params=["installed", "forked"])
+def comity(request: pytest.FixtureRequest) -> list[str]:
+    """The program as people have it, and the one of the tests, to which signals must mean the same."""
+    return COMITY if request.param == "installed" else [str(command_server().comity)]
+
+
 @pytest.mark.slow
-def test_interrupting_the_demo_leaves_no_process(model: Path, tmp_path: Path) -> None:
+def test_interrupting_the_demo_leaves_no_process(comity: list[str], model: Path, tmp_path: Path) -> None:
     keep = tmp_path / "lab"
     # A shell's background job, such as these tests in CI, ignores SIGINT and hands that on.
-    command = ["env", "--default-signal=INT", *COMITY, "demo", "--model", str(model), "--keep", str(keep)]
+    command = ["env", "--default-signal=INT", *comity, "demo", "--model", str(model), "--keep", str(keep)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         deadline = time.monotonic() + PATIENCE
@@ -109,9 +115,9 @@ def test_interrupting_the_demo_leaves_no_process(model: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_nodes_of_a_demo_that_was_killed_end_with_it(model: Path, tmp_path: Path) -> None:
+def test_nodes_of_a_demo_that_was_killed_end_with_it(comity: list[str], model: Path, tmp_path: Path) -> None:
     keep = tmp_path / "lab"
-    command = [*COMITY, "demo", "--model", str(model), "--keep", str(keep)]
+    command = [*comity, "demo", "--model", str(model), "--keep", str(keep)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + PATIENCE
     while len(nodes_running(keep)) < 4:
