@@ -10,7 +10,7 @@ process with its gateway; the two others do not run. `FOLDER` keeps the homes, a
 large one is filled (`--only grow`), run for the first time (`--only first`) and measured (`--only measure`) one by one.
 After a first run, in which it reads all of this for the first time, the node is started again and measured:
 
-    CPU seconds and resident memory   from the start of the process until it has used at most 2.5 % of a core for 30 s
+    CPU seconds and resident memory   from the start of the process until it has used at most 6 % of a core for 30 s
     calls                             waiting times of one client on this machine, one call at a time, and the node's
                                       CPU time for each call
     gc plan                           what `comity gc --dry-run` asks for: waiting times of pages, and the node's CPU
@@ -63,7 +63,7 @@ from support.ports import free_port
 from support.publisher import Publisher
 from support.world import signer
 
-QUIET, REST = 30, 0.025
+QUIET, REST = 30, 0.06
 """A node is at rest when it has used this share of a core, or less, for so many seconds."""
 BATCH = 2048
 """Artifacts that are made at once."""
