@@ -4,20 +4,27 @@
 
 Real messages under hybrid keys, no network. Every epoch changes a number in the policy, so that its certificate is q
 INTENTs and q RATIFYs. A newcomer replays the history from the genesis: each body parsed, each certificate checked.
+The federation file with this history is written, and read by a process of its own, which prints its own peak of memory.
 Seconds are CPU of one core; signing is not counted. Writes results/charter.json and results/charter.svg.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import harness
+from comity.content import durable
 from comity.trust.charter.certificate import certify, certify_genesis
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
+from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import Intent, Ratify, consent, draft_statement
 from comity.trust.encoding import sha256
 from comity.trust.identity import Inception, KeySet, sign_inception
@@ -86,12 +93,42 @@ def voted(people: Sequence[Person], previous: Body, body: Body) -> list[bytes]:
     ]
 
 
+READER = """
+import sys, time
+from pathlib import Path
+from comity.federation_file import read_federation
+began = time.process_time()
+read_federation(Path(sys.argv[1]))
+used = time.process_time() - began
+status = Path("/proc/self/status").read_text()  # getrusage also counts the process that this one was forked from
+print(used, 1024 * int(status.partition("VmHWM:")[2].split()[0]))
+"""
+
+
+def file_costs(federation: Federation) -> dict[str, object]:
+    """What it costs to write a federation file, and to read and verify it."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "federation.json")
+        with clock:
+            durable.write_pieces(path, federation.encoded())
+        read = subprocess.run([sys.executable, "-c", READER, str(path)], check=True, stdout=subprocess.PIPE)
+        seconds, peak = map(float, read.stdout.split())
+        return {
+            "bytes": path.stat().st_size,
+            "write_seconds": round(clock.seconds, 2),
+            "read_seconds": round(seconds, 2),
+            "read_peak_mb": round(peak / 1e6),
+        }
+
+
 def replayed(people: Sequence[Person], epochs: int) -> dict[str, object]:
     """What one epoch costs, and the CPU seconds in which a newcomer replays `epochs` of them."""
     clock, q = Clock(), quorum(len(people))
     body, lines = founded(people)
     with clock:
         current = certify_genesis(Body.parse(body.data), lines)
+    chain, certificates = [current], [tuple(lines)]
     genesis_seconds, genesis_bytes = clock.seconds, len(body.data) + sum(map(len, lines))
     for number in range(epochs):
         body = draft(current, policy=replace(current.policy, min_copies=1 + (number + 1) % 2))
@@ -99,6 +136,8 @@ def replayed(people: Sequence[Person], epochs: int) -> dict[str, object]:
         lines = voted([*people[at:], *people[:at]][:q], current, body)
         with clock:
             current = certify(current, Body.parse(body.data), lines).body
+        chain.append(current)
+        certificates.append(tuple(lines))
     announced = sign_statement(draft_statement(body, people[0].inception.id, "why"), people[0].signer).line
     certificate = sum(map(len, lines))
     return {
@@ -112,6 +151,7 @@ def replayed(people: Sequence[Person], epochs: int) -> dict[str, object]:
         "replay_epochs": epochs,
         "replay_seconds": round(clock.seconds, 2),
         "replay_ms_a_line": round(1000 * (clock.seconds - genesis_seconds) / (epochs * len(lines)), 3),
+        "file": file_costs(Federation(tuple(chain), tuple(certificates), ())),
     }
 
 
