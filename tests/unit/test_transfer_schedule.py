@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from comity.transfer.scheduler import (
+    FASTER,
     MAX_FAULTS,
     TRIALS,
     UNPROVEN_RATE,
@@ -310,7 +311,7 @@ def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
     assert [r.source.value for r in plan.assign(0.0)] == ["b"]
 
 
-def two_ways(pieces: int, limits: TransferLimits | None = None, **rates: float | None) -> Schedule:
+def two_ways(pieces: int, faster: float = FASTER, **rates: float | None) -> Schedule:
     """Two sources, `grpc` and `https`, that lead to one host; those with a rate have been tried."""
     offsets = [at * MIB for at in range(pieces + 1)]
     health = {
@@ -318,7 +319,8 @@ def two_ways(pieces: int, limits: TransferLimits | None = None, **rates: float |
         for name, rate in rates.items()
     }
     hosts = dict.fromkeys(health, key("node"))
-    return Schedule(offsets, range(pieces), health, limits or TransferLimits(), hosts, cheaper=[key("https")])
+    limits = TransferLimits(faster=faster)
+    return Schedule(offsets, range(pieces), health, limits, hosts, cheaper=[key("https")])
 
 
 def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
@@ -347,7 +349,7 @@ def test_the_cheaper_way_is_asked_unless_the_other_is_half_as_fast_again(grpc: f
 @pytest.mark.parametrize(("grpc", "taken"), [(3.9, "https"), (4.1, "grpc")])
 def test_a_transfer_may_keep_to_the_cheaper_way_for_longer(grpc: float, taken: str) -> None:
     rates = {"grpc": grpc * FAST, "https": FAST}
-    plan = two_ways(100_000, TransferLimits(faster=4.0), **rates)
+    plan = two_ways(100_000, faster=4.0, **rates)
     assert {name for now in range(10) for name in asked(plan, float(now), rates)} == {taken}
 
 
