@@ -342,7 +342,7 @@ def test_each_way_to_a_host_is_tried_twice_and_then_the_faster_one_is_asked() ->
 @pytest.mark.parametrize(("grpc", "taken"), [(0.5, "https"), (1.4, "https"), (1.6, "grpc")])
 def test_the_cheaper_way_is_asked_unless_the_other_is_half_as_fast_again(grpc: float, taken: str) -> None:
     rates = {"grpc": grpc * FAST, "https": FAST}
-    plan = two_ways(100_000, None, **rates)
+    plan = two_ways(100_000, **rates)
     assert {name for now in range(10) for name in asked(plan, float(now), rates)} == {taken}
 
 
