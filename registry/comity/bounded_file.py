@@ -12,12 +12,11 @@ from comity.trust.errors import Malformed, NotFound, Unavailable
 CHUNK: Final = 1024 * 1024
 
 
-def read_bounded(path: Path, limit: int, *, hint: str = "", code: str | None = None) -> bytes:
-    """Read a file. Raises NotFound with `hint`, Unavailable, and Malformed with `code` if it has more than `limit`
-    bytes."""
+def read_bounded(path: Path, limit: int, *, hint: str = "") -> bytes:
+    """Read a file. Raises NotFound with `hint`, Unavailable, and Malformed if it has more than `limit` bytes."""
     data = read_at_most(path, limit + 1, hint=hint)
     if len(data) > limit:
-        raise Malformed(f"{path.name} is too large", why=f"more than {limit} bytes", code=code)
+        raise Malformed(f"{path.name} is too large", why=f"more than {limit} bytes")
     return data
 
 

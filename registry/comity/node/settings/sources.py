@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from pydantic import ValidationError
 
-from comity.bounded_file import read_bounded
+from comity.bounded_file import read_at_most
 from comity.node.settings.origins import SettingOrigin, file_origin, setting_lines
 from comity.node.settings.sections import SECTIONS, known_settings
 from comity.trust.errors import Malformed
@@ -88,7 +88,9 @@ class SettingSources:
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
     """The text of a TOML file, and what it says."""
-    data = read_bounded(file, MAX_FILE, hint="comity init --help", code="CONFIG")
+    data = read_at_most(file, MAX_FILE + 1, hint="comity init --help")
+    if len(data) > MAX_FILE:
+        raise Malformed(f"{file} is too large", why=f"more than {MAX_FILE} bytes", code="CONFIG")
     try:
         text = data.decode("utf-8")
         return text, tomllib.loads(text)
