@@ -15,7 +15,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 ALPHA: Final = "v1alpha"
-FILE: Final = "grpc/reflection/v1/reflection.proto"
 SERVICE: Final = "grpc.reflection.v1.ServerReflection"
 METHOD: Final = "ServerReflectionInfo"
 
@@ -37,7 +36,7 @@ def _describe() -> None:
     """Add the description of v1 to the pool that the servicers read, once in a process."""
     pool = descriptor_pool.Default()
     try:
-        pool.FindFileByName(FILE)
+        pool.FindServiceByName(SERVICE)
     except KeyError:
         alpha = descriptor_pb2.FileDescriptorProto()
         reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
