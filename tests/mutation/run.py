@@ -51,9 +51,10 @@ class Suite:
 
 SUITES: Final = (
     Suite(
-        (f"{TRUST}/charter", f"{TRUST}/rotation.py"),
+        (f"{TRUST}/charter", f"{TRUST}/rotation.py", f"{TRUST}/json_chunks.py"),
         """assigned_cosigners charter charter_attacks charter_certificate charter_equivocation charter_succession
-        charter_tally charter_votes charter_voting federation identity key_validity rotation""",
+        charter_tally charter_votes charter_voting federation federation_file identity json_chunks key_validity
+        rotation""",
         "charter_mutations rotation",
     ),
     Suite(
