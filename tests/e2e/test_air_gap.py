@@ -78,7 +78,7 @@ def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: G
     assert payload <= 1.02 * full["bytes"]
     assert full["written"] <= 1.02 * full["bytes"]
 
-    for event in ("bundle opened", "mirrored", "bundle opened"):
+    for event in ("mirrored", "bundle opened", "bundle opened"):
         killed_load(inside, tmp_path / "stick", event)
     loaded = inside.comity("load", tmp_path / "stick", "--node", inside.home)
     assert not [log for log in loaded["logs"] if log["code"]]
