@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,13 +114,15 @@ def publish(officer: Officer, folder: Path, name: str, *, weights: int) -> None:
 
 def killed_load(officer: Officer, bundle: Path, event: str) -> None:
     """Begin a load, and kill it when the node logs this event."""
-    before = (officer.home / "node.log").read_text().count(event)
+    log = officer.home / "node.log"
+    before = log.read_text().count(event)
     command = [*officer.within, *COMITY, "load", str(bundle), "--node", str(officer.home)]
     environ = {**os.environ, "COMITY_HOME": str(officer.pins)}
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: (officer.home / "node.log").read_text().count(event) > before, f"{event!r} in the node's log")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: log.read_text().count(event) > before, f"{event!r} in the node's log")
+        finally:
+            process.kill()
 
 
 def pulled(officer: Officer, name: str, folder: Path) -> bool:

@@ -24,7 +24,8 @@ async def founded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
     founded = found(tmp_path_factory.mktemp("founded"), 2)
     async with serving(*founded, companion=serve_gateway) as listenings:
         clients = [httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) for listening in listenings]
-        await converged(founded.homes, founded.homes[0], least=2)
+        for home in founded.homes:
+            await converged(founded.homes, home, least=2)
         yield founded, [Faces(client) for client in clients]
         for client in clients:
             await client.aclose()

@@ -141,7 +141,7 @@ def _show(out: Output, states: Sequence[NodeState]) -> None:
         _warn(out, state)
     lacking = [s.name for s in states if s.replicas is not None and (s.replicas.lacking or s.replicas.short)]
     if lacking:
-        out.hint(f"on the machine of {lacking[0]}: comity status --node HOME   says what is missing, and why")
+        out.hint(f"on the machine of {lacking[0]}: comity status --node HOME")
     out.document("status", {"nodes": [_json(state) for state in states], "exit_status": _exit_status(states)})
 
 
