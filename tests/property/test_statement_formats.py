@@ -24,7 +24,7 @@ from comity.trust.artifact import (
     parse_records,
     tensor_pieces,
 )
-from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
+from comity.trust.charter.document import Body, CharterPolicy, Member, _folded, genesis, quorum
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import MAX_INTEGER, Digest, b64encode, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
@@ -174,6 +174,7 @@ def test_charters_round_trip(seats: list[Member], namespaces: dict[str, Digest])
     halves = [half for seat in seats for key in seat.keys.keys for half in key.halves]
     assume(active and len(set(halves)) == len(halves))
     assume(len({name.lower() for name in namespaces}) == len(namespaces))
+    assume(len({_folded(seat.name) for seat in seats}) == len(seats))
     body = genesis(seats, CharterPolicy(quorum(active), 1, 1, 0), namespaces)
     assert Body.parse(body.data) == body
     assert set(body.members) == set(seats)
