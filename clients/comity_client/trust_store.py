@@ -27,7 +27,7 @@ from typing import Final, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.federation_file import FederationSource, open_federation, read_federation
+from comity.federation_file import FederationSource, load_federation, read_federation
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.encoding import Digest, parse_digest, short
@@ -202,7 +202,7 @@ class TrustStore:
 
     def diff(self, source: FederationSource) -> CharterDiff:
         """Return the changes that pinning this federation file would make."""
-        new = open_federation(source)
+        new = load_federation(source)
         old = {pin.id: pin.federation for pin in self.pins()}.get(new.body.federation)
         return compare(old, new)
 
@@ -215,7 +215,7 @@ class TrustStore:
 
         Raises Conflict: PIN-BACK for a file that ends before the pinned body, FORK for another branch.
         """
-        federation = open_federation(source)
+        federation = load_federation(source)
         name = f"{federation.id}.json"
         with exclusive(self._folder):
             decisions = self._read()

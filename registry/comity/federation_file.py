@@ -62,7 +62,7 @@ def read_federation(path: Path, reader: EvidenceReader | None = None) -> Federat
     return Federation.read(read_chunks(path, MAX_BYTES), reader, keep)
 
 
-def open_federation(source: FederationSource) -> Federation:
+def load_federation(source: FederationSource) -> Federation:
     """The verified federation of a source. Raises NotFound, Unavailable, Malformed, Untrusted."""
     if isinstance(source, Path):
         return read_federation(source)

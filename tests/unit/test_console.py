@@ -187,7 +187,7 @@ def placeholders(text: str) -> set[str]:
     return set(re.findall(r"%\((\w+)\)s", text))
 
 
-def test_templates_compile_to_the_same_code_for_each_language() -> None:
+def test_all_languages_use_the_same_compiled_templates() -> None:
     """Else a language would show the pages of the one that was asked for first: the code is shared."""
     for name in environment("en").list_templates():
         made = [environment(language) for language in LANGUAGES]

@@ -11,7 +11,7 @@ import pytest
 from comity import federation_file
 from comity.bounded_file import read_chunks
 from comity.content import durable
-from comity.federation_file import StoredCertificate, open_federation, read_federation
+from comity.federation_file import StoredCertificate, load_federation, read_federation
 from comity.trust.charter import federation as format_module
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import draft
@@ -131,7 +131,7 @@ def test_a_policy_reads_the_file_that_it_pins_in_pieces(file: Path) -> None:
 def test_members_of_the_document_may_come_in_any_order() -> None:
     document = json.loads(LONG.encode())
     turned = json.dumps({name: document[name] for name in reversed(document)}).encode()
-    assert open_federation(turned) == LONG
+    assert load_federation(turned) == LONG
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_members_of_the_document_may_come_in_any_order() -> None:
 def test_a_file_above_a_limit_is_refused(limit: str, value: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(format_module, limit, value)
     with pytest.raises(ComityError, match=why):
-        open_federation(LONG.encode())
+        load_federation(LONG.encode())
 
 
 @pytest.mark.parametrize("many", ["inceptions", "nodes"])
@@ -162,7 +162,7 @@ def test_what_is_kept_is_limited_in_each_kind(many: str, monkeypatch: pytest.Mon
         genesis["epochs"][0]["certificate"] += [line] * 200
     monkeypatch.setattr(format_module, "MAX_KEPT", 200_000)
     with pytest.raises(Malformed, match=f"its .*{many}.* have more than 200000 bytes together"):
-        open_federation(json.dumps(genesis).encode())
+        load_federation(json.dumps(genesis).encode())
 
 
 def test_memory_is_that_of_one_epoch() -> None:

@@ -30,7 +30,7 @@ from comity_cli.output import Output, plural, size
 REPOSITORY: Final = "demo/all-MiniLM-L6-v2"
 REFERENCE: Final = f"{REPOSITORY}@v1"
 SPREAD_SECONDS: Final = 120.0
-STATUS_ANSWERS: Final = (0, 5, 8)
+SHOWN_STATUSES: Final = (0, 5, 8)
 """Exit statuses with which `comity status` has shown the nodes; while they copy, some lack or are short of copies."""
 POLICY: Final = """\
 schema = "comity/policy/v1"
@@ -153,7 +153,7 @@ class Demo:
     def _cosigned(self, origin: LabNode, nodes: Sequence[LabNode], size_: int) -> bool:
         """Return whether each of `nodes` cosigned a checkpoint of `origin`'s log with at least `size_` entries. A
         cosigner has every entry before it signs."""
-        states = self._comity(self.publisher_home, "status", answers=STATUS_ANSWERS)["nodes"]
+        states = self._comity(self.publisher_home, "status", expected=SHOWN_STATUSES)["nodes"]
         state = next(state for state in states if state["name"] == origin.name)
         cosigners = {name.partition("/")[0] for name in state["cosigners"]}
         return (state["size"] or 0) >= size_ and {node.name for node in nodes} <= cosigners
@@ -218,19 +218,19 @@ class Demo:
             time.sleep(0.3)
         raise Unavailable(failure, why=f"within {SPREAD_SECONDS:.0f} s", hint="see node.log in each node's folder")
 
-    def _comity(self, home: Path, *arguments: str, answers: Sequence[int] = (0,)) -> Any:
+    def _comity(self, home: Path, *arguments: str, expected: Sequence[int] = (0,)) -> Any:
         """Run a `comity` command with `--json` and return its document. Raises the error of the command, if it ends
-        with another status than `answers`."""
+        with another status than one of `expected`."""
         command = [sys.executable, "-m", "comity_cli.main", *arguments, "--json"]
-        return json.loads(self._execute(command, home, answers=answers))
+        return json.loads(self._execute(command, home, expected=expected))
 
     def _execute(
-        self, command: Sequence[str], home: Path, *, show: bool = False, answers: Sequence[int] = (0,)
+        self, command: Sequence[str], home: Path, *, show: bool = False, expected: Sequence[int] = (0,)
     ) -> bytes:
         visible = show and not (self.output.as_json or self.output.quiet)
         pipe = None if visible else subprocess.PIPE
         ran = subprocess.run(command, env=self._environment(home), stdout=pipe, stderr=pipe, check=False)
-        if ran.returncode not in answers:
+        if ran.returncode not in expected:
             raise _command_error(command, ran)
         return ran.stdout or b""
 

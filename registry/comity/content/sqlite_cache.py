@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def open_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
+def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
     """Open the file, or make it. Blocking; the connection may go from thread to thread.
 
     Raises sqlite3.Error, also for a file of another version than `version`: remove it then, and open it again.

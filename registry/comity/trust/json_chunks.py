@@ -21,7 +21,7 @@ _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _OUTSIDE: Final = re.compile(rb'[^"\[\]{}]*+')
 _SCALAR: Final = re.compile(rb'[^,:"\[\]{} \t\n\r]*+')
 _QUOTE, _COMMA = b'",'
-_OPENING, _CLOSING = b"[{", b"]}"
+_OPENING = b"[{"
 MAX_NAME: Final = 1024
 """Bytes of a member's name with its quotation marks."""
 

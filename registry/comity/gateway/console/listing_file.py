@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import open_sqlite_cache, remove_sqlite_cache
+from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache
 from comity.gateway.console.copies import CopyHolders
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
@@ -378,7 +378,7 @@ class ListingFile:
 
 
 def _read_database(file: Path, basis: str) -> sqlite3.Connection:
-    database = open_sqlite_cache(file, _SCHEMA, _VERSION)
+    database = connect_sqlite_cache(file, _SCHEMA, _VERSION)
     try:
         database.execute("INSERT OR IGNORE INTO state VALUES (1, ?, 0, '', -1)", (basis,))
         database.commit()

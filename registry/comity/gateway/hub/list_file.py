@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import open_sqlite_cache, remove_sqlite_cache
+from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache
 from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable
 
@@ -57,10 +57,10 @@ class ListFile:
         self._lock = threading.Lock()
         with disk_errors("the list of the gateway was not opened"):
             try:
-                self._database = open_sqlite_cache(file, _SCHEMA, _VERSION)
+                self._database = connect_sqlite_cache(file, _SCHEMA, _VERSION)
             except sqlite3.DatabaseError:
                 remove_sqlite_cache(file)  # it is derived: make it again
-                self._database = open_sqlite_cache(file, _SCHEMA, _VERSION)
+                self._database = connect_sqlite_cache(file, _SCHEMA, _VERSION)
         if self._state()[0] != basis:
             self.begin_again(basis)
 
