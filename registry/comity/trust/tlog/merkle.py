@@ -44,8 +44,7 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
         return EMPTY_ROOT
     while len(level) > 1:
         lone = level[-1:] if len(level) % 2 else []  # has its left sibling on a higher level, or is the root
-        pairs = zip(level[::2], level[1::2], strict=False)
-        level = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs] + lone  # `node_hash`
+        level = [node_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=False)] + lone
     return level[0]
 
 
