@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity.trust.offers.records import Grant, Redemption, party_statement, record_statement
+from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.offers.records import Acceptance, Accepted, Grant, Redemption, party_statement, record_statement
 from comity.trust.statement import sign_statement
+from comity_client.offers import offer_client
 from comity_client.offers.bundle import OfferBundle, PlacedLine, unlogged
-from comity_client.offers.offer_client import OfferClient
+from comity_client.offers.offer_client import FoundChain, OfferClient
 from comity_client.offers.views import ChainView, IdentityResolver, chain_ids, compute_balances, view
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,31 @@ def test_a_chain_with_a_proof_of_its_newest_record_is_proven(stall: Stall) -> No
     assert found.provider is not None
     assert found.provider.member.jurisdiction == "CH"
     found.require_proven()
+
+
+def test_a_grant_is_read_again_until_its_acceptance_is_recorded(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offer_client, "RECORD_POLL", 0.0)
+    chain = stall.post()
+    granted = stall.grant(chain)
+    assert not market(stall).awaits_record(found := market(stall, stall.bundle()).grant(granted.digest))
+    said = stall.say(Acceptance(stall.customer.id, chain, granted.digest))
+    found = market(stall, stall.bundle()).grant(granted.digest)
+    assert market(stall).awaits_record(found)
+    unrecorded = FoundChain(found.view, (), provider_answers=True)
+    stall.record(Accepted(to(chain), granted.digest, said.digest))
+    answers = [unrecorded, FoundChain(seen(stall, chain), (), provider_answers=True)]
+
+    def answer(work: object) -> Any:
+        return answers.pop(0) if answers else unrecorded
+
+    online = replace(market(stall), offline=False, run=answer)
+    recorded = online.wait_for_record(found)
+    assert (recorded.grant_state.state, online.awaits_record(recorded), answers) == ("accepted", False, [])
+
+    monkeypatch.setattr(offer_client, "RECORD_TIMEOUT", 0.0)
+    with pytest.raises(Unavailable) as refused:
+        online.wait_for_record(found)
+    assert refused.value.code == "NOT-RECORDED"
 
 
 def test_the_order_in_which_lines_come_says_nothing(stall: Stall) -> None:

@@ -14,7 +14,7 @@ from comity_cli.command import Group, examples, output
 from comity_cli.offers import provider, rendering
 from comity_cli.offers.arguments import amounts
 from comity_cli.offers.context import LINE, OfferContext, reading_options, signing_options
-from comity_cli.offers.own_grant import find_own_grant, require_own
+from comity_cli.offers.own_grant import find_accepted_grant, find_own_grant, require_own
 
 
 @examples(
@@ -111,8 +111,9 @@ def accept(grant: str, **options: Any) -> None:
 @signing_options
 def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
     """Ask to use GRANT. Your key signs the newest record about it, so nobody else can redeem it, and no redemption
-    counts twice. The provider then runs `comity grant hand-over`."""
-    own = find_own_grant(grant, **options)
+    counts twice. If you have just accepted GRANT, the command waits until the provider's node has recorded that. The
+    provider then runs `comity grant hand-over`."""
+    own = find_accepted_grant(grant, **options)
     own.view.require_proven()
     grant_state = own.grant_state
     wanted = amounts(given, grant_state.left)

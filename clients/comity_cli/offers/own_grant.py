@@ -11,6 +11,7 @@ from comity.trust.errors import Refused
 from comity.trust.offers.chain import GrantState
 from comity.trust.offers.records import PartyStatement
 
+from comity_cli.command import output
 from comity_cli.offers.context import OfferContext
 from comity_cli.offers.rendering import grant_facts
 
@@ -52,6 +53,24 @@ def find_own_grant(name: str, **options: Any) -> OwnGrant:
     context = OfferContext(**options)
     found = context.grant(name)
     return require_own(context, found.view, found.grant_state)
+
+
+def find_accepted_grant(name: str, **options: Any) -> OwnGrant:
+    """As `find_own_grant`; if the grantee has accepted the grant, wait until the provider's node has recorded that.
+    With --offline there is nothing to wait for.
+
+    Raises Unavailable (NOT-RECORDED), and as `find_own_grant` does.
+    """
+    context = OfferContext(**options)
+    found = context.grant(name)
+    own = require_own(context, found.view, found.grant_state)
+    if context.offline or not context.offer_client.awaits_record(found):
+        return own
+    from comity_client.offers.offer_client import RECORD_TIMEOUT
+
+    output().warn(f"the provider's node has not recorded the acceptance yet; waiting up to {RECORD_TIMEOUT:g} s")
+    recorded = context.offer_client.wait_for_record(found)
+    return require_own(context, recorded.view, recorded.grant_state)
 
 
 def require_own(context: OfferContext, view: ChainView, grant_state: GrantState) -> OwnGrant:

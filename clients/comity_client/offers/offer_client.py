@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,7 @@ from comity.trust.hardware.appraisal import HardwarePins
 from comity.trust.hardware.evidence import Challenge
 from comity.trust.offers.amounts import Usage
 from comity.trust.offers.chain import GrantState, LocatedStatement
-from comity.trust.offers.records import (
-    PartyStatement,
-)
+from comity.trust.offers.records import Acceptance, PartyStatement
 from comity.trust.statement import Entry, parse_entry
 from comity.wire import limits
 from comity.wire.client import NodeClient
@@ -199,6 +198,10 @@ PROOF_TIMEOUT: Final = 60.0
 """Seconds."""
 PROOF_POLL: Final = 0.2
 """Seconds."""
+RECORD_TIMEOUT: Final = 60.0
+"""Seconds that a provider's node has to read a statement from another log and to record it."""
+RECORD_POLL: Final = 0.5
+"""Seconds."""
 
 
 class RunInSession(Protocol):
@@ -297,6 +300,29 @@ class OfferClient:
                 return FoundGrant(seen.view, grants[wanted[0]], entry)
         why = "no known chain has such a grant, or several do"
         raise NotFound(f"no grant {name[:80]!r}", why=why, hint="comity grant ls", code="NO-GRANT")
+
+    def awaits_record(self, found: FoundGrant) -> bool:
+        """Whether the grantee has accepted a grant, and the provider's node can still record that."""
+        said = [each.statement for each in self._statements(found.view)]
+        accepted = {each.grant for each in said if isinstance(each, Acceptance)}
+        return found.grant_state.state == "granted" and found.grant_state.digest in accepted
+
+    def wait_for_record(self, found: FoundGrant) -> FoundGrant:
+        """The same grant, once the provider's node has recorded the acceptance.
+
+        Raises Unavailable (NOT-RECORDED) after RECORD_TIMEOUT; Unavailable if no node answers; NotFound.
+        """
+        ends = time.monotonic() + RECORD_TIMEOUT
+        grant = found.grant_state.digest
+        while self.awaits_record(found):
+            if time.monotonic() > ends:
+                why = f"the provider's node has not recorded it within {RECORD_TIMEOUT:g} s"
+                raise Unavailable("the acceptance is not recorded yet", why=why,
+                                  hint=f"comity grant show {grant[:12]}", code="NOT-RECORDED")  # fmt: skip
+            time.sleep(RECORD_POLL)
+            seen = self._fetch(found.view.state.chain)
+            found = FoundGrant(seen.view, seen.view.state.grants[grant], found.granted)
+        return found
 
     def statement(self, name: str, kind: type[S]) -> SentStatement[S]:
         """The statement of a `kind` whose line digest begins with `name`; for an empty name, the newest of the only
