@@ -189,7 +189,7 @@ def cosigners_row(found: Findings) -> Row:
     facts += tuple(map(_reach_fact, best.cosigners)) if rule.declared or {*rule.outside} - {PUBLISHER} else ()
     names = ", ".join(member_label(c.member) for c in counted) or "nobody"
     if best.satisfies(rule, publisher):
-        return Row("cosigners", "pass", f"{len(counted)} of {rule.at_least} required: {names}", 6, facts=facts)
+        return Row("cosigners", "pass", f"{len(counted)} ({rule.at_least} required): {names}", 6, facts=facts)
     if not best.cosigners and best.refused:
         return Row(
             "cosigners",
@@ -355,5 +355,5 @@ def crypto_health_row(found: Findings) -> Row:
         text = f"classical only: {' and '.join(classical_only)}"
         facts = (*(verified_fact(f"classical only: {link}", best.proof) for link in classical_only), keys)
         return Row("crypto health", "fail", text, 15, "short", facts)
-    text = f"publisher hybrid, {len(post_quantum)} cosigners with ML-DSA-44; the log's own signature is Ed25519"
+    text = f"publisher hybrid, cosigners with ML-DSA-44: {len(post_quantum)}; the log's own signature is Ed25519"
     return Row("crypto health", "pass", text, 15, facts=(verified_fact(text, best.proof), keys))
