@@ -11,10 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.offers.records import CutOff, Redeemed, Redemption
 from comity_cli.main import command
 from comity_cli.offers.arguments import allocations, amounts, moment
 from comity_cli.offers.fits import parse_group
-from comity_cli.offers.rendering import STALE_SECONDS, describe_status, request_rows, statement_rows
+from comity_cli.offers.rendering import STALE_SECONDS, describe_status, next_step, request_rows, statement_rows
 from comity_cli.output import Output
 from comity_client.home import Home
 from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
@@ -22,7 +23,7 @@ from comity_client.offers.offer_client import FoundChain
 from comity_client.offers.views import IdentityResolver, view
 from comity_client.trust_store import TrustStore
 from support.fair import Stall
-from support.offers import HOUR, START, a_slice, an_offer, hours
+from support.offers import HOUR, START, a_slice, an_offer, hours, to
 from support.weights import safetensors
 from support.world import NOW
 
@@ -210,6 +211,34 @@ def test_measured_figures_become_part_of_the_offer_and_are_shown_as_a_claim(tmp_
     (tmp_path / "m.json").write_bytes(b"{}")
     assert isinstance(refused := run(tmp_path, *wanted, "big", tmp_path / "m.json").exception, Malformed)
     assert refused.code == "MEASURED"
+
+
+@pytest.mark.parametrize("pact", [False, True])
+def test_the_next_step_follows_what_was_said_and_recorded_of_a_grant(pact: bool) -> None:
+    stall = Stall()
+    chain = stall.post()
+    grant = stall.grant(chain, pact=pact)
+
+    def next_command() -> str:
+        state = seen(stall, chain).view
+        return next_step(state, state.grant(grant.digest)).removeprefix("comity ").partition(" --node HOME")[0]
+
+    by, name = stall.customer.id, grant.digest[:12]
+    assert next_command() == f"grant accept {name}"
+    stall.accept(chain, grant)
+    declared = None
+    if pact:
+        assert next_command() == f"pact declare {name}"
+        stall.say(CutOff(by, chain, grant.digest, True, "a drill"))
+        assert next_command() == f"pact declare {name}"
+        declared = stall.say(CutOff(by, chain, grant.digest, False, "cut off")).digest
+    assert next_command() == f"grant redeem {name}"
+    for amount, then in ((3, f"grant redeem {name}"), (5, "")):
+        newest = seen(stall, chain).view.grant(grant.digest).newest
+        said = stall.say(Redemption(by, chain, grant.digest, (amount,), newest))
+        assert next_command() == f"grant hand-over {said.digest[:12]}"
+        stall.record(Redeemed(to(chain), grant.digest, said.digest, (amount,), declared))
+        assert next_command() == then
 
 
 def test_the_words_of_a_grant_that_is_redeemed_in_part_say_how_much() -> None:

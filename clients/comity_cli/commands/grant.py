@@ -75,7 +75,7 @@ def show(grant: str, **options: Any) -> None:
     statements = statement_rows(found.view, found.grant_state.digest)
     for each in statements:
         out.say(f"  {each['kind']} {each['line'][:12]} by {each['by']}" + (f": {each['text']}" if each["text"] else ""))
-    next_command = next_step(found.grant_state)
+    next_command = next_step(found.view, found.grant_state)
     out.document(
         "grant", {**rendering.grant_json(found.view, found.grant_state), "said": statements, "next": next_command}
     )
@@ -95,7 +95,8 @@ def accept(grant: str, **options: Any) -> None:
     log that its offer names, the command refuses."""
     own = find_own_grant(grant, **options)
     own.view.require_proven()
-    own.sign(Acceptance(*own.ids), "accepts:", next_command=f"comity grant show {own.name}")
+    next_command = f"comity grant redeem {own.name} --node HOME"
+    own.sign(Acceptance(*own.ids), "accepts:", next_command=next_command, by_signer=True)
 
 
 @examples(
@@ -124,7 +125,7 @@ def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
     own.sign(
         Redemption(*own.ids, wanted, grant_state.newest, text),
         "redeems:",
-        facts=[("now", ", ".join(map(str, wanted)))],
+        facts=[("now", rendering.describe_amounts(wanted, own.view.offer.measure))],
         next_command=f"comity grant hand-over {LINE} --node HOME --into ./hand-off",
     )
 
@@ -175,8 +176,9 @@ def agree(usage: str, **options: Any) -> None:
     own.sign(
         Agreement(*own.ids, found.entry.digest),
         "agrees to have used:",
-        facts=[("used", f"{', '.join(map(str, used.amounts))}, {interval}")],
+        facts=[("used", f"{rendering.describe_amounts(used.amounts, own.view.offer.measure)}, {interval}")],
         next_command="comity offer balance",
+        by_signer=True,
     )
 
 

@@ -75,6 +75,7 @@ def declare(pact: str, text: str, **options: Any) -> None:
         "declares itself cut off:",
         facts=[("declares", text)],
         next_command=f"comity grant redeem {own.name} --node HOME",
+        by_signer=True,
     )
 
 

@@ -154,14 +154,16 @@ class OfferContext:
         title: str,
         known: OfferBundle,
         next_command: str,
+        by_signer: bool = False,
     ) -> None:
         """Show a statement, ask, sign it, and log it at a node or write a bundle file. Without enough keys, write a
         ceremony file for the other signers.
 
         Args:
             known: lines and proofs to add to the bundle file.
-            next_command: the command for the other side. `LINE` in it is replaced by the bundle file or the digest of
-                the logged line. Without `LINE` and with a bundle file, the other side must first load that file.
+            next_command: the command that follows. `LINE` in it is replaced by the bundle file or the digest of the
+                logged line. Without `LINE` and with a bundle file, the other side must first load that file.
+            by_signer: the signer runs that command once the line is logged; else the other side does.
         """
         out, signer = output(), self.signer
         if self.out is None and signer.complete:
@@ -187,7 +189,7 @@ class OfferContext:
                 "next": next_command,
             },
         )
-        out.hint(f"the other side: {next_command}")
+        out.hint(next_command if by_signer and self.out is None else f"the other side: {next_command}")
 
     def record(self, action: OfferAction, question: str, lines: Sequence[bytes] = ()) -> ProviderRecord:
         """Ask, log `lines` at the node of the home, let it write a record, then write the bundle file of --out."""

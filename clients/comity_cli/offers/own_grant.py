@@ -38,11 +38,19 @@ class OwnGrant:
         return self.grant_state.digest[:12]
 
     def sign(
-        self, content: PartyStatement, title: str, *, next_command: str, facts: Sequence[tuple[str, str]] = ()
+        self,
+        content: PartyStatement,
+        title: str,
+        *,
+        next_command: str,
+        by_signer: bool = False,
+        facts: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Show the grant with `facts`, ask, sign and send, as `OfferContext.sign` does."""
         shown = [*grant_facts(self.view, self.grant_state), *facts]
-        self.context.sign(content, shown, title=title, known=self.view.bundle, next_command=next_command)
+        self.context.sign(
+            content, shown, title=title, known=self.view.bundle, next_command=next_command, by_signer=by_signer
+        )
 
 
 def find_own_grant(name: str, **options: Any) -> OwnGrant:

@@ -56,6 +56,11 @@ def describe_status(seen: FoundChain, now: int) -> str:
     return f"{closed}{age} as of {when(view.as_of)}; {why}"
 
 
+def describe_amounts(amounts: Sequence[int], measure: str) -> str:
+    """`11,904 accelerator-hours`; several allocations are separated by commas."""
+    return f"{', '.join(f'{amount:,}' for amount in amounts)} {measure}"
+
+
 def describe_interval(part: SliceAllocation) -> str:
     """`2 nodes, 2027-01-04 00:00Z up to 2027-01-11 00:00Z`."""
     return f"{plural(part.nodes, 'node')}, {when(part.start)} up to {when(part.end)}"
@@ -63,7 +68,7 @@ def describe_interval(part: SliceAllocation) -> str:
 
 def left(view: ChainView) -> str:
     """Amount left of each slice."""
-    return ", ".join(f"{amount:,}" for amount in view.state.remaining) + f" {view.offer.measure}"
+    return describe_amounts(view.state.remaining, view.offer.measure)
 
 
 def show_offer(out: Output, seen: FoundChain, now: int) -> None:
@@ -198,7 +203,7 @@ def request_rows(view: ChainView) -> list[dict[str, Any]]:
                 ),
                 "chain": view.state.chain,
                 "chain_state": view.status,
-                "next": next_step(grant_state)
+                "next": next_step(view, grant_state)
                 if grant_state
                 else f"comity grant approve {located.line[:12]} --node HOME",
             }
@@ -208,10 +213,10 @@ def request_rows(view: ChainView) -> list[dict[str, Any]]:
 
 def statement_rows(view: ChainView, grant: str) -> list[dict[str, Any]]:
     """Statements about a grant that are not records, in order."""
-    from comity_client.offers.views import unlogged_statements
+    from comity_client.offers.views import statements_about
 
     found = []
-    for located in (*view.chain.statements, *unlogged_statements(view)):
+    for located in statements_about(view):
         statement = located.statement
         if getattr(statement, "grant", None) != grant:
             continue
@@ -228,13 +233,23 @@ def statement_rows(view: ChainView, grant: str) -> list[dict[str, Any]]:
     return found
 
 
-def next_step(grant_state: GrantState) -> str:
-    """The next command for a grant; empty if it is over."""
-    accepted = "pact declare" if grant_state.grant.pact else "grant redeem"
-    return {
-        "granted": f"comity grant accept {grant_state.digest[:12]} --node HOME",
-        "accepted": f"comity {accepted} {grant_state.digest[:12]} --node HOME",
-    }.get(grant_state.state, "")
+def next_step(view: ChainView, grant_state: GrantState) -> str:
+    """The next command for a grant, of its grantee or its provider; empty if nothing of it is left."""
+    from comity_client.offers.views import statements_about
+
+    grant = grant_state.digest[:12]
+    if grant_state.state == "granted":
+        return f"comity grant accept {grant} --node HOME"
+    if grant_state.state != "accepted" or not any(grant_state.left):
+        return ""
+    declared = not grant_state.grant.pact
+    for located in statements_about(view):
+        match located.statement:
+            case Redemption(grant=grant_state.digest, after=grant_state.newest):
+                return f"comity grant hand-over {located.line[:12]} --node HOME --into ./hand-off"
+            case CutOff(grant=grant_state.digest, drill=False):
+                declared = True
+    return f"comity {'grant redeem' if declared else 'pact declare'} {grant} --node HOME"
 
 
 def _kind(statement: object) -> str:

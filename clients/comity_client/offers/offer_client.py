@@ -25,7 +25,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, U
 from comity.trust.hardware.appraisal import HardwarePins
 from comity.trust.hardware.evidence import Challenge
 from comity.trust.offers.amounts import Usage
-from comity.trust.offers.chain import GrantState, LocatedStatement
+from comity.trust.offers.chain import GrantState
 from comity.trust.offers.records import Acceptance, PartyStatement
 from comity.trust.statement import Entry, parse_entry
 from comity.wire import limits
@@ -54,7 +54,7 @@ from comity_client.offers.views import (
     ChainView,
     IdentityResolver,
     chain_ids,
-    unlogged_statements,
+    statements_about,
     view,
 )
 from comity_client.session import Question, Session
@@ -303,7 +303,7 @@ class OfferClient:
 
     def awaits_record(self, found: FoundGrant) -> bool:
         """Whether the grantee has accepted a grant, and the provider's node can still record that."""
-        said = [each.statement for each in self._statements(found.view)]
+        said = [each.statement for each in statements_about(found.view)]
         accepted = {each.grant for each in said if isinstance(each, Acceptance)}
         return found.grant_state.state == "granted" and found.grant_state.digest in accepted
 
@@ -328,7 +328,7 @@ class OfferClient:
         """The statement of a `kind` whose line digest begins with `name`; for an empty name, the newest of the only
         chain in the bundle files. Raises NotFound (NO-STATEMENT), Unavailable."""
         for seen in self._candidates(name):
-            located = [each for each in self._statements(seen.view) if _is_named(each.line, name)]
+            located = [each for each in statements_about(seen.view) if _is_named(each.line, name)]
             found = [(each.statement, each.line) for each in located if isinstance(each.statement, kind)]
             if found and (len(found) == 1 or not name):
                 content, line = found[-1]
@@ -413,10 +413,6 @@ class OfferClient:
                 lines = [state.request.line, *([state.answer.line] if state.answer else [])]
                 if any(_is_named(digest, name) for digest in (*map(sha256, lines), *state.statements)):
                     yield self._fetch(state.chain)
-
-    def _statements(self, seen: ChainView) -> list[LocatedStatement]:
-        """Statements about a chain: first those in its log, then those that its log does not contain yet."""
-        return [*seen.chain.statements, *unlogged_statements(seen)]
 
     def _chain_named(self, name: str) -> Digest:
         if not name:

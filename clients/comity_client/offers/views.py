@@ -252,6 +252,11 @@ def _record(entry: Entry) -> Record | None:
         return None
 
 
+def statements_about(seen: ChainView) -> list[LocatedStatement]:
+    """Statements about the chain: first those in its log, then those that its log does not contain yet."""
+    return [*seen.chain.statements, *unlogged_statements(seen)]
+
+
 def unlogged_statements(seen: ChainView) -> list[LocatedStatement]:
     """Statements about the chain that its own log does not contain, except those with a wrong signature; index -1."""
     logged = {located.line for located in seen.chain.statements}
