@@ -13,13 +13,14 @@ from comity.content.secrets import write_keys
 from comity.trust.errors import ComityError, NotFound, Refused
 from comity.trust.offers.amounts import Usage, usage_statement
 from comity.trust.offers.offer import Window
+from comity.trust.offers.records import Redeemed, Redemption
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.home import Home
 from comity_client.offers.bundle import OfferBundle
 from comity_client.trust_store import TrustStore
 from support.fair import Stall
-from support.offers import HOUR, START
+from support.offers import HOUR, START, to
 from support.world import Identity, seat
 
 LOADED = "comity grant load said --node HOME"
@@ -98,6 +99,20 @@ def test_a_program_is_told_the_line_and_the_next_command(table: Table) -> None:
     told = json.loads(table.run("grant redeem GRANT", "--yes", "--json").output)
     assert OfferBundle.read(table.folder / "said").find(told["line"]) is not None
     assert (told["by"], told["next"]) == (table.stall.customer.id, SAYABLE["grant redeem GRANT --amount 3"][1])
+
+
+def test_a_list_names_the_first_step_that_is_left(table: Table) -> None:
+    stall = table.stall
+    ((chain, known),) = stall.read.chains.items()
+    granted = next(iter(known.state.grants.values()))
+    said = stall.say(Redemption(stall.customer.id, chain, granted.digest, (8,), granted.newest))
+    stall.record(Redeemed(to(chain), granted.digest, said.digest, (8,)))
+    stall.bundle().write(table.folder / "used")
+    shown = CliRunner(env={"COMITY_HOME": str(table.folder / "owner")}).invoke(
+        command, ["grant", "ls", "--offline", "--from", "used"], obj=Output()
+    )
+    hints = [line for line in shown.output.splitlines() if line.startswith("Next:")]
+    assert hints == [f"Next: comity pact declare {table.names['PACT']} --node HOME"], shown.output
 
 
 def test_nobody_speaks_for_another(table: Table) -> None:

@@ -55,8 +55,8 @@ def ls(offer: str, state: str, **options: Any) -> None:
     else:
         out.say("No request is known.")
     out.document("grants", {"grants": rows})
-    for row in rows[:1]:
-        out.hint(row["next"])
+    for next_command in [row["next"] for row in rows if row["next"]][:1]:
+        out.hint(next_command)
 
 
 @examples("comity grant show 1f2e3d4c", "comity grant show grant.bundle --offline", "comity grant show 1f2e3d4c --json")
