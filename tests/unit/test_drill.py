@@ -61,8 +61,11 @@ def test_what_would_fail_is_named(stall: Stall, monkeypatch: pytest.MonkeyPatch)
     stall.accept(chain, pact)
     assert failing(context(stall.customer), held(stall, chain, pact, proven=False)) == ["its chain"]
     assert failing(context(seat("KR")), held(stall, chain, pact)) == ["your key"]
-    monkeypatch.setattr(drill, "now", lambda: START + 10**7)
-    assert failing(context(stall.customer), held(stall, chain, pact)) == ["its window"]
+    for at, why in ((START - 1, ": not begun"), (START + 10**7, ": over")):
+        monkeypatch.setattr(drill, "now", lambda at=at: at)
+        assert failing(context(stall.customer), held(stall, chain, pact)) == ["its window"]
+        (window,) = [step for step in run_drill(context(stall.customer), held(stall, chain, pact)) if not step.well]
+        assert window.how.endswith(why)
 
 
 def test_keys_that_the_charter_does_not_know_are_found_out(stall: Stall) -> None:

@@ -95,7 +95,8 @@ def accept(grant: str, **options: Any) -> None:
     log that its offer names, the command refuses."""
     own = find_own_grant(grant, **options)
     own.view.require_proven()
-    next_command = f"comity grant redeem {own.name} --node HOME"
+    following = "pact drill" if own.grant_state.grant.pact else "grant redeem"
+    next_command = f"comity {following} {own.name} --node HOME"
     own.sign(Acceptance(*own.ids), "accepts:", next_command=next_command, by_signer=True)
 
 

@@ -94,6 +94,6 @@ def drill(pact: str, **options: Any) -> None:
         (out.done if step.well else out.warn)(f"{step.what}: {step.how}")
     well = all(step.well for step in steps)
     out.document("drill", {"well": well, "logged": False, "steps": [asdict(step) for step in steps]})
+    out.say("Nothing was logged or sent.")
     if not well:
         raise click.exceptions.Exit(1)
-    out.say("Nothing was logged or sent.")

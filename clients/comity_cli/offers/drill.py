@@ -9,6 +9,7 @@ from comity.trust.errors import ComityError
 from comity.trust.offers.records import CutOff, Redemption
 
 from comity_cli.offers.context import OfferContext, now
+from comity_cli.offers.rendering import describe_amounts, when
 
 if TYPE_CHECKING:
     from comity_client.offers.offer_client import FoundGrant
@@ -34,11 +35,11 @@ def run_drill(context: OfferContext, found: FoundGrant) -> list[Step]:
         ),
         Step("its chain", view.status == "proven", view.why or f"proven, cosigned by {view.cosigners} members"),
         Step("its state", grant_state.state == "accepted", grant_state.state),
-        Step("its window", any(p.start <= now() < p.end for p in grant_state.grant.allocations), _window(found)),
+        _window(found),
         Step(
             "what is left",
             any(grant_state.left),
-            ", ".join(f"{each:,}" for each in grant_state.left) + f" {view.offer.measure}",
+            describe_amounts(grant_state.left, view.offer.measure),
         ),
     ]
     return [*steps, *_sign(context, found)]
@@ -68,8 +69,11 @@ def _sign(context: OfferContext, found: FoundGrant) -> list[Step]:
     return steps
 
 
-def _window(found: FoundGrant) -> str:
-    from comity_cli.offers.rendering import when
-
-    parts = found.grant_state.grant.allocations
-    return ", ".join(f"{when(part.start)} up to {when(part.end)}" for part in parts)
+def _window(found: FoundGrant) -> Step:
+    """Whether a part of the pact could be used now, and its intervals."""
+    at, parts = now(), found.grant_state.grant.allocations
+    intervals = ", ".join(f"{when(part.start)} up to {when(part.end)}" for part in parts)
+    if any(part.start <= at < part.end for part in parts):
+        return Step("its window", True, intervals)
+    why = "not begun" if any(at < part.start for part in parts) else "over"
+    return Step("its window", False, f"{intervals}: {why}")
