@@ -51,6 +51,13 @@ def ends(*words: str) -> object:
     return ended.value.code
 
 
+def test_a_statement_of_a_known_node_is_shown_with_the_nodes_name(client: Client, published: Release) -> None:
+    said = client.show(published.published.artifact).said
+    assert {each.by.partition(" [")[0] for each in said if each.predicate == "hold"} == {
+        f"node-{code}.example" for code in ("ch", "es", "kr", "sg")
+    }
+
+
 def test_an_artifact_is_found_by_its_printed_digits(client: Client, published: Release, tmp_path: Path) -> None:
     digest = published.published.artifact
     for form in (digest, f"sha256:{digest[:8]}", short(digest), digest[:12], f"swiss-ai/tiny@sha256:{digest[:9]}"):

@@ -224,10 +224,11 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
     gathered, publication = resolution.gathered, resolution.publication
     related, _ = await related_lines(session, publication, policy)
     readings = session.read_claims((*gathered.lines, *related), resolution.artifact)
+    nodes = {node.record.node.id: node.record.name for node in session.nodes}
     said = tuple(
         ArtifactStatement(
             entry.statement.predicate,
-            _author_name(entry, gathered.readings),
+            _author_name(entry, gathered.readings, nodes),
             tuple(sorted(gathered.places.get(entry.line, ()))),
         )
         for entry in gathered.readings.entries
@@ -383,11 +384,15 @@ def _found(entry: Entry, publication: Publication | None) -> FoundArtifacts:
     )
 
 
-def _author_name(entry: Entry, readings: ParsedClaims) -> str:
-    if entry.statement.by is None:
+def _author_name(entry: Entry, readings: ParsedClaims, nodes: Mapping[Digest, str]) -> str:
+    """Name of whom a statement says it is by; `nodes` are the names of the nodes of the pinned charters."""
+    by = entry.statement.by
+    if by is None:
         return "nobody"
-    known = readings.inceptions.get(entry.statement.by.id)
-    return known.display if known else f"{entry.statement.by.kind} {entry.statement.by.id[:12]}"
+    if by.kind == "node":
+        return f"{nodes.get(by.id, 'unknown node')} [{by.id[:12]}]"
+    known = readings.inceptions.get(by.id)
+    return known.display if known else f"{by.kind} {by.id[:12]}"
 
 
 ENTRIES_AT_ONCE: Final = 4096
