@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,5 +191,9 @@ def test_gc_says_what_goes_and_what_the_node_kept_although_it_may_go(monkeypatch
     assert "removed  lab/x@v1" in gone
     assert "stays    lab/x@v2: too few others hold this artifact: 1 of 2" in gone
     assert "1 copy removed" in gone
-    ran()  # nobody confirmed
-    assert asked == [False, True]
+    unconfirmed = ran()
+    assert "2 copies would go" in unconfirmed.partition("Remove every copy that goes?")[0]
+    assert "nothing was signed or changed" in unconfirmed
+    assert asked == [False, True, False]
+    copies[:] = [replace(copy, goes=False) for copy in copies]
+    assert "Remove every copy" not in ran()

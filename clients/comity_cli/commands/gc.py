@@ -26,13 +26,21 @@ MAX_LISTED = 10_000
 def command(trial: bool, yes: bool, socket: Path | None, home: Path | None) -> None:
     """Remove your node's copies that the retention rules let go. The file that `retention.rules` in node.toml names
     says how long to keep a model, and how many of its versions. What it pins stays, and so does what other members do
-    not hold in as many tested copies as the charter asks for. Each removal asks them again, as `comity rm` does."""
+    not hold in as many tested copies as the charter asks for. Each removal asks them again, as `comity rm` does.
+    Without --yes you see what would go before you are asked."""
     from comity_client.copies import collect
 
+    node = socket_of(socket, home)
+    if not trial and not yes and not output().as_json:
+        plan = _GcOutput(trial=True)
+        collect(node, plan.add, remove=False)
+        plan.summarize()
+        if not plan.goes:
+            return
     if not trial:
-        agree("Remove every copy that the retention rules let go?", yes=yes)
+        agree("Remove every copy that goes?", yes=yes)
     found = _GcOutput(trial)
-    collect(socket_of(socket, home), found.add, remove=not trial)
+    collect(node, found.add, remove=not trial)
     found.finish()
 
 
@@ -61,7 +69,13 @@ class _GcOutput:
                 | {"removed": removed, "refused": refused}
             )
 
-    def finish(self) -> None:
+    @property
+    def goes(self) -> int:
+        """Copies that the rules let go."""
+        return self._counts["goes"]
+
+    def summarize(self) -> None:
+        """Print the counts."""
         out, counts = output(), self._counts
         if self._trial:
             goes, stays = plural(counts["goes"], "copy", "copies"), plural(counts["stays"], "copy", "copies")
@@ -72,9 +86,14 @@ class _GcOutput:
             out.done(f"{plural(counts['removed'], 'copy', 'copies')} removed; {size(counts['bytes'])} freed.")
         if counts["refused"]:
             out.warn(f"{plural(counts['refused'], 'copy', 'copies')} stay although the rules let them go")
+
+    def finish(self) -> None:
+        """Print the counts, and the JSON document."""
+        self.summarize()
+        counts = self._counts
         total = counts["goes"] + counts["stays"]
         left_out = total - len(self._listed)
-        out.document("gc", {"trial": self._trial, **counts, "copies": self._listed, "left_out": left_out})
+        output().document("gc", {"trial": self._trial, **counts, "copies": self._listed, "left_out": left_out})
 
 
 def _line(item: CollectedCopy, *, trial: bool) -> str:
