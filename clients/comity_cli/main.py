@@ -199,8 +199,9 @@ def close(typed: str, known: Iterable[str]) -> Sequence[str]:
 
 def no_such_command(typed: str, meant: Sequence[str]) -> str:
     """The message for a command that is not there, with those that may have been meant, as they are typed."""
-    guess = f" Did you mean {' or '.join(repr(name) for name in meant)}?" if meant else " See: comity --help"
-    return f"No such command {typed[:80]!r}.{guess}"
+    group = " ".join(["comity", *typed[:80].split()[:-1]])
+    guess = f"Did you mean {' or '.join(repr(name) for name in meant)}?" if meant else f"See: {group} --help"
+    return f"No such command {typed[:80]!r}. {guess}"
 
 
 def _set(attribute: str, value: bool) -> Callable[[click.Context, click.Parameter, bool], None]:

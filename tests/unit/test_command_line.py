@@ -95,10 +95,11 @@ def test_every_guess_is_a_command_that_exists() -> None:
     assert not set(GUESSES) & set(COMMANDS)
 
 
-def test_what_nobody_could_guess_is_sent_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("words", "page"), [("xyzzy", "comity"), ("trust xyzzy", "comity trust")])
+def test_what_nobody_could_guess_is_sent_to_the_help(words: str, page: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["xyzzy"])
-    assert "See: comity --help" in capsys.readouterr().err
+        main(words.split())
+    assert f"See: {page} --help" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", ["pull", "proposal approve", ""])

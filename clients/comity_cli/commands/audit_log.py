@@ -12,7 +12,7 @@ from comity.content.audit_log import EMPTY, ActRecord, AuditHead, check_chain
 from comity.trust.encoding import sha256
 
 from comity_cli.command import Group, examples, output
-from comity_cli.commands.config import node_file
+from comity_cli.node_home import node_file
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.errors import ComityError
 
 from comity_cli.command import Group, examples, output
 from comity_cli.main import USAGE
+from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
 HOME = home_option("Your node, by its home. Default: here.", exists=False)
-
-
-@contextmanager
-def node_installed() -> Iterator[None]:
-    """The block imports parts of the node. Raises Unavailable if they are not installed."""
-    try:
-        yield
-    except ImportError as error:
-        raise Unavailable(
-            "the node is not installed", why=f"{error.name} is missing", hint="pip install 'comity[node]'"
-        ) from error
-
-
-def node_file(home: Path) -> Path:
-    """The settings file of a home. Raises NotFound."""
-    file = home / "node.toml"
-    if not file.exists():
-        raise NotFound(f"no node in {home}", why=f"{file} is missing", hint="comity init --help")
-    return file
 
 
 @examples("comity config check", "comity config check --node /var/lib/comity", "comity config show --origin")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from comity_cli.command import Command, examples, output
-from comity_cli.commands.config import node_file, node_installed
+from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 

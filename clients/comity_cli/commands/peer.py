@@ -11,7 +11,7 @@ import click
 
 from comity_cli import node_view
 from comity_cli.command import Group, examples, output
-from comity_cli.commands.config import node_file, node_installed
+from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option, node_option
 from comity_cli.output import plural
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.errors import NotFound, Unavailable
 
 from comity_cli.command import Command, examples, output
+from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
@@ -26,16 +26,10 @@ if TYPE_CHECKING:
 @click.option("--until-eof", is_flag=True, hidden=True, help="Stop when standard input closes.")
 def command(directory: Path, check: bool, until_eof: bool) -> None:
     """Run a node from its home directory, with its HTTP gateway if node.toml names one, until SIGTERM or Ctrl-C."""
-    config = directory / "node.toml"
-    if not config.exists():
-        raise NotFound(f"no node in {directory}", why=f"{config} is missing", hint="comity init --help")
-    try:
+    config = node_file(directory)
+    with node_installed():
         from comity.gateway import app as gateway
         from comity.node import app as node
-    except ImportError as error:
-        raise Unavailable(
-            "the node is not installed", why=f"{error.name} is missing", hint="pip install 'comity[node]'"
-        ) from error
     if check:
         _show(node.check(config))
         return

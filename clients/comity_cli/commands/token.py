@@ -10,10 +10,10 @@ from typing import Final
 import click
 from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, Token, TokenFile
 from comity.content.token_uses import USES_FILE, read_uses
-from comity.trust.errors import NotFound
 
 from comity_cli.acts import recorded_act
 from comity_cli.command import Group, examples, output
+from comity_cli.node_home import node_file
 from comity_cli.nodes import home_option
 
 DAY: Final = 86_400
@@ -139,6 +139,5 @@ def _moment(seconds: int) -> str:
 
 
 def _file(directory: Path) -> TokenFile:
-    if not (directory / "node.toml").exists():
-        raise NotFound(f"no node in {directory}", why="node.toml is missing", hint="comity token --help")
+    node_file(directory)
     return TokenFile(directory / TOKENS_FILE)

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from comity_cli.command import Group, examples
-from comity_cli.commands.config import node_file, node_installed
 from comity_cli.commands.doctor import show_findings
+from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 
 
