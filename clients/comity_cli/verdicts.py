@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import textwrap
+from pathlib import Path
 from typing import Final
 
 import click
@@ -14,10 +17,18 @@ from comity_cli.output import Output
 WIDTH: Final = 110
 MARKS = {"pass": ("PASS", "green"), "fail": ("FAIL", "red"), "unknown": ("UNKN", "yellow"), "not-checked": ("----", "")}
 
+_PLACEHOLDER: Final = re.compile(r"\bDIR\b|\bREF\b|(?<=--policy )FILE\b|(?<=policy explain )FILE\b")
 SEVERE_KINDS = ("malware", "vulnerability", "key-compromise")
 
 
-def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
+def show(out: Output, verdict: Verdict, *, facts: bool = False, folder: str = "", policy: Path | None = None) -> None:
+    """Print a verdict.
+
+    Args:
+        facts: print the facts of each row.
+        folder: what the next steps name instead of `DIR`.
+        policy: the policy's file, which they name instead of `FILE`.
+    """
     from comity_client.reports import meaning
 
     subject, what = verdict.name or "an artifact", meaning(verdict)
@@ -40,7 +51,7 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
     if not verdict.accepted or any(row.state in ("unknown", "not-checked") for row in verdict.rows):
         out.say("  (* required; UNKN: the evidence here does not decide it; ----: not checked)")
     for step in what.steps:
-        out.hint(step)
+        out.hint(_filled(step, verdict, folder, policy))
 
 
 def warn(out: Output, verdict: Verdict, kinds: tuple[str, ...] = SEVERE_KINDS) -> None:
@@ -51,6 +62,12 @@ def warn(out: Output, verdict: Verdict, kinds: tuple[str, ...] = SEVERE_KINDS) -
     for fact in verdict.row("disputes and advisories").facts:
         if fact.text.startswith(kinds):
             out.warn(f"{printable(fact.text)}, claimed by {fact.by}")
+
+
+def _filled(step: str, verdict: Verdict, folder: str, policy: Path | None) -> str:
+    """A step that can be pasted: with the folder, the name and the policy's file, where they are known."""
+    known = {"DIR": folder, "REF": verdict.name, "FILE": policy and shlex.quote(str(policy))}
+    return _PLACEHOLDER.sub(lambda found: known[found[0]] or found[0], step)
 
 
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:

@@ -85,6 +85,17 @@ def test_one_of_two_is_refused_and_two_of_two_pass_by_carried_files(officers: Of
     assert row["summary"] == "2 of 2 required for hospital-bern: Anna, Ben; until 2027-03-31T23:59:59Z"
 
 
+def test_the_next_steps_after_a_refusal_can_be_pasted(officers: Officers) -> None:
+    shown = officers.run("Anna", "verify", officers.copy, "--policy", officers.policy).output
+    steps = [line.removeprefix("Next: ") for line in shown.splitlines() if line.startswith("Next: ")]
+    assert steps == [
+        f"comity approvals ls {officers.copy} --policy {officers.policy}",
+        f"comity policy explain {officers.policy}",
+    ]
+    assert officers.run("Anna", *steps[0].split()[1:]).exit_code == 0
+    assert officers.run("Anna", *steps[1].split()[1:]).exit_code == 0
+
+
 def test_an_ended_one_is_refused_from_the_date_of_the_policy_on(officers: Officers) -> None:
     officers.approve("Anna")
     officers.approve("Ben")

@@ -58,7 +58,7 @@ def command(
     _check_usage(folder, policy, report, page, signer, nodes)
     publisher = api.publisher(signer) if signer else None
     verdict = _judged(api, folder if folder.exists() else target, policy)
-    verdicts.show(out, verdict, facts=facts)
+    verdicts.show(out, verdict, facts=facts, folder=shlex.quote(target) if folder.exists() else "", policy=policy)
     verdicts.warn(out, verdict)
     _tell_of_attestations(folder)
     if policy is None and not api.pins():
