@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from attackers import ATTACKERS
-from comity.ledger.log_store import LINE_OVERHEAD
+from comity.ledger.entry_rows import LINE_OVERHEAD
 from harness import write
 from interference.groups import together
 from interference.honest import Outcome, Prepared, play, prepared

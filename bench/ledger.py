@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from comity.ledger.entry_index import EntryQuery
+from comity.ledger.entry_rows import MAX_LINES
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import MAX_LINES, EntryQuery
 from comity.ledger.sequencer import Sequencer
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner, PrivateKey

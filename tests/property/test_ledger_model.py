@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from comity.ledger.entry_index import EntryPosition, EntryQuery
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import EntryPosition, EntryQuery
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash, verify_consistency, verify_inclusion

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from comity.content.blobs import FolderStore
+from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import EntryQuery
 from comity.node.charter.follower import CharterFollower
 from comity.node.epochs import EpochStore
 from comity.node.intake import LineProver

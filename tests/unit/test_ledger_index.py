@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from comity.ledger.entry_index import EntryPosition, EntryQuery, IndexedEntry
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.log_store import EntryPosition, EntryQuery, IndexedEntry
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.statement import Author, parse_entry

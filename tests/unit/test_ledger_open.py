@@ -17,9 +17,9 @@ from alembic.script import ScriptDirectory
 from comity.ledger import schema
 from comity.ledger.database import LOCK_FILE as LOCK
 from comity.ledger.database import NEWEST, SCRIPTS, Database, find_log, migrate
+from comity.ledger.history import History
 from comity.ledger.intake import OTHER, IntakeStore
 from comity.ledger.ledger import DATABASE_FILE, Ledger
-from comity.ledger.log_store import History
 from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
 from comity.ledger.sqlite import SqliteFile

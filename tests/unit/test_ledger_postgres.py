@@ -15,8 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from comity.ledger import schema
 from comity.ledger.database import Database, migrate
+from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import EntryQuery
 from comity.ledger.postgres import KEY, AdvisoryLock, PostgresDatabase
 from comity.node.own_log import LedgerMark
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable

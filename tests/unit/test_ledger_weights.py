@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from attackers.forging import Identity, Release
-from comity.ledger import log_store
+from comity.ledger import entry_rows
+from comity.ledger.entry_rows import LINE_OVERHEAD
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.log_store import LINE_OVERHEAD
 from comity.ledger.page_sums import CHECKPOINT_BYTES
 from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota
 from comity.ledger.sqlite import MAX_WAL_BYTES
@@ -150,7 +150,7 @@ def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it
         return parse_entry(line)
 
     monkeypatch.setattr(ledger._database, "writing", watched)
-    monkeypatch.setattr(log_store, "parse_entry", parsed)
+    monkeypatch.setattr(entry_rows, "parse_entry", parsed)
     lines = [naming(number, LARGE) for number in range(3)]
     ledger.logs.stage(FAR.vkey, 0, lines[:2])
     ledger.logs.advance(FAR.vkey, 2, lines[2:], FAR.note_over(lines))

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.charter import inbox
 from comity.node.charter.inbox import StoredBodies
 from comity.trust.charter.certificate import Certificate, assemble

@@ -11,8 +11,8 @@ from typing import cast
 
 import pytest
 from comity.content.blobs import FolderStore
+from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import EntryQuery
 from comity.node.copies.auditor import StatementReader
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.own_claims import OwnClaims

@@ -35,11 +35,13 @@ from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
 from comity.ledger.database import Database, WriterLock, migrate, raise_fence
+from comity.ledger.entry_index import EntryIndex
+from comity.ledger.history import History
 from comity.ledger.intake import IntakeStore
 from comity.ledger.kept_state import KeptState
 from comity.ledger.listed_names import ListedNames
 from comity.ledger.log_repair import LogRepair
-from comity.ledger.log_store import EntryIndex, History, LogStore
+from comity.ledger.log_store import LogStore
 from comity.ledger.mirror_charges import MirrorCharges
 from comity.ledger.page_sums import PageSums
 from comity.ledger.pin_table import PinTable

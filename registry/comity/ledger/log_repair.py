@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, find_log
-from comity.ledger.log_store import check_signed_roots
+from comity.ledger.history import check_signed_roots
 from comity.ledger.tree import corrupt_ledger, newest_head, signed_head
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, Refused, Untrusted

@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from comity.ledger import schema
 from comity.ledger.database import Database, find_log
-from comity.ledger.log_store import added_weight
+from comity.ledger.entry_rows import added_weight
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, OutOfSpace
 

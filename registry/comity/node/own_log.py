@@ -21,9 +21,9 @@ from typing import Final
 import structlog
 
 from comity.content.durable import disk_errors, write_file
+from comity.ledger.entry_index import EntryQuery, IndexedEntry
 from comity.ledger.intake import ADDRESSES
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import EntryQuery, IndexedEntry
 from comity.ledger.sequencer import Make, Sequencer
 from comity.node.keys import NodeKeys
 from comity.node.members import Seat

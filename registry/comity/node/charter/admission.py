@@ -26,7 +26,7 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import CHARTER_PREDICATES, find_inception, prev_of
 from comity.node.members import Membership

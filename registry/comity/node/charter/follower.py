@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.charter.inbox import ReadStep, SignatureCache, StoredBodies, VoteReader, newcomer_entries
 from comity.node.epochs import EpochStore
 from comity.node.keys import NodeSigner

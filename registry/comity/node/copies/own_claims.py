@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import EntryQuery
 from comity.node.own_log import iterate_entries
 from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.copies.assessor import CopyAssessor
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.index import CopiesIndex, CopyRow, WantedFact

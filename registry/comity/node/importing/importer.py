@@ -30,8 +30,8 @@ import structlog
 import comity
 from comity.content.blobs import BlobStore, piece_lengths
 from comity.content.durable import disk_errors, make_folders
+from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import EntryQuery
 from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership

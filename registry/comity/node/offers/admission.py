@@ -19,7 +19,7 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.members import Membership
 from comity.node.offers.index import OfferIndex
 from comity.node.threads import AsyncLedger

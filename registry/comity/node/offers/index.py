@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics

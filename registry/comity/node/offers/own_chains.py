@@ -16,8 +16,9 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from comity.ledger.entry_rows import MAX_LINES
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_store import MAX_LINES, OwnLogTransaction
+from comity.ledger.log_store import OwnLogTransaction
 from comity.node.authors import AuthorVerifier
 from comity.node.charter.inbox import find_inception
 from comity.node.keys import NodeSigner

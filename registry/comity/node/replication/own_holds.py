@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.keys import NodeSigner
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.replication.held_copies import HeldCopies

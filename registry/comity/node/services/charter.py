@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from comity.ledger.log_store import EntryQuery
+from comity.ledger.entry_index import EntryQuery
 from comity.node.charter.admission import JoinRequests
 from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import first_locations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from comity.ledger.log_store import EntryPosition
+from comity.ledger.entry_index import EntryPosition
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound

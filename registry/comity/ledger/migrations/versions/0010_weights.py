@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from comity.ledger.log_store import entries_weight, hash_mirrored_entries
+from comity.ledger.entry_rows import entries_weight, hash_mirrored_entries
 
 revision = "0010"
 down_revision = "0009"
