@@ -1,9 +1,10 @@
 """What the ledger costs: appends in batches of several sizes, the sequencer's latency, proofs from logs that grow.
 
-    python bench/ledger.py [--largest 1000000] [--runs 5] [--folder DIR] > bench/results/ledger.json
+    python bench/ledger.py [--largest 1000000] [--runs 5] [--folder DIR] [--part PART] > bench/results/ledger.json
 
 Every number is the median of `--runs` runs with the least and the largest beside it. The folder should be on the disk
-that a node would use: appends wait for it.
+that a node would use: appends wait for it. Of a log that grows, the time of the CPU is given too: it does not grow with
+the load of the machine, as waiting times do. `--part growth --largest 10000000` takes gigabytes and half an hour.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -132,18 +133,28 @@ async def _sequence(ledger: Ledger, lines: list[bytes], writers: int) -> tuple[f
     return statistics.median(waits), len(lines) / seconds
 
 
-def proofs(parent: Path, runs: int, largest: int) -> Iterator[Result]:
+def growth(parent: Path, runs: int, largest: int) -> Iterator[Result]:
     """A mirrored log grows, the same 8,192 statements again and again; at each size: proofs, lookups, the check."""
     lines = statements(MAX_LINES, SIGNERS["ed25519"])
-    sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= largest]
-    with fresh(parent, own=False) as ledger:
-        frontier = Frontier.empty()
+    sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000, 10_000_000) if size <= largest]
+    frontier = Frontier.empty()
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
         for size in sizes:
-            started, before = time.perf_counter(), frontier.size
-            frontier = _mirror(ledger, lines, frontier, size)
-            rate = (size - before) / (time.perf_counter() - started)
-            yield Result(f"mirror from {before} to {size} entries, steps of {MAX_LINES}", "entries/s", [rate])
-            yield from _at_size(ledger, size, frontier.root(), runs)
+            openings = [_opening(Path(folder)) for _ in range(runs)] if frontier.size else []
+            if openings:
+                yield Result(f"opened with {frontier.size} entries", "CPU s", openings)
+            with closing(Ledger.open(Path(folder), time.time)) as ledger:
+                ledger.logs.create(ORIGIN, VKEY)
+                started, used, before = time.perf_counter(), time.process_time(), frontier.size
+                frontier = _mirror(ledger, lines, frontier, size)
+                rates = {"s": time.perf_counter() - started, "CPU s": time.process_time() - used}
+                for unit, seconds in rates.items():
+                    what = f"mirror from {before} to {size} entries, steps of {MAX_LINES}"
+                    yield Result(what, f"entries/{unit}", [(size - before) / seconds])
+                yield from _at_size(ledger, size, frontier.root(), runs)
+                staged = [_stage(ledger, lines, size) for _ in range(runs)]
+                yield Result(f"batches of 256 at {size} entries, durable", "entries/CPU s", staged)
+        yield Result(f"opened with {sizes[-1]} entries", "CPU s", [_opening(Path(folder)) for _ in range(runs)])
 
 
 def _mirror(ledger: Ledger, lines: list[bytes], frontier: Frontier, size: int) -> Frontier:
@@ -154,6 +165,22 @@ def _mirror(ledger: Ledger, lines: list[bytes], frontier: Frontier, size: int) -
         frontier = frontier.extend(map(leaf_hash, step))
     ledger.logs.advance(ORIGIN, size, [], Checkpoint(ORIGIN, size, frontier.root()).signed(KEY))
     return frontier
+
+
+def _opening(folder: Path) -> float:
+    """Seconds of CPU to open a ledger, and to check the right edge of the log, as a start does."""
+    before = time.process_time()
+    with closing(Ledger.open(folder, time.time)) as ledger:
+        ledger.history.verify_right_edge(ORIGIN)
+        return time.process_time() - before
+
+
+def _stage(ledger: Ledger, lines: list[bytes], size: int, batches: int = 32) -> float:
+    """Entries a second of CPU, staged in batches of 256; each is on the disk before the next."""
+    before = time.process_time()
+    for at in range(batches):
+        ledger.logs.stage(ORIGIN, size + 256 * at, lines[256 * at :][:256])
+    return batches * 256 / (time.process_time() - before)
 
 
 def _at_size(ledger: Ledger, size: int, root: bytes, runs: int) -> Iterator[Result]:
@@ -172,14 +199,16 @@ def _at_size(ledger: Ledger, size: int, root: bytes, runs: int) -> Iterator[Resu
         "right edge re-derived": lambda: ledger.history.verify_right_edge(ORIGIN),
     }
     for what, call in measured.items():
-        yield Result(f"{what}, {size} entries", "ms", [_per_call(call) for _ in range(runs)])
+        for unit, clock in (("ms", time.perf_counter), ("CPU ms", time.thread_time)):
+            yield Result(f"{what}, {size} entries", unit, [_per_call(call, clock) for _ in range(runs)])
 
 
-def _per_call(call: Callable[[], object], times: int = 100) -> float:
-    started = time.perf_counter()
+def _per_call(call: Callable[[], object], clock: Callable[[], float], times: int = 100) -> float:
+    """Milliseconds of a call, by a clock."""
+    started = clock()
     for _ in range(times):
         call()
-    return 1000 * (time.perf_counter() - started) / times
+    return 1000 * (clock() - started) / times
 
 
 def main() -> None:
@@ -187,14 +216,16 @@ def main() -> None:
     arguments.add_argument("--largest", type=int, default=1_000_000)
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--folder", type=Path, default=Path.cwd())
+    arguments.add_argument("--part", choices=("appends", "sequencer", "growth"), help="Default: all three.")
     chosen = arguments.parse_args()
     before = os.getloadavg()[0]
     results = []
-    for result in chain(
-        appends(chosen.folder, chosen.runs),
-        sequenced(chosen.folder, chosen.runs),
-        proofs(chosen.folder, chosen.runs, chosen.largest),
-    ):
+    parts = {
+        "appends": appends(chosen.folder, chosen.runs),
+        "sequencer": sequenced(chosen.folder, chosen.runs),
+        "growth": growth(chosen.folder, chosen.runs, chosen.largest),
+    }
+    for result in parts[chosen.part] if chosen.part else chain.from_iterable(parts.values()):
         print(result.summary(), file=sys.stderr)
         results.append(result.summary())
     machine = {
