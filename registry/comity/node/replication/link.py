@@ -33,24 +33,30 @@ LONGEST_PAUSE: Final = 60.0
 class AddressTurn:
     """Which of a peer's addresses the next call uses: after a failure the next one, and now and then the first again,
     which is the best. The pause before that doubles while the first one fails: a peer that has just started is soon
-    called at its first address, and one behind a closed port is not called there in each round."""
+    called at its first address, and one behind a closed port is not called there in each round. The first is not tried
+    again before the others were: the delay after a failed round may be longer than the pause."""
 
     def __init__(self) -> None:
         self._index = 0
+        self._untried = False
         self._pause = FIRST_PAUSE
         self._first_at = 0.0
 
     def begin(self, now: float) -> None:
         """A round begins at the monotonic time `now`, in seconds."""
-        if now >= self._first_at:
+        if now >= self._first_at and not self._untried:
             self._index, self._first_at = 0, now + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def failed(self) -> None:
-        self._index += 1
+    def failed(self, count: int) -> bool:
+        """The call that used one of `count` addresses failed. Returns whether the next comes before the first again."""
+        self._index = (self._index + 1) % max(1, count)
+        self._untried = self._index != 0
+        return self._untried
 
     def answered(self, count: int) -> None:
         """The call that used one of `count` addresses was answered."""
+        self._untried = False
         if self.index(count) == 0:
             self._pause = FIRST_PAUSE
 
@@ -178,11 +184,11 @@ class PeerLink:
         """Begin a round: return to the first address now and then."""
         self._turn.begin(asyncio.get_running_loop().time())
 
-    def failed(self, error: ComityError) -> None:
-        """Use the next address for the next call."""
-        self._turn.failed()
+    def failed(self, error: ComityError) -> bool:
+        """Use the next address for the next call. Returns whether it is to be tried before the first one is again."""
         self.state.reachable = False
         self.state.last_error = str(error)
+        return self._turn.failed(len(self._endpoints()))
 
     def seen(self) -> None:
         """The peer has answered, with the certificate that the last call pinned. An error in processing its answer
@@ -204,7 +210,7 @@ class PeerLink:
         except NotFound:
             raise
         except Unavailable:
-            self._turn.failed()
+            self._turn.failed(len(self._endpoints()))
             raise
 
     def over_https(self) -> RangeSource:

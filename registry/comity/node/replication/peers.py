@@ -258,14 +258,16 @@ class Peers:
             self._supervisor.wake(_news_name(key))
 
     async def _read_with_retry(self, link: PeerLink) -> None:
-        """Read news of one peer; retried at once while the node waits for first answers."""
+        """Read news of one peer. After a failure its other addresses are tried at once, and all of them again while the
+        node waits for first answers."""
         while True:
             link.begin()
             try:
                 await self._reader.step(link)
                 return
             except ComityError as error:
-                link.failed(error)
+                if link.failed(error):
+                    continue
                 self._metrics.peer_up.labels(link.name).set(0)
                 self._start.attempted(link.peer_key, answered=False)
                 if self._start.settled:
