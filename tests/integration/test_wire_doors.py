@@ -258,10 +258,12 @@ async def test_a_node_that_is_not_running_is_said_to_be_unreachable(tmp_path: Pa
         with pytest.raises(Unavailable, match="cannot be reached") as caught:
             await client.node()
     assert caught.value.code == "UNREACHABLE"
-    async with NodeClient.operator(tmp_path / "node.sock") as client:
-        with pytest.raises(Unavailable, match="no node answers") as caught:
-            await client.status()
-    assert caught.value.hint == "start the node with: comity serve --node HOME"
+    for home in ("HOME", str(tmp_path)):
+        async with NodeClient.operator(tmp_path / "node.sock") as client:
+            with pytest.raises(Unavailable, match="no node answers") as caught:
+                await client.status()
+        assert caught.value.hint == f"start the node with: comity serve --node {home}"
+        (tmp_path / "node.toml").touch()
 
 
 async def test_a_server_without_tls_is_recognised() -> None:

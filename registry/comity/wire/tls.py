@@ -27,6 +27,7 @@ import io
 import ipaddress
 import os
 import re
+import shlex
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -310,7 +311,8 @@ async def explain_socket(socket: Path) -> ComityError | None:
     except PermissionError:
         return Refused(f"no access to {socket}", why="its file permissions exclude this user", code="SOCKET-DENIED")
     except OSError as error:
-        hint = "start the node with: comity serve --node HOME"
+        home = socket.parent if (socket.parent / "node.toml").is_file() else Path("HOME")
+        hint = f"start the node with: comity serve --node {shlex.quote(str(home))}"
         return Unavailable("no node answers", why=f"{socket}: {error.strerror}", hint=hint, code="UNREACHABLE")
     writer.transport.abort()
     return None
