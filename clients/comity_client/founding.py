@@ -35,7 +35,8 @@ from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.charter.federation import Federation
+from comity.trust.charter.node_records import FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest, Fields, Json, parse_json
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import prove_record_states
+from comity.trust.charter.node_records import prove_record_states
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark

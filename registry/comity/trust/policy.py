@@ -77,7 +77,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from comity.trust.abbreviations import find_id, parse_id
 from comity.trust.approvals import check_scope, filled_places
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import in_chunks, prove_bodies
+from comity.trust.charter.federation_reader import in_chunks, prove_bodies
 from comity.trust.encoding import Digest, parse_digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.evidence import DEFAULT_ALLOW, FORMATS, KINDS, kind_of

@@ -5,60 +5,24 @@ listed for it, and the nodes: their records and addresses. A user gets the file 
 channels and compares them; this is the only step that needs trust. Everything later is verified against the pinned
 body. Source: protocol, section 7.9.
 
-200 members and 100 epochs make more than 200 MB, three quarters of them certificates. So a file is read and written one
-epoch at a time, and what is kept of a certificate is the choice of the caller of `read`
+200 members and 100 epochs make more than 200 MB, three quarters of them certificates. So a file is read
+(`federation_reader`) and written (`federation_writer`) one epoch at a time
 ([decision 37](../../../../docs/decisions/0037-federation-files-epoch-by-epoch.md)).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
 
-from comity.trust.charter.certificate import Certificate, certify, certify_genesis
-from comity.trust.charter.document import MAX_BYTES as MAX_CHARTER
+from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import Body
-from comity.trust.encoding import Digest, Fields, Json, parse_json
-from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.charter.federation_reader import FederationReader, Keep, in_chunks
+from comity.trust.charter.federation_writer import encode_federation
+from comity.trust.charter.node_records import FederationNode
+from comity.trust.encoding import Digest
 from comity.trust.evidence import EvidenceReader
-from comity.trust.json_chunks import JsonChunks, JsonSlice
-from comity.trust.rotation import RotationChains, SigningStates
-from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statements import NodeRecord, parse_node_record, prove_node_record, read_addresses
-
-SCHEMA: Final = "comity/federation/v1"
-MAX_BYTES: Final = 512 * 1024 * 1024
-"""Maximum size of a file: twice that of 200 members with 100 epochs."""
-MAX_EPOCH: Final = 64 * 1024 * 1024
-"""Maximum bytes of one epoch in the file, with its certificate."""
-MAX_KEPT: Final = 128 * 1024 * 1024
-"""Maximum bytes of what stays in memory: of all charter bodies, of all inceptions and rotations, and of all nodes."""
-MAX_EPOCHS: Final = 10_000
-MAX_LINES: Final = 8192
-MAX_NODES: Final = 1000
-MAX_NODE: Final = 1024 * 1024
-"""Maximum bytes of one node in the file."""
-MAX_SHORT: Final = 1024
-"""Maximum bytes of any other value."""
-CHUNK: Final = 1024 * 1024
-
-Keep: TypeAlias = Callable[[int, JsonSlice, tuple[bytes, ...]], Iterable[bytes]]
-"""Returns what is kept of a certificate: an object whose every iteration gives its lines.
-
-Called with the epoch's number, its bytes in the file, and the lines.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class FederationNode:
-    """A node in the file: its verified record, the line that proves it, and its addresses (hints)."""
-
-    record: NodeRecord
-    line: bytes
-    mutual: tuple[str, ...]
-    open: tuple[str, ...]
+from comity.trust.statement import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +30,7 @@ class Federation:
     """The bodies of a federation from the genesis on, their certificates, and the nodes of its members.
 
     A certificate may be iterated several times; one that was not kept in memory is read from its file each time, which
-    may raise NotFound, or Untrusted if the file changed. Made only by `parse`, `read`, `assemble` and `extended`.
+    may raise Unavailable, or Conflict if the file changed. Made only by `parse`, `read`, `assemble` and `extended`.
     """
 
     chain: tuple[Body, ...]
@@ -112,11 +76,10 @@ class Federation:
             reader: that of the session; default: a new one.
             keep: what is kept of each certificate; default: its lines.
         """
-        read = _FederationReader(keep)
-        read.document(chunks)
-        chains, lines = RotationChains(read.identity_entries), reader or EvidenceReader()
-        nodes = tuple(_node(item, read.chain, chains, lines) for item in read.nodes)
-        return cls(tuple(read.chain), tuple(read.certificates), nodes, tuple(read.identity_entries))
+        file = FederationReader(keep)
+        file.document(chunks)
+        nodes = file.nodes(reader or EvidenceReader())
+        return cls(tuple(file.chain), tuple(file.certificates), nodes, tuple(file.identity_entries))
 
     @classmethod
     def assemble(
@@ -142,162 +105,4 @@ class Federation:
 
     def encoded(self) -> Iterator[bytes]:
         """The file in pieces, of which each holds one epoch at most."""
-        yield f'{{\n "schema": {json.dumps(SCHEMA)},\n "federation": {json.dumps(self.id)},\n "epochs": ['.encode()
-        for at, (body, lines) in enumerate(zip(self.chain, self.certificates, strict=True)):
-            epoch = {"body": body.data.decode(), "certificate": [line.decode() for line in lines]}
-            yield ("," if at else "").encode() + _indented(epoch, 2)
-        nodes = [
-            {"record": node.line.decode(), "mutual": list(node.mutual), "open": list(node.open)} for node in self.nodes
-        ]
-        yield b'\n ],\n "nodes": ' + _indented(nodes, 1).lstrip() + b"\n}\n"
-
-
-def in_chunks(data: bytes) -> Iterator[bytes]:
-    """`data` in pieces, so that its reader copies one at a time."""
-    return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
-
-
-def prove_bodies(chunks: Iterable[bytes]) -> tuple[Body, ...]:
-    """The charter bodies of a federation file, verified as by `Federation.read`. Nodes are not verified, because they
-    decide nothing. Raises Malformed/Untrusted, and what `chunks` raises."""
-    read = _FederationReader(lambda at, item, lines: ())
-    read.document(chunks)
-    return tuple(read.chain)
-
-
-def parse_certificate(data: bytes) -> tuple[bytes, ...]:
-    """The lines of the certificate in the bytes of an epoch, which were verified before. Raises Malformed."""
-    return _lines(Fields(parse_json(data, limit=MAX_EPOCH, what="federation epoch"), "federation epoch"))
-
-
-def prove_record(entry: Entry, body: Body, chains: RotationChains | None = None) -> NodeRecord:
-    """The record, if a member of `body` signed it with keys listed there, or with keys that its own rotations lead to.
-
-    The time of the record and disputes between rotations do not matter: every key on every branch counts. Otherwise a
-    later rotation could invalidate a counted cosigner (I4), and a member could withdraw what it witnessed by a
-    conflicting rotation. A stolen key, current or retired, cannot start a branch. Most recovery keys can, but gain
-    little: a seat counts once for any number of keys. Pinning a body that lists newer keys ends that branch.
-
-    Raises Malformed/Untrusted.
-    """
-    return prove_record_states(entry, body, chains or RotationChains())[0]
-
-
-def prove_record_states(entry: Entry, body: Body, chains: RotationChains) -> tuple[NodeRecord, SigningStates]:
-    """As `prove_record`, and also the key states by which the member signed."""
-    claimed = parse_node_record(entry)
-    member = body.member(claimed.member)
-    if member is None:
-        raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
-    states = SigningStates.of(chains.follow(member.key_state), entry.envelope, claimed.bound_keys)
-    return prove_node_record(claimed, entry, states), states
-
-
-def _indented(value: Json, depth: int) -> bytes:
-    """`value` as it is inside of a document with an indent of one space, on a line of its own."""
-    margin = "\n" + " " * depth
-    return (margin + json.dumps(value, indent=1, ensure_ascii=False).replace("\n", margin)).encode()
-
-
-class _FederationReader:
-    """Reads one file. Its attributes are complete, and the bodies verified, when `document` has returned."""
-
-    def __init__(self, keep: Keep) -> None:
-        self.chain: list[Body] = []
-        self.certificates: list[Iterable[bytes]] = []
-        self.identity_entries: list[Entry] = []
-        self.nodes: list[Json] = []
-        self._keep = keep
-        self._bodies_size = self._identities_size = self._nodes_size = 0
-
-    def document(self, chunks: Iterable[bytes]) -> None:
-        found = dict[str, Json]()
-        document = JsonChunks(chunks, limit=MAX_BYTES, what="federation file")
-        for name in document.members():
-            if name == "epochs":
-                for item in document.items(most=MAX_EPOCHS, bytes_each=MAX_EPOCH):
-                    self._epoch(item)
-            elif name == "nodes":
-                for item in document.items(most=MAX_NODES, bytes_each=MAX_NODE):
-                    self._nodes_size = _kept(self._nodes_size, len(item.data), "nodes")
-                    self.nodes.append(parse_json(item.data, limit=MAX_NODE, what="federation node"))
-            else:
-                value = document.value(MAX_SHORT).data
-                found[name] = parse_json(value, limit=MAX_SHORT, what="federation file")
-            found.setdefault(name, None)
-        self._check(Fields(found, "federation file"))
-
-    def _check(self, fields: Fields) -> None:
-        fields.constant("schema", SCHEMA)
-        fields.take("epochs")
-        fields.take("nodes")
-        federation = fields.digest("federation")
-        fields.done()
-        if not self.chain:
-            raise fields.error("it has no epoch")
-        if federation != self.chain[0].digest:
-            raise Untrusted("federation file refused", why="its bodies belong to another federation", code="FEDERATION")
-
-    def _epoch(self, item: JsonSlice) -> None:
-        """Verify the next epoch."""
-        body, lines = _epoch(item.data)
-        known = len(self.identity_entries)
-        self._bodies_size = _kept(self._bodies_size, len(body.data), "charter bodies")
-        if self.chain:
-            certify(self.chain[-1], body, lines, parse=self._entry)
-        else:
-            certify_genesis(body, lines, self._entry)
-        size = sum(len(entry.line) for entry in self.identity_entries[known:])
-        self._identities_size = _kept(self._identities_size, size, "inceptions and rotations")
-        self.certificates.append(self._keep(len(self.chain), item, lines))
-        self.chain.append(body)
-
-    def _entry(self, line: bytes) -> Entry:
-        """Parse a line of a certificate. Inceptions and rotations are kept: any node record may need them."""
-        entry = parse_entry(line)
-        if entry.statement.predicate in ("inception", "rotated"):
-            self.identity_entries.append(entry)
-        return entry
-
-
-def _kept(size: int, more: int, what: str) -> int:
-    """The bytes that are kept together with these. Raises Malformed above the limit."""
-    if size + more > MAX_KEPT:
-        raise Malformed("federation file too large", why=f"its {what} have more than {MAX_KEPT} bytes together")
-    return size + more
-
-
-def _epoch(data: bytes) -> tuple[Body, tuple[bytes, ...]]:
-    fields = Fields(parse_json(data, limit=MAX_EPOCH, what="federation epoch"), "federation epoch")
-    body, lines = Body.parse(_text(fields.take("body"), MAX_CHARTER)), _lines(fields)
-    fields.done()
-    return body, lines
-
-
-def _lines(fields: Fields) -> tuple[bytes, ...]:
-    return tuple(_text(line, MAX_LINE) for line in fields.items("certificate", most=MAX_LINES))
-
-
-def _node(item: Json, chain: Sequence[Body], chains: RotationChains, reader: EvidenceReader) -> FederationNode:
-    fields = Fields(item, "federation node")
-    line = _text(fields.take("record"), MAX_LINE)
-    mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
-    fields.done()
-    return FederationNode(_proven(reader.entry(line), chain, chains), line, mutual, open_)
-
-
-def _proven(entry: Entry, chain: Sequence[Body], chains: RotationChains) -> NodeRecord:
-    """The record, verified by the newest body that proves it: a node does not sign again for each epoch."""
-    refusals: list[ComityError] = []
-    for body in reversed(chain):
-        try:
-            return prove_record(entry, body, chains)
-        except ComityError as error:
-            refusals.append(error)
-    raise refusals[0]
-
-
-def _text(value: Json, limit: int) -> bytes:
-    if not isinstance(value, str) or len(value) > limit:
-        raise Malformed("federation file is malformed", why=f"expected a string of at most {limit} characters")
-    return value.encode()
+        return encode_federation(self.chain, self.certificates, self.nodes)
