@@ -12,13 +12,14 @@ from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
+from comity.ledger.proven import ProvenLine
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication import publication_reader
 from comity.node.replication import replicas as replicas_module
-from comity.node.replication.artifacts import FIRST_REST_SECONDS, CopyQueue, Job
+from comity.node.replication.artifacts import FIRST_REST_SECONDS, Copy, CopyQueue, Job
 from comity.node.replication.copy_pauses import CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.publication_reader import PAGE
@@ -32,6 +33,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
 from comity.trust.mirror_quotas import MirrorQuotas
+from comity.trust.mirror_rules import MirrorDecision
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -183,6 +185,41 @@ async def test_a_held_artifact_that_lost_a_file_is_lacking_and_not_held(bench: B
     assert (bench.replicas.held, bench.replicas.standing, bench.replicas.lacking) == (0, 1, 1)
     assert len(await bench.replicas.standing_page(None, 2)) == 1
     assert await bench.replicas.without_hold() == []
+
+
+async def test_a_copy_whose_hold_is_logged_is_held_and_not_lacking_before_its_job_has_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = FLOOD.publish("a/b@v1", Release(b"complete\n"))
+    bench.prove(FLOODED, [line])
+    counted: list[tuple[int, int]] = []
+
+    async def copy(wanted: Copy) -> None:
+        counted.append((bench.replicas.held, bench.replicas.lacking))
+        await bench.hold([line])
+        counted.append((bench.replicas.held, bench.replicas.lacking))
+        assert bench.replicas.incomplete(9) == []
+
+    monkeypatch.setattr(bench.replicas._copier, "_copy", copy)
+    await bench.replicas._work()
+    counted.append((bench.replicas.held, bench.replicas.lacking))
+    assert counted == [(0, 1), (1, 0), (1, 0)]
+
+
+async def test_what_was_completed_while_its_publication_was_decided_is_not_queued_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = FLOOD.publish("a/b@v1", Release(b"complete\n"))
+    bench.prove(FLOODED, [line])
+    reader, decide = bench.replicas._publications, bench.replicas._publications._decide
+
+    async def slow(found: ProvenLine, published: Published, *, ours: bool, held: bool) -> MirrorDecision:
+        await bench.hold([line])
+        return await decide(found, published, ours=ours, held=held)
+
+    monkeypatch.setattr(reader, "_decide", slow)
+    await reader.read_page()
+    assert (bench.replicas.held, bench.replicas.lacking, len(bench.replicas._copies)) == (1, 0, 0)
 
 
 async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before_it(

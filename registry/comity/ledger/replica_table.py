@@ -59,6 +59,14 @@ class CopyNumbers:
     damaged: int
 
 
+@dataclass(frozen=True, slots=True)
+class CopyChange:
+    """By how much the counts have changed, and the claims about the artifacts concerned after the change."""
+
+    numbers: CopyNumbers
+    copies: tuple[OwnCopy, ...]
+
+
 class ReplicaTable:
     """Thread-safe; durable when a call returns."""
 
@@ -84,8 +92,8 @@ class ReplicaTable:
         with self._database.reading() as connection:
             return list(connection.execute(wanted).scalars())
 
-    def add_claims(self, claims: Sequence[OwnClaim], basis: Digest, numbers: Mapping[str, int]) -> CopyNumbers:
-        """Add claims of this node, and move the position. Returns by how much the counts have changed."""
+    def add_claims(self, claims: Sequence[OwnClaim], basis: Digest, numbers: Mapping[str, int]) -> CopyChange:
+        """Add claims of this node, and move the position."""
         with self._database.writing("holds") as connection:
             before = _copies(connection, {claim.artifact for claim in claims})
             after = dict(before)
@@ -98,17 +106,18 @@ class ReplicaTable:
                 )
             _replace(connection, after.values())
             write_positions(connection, HOLDS, basis, numbers)
-        return _change(before.values(), after.values())
+        return CopyChange(_difference(before.values(), after.values()), tuple(after.values()))
 
-    def set_damaged(self, artifact: Digest, *, damaged: bool) -> CopyNumbers:
-        """Mark a held artifact. Returns by how much the counts have changed."""
+    def set_damaged(self, artifact: Digest, *, damaged: bool) -> CopyChange:
+        """Mark a held artifact."""
         with self._database.writing("holds") as connection:
             changed = connection.execute(
                 update(schema.replicas)
                 .where(_REPLICA.artifact == artifact, _STANDS, _REPLICA.damaged != damaged)
                 .values(damaged=damaged)
             ).rowcount
-        return CopyNumbers(0, changed if damaged else -changed)
+            copies = tuple(_copies(connection, [artifact]).values())
+        return CopyChange(CopyNumbers(0, changed if damaged else -changed), copies)
 
     def forget_holds(self) -> None:
         """Delete the claims and their position: all are read again."""
@@ -174,7 +183,7 @@ def _replace(connection: Connection, copies: Collection[OwnCopy]) -> None:
         connection.execute(insert(schema.replicas), rows)
 
 
-def _change(before: Iterable[OwnCopy], after: Iterable[OwnCopy]) -> CopyNumbers:
+def _difference(before: Iterable[OwnCopy], after: Iterable[OwnCopy]) -> CopyNumbers:
     def counted(copies: Iterable[OwnCopy]) -> tuple[int, int]:
         standing = [copy for copy in copies if copy.stands]
         return len(standing), sum(copy.damaged for copy in standing)

@@ -112,13 +112,14 @@ class CopyCounter:
         return page + list(islice(self._pending, PAGE - len(page)))
 
     async def status(self) -> ReplicationStatus:
-        """What the node wants and lacks, with examples."""
+        """What the node wants and lacks, with examples; all numbers are those of the step in which this returns."""
         worst = self._last.worst
         names = await self._ledger.run(self._names, [item.artifact for item in worst])
+        lacking = await self._replicas.incomplete_examples(STATUS_EXAMPLES)
         return ReplicationStatus(
             self.counts(),
             self._replicas.not_listed,
-            tuple(await self._replicas.incomplete_examples(STATUS_EXAMPLES)),
+            tuple(lacking),
             tuple(
                 ShortArtifact(
                     item.artifact, names.get(item.artifact, ""), item.copies, item.jurisdictions, item.reaches

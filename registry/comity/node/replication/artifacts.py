@@ -24,10 +24,11 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from comity.ledger.replica_table import OwnCopy
 from comity.node.replication.fair_queue import FairQueue, Path
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
@@ -159,12 +160,24 @@ class Copy:
     indexes: dict[SideObject, None] = field(default_factory=dict)
     rule: str | None = None
     """The mirror rule that copies it, empty for the default; None for what counts for no rule."""
+    own: OwnCopy | None = None
+    """What this node claims about it."""
     failures: int = 0
     turns: int = 0
     resting_until: float = 0.0
     failure: ComityError | None = None
     paths: dict[Path, None] = field(default_factory=dict)
     queued_under: set[Path] = field(default_factory=set)
+
+    @property
+    def stands(self) -> bool:
+        """Whether this node has logged a hold of it: it lost a file, or its copy is about to leave the queue."""
+        return self.own is not None and self.own.stands
+
+    @property
+    def complete(self) -> bool:
+        """Whether a hold of it is logged and no file is known to be missing: it is about to leave the queue."""
+        return self.own is not None and self.own.stands and not self.own.damaged
 
 
 @dataclass(slots=True, eq=False)
@@ -207,6 +220,7 @@ class CopyQueue:
         self._queue: FairQueue[Digest] = FairQueue(max_queued)
         self._copies: dict[Digest, Copy] = {}
         self._count_by_source: Counter[object] = Counter()
+        self._standing = 0
         self._resting: list[tuple[float, Digest]] = []
         self._jobs: dict[Digest, Job] = {}
         self.left_out: dict[object, int] = {}
@@ -217,9 +231,14 @@ class CopyQueue:
     def __contains__(self, artifact: Digest) -> bool:
         return artifact in self._copies
 
+    @property
+    def without_hold(self) -> int:
+        """How many of them this node does not claim to hold."""
+        return len(self._copies) - self._standing
+
     def incomplete(self) -> Iterator[Copy]:
         """The first `MAX_QUEUED` of them, in the order in which they were queued."""
-        return itertools.islice(self._copies.values(), MAX_QUEUED)
+        return itertools.islice((copy for copy in self._copies.values() if not copy.complete), MAX_QUEUED)
 
     def state(self, copy: Copy) -> str:
         """`copying`, `paused` after a failure, or `waits` for a turn."""
@@ -245,16 +264,18 @@ class CopyQueue:
         path: Path,
         number: int = 0,
         rule: str | None = None,
+        own: OwnCopy | None = None,
     ) -> None:
         """Queue an artifact claimed under `path`: the member whose log has the claim, and the publisher. `number` is
-        that of the proven statement, `rule` the mirror rule that decided about it."""
+        that of the proven statement, `rule` the mirror rule that decided about it, `own` what this node claims."""
         copy = self._copies.get(artifact)
         if copy is None:
             if self._count_by_source[path[0]] >= self._max_queued:
                 self._leave_out(path[0], number)
                 return
-            copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0], number, rule=rule)
+            copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0], number, rule=rule, own=own)
             self._count_by_source[copy.source] += 1
+            self._standing += copy.stands
         elif rule is None:
             copy.rule = None
         if len(copy.indexes) < MAX_INDEXES:
@@ -293,6 +314,14 @@ class CopyQueue:
                 copy.resting_until = 0.0
                 self._enqueue_all(copy)
 
+    def claims_changed(self, copies: Iterable[OwnCopy]) -> None:
+        """This node claims something else about these artifacts than before."""
+        for own in copies:
+            if (copy := self._copies.get(own.artifact)) is not None:
+                self._standing -= copy.stands
+                copy.own = own
+                self._standing += copy.stands
+
     def should_yield(self, job: Job) -> bool:
         """Whether a worker is needed more by another path, after a turn."""
         member, publisher = self._used(job.path[:1]), self._used(job.path)
@@ -308,8 +337,7 @@ class CopyQueue:
     def done(self, job: Job, now: float) -> None:
         """The artifact is complete, or waits outside the queue."""
         self._end(job, now)
-        del self._copies[job.copy.artifact]
-        self._count_by_source[job.copy.source] -= 1
+        self._remove(job.copy)
 
     def failed(self, job: Job, now: float, failure: ComityError | None = None) -> float:
         """The job failed. Returns the seconds until it is tried again."""
@@ -349,8 +377,12 @@ class CopyQueue:
             return
         displaced_copy.queued_under.discard(path_displaced)
         if not displaced_copy.queued_under and artifact not in self._jobs and not displaced_copy.resting_until:
-            del self._copies[artifact]
-            self._count_by_source[displaced_copy.source] -= 1
+            self._remove(displaced_copy)
+
+    def _remove(self, copy: Copy) -> None:
+        del self._copies[copy.artifact]
+        self._count_by_source[copy.source] -= 1
+        self._standing -= copy.stands
 
     def _leave_out(self, member: object, number: int) -> None:
         self.left_out[member] = min(self.left_out.get(member, number), number)

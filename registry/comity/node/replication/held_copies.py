@@ -11,14 +11,14 @@ computed again. After a blob was lost, a round begins at once and does not pause
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
 
 from comity.content.blobs import BlobStore
 from comity.ledger.proven import ProvenLine
-from comity.ledger.replica_table import HOLDS, CopyNumbers, OwnClaim, OwnCopy
+from comity.ledger.replica_table import HOLDS, CopyChange, CopyNumbers, OwnClaim, OwnCopy
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import missing_files, read_manifest
@@ -43,6 +43,8 @@ class HeldCopies:
 
     Args:
         clock: seconds that never go back.
+        on_change: called with own copies whose claims or damage have changed, in the step of the event loop in which
+            the counts change.
 
     Attributes:
         hurries: whether this round does not pause.
@@ -50,13 +52,20 @@ class HeldCopies:
     """
 
     def __init__(
-        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, clock: Clock
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        clock: Clock,
+        on_change: Callable[[Iterable[OwnCopy]], None] = lambda copies: None,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._pools = pools
         self._membership = membership
         self._clock = clock
+        self._on_change = on_change
         self._leaving: set[Digest] = set()
         """Artifacts whose hold is about to be withdrawn; nothing is logged yet."""
         self._taken_back: set[Digest] = set()
@@ -196,9 +205,10 @@ class HeldCopies:
     def _begin_round(self) -> None:
         self._round_at, self._next_round = 0, self._clock() + ROUND_SECONDS
 
-    def _add(self, change: CopyNumbers) -> None:
-        now = self._numbers
-        self._numbers = CopyNumbers(now.standing + change.standing, now.damaged + change.damaged)
+    def _add(self, change: CopyChange) -> None:
+        now, more = self._numbers, change.numbers
+        self._numbers = CopyNumbers(now.standing + more.standing, now.damaged + more.damaged)
+        self._on_change(change.copies)
 
     def _is_own(self, line: ProvenLine) -> bool:
         by = parse_entry(line.line).statement.by

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Container, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -39,6 +40,15 @@ MAX_NOT_LISTED: Final = 10_000
 PREDICATES: Final = ("published", OBSERVED)
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A publication whose artifact is wanted here, and the mirror rule that copies it; None for no rule."""
+
+    line: ProvenLine
+    published: Published | Observed
+    rule: str | None
 
 
 class PublicationReader:
@@ -192,33 +202,42 @@ class PublicationReader:
         and those that the settings do not name."""
         said = [(line, _parse_publication(parse_entry(line.line))) for line in lines]
         copies = await self._held.copies({published.artifact for _, published in said})
-        queued, unlisted, waits = set[Digest](), set[Digest](), dict[Digest, float]()
+        wanted, unlisted, waits = list[_Wanted](), set[Digest](), dict[Digest, float]()
         for line, published in said:
             artifact, copy = published.artifact, copies.get(published.artifact)
             if isinstance(published, Observed) and published.by not in self._membership.node_ids:
                 continue  # no charter lists this node
             ours, held = line.vkey == self._membership.seat.log, copy is not None and copy.stands
             decision = await self._decide(line, published, ours=ours, held=held)
-            if not (ours or held or decision.copy):
-                if decision.wait:
-                    waits[artifact] = min(waits.get(artifact, decision.wait), decision.wait)
-                elif len(self._not_listed) < MAX_NOT_LISTED and artifact not in self._not_listed:
-                    self._not_listed.add(artifact)
-                    unlisted.add(artifact)
-                continue
-            if self._held.has_withdrawn(artifact, copy) or artifact in self._unclaimed:
-                continue
-            if copy is not None and held and not copy.damaged:
-                continue
-            path = self._member_of(line.vkey), published.by
-            name, number = str(published.name), line.number
-            rule = None if ours or held else decision.rule
-            self._copies.add(artifact, name, published.manifest, published.pieces, path, number, rule)
-            if artifact in self._copies:
-                queued.add(artifact)
+            if ours or held or decision.copy:
+                wanted.append(_Wanted(line, published, None if ours or held else decision.rule))
+            elif decision.wait:
+                waits[artifact] = min(waits.get(artifact, decision.wait), decision.wait)
+            elif len(self._not_listed) < MAX_NOT_LISTED and artifact not in self._not_listed:
+                self._not_listed.add(artifact)
+                unlisted.add(artifact)
+        queued = await self._queue_lacking(wanted)
         if waits := {artifact: wait for artifact, wait in waits.items() if artifact not in self._copies}:
             await self._ages.wait(waits)
         return queued, unlisted - queued
+
+    async def _queue_lacking(self, wanted: Sequence[_Wanted]) -> set[Digest]:
+        """Queue those of these artifacts that this node lacks, by what it claims at this moment: a copy may have been
+        completed while others were decided. Returns the artifacts that are queued now."""
+        copies = await self._held.copies({item.published.artifact for item in wanted}) if wanted else {}
+        queued = set[Digest]()
+        for item in wanted:
+            published, line = item.published, item.line
+            artifact, own = published.artifact, copies.get(published.artifact)
+            if self._held.has_withdrawn(artifact, own) or artifact in self._unclaimed:
+                continue
+            if own is not None and own.stands and not own.damaged:
+                continue
+            path, name = (self._member_of(line.vkey), published.by), str(published.name)
+            self._copies.add(artifact, name, published.manifest, published.pieces, path, line.number, item.rule, own)
+            if artifact in self._copies:
+                queued.add(artifact)
+        return queued
 
     async def _decide(
         self, line: ProvenLine, published: Published | Observed, *, ours: bool, held: bool

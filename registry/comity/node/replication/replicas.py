@@ -88,7 +88,7 @@ class Replicas:
         self._on_lost = on_lost
         self._warned = False
         self._copies = CopyQueue()
-        self._held = HeldCopies(ledger, store, pools, membership, self._now)
+        self._held = HeldCopies(ledger, store, pools, membership, self._now, self._copies.claims_changed)
         log, wait = membership.seat.log, HOLD_INTERVALS * settings.interval_seconds
         own_holds = OwnHolds(ledger, log, signer, own_log, self._held, settings.hold_batch, wait, self._now)
         self._own_holds = own_holds
@@ -181,8 +181,9 @@ class Replicas:
 
     @property
     def lacking(self) -> int:
-        """Wanted artifacts that are not complete."""
-        return len(self._copies) + self._quotas.waiting
+        """Wanted artifacts that are not complete: those without a hold, and those held that lost a file. None of them
+        is counted in `held` at the same moment."""
+        return self._copies.without_hold + self._held.damaged + self._quotas.waiting
 
     @property
     def not_listed(self) -> int:
@@ -226,8 +227,8 @@ class Replicas:
 
     async def incomplete_examples(self, most: int) -> list[LackingArtifact]:
         """The same, and those that wait for room in a quota, which are no longer in the queue."""
-        found = self.incomplete(most)
-        return [*found, *await self._quotas.examples(most - len(found))]
+        waiting = await self._quotas.examples(most)
+        return [*self.incomplete(most), *waiting][:most]
 
     def _lacking(self, copy: Copy) -> LackingArtifact:
         failure, rest = copy.failure, max(0.0, copy.resting_until - self._now()) if copy.resting_until else 0.0

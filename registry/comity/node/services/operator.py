@@ -127,24 +127,28 @@ class StatusReport:
         logs = list((await self._ledger.run(self._log_states.by_key)).values())
         governance = await self._governance(logs)
         limits = await self._capacity.now()
+        store = await self._pools.files(self._store_status)
+        misbehaviour = len(await self._ledger.run(self._ledger.tables.misbehaviour.all))
+        disputed = await self._ledger.run(disputes, self._ledger.tables, self._membership)
+        replication = await self._copies.status()
         return NodeStatus(
             software=SOFTWARE,
             origin=self._membership.seat.record.origin,
             started=self._started,
             peers=tuple(peer_status(link, self._membership.body) for link in self._replication.peers.links.values()),
             logs=tuple(logs),
-            store=await self._pools.files(self._store_status),
+            store=store,
             holds=self._replication.replicas.standing,
-            misbehaviour=len(await self._ledger.run(self._ledger.tables.misbehaviour.all)),
+            misbehaviour=misbehaviour,
             quotas=(*(limit.quota for limit in limits), *self._replication.rule_quotas.status()),
             warnings=(
                 *self._warnings(logs, governance),
                 *warnings(limits),
-                *await self._ledger.run(disputes, self._ledger.tables, self._membership),
+                *disputed,
             ),
             served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
             governance=governance,
-            replication=await self._copies.status(),
+            replication=replication,
         )
 
     async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
