@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.ledger import proven as proven_tables
 from comity.ledger.intake import INCEPTION, PUBLISHED
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
@@ -115,6 +116,34 @@ def test_names_of_one_batch_are_claimed_once_by_each_publisher(logs: Logs) -> No
     assert [each.publisher for each in proven.claimants("acme/tiny").found] == [OWNER.id, other.id]
     assert [each.publisher for each in proven.claimants("acme/second").found] == [OWNER.id, other.id]
     assert len(names(logs)) == 5
+
+
+@pytest.mark.parametrize("together", [1, 100])
+def test_names_and_versions_of_many_artifacts_are_those_of_each(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(proven_tables, "TOGETHER", together)
+    monkeypatch.setattr(proven_tables, "VERSIONS_TOGETHER", 3)
+    other = identity("Other", algs=CLASSICAL)
+    said = [published(version=f"v{number}", artifact=number % 3) for number in range(5)]
+    logs.say(FAR, OWNER.entry, other.entry, *said, published(other, artifact=1))
+    logs.say(OTHER, *said[2:], published(name="second", artifact=7))
+    logs.prove()
+    proven = logs.ledger.proven
+    artifacts = [sha256(b"artifact %d" % number) for number in (0, 1, 2, 7, 8)]
+    for limit in (1, 2, 64):
+        for artifact, page in proven.names_of(artifacts, limit).items():
+            alone = proven.publications_of(artifact, limit)
+            expected = [(item.repository, item.version, item.publisher) for item in alone.found]
+            assert [(item.repository, item.version, item.publisher) for item in page.found] == (
+                expected[:1] if alone.limited else expected
+            )
+            assert page.limited == alone.limited
+    repositories = {("ACME/tiny", OWNER.id), ("acme/tiny", other.id), ("acme/second", OWNER.id), ("acme/x", other.id)}
+    found = proven.artifacts_under(repositories)
+    assert found == {key: proven.newest_artifacts(*key, 100) for key in found}
+    too_many = {("ACME/tiny", OWNER.id)}
+    assert set(found) == (repositories - too_many if together == 1 else repositories)
 
 
 def test_a_line_waits_in_the_ledger_until_its_author_is_known(logs: Logs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from comity.content.blobs import FolderStore
+from comity.ledger.database import Database
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
 from comity.node.threads import AsyncLedger
 from comity.trust.artifact_pins import Pin
@@ -20,6 +22,7 @@ from comity.wire.audit import HoldDecision, HoldOrder, RetainedCopy, decode_rete
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.copies import CollectedCopy
+from sqlalchemy import Connection
 from support.withdrawals import WithdrawingNode
 
 RULES = """
@@ -153,6 +156,27 @@ async def test_pages_list_each_copy_once_and_are_sent_as_they_are(node: Planning
         found += page.copies
         after, more = page.copies[-1].artifact, page.more
     assert [copy.artifact for copy in found] == sorted(held)
+
+
+async def test_a_page_of_many_copies_costs_as_many_reads_of_the_ledger_as_one_of_few(
+    node: Planning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
+    for number in range(12):
+        node.version(f"lab/m{number % 4}@v{number}")
+    await node.plan.page(None, 1)
+    reads, reading = list[int](), Database.reading
+
+    def counted(self: Database) -> AbstractContextManager[Connection]:
+        reads[-1] += 1
+        return reading(self)
+
+    monkeypatch.setattr(Database, "reading", counted)
+    for size in (3, 12):
+        reads.append(0)
+        page = await node.plan.page(None, size)
+        assert len(page.copies) == size and any(copy.goes for copy in page.copies)
+    assert reads[0] == reads[1]
 
 
 async def test_without_rules_nothing_is_planned(node: Planning, tmp_path: Path) -> None:

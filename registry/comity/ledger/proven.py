@@ -8,9 +8,10 @@ then the second of each, and so on, and reports whether the limit omitted result
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, tuple_
 
@@ -33,6 +34,7 @@ from comity.trust.audit import AUDITED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import VerifyingKey
+from comity.trust.retention import NamedArtifact
 from comity.trust.statement import parse_entry
 from comity.trust.upstream import OBSERVED
 
@@ -41,6 +43,10 @@ MAX_CANDIDATES: Final = 4_000
 """Names that one search looks at."""
 MAX_LOOKED_UP: Final = 64
 """Observers in one query."""
+TOGETHER: Final = 100
+"""Artifacts, or repositories, in one query."""
+VERSIONS_TOGETHER: Final = 32
+"""Statements of a repository that are read together with those of others, on average."""
 _LAST_CHARACTER: Final = "\U0010ffff"
 
 _LOG, _ENTRY, _STATEMENT, _SUBJECT = schema.logs.c, schema.entries.c, schema.statements.c, schema.subjects.c
@@ -219,6 +225,23 @@ class ProvenTables:
             lines = _lines_at(connection, positions.found)
         return Page(tuple(map(_publication, lines)), positions.limited)
 
+    def names_of(self, artifacts: Sequence[Digest], limit: int) -> dict[Digest, Page[NamedArtifact]]:
+        """Returns the names of each of these artifacts, in the order of `publications_of`. Of an artifact with more
+        than `limit` names, returns the first alone."""
+        _check(limit)
+        found: dict[Digest, Page[NamedArtifact]] = {}
+        with self._database.reading() as connection:
+            for some in _chunks(artifacts, TOGETHER):
+                pages = _about_each(connection, some, (PUBLISHED, OBSERVED), limit)
+                positions = {
+                    artifact: page.found[:1] if page.limited else page.found for artifact, page in pages.items()
+                }
+                names = _names_at(connection, [item for each in positions.values() for item in each])
+                for artifact, page in pages.items():
+                    named = tuple(names[item] for item in positions[artifact] if item in names)
+                    found[artifact] = Page(named, page.limited)
+        return found
+
     def observations(
         self, name: str, observers: Collection[Digest], commit: str | None = None, limit: int = 64
     ) -> Page[ProvenPublication]:
@@ -243,11 +266,7 @@ class ProvenTables:
         artifact is returned once for each of its statements."""
         _check(limit)
         wanted = (
-            select(_STATEMENT.number, _PUBLICATION.artifact)
-            .join(
-                schema.statements,
-                and_(_STATEMENT.log_id == _PUBLICATION.log_id, _STATEMENT.index == _PUBLICATION.index),
-            )
+            _numbered()
             .where(_PUBLICATION.name == fold_name(name), _PUBLICATION.publisher == publisher)
             .order_by(_STATEMENT.number.desc())
             .limit(limit)
@@ -256,6 +275,31 @@ class ProvenTables:
             wanted = wanted.where(_STATEMENT.number < after)
         with self._database.reading() as connection:
             return [NewArtifact(*row) for row in connection.execute(wanted)]
+
+    def artifacts_under(
+        self, repositories: Collection[tuple[str, Digest]]
+    ) -> dict[tuple[str, Digest], list[NewArtifact]]:
+        """Returns what `newest_artifacts` does, to the end, for many repository names and publishers together; without
+        those that have many statements, or that were asked for together with them."""
+        found: dict[tuple[str, Digest], list[NewArtifact]] = {}
+        with self._database.reading() as connection:
+            for some in _chunks(list(repositories), TOGETHER):
+                by_name = defaultdict[tuple[str, Digest], list[NewArtifact]](list)
+                folded = [(fold_name(name), publisher) for name, publisher in some]
+                most = VERSIONS_TOGETHER * len(some)
+                wanted = (
+                    _numbered(_PUBLICATION.name, _PUBLICATION.publisher)
+                    .where(tuple_(_PUBLICATION.name, _PUBLICATION.publisher).in_(folded))
+                    .limit(most + 1)
+                )
+                rows = list(connection.execute(wanted))
+                if len(rows) > most:
+                    continue
+                for number, artifact, name, publisher in rows:
+                    by_name[name, publisher].append(NewArtifact(number, artifact))
+                for key, under in zip(some, folded, strict=True):
+                    found[key] = sorted(by_name[under], key=lambda item: -item.number)
+        return found
 
     def repositories(self, after: str = "", prefix: str = "", limit: int = MAX_ANSWER) -> list[str]:
         """Returns folded names of repositories after `after` that begin with `prefix`, in order."""
@@ -474,16 +518,51 @@ def _about(connection: Connection, digest: Digest, kinds: Sequence[str], limit: 
     return Page(tuple(found[:limit]), len(found) > limit)
 
 
+def _about_each(
+    connection: Connection, digests: Sequence[Digest], kinds: Sequence[str], limit: int
+) -> dict[Digest, Page[ProvenPosition]]:
+    """As `_about`, for each of some digests. Reads them together, or one by one if they have too many statements."""
+    columns = (_SUBJECT.digest, _SUBJECT.turn, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.index)
+    most = len(digests) * limit
+    wanted = select(*columns).where(_SUBJECT.digest.in_(digests), _SUBJECT.kind.in_(kinds)).limit(most + 1)
+    rows = list(connection.execute(wanted))
+    if len(rows) > most:
+        return {digest: _about(connection, digest, kinds, limit) for digest in digests}
+    found: dict[Digest, list[tuple[int, str, int, int]]] = {digest: [] for digest in digests}
+    for digest, *place in rows:
+        found[digest].append(tuple(place))
+    return {
+        digest: Page(
+            tuple(ProvenPosition(log, index) for _, _, log, index in sorted(places)[:limit]), len(places) > limit
+        )
+        for digest, places in found.items()
+    }
+
+
+def _names_at(connection: Connection, positions: Sequence[ProvenPosition]) -> dict[ProvenPosition, NamedArtifact]:
+    """The names in the publications at these positions. Keeps one part of the lines in memory."""
+    found: dict[ProvenPosition, NamedArtifact] = {}
+    for some in _chunks(positions, 200):
+        for position, line in _at_positions(connection, some).items():
+            said = _publication(line)
+            found[position] = NamedArtifact(said.repository, said.version, said.publisher)
+    return found
+
+
 def _lines_at(connection: Connection, positions: Sequence[ProvenPosition]) -> list[ProvenLine]:
     """Returns the lines at these positions, in this order."""
     found: dict[ProvenPosition, ProvenLine] = {}
     for some in _chunks(positions, 200):
-        named = tuple_(_STATEMENT.log_id, _STATEMENT.index).in_([(item.log_id, item.index) for item in some])
-        for *line, log_id in connection.execute(_lines().add_columns(_STATEMENT.log_id).where(named)):
-            item = ProvenLine(*line)
-            found[ProvenPosition(log_id, item.index)] = item
+        found |= _at_positions(connection, some)
     # A position is missing if its row has changed to an earlier copy.
     return [found[position] for position in positions if position in found]
+
+
+def _at_positions(connection: Connection, positions: Sequence[ProvenPosition]) -> dict[ProvenPosition, ProvenLine]:
+    named = tuple_(_STATEMENT.log_id, _STATEMENT.index).in_([(item.log_id, item.index) for item in positions])
+    rows = connection.execute(_lines().add_columns(_STATEMENT.log_id).where(named))
+    lines = ((log_id, ProvenLine(*line)) for *line, log_id in rows)
+    return {ProvenPosition(log_id, line.index): line for log_id, line in lines}
 
 
 def _publications(
@@ -503,6 +582,12 @@ def _publications(
     )
     rows = list(connection.execute(wanted))
     return Page(tuple(ProvenPublication(*row) for row in rows[:limit]), len(rows) > limit)
+
+
+def _numbered(*more: ColumnElement[Any]) -> Select[Any]:
+    """Selects the number and the artifact of publications."""
+    same = and_(_STATEMENT.log_id == _PUBLICATION.log_id, _STATEMENT.index == _PUBLICATION.index)
+    return select(_STATEMENT.number, _PUBLICATION.artifact, *more).join(schema.statements, same)
 
 
 def _publication(found: ProvenLine) -> ProvenPublication:

@@ -108,12 +108,13 @@ class HeldFiles:
             for table in ("unread_manifest", "held_since"):
                 database.execute(f"DELETE FROM {table} WHERE artifact = ?", (_blob(artifact),))
 
-    def since(self, artifact: Digest) -> int | None:
-        """The day, counted from 1970, on which this node noted that it holds an artifact; None if it did not yet."""
+    def days(self, artifacts: Iterable[Digest]) -> dict[Digest, int]:
+        """The day, counted from 1970, on which this node noted that it holds each of these artifacts; without those of
+        which it did not yet."""
         wanted = "SELECT day FROM held_since WHERE artifact = ?"
         with self._lock:
-            row = self._database.execute(wanted, (_blob(artifact),)).fetchone()
-        return int(row[0]) if row else None
+            found = ((item, self._database.execute(wanted, (_blob(item),)).fetchone()) for item in artifacts)
+            return {artifact: int(row[0]) for artifact, row in found if row}
 
     def shared(self, artifact: Digest, files: Iterable[Digest]) -> set[Digest]:
         """Those of the files that another artifact with a standing hold of this node has."""

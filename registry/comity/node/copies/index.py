@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -264,7 +264,7 @@ class CopiesIndex:
     def copies(self, artifact: Digest) -> list[CopyRow]:
         """All copies of an artifact that logs claim or claimed."""
         with self._lock:
-            return list(self._rows("WHERE artifact = ?", (_blob(artifact),)))
+            return self._copies(_blob(artifact))
 
     def wanted_about(self, artifact: Digest) -> list[WantedFact]:
         """Which logs ask for copies of an artifact."""
@@ -282,15 +282,13 @@ class CopiesIndex:
         with self._lock:
             wanted = "SELECT DISTINCT artifact FROM copy WHERE artifact > ? ORDER BY artifact LIMIT ?"
             artifacts = [row[0] for row in self._database.execute(wanted, (start, limit))]
-            return [list(self._rows("WHERE artifact = ?", (artifact,))) for artifact in artifacts]
+            return [self._copies(artifact) for artifact in artifacts]
 
     def next_copies(self, limit: int) -> list[CopyRow]:
         """Claimed copies of artifacts that this node has too, those first that it did not try for the longest time; in
         random order among those."""
         with self._lock:
-            return list(
-                self._rows("WHERE here = 1 AND withdrawn < held ORDER BY tried, draw LIMIT ?", (limit,), results=False)
-            )
+            return list(self._rows("WHERE here = 1 AND withdrawn < held ORDER BY tried, draw LIMIT ?", (limit,), {}))
 
     def copies_of(self, log: str, artifact: Digest | None, limit: int) -> list[CopyRow]:
         """Claimed copies of one log that this node has too, or its copy of one artifact; those first that this node did
@@ -298,8 +296,8 @@ class CopiesIndex:
         where, values = "log = ? AND here = 1 AND withdrawn < held", [self._logs.get(log, -1)]
         with self._lock:
             if artifact is not None:
-                return list(self._rows(f"WHERE artifact = ? AND {where}", (_blob(artifact), *values), results=False))
-            return list(self._rows(f"WHERE {where} ORDER BY tried, draw LIMIT ?", (*values, limit), results=False))
+                return list(self._rows(f"WHERE artifact = ? AND {where}", (_blob(artifact), *values), {}))
+            return list(self._rows(f"WHERE {where} ORDER BY tried, draw LIMIT ?", (*values, limit), {}))
 
     def carry(self, carried: CarriedChallenge) -> None:
         """Keep a challenge until it is answered."""
@@ -439,7 +437,16 @@ class CopiesIndex:
             self._logs[vkey], self._vkeys[row[0]] = row[0], vkey
         return self._logs[vkey]
 
-    def _rows(self, where: str, values: Sequence[object], *, results: bool = True) -> Iterator[CopyRow]:
+    def _copies(self, artifact: bytes) -> list[CopyRow]:
+        results = defaultdict[int, list[AuditResult]](list)
+        wanted = "SELECT log, auditor, day, outcome, pieces, proven FROM result WHERE artifact = ?"
+        for log, auditor, day, outcome, pieces, proven in self._database.execute(wanted, (artifact,)):
+            results[log].append(AuditResult(_digest(auditor), day, outcome, pieces, bool(proven)))
+        return list(self._rows("WHERE artifact = ?", (artifact,), results))
+
+    def _rows(
+        self, where: str, values: Sequence[object], results: Mapping[int, Sequence[AuditResult]]
+    ) -> Iterator[CopyRow]:
         columns = "artifact, log, node, held, manifest, manifest_size, pieces, pieces_size, withdrawn, reason"
         for row in self._database.execute(f"SELECT {columns} FROM copy {where}", values).fetchall():
             artifact, log, node, held, manifest, manifest_size, pieces, pieces_size, withdrawn, reason = row
@@ -450,13 +457,8 @@ class CopiesIndex:
                 SideObject(_digest(manifest), manifest_size),
                 SideObject(_digest(pieces), pieces_size),
                 reason if withdrawn > held else "",
-                tuple(self._results(artifact, log)) if results else (),
+                tuple(results.get(log, ())),
             )
-
-    def _results(self, artifact: bytes, log: int) -> Iterator[AuditResult]:
-        wanted = "SELECT auditor, day, outcome, pieces, proven FROM result WHERE artifact = ? AND log = ?"
-        for auditor, day, outcome, pieces, proven in self._database.execute(wanted, (artifact, log)):
-            yield AuditResult(_digest(auditor), day, outcome, pieces, bool(proven))
 
     def _count_results(self) -> Counter[bytes]:
         return Counter(dict(self._database.execute("SELECT auditor, count(*) FROM result GROUP BY auditor")))

@@ -14,6 +14,8 @@ indexed reads.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +43,7 @@ from comity.trust.retention import (
     parse_retention_rules,
 )
 from comity.trust.rule_file import MAX_BYTES
+from comity.trust.statement import SideObject
 from comity.wire.audit import HoldOrder, RetainedCopy, RetentionPage
 
 REASON: Final = "retention"
@@ -49,6 +52,8 @@ MAX_REPOSITORIES: Final = 4_096
 NEWEST_SECONDS: Final = 300.0
 PAGE: Final = 200
 """Artifacts that the node's own rounds look at in one step."""
+FILES: Final = 4_096
+"""Files of manifests that are looked up together; more if one manifest has more."""
 
 _log: Final = structlog.get_logger("comity.node.retention")
 
@@ -66,37 +71,78 @@ def read_rules(file: Path | None) -> RetentionRules:
         raise NotFound("no retention rules", why=why, hint=hint, code="NO-RETENTION-RULES") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The list of the newest so many artifacts of a repository and publisher that this node holds."""
+
+    repository: str
+    publisher: Digest
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedCopy:
+    """An own copy with the names of its artifact, and for how many days it is held. `limited`: it has more names."""
+
+    artifact: Digest
+    names: tuple[NamedArtifact, ...]
+    limited: bool
+    days: int
+
+    @property
+    def name(self) -> str:
+        return self.names[0].name if self.names else ""
+
+
 class NewestVersions:
     """Whether an artifact is among the newest of its repository and publisher that this node holds. Blocking."""
 
     def __init__(self, ledger: Ledger, monotonic: Clock) -> None:
         self._ledger = ledger
         self._monotonic = monotonic
-        self._kept: OrderedDict[tuple[str, Digest, int], tuple[float, frozenset[Digest]]] = OrderedDict()
+        self._kept: OrderedDict[_Newest, tuple[float, frozenset[Digest]]] = OrderedDict()
 
     def forget(self) -> None:
         self._kept.clear()
 
-    def newest(self, repository: str, publisher: Digest, count: int) -> frozenset[Digest]:
-        key, now = (repository, publisher, count), self._monotonic()
+    def load(self, wanted: Iterable[_Newest]) -> None:
+        """Read the lists of repositories with few versions together. The others are read when they are asked for."""
+        missing = [key for key in dict.fromkeys(wanted) if self._fresh(key) is None]
+        found = self._ledger.proven.artifacts_under({(key.repository, key.publisher) for key in missing})
+        copies = self._ledger.replicas.copies({item.artifact for items in found.values() for item in items})
+        for key in missing:
+            if (items := found.get((key.repository, key.publisher))) is not None:
+                self._keep(key, [item.artifact for item in items if _stands(copies, item.artifact)])
+
+    def newest(self, key: _Newest) -> frozenset[Digest]:
+        known = self._fresh(key)
+        if known is not None:
+            self._kept.move_to_end(key)
+            return known
+        return self._keep(key, self._read(key))
+
+    def _fresh(self, key: _Newest) -> frozenset[Digest] | None:
         known = self._kept.get(key)
-        if known is None or now - known[0] > NEWEST_SECONDS:
-            known = self._kept[key] = now, self._read(repository, publisher, count)
+        return known[1] if known is not None and self._monotonic() - known[0] <= NEWEST_SECONDS else None
+
+    def _keep(self, key: _Newest, held: Iterable[Digest]) -> frozenset[Digest]:
+        newest = frozenset(list(dict.fromkeys(held))[: key.count])
+        self._kept[key] = self._monotonic(), newest
         self._kept.move_to_end(key)
         while len(self._kept) > MAX_REPOSITORIES:
             self._kept.popitem(last=False)
-        return known[1]
+        return newest
 
-    def _read(self, repository: str, publisher: Digest, count: int) -> frozenset[Digest]:
+    def _read(self, key: _Newest) -> Iterable[Digest]:
         found = dict[Digest, None]()
         after: int | None = None
-        while page := self._ledger.proven.newest_artifacts(repository, publisher, PAGE, after):
+        while page := self._ledger.proven.newest_artifacts(key.repository, key.publisher, PAGE, after):
             copies = self._ledger.replicas.copies({item.artifact for item in page})
             found |= dict.fromkeys(item.artifact for item in page if _stands(copies, item.artifact))
-            if len(found) >= count:
+            if len(found) >= key.count:
                 break
             after = page[-1].number
-        return frozenset(list(found)[:count])
+        return found
 
 
 class RetentionPlan:
@@ -147,38 +193,42 @@ class RetentionPlan:
 
     def _decide_all(self, artifacts: list[Digest], rules: RetentionRules, assessor: CopyAssessor) -> list[RetainedCopy]:
         """Blocking."""
+        copies = self._read(artifacts)
+        self._newest.load(_asked(copies, rules))
         pinned = {pin.artifact for pin in self._ledger.tables.pins.all()}
+        decided, manifests = list[RetainedCopy](), dict[Digest, SideObject]()
+        for copy in (self._decide(copy, rules, pinned) for copy in copies):
+            rows = self._index.copies(copy.artifact) if copy.goes else []
+            if copy.goes and (lacking := self._lacks(rows, assessor)):
+                decided.append(replace(copy, goes=False, why=lacking))
+                continue
+            decided.append(copy)
+            own = next((row for row in rows if row.log == self._membership.seat.log), None)
+            if own is not None:
+                manifests[copy.artifact] = own.manifest
+        freed = self._freed(manifests)
+        return [replace(copy, bytes=freed.get(copy.artifact, 0)) for copy in decided]
+
+    def _read(self, artifacts: list[Digest]) -> list[_NamedCopy]:
+        names = self._ledger.tables.proven.names_of(artifacts, MAX_NAMES)
+        since, today = self._held.days(artifacts), self._today
         return [
-            RetainedCopy(artifact, self._name(artifact), False, "your node has it pinned: comity pin ls")
-            if artifact in pinned
-            else self._decide(artifact, rules, assessor)
-            for artifact in artifacts
+            _NamedCopy(item, names[item].found, names[item].limited, max(0, today - since.get(item, today)))
+            for item in artifacts
         ]
 
-    def _name(self, artifact: Digest) -> str:
-        found = self._ledger.tables.proven.publications_of(artifact, 1).found
-        return found[0].name if found else ""
+    def _decide(self, copy: _NamedCopy, rules: RetentionRules, pinned: Collection[Digest]) -> RetainedCopy:
+        """By the pins and the rules alone."""
+        if copy.artifact in pinned:
+            return RetainedCopy(copy.artifact, copy.name, False, "your node has it pinned: comity pin ls")
+        decision = RetentionDecision(False, f"it has more than {MAX_NAMES} names")
+        if not copy.limited:
 
-    def _decide(self, artifact: Digest, rules: RetentionRules, assessor: CopyAssessor) -> RetainedCopy:
-        since = self._held.since(artifact)
-        days = max(0, self._today - since) if since is not None else 0
-        page = self._ledger.tables.proven.publications_of(artifact, MAX_NAMES)
-        names = [NamedArtifact(item.repository, item.version, item.publisher) for item in page.found]
-        name = names[0].name if names else ""
-        if page.limited:
-            decision = RetentionDecision(False, f"it has more than {MAX_NAMES} names")
-        else:
-            decision = rules.decide(
-                names,
-                days,
-                lambda named, count: artifact in self._newest.newest(named.repository, named.publisher, count),
-            )
-        if not decision.goes:
-            return RetainedCopy(artifact, name, False, decision.why, decision.rule, 0, days)
-        rows = self._index.copies(artifact)
-        if lacking := self._lacks(rows, assessor):
-            return RetainedCopy(artifact, name, False, lacking, decision.rule, 0, days)
-        return RetainedCopy(artifact, name, True, decision.why, decision.rule, self._freed(artifact, rows), days)
+            def is_newest(named: NamedArtifact, count: int) -> bool:
+                return copy.artifact in self._newest.newest(_Newest(named.repository, named.publisher, count))
+
+            decision = rules.decide(copy.names, copy.days, is_newest)
+        return RetainedCopy(copy.artifact, copy.name, decision.goes, decision.why, decision.rule, 0, copy.days)
 
     def _lacks(self, rows: list[CopyRow], assessor: CopyAssessor) -> str:
         """Why the federation cannot do without this copy; empty if it can."""
@@ -193,17 +243,32 @@ class RetentionPlan:
             f" asks for {asked}"
         )
 
-    def _freed(self, artifact: Digest, rows: list[CopyRow]) -> int:
-        """Bytes of files that no other held artifact and no log has; 0 if the manifest cannot be read."""
-        row = next((row for row in rows if row.log == self._membership.seat.log), None)
-        if row is None:
-            return 0
+    def _freed(self, manifests: Mapping[Digest, SideObject]) -> dict[Digest, int]:
+        """By artifact, the bytes of files that no other held artifact and no log has; 0 if the manifest cannot be
+        read."""
+        freed, some = dict[Digest, int](), dict[Digest, dict[Digest, int]]()
+        for artifact, manifest in manifests.items():
+            some[artifact] = self._sizes(manifest)
+            if sum(map(len, some.values())) >= FILES:
+                freed |= self._freed_together(some)
+                some = {}
+        return freed | self._freed_together(some)
+
+    def _freed_together(self, files: Mapping[Digest, Mapping[Digest, int]]) -> dict[Digest, int]:
+        logged = self._ledger.tables.side_object_positions.named(
+            sorted({name for sizes in files.values() for name in sizes})
+        )
+        freed = dict[Digest, int]()
+        for artifact, sizes in files.items():
+            kept = logged | self._held.shared(artifact, sizes)
+            freed[artifact] = sum(size for name, size in sizes.items() if name not in kept)
+        return freed
+
+    def _sizes(self, manifest: SideObject) -> dict[Digest, int]:
         try:
-            files = {entry.sha256: entry.size for entry in read_manifest(self._store, row.manifest).files}
+            return {entry.sha256: entry.size for entry in read_manifest(self._store, manifest).files}
         except ComityError:
-            return 0
-        shared = self._held.shared(artifact, files) | self._ledger.tables.side_object_positions.named(sorted(files))
-        return sum(size for digest, size in files.items() if digest not in shared)
+            return {}
 
 
 class RetentionRounds:
@@ -239,6 +304,20 @@ class RetentionRounds:
             _log.info("not removed", artifact=copy.artifact, name=copy.name, why=str(error), code=error.code)
             return False
         return True
+
+
+def _asked(copies: Iterable[_NamedCopy], rules: RetentionRules) -> set[_Newest]:
+    """The lists of newest versions that the rules may ask for, about these copies."""
+    asked = set[_Newest]()
+
+    def is_newest(named: NamedArtifact, count: int) -> bool:
+        asked.add(_Newest(named.repository, named.publisher, count))
+        return False
+
+    for copy in copies:
+        if not copy.limited:
+            rules.decide(copy.names, copy.days, is_newest)
+    return asked
 
 
 def _stands(copies: dict[Digest, OwnCopy], artifact: Digest) -> bool:
