@@ -21,6 +21,7 @@ from comity.trust.lineage import (
     PublicationClaim,
     build_graph,
 )
+from comity.trust.rows.content import derivation_text
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Extent, Parent, parse_derived, sign_derived
 from support.case import Case, case, nodes, release
@@ -179,8 +180,11 @@ OWNER = identity("Swiss AI", "CH")
 STRANGER = identity("Somebody else", "KR")
 
 
-def parent(spdx: str = "Apache-2.0", by: Identity = OWNER, name: str = "swiss-ai/base@v1") -> tuple[Digest, bytes]:
-    published, entry, _, _ = release(PARENT_FILES, by=by, name=name, spdx=spdx)
+def parent(
+    spdx: str = "Apache-2.0", by: Identity = OWNER, name: str = "swiss-ai/base@v1", text: str = ""
+) -> tuple[Digest, bytes]:
+    files = {**PARENT_FILES, "text": text.encode()} if text else PARENT_FILES
+    published, entry, _, _ = release(files, by=by, name=name, spdx=spdx)
     return published.artifact, entry.line
 
 
@@ -231,6 +235,38 @@ def test_of_many_who_derived_it_one_is_named_and_the_others_are_counted() -> Non
         assert "as claimed by Checking lab" in summary and summary.endswith(f"]{more})")
 
 
+def test_who_derived_it_exactly_is_named_before_those_who_found_a_share() -> None:
+    plain, others = case(), [identity(f"Checking lab {number}", "ES") for number in range(4)]
+    lines = [line for each in others for line in (each.entry.line, derived_line(plain.artifact, BASE, by=each))]
+    for exact in others:
+        shares = [derived_line(plain.artifact, BASE, by=each, exact=each is exact) for each in others]
+        told = row(plain.saying(BASE_LINE, *(each.entry.line for each in others), *shares))
+        assert f"; {exact.inception.label} [" in told.summary and told.summary.endswith("] derived it)")
+    told = row(plain.saying(BASE_LINE, *lines))
+    first = next(fact.by for fact in told.facts if "bit for bit" in fact.text)
+    assert told.summary.endswith(f"; {first} and 3 more derived it)")
+
+
+def test_no_steps_are_listed_where_no_tensor_is_the_same() -> None:
+    share = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE, exact=False)).statement)
+    assert derivation_text(share) == "50 of 101 tensors are the same (50 copy)"
+    none = replace(share, steps={}, tensors=Extent(101, 0))
+    assert derivation_text(none) == "0 of 101 tensors are the same"
+
+
+def test_a_lineage_that_was_not_read_to_its_end_is_unknown_and_says_so() -> None:
+    last, lines = (Parent("finetune", "swiss-ai/base@v1", BASE),), [BASE_LINE]
+    for number in range(MAX_DEPTH):
+        name = f"swiss-ai/generation-{number}@v1"
+        published, entry, _, _ = release({"text": name.encode()}, name=name, lineage=last)
+        last = (Parent("finetune", name, published.artifact),)
+        lines.append(entry.line)
+    long = row(case(lineage=last).saying(*lines))
+    limit = f"more than {MAX_NODES} artifacts, or {MAX_DEPTH} generations"
+    assert (long.state, long.summary.rpartition("; ")[2]) == ("unknown", limit)
+    assert [f.basis for f in long.facts if f.text == f"more is claimed than was read: {limit}"] == ["stale or absent"]
+
+
 def test_a_derivation_that_nobody_proves_is_a_note_and_no_fact() -> None:
     told = CHILD.saying(BASE_LINE, derived_line(CHILD.artifact, BASE))
     assert row(told) == row(CHILD.saying(BASE_LINE))
@@ -274,6 +310,27 @@ def test_a_policy_may_refuse_licence_conflicts_and_the_licence_row_names_them() 
     assert licence.state == "pass"
     (fact,) = [fact for fact in licence.facts if "conflict" in fact.text]
     assert fact.basis == "claimed"
+
+
+def test_of_several_licence_conflicts_the_row_names_the_first_of_those_that_it_lists() -> None:
+    parents = [parent(spdx, name=f"swiss-ai/{spdx.lower()}@v1", text=spdx) for spdx in ("CC-BY-NC-4.0", "CC-BY-NC-3.0")]
+    named = tuple(Parent("merge", f"swiss-ai/{number}@v1", base) for number, (base, _) in enumerate(parents))
+    refused = row(demanding(case(lineage=named).saying(*(line for _, line in parents)), "refuse_licence_conflicts"))
+    first, second = (fact.text for fact in refused.facts if fact.text.startswith("licence conflict"))
+    assert (refused.state, refused.summary) == ("fail", first) and first != second
+
+
+def test_two_artifacts_that_are_claimed_to_be_made_from_one_another_are_named() -> None:
+    checker = identity("Checking lab", "ES")
+    lines = [derived_line(CHILD.artifact, BASE), derived_line(BASE, CHILD.artifact)]
+    found = row(CHILD.saying(BASE_LINE, checker.entry.line, *lines))
+    assert (found.state, found.summary.rpartition("; ")[2]) == (
+        "unknown",
+        "the claims about swiss-ai/base@v1 form a cycle",
+    )
+    said = [(fact.text, fact.basis) for fact in found.facts if "one another" in fact.text]
+    text = "swiss-ai/base@v1 and swiss-ai/tiny@v1 are claimed to be made from one another"
+    assert said == [(text, "verified here")]
 
 
 @pytest.mark.parametrize("name", ["swiss-ai/base@v1", "elsewhere/base@v1"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.evidence import MODEL_SIG, Evidence, Verdict
+from comity.trust.evidence import MODEL_SIG, Evidence, FoundFile, Verdict
 from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.certificates import parse_roots
 from comity.trust.model_signing.judging import ModelSigningRule
@@ -105,7 +105,22 @@ def test_what_cannot_be_checked_is_never_a_pass() -> None:
     verdict = alone(signature=resigned(blake3))
     assert states(verdict) == ("pass", "not-checked", "not-checked")
     assert "signed by blake3, which is not computed here" in verdict.row("bytes").summary
+    assert verdict.row("bytes").step == 2
     assert verdict.exit_status == 5
+
+
+def test_a_link_in_a_signed_folder_is_no_file_of_the_artifact_and_fails_bytes() -> None:
+    files = (*found({**FILES, MODEL_SIG: signed()}), FoundFile("link", 0, None, "link"))
+    verdict = verify(Evidence(None, files, model_sig=signed()), ALONE)
+    assert verdict.artifact == alone().artifact
+    assert states(verdict) == ("pass", "fail", "fail")
+
+
+def test_the_first_file_with_other_bytes_is_named_before_those_that_are_missing() -> None:
+    files = {**FILES, "config.json": b"x", "more.txt": b"x"}
+    del files["weights.safetensors"]
+    summary = alone(files).row("bytes").summary
+    assert summary == "config.json: its bytes are not the signed ones (2 wrong, 1 missing)"
 
 
 def test_files_that_no_manifest_can_list_make_no_artifact() -> None:
@@ -137,6 +152,12 @@ def test_beside_a_publication_that_stands_it_is_one_more_fact() -> None:
     assert (unlisted.state, unlisted.summary) == ("pass", PUBLISHED.verdict().row("signatures").summary)
     said = [(fact.text, fact.basis) for fact in unlisted.facts if "model.sig" in fact.text]
     assert said == [(f"model.sig by an unlisted key, {PUBLIC.hint[:16]}: not checked", "stale or absent")]
+
+
+def test_a_model_sig_that_the_manifest_lists_is_one_of_its_files() -> None:
+    row = published(PUBLISHED.policy).row("bytes")
+    assert (row.state, row.summary[:4]) == ("pass", "5/5 ")
+    assert not [fact for fact in row.facts if "beside" in fact.text]
 
 
 def test_one_that_fails_takes_nothing_from_a_publication_unless_the_owner_requires_one() -> None:

@@ -79,6 +79,16 @@ def test_a_header_that_makes_no_sense_is_refused_and_can_be_allowed_by_path() ->
     assert row(broken.demanding("[time]", '[safety]\nallow = ["broken.gguf"]\n[time]').verdict()) == ("pass", "", 0)
 
 
+def test_a_kind_that_is_allowed_allows_no_malformed_header() -> None:
+    seen = Inspection("pickle", ("pickle",), ("pickle: the stream ends early",))
+    plain = with_files(weights_dot_bin=PICKLE).demanding("[time]", '[safety]\nallow = ["pickle"]\n[time]')
+    files = tuple(replace(each, inspection=seen) for each in plain.evidence.files or ())
+    found = verify(replace(plain.evidence, files=files), plain.policy).row("file safety")
+    assert found.state == "fail"
+    said = {fact.text.rpartition(", ")[2] for fact in found.facts if "ends early" in fact.text}
+    assert "which the policy allows" not in said and said
+
+
 def test_formats_that_the_owner_does_not_name_are_refused() -> None:
     some = with_files().demanding("[time]", '[safety]\nformats = ["json", "text"]\n[time]')
     assert row(some.verdict()) == ("fail", "short", 4)

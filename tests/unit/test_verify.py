@@ -9,7 +9,7 @@ from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.evidence import Evidence, InclusionEvidence, Verdict
 from comity.trust.policy import ROWS, Policy
 from comity.trust.statement import parse_entry, sign_statement
-from comity.trust.statements import Advisory, Parent, sign_advisory
+from comity.trust.statements import Advisory, Licence, Parent, sign_advisory, sign_published
 from comity.trust.verify import verify
 from support.case import Case, advisory, case, filled, nodes, release
 from support.world import Identity, found, identity
@@ -77,6 +77,20 @@ def test_without_a_manifest_nothing_is_judged_and_the_policy_is_not_met() -> Non
     assert verdict.row("bytes").summary == "cannot be checked without a valid manifest"
     assert verdict.row("policy").state == "fail"
     assert verify(Evidence(None, None), Policy(require=())).exit_status == 5
+
+
+def test_without_files_a_document_is_looked_for_among_the_side_objects_alone() -> None:
+    unread = replace(GOOD.evidence, files=None)
+    assert verify(unread, GOOD.policy).row("documents").state == "pass"
+    row = verify(replace(unread, objects={}), GOOD.policy).row("documents")
+    assert (row.state, row.summary) == ("unknown", "named but missing: card")
+
+
+def test_a_licence_without_a_text_is_judged_by_its_name() -> None:
+    published, *_ = release()
+    textless = sign_published(replace(published, licence=Licence("Apache-2.0", None)), SWISS_AI.signer)
+    row = NOT_PUBLISHED.saying(textless.line).verdict().row("licence")
+    assert (row.state, [fact.text for fact in row.facts]) == ("pass", ["Apache-2.0"])
 
 
 def test_every_fact_that_was_computed_says_so() -> None:
