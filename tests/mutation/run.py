@@ -65,7 +65,7 @@ SUITES: Final = (
     ),
     Suite(
         (f"{TRUST}/rows", f"{TRUST}/verify.py"),
-        """approvals_row cosigned_moments keyless lineage model_sig_rows newest_statement officers safety_row
+        """approvals_row cosigned_moments keyless lineage model_sig_rows newest_statement officers report safety_row
         upstream_rows verdict_rows verify witnessing""",
     ),
     Suite(

@@ -192,6 +192,11 @@ def test_beside_a_publication_that_is_lacking_both_are_told() -> None:
     row = published(stranger).row("signatures")
     assert (row.state, row.cause) == ("fail", "short")
     assert "; model.sig by an unlisted key" in row.summary
+    row = published(replace(believing, publishers=stranger.publishers), flipped(PUBLISHED.files[MODEL_SIG])).row(
+        "signatures"
+    )
+    assert (row.state, row.cause) == ("fail", "short")
+    assert row.summary.startswith("signed by Swiss AI") and "; model.sig" in row.summary
 
 
 def expired(**policy: Any) -> tuple[Evidence, Policy]:

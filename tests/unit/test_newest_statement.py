@@ -62,6 +62,15 @@ def test_the_older_statement_stays_among_the_facts() -> None:
     assert facts[1:] == [f"an older statement of its publisher, replaced: {older}"]
 
 
+def test_another_statement_is_shown_with_its_parents_and_without_an_entry_if_no_proof_is_here() -> None:
+    told = stated((V1, "MIT", True), (V1, "Apache-2.0", True))
+    (_, other) = told.verdict().row("signatures").facts
+    shown = f"{V1}, licence MIT, finetune of swiss-ai/base@v1"
+    assert other.text.endswith(f": {shown}, entry 5 of node-ch.example/log")
+    (_, other) = replace(told, proofs=told.proofs[1:]).verdict().row("signatures").facts
+    assert other.text.endswith(f": {shown}")
+
+
 def test_a_lineage_that_was_added_later_counts() -> None:
     assert stated((V1, "Apache-2.0", True)).verdict().row("lineage").summary == "the publisher names no parent"
     added = stated((V1, "Apache-2.0", True), (V1, "MIT", True)).verdict().row("lineage")

@@ -30,7 +30,7 @@ from comity.verifier import collect_evidence, load_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import Case, advisory, case
-from support.world import NOW, Identity, identity, seat
+from support.world import NOW, Identity, draft, identity, seat
 
 GOOD = case()
 OFFICER, OTHER = identity("Security officer", "ES"), identity("Somebody else", "SG")
@@ -308,6 +308,24 @@ def test_what_others_verified_is_their_claim_and_turns_no_row() -> None:
     assert RESULTS[True] in said[f"Security officer [{OFFICER.id[:12]}]"].text
     assert RESULTS[False] in said["Institute SG (SG)"].text
     assert said[f"Security officer [{OFFICER.id[:12]}]"].evidence == sha256(line)
+
+
+@pytest.mark.parametrize(
+    ("levels", "rows"),
+    [((), "0 rows pass"), (("COMITY_BYTES",), "one row passes"), (("COMITY_BYTES", "COMITY_LICENCE"), "2 rows pass")],
+)
+def test_what_others_verified_says_how_many_rows_passed(levels: tuple[str, ...], rows: str) -> None:
+    told = GOOD.saying(OFFICER.entry.line, checked(GOOD, OFFICER, levels=levels))
+    (said,) = (fact.text for fact in told.verdict().row("policy").facts if fact.basis == "claimed")
+    assert said.endswith(f", {rows}")
+
+
+def test_a_member_who_verified_has_its_name_in_the_newest_charter_that_is_pinned() -> None:
+    member, older = seat("SG"), GOOD.policy.pins[0]
+    renamed = [replace(each, name=f"New {each.name}") for each in older.members]
+    policy = replace(GOOD.policy, pins=(older, draft(renamed)))
+    told = verify(GOOD.saying(checked(GOOD, member)).evidence, policy)
+    assert [fact.by for fact in told.row("policy").facts if fact.basis == "claimed"] == ["New Institute SG (SG)"]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_an_observation_is_shown_as_its_nodes_claim_and_never_as_a_publication()
     assert "published" not in " ".join(texts(row))
 
 
+def test_an_observation_that_checked_all_lists_nothing_that_it_did_not_check() -> None:
+    known = replace(Observed.parse(observation(CH).statement), unchecked=())
+    row = GOOD.saying(sign_observed(known, CH.online).line).verdict().row("artifact")
+    (said,) = (text for text in texts(row) if text.startswith("mirrored from"))
+    assert said.endswith(known.match_text)
+
+
 def test_members_that_fetched_the_same_bytes_corroborate_one_another_each_once() -> None:
     lines = [observation(node).line for node in (CH, SG, SG)] + [observation(CH, at="https://mirror.example").line]
     row = GOOD.saying(*lines).verdict().row("artifact")
