@@ -37,6 +37,11 @@ def test_a_single_cosigner_cannot_say_that_it_was_there_long_ago() -> None:
     assert times(standing(10, 200, 300), rule=CosignerRule(3, 3, ())) == [300]
 
 
+def test_where_the_policy_asks_for_none_each_time_of_a_cosigner_is_told_and_no_other() -> None:
+    assert times(standing(10, 200, 300), rule=CosignerRule(0, 0, ())) == [10, 200, 300]
+    assert times(standing(), rule=CosignerRule(0, 0, ())) == []
+
+
 def test_neighbours_alone_cannot_say_it_where_the_policy_asks_for_several_jurisdictions() -> None:
     neighbours = standing(10, 20, 300)
     same = replace(ES, jurisdiction="SG")

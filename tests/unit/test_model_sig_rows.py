@@ -123,6 +123,12 @@ def test_the_first_file_with_other_bytes_is_named_before_those_that_are_missing(
     assert summary == "config.json: its bytes are not the signed ones (2 wrong, 1 missing)"
 
 
+def test_a_model_sig_makes_no_artifact_of_files_that_were_not_read() -> None:
+    verdict = verify(Evidence(None, None, model_sig=signed()), ALONE)
+    assert (verdict.row("artifact").state, verdict.row("artifact").summary) == ("unknown", "no manifest")
+    assert verdict.exit_status == 5
+
+
 def test_files_that_no_manifest_can_list_make_no_artifact() -> None:
     files = {**FILES, "Config.json": b""}
     verdict = alone(files, signature=signed(files))

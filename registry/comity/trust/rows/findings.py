@@ -129,10 +129,10 @@ def cosigned_times(evaluations: Iterable[Evaluation], rule: CosignerRule) -> lis
 
 
 def _enough(rule: CosignerRule, of_each: Mapping[ProvenCosigner, tuple[int, ...]], at: int) -> bool:
-    """Whether the cosigners that had cosigned by `at` satisfy the rule."""
+    """Whether those that had cosigned by `at`, when one of them did, satisfy the rule."""
     by_then = [cosigner.member for cosigner, times in of_each.items() if any(time <= at for time in times)]
     jurisdictions = {member.jurisdiction for member in by_then}
-    return len(by_then) >= max(rule.at_least, 1) and len(jurisdictions) >= rule.jurisdictions
+    return len(by_then) >= rule.at_least and len(jurisdictions) >= rule.jurisdictions
 
 
 OBTAINED_TEXTS = {"fetched": "mirrored from", "cache": "taken from a cache of", "carried": "imported from a folder as"}

@@ -91,16 +91,17 @@ def _other_statements(found: Findings, chosen: Evaluation) -> Iterator[RowFact]:
     own = own_statements(found.evaluations, chosen)
     newer = own.index(chosen)
     for number, other in enumerate(own):
+        if number == newer:
+            continue
         published, index = other.publication.published, other.home_index
         where = "" if index is None else f", entry {index} of {other.publication.publisher.home}"
         lineage = ", ".join(f"{parent.relation} of {parent.name}" for parent in published.lineage) or "no parent"
         text = f"{published.name}, licence {published.licence.spdx}, {lineage}{where}"
         if number < newer:
             text = f"a newer statement of its publisher passes fewer steps and does not count: {text}"
-        elif number > newer:
+        else:
             text = f"an older statement of its publisher, replaced: {text}"
-        if number != newer:
-            yield verified_fact(text, other.publication.entry.digest)
+        yield verified_fact(text, other.publication.entry.digest)
 
 
 def _signer_facts(result: ModelSignatureResult) -> tuple[RowFact, ...]:
