@@ -16,7 +16,7 @@ from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import PublicKey
-from comity.trust.policy import parse_policy
+from comity.trust.policy import ApprovalRule, parse_policy
 from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Advisory, Compromise, sign_advisory
 from hypothesis import given, settings
@@ -257,6 +257,16 @@ def test_an_approval_by_a_key_that_its_officer_lost_does_not_count() -> None:
     )
 
 
+def named(name: str) -> str:
+    """A table in which Ben has this name."""
+    return table(1).replace("Ben =", f'"{name}" =')
+
+
+def of_many(count: int) -> str:
+    people = "".join(f'"{number}" = "{sha256(str(number).encode())}"\n' for number in range(count))
+    return f'[approvals]\nscope = "a"\nat_least = 1\n[approvals.officers]\n{people}'
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -273,12 +283,63 @@ def test_an_approval_by_a_key_that_its_officer_lost_does_not_count() -> None:
         pytest.param(table(1, unheard="1"), "unknown key 'unheard'", id="an unknown key"),
         pytest.param(table(1).replace(BEN.id, ANNA.id), "two names to one id", id="one id twice"),
         pytest.param(table(1).replace(BEN.id, "51aa"), "'officers'", id="no id"),
+        pytest.param(table(1).replace(f'"{BEN.id}"', "5"), "'officers'", id="an id that is no text"),
+        pytest.param(table(1, max_days="36501"), "'max_days' must be", id="more days than a century has"),
+        pytest.param(table(1, roles="x = []"), "role 'x' must be a list of names", id="a role of nobody"),
+        pytest.param(table(1, roles='x = "Anna"'), "role 'x' must be a list of names", id="a role that is no list"),
+        pytest.param(table(1, roles="x = [5]"), "role 'x' must be a list of names", id="a role of numbers"),
+        pytest.param(table(1, roles='x = ["Anna", "Dora"]'), "role 'x' must be", id="a role with one unknown name"),
+        pytest.param(table(1, roles='" x" = ["Anna"]'), "1 to 64 printable", id="a role with a space before it"),
+        pytest.param(named("x" * 65), "1 to 64 printable", id="a long name"),
+        pytest.param(named(""), "1 to 64 printable", id="an empty name"),
+        pytest.param(named("Ben "), "1 to 64 printable", id="a name with a space behind it"),
+        pytest.param(named("B\\u0007n"), "1 to 64 printable", id="a name that cannot be printed"),
+        pytest.param(of_many(65), "must name 1 to 64 people", id="too many people"),
+        pytest.param(of_many(0), "must name 1 to 64 people", id="no people"),
     ],
 )
 def test_a_rule_that_cannot_be_meant_is_refused(text: str, why: str) -> None:
     with pytest.raises(Malformed, match=why) as refused:
         parse_policy((GOOD.policy_text + text).encode(), lambda _: GOOD.federation.encode())
     assert refused.value.code == "POLICY-SYNTAX"
+
+
+def test_a_rule_may_be_as_large_as_its_limits() -> None:
+    def rule(text: str) -> ApprovalRule:
+        return parse_policy((GOOD.policy_text + text).encode(), lambda _: GOOD.federation.encode()).approvals
+
+    assert len(rule(of_many(64)).officers) == len(rule(of_many(64)).places) == 64
+    assert rule(named("x" * 64)).officers["x" * 64] == rule(named("x")).officers["x"] == BEN.id
+    assert (rule(table(1, max_days="0")).max_time, rule(table(1, max_days="36500")).max_time) == (0, 36_500 * DAY)
+    plain = rule(table(3))
+    assert (plain.at_least, plain.as_of, plain.four_eyes, plain.max_time, plain.logged, plain.conditions) == (
+        3,
+        AS_OF,
+        False,
+        0,
+        False,
+        False,
+    )
+    assert plain.places == {each.inception.label: {each.id} for each in (ANNA, BEN, CARLA)}
+    assert rule(table(1, of='["security"]', roles='security = ["Ben", "Carla"]')).places == {
+        "security": {BEN.id, CARLA.id}
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (table(1, of='["Anna",\n"Dora"]'), 5),
+        (table(9), 3),
+        (table(1, max_days="-1"), 4),
+        (table(1, of='["Anna",\n"Anna"]'), 4),
+    ],
+)
+def test_what_is_wrong_in_a_rule_is_named_with_its_line(text: str, line: int) -> None:
+    before = GOOD.policy_text.count("\n")
+    with pytest.raises(Malformed) as refused:
+        parse_policy((GOOD.policy_text + text).encode(), lambda _: GOOD.federation.encode())
+    assert refused.value.why.startswith(f"line {before + line}: ")
 
 
 def test_a_rule_needs_the_time_of_the_policy() -> None:

@@ -603,7 +603,10 @@ def _officers(table: PolicyTable, read_id: ReadId) -> dict[str, Digest]:
 
 
 def _places(table: PolicyTable, officers: Mapping[str, Digest]) -> dict[str, frozenset[Digest]]:
-    roles = {_person(role): _role(table, role, who, officers) for role, who in table.take("roles", dict, {}).items()}
+    given = table.take("roles", dict, {})
+    with malformed_at(table.what, "roles"):
+        names = [_person(role) for role in given]
+    roles = {role: _role(table, role, given[role], officers) for role in names}
     if both := sorted(roles.keys() & officers.keys()):
         raise table.error("roles", f"{both[0]!r} is an officer and a role")
     known = {**{name: frozenset({identity}) for name, identity in officers.items()}, **roles}
