@@ -72,7 +72,8 @@ SUITES: Final = (
         (f"{TRUST}/key_validity.py", f"{TRUST}/report.py", f"{TRUST}/resolution.py"),
         "claimants compromise evaluation key_validity report resolution upstream_choosing verdict_rows witnessing",
     ),
-    Suite((f"{TRUST}/policy.py",), "policy policy_files safety_row"),
+    Suite((f"{TRUST}/policy.py",), "officers policy policy_files safety_row"),
+    Suite((f"{TRUST}/audit.py",), "audit audit_bounds carried_audits"),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
