@@ -65,8 +65,8 @@ SUITES: Final = (
     ),
     Suite(
         (f"{TRUST}/rows", f"{TRUST}/verify.py"),
-        """approvals_row cosigned_moments keyless lineage model_sig_rows newest_statement officers report safety_row
-        upstream_rows verdict_rows verify witnessing""",
+        """approvals_row cosigned_moments cosigner_places keyless lineage model_sig_rows newest_statement officers
+        publication_rows report safety_row upstream_rows verdict_rows verify witnessing""",
     ),
     Suite(
         (f"{TRUST}/key_validity.py", f"{TRUST}/report.py", f"{TRUST}/resolution.py"),

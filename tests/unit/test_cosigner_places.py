@@ -55,5 +55,8 @@ def test_the_publishers_jurisdiction_is_excluded_by_seat_as_before(good: Case) -
 def test_what_is_declared_is_shown_as_claimed(good: Case) -> None:
     assert all("law of" not in fact.text for fact in asked(good, RULE).facts)
     facts = asked(good, 'at_least = 1\noutside = ["US"]').facts
+    declared = asked(good, 'at_least = 1\noutside = ["publisher"]\ndeclared = true').facts
+    assert {fact.text for fact in declared} >= {fact.text for fact in facts if "law of" in fact.text}
     assert {fact.basis for fact in facts if "law of KR, US reaches" in fact.text} == {"claimed"}
-    assert any("declares no place" in fact.text and fact.basis == "stale or absent" for fact in facts)
+    silent = [(fact.text, fact.basis) for fact in facts if "declares no place" in fact.text]
+    assert silent == [("Institute ES (ES) declares no place of its machines", "stale or absent")]
