@@ -313,6 +313,7 @@ VERDICTS: Final[Mapping[str, Callable[[], Verdict]]] = {
     ).verdict(),
     "junk and a node that is not listed": lambda: GOOD.saying(b"junk", node(seat("BR")).entry.line).verdict(),
     "an advisory": lambda: GOOD.saying(*advisory(GOOD)).verdict(),
+    "an advisory for information": lambda: GOOD.saying(*advice(LAB, "info", "yank")).verdict(),
     "many advisories": lambda: GOOD.saying(
         *advice(LAB, "critical"),
         *advice(RIVAL, "low"),
