@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.trust.copies import (
@@ -10,6 +12,7 @@ from comity.trust.copies import (
     DISPUTED,
     FAILED,
     FRESH_DAYS,
+    MAX_BASIS,
     MISSED,
     PASSED,
     STALE,
@@ -32,6 +35,7 @@ from comity.trust.copies import (
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.statement import Author, Statement, Subject
 from support.case import nodes
 
 A, B, C, D, E = (sha256(b"member %d" % at) for at in range(5))
@@ -57,6 +61,45 @@ def test_a_claim_is_only_a_claim_until_another_member_tested_it() -> None:
 def test_a_test_becomes_stale() -> None:
     assert state(AuditResult(B, TODAY - FRESH_DAYS + 1, PASSED)) == TESTED
     assert state(AuditResult(B, TODAY - FRESH_DAYS, PASSED)) == STALE
+
+
+def test_a_failure_becomes_stale_too_and_counts_from_the_first_day_there_is() -> None:
+    assert state(AuditResult(B, TODAY - FRESH_DAYS + 1, "digest")) == DISPUTED
+    assert state(AuditResult(B, TODAY - FRESH_DAYS, "digest")) == CLAIMED
+    assert assess(copy(), [AuditResult(B, 0, "digest")], 0).state == DISPUTED
+    assert assess(copy(), [AuditResult(B, 0, "digest"), AuditResult(C, 0, PASSED)], 0).state == TESTED
+    assert assess(copy(), [AuditResult(B, TODAY - 2, PASSED)], TODAY, fresh_days=2).state == STALE
+    assert assess(copy(), [AuditResult(B, TODAY - 1, PASSED)], TODAY, fresh_days=2).state == TESTED
+
+
+def test_on_one_day_an_auditors_failure_counts_before_its_pass_and_a_proven_one_first() -> None:
+    passed, claimed = AuditResult(B, TODAY, PASSED), AuditResult(B, TODAY, "not-held")
+    proven = AuditResult(B, TODAY, "digest", proven=True)
+    assert state(passed, claimed) == state(claimed, passed) == DISPUTED
+    assert state(claimed, proven) == state(proven, claimed) == FAILED
+
+
+def test_a_failure_that_is_newer_than_every_pass_counts() -> None:
+    passed = AuditResult(C, TODAY - 3, PASSED)
+    assert state(AuditResult(B, TODAY - 2, "digest"), passed) == TESTED, "one claim against a test"
+    assert state(AuditResult(B, TODAY - 2, "digest", proven=True), passed) == FAILED
+    assert state(AuditResult(B, TODAY - 2, "digest"), AuditResult(D, TODAY - 2, "digest"), passed) == FAILED
+    assert state(AuditResult(B, TODAY - 3, "digest"), AuditResult(D, TODAY - 2, "digest"), passed) == TESTED
+
+
+def test_results_are_shown_newest_first_and_of_each_auditor_the_newest_only() -> None:
+    results = [
+        *(AuditResult(who, TODAY - 1, PASSED) for who in (D, C)),
+        *(AuditResult(B, TODAY - days, MISSED) for days in (3, 0, 2)),
+        AuditResult(A, TODAY, PASSED),
+    ]
+    first, second = sorted((C, D))
+    shown = assess(copy(), results, TODAY).results
+    assert [(each.auditor, each.day) for each in shown] == [(B, TODAY), (first, TODAY - 1), (second, TODAY - 1)]
+
+
+def test_a_clock_may_be_a_day_ahead() -> None:
+    assert state(AuditResult(B, TODAY + 1, PASSED)) == TESTED
 
 
 def test_a_result_from_the_future_counts_for_nothing() -> None:
@@ -205,3 +248,71 @@ def test_a_withdrawal_is_read_as_it_was_written() -> None:
     assert parse_hold_withdrawn(sign_hold_withdrawn(node.record, withdrawn, node.online).statement) == withdrawn
     with pytest.raises(Malformed):
         sign_hold_withdrawn(node.record, HoldWithdrawn(node.record.node, sha256(b"a"), 17, "whim", ""), node.online)
+
+
+SAID = HoldWithdrawn(nodes(1)[0].record.node, sha256(b"a"), 17, "other", "", forced=True)
+
+
+def said(withdrawn: HoldWithdrawn = SAID) -> Statement:
+    node = nodes(1)[0]
+    return sign_hold_withdrawn(node.record, withdrawn, node.online).statement
+
+
+def test_a_basis_may_be_empty_and_as_long_as_its_limit() -> None:
+    for basis in ("", "x" * MAX_BASIS):
+        withdrawn = replace(SAID, basis=basis, hold=0)
+        assert parse_hold_withdrawn(said(withdrawn)) == withdrawn
+    with pytest.raises(Malformed):
+        said(replace(SAID, basis="x" * (MAX_BASIS + 1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"predicate": "hold"}, id="another predicate"),
+        pytest.param({"by": None}, id="of nobody"),
+        pytest.param({"by": Author("identity", A)}, id="of an identity"),
+        pytest.param({"subjects": (Subject("", A), Subject("", B))}, id="of two artifacts"),
+        pytest.param({"body": {**said().body, "kept": 1}}, id="kept that is no truth"),
+        pytest.param({"body": {**said().body, "forced": None}}, id="forced that is no truth"),
+        pytest.param({"body": {**said().body, "hold": -1}}, id="an entry before the first"),
+        pytest.param({"body": {**said().body, "more": 1}}, id="another member"),
+    ],
+)
+def test_a_withdrawal_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        parse_hold_withdrawn(replace(said(), **change))
+
+
+def test_a_policy_is_written_with_its_reaches_if_it_asks_for_some() -> None:
+    assert str(CopyPolicy(3, 2)) == "3 in 2 jurisdictions"
+    assert str(CopyPolicy(3, 2, 1)) == "3 in 2 jurisdictions and 1 reaches"
+    assert CopyPolicy.of(None) == CopyPolicy(1, 1)
+
+
+@pytest.mark.parametrize("asked", [CopyPolicy(4, 3, 2), CopyPolicy(3, 4, 2), CopyPolicy(3, 3, 3)])
+def test_a_count_meets_a_policy_in_each_of_its_numbers_as_claimed_and_as_tested(asked: CopyPolicy) -> None:
+    claimed, tested = CopyCount(3, 3, 0, 0, 2, 0), CopyCount(0, 0, 3, 3, 0, 2)
+    assert claimed.meets(CopyPolicy(3, 3, 2)) and not claimed.meets(asked)
+    assert tested.tested_meets(CopyPolicy(3, 3, 2)) and not tested.tested_meets(asked)
+    assert not claimed.tested_meets(CopyPolicy(1, 1)) and not tested.meets(CopyPolicy(1, 1))
+
+
+def test_what_is_tested_is_counted_beside_what_is_claimed() -> None:
+    mixed = [Holder(A, "CH", True, ("CH",)), Holder(B, "CH", False, ("FR",)), Holder(C, "ES", False)]
+    assert CopyCount.of(mixed) == CopyCount(3, 2, 1, 1, 2, 1, undeclared=1)
+
+
+def test_copies_of_one_member_on_one_cloud_are_on_that_cloud() -> None:
+    here = ClaimedCopy(A, sha256(b"1"), "CH", reach=("CH",), cloud="Example Cloud")
+    there = ClaimedCopy(A, sha256(b"2"), "CH")
+    both = [assess(here, [], TODAY), assess(replace(here, node=B), [], TODAY)]
+    assert [(each.reach, each.cloud) for each in holders(both)] == [(("CH",), "Example Cloud")]
+    assert [(each.reach, each.cloud) for each in holders([both[0], assess(there, [], TODAY)])] == [(("CH",), "")]
+    assert not holders(both, own=B)[0].tested
+
+
+def test_a_loss_is_that_of_the_last_copy_only_if_none_is_left() -> None:
+    found = [Holder(A, "CH", True), Holder(B, "CH", True)]
+    losses = impact([(sha256(b"a"), found)], [Party("member", A), Party("jurisdiction", "CH")], CopyPolicy(2, 1))
+    assert [loss.gone for each in losses.values() for loss in each] == [False, True]

@@ -10,7 +10,7 @@ import pytest
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed
-from comity.trust.holds import HOLDS, MAX_HELD, HeldArtifact, hold_of, parse_holds, read_holds, sign_holds
+from comity.trust.holds import HOLDS, MAX_HELD, MAX_LABEL, HeldArtifact, hold_of, parse_holds, read_holds, sign_holds
 from comity.trust.statement import MAX_OBJECT_BYTES, SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import sign_hold, signed_by_node
 from comity_client.pull.fetch import named_indexes
@@ -106,6 +106,20 @@ def test_holds_that_are_none_are_refused(change: dict[str, Any]) -> None:
     parse_holds(GOOD)
     with pytest.raises(Malformed):
         parse_holds(replace(GOOD, **change))
+
+
+def test_holds_may_have_the_longest_label_and_the_largest_sizes() -> None:
+    largest = MAX_OBJECT_BYTES.to_bytes(4, "big")
+    subjects = (GOOD.subjects[0], replace(GOOD.subjects[1], name="x" * MAX_LABEL))
+    body = {**BODY, "manifests": [0, MAX_OBJECT_BYTES], "pieces": b64encode(bytes(36) + largest + bytes(32))}
+    first, second = parse_holds(replace(GOOD, subjects=subjects, body=body))
+    assert (first.manifest.size, first.pieces.size, first.label) == (0, 0, "")
+    assert (second.manifest.size, second.pieces.size, len(second.label)) == (MAX_OBJECT_BYTES, MAX_OBJECT_BYTES, 64)
+    over = b64encode(bytes(36) + (MAX_OBJECT_BYTES + 1).to_bytes(4, "big") + bytes(32))
+    with pytest.raises(Malformed, match="holds"):
+        parse_holds(replace(GOOD, body={**BODY, "pieces": over}))
+    with pytest.raises(Malformed, match="not a holds statement"):
+        parse_holds(replace(GOOD, by=None))
 
 
 def test_holds_have_no_side_objects() -> None:

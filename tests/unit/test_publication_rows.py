@@ -9,10 +9,10 @@ from comity.trust.encoding import sha256, short
 from comity.trust.evidence import InclusionEvidence, Row
 from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.proof import TlogProof
-from support.case import Case, case, filled
+from support.case import Case, case, filled, nodes, release
 from support.rotations import of
 from support.verdict_rows import proven
-from support.world import identity, node, seat
+from support.world import Identity, found, identity, node, seat
 
 GOOD = case()
 OWNER = identity("Swiss AI", "CH")
@@ -58,15 +58,15 @@ def test_cosigners_are_forged_only_where_none_is_left_and_else_too_few() -> None
 def test_the_first_of_several_proofs_that_do_not_verify_is_named() -> None:
     line = sha256(GOOD.publication.line)
     broken = proven(InclusionEvidence(line, b"junk"), changed(lambda proof: replace(proof, index=1)))
-    found = row(broken, "transparency")
-    assert (found.state, found.cause, len({fact.text for fact in found.facts})) == ("fail", "false", 2)
-    assert found.summary == found.facts[0].text
+    shown = row(broken, "transparency")
+    assert (shown.state, shown.cause, len({fact.text for fact in shown.facts})) == ("fail", "false", 2)
+    assert shown.summary == shown.facts[0].text
 
 
 def test_the_first_of_several_logs_that_are_bound_to_no_member_is_named() -> None:
-    found = row(proven(elsewhere("BR"), elsewhere("IN")), "transparency")
-    assert (found.state, found.cause, len({fact.text for fact in found.facts})) == ("fail", "short", 2)
-    assert found.summary == found.facts[0].text
+    shown = row(proven(elsewhere("BR"), elsewhere("IN")), "transparency")
+    assert (shown.state, shown.cause, len({fact.text for fact in shown.facts})) == ("fail", "short", 2)
+    assert shown.summary == shown.facts[0].text
 
 
 def test_a_dispute_is_shown_by_the_first_of_its_two_rotations() -> None:
@@ -78,3 +78,31 @@ def test_a_dispute_is_shown_by_the_first_of_its_two_rotations() -> None:
     )
     assert said.evidence is not None and said.evidence in map(sha256, lines)
     assert f"one state, {short(said.evidence)} and " in said.text
+
+
+def rival(by: Identity, other: bytes) -> tuple[bytes, bytes]:
+    """The same name, given to other bytes."""
+    return by.entry.line, release({"LICENSE": other}, by=by)[1].line
+
+
+def test_a_publisher_that_gave_the_name_to_other_bytes_too_is_a_dispute_beside_any_stranger() -> None:
+    strangers = [identity(f"Rival {number}", "SG") for number in range(2)]
+    lines = [line for who in strangers for line in rival(who, b"other")]
+    assert row(GOOD.saying(*lines), "disputes and advisories").state == "unknown"
+    shown = row(GOOD.saying(*lines, *rival(OWNER, b"own")), "disputes and advisories")
+    assert (shown.state, len(shown.facts)) == ("fail", 3)
+
+
+def test_of_several_rivals_the_first_is_named_with_the_first_digits_of_its_id() -> None:
+    strangers = [identity(f"Rival {number}", "SG") for number in range(3)]
+    lines = [line for who in strangers for line in rival(who, b"other")]
+    free = replace(GOOD.demanding(f'accept = ["{OWNER.id}"]', "accept = []"), federation=found(nodes()))
+    shown = row(free.saying(*lines), "disputes and advisories")
+    first = next(who for who in strangers if f"[{who.id}]" in shown.facts[0].text)
+    assert shown.state == "fail"
+    assert shown.summary == shown.facts[0].text.replace(first.id, first.id[:12]) + "; 3 in all"
+
+
+def test_the_time_is_shown_by_the_proof_with_the_cosignatures() -> None:
+    (proof,) = GOOD.proofs_of(GOOD.publication.line)
+    assert [fact.evidence for fact in row(GOOD, "time").facts] == [sha256(proof.data)]

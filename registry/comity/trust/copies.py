@@ -174,9 +174,9 @@ def assess(copy: ClaimedCopy, results: Iterable[AuditResult], today: int, fresh_
     return AssessedCopy(copy, state, found)
 
 
-def _rank(result: AuditResult) -> tuple[int, bool]:
-    """The later result counts; on one day a failure counts before a pass."""
-    return result.day, result.failed
+def _rank(result: AuditResult) -> tuple[int, bool, bool]:
+    """The later result counts; on one day a failure counts before a pass, and one that is proven before another."""
+    return result.day, result.failed, result.proven
 
 
 @dataclass(frozen=True, slots=True)
