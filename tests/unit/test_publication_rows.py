@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from comity.trust.encoding import sha256, short
-from comity.trust.evidence import InclusionEvidence, Row
+from comity.trust.evidence import EvidenceReader, InclusionEvidence, Row
 from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.proof import TlogProof
+from comity.trust.verify import counted_evaluation, counted_publication
 from support.case import Case, case, filled, nodes, release
 from support.rotations import of
 from support.verdict_rows import proven
@@ -63,6 +64,13 @@ def test_the_first_of_several_proofs_that_do_not_verify_is_named() -> None:
     assert shown.summary == shown.facts[0].text
 
 
+def test_proofs_that_do_not_verify_are_listed_in_one_order_however_they_come() -> None:
+    junk = [InclusionEvidence(sha256(GOOD.publication.line), b"junk %d" % number) for number in range(8)]
+    for order in (junk, junk[::-1], [*junk[3:], *junk]):
+        broken = replace(GOOD, proofs=(*order, *GOOD.proofs))
+        assert [fact.evidence for fact in row(broken, "notes").facts] == [sha256(each.data) for each in junk]
+
+
 def test_the_first_of_several_logs_that_are_bound_to_no_member_is_named() -> None:
     shown = row(proven(elsewhere("BR"), elsewhere("IN")), "transparency")
     assert (shown.state, shown.cause, len({fact.text for fact in shown.facts})) == ("fail", "short", 2)
@@ -106,3 +114,27 @@ def test_of_several_rivals_the_first_is_named_with_the_first_digits_of_its_id() 
 def test_the_time_is_shown_by_the_proof_with_the_cosignatures() -> None:
     (proof,) = GOOD.proofs_of(GOOD.publication.line)
     assert [fact.evidence for fact in row(GOOD, "time").facts] == [sha256(proof.data)]
+
+
+def test_the_publication_that_a_verdict_follows_is_found_without_the_files() -> None:
+    reader = EvidenceReader()
+    later = release(name="swiss-ai/tiny@v2", spdx="MIT")[1]
+    two = GOOD.saying(later.line)
+    for what, spdx in ((GOOD, "Apache-2.0"), (replace(two, proofs=()), "MIT")):
+        unread = replace(what.evidence, files=None)
+        counted = counted_publication(unread, what.policy, reader)
+        assert counted is not None and counted.published.licence.spdx == spdx
+        evaluation = counted_evaluation(unread, what.policy, reader)
+        assert evaluation is not None and evaluation.publication == counted
+        assert what.verdict().row("licence").summary.split()[0].rstrip(",") == spdx
+
+
+def test_no_publication_is_followed_without_a_manifest_or_without_a_statement_about_it() -> None:
+    unpublished = tuple(line for line in GOOD.claims if line != GOOD.publication.line)
+    for evidence in (
+        replace(GOOD.evidence, manifest=None),
+        replace(GOOD.evidence, manifest=b"{}"),
+        replace(GOOD.evidence, claims=unpublished),
+    ):
+        assert counted_publication(evidence, GOOD.policy, EvidenceReader()) is None
+        assert counted_evaluation(evidence, GOOD.policy, EvidenceReader()) is None
