@@ -237,6 +237,9 @@ def test_cosigners_of_an_artifact_without_this_signature_say_nothing_about_it() 
     other = case(time=posix(2021))
     beside = replace(other.evidence, model_sig=evidence.model_sig)
     assert verify(beside, replace(policy, pins=other.policy.pins)).row("signatures").state == "fail"
+    listed = case(files={**CASE_FILES, MODEL_SIG: b"another signature"}, time=posix(2021))
+    swapped = replace(listed.evidence, model_sig=evidence.model_sig)
+    assert verify(swapped, replace(policy, pins=listed.policy.pins)).row("signatures").state == "fail"
 
 
 def test_time_of_the_policy_judges_certificates_too() -> None:

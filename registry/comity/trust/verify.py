@@ -224,7 +224,7 @@ def _holders(
 ) -> dict[str, Digest]:
     """The members whose nodes logged a hold in their own log, each with the digest of the line."""
     holders: dict[str, Digest] = {}
-    for entry, node in sorted(holds, key=lambda hold: hold[0].digest):
+    for entry, node in holds:
         if prove_entry(entry, proofs, (node,), reader)[0]:
             holders.setdefault(member_label(node.member), entry.digest)
     return holders
