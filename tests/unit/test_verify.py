@@ -93,6 +93,12 @@ def test_a_licence_without_a_text_is_judged_by_its_name() -> None:
     assert (row.state, [fact.text for fact in row.facts]) == ("pass", ["Apache-2.0"])
 
 
+def test_the_claims_that_facts_refer_to_are_listed_in_order_each_once() -> None:
+    warned = GOOD.saying(*advisory(GOOD), b"junk").verdict()
+    assert list(warned.inputs) == sorted(set(warned.inputs)) and len(warned.inputs) > 4
+    assert sha256(GOOD.publication.line) in warned.inputs and sha256(b"junk") not in warned.inputs
+
+
 def test_every_fact_that_was_computed_says_so() -> None:
     for name in ("artifact", "bytes", "signatures", "transparency", "cosigners"):
         assert {fact.basis for fact in GOOD.verdict().row(name).facts} == {"verified here"}
