@@ -39,9 +39,9 @@ def holding(label: str, classical: str, post_quantum: str) -> Identity:
     return Identity(inception, key, sign_inception(inception, key))
 
 
-def officers(*who: Identity, **changed: str) -> Case:
+def officers(*who: Identity, at_least: int = 2, **changed: str) -> Case:
     ids = "".join(f'"{each.inception.label}" = "{each.id}"\n' for each in who)
-    text = table(**{"of": '["Anna", "Ben"]', **changed}).replace(
+    text = table(at_least, **{"of": '["Anna", "Ben"]', **changed}).replace(
         f'Anna = "{ANNA.id}"\nBen = "{BEN.id}"\nCarla = "{CARLA.id}"\n', ids
     )
     return replace(GOOD, policy_text=GOOD.policy_text + text)
@@ -89,7 +89,7 @@ def test_keys_of_the_first_of_two_identities_are_those_of_their_person() -> None
 
 def test_a_person_fills_the_place_of_each_of_their_identities() -> None:
     first, second = holding("Anna", "K", "1"), holding("Ben", "K", "2")
-    asked = officers(first, second, at_least="1", of='["Anna"]')
+    asked = officers(first, second, at_least=1, of='["Anna"]')
     for order in ((1, 2), (2, 1)):
         lines = [by(who, until=AS_OF + day) for who, day in zip((first, second), order, strict=True)]
         assert row(asked.saying(*(line for pair in lines for line in pair))).state == "pass"
