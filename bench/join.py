@@ -1,6 +1,7 @@
 """What a node that joins waits for: a federation's history over a slow link that loses packets.
 
-    python bench/join.py [--artifacts 1000,10000] [--delay 0.1] [--loss 0.01] [--congestion cubic] [--homes FOLDER]
+    python bench/join.py [--artifacts 1000,10000] [--plain 400000] [--delay 0.1] [--loss 0.01] [--congestion cubic]
+                         [--rounds 1] [--homes FOLDER]
 
 Root is needed. Two network namespaces are joined by two TUN devices and a process that passes each packet on after
 `delay` seconds, or loses it with the chance `loss`, in both directions: 0.1 is a round trip of 200 ms. TCP sees real
@@ -8,8 +9,11 @@ losses; there is no other limit of the rate. A federation of three: the first no
 the library, as in `bench/start.py`), with claims of its copies and a checkpoint after every 50; the second one is new
 and starts with the federation file; the third one never answers. A reader beside the new node asks it, from its start
 on, for the first and for the last published artifact; `level` is when the last one is there, after all before it.
+With `--plain`, the first node's log has so many lines that are no statements and name nothing, and the reader asks for
+the size of the log. `FOLDER` keeps what the first node has, and a later run copies it.
 
     listening_s, first_s, level_s   from the start of the process
+    longest_pause_s                 between two growths of the log at the new node, from the first to the last one
     cpu_s                           of the new node, until it is level
     received_mb                     bytes that came through the link to it, with all headers
 """
@@ -26,14 +30,16 @@ import json
 import os
 import random
 import select
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -41,17 +47,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from comity.content.blobs import FolderStore
 from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, NotFound
+from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
 from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
 from harness import process_seconds, write
-from start import GrowingHome, homes_in, make, publisher_at
+from start import GrowingHome, make, publisher_at
+from support.federation import NodeHome
 
 NODE = "import pathlib, sys; from comity.node.app import run; run(pathlib.Path(sys.argv[1]))"
 PATIENCE = 3600.0
 CHECKPOINT_EVERY = 50
 """Artifacts between two checkpoints of the source. A node that publishes one by one has one for each."""
+PLAIN_EVERY = 256
+"""The same for plain entries: what a node appends at once, at most."""
 TUN_SETTINGS, TUN_WITHOUT_HEADER, SET_TUN = 0x0001, 0x1000, 0x400454CA
 PACKET = 65_536
 ADDRESSES = ("10.77.0.1", "10.77.0.2", "10.77.0.3")
@@ -62,9 +72,11 @@ class Row:
     """What was measured at one size."""
 
     artifacts: int
+    plain: int
     listening_s: float
     first_s: float
     level_s: float
+    longest_pause_s: float
     cpu_s: float
     source_cpu_s: float
     received_mb: float
@@ -167,21 +179,72 @@ def found(folder: Path) -> None:
         (home / "node.toml").write_text(settings.replace('mirror = "all"', 'mirror = "none"'))
 
 
-async def watch(card: NodeCard, first: Digest, last: Digest, began: float) -> dict[str, float]:
-    """Seconds since `began` until the node has proven the first artifact, and the last one."""
-    seen: dict[str, float] = {}
-    address, pin = Address.parse(card.open[0]), CertificatePin.of(card.record.tls)
-    while len(seen) < 2 and time.time() - began < PATIENCE:
-        with contextlib.suppress(ComityError):
-            async with NodeClient.connect(address, pin) as client:
-                while len(seen) < 2 and time.time() - began < PATIENCE:
-                    name, artifact = ("level_s", last) if "first_s" in seen else ("first_s", first)
-                    if await client.claims(artifact):
-                        seen[name] = round(time.time() - began, 1)
-                    else:
+class Watched:
+    """What a reader sees of the new node. Times are seconds since `began`."""
+
+    def __init__(self, card: NodeCard, log: str, began: float) -> None:
+        self._card = card
+        self._log = log
+        self._began = began
+        self._sizes: list[tuple[float, int]] = []
+
+    async def until(self, seen: Callable[[NodeClient], Awaitable[bool]]) -> float:
+        """When `seen` first held; -1 if it never does."""
+        address, pin = Address.parse(self._card.open[0]), CertificatePin.of(self._card.record.tls)
+        while self._now() < PATIENCE:
+            with contextlib.suppress(ComityError):
+                async with NodeClient.connect(address, pin) as client:
+                    while self._now() < PATIENCE:
+                        await self._look(client)
+                        if await seen(client):
+                            return self._now()
                         await asyncio.sleep(0.5)
-        await asyncio.sleep(0.2)
-    return seen
+            await asyncio.sleep(0.2)
+        return -1.0
+
+    async def reaches(self, size: int) -> float:
+        """When the log first had so many entries."""
+
+        async def seen(client: NodeClient) -> bool:
+            return await self._look(client) >= size
+
+        return await self.until(seen)
+
+    @property
+    def longest_pause(self) -> float:
+        """Between two growths of the log."""
+        times = [time for time, _ in self._sizes]
+        return round(max((after - before for before, after in pairwise(times)), default=0.0), 1)
+
+    async def _look(self, client: NodeClient) -> int:
+        size = 0
+        with contextlib.suppress(NotFound):
+            size = Checkpoint.parse(SignedNote.parse(await client.checkpoint(self._log)).text).size
+        if size and (not self._sizes or size > self._sizes[-1][1]):
+            self._sizes.append((self._now(), size))
+        return size
+
+    def _now(self) -> float:
+        return round(time.time() - self._began, 1)
+
+
+async def watch(watched: Watched, size: int, artifacts: Sequence[Digest]) -> dict[str, float]:
+    """Seconds until the node has proven the first artifact, and the last one; or, if there are none, until it has the
+    first entries of the log, and all."""
+
+    def has(artifact: Digest) -> Callable[[NodeClient], Awaitable[bool]]:
+        async def seen(client: NodeClient) -> bool:
+            with contextlib.suppress(NotFound):
+                return bool(await client.claims(artifact))
+            return False
+
+        return seen
+
+    if artifacts:
+        found = [await watched.until(has(artifact)) for artifact in artifacts]
+    else:
+        found = [await watched.reaches(least) for least in (1, size)]
+    return {"first_s": found[0], "level_s": found[1], "longest_pause_s": watched.longest_pause}
 
 
 def received_bytes(namespace: str) -> int:
@@ -202,31 +265,41 @@ def start(namespace: str, home: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def measure(folder: Path, count: int, delay: float, loss: float, congestion: str) -> Row:
-    homes = homes_in(folder)
+def filled(folder: Path, artifacts: int, plain: int) -> None:
+    """Homes in which the first node has so many artifacts, or plain entries, with a checkpoint after every few."""
+    found(folder)
+    homes = tuple(NodeHome(each, NodeCard.read(each / "node-card.json")) for each in sorted(folder.glob("node-*")))
     grown = GrowingHome(homes, holders=1, hold_batch=32)
-    for end in range(CHECKPOINT_EVERY, count + CHECKPOINT_EVERY, CHECKPOINT_EVERY):
-        grown.grow(min(end, count))
-    publisher = publisher_at(homes[0].origin)
-    with tempfile.TemporaryDirectory() as scratch:
-        some = [make(number, publisher, FolderStore(Path(scratch))).artifact for number in (0, count - 1)]
-    with linked(delay, loss, congestion) as (names, link):
-        nodes = [start(names[0], homes[0].directory)]
+    for end in range(CHECKPOINT_EVERY, artifacts + CHECKPOINT_EVERY, CHECKPOINT_EVERY):
+        grown.grow(min(end, artifacts))
+    if plain:
+        grown.log_plain(plain, PLAIN_EVERY)
+
+
+def seen_from_within(namespace: str, home: Path, log: str, began: float, count: int, size: int) -> dict[str, float]:
+    """What a reader in the namespace sees of the node of `home`."""
+    some = list[str]()
+    if count:
+        publisher = publisher_at(log.partition("+")[0])
+        with tempfile.TemporaryDirectory() as scratch:
+            store = FolderStore(Path(scratch))
+            some = [make(number, publisher, store).artifact for number in (0, count - 1)]
+    command = [*within(namespace), sys.executable, __file__, "--watch", str(home), log, str(began), str(size), *some]
+    seen: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return seen
+
+
+def measure(folder: Path, artifacts: int, plain: int, options: argparse.Namespace) -> Row:
+    homes = sorted(folder.glob("node-*"))
+    log = str(NodeCard.read(homes[0] / "node-card.json").record.log)
+    with linked(options.delay, options.loss, options.congestion) as (names, link):
+        nodes = [start(names[0], homes[0])]
         try:
             time.sleep(10)  # the source listens, and has come to rest
             source = process_seconds(nodes[0].pid)
             began = time.time()
-            nodes.append(start(names[1], homes[1].directory))
-            watching = [
-                *within(names[1]),
-                sys.executable,
-                __file__,
-                "--watch",
-                str(homes[1].directory),
-                *some,
-                str(began),
-            ]
-            seen = json.loads(subprocess.run(watching, check=True, stdout=subprocess.PIPE).stdout)
+            nodes.append(start(names[1], homes[1]))
+            seen = seen_from_within(names[1], homes[1], log, began, artifacts, plain)
             used = [process_seconds(node.pid) for node in nodes]
             received = received_bytes(names[1])
             lost, _ = link.communicate()
@@ -235,12 +308,11 @@ def measure(folder: Path, count: int, delay: float, loss: float, congestion: str
                 node.terminate()
             for node in nodes:
                 node.wait(60)
-    never = {"first_s": -1.0, "level_s": -1.0}
-    listening = round(listening_since(homes[1].directory) - began, 1)
     return Row(
-        count,
-        listening,
-        **never | seen,
+        artifacts,
+        plain,
+        round(listening_since(homes[1]) - began, 1),
+        **seen,
         cpu_s=round(used[1], 1),
         source_cpu_s=round(used[0] - source, 1),
         received_mb=round(received / 1e6, 1),
@@ -249,31 +321,49 @@ def measure(folder: Path, count: int, delay: float, loss: float, congestion: str
     )
 
 
+def kept(homes: Path, artifacts: int, plain: int) -> Path:
+    """The homes of this size, made if they are not there."""
+    folder = homes / f"{artifacts}-{plain}"
+    if not folder.exists():
+        making = folder.with_suffix(".making")
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        filled(making, artifacts, plain)
+        making.rename(folder)
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", default="1000,10000")
     parser.add_argument("--delay", type=float, default=0.1, help="seconds of each packet")
     parser.add_argument("--loss", type=float, default=0.01, help="chance of each packet")
     parser.add_argument("--congestion", default="cubic", help="congestion control of TCP, at both ends")
-    parser.add_argument("--homes", type=Path, help="an empty folder for the homes; default: one that is removed")
+    parser.add_argument("--plain", default="", help="entries that are no statements, in place of artifacts")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--homes", type=Path, help="a folder that keeps the homes; default: one that is removed")
     parser.add_argument("--result", default="join", help="the name of the result file; empty: none")
     parser.add_argument("--relay", nargs=2, default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--watch", nargs=4, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--watch", nargs="+", default=None, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.relay:
         relay(tuple(chosen.relay), chosen.delay, chosen.loss)
         return
     if chosen.watch:
-        home, first, last, began = chosen.watch
-        card = NodeCard.read(Path(home) / "node-card.json")
-        print(json.dumps(asyncio.run(watch(card, Digest(first), Digest(last), float(began)))))
+        home, log, began, size, *some = chosen.watch
+        watched = Watched(NodeCard.read(Path(home) / "node-card.json"), log, float(began))
+        print(json.dumps(asyncio.run(watch(watched, int(size), [Digest(each) for each in some]))))
         return
     rows = list[Row]()
-    for count in map(int, chosen.artifacts.split(",")):
-        with tempfile.TemporaryDirectory(dir=chosen.homes) as scratch:
-            found(Path(scratch))
-            rows.append(measure(Path(scratch), count, chosen.delay, chosen.loss, chosen.congestion))
-        print(rows[-1], flush=True)
+    sizes = [(int(count), 0) for count in chosen.artifacts.split(",") if count]
+    sizes += [(0, int(count)) for count in chosen.plain.split(",") if count]
+    with tempfile.TemporaryDirectory() as scratch:
+        for artifacts, plain in chosen.rounds * sizes:
+            source = kept(chosen.homes or Path(scratch), artifacts, plain)
+            with tempfile.TemporaryDirectory() as copied:
+                folder = shutil.copytree(source, Path(copied) / "homes")
+                rows.append(measure(folder, artifacts, plain, chosen))
+            print(rows[-1], flush=True)
     if chosen.result:
         link = {"delay_s": chosen.delay, "loss": chosen.loss, "congestion": chosen.congestion}
         write(chosen.result, runs=[{**link, "measured": [asdict(row) for row in rows]}])
