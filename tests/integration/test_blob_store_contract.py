@@ -50,6 +50,22 @@ def test_putting_twice_is_putting_once(store: BlobStore) -> None:
     assert list(store.sizes()) == [(DIGEST, len(DATA))]
 
 
+def test_several_objects_are_put_together_and_those_that_are_there_stay(store: BlobStore) -> None:
+    objects = {sha256(data): data for data in (b"", b"one", b"two", DATA)}
+    store.put(sha256(b"one"), b"one")
+    for _ in range(2):
+        store.put_all(objects)
+        assert dict(store.sizes()) == {digest: len(data) for digest, data in objects.items()}
+    assert all(store.verify(digest) for digest in objects)
+    store.put_all({})
+
+
+def test_of_objects_that_are_put_together_all_are_checked_before_one_is_stored(store: BlobStore) -> None:
+    with pytest.raises(Untrusted):
+        store.put_all({sha256(b"one"): b"one", DIGEST: DATA + b"!"})
+    assert list(store.sizes()) == []
+
+
 def test_bytes_under_another_blobs_name_are_refused(store: BlobStore) -> None:
     with pytest.raises(Untrusted):
         store.put(DIGEST, DATA + b"!")

@@ -49,6 +49,32 @@ def test_a_move_between_folders_syncs_both(tmp_path: Path, points: list[str]) ->
     assert points == ["p.rename", "p.folder", "fsync/", "p.source", "fsync/", "p.done"]
 
 
+def test_files_written_together_are_all_synced_before_the_first_has_its_name(tmp_path: Path, points: list[str]) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "new")]
+    for folder in folders:
+        folder.mkdir()
+    files = {folders[number % 2] / str(number): str(number).encode() for number in range(20)}
+    durable.write_together(files, mode=0o444, folder=folders[2], point="p")
+    assert {path: path.read_bytes() for path in files} == files
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o444}
+    assert sorted(points[:40]) == 20 * ["fsync"] + 20 * ["p.fsync"]
+    assert points[40:60] == 20 * ["p.rename"]
+    assert sorted(points[60:64]) == ["fsync/", "fsync/", "p.folder", "p.folder"]
+    assert points[64:] == ["p.source", "fsync/", "p.done"]
+
+
+def test_of_files_written_together_none_appears_if_a_sync_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        durable.write_together({tmp_path / "a": b"", tmp_path / "b": b""}, mode=0o444, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_fsync_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")

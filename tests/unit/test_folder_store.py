@@ -47,6 +47,8 @@ def put_or_admit(root: Path, how: str) -> None:
     store = FolderStore(root)
     if how == "put":
         store.put(DIGEST, DATA)
+    elif how == "put together":
+        store.put_all({DIGEST: DATA})
     else:
         source = store.partial_path(DIGEST) if how == "rename" else root / "source"
         source.write_bytes(DATA)
@@ -232,7 +234,7 @@ def test_a_sweep_leaves_a_copy_under_way_alone(store: FolderStore, monkeypatch: 
     assert store.verify(DIGEST)
 
 
-@pytest.mark.parametrize("how", ["put", "rename", "link"])
+@pytest.mark.parametrize("how", ["put", "put together", "rename", "link"])
 @pytest.mark.parametrize("point", ["blob.fsync", "blob.rename", "blob.folder", "blob.source", "blob.done"])
 def test_a_crash_at_any_point_leaves_the_whole_blob_or_none(tmp_path: Path, how: str, point: str) -> None:
     assert killed_by({"COMITY_FAULT": point}, lambda: put_or_admit(tmp_path, how)) == signal.SIGKILL

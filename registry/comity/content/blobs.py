@@ -72,6 +72,10 @@ class BlobStore(Protocol):
     def put(self, digest: Digest, data: bytes) -> None:
         """Store a small object. Durable when it returns. Raises Untrusted unless `data` hashes to `digest`."""
 
+    def put_all(self, objects: Mapping[Digest, bytes]) -> None:
+        """Store small objects, all durable when it returns; much faster than one by one. Raises Untrusted before any is
+        stored unless each hashes to its digest. After another error some of them may be stored."""
+
     def admit(self, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
         """Store a complete local file of `size` bytes whose hash the caller *has verified*. Durable when it returns.
 
@@ -118,6 +122,13 @@ def blob_not_found(digest: Digest) -> NotFound:
 
 def hash_mismatch(digest: Digest, found: str) -> Untrusted:
     return Untrusted("hash does not match", why=f"expected {short(digest)}, the bytes hash to {found}", code="HASH")
+
+
+def check_objects(objects: Mapping[Digest, bytes]) -> None:
+    """Raises Untrusted unless each object hashes to its digest."""
+    for digest, data in objects.items():
+        if (found := sha256(data)) != parse_digest(digest):
+            raise hash_mismatch(digest, found)
 
 
 def check_source(path: Path, size: int) -> None:
@@ -190,6 +201,18 @@ class FolderStore:
                 durable.staged(blob, mode=_READ_ONLY, folder=self._partial, point=_FAULT_POINT) as file,
             ):
                 file.write(data)
+
+    def put_all(self, objects: Mapping[Digest, bytes]) -> None:
+        check_objects(objects)
+        blobs = {self.path(digest): data for digest, data in objects.items()}
+        with disk_errors(f"{len(blobs)} blobs were not written"):
+            new = {blob: data for blob, data in blobs.items() if not self._is_durable(blob)}
+            if not new:
+                return
+            for blob in new:
+                self._make_shard(blob)
+            with self._block_sweep():
+                durable.write_together(new, mode=_READ_ONLY, folder=self._partial, point=_FAULT_POINT)
 
     def admit(self, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
         blob = self.path(digest)

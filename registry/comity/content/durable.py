@@ -16,8 +16,10 @@ import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 TEMPORARY: Final = ".tmp"
+SYNCS_AT_ONCE: Final = 8
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -85,6 +88,40 @@ def move(source: Path, path: Path, *, point: str = "file") -> None:
     if source.parent != path.parent:
         sync(source.parent, point=f"{point}.source")
     fault.point(f"{point}.done")
+
+
+def write_together(files: Mapping[Path, bytes], *, mode: int, folder: Path, point: str = "file") -> None:
+    """Write several small files, each as `staged` does, and durable when the call returns. Their syncs run at once, and
+    a folder is synced once: a journal commits together what waits for it.
+
+    After an error or a crash some of the files may be there, each of them whole. Raises OSError.
+    """
+    staged_as = dict[Path, Path]()
+    try:
+        for path, data in files.items():
+            descriptor, name = tempfile.mkstemp(suffix=TEMPORARY, dir=folder)
+            staged_as[path] = Path(name)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                os.fchmod(descriptor, mode)
+        _sync_at_once(staged_as.values(), point=f"{point}.fsync")
+        for path in files:
+            fault.point(f"{point}.rename")
+            staged_as[path].replace(path)
+            del staged_as[path]
+        _sync_at_once({path.parent for path in files}, point=f"{point}.folder")
+        sync(folder, point=f"{point}.source")
+        fault.point(f"{point}.done")
+    finally:
+        for temporary in staged_as.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_at_once(paths: Collection[Path], *, point: str) -> None:
+    """fsync files or folders, some at a time. Raises OSError."""
+    if paths:
+        with ThreadPoolExecutor(min(SYNCS_AT_ONCE, len(paths)), thread_name_prefix="sync") as threads:
+            list(threads.map(partial(sync, point=point), paths))
 
 
 @contextmanager

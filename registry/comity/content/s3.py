@@ -17,7 +17,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -34,6 +35,7 @@ from comity.content.blobs import (
     MAX_READ,
     BlobLock,
     blob_not_found,
+    check_objects,
     check_range,
     check_source,
     hash_mismatch,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
 
+_PUTS_AT_ONCE: Final = 8
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _FULL: Final = frozenset({"507", "InsufficientCapacity", "InsufficientStorage", "QuotaExceeded"})
 _FORBIDDEN: Final = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
@@ -192,6 +195,12 @@ class S3Store:
         if (found := sha256(data)) != parse_digest(digest):
             raise hash_mismatch(digest, found)
         self._upload(digest, lambda key: self._client.put_object(Bucket=self._bucket, Key=key, Body=data))
+
+    def put_all(self, objects: Mapping[Digest, bytes]) -> None:
+        check_objects(objects)
+        if objects:
+            with ThreadPoolExecutor(min(_PUTS_AT_ONCE, len(objects)), thread_name_prefix="put") as threads:
+                list(threads.map(self.put, objects.keys(), objects.values()))
 
     def admit(self, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
         def send(key: str) -> None:

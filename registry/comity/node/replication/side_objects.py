@@ -87,19 +87,14 @@ class SideObjectFetcher:
     async def _fetch_batch(self, client: NodeClient, batch: Sequence[SideObject], peer: PeerKey) -> int:
         by_digest = {item.digest: item for item in batch}
         size = sum(item.size for item in batch)
-        found = list[tuple[Digest, bytes]]()
+        found = dict[Digest, bytes]()
         async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + size / limits.SLOWEST):
             async with aclosing(client.objects(list(by_digest))) as objects:
                 async for digest, data in objects:
                     _check_size(by_digest[digest], data)
-                    found.append((digest, data))
-            await self._pools.files(self._put_all, found)
-        return sum(len(data) for _, data in found)
-
-    def _put_all(self, objects: Iterable[tuple[Digest, bytes]]) -> None:
-        """Blocking."""
-        for digest, data in objects:
-            self._store.put(digest, data)
+                    found[digest] = data
+            await self._pools.files(self._store.put_all, found)
+        return sum(map(len, found.values()))
 
 
 def _check_size(item: SideObject, data: bytes) -> None:
