@@ -26,6 +26,7 @@ from comity.trust.errors import (
 from comity.v1 import blob_pb2, log_pb2, node_pb2, types_pb2
 from comity.wire import limits
 from comity.wire.access import OpenAccess
+from comity.wire.blob import encode_objects
 from comity.wire.client import NodeClient
 from comity.wire.errors import from_rpc
 from comity.wire.limits import Allowance, Throttle
@@ -132,19 +133,38 @@ async def test_other_bytes_than_the_object_are_untrusted() -> None:
         pytest.param([(b"a", b"a"), (b"a", b"a")], Malformed, id="twice"),
     ],
 )
-async def test_other_objects_than_asked_are_refused(sent: list[tuple[bytes, bytes]], error: type[Exception]) -> None:
-    objects = [
-        blob_pb2.SmallObject(digest=bytes.fromhex(sha256(name)), data=data).SerializeToString() for name, data in sent
-    ]
+@pytest.mark.parametrize("together", [False, True])
+async def test_other_objects_than_asked_are_refused(
+    sent: list[tuple[bytes, bytes]], error: type[Exception], together: bool
+) -> None:
+    objects = [(sha256(name), data) for name, data in sent]
 
     async def answer(request: bytes, context: object) -> AsyncIterator[bytes]:
-        for item in objects:
-            yield item
+        for some in [objects] if together else [[item] for item in objects]:
+            yield encode_objects(some).SerializeToString()
 
     async with lying("BlobService/GetObjects", answer) as client:
         with pytest.raises(error):
             async for _ in client.objects([sha256(b"a"), sha256(b"b")]):
                 pass
+
+
+async def test_more_objects_in_a_message_than_a_call_may_ask_for_are_refused() -> None:
+    many = encode_objects([(sha256(b"a"), b"a")] * (limits.OBJECTS + 2)).SerializeToString()
+    async with lying("BlobService/GetObjects", repeating(many, 1)) as client:
+        with pytest.raises(Malformed, match="too many objects"):
+            await anext(client.objects([sha256(b"a")]))
+
+
+async def test_a_message_that_decompresses_to_more_than_the_limit_is_refused() -> None:
+    async def answer(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        context.set_compression(grpc.Compression.Gzip)
+        yield bytes(8 * limits.MESSAGE)
+
+    async with lying("LogService/GetEntries", answer) as client:
+        with pytest.raises(Malformed) as caught:
+            await anext(client.entries(ORIGIN, 0, 10))
+    assert caught.value.code == "OVERSIZED"
 
 
 async def test_a_status_of_other_blobs_is_refused() -> None:

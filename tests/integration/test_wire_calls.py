@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import grpc
 import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable
+from comity.v1 import blob_pb2
 from comity.wire import limits
 from comity.wire.access import Caller
+from comity.wire.blob import BlobServicer, decode_objects
 from comity.wire.charter import JoinRequest
+from comity.wire.limits import encode_digest
 from comity.wire.log import ShownMisbehaviour
-from comity.wire.messages import LocatedEntry
+from comity.wire.messages import Context, LocatedEntry
 from comity.wire.node import Charter
 from comity.wire.publish import InlineObject, UploadHeader
 from support.wired import ORIGIN, MemoryNode, met
@@ -173,6 +179,20 @@ async def test_small_objects_arrive_with_one_call_in_the_order_asked() -> None:
         for wrong in ([small[0], small[0]], [sha256(b"%d" % number) for number in range(limits.OBJECTS + 1)]):
             with pytest.raises(Malformed):
                 await anext(client.objects(wrong))
+
+
+async def test_small_objects_share_messages_only_where_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = MemoryNode()
+    held = [node.keep(bytes([number]) * 100) for number in range(5)]
+    monkeypatch.setattr(limits, "CHUNK", 250)
+    compressed = list[object]()
+    context = cast(Context, SimpleNamespace(set_compression=compressed.append))
+    for together, sizes in ((False, [1, 1, 1, 1, 1]), (True, [2, 2, 1])):
+        request = blob_pb2.GetObjectsRequest(digests=map(encode_digest, held), together=together)
+        answer = [decode_objects(message) async for message in BlobServicer(node).GetObjects(request, context)]
+        assert [len(objects) for objects in answer] == sizes
+        assert [digest for objects in answer for digest, _ in objects] == held
+        assert compressed == together * [grpc.Compression.Gzip]
 
 
 async def test_an_answer_of_small_objects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

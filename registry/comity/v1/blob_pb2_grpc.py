@@ -80,6 +80,8 @@ class BlobServiceServicer(object):
     def GetObjects(self, request, context):
         """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
         held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
+        Where `together` is set, a message may hold several objects of at most 1 MiB together, and may be compressed with
+        gzip as gRPC does it; the bounds hold before that. An older node answers with one object a message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

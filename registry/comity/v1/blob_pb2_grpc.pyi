@@ -38,6 +38,8 @@ class BlobServiceStub:
     GetObjects: _grpc.UnaryStreamMultiCallable[_blob_pb2.GetObjectsRequest, _blob_pb2.SmallObject]
     """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
     held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
+    Where `together` is set, a message may hold several objects of at most 1 MiB together, and may be compressed with
+    gzip as gRPC does it; the bounds hold before that. An older node answers with one object a message.
     """
     GetRecords: _grpc.UnaryStreamMultiCallable[_blob_pb2.GetRecordsRequest, _blob_pb2.Chunk]
     """The piece records of a blob in a layout: 36 bytes each, u32 big-endian length || SHA-256, in chunks of at most
@@ -67,6 +69,8 @@ class BlobServiceAsyncStub(BlobServiceStub):
     GetObjects: _aio.UnaryStreamMultiCallable[_blob_pb2.GetObjectsRequest, _blob_pb2.SmallObject]  # type: ignore[assignment]
     """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
     held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
+    Where `together` is set, a message may hold several objects of at most 1 MiB together, and may be compressed with
+    gzip as gRPC does it; the bounds hold before that. An older node answers with one object a message.
     """
     GetRecords: _aio.UnaryStreamMultiCallable[_blob_pb2.GetRecordsRequest, _blob_pb2.Chunk]  # type: ignore[assignment]
     """The piece records of a blob in a layout: 36 bytes each, u32 big-endian length || SHA-256, in chunks of at most
@@ -105,6 +109,8 @@ class BlobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_blob_pb2.SmallObject], _abc.AsyncIterator[_blob_pb2.SmallObject]]:
         """Several small objects in one call: at most 256 digests, each once. Answered in the order asked; those that are not
         held here or have more than 256 KiB are left out, and so is what would make the answer longer than 16 MiB.
+        Where `together` is set, a message may hold several objects of at most 1 MiB together, and may be compressed with
+        gzip as gRPC does it; the bounds hold before that. An older node answers with one object a message.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63omity/v1/log.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"\x11\n\x0fListLogsRequest\"b\n\x14GetCheckpointRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\x05index\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\x05up_to\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x08\n\x06_indexB\x08\n\x06_up_to\"%\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"?\n\x11GetEntriesRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\"*\n\nEntryBatch\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05lines\x18\x02 \x03(\x0c\"B\n\x13GetInclusionRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"&\n\x14GetInclusionResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"K\n\x15GetConsistencyRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x10\n\x08new_size\x18\x03 \x01(\x04\"(\n\x16GetConsistencyResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"F\n\x0fGetProofRequest\x12\x13\n\x0bline_digest\x18\x01 \x01(\x0c\x12\x13\n\x06origin\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_origin\"-\n\x0cLocatedProof\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\x19\n\x17ListMisbehaviourRequest\";\n\x0cMisbehaviour\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05parts\x18\x03 \x03(\x0c\x32\xa1\x04\n\nLogService\x12<\n\x08ListLogs\x12\x1a.comity.v1.ListLogsRequest\x1a\x12.comity.v1.LogHead0\x01\x12R\n\rGetCheckpoint\x12\x1f.comity.v1.GetCheckpointRequest\x1a .comity.v1.GetCheckpointResponse\x12\x43\n\nGetEntries\x12\x1c.comity.v1.GetEntriesRequest\x1a\x15.comity.v1.EntryBatch0\x01\x12O\n\x0cGetInclusion\x12\x1e.comity.v1.GetInclusionRequest\x1a\x1f.comity.v1.GetInclusionResponse\x12U\n\x0eGetConsistency\x12 .comity.v1.GetConsistencyRequest\x1a!.comity.v1.GetConsistencyResponse\x12\x41\n\x08GetProof\x12\x1a.comity.v1.GetProofRequest\x1a\x17.comity.v1.LocatedProof0\x01\x12Q\n\x10ListMisbehaviour\x12\".comity.v1.ListMisbehaviourRequest\x1a\x17.comity.v1.Misbehaviour0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63omity/v1/log.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"\x11\n\x0fListLogsRequest\"b\n\x14GetCheckpointRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\x05index\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\x05up_to\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x08\n\x06_indexB\x08\n\x06_up_to\"%\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"S\n\x11GetEntriesRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x12\n\ncompressed\x18\x04 \x01(\x08\"*\n\nEntryBatch\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05lines\x18\x02 \x03(\x0c\"B\n\x13GetInclusionRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"&\n\x14GetInclusionResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"K\n\x15GetConsistencyRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x10\n\x08new_size\x18\x03 \x01(\x04\"(\n\x16GetConsistencyResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"F\n\x0fGetProofRequest\x12\x13\n\x0bline_digest\x18\x01 \x01(\x0c\x12\x13\n\x06origin\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_origin\"-\n\x0cLocatedProof\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\x19\n\x17ListMisbehaviourRequest\";\n\x0cMisbehaviour\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05parts\x18\x03 \x03(\x0c\x32\xa1\x04\n\nLogService\x12<\n\x08ListLogs\x12\x1a.comity.v1.ListLogsRequest\x1a\x12.comity.v1.LogHead0\x01\x12R\n\rGetCheckpoint\x12\x1f.comity.v1.GetCheckpointRequest\x1a .comity.v1.GetCheckpointResponse\x12\x43\n\nGetEntries\x12\x1c.comity.v1.GetEntriesRequest\x1a\x15.comity.v1.EntryBatch0\x01\x12O\n\x0cGetInclusion\x12\x1e.comity.v1.GetInclusionRequest\x1a\x1f.comity.v1.GetInclusionResponse\x12U\n\x0eGetConsistency\x12 .comity.v1.GetConsistencyRequest\x1a!.comity.v1.GetConsistencyResponse\x12\x41\n\x08GetProof\x12\x1a.comity.v1.GetProofRequest\x1a\x17.comity.v1.LocatedProof0\x01\x12Q\n\x10ListMisbehaviour\x12\".comity.v1.ListMisbehaviourRequest\x1a\x17.comity.v1.Misbehaviour0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,25 +39,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHECKPOINTRESPONSE']._serialized_start=176
   _globals['_GETCHECKPOINTRESPONSE']._serialized_end=213
   _globals['_GETENTRIESREQUEST']._serialized_start=215
-  _globals['_GETENTRIESREQUEST']._serialized_end=278
-  _globals['_ENTRYBATCH']._serialized_start=280
-  _globals['_ENTRYBATCH']._serialized_end=322
-  _globals['_GETINCLUSIONREQUEST']._serialized_start=324
-  _globals['_GETINCLUSIONREQUEST']._serialized_end=390
-  _globals['_GETINCLUSIONRESPONSE']._serialized_start=392
-  _globals['_GETINCLUSIONRESPONSE']._serialized_end=430
-  _globals['_GETCONSISTENCYREQUEST']._serialized_start=432
-  _globals['_GETCONSISTENCYREQUEST']._serialized_end=507
-  _globals['_GETCONSISTENCYRESPONSE']._serialized_start=509
-  _globals['_GETCONSISTENCYRESPONSE']._serialized_end=549
-  _globals['_GETPROOFREQUEST']._serialized_start=551
-  _globals['_GETPROOFREQUEST']._serialized_end=621
-  _globals['_LOCATEDPROOF']._serialized_start=623
-  _globals['_LOCATEDPROOF']._serialized_end=668
-  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_start=670
-  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_end=695
-  _globals['_MISBEHAVIOUR']._serialized_start=697
-  _globals['_MISBEHAVIOUR']._serialized_end=756
-  _globals['_LOGSERVICE']._serialized_start=759
-  _globals['_LOGSERVICE']._serialized_end=1304
+  _globals['_GETENTRIESREQUEST']._serialized_end=298
+  _globals['_ENTRYBATCH']._serialized_start=300
+  _globals['_ENTRYBATCH']._serialized_end=342
+  _globals['_GETINCLUSIONREQUEST']._serialized_start=344
+  _globals['_GETINCLUSIONREQUEST']._serialized_end=410
+  _globals['_GETINCLUSIONRESPONSE']._serialized_start=412
+  _globals['_GETINCLUSIONRESPONSE']._serialized_end=450
+  _globals['_GETCONSISTENCYREQUEST']._serialized_start=452
+  _globals['_GETCONSISTENCYREQUEST']._serialized_end=527
+  _globals['_GETCONSISTENCYRESPONSE']._serialized_start=529
+  _globals['_GETCONSISTENCYRESPONSE']._serialized_end=569
+  _globals['_GETPROOFREQUEST']._serialized_start=571
+  _globals['_GETPROOFREQUEST']._serialized_end=641
+  _globals['_LOCATEDPROOF']._serialized_start=643
+  _globals['_LOCATEDPROOF']._serialized_end=688
+  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_start=690
+  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_end=715
+  _globals['_MISBEHAVIOUR']._serialized_start=717
+  _globals['_MISBEHAVIOUR']._serialized_end=776
+  _globals['_LOGSERVICE']._serialized_start=779
+  _globals['_LOGSERVICE']._serialized_end=1324
 # @@protoc_insertion_point(module_scope)

@@ -98,7 +98,8 @@ class LogServiceServicer(object):
     def GetEntries(self, request, context):
         """Entries start <= i < end in order, none left out, at most 65,536 a call. Fewer than asked only where the log is
         shorter than `end`.
-        Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line.
+        Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line. Where
+        `compressed` is set, the node may compress each message with gzip as gRPC does it; the bounds hold before that.
         Errors: NOT_FOUND for an unknown log or a start beyond its size; INVALID_ARGUMENT for an empty or too long range.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -46,7 +46,8 @@ class LogServiceStub:
     GetEntries: _grpc.UnaryStreamMultiCallable[_log_pb2.GetEntriesRequest, _log_pb2.EntryBatch]
     """Entries start <= i < end in order, none left out, at most 65,536 a call. Fewer than asked only where the log is
     shorter than `end`.
-    Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line.
+    Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line. Where
+    `compressed` is set, the node may compress each message with gzip as gRPC does it; the bounds hold before that.
     Errors: NOT_FOUND for an unknown log or a start beyond its size; INVALID_ARGUMENT for an empty or too long range.
     """
     GetInclusion: _grpc.UnaryUnaryMultiCallable[_log_pb2.GetInclusionRequest, _log_pb2.GetInclusionResponse]
@@ -82,7 +83,8 @@ class LogServiceAsyncStub(LogServiceStub):
     GetEntries: _aio.UnaryStreamMultiCallable[_log_pb2.GetEntriesRequest, _log_pb2.EntryBatch]  # type: ignore[assignment]
     """Entries start <= i < end in order, none left out, at most 65,536 a call. Fewer than asked only where the log is
     shorter than `end`.
-    Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line.
+    Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line. Where
+    `compressed` is set, the node may compress each message with gzip as gRPC does it; the bounds hold before that.
     Errors: NOT_FOUND for an unknown log or a start beyond its size; INVALID_ARGUMENT for an empty or too long range.
     """
     GetInclusion: _aio.UnaryUnaryMultiCallable[_log_pb2.GetInclusionRequest, _log_pb2.GetInclusionResponse]  # type: ignore[assignment]
@@ -133,7 +135,8 @@ class LogServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_log_pb2.EntryBatch], _abc.AsyncIterator[_log_pb2.EntryBatch]]:
         """Entries start <= i < end in order, none left out, at most 65,536 a call. Fewer than asked only where the log is
         shorter than `end`.
-        Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line.
+        Each message holds at most 1 MiB of lines and 4,096 lines; `start` is the index of its first line. Where
+        `compressed` is set, the node may compress each message with gzip as gRPC does it; the bounds hold before that.
         Errors: NOT_FOUND for an unknown log or a start beyond its size; INVALID_ARGUMENT for an empty or too long range.
         """
 

@@ -18,7 +18,7 @@ from comity.v1.blob_pb2_grpc import BlobServiceServicer, BlobServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
 from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
-from comity.wire.messages import Context
+from comity.wire.messages import Context, compress
 
 if TYPE_CHECKING:
     from comity.v1.blob_pb2_grpc import BlobServiceAsyncStub
@@ -63,6 +63,20 @@ def decode_location(message: blob_pb2.Location) -> BlobLocation:
     )
 
 
+def encode_objects(objects: Sequence[tuple[Digest, bytes]]) -> blob_pb2.SmallObject:
+    """At least one object in one message."""
+    first, *more = (blob_pb2.SmallObject(digest=encode_digest(digest), data=data) for digest, data in objects)
+    first.more.extend(more)
+    return first
+
+
+def decode_objects(message: blob_pb2.SmallObject) -> tuple[tuple[Digest, bytes], ...]:
+    def decode(item: blob_pb2.SmallObject) -> tuple[Digest, bytes]:
+        return read_digest(item.digest), item.data
+
+    return decode(message), *read_many(message.more, "objects", limits.OBJECTS, decode)
+
+
 class BlobCalls(ServiceCalls):
     """The calls of `BlobService`."""
 
@@ -92,19 +106,21 @@ class BlobCalls(ServiceCalls):
     async def objects(self, digests: Sequence[Digest]) -> AsyncGenerator[tuple[Digest, bytes], None]:
         """Yields those of some small objects that the node has, at most `limits.OBJECTS`, in the order of `digests`.
         Raises Untrusted for other bytes, and Unavailable (UNIMPLEMENTED) for a node of an older version."""
-        request = blob_pb2.GetObjectsRequest(digests=map(encode_digest, digests))
+        request = blob_pb2.GetObjectsRequest(digests=map(encode_digest, digests), together=True)
         left = iter(digests)
         answer = self._calls.stream(
             self._blob.GetObjects, request, items=len(digests), size=limits.OBJECTS_BYTES + 64 * len(digests)
         )
         async with aclosing(answer) as messages:
             async for message in messages:
-                digest = read_digest(message.digest)
-                if digest not in left:  # consumes `left` up to the digest: the order is checked as well
-                    raise Malformed("the answer has another object", why="expected the digests asked, in their order")
-                if hashlib.sha256(message.data).hexdigest() != digest:
-                    raise Untrusted("not the requested object", why=f"its sha256 is not {digest}", code="DIGEST")
-                yield digest, message.data
+                for digest, data in decode_objects(message):
+                    if digest not in left:  # consumes `left` up to the digest: the order is checked as well
+                        raise Malformed(
+                            "the answer has another object", why="expected the digests asked, in their order"
+                        )
+                    if hashlib.sha256(data).hexdigest() != digest:
+                        raise Untrusted("not the requested object", why=f"its sha256 is not {digest}", code="DIGEST")
+                    yield digest, data
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         """Returns the piece records of a blob. Check their root against a piece index. Raises NotFound."""
@@ -174,14 +190,22 @@ class BlobServicer(BlobServiceServicer):
         digests = read_many(request.digests, "digests", limits.OBJECTS, read_digest)
         if len(set(digests)) != len(digests):
             raise Malformed("an object is asked for twice", why="each digest is named once")
+        if request.together:
+            compress(context)
+        most = limits.CHUNK if request.together else 0
+        together = list[tuple[Digest, bytes]]()
         left = limits.OBJECTS_BYTES
         for stat in await self._blobs.stat(digests):
             if not stat.have or stat.size > min(limits.SMALL_OBJECT, left):
                 continue
             left -= stat.size
+            if together and sum(len(data) for _, data in together) + stat.size > most:
+                yield encode_objects(together)
+                together = []
             async with aclosing(self._blobs.read(stat.digest, 0, stat.size)) as chunks:
-                data = b"".join([chunk async for chunk in chunks])
-            yield blob_pb2.SmallObject(digest=encode_digest(stat.digest), data=data)
+                together.append((stat.digest, b"".join([chunk async for chunk in chunks])))
+        if together:
+            yield encode_objects(together)
 
     async def GetRecords(self, request: blob_pb2.GetRecordsRequest, context: Context) -> AsyncIterator[blob_pb2.Chunk]:
         layout = read_text(request.layout, "layout", limits.LABEL)

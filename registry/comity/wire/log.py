@@ -26,7 +26,7 @@ from comity.wire.limits import (
     read_origin,
     read_text,
 )
-from comity.wire.messages import Context, at_most, batches
+from comity.wire.messages import Context, at_most, batches, compress
 
 if TYPE_CHECKING:
     from comity.v1.log_pb2_grpc import LogServiceAsyncStub
@@ -135,7 +135,7 @@ class LogCalls(ServiceCalls):
         """Yields the entries from `start` to before `end` without gaps: at most `limits.ENTRIES_PER_CALL`, fewer at the
         end of the log. Raises NotFound."""
         end = min(end, start + limits.ENTRIES_PER_CALL)
-        request = log_pb2.GetEntriesRequest(origin=origin, start=start, end=end)
+        request = log_pb2.GetEntriesRequest(origin=origin, start=start, end=end, compressed=True)
         items, size = end - start, (end - start) * limits.LINE
         async with aclosing(self._calls.stream(self._log.GetEntries, request, items=items, size=size)) as batches:
             async for message in batches:
@@ -211,6 +211,8 @@ class LogServicer(LogServiceServicer):
         origin = read_log(request.origin)
         start = read_integer(request.start, "start")
         end = read_integer(request.end, "end", least=start + 1, most=start + limits.ENTRIES_PER_CALL)
+        if request.compressed:
+            compress(context)
         while start < end and (lines := await self._logs.entries(origin, start, end)):
             for batch in batches(lines):
                 yield encode_batch(EntryBatch(start, batch))
