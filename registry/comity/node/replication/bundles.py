@@ -15,8 +15,8 @@ So a bundle can do what a peer can do, and no more. Each step is durable: a seco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +69,10 @@ class BundleSource:
         self.client = client
         self.peer_key = PeerKey(sha256(b"bundle %d" % number), "bundle")
         self.state = PeerState(reachable=True)
+
+    @asynccontextmanager
+    async def more_connections(self, count: int) -> AsyncIterator[list[NodeClient]]:
+        yield []
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         async with aclosing(self.client.read(digest, offset, length)) as chunks:

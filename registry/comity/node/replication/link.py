@@ -9,8 +9,8 @@ some of them hold whatever a quorum held, even if as many of them lie as the cha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Set
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Set
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -107,6 +107,10 @@ class CopySource(Protocol):
     def client(self) -> NodeClient:
         """Raises Unavailable (NO-ADDRESS)."""
 
+    def more_connections(self, count: int) -> AbstractAsyncContextManager[list[NodeClient]]:
+        """At most `count` further clients, each with a TCP connection of its own, which are closed at the end. Raises
+        Unavailable (NO-ADDRESS)."""
+
     def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]: ...
 
     def over_https(self) -> RangeSource | None:
@@ -161,11 +165,22 @@ class PeerLink:
     @property
     def client(self) -> NodeClient:
         """A client for the current address. Raises Unavailable (NO-ADDRESS)."""
+        return self._client(self._endpoint)
+
+    @property
+    def _endpoint(self) -> _Endpoint:
+        """Of the next call. Raises Unavailable (NO-ADDRESS)."""
         endpoints = self._endpoints()
         if not endpoints:
             why = "neither the federation file nor its own log names an address"
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
-        return self._client(endpoints[self._turn.index(len(endpoints))])
+        return endpoints[self._turn.index(len(endpoints))]
+
+    @asynccontextmanager
+    async def more_connections(self, count: int) -> AsyncIterator[list[NodeClient]]:
+        async with AsyncExitStack() as stack:
+            made = [await stack.enter_async_context(self._connect(self._endpoint, alone=True)) for _ in range(count)]
+            yield [client.with_timeout(ANSWER_TIMEOUT) for client in made]
 
     def authenticated(self) -> tuple[NodeClient, ...]:
         """Clients for the addresses at which the peer sees this node's certificate; the caller tries them in turn."""
@@ -173,12 +188,13 @@ class PeerLink:
 
     def _client(self, endpoint: _Endpoint) -> NodeClient:
         if endpoint not in self._clients:
-            identity = self._tls if endpoint.mutual else None
-            client = NodeClient.connect(
-                Address.parse(endpoint.address), CertificatePin.of(endpoint.certificate), identity
-            )
-            self._clients[endpoint] = client.with_timeout(ANSWER_TIMEOUT)
+            self._clients[endpoint] = self._connect(endpoint).with_timeout(ANSWER_TIMEOUT)
         return self._clients[endpoint]
+
+    def _connect(self, endpoint: _Endpoint, *, alone: bool = False) -> NodeClient:
+        identity = self._tls if endpoint.mutual else None
+        pin = CertificatePin.of(endpoint.certificate)
+        return NodeClient.connect(Address.parse(endpoint.address), pin, identity, alone=alone)
 
     def begin(self) -> None:
         """Begin a round: return to the first address now and then."""

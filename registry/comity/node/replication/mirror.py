@@ -19,8 +19,7 @@ mirrors and verified against the log's own signature before they are appended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +33,7 @@ from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
 from comity.node.replication.link import CopySource, PeerLink, StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
+from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, STEP_DEADLINE, STEP_LINES, fetch_entries
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings.sections import Limits
 from comity.node.threads import AsyncLedger, Pools
@@ -83,12 +83,8 @@ def statement_of(line: bytes) -> Statement | None:
         return None
 
 
-STEP_LINES: Final = 4096
-STEP_BYTES: Final = 8 * 1024 * 1024
 STEP_SECONDS: Final = 10.0
 """Seconds after which a step stops with the entries received so far."""
-STEP_DEADLINE: Final = 60.0
-"""Seconds for the entries of a step; side objects have their own limit."""
 STEPS: Final = 16
 """Steps in one round, so that a long log does not delay the others."""
 OWN_NODE_ROUNDS: Final = 3
@@ -206,7 +202,7 @@ class LogMirror:
             self._cosigner.note_own_cosignature(head.key, head.checkpoint, head.note)
             if self._leave_to_own_node(head, from_own_node, own_node_reachable):
                 return False
-            await self._catch_up(link, head)
+            await self._catch_up(link, head, head.checkpoint.size - local_size)
         agreed = await self.agree(head)
         await self._cosigner.cosign_if_due(head.key)  # (5)
         return agreed
@@ -241,7 +237,7 @@ class LogMirror:
             return False
         return now - since < OWN_NODE_ROUNDS * self._interval
 
-    async def _catch_up(self, link: CopySource, head: ShownHead) -> None:
+    async def _catch_up(self, link: CopySource, head: ShownHead, behind: int) -> None:
         clock = asyncio.get_running_loop().time
         turn = self._turns.begin(head.log, link.peer_key.member, clock())
         if turn is None:
@@ -251,9 +247,10 @@ class LogMirror:
             async with asyncio.timeout(None) as scope:
                 turn.end = lambda: scope.reschedule(clock())
                 await self._quotas.require(head.key, head.checkpoint.size)
-                for _ in range(STEPS):
-                    if await self._step(link, head, turn):
-                        break
+                async with link.more_connections(CONNECTIONS - 1 if behind > MANY_LINES else 0) as others:
+                    for _ in range(STEPS):
+                        if await self._step(link, others, head, turn):
+                            break
         except (ComityError, TimeoutError) as error:
             failed = not isinstance(error, OutOfSpace | Conflict)
             if not turn.preempted:
@@ -262,7 +259,9 @@ class LogMirror:
         finally:
             self._turns.finish(turn, clock(), failed=failed)
 
-    async def _step(self, link: CopySource, head: ShownHead, turn: LogTurn) -> bool:
+    async def _step(
+        self, link: CopySource, others: MutableSequence[NodeClient], head: ShownHead, turn: LogTurn
+    ) -> bool:
         """Fetch, verify and store the next entries. Returns whether the log has reached the head."""
         client = link.client
         state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
@@ -277,11 +276,11 @@ class LogMirror:
         async with asyncio.timeout(STEP_DEADLINE):
             if start == state.size:
                 await self._verify_continuation(client, head, start, state.root)  # (3)
-            lines = await fetch_entries(client, head.log, start, target.size, seconds=STEP_SECONDS)
+            lines = await fetch_entries(client, head.log, start, target.size, others=others, seconds=STEP_SECONDS)
         statements = await self._pools.hashing(_read_lines, lines)
         turn.received += sum(map(len, lines))
         await self._quotas.require(head.key, target.size, lines)
-        turn.received += await self._side_objects.fetch(client, statements, link.peer_key)
+        turn.received += await self._side_objects.fetch(client, statements, link.peer_key, others)
         end = start + len(lines)
         if end == target.size:
             await self._ledger.run(self._ledger.tables.logs.advance, head.log, start, lines, head.note)  # (5)
@@ -337,26 +336,6 @@ class LogMirror:
         self._behind_since.pop(head.log, None)
         _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
         await self._on_advance(head.log)
-
-
-async def fetch_entries(
-    client: NodeClient, log: str, start: int, end: int, *, seconds: float = STEP_DEADLINE
-) -> list[bytes]:
-    """The next entries before `end`, at least one, bounded in number, bytes and time. Raises Untrusted (WITHHELD)."""
-    lines: list[bytes] = []
-    size = 0
-    clock = asyncio.get_running_loop().time
-    ends = clock() + seconds
-    async with aclosing(client.entries(log, start, min(end, start + STEP_LINES))) as batches:
-        async for batch in batches:
-            lines.extend(batch.lines)
-            size += sum(map(len, batch.lines))
-            if size >= STEP_BYTES or clock() >= ends:
-                break
-    if not lines:
-        why = f"no entry {start}, although the head has size {end}"
-        raise Untrusted("the peer withholds entries of a log", why=why, code="WITHHELD")
-    return lines
 
 
 def _read_lines(lines: Sequence[bytes]) -> list[Statement]:

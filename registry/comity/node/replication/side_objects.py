@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.node.members import PeerKey
 from comity.node.replication.fair_queue import FairSlots
+from comity.node.replication.parallel_fetch import share_out
 from comity.node.threads import Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable, Untrusted
@@ -18,11 +19,14 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 
 MAX_CONCURRENT: Final = 4
-"""Objects, or batches of small ones, in memory for all peers together; each has at most 64 MiB."""
-BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Small objects fetched with one call."""
+"""Objects in memory for all peers together; each has at most 64 MiB."""
 MAX_PER_MEMBER: Final = 2
-"""Objects, or batches, in memory from the nodes of one member, so that a slow member does not block the others."""
+"""Objects in memory from the nodes of one member, so that a slow member does not block the others."""
+BATCH_BYTES: Final = 1024 * 1024
+"""Small objects fetched with one call."""
+MAX_BATCHES: Final = 32
+"""Batches of small objects in memory for all peers together."""
+MAX_BATCHES_PER_MEMBER: Final = 8
 MAX_WAITING: Final = 64
 """Calls for objects that may wait for one member's nodes."""
 TIMEOUT: Final = 30.0
@@ -39,15 +43,30 @@ class SideObjectFetcher:
         self._store = store
         self._pools = pools
         self._slots = FairSlots(MAX_CONCURRENT, per_key=MAX_PER_MEMBER, max_per_key=MAX_WAITING)
+        self._batch_slots = FairSlots(MAX_BATCHES, per_key=MAX_BATCHES_PER_MEMBER, max_per_key=MAX_WAITING)
         self._single_until: dict[PeerKey, float] = {}
         """Peers of older versions, and until when, by the event loop's clock, they are taken for such."""
 
-    async def fetch(self, client: NodeClient, statements: Iterable[Statement], peer: PeerKey) -> int:
+    async def fetch(
+        self,
+        client: NodeClient,
+        statements: Iterable[Statement],
+        peer: PeerKey,
+        others: MutableSequence[NodeClient] | None = None,
+    ) -> int:
         """Fetch every missing side object of `statements` durably. Returns and raises as `fetch_all` does."""
-        return await self.fetch_all(client, (item for statement in statements for item in statement.objects), peer)
+        objects = (item for statement in statements for item in statement.objects)
+        return await self.fetch_all(client, objects, peer, others)
 
-    async def fetch_all(self, client: NodeClient, objects: Iterable[SideObject], peer: PeerKey) -> int:
-        """Fetch missing objects durably. Returns the number of bytes received.
+    async def fetch_all(
+        self,
+        client: NodeClient,
+        objects: Iterable[SideObject],
+        peer: PeerKey,
+        others: MutableSequence[NodeClient] | None = None,
+    ) -> int:
+        """Fetch missing objects durably, the small ones also over `others`, further connections to the same peer.
+        Returns the number of bytes received.
 
         Raises NotFound if the peer does not have an object, Untrusted if the bytes do not match, OutOfSpace,
         TimeoutError, and Unavailable (BUSY) if too many calls wait for this peer's member.
@@ -55,7 +74,7 @@ class SideObjectFetcher:
         missing = await self._pools.files(missing_side_objects, self._store, list(dict.fromkeys(objects)))
         received = 0
         if len(missing) > 1 and self._single_until.get(peer, 0.0) <= asyncio.get_running_loop().time():
-            received = await self._fetch_small(client, missing, peer)
+            received = await self._fetch_small(client, missing, peer, others)
             missing = await self._pools.files(missing_side_objects, self._store, missing)
         for item in missing:
             async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + item.size / limits.SLOWEST):
@@ -65,30 +84,32 @@ class SideObjectFetcher:
                 received += item.size
         return received
 
-    async def _fetch_small(self, client: NodeClient, missing: Iterable[SideObject], peer: PeerKey) -> int:
+    async def _fetch_small(
+        self,
+        client: NodeClient,
+        missing: Iterable[SideObject],
+        peer: PeerKey,
+        others: MutableSequence[NodeClient] | None,
+    ) -> int:
         """Fetch small objects in batches, some at once. Returns the number of bytes received."""
-        batches = list(batches_of_small(missing))
-        waiting = iter(batches)
+        received = list[int]()
 
-        async def fetch_next() -> int:
-            return sum([await self._fetch_batch(client, batch, peer) for batch in waiting])
+        async def fetch_batch(used: NodeClient, batch: Sequence[SideObject]) -> None:
+            received.append(await self._fetch_batch(used, batch, peer))
 
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fetch_next()) for _ in range(min(MAX_PER_MEMBER, len(batches)))]
-        except ExceptionGroup as errors:
-            error = errors.exceptions[0]
-            if not isinstance(error, Unavailable) or error.code != "UNIMPLEMENTED":
-                raise error from None
+            await share_out(batches_of_small(missing), client, others if others is not None else [], fetch_batch)
+        except Unavailable as error:
+            if error.code != "UNIMPLEMENTED":
+                raise
             self._single_until[peer] = asyncio.get_running_loop().time() + WITHOUT_SECONDS
-            return 0
-        return sum(task.result() for task in tasks)
+        return sum(received)
 
     async def _fetch_batch(self, client: NodeClient, batch: Sequence[SideObject], peer: PeerKey) -> int:
         by_digest = {item.digest: item for item in batch}
         size = sum(item.size for item in batch)
         found = dict[Digest, bytes]()
-        async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + size / limits.SLOWEST):
+        async with self._batch_slots.slot(peer.member), asyncio.timeout(TIMEOUT + size / limits.SLOWEST):
             async with aclosing(client.objects(list(by_digest))) as objects:
                 async for digest, data in objects:
                     _check_size(by_digest[digest], data)
