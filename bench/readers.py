@@ -28,7 +28,8 @@ from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin, RangeClient, RangeUrl
+from comity.wire.range_client import RangeClient
+from comity.wire.tls import Address, CertificatePin, RangeUrl
 from harness import keep_bytecode, process_seconds, write
 from made import REFERENCE, Served, model, served
 

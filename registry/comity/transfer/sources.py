@@ -17,13 +17,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
 from comity.wire.blob import BlobLocation
-from comity.wire.tls import CertificatePin, RangeClient, RangeUrl
+from comity.wire.tls import CertificatePin, RangeUrl
+
+if TYPE_CHECKING:
+    from comity.wire.range_client import RangeClient
 
 T = TypeVar("T")
 
@@ -300,6 +303,8 @@ class RangeSource:
             if (client.address, client.pin) == (place.url.address, place.pin):
                 self._idle.remove(client)
                 return client
+        from comity.wire.range_client import RangeClient  # few programs fetch files
+
         return RangeClient(place.url.address, place.pin)
 
 
