@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from comity.trust.encoding import short
-from comity.wire.operator import (
+from comity.wire.node_status import (
     GovernanceStatus,
     LackingArtifact,
     LogStatus,

@@ -30,11 +30,12 @@ from comity.trust.statement import Entry
 from comity.trust.statements import NodeRecord
 from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl
-from comity.wire.operator import NodeStatus, SignInLink
 from comity.wire.tls import Address, CertificatePin
 
 if TYPE_CHECKING:
     from comity.trust.claims import ParsedClaims
+    from comity.wire.node_status import NodeStatus
+    from comity.wire.operator import SignInLink
 
 T = TypeVar("T")
 

@@ -66,7 +66,7 @@ from comity.wire.news import (
     encode_news,
 )
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts, decode_charter, decode_node, encode_charter, encode_node
-from comity.wire.operator import (
+from comity.wire.node_status import (
     DraftStatus,
     DutyStatus,
     ForkStatus,

@@ -34,7 +34,8 @@ from comity.wire.limits import Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import GatewayUrl, LocatedEntry
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
-from comity.wire.operator import NodeStatus, SignInLink, StoreStatus
+from comity.wire.node_status import NodeStatus, StoreStatus
+from comity.wire.operator import SignInLink
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
 from comity.wire.tls import TlsIdentity

@@ -16,7 +16,7 @@ from comity.trust.keys import HybridSigner
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.trust.statements import sign_addresses
 from comity.wire.client import NodeClient
-from comity.wire.operator import NodeStatus
+from comity.wire.node_status import NodeStatus
 from comity.wire.publish import InlineObject
 from support.federation import NodeHome, until
 

@@ -20,7 +20,8 @@ from comity.wire.limits import Allowance, Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
-from comity.wire.operator import LogStatus, NodeStatus, PeerStatus, Quota, ScrubStatus, SignInLink, StoreStatus
+from comity.wire.node_status import LogStatus, NodeStatus, PeerStatus, Quota, ScrubStatus, StoreStatus
+from comity.wire.operator import SignInLink
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
 from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import sha256
 from comity.wire.node import ReplicaCounts
-from comity.wire.operator import (
+from comity.wire.node_status import (
     DraftStatus,
     DutyStatus,
     ForkStatus,

@@ -31,7 +31,7 @@ from comity.trust.errors import Malformed
 from comity.trust.jurisdictions import COUNTRIES
 from comity.trust.statement import SideObject
 from comity.wire.node import ReplicaCounts
-from comity.wire.operator import (
+from comity.wire.node_status import (
     LackingArtifact,
     NodeStatus,
     PeerStatus,

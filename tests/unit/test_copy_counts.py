@@ -20,7 +20,7 @@ from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.places import Place
 from comity.trust.statement import SideObject
-from comity.wire.operator import LackingArtifact
+from comity.wire.node_status import LackingArtifact
 from support.world import Node, node, seat
 
 ARTIFACTS = [sha256(b"artifact %d" % number) for number in range(4)]

@@ -26,7 +26,7 @@ from comity.node.maintenance.findings import Diagnosis, DiskSpace, Machine, disk
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.services.node import SOFTWARE
 from comity.trust.encoding import sha256
-from comity.wire.operator import ForkStatus, GovernanceStatus, LogStatus, NodeStatus, PeerStatus, StoreStatus
+from comity.wire.node_status import ForkStatus, GovernanceStatus, LogStatus, NodeStatus, PeerStatus, StoreStatus
 from comity_cli.main import command
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization

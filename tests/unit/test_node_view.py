@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.wire.operator import LogStatus, PeerStatus
+from comity.wire.node_status import LogStatus, PeerStatus
 from comity_cli.node_view import log_state, peer_state, span
 
 

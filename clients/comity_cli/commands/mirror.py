@@ -31,7 +31,7 @@ from comity_cli.nodes import home_option
 from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
-    from comity.wire.operator import NodeStatus
+    from comity.wire.node_status import NodeStatus
     from comity_client.evidence.inspect import ArtifactInfo
 
 DEFAULT_FILE = "mirror.toml"

@@ -45,7 +45,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.node.uploads import MAX_PENDING, PendingSubmissions
 from comity.trust.charter.document import MAX_MEMBERS
-from comity.wire.operator import WARN_SHARE, Quota
+from comity.wire.node_status import WARN_SHARE, Quota
 
 _log: Final = structlog.get_logger("comity.node")
 

@@ -28,7 +28,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable
-from comity.wire.operator import ScrubStatus
+from comity.wire.node_status import ScrubStatus
 
 STEP_SECONDS: Final = 10.0
 """Seconds between two steps; each step reads as many bytes as the rate allows in this time."""

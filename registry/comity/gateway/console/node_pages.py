@@ -32,7 +32,7 @@ from comity.node.config import NodeConfig
 from comity.node.maintenance.settings_shown import shown_settings
 from comity.node.operator_acts import OperatorActs
 from comity.trust.errors import NotFound
-from comity.wire.operator import NodeStatus
+from comity.wire.node_status import NodeStatus
 
 FRESH: Final = 10.0
 """Seconds for which a status is kept."""

@@ -27,7 +27,7 @@ from comity.trust.encoding import Digest, short
 from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey
-from comity.wire.operator import GovernanceStatus, LogStatus
+from comity.wire.node_status import GovernanceStatus, LogStatus
 
 FRESH: Final = 2.0
 """Seconds for which a snapshot is kept."""

@@ -37,7 +37,7 @@ from comity.trust.statement import Entry, SideObject, parse_entry, sign_statemen
 from comity.trust.statements import signed_by_node
 from comity.wire.client import NodeClient
 from comity.wire.node import Charter
-from comity.wire.operator import DraftStatus, DutyStatus, ForkStatus, GovernanceStatus, LogStatus, MemberStatus
+from comity.wire.node_status import DraftStatus, DutyStatus, ForkStatus, GovernanceStatus, LogStatus, MemberStatus
 
 MAX_REPORTS: Final = 8
 """Limit of `misbehaviour` statements about one member that this node logs. One is enough."""

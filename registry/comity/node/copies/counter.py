@@ -28,7 +28,7 @@ from comity.trust.statements import Published
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire.limits import STATUS_EXAMPLES
 from comity.wire.node import ReplicaCounts
-from comity.wire.operator import ReplicationStatus, ShortArtifact
+from comity.wire.node_status import ReplicationStatus, ShortArtifact
 
 COPIES: Final = "copies"
 PAGE: Final = 256

@@ -37,7 +37,7 @@ from comity.node.maintenance.network_checks import (
 from comity.node.maintenance.settings_shown import redacted, setting_problems
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.client import NodeClient
-from comity.wire.operator import NodeStatus
+from comity.wire.node_status import NodeStatus
 
 STATUS_TIMEOUT: Final = 10.0
 CHECKS: Final[Sequence[Check]] = (

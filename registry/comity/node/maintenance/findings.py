@@ -18,7 +18,7 @@ from comity.node.config import NodeConfig
 from comity.node.home import HomeFiles
 from comity.node.threads import Clock
 from comity.trust.errors import ComityError
-from comity.wire.operator import NodeStatus
+from comity.wire.node_status import NodeStatus
 
 Level: TypeAlias = Literal["ok", "warn", "fail", "unknown"]
 

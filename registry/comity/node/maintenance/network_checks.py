@@ -19,7 +19,7 @@ from comity.node.maintenance.findings import Diagnosis, ExaminedNode
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.upstream import UpstreamRequest
 from comity.upstream.hub_api import AllowedHosts, HubApi, RetryLater
-from comity.wire.operator import WARN_SHARE
+from comity.wire.node_status import WARN_SHARE
 from comity.wire.tls import Address
 
 TIMEOUT: Final = 5.0

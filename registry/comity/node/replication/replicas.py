@@ -37,7 +37,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
-from comity.wire.operator import LackingArtifact
+from comity.wire.node_status import LackingArtifact
 
 STEP_DEADLINE: Final = 7 * 86_400.0
 CHECK_SECONDS: Final = 5.0

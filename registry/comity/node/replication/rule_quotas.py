@@ -27,7 +27,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, OutOfSpace
 from comity.trust.mirror_quotas import MirrorQuotas
 from comity.trust.statement import SideObject
-from comity.wire.operator import LackingArtifact, Quota
+from comity.wire.node_status import LackingArtifact, Quota
 
 QUOTA: Final = "MIRROR-QUOTA"
 PAGE: Final = 64

@@ -32,15 +32,8 @@ from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import MAX_TIMESTAMP, VerifierKey
-from comity.wire.operator import (
-    GovernanceStatus,
-    LogStatus,
-    NodeStatus,
-    PeerStatus,
-    ServedStatus,
-    SignInLink,
-    StoreStatus,
-)
+from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus, StoreStatus
+from comity.wire.operator import SignInLink
 
 MAX_CONVICTED: Final = 8
 """Offers at fault listed in the status."""
