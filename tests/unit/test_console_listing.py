@@ -24,13 +24,12 @@ from comity.gateway.console.listing_file import (
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
 from comity.ledger.ledger import Ledger
-from comity.node.copies.assessor import CopyAssessor
 from comity.node.copies.index import CopiesIndex, HoldFact, ResultFact, WithdrawalFact
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import Member
-from comity.trust.copies import AuditResult, CopyPolicy
+from comity.trust.copies import FRESH_DAYS, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
 from hypothesis import given, settings
@@ -75,22 +74,25 @@ def names(listing: ListingFile, query: CatalogueQuery | None = None, after: str 
 
 def test_copies_are_counted_by_the_sets_of_their_members(listing: ListingFile) -> None:
     said = claim(1, "tests/m")
-    listing.set_copies([held(said, 1)], 5, None)
+    listing.set_copies([held(said, 1)], None)
     assert not listing.sets, "not listed"
     listing.add([said], END)
     for held_by, tested_by in ((0, 0), (3, 1), (3, 1), (2, 2), (0, 0)):
-        listing.set_copies([held(said, held_by, tested_by)], 5, None)
+        listing.set_copies([held(said, held_by, tested_by)], None)
         assert (listing.sets, listing.tested) == ({held_by: 1}, {tested_by: 1})
         assert listing.copies_of(1) == held_by & 1
 
 
-def test_copies_are_due_once_a_day_and_after_everything_was_forgotten(listing: ListingFile) -> None:
+def test_copies_are_due_on_the_day_that_may_change_them_and_after_everything_was_forgotten(
+    listing: ListingFile,
+) -> None:
     first, second = claim(1, "a/one"), claim(2, "a/two")
     listing.add([first, second], END)
     assert set(listing.due(5, 9)) == {first.artifact, second.artifact}
-    listing.set_copies([held(first, 1)], 5, 17)
+    listing.set_copies([replace(held(first, 1), due=8)], 17)
     assert (listing.due(5, 9), listing.followed) == ([second.artifact], 17)
-    assert len(listing.due(6, 9)) == 2 and len(listing.due(6, 1)) == 1
+    listing.set_copies([held(second, 1)], 17)
+    assert [listing.due(day, 9) for day in (7, 8, 10**9)] == [[], [first.artifact], [first.artifact]]
     listing.forget_copies()
     assert (len(listing.due(5, 9)), listing.followed) == (2, -1)
     assert listing.known([second.artifact, OTHER, first.artifact]) == [second.artifact, first.artifact]
@@ -121,7 +123,7 @@ def test_facets_follow_versions_and_manifests(listing: ListingFile) -> None:
 def test_a_search_by_copies_and_places(listing: ListingFile) -> None:
     first, second = claim(1, "a/one"), claim(2, "a/two")
     listing.add([first, second], END)
-    listing.set_copies([held(first, 3), held(second, 4)], 5, None)
+    listing.set_copies([held(first, 3), held(second, 4)], None)
     assert names(listing, CatalogueQuery(jurisdiction="SG")) == ["a/two"]
     assert names(listing, CatalogueQuery(short_of=CopyPolicy(2, 2))) == ["a/two"]
     affected = listing.affected(lambda held_by: held_by == 3, 9, lambda name: True)
@@ -167,7 +169,7 @@ def test_a_file_of_other_nodes_or_damaged_is_made_again(tmp_path: Path) -> None:
     file = tmp_path / "list.sqlite"
     with closing(ListingFile(file, "basis", HOLDERS)) as listing:
         listing.add([claim(1, "a/b")], END)
-        listing.set_copies([held(claim(1, "a/b"), 1)], 5, None)
+        listing.set_copies([held(claim(1, "a/b"), 1)], None)
     with closing(ListingFile(file, "basis", HOLDERS)) as listing:
         assert (names(listing), listing.position, listing.copies_of(1)) == (["a/b"], END, 1)
     with closing(ListingFile(file, "another", HOLDERS)) as listing:
@@ -330,13 +332,13 @@ async def test_a_restart_looks_only_at_copies_with_changes(indexed: Indexed) -> 
         original = index._sets_of_members
         looked.clear()
 
-        def noted(listing: ListingFile, artifacts: list[Digest], assessor: CopyAssessor) -> list[CopySets]:
+        def noted(listing: ListingFile, artifacts: list[Digest], today: int) -> list[CopySets]:
             looked.extend(artifacts)
-            return original(listing, artifacts, assessor)
+            return original(listing, artifacts, today)
 
         index._sets_of_members = noted  # type: ignore[method-assign, assignment]
         await complete(index)
-        return sorted(looked)
+        return sorted(set(looked))
 
     indexed.copies.add([], 5)
     with closing(indexed.index()) as index:
@@ -346,6 +348,12 @@ async def test_a_restart_looks_only_at_copies_with_changes(indexed: Indexed) -> 
     known = next(iter(looked))
     indexed.copies.add([HoldFact(known, "log member 1", Digest("e" * 64), 5, side, side)], 6)
     with closing(indexed.index()) as index:
+        assert await follow(index) == [known]
+        indexed.copies.add([ResultFact(known, "log member 1", AuditResult(MEMBERS[2].id, indexed.day, "passed", 1))], 7)
+        assert await follow(index) == [known]
+        indexed.day += FRESH_DAYS - 1
+        assert await follow(index) == [], "no date has changed anything yet"
+        indexed.day += 1
         assert await follow(index) == [known]
     indexed.copies.add([], 9)
     indexed.copies.close()

@@ -29,6 +29,7 @@ from comity.trust.copies import (
     assess,
     holders,
     impact,
+    next_change,
     outside,
     parse_hold_withdrawn,
     sign_hold_withdrawn,
@@ -56,6 +57,25 @@ def test_a_claim_is_only_a_claim_until_another_member_tested_it() -> None:
     assert state(AuditResult(A, TODAY, PASSED)) == CLAIMED  # its own word
     assert state(AuditResult(B, TODAY, MISSED)) == CLAIMED
     assert state(AuditResult(B, TODAY, PASSED)) == TESTED
+
+
+def test_between_the_days_of_change_each_state_is_the_same() -> None:
+    chance, changed = random.Random(11), 0
+    for _ in range(300):
+        results = [
+            AuditResult(
+                chance.choice((B, C, D)), TODAY + chance.randrange(-40, 5), chance.choice((PASSED, MISSED, "wrong"))
+            )
+            for _ in range(chance.randrange(4))
+        ]
+        day, states = TODAY, {assess(copy(), results, TODAY).state}
+        due = next_change(results, TODAY)
+        while day < (TODAY + 80 if due is None else due - 1):
+            day += 1
+            states.add(assess(copy(), results, day).state)
+        assert len(states) == 1
+        changed += due is not None and assess(copy(), results, due).state not in states
+    assert changed > 50, "many of these days bring a change"
 
 
 def test_a_test_becomes_stale() -> None:

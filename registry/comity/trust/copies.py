@@ -174,6 +174,13 @@ def assess(copy: ClaimedCopy, results: Iterable[AuditResult], today: int, fresh_
     return AssessedCopy(copy, state, found)
 
 
+def next_change(results: Iterable[AuditResult], today: int, fresh_days: int = FRESH_DAYS) -> int | None:
+    """The first day after `today` on which `assess` may give another state from the same results: one of them becomes
+    stale, or is from after tomorrow no more. None if there is no such day."""
+    days = (result.day - 1 if result.day > today + 1 else result.day + fresh_days for result in results)
+    return min((day for day in days if day > today), default=None)
+
+
 def _rank(result: AuditResult) -> tuple[int, bool, bool]:
     """The later result counts; on one day a failure counts before a pass, and one that is proven before another."""
     return result.day, result.failed, result.proven

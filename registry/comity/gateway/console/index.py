@@ -5,8 +5,8 @@ task.
     `STEP`, into a file (`listing_file`). A start goes on from the position in the file; when the charter or the known
     nodes change, another file is made; until it is complete, pages show the old one
 (2) who has a copy, and whose copy another member tested, is what `comity.node.copies.index` has and
-    `comity.trust.copies` says of it; the task follows its changes, and looks at every artifact again on another day,
-    because results become stale
+    `comity.trust.copies` says of it; the task follows its changes, and looks at an artifact again on the day on which a
+    result about it becomes stale
 (3) a repository is listed under the publisher that the charter binds to its namespace, else under the first claimant
 (4) sizes and file formats come from the manifest, of which a few are read in each step
 
@@ -26,6 +26,7 @@ import structlog
 from comity.content.sqlite_cache import remove_sqlite_cache
 from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.listing_file import (
+    NEVER,
     CataloguePage,
     CatalogueQuery,
     CopySets,
@@ -45,7 +46,7 @@ from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact import Manifest
 from comity.trust.audit import DAY
-from comity.trust.copies import holders
+from comity.trust.copies import holders, next_change
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
@@ -219,22 +220,23 @@ class ArtifactIndex:
             self._look_at_all()
             return True
         wanted = dict.fromkeys((*listing.known(changes.artifacts), *listing.due(today, STEP)))
-        found = self._sets_of_members(listing, list(wanted), CopyAssessor(self._membership, today))
+        found = self._sets_of_members(listing, list(wanted), today)
         complete = len(changes.artifacts) < STEP
         if found or (complete and listing.followed != position):
-            listing.set_copies(found, today, position if complete else None)
+            listing.set_copies(found, position if complete else None)
         self._followed = changes.position
         return bool(found or changes.artifacts)
 
-    def _sets_of_members(
-        self, listing: ListingFile, artifacts: Sequence[Digest], assessor: CopyAssessor
-    ) -> list[CopySets]:
+    def _sets_of_members(self, listing: ListingFile, artifacts: Sequence[Digest], today: int) -> list[CopySets]:
         own, found = self._membership.seat.inception.id, list[CopySets]()
+        assessor = CopyAssessor(self._membership, today)
         for artifact in artifacts:
-            with_copy = holders(assessor.assess(self._copies.copies(artifact)), own)
+            rows = self._copies.copies(artifact)
+            with_copy = holders(assessor.assess(rows), own)
             held_by = listing.holders.set_of(holder.member for holder in with_copy)
             tested_by = listing.holders.set_of(holder.member for holder in with_copy if holder.tested)
-            found.append(CopySets(artifact, held_by, tested_by))
+            due = next_change((result for row in rows for result in row.results), today)
+            found.append(CopySets(artifact, held_by, tested_by, NEVER if due is None else due))
         return found
 
     def _show(self, listing: ListingFile) -> None:

@@ -2,12 +2,9 @@
 
 The file is derived from verified statements and from the index of copies. It keeps the number and the digest of the
 last statement that it has read: a start goes on from there, and a file of another ledger, another charter or other
-nodes is deleted. It also keeps how far it has followed the index of copies, and on which day it looked at the copies of
-each artifact. Rows, counts and position change in one transaction. Memory does not grow with the number of artifacts,
-except for the distinct sets of members with a copy of one artifact, of which a federation has few.
-
-Names are also in a trigram index of SQLite (FTS5), so that a rare or absent word costs milliseconds. With a common
-word, or without one, a page reads names in order, at most `SCANNED` of them.
+nodes is deleted. It also keeps how far it has followed the index of copies, and on which day the copies of each
+artifact must be looked at again. Rows, counts and position change in one transaction. Memory does not grow with the
+number of artifacts, except for the distinct sets of members with a copy of one artifact, of which a federation has few.
 """
 
 from __future__ import annotations
@@ -50,16 +47,18 @@ SIZES: Final = {
 """Least size in bytes of each size class, and the least above it."""
 MIRRORED: Final = "mirrored"
 """The value of the facet `publisher` of mirrored repositories."""
-_VERSION: Final = 2
+NEVER: Final = (1 << 62) - 1
+"""The day on which artifacts are due whose copies no date changes."""
+_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS state (
     id INTEGER PRIMARY KEY CHECK (id = 1), basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL,
     followed INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS artifact (
-    digest BLOB PRIMARY KEY, held TEXT NOT NULL, tested TEXT NOT NULL, looked INTEGER NOT NULL, size INTEGER NOT NULL,
+    digest BLOB PRIMARY KEY, held TEXT NOT NULL, tested TEXT NOT NULL, due INTEGER NOT NULL, size INTEGER NOT NULL,
     files INTEGER NOT NULL, formats TEXT NOT NULL, manifest_size INTEGER NOT NULL, pending INTEGER NOT NULL)
     WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS artifact_looked ON artifact (looked);
+CREATE INDEX IF NOT EXISTS artifact_due ON artifact (due);
 CREATE INDEX IF NOT EXISTS artifact_pending ON artifact (digest) WHERE pending = 1;
 CREATE TABLE IF NOT EXISTS repository (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher TEXT NOT NULL, label TEXT NOT NULL,
@@ -167,11 +166,13 @@ class ReadPosition:
 
 @dataclass(frozen=True, slots=True)
 class CopySets:
-    """The members with a copy of an artifact that counts, and those with a tested one."""
+    """The members with a copy of an artifact that counts, and those with a tested one. `due`: the first day, counted
+    from 1970, on which this may be different although no log says anything else."""
 
     artifact: Digest
     held_by: int
     tested_by: int
+    due: int = NEVER
 
 
 @dataclass(slots=True)
@@ -243,8 +244,8 @@ class ListingFile:
             database.execute("UPDATE state SET number = ?, line = ?", (position.number, position.line))
 
     def due(self, day: int, limit: int) -> list[Digest]:
-        """Artifacts whose copies were not looked at on this day."""
-        wanted = "SELECT digest FROM artifact WHERE looked < ? ORDER BY looked LIMIT ?"
+        """Artifacts whose copies must be looked at on this day: new ones, and those that are due."""
+        wanted = "SELECT digest FROM artifact WHERE due <= ? ORDER BY due LIMIT ?"
         with self._lock:
             return [_digest(row[0]) for row in self._database.execute(wanted, (day, limit))]
 
@@ -257,11 +258,11 @@ class ListingFile:
     def forget_copies(self) -> None:
         """The copies of all artifacts are due. Raises Unavailable (INDEX)."""
         with self._writing(_CountChanges()) as database:
-            database.execute("UPDATE artifact SET looked = 0")
+            database.execute("UPDATE artifact SET due = 0")
             database.execute("UPDATE state SET followed = -1")
 
-    def set_copies(self, found: Sequence[CopySets], day: int, followed: int | None) -> None:
-        """Count listed artifacts under these sets of members, as of this day. Raises Unavailable (INDEX).
+    def set_copies(self, found: Sequence[CopySets], followed: int | None) -> None:
+        """Count listed artifacts under these sets of members. Raises Unavailable (INDEX).
 
         Args:
             followed: the position of the index of copies, if all its changes up to there are in this list.
@@ -269,7 +270,7 @@ class ListingFile:
         counts = _CountChanges()
         with self._writing(counts) as database:
             for item in found:
-                _set_copies(database, counts, item, day)
+                _set_copies(database, counts, item)
             if followed is not None:
                 database.execute("UPDATE state SET followed = ?", (followed,))
 
@@ -391,15 +392,15 @@ def _read_database(file: Path, basis: str) -> sqlite3.Connection:
     return database
 
 
-def _set_copies(database: sqlite3.Connection, counts: _CountChanges, found: CopySets, day: int) -> None:
+def _set_copies(database: sqlite3.Connection, counts: _CountChanges, found: CopySets) -> None:
     digest = _blob(found.artifact)
     row = database.execute("SELECT held, tested FROM artifact WHERE digest = ?", (digest,)).fetchone()
     if row is None:
         return
     _move(counts.sets, int(row[0], 16), found.held_by)
     _move(counts.tested, int(row[1], 16), found.tested_by)
-    values = (f"{found.held_by:x}", f"{found.tested_by:x}", day, digest)
-    database.execute("UPDATE artifact SET held = ?, tested = ?, looked = ? WHERE digest = ?", values)
+    values = (f"{found.held_by:x}", f"{found.tested_by:x}", min(found.due, NEVER), digest)
+    database.execute("UPDATE artifact SET held = ?, tested = ?, due = ? WHERE digest = ?", values)
 
 
 def _move(counts: Counter[int], before: int, after: int) -> None:
