@@ -318,7 +318,16 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     charter_admission = CharterAdmission(ledger, membership, follower)
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
-        ledger, store, pools, membership.seat, uploads, own_log, admission, config.limits.upload_bytes, acts
+        ledger,
+        store,
+        pools,
+        membership.seat,
+        uploads,
+        own_log,
+        admission,
+        config.limits.upload_bytes,
+        acts,
+        replication.submitted,
     )
     importer = Importer(ledger, store, pools, home.clock, signer, uploads, submissions, own_log)
     read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")

@@ -45,7 +45,11 @@ _log = structlog.get_logger("comity.node.publishing")
 
 
 class Submissions:
-    """Implements `Publishing`, and Adopt of `Operating`."""
+    """Implements `Publishing`, and Adopt of `Operating`.
+
+    Args:
+        on_logged: called with statements that were logged.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class Submissions:
         admission: Admission,
         max_pending: int,
         acts: OperatorActs,
+        on_logged: Callable[[Sequence[Entry]], None],
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -67,6 +72,7 @@ class Submissions:
         self._own_log = own_log
         self._admission = admission
         self._acts = acts
+        self._on_logged = on_logged
         self._locks = NameLocks()
         self.pending = PendingSubmissions(max_pending)
 
@@ -163,6 +169,7 @@ class Submissions:
         indexes = await self._own_log.append_all([entry.line for entry in entries])
         for entry, index in zip(entries, indexes, strict=True):
             _log.info("logged", predicate=entry.statement.predicate, index=index, line=entry.digest)
+        self._on_logged(entries)
         return indexes
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
 import structlog
 
 from comity.node.charter.follower import CharterFollower
+from comity.node.charter.inbox import READ_PREDICATES
 from comity.node.home import OpenedHome
 from comity.node.intake import Intake
 from comity.node.members import Membership, Peer
@@ -30,6 +32,7 @@ from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
+from comity.trust.statement import Entry
 from comity.wire.client import NodeClient
 
 CHARTER: Final = "charter"
@@ -198,6 +201,12 @@ class ReplicationTasks:
             self.replicas.wake(self._supervisor)
         self._supervisor.wake(OFFERS)
         if self.charter_follower:
+            self._supervisor.wake(CHARTER)
+
+    def submitted(self, entries: Iterable[Entry]) -> None:
+        """Somebody's statements were logged here. The node's own log needs no intake, so nothing else tells the
+        follower of the charter that a draft or a vote is new."""
+        if any(entry.statement.predicate in READ_PREDICATES for entry in entries):
             self._supervisor.wake(CHARTER)
 
     async def _recover(self) -> None:

@@ -1,0 +1,88 @@
+"""What a node does with statements that somebody logs at it, beside logging them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.admission import Admission
+from comity.node.members import Seat
+from comity.node.metrics import Metrics
+from comity.node.operator_acts import OperatorActs
+from comity.node.own_log import OwnLog
+from comity.node.publishing import Submissions
+from comity.node.replication.setup import CHARTER, ReplicationTasks
+from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Pools
+from comity.node.uploads import Uploads
+from comity.trust.charter.votes import DRAFT
+from comity.trust.encoding import sha256
+from comity.trust.keys import HybridSigner
+from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.wire.access import Caller
+from support.logs import LogKeys
+
+OWN = LogKeys.generate("own.example/log")
+SIGNER = HybridSigner.generate(("ed25519",))
+
+
+def entry(predicate: str, number: int = 0) -> Entry:
+    subject = Subject("", sha256(b"%d" % number))
+    return sign_statement(Statement(predicate, (subject,), Author("identity", sha256(b"member")), {}, ()), SIGNER)
+
+
+async def test_what_is_logged_is_told_once(tmp_path: Path) -> None:
+    told, caller = list[Sequence[Entry]](), cast(Caller, SimpleNamespace(name="caller", block=""))
+
+    @asynccontextmanager
+    async def admitted(caller: Caller, entries: Sequence[Entry]) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(logging=nullcontext)
+
+    with closing(Ledger.open(tmp_path, lambda: 1_000)) as ledger:
+        ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+
+        async def append_all(lines: Sequence[bytes]) -> list[int]:
+            return ledger.logs.append(OWN.vkey, lines)
+
+        submissions = Submissions(
+            AsyncLedger(ledger),
+            FolderStore(tmp_path / "blobs"),
+            Pools(),
+            cast(Seat, SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(origin=OWN.origin))),
+            cast(Uploads, None),
+            cast(OwnLog, SimpleNamespace(append_all=append_all)),
+            cast(Admission, SimpleNamespace(admitted=admitted)),
+            1 << 20,
+            cast(OperatorActs, None),
+            told.append,
+        )
+        draft = entry(DRAFT)
+        for _ in range(2):
+            await submissions.submit(caller, [draft.line], [])
+    assert [[item.line for item in entries] for entries in told] == [[draft.line]]
+
+
+@pytest.mark.parametrize(("predicate", "wakes"), [(DRAFT, True), ("inception", True), ("vouched", False)])
+async def test_a_draft_of_an_own_member_wakes_the_follower_of_the_charter(predicate: str, wakes: bool) -> None:
+    supervisor, steps, stepped = Supervisor(Metrics()), list[int](), asyncio.Event()
+
+    async def step() -> None:
+        steps.append(len(steps))
+        stepped.set()
+
+    supervisor.loop(CHARTER, step, LoopTiming(3_600.0, 60.0))
+    await stepped.wait()
+    stepped.clear()
+    tasks = cast(ReplicationTasks, SimpleNamespace(_supervisor=supervisor))
+    ReplicationTasks.submitted(tasks, [entry(predicate)])
+    if wakes:
+        await stepped.wait()
+    assert len(steps) == 1 + wakes
+    await supervisor.stop()
