@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 from comity.node.replication import parallel_fetch
-from comity.node.replication.parallel_fetch import CALLS_EACH, RANGE_LINES, STEP_LINES, fetch_entries, share_out
+from comity.node.replication.parallel_fetch import CALLS_EACH, MAX_LINES, RANGE_LINES, fetch_entries, share_out
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable, Untrusted
 from comity.wire.client import NodeClient
 from comity.wire.log import EntryBatch
@@ -132,8 +132,8 @@ async def fetched(end: int, *connections: Connection, seconds: float = 60.0) -> 
 
 async def test_one_connection_fetches_a_step_with_one_call() -> None:
     alone = Connection(10_000)
-    assert await fetched(10_000, alone) == lines(7, 7 + STEP_LINES)
-    assert alone.calls == [(7, 7 + STEP_LINES)]
+    assert await fetched(10_000, alone) == lines(7, 7 + MAX_LINES)
+    assert alone.calls == [(7, 7 + MAX_LINES)]
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -157,7 +157,7 @@ async def test_the_first_entries_are_fetched_however_little_time_there_is() -> N
 
 
 async def test_the_bytes_of_a_step_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel_fetch, "STEP_BYTES", 3000)
+    monkeypatch.setattr(parallel_fetch, "MAX_BYTES", 3000)
     connections = [Connection(3000), Connection(3000)]
     found = await fetched(3000, *connections)
     assert found == lines(7, 7 + len(found))

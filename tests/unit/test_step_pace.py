@@ -9,8 +9,7 @@ import pytest
 from comity.node.members import PeerKey
 from comity.node.replication.cosigner import OpenedNotes
 from comity.node.replication.link import CopySource
-from comity.node.replication.mirror import AIM_SECONDS, FIRST_LINES, LogMirror, ShownHead, StepPace
-from comity.node.replication.parallel_fetch import STEP_LINES
+from comity.node.replication.mirror import AIM_SECONDS, FIRST_LINES, STEP_LINES, LogMirror, ShownHead, StepPace
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import Checkpoint

@@ -33,7 +33,7 @@ from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
 from comity.node.replication.link import CopySource, PeerLink, StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
-from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, STEP_DEADLINE, STEP_LINES, fetch_entries
+from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, MAX_LINES, STEP_DEADLINE, fetch_entries
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings.sections import Limits
 from comity.node.threads import AsyncLedger, Pools
@@ -83,6 +83,7 @@ def statement_of(line: bytes) -> Statement | None:
         return None
 
 
+STEP_LINES: Final = MAX_LINES
 STEP_SECONDS: Final = 10.0
 """Seconds after which a step stops with the entries received so far."""
 STEPS: Final = 16
@@ -276,7 +277,8 @@ class LogMirror:
         async with asyncio.timeout(STEP_DEADLINE):
             if start == state.size:
                 await self._verify_continuation(client, head, start, state.root)  # (3)
-            lines = await fetch_entries(client, head.log, start, target.size, others=others, seconds=STEP_SECONDS)
+            last = min(target.size, start + STEP_LINES)
+            lines = await fetch_entries(client, head.log, start, last, others=others, seconds=STEP_SECONDS)
         statements = await self._pools.hashing(_read_lines, lines)
         turn.received += sum(map(len, lines))
         await self._quotas.require(head.key, target.size, lines)

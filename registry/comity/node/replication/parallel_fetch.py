@@ -7,7 +7,7 @@ come over one.
     grows with                        bound                       at the bound
     connections to a peer             CONNECTIONS                 parts wait
     calls on a connection             CALLS_EACH                  parts wait
-    entries received                  STEP_LINES, STEP_BYTES      the rest is left to the next step
+    entries received                  MAX_LINES, MAX_BYTES      the rest is left to the next step
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MANY_LINES: Final = 512
 """Entries for which several connections are made: each costs the peer a handshake."""
 RANGE_LINES: Final = 256
 """Entries of one call, where there are several connections: what nodes send in one message."""
-STEP_LINES: Final = 4096
-STEP_BYTES: Final = 8 * 1024 * 1024
+MAX_LINES: Final = 4096
+MAX_BYTES: Final = 8 * 1024 * 1024
 STEP_DEADLINE: Final = 60.0
 """Seconds for the entries of a step; side objects have their own limit."""
 
@@ -88,20 +88,20 @@ async def fetch_entries(
     """The next entries before `end`, at least one, bounded in number, bytes and time. `others` are further connections
     to the same peer. Raises Untrusted (WITHHELD)."""
     clock = asyncio.get_running_loop().time
-    end, ends, size = min(end, start + STEP_LINES), clock() + seconds, 0
-    length = RANGE_LINES if others else STEP_LINES
+    end, ends, size = min(end, start + MAX_LINES), clock() + seconds, 0
+    length = RANGE_LINES if others else MAX_LINES
     found = dict[int, list[bytes]]()
 
     async def fetch(used: NodeClient, first: int) -> None:
         nonlocal size
-        if first > start and (size >= STEP_BYTES or clock() >= ends):
+        if first > start and (size >= MAX_BYTES or clock() >= ends):
             return
         received = list[bytes]()
         async with aclosing(used.entries(log, first, min(end, first + length))) as batches:
             async for batch in batches:
                 received.extend(batch.lines)
                 size += sum(map(len, batch.lines))
-                if size >= STEP_BYTES or clock() >= ends:
+                if size >= MAX_BYTES or clock() >= ends:
                     break
         found[first] = received
 
@@ -110,6 +110,6 @@ async def fetch_entries(
     while part := found.get(start + len(lines)):
         lines += part
     if not lines:
-        why = f"no entry {start}, although the head has size {end}"
+        why = f"no entry {start}, although its head has more than {start}"
         raise Untrusted("the peer withholds entries of a log", why=why, code="WITHHELD")
     return lines
