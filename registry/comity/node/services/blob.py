@@ -56,32 +56,39 @@ class BlobService:
         return await self._pools.files(self._locations.of, digest, self._peer(CALLER.get()) or "")
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        size = await self._pools.files(self._store.size, digest)
+        size, chunks = await self._pools.files(self._begin, digest, offset, length)
         end = min(offset + length, size)
-        sent = 0
-        ahead = self._window(digest, offset, end)
+        sent, position, ahead = 0, offset + sum(map(len, chunks)), None
         try:
-            while chunks := await ahead:
-                offset_next = offset + sent + sum(map(len, chunks))
-                ahead = self._window(digest, offset_next, end)
+            while chunks:
+                # A small blob is read whole by then, and costs one thread.
+                ahead = self._window(digest, position, end) if position < end else None
                 for chunk in chunks:
                     yield chunk
                     sent += len(chunk)
+                chunks = await ahead if ahead is not None else []
+                position += sum(map(len, chunks))
         finally:
-            ahead.cancel()
+            if ahead is not None:
+                ahead.cancel()
             caller = CALLER.get()
             self._delivered(caller, digest, offset, length, sent)
             if sent and offset + sent == size and caller.certificate is None:
                 self._served.ended(digest)
 
+    def _begin(self, digest: Digest, offset: int, length: int) -> tuple[int, list[bytes]]:
+        """The size of a blob, and the first few chunks of a range. Blocking."""
+        size = self._store.size(digest)
+        return size, self._chunks(digest, offset, min(offset + length, size))
+
     def _window(self, digest: Digest, offset: int, end: int) -> asyncio.Future[list[bytes]]:
-        """The next few chunks, being read; empty at the end."""
+        """The next few chunks, being read."""
+        return asyncio.ensure_future(self._pools.files(self._chunks, digest, offset, end))
 
-        def read() -> list[bytes]:
-            length = min(READ_AHEAD, end - offset)
-            return list(self._store.iterate(digest, offset, length, limits.CHUNK)) if length else []
-
-        return asyncio.ensure_future(self._pools.files(read))
+    def _chunks(self, digest: Digest, offset: int, end: int) -> list[bytes]:
+        """The next few chunks before `end`; empty at the end. Blocking."""
+        length = min(READ_AHEAD, end - offset)
+        return list(self._store.iterate(digest, offset, length, limits.CHUNK)) if length > 0 else []
 
     def _stat(self, digest: Digest) -> BlobStat:
         try:
