@@ -87,8 +87,9 @@ def _sources() -> Iterator[Path]:
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    """Third-party modules imported at run time below `node`; what only the type checker sees is left out."""
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+    """Third-party modules imported at run time below `node`; what only the type checker sees is left out. No import
+    stands in an expression, so none is looked for there."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         return
     names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -98,7 +99,8 @@ def _imported(node: ast.AST) -> Iterator[str]:
         if top not in sys.stdlib_module_names and not top.startswith("comity"):
             yield name
     for child in ast.iter_child_nodes(node):
-        yield from _imported(child)
+        if not isinstance(child, ast.expr):
+            yield from _imported(child)
 
 
 @functools.cache
