@@ -194,7 +194,7 @@ def reads(ledger: Ledger, copies: CopiesIndex, artifacts: ByKey, by: Digest) -> 
         "whereis: copies of an artifact": lambda: copies.copies(artifacts.some(chance)),
         "gc: newest of a repository": lambda: proven.newest_artifacts(name(), by, 200),
         "gc: 200 own copies": lambda: ledger.replicas.standing(artifacts.some(chance), 200),
-        "audit: the next copies": lambda: copies.next_copies(16),
+        "audit: the next copies": lambda: copies.next_copies(int(time.time()), 3600, 16),
         "readers: the next 256 publications": lambda: proven.since(chance.randrange(count), (PUBLISHED,), 256),
         "start: number of own copies": ledger.replicas.numbers,
         "start: logs that are behind": ledger.intake.pending_logs,

@@ -386,6 +386,8 @@ offer_lines_per_origin = 262144
 bytes_per_day = 34359738368
 # Pieces of one challenge.
 pieces = 10
+# The least time between two audits of one copy, except those that a person asks for.
+again_minutes = 60
 # Bytes that each member may make this node read in an hour.
 answer_bytes_per_hour = 536870912
 

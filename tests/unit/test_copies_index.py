@@ -83,17 +83,24 @@ def test_a_withdrawal_ends_the_hold_before_it_and_a_later_hold_begins_anew(index
 
 def test_only_copies_of_what_is_here_are_audited_each_in_its_turn(index: CopiesIndex) -> None:
     index.add([hold(FAR), hold(THIRD), hold(FAR, OTHER), hold(OWN)])
-    assert {(row.artifact, row.log) for row in index.next_copies(10)} == {(MODEL, FAR), (MODEL, THIRD)}
+    assert {(row.artifact, row.log) for row in index.next_copies(0, 0, 10)} == {(MODEL, FAR), (MODEL, THIRD)}
     seen = []
     for at in range(1, 7):
-        (row,) = index.next_copies(1)
+        (row,) = index.next_copies(0, 0, 1)
         index.tried(row.artifact, row.log, at)
         seen.append(row.log)
     assert sorted(seen[:2]) == sorted(seen[2:4]) == sorted(seen[4:]) == [FAR, THIRD]
     index.add([hold(OWN, OTHER)])
-    assert index.next_copies(1)[0].artifact == OTHER
+    assert index.next_copies(0, 0, 1)[0].artifact == OTHER
     index.add([WithdrawalFact(MODEL, OWN, 5, "space"), WithdrawalFact(OTHER, FAR, 5, "space")])
-    assert index.next_copies(10) == []
+    assert index.next_copies(0, 0, 10) == []
+
+
+def test_a_copy_that_was_tried_lately_is_left_alone(index: CopiesIndex) -> None:
+    index.add([hold(FAR), hold(THIRD), hold(OWN)])
+    index.tried(MODEL, FAR, 100)
+    waiting = {now: [row.log for row in index.next_copies(now, 60, 10)] for now in (99, 100, 159, 160)}
+    assert waiting == {99: [THIRD, FAR], 100: [THIRD], 159: [THIRD], 160: [THIRD, FAR]}
 
 
 def test_the_newest_result_of_an_auditor_is_kept_whatever_the_order(index: CopiesIndex) -> None:

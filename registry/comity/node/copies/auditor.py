@@ -1,9 +1,9 @@
 """Challenges other nodes about their copies, and logs the results.
 
 Each node tests copies of the artifacts that it holds itself, so that it can compare; every such copy in turn, each time
-in another random order, as many as its budget of bytes a day allows. With N copies to test and a budget for B audits a
-day, each copy is tested by this node every N/B days, and by every other holder as well. The cost at each side is the
-bytes of the challenged pieces; one answer has a few kilobytes.
+in another random order, as many as its budget of bytes a day allows, and none twice within an hour. With N copies to
+test and a budget for B audits a day, each copy is tested by this node every N/B days, and by every other holder as
+well. The cost at each side is the bytes of the challenged pieces; one answer has a few kilobytes.
 
 A *failure* is logged at once, in full. What passed, and what gave no answer (*missed*), is logged once a day, when the
 day is over. No result changes what anybody keeps: it is a claim that readers weigh (`comity.trust.copies`). Nothing is
@@ -297,10 +297,11 @@ class Auditor:
 
     async def _audit_next(self) -> None:
         """Audit the copy that this node did not try for the longest time, if one can be audited now."""
-        for row in await self._ledger.run(self._index.next_copies, CANDIDATES):
+        now, pause = int(self._clock()), 60 * self._settings.again_minutes
+        for row in await self._ledger.run(self._index.next_copies, now, pause, CANDIDATES):
             peer = self.peer(row.log)
             if peer is None:
-                await self._ledger.run(self._index.tried, row.artifact, row.log, int(self._clock()))
+                await self._ledger.run(self._index.tried, row.artifact, row.log, now)
                 continue
             if await self.audit(row, peer) is not None:
                 return

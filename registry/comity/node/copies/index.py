@@ -284,11 +284,14 @@ class CopiesIndex:
             artifacts = [row[0] for row in self._database.execute(wanted, (start, limit))]
             return [self._copies(artifact) for artifact in artifacts]
 
-    def next_copies(self, limit: int) -> list[CopyRow]:
-        """Claimed copies of artifacts that this node has too, those first that it did not try for the longest time; in
-        random order among those."""
+    def next_copies(self, now: int, pause: int, limit: int) -> list[CopyRow]:
+        """Claimed copies of artifacts that this node has too and did not try in the last `pause` seconds; those first
+        that it did not try for the longest time, in random order among those. `now` is in POSIX seconds; a copy that
+        was tried later than that, by a clock that was ahead, is not left out."""
+        tried = "tried NOT BETWEEN ? AND ?" if pause else "1"
+        where = f"WHERE here = 1 AND withdrawn < held AND {tried} ORDER BY tried, draw LIMIT ?"
         with self._lock:
-            return list(self._rows("WHERE here = 1 AND withdrawn < held ORDER BY tried, draw LIMIT ?", (limit,), {}))
+            return list(self._rows(where, (*((now - pause + 1, now) if pause else ()), limit), {}))
 
     def copies_of(self, log: str, artifact: Digest | None, limit: int) -> list[CopyRow]:
         """Claimed copies of one log that this node has too, or its copy of one artifact; those first that this node did

@@ -279,12 +279,14 @@ class Limits(Section):
 
 class Audits(Section):
     """Audits of copies. `bytes_per_day` is what this node reads to test copies of others, at its own disk and at
-    theirs; 0 for none. `pieces` is the number of pieces of one challenge. `answer_bytes_per_hour` is what each member
-    may make this node read.
+    theirs; 0 for none. `pieces` is the number of pieces of one challenge. `again_minutes` is the least time between two
+    audits of one copy, except those that a person asks for. `answer_bytes_per_hour` is what each member may make this
+    node read.
     """
 
     bytes_per_day: Annotated[int, Field(ge=0)] = 32 * GIB
     pieces: Annotated[int, Field(ge=1, le=MAX_CHALLENGED)] = 10
+    again_minutes: Annotated[int, Field(ge=0)] = 60
     answer_bytes_per_hour: Annotated[int, Field(ge=0)] = GIB // 2
 
 
