@@ -9,9 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from comity.content.sqlite_cache import MAX_WAL_BYTES
 from comity.node.copies import index as index_module
 from comity.node.copies.index import (
     CopiesIndex,
+    CopyFact,
     HoldFact,
     OwnAudit,
     ResultFact,
@@ -21,6 +23,7 @@ from comity.node.copies.index import (
 )
 from comity.trust.copies import MISSED, PASSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
 
 OWN, FAR, THIRD = "own/log+1+key", "far/log+2+key", "third/log+3+key"
@@ -182,3 +185,40 @@ def test_a_log_that_asks_for_too_much_is_heard_up_to_the_bound(
     assert index.wanted_in(THIRD) == [wanted(THIRD)]
     index.add([WantedEndFact(many[0], FAR, 0), wanted(FAR, many[3], 7)])
     assert {fact.artifact for fact in index.wanted_in(FAR)} == {many[1], many[3]}
+
+
+def test_many_facts_are_added_in_short_transactions_that_leave_a_small_write_ahead_log(
+    index: CopiesIndex, tmp_path: Path
+) -> None:
+    index.add((hold(FAR, sha256(b"%d" % number)) for number in range(8_000)), 17)
+    assert (tmp_path / "copies.sqlite-wal").stat().st_size <= MAX_WAL_BYTES
+    assert index.position == 17
+
+
+def test_what_a_failure_cuts_short_is_read_again_and_added_once(
+    index: CopiesIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "TOGETHER", 2)
+    facts: list[CopyFact] = [
+        hold(FAR),
+        result(PASSED, 3),
+        hold(FAR, OTHER),
+        WithdrawalFact(OTHER, FAR, 5, "space"),
+        hold(OWN),
+    ]
+    add, added = index._add_withdrawal, list[WithdrawalFact]()
+
+    def failing(database: sqlite3.Connection, fact: WithdrawalFact) -> None:
+        added.append(fact)
+        if len(added) == 1:
+            raise sqlite3.OperationalError("database or disk is full")
+        add(database, fact)
+
+    monkeypatch.setattr(index, "_add_withdrawal", failing)
+    with pytest.raises(Unavailable):
+        index.add(facts, 17)
+    assert (index.position, len(index.copies(MODEL)), index.copies(OTHER)) == (0, 1, [])
+    index.add(facts, 17)
+    assert index.position == 17
+    assert [(row.log, row.withdrawn, len(row.results)) for row in index.copies(MODEL)] == [(FAR, "", 1), (OWN, "", 0)]
+    assert [row.withdrawn for row in index.copies(OTHER)] == ["space"]

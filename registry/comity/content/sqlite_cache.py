@@ -6,6 +6,10 @@ from __future__ import annotations
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+MAX_WAL_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of the write-ahead log that stay on the disk after a checkpoint: SQLite makes one when it has about as many."""
 
 
 def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
@@ -18,6 +22,7 @@ def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Conne
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
         (found,) = database.execute("PRAGMA user_version").fetchone()
         if found not in (0, version):
             raise sqlite3.DatabaseError("another version of this file")

@@ -20,6 +20,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors
+from comity.content.sqlite_cache import MAX_WAL_BYTES
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -32,6 +33,8 @@ from comity.trust.statement import SideObject, parse_entry
 
 PAGE: Final = 64
 """Manifests that are read in one step."""
+TOGETHER: Final = 2_048
+"""Files that are added in one transaction; more if one artifact has more."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS held_file (
     file BLOB NOT NULL, artifact BLOB NOT NULL, PRIMARY KEY (file, artifact)) WITHOUT ROWID;
@@ -60,6 +63,7 @@ class HeldFiles:
         with disk_errors("the index of held files was not opened"), _index_errors():
             self._database = sqlite3.connect(file, check_same_thread=False, timeout=30)
             self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
             self._database.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -86,19 +90,29 @@ class HeldFiles:
         position: int | None = None,
         day: int = 0,
     ) -> None:
-        """Add the files of artifacts, and the sizes of manifests that could not be read, and move the position; in one
-        transaction. `day` is today, counted from 1970: from now on this node knows that it holds them."""
+        """Add the files of artifacts, about `TOGETHER` in one transaction, then the sizes of manifests that could not
+        be read, and move the position: what a failure cuts short is read again. `day` is today, counted from 1970: from
+        now on this node knows that it holds them."""
+        rest = list(files.items())
+        while rest:
+            with self._writing() as database:
+                added = 0
+                while rest and added < TOGETHER:
+                    artifact, names = rest.pop()
+                    self._add_files(database, artifact, names)
+                    added += len(names)
         with self._writing() as database:
             days = [(_blob(artifact), day) for artifact in (*files, *unread)]
             database.executemany("INSERT OR IGNORE INTO held_since VALUES (?, ?)", days)
-            for artifact, names in files.items():
-                rows = [(_blob(name), _blob(artifact)) for name in names]
-                database.executemany("INSERT OR IGNORE INTO held_file VALUES (?, ?)", rows)
-                database.execute("DELETE FROM unread_manifest WHERE artifact = ?", (_blob(artifact),))
             sizes = [(_blob(artifact), size) for artifact, size in unread.items()]
             database.executemany("INSERT OR REPLACE INTO unread_manifest VALUES (?, ?)", sizes)
             if position is not None:
                 database.execute("INSERT OR REPLACE INTO held_file_position VALUES (1, ?)", (position,))
+
+    def _add_files(self, database: sqlite3.Connection, artifact: Digest, names: Iterable[Digest]) -> None:
+        rows = [(_blob(name), _blob(artifact)) for name in names]
+        database.executemany("INSERT OR IGNORE INTO held_file VALUES (?, ?)", rows)
+        database.execute("DELETE FROM unread_manifest WHERE artifact = ?", (_blob(artifact),))
 
     def forget(self, artifact: Digest, files: Iterable[Digest]) -> None:
         """This node's copy of an artifact was withdrawn."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
+from comity.content.sqlite_cache import MAX_WAL_BYTES
 from comity.trust.artifact_pins import MAX_WANTED
 from comity.trust.audit import AuditChallenge
 from comity.trust.copies import MISSED, AuditResult, CopyPolicy
@@ -39,6 +40,9 @@ MAX_RESULTS: Final = 200_000
 MAX_CARRIED: Final = 100_000
 MAX_CHANGES: Final = 100_000
 """Changes that are kept for readers that follow the index."""
+TOGETHER: Final = 1_024
+"""Facts that are added in one transaction. Each changes some pages at random places, and all of them are in the
+write-ahead log until the transaction ends."""
 KEPT_DAYS: Final = 90
 _VERSION: Final = 1
 """Of the tables that are read from the logs: an index of another version is read again."""
@@ -242,23 +246,15 @@ class CopiesIndex:
             return self._changes
 
     def add(self, facts: Iterable[CopyFact], position: int | None = None) -> None:
-        """Add facts, and move the position, in one transaction."""
-        with self._writing() as database:
-            for fact in facts:
-                if isinstance(fact, HoldFact):
-                    self._add_hold(database, fact)
-                elif isinstance(fact, WithdrawalFact):
-                    self._add_withdrawal(database, fact)
-                elif isinstance(fact, WantedFact):
-                    self._add_wanted(database, fact)
-                elif isinstance(fact, WantedEndFact):
-                    values = (self._log_id(database, fact.log), _blob(fact.artifact), fact.index)
-                    database.execute("DELETE FROM wanted WHERE log = ? AND artifact = ? AND at <= ?", values)
-                else:
-                    self._add_result(database, fact)
-                self._changed.append(fact.artifact)
-                self._changes += 1
-            if position is not None:
+        """Add facts in transactions of at most `TOGETHER`, and move the position after the last: what a failure cuts
+        short is read again, and adds nothing twice."""
+        rest = iter(facts)
+        while some := list(islice(rest, TOGETHER)):
+            with self._writing() as database:
+                for fact in some:
+                    self._add(database, fact)
+        if position is not None:
+            with self._writing() as database:
                 database.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
 
     def copies(self, artifact: Digest) -> list[CopyRow]:
@@ -369,6 +365,21 @@ class CopiesIndex:
             database.execute("DELETE FROM own_audit WHERE logged = 1 AND day < ?", (today - KEPT_DAYS,))
             database.execute("DELETE FROM result WHERE day < ?", (today - KEPT_DAYS,))
             self._result_counts = self._count_results()
+
+    def _add(self, database: sqlite3.Connection, fact: CopyFact) -> None:
+        if isinstance(fact, HoldFact):
+            self._add_hold(database, fact)
+        elif isinstance(fact, WithdrawalFact):
+            self._add_withdrawal(database, fact)
+        elif isinstance(fact, WantedFact):
+            self._add_wanted(database, fact)
+        elif isinstance(fact, WantedEndFact):
+            values = (self._log_id(database, fact.log), _blob(fact.artifact), fact.index)
+            database.execute("DELETE FROM wanted WHERE log = ? AND artifact = ? AND at <= ?", values)
+        else:
+            self._add_result(database, fact)
+        self._changed.append(fact.artifact)
+        self._changes += 1
 
     def _add_hold(self, database: sqlite3.Connection, fact: HoldFact) -> None:
         log, own = self._log_id(database, fact.log), fact.log == self._own_log
@@ -489,6 +500,7 @@ def _open(file: Path) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
         database.executescript(_SCHEMA)
         if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
             with database:
