@@ -69,10 +69,12 @@ SUITES: Final = (
         publication_rows report safety_row upstream_rows verdict_rows verify witnessing""",
     ),
     Suite((f"{TRUST}/resolution.py",), "claimants proven_order resolution upstream_choosing"),
-    Suite((f"{TRUST}/key_validity.py",), "compromise evaluation key_validity newest_statement witnessing"),
+    Suite(
+        (f"{TRUST}/key_validity.py",), "compromise evaluation key_validity newest_statement publication_rows witnessing"
+    ),
     Suite((f"{TRUST}/report.py",), "report report_page"),
     Suite((f"{TRUST}/approvals.py", f"{TRUST}/officers.py"), "approvals approvals_row officers"),
-    Suite((f"{TRUST}/policy.py",), "officers policy policy_files safety_row"),
+    Suite((f"{TRUST}/policy.py",), "federation_file officers policy policy_files safety_row"),
     Suite((f"{TRUST}/audit.py",), "audit audit_bounds"),
     Suite((f"{TRUST}/holds.py", f"{TRUST}/copies.py"), "copies holds"),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),

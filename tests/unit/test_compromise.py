@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.trust.claims import WitnessedEntry
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
+from comity.trust.key_validity import CompromiseNotice, is_logged_before
 from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
-from support.case import Case, case
+from support.case import Case, case, nodes
 from support.world import Identity, identity
 
 GOOD = case()
@@ -135,3 +137,13 @@ def test_notices_are_shown_with_the_lowest_entry_first() -> None:
     texts = [fact.text for fact in GOOD.saying(*map(notice, (9, 12, 7, 8))).verdict().row("time").facts]
     entries = [text.split(" of ")[0].rsplit(" ", 1)[1] for text in texts if "is compromised from entry" in text]
     assert entries == ["7", "8", "9", "12"]
+
+
+def test_a_statement_that_is_in_the_log_twice_is_as_old_as_its_first_entry() -> None:
+    lost = CompromiseNotice(OWNER.entry, OWNER.signer.public.id, HOME, PLACE, "critical", "")
+    seen = [WitnessedEntry(HOME, index, 20, nodes(1)[0].seat.member, (), ()) for index in (9, 4)]
+    elsewhere = replace(seen[0], origin="elsewhere.example/log")
+    assert is_logged_before(lost, seen) is is_logged_before(lost, seen[::-1]) is True
+    assert is_logged_before(lost, [seen[0], replace(seen[1], origin=elsewhere.origin)]) is False
+    assert is_logged_before(lost, [replace(seen[0], index=PLACE)]) is False
+    assert is_logged_before(lost, [elsewhere]) is is_logged_before(lost, []) is None

@@ -44,6 +44,12 @@ def later(federation: Federation, count: int) -> list[Certificate]:
 LONG = FOUNDED.extended(later(FOUNDED, 4), FOUNDED.nodes)
 
 
+def test_a_policy_pins_the_newest_charter_of_a_file_or_the_one_that_it_names() -> None:
+    text = '[[pin]]\nfile = "federation.json"\n'
+    for named, body in (("", LONG.body), (f'body = "{FOUNDED.body.digest}"\n', FOUNDED.body)):
+        assert parse_policy((text + named).encode(), lambda _: LONG.encode()).pins == (body,)
+
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of five epochs, of which only the certificate of the first one stays in memory."""

@@ -6,11 +6,11 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from comity.trust.evidence import Verdict
+from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.statements import Parent
-from comity.trust.verify import verify
+from comity.trust.verify import counted_evaluation, verify
 from support.case import Case, case, filled, nodes, release
-from support.world import Identity, identity
+from support.world import Identity, found, identity
 
 CH, SG, ES, KR = nodes(4)
 GOOD = case()
@@ -113,3 +113,34 @@ def test_a_line_that_is_in_the_log_twice_is_as_old_as_its_first_entry() -> None:
     told = replace(GOOD, claims=(*kept, first.line, second.line))
     told = replace(told, proofs=tuple(log.proof(line, [SG, ES, KR]) for line in (first.line, second.line)))
     assert licence(told.verdict()) == "Apache-2.0"
+
+
+def by_both(name: str, more: int) -> Case:
+    """GOOD where two publishers published, the other one under `name`; one of them has a cosigner more."""
+    other, log = identity("Rival", "SG"), filled(CH)
+    entries = [release(spdx="MIT")[1], release(by=other, name=name, spdx="ISC")[1]]
+    for entry in entries:
+        log.append(entry.line)
+    kept = [line for line in GOOD.claims if line != GOOD.publication.line]
+    proofs = [log.proof(entry.line, [SG, ES, KR] if at == more else [ES, KR]) for at, entry in enumerate(entries)]
+    claims = (*kept, other.entry.line, *(entry.line for entry in entries))
+    return replace(GOOD.demanding(f'accept = ["{OWNER.id}"]', "accept = []"), claims=claims, proofs=tuple(proofs))
+
+
+def test_of_two_publishers_whom_nobody_names_the_one_with_more_cosigners_counts() -> None:
+    for more, spdx in enumerate(("MIT", "ISC")):
+        assert licence(replace(by_both(V1, more), federation=found(nodes())).verdict()) == spdx
+
+
+def test_a_publisher_whom_the_charter_names_counts_before_one_whom_nobody_names() -> None:
+    for more in range(2):
+        assert licence(by_both("rival/tiny@v1", more).verdict()) == "MIT"
+
+
+def test_a_statement_is_as_old_as_the_lowest_of_its_proven_entries_in_the_home_log() -> None:
+    evaluation = counted_evaluation(GOOD.evidence, GOOD.policy, EvidenceReader())
+    assert evaluation is not None
+    (seen,) = evaluation.witnessed
+    at = [replace(seen, index=index) for index in (7, 3, 9)] + [replace(seen, index=1, origin=SG.origin)]
+    assert replace(evaluation, witnessed=tuple(at)).home_index == 3
+    assert replace(evaluation, witnessed=tuple(at[3:])).home_index is None

@@ -176,6 +176,18 @@ def test_a_policy_that_cannot_be_meant_is_refused(text: str) -> None:
     assert refusal.value.code == "POLICY-SYNTAX"
 
 
+def test_a_federation_file_can_be_read_in_pieces() -> None:
+    data = FEDERATION.encode()
+
+    def read(name: str) -> bytes:
+        raise NotFound(f"no file {name}")
+
+    def read_chunks(name: str) -> list[bytes]:
+        return [data[:100], data[100:]]
+
+    assert parse_policy(FULL.encode(), read, read_chunks) == pinning(FULL)
+
+
 def test_the_key_that_is_wrong_is_named() -> None:
     with pytest.raises(
         Malformed, match=r"policy\.publishers is malformed: line 2: 'accept': 'Swiss AI' is no digest or id"
@@ -418,6 +430,9 @@ def test_content_is_allowed_by_kind_path_digest_and_format() -> None:
     assert (rule.files, rule.formats) == (frozenset({OTHER}), frozenset({"gguf", "json"}))
     assert rule.exempts("weights/a.bin", None) and rule.exempts("a.bin", OTHER)
     assert not rule.exempts("Weights/a.bin", SWISS_AI) and not rule.exempts("a.bin", None)
+    both = parse('[safety]\nallow = ["a.bin", "*.x"]\n').safety
+    assert both.exempts("a.bin", None) and both.exempts("b.x", None) and not both.exempts("b.bin", None)
+    assert rule.accepts("pickle: a class") and not rule.accepts("chat-template")
     assert rule.accepts_format("gguf") and not rule.accepts_format("safetensors")
     assert parse("").safety.accepts_format("anything")
     for word in ("a.bin", "folder/", "*"):
@@ -456,6 +471,13 @@ def test_documents_are_required_each_once() -> None:
     lineage = parse("[lineage]\nparents_by_digest = true\n").lineage
     assert (lineage.by_digest, lineage.no_conflicts) == (True, False)
     assert parse("[lineage]\nrefuse_licence_conflicts = true\n").lineage.no_conflicts
+
+
+def test_the_word_for_the_publisher_excludes_no_member_whose_jurisdiction_has_that_name() -> None:
+    odd = node(identity("Institute odd", PUBLISHER, kind="member"), "odd.example")
+    pins = (found([*nodes(1), odd]).body,)
+    assert most_cosigners(CosignerRule(1, 1, (PUBLISHER,)), pins) is None
+    assert most_cosigners(CosignerRule(2, 1, (PUBLISHER,)), pins) == (1, 1)
 
 
 def test_a_country_may_be_excluded_that_no_pinned_charter_has() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
 from comity.trust.names import Reference
-from comity.trust.resolution import Candidate, Preference, PublisherClaim, select_candidate, version_order
+from comity.trust.resolution import Candidate, Preference, PublisherClaim, newest_first, select_candidate, version_order
 from hypothesis import given
 from hypothesis import strategies as st
 from support.candidates import OURS, RIVAL, A, B, candidate
@@ -120,8 +120,10 @@ def test_an_unknown_version_is_told_with_those_that_there_are() -> None:
         assert (found.code, found.hint) == ("NOT-PUBLISHED", "comity pull swiss-ai/tiny@v2")
     many = refused("swiss-ai/tiny@v0", [candidate(f"v{n}", A, n) for n in range(1, 12)], bound(OURS))
     assert many.why.endswith("v11, v10, v9, v8, v7, v6, v5, v4 and 3 more")
-    gone = refused("swiss-ai/tiny@v9", [candidate("v1", A, 1, withdrawn=True)], bound(OURS))
-    assert gone.hint == "comity pull swiss-ai/tiny@v1"
+    listed = refused("swiss-ai/tiny@v0", [candidate(f"v{n}", A, n) for n in range(1, 9)], bound(OURS))
+    assert listed.why.endswith("v8, v7, v6, v5, v4, v3, v2, v1")
+    gone = refused("swiss-ai/tiny@v9", [candidate(f"v{n}", A, n, withdrawn=True) for n in (1, 2)], bound(OURS))
+    assert gone.hint == "comity pull swiss-ai/tiny@v2"
 
 
 def test_one_publication_of_several_of_the_same_bytes_is_the_newest_that_is_ordered() -> None:
@@ -151,6 +153,18 @@ def test_every_two_names_of_versions_have_an_order(names: list[str]) -> None:
     keys = [version_order(name) for name in ordered]
     assert all(first < second for first, second in pairwise(keys))
     assert sorted(dict.fromkeys(reversed(names)), key=version_order) == ordered
+
+
+def test_statements_in_the_home_log_are_ordered_by_it_and_the_others_behind_them_by_their_versions() -> None:
+    for _ in range(8):
+        first, second = candidate("v1", A, 0), candidate("v1", B, 1)
+        older, newer = candidate("v9", A, None), candidate("v10", B, None)
+        for order in permutations((first, second, older, newer)):
+            assert newest_first(order) == [second, first, newer, older]
+
+
+def test_a_word_in_a_version_is_older_than_any_number() -> None:
+    assert sorted(["1", "0.1", "rc", "0"], key=version_order) == ["rc", "0", "0.1", "1"]
 
 
 def test_versions_are_ordered_as_people_count_them() -> None:

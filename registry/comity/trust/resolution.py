@@ -228,10 +228,8 @@ def _no_version(reference: Reference, candidates: Iterable[Candidate]) -> NotFou
 
 
 def _not_published(repository: str, preference: Preference | None, labels: dict[Digest, str]) -> tuple[str, str]:
-    """Return why and hint for NOT-PUBLISHED: the preferred claimant and the other claimants."""
-    others = [
-        PublisherClaim(identity) for identity in labels if preference and identity != preference.claimant.publisher
-    ]
+    """Return why and hint for NOT-PUBLISHED: the preferred claimant, which published nothing, and those that did."""
+    others = [PublisherClaim(identity) for identity in labels]
     if preference is None or not others:
         return "", "comity search WORD"
     listed = ", ".join(claimant_label(other, repository, labels) for other in others)
@@ -284,9 +282,8 @@ def newest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     the same one."""
 
     def age(candidate: Candidate) -> tuple[object, ...]:
-        ordered = candidate.index is not None
-        name = () if ordered else version_order(candidate.version)
-        return ordered, candidate.index or 0, name, candidate.publication.entry.digest
+        version, digest = version_order(candidate.version), candidate.publication.entry.digest
+        return candidate.index is not None, candidate.index or 0, version, digest
 
     return sorted(candidates, key=age, reverse=True)
 
