@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from comity.trust.approvals import (
     MAX_CONDITIONS,
+    MAX_REASON,
     ApprovalConditions,
     ApprovalEnded,
     Approved,
@@ -42,7 +43,7 @@ def test_an_approval_reads_back(conditions: ApprovalConditions | None) -> None:
     approved = replace(APPROVED, conditions=conditions)
     entry = parse_entry(sign_approved(approved, ANNA.signer).line)
     assert parse_approved(entry.statement) == approved
-    assert entry.statement.objects == approved.objects()
+    assert entry.statement.objects == approved.objects() == ((TEXT,) if conditions else ())
     assert [each.digest for each in entry.statement.subjects] == [
         ARTIFACT,
         approval_key(ANNA.id, ARTIFACT),
@@ -91,10 +92,46 @@ def test_conditions_are_a_file_name_and_a_bounded_text(conditions: ApprovalCondi
         sign_approved(replace(APPROVED, conditions=conditions), ANNA.signer)
 
 
-def test_an_end_under_the_name_of_another_officer_is_refused() -> None:
+def test_an_approval_and_its_end_may_have_the_longest_names_and_texts() -> None:
+    longest = ApprovalConditions("x" * 200, replace(TEXT, size=MAX_CONDITIONS))
+    for approved in (
+        replace(APPROVED, conditions=longest),
+        replace(APPROVED, scope="x" * 100),
+        replace(APPROVED, until=APPROVED.since + 1),
+    ):
+        assert parse_approved(sign_approved(approved, ANNA.signer).statement) == approved
+    for ended in (replace(ENDED, text=""), replace(ENDED, text="x" * MAX_REASON)):
+        assert parse_approval_ended(sign_approval_ended(ended, ANNA.signer).statement) == ended
+    with pytest.raises(Malformed):
+        sign_approved(replace(APPROVED, conditions=replace(longest, name="x" * 201)), ANNA.signer)
+    with pytest.raises(Malformed):
+        sign_approved(replace(APPROVED, scope="x" * 101), ANNA.signer)
+    with pytest.raises(Malformed):
+        sign_approval_ended(replace(ENDED, text="x" * (MAX_REASON + 1)), ANNA.signer)
+
+
+def test_conditions_have_no_more_than_a_name_and_a_text() -> None:
+    made = sign_approved(APPROVED, ANNA.signer).statement
+    assert APPROVED.conditions is not None
+    rider = {**made.body, "conditions": {**APPROVED.conditions.to_json(), "unheard-of": 1}}
+    with pytest.raises(Malformed):
+        parse_approved(replace(made, body=rider))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"by": Author("identity", BEN.id)}, id="under the name of another officer"),
+        pytest.param({"by": Author("node", ANNA.id)}, id="of a node"),
+        pytest.param({"by": None}, id="of nobody"),
+        pytest.param({"predicate": "approved"}, id="another predicate"),
+        pytest.param({"body": {**sign_approval_ended(ENDED, ANNA.signer).statement.body, "more": 1}}, id="a rider"),
+    ],
+)
+def test_what_is_no_end_of_an_approval_is_refused(change: dict[str, Any]) -> None:
     made = sign_approval_ended(ENDED, ANNA.signer).statement
     with pytest.raises(Malformed):
-        parse_approval_ended(replace(made, by=Author("identity", BEN.id)))
+        parse_approval_ended(replace(made, **change))
 
 
 A, B, C = (Digest(letter * 64) for letter in "abc")
