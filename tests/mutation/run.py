@@ -79,6 +79,21 @@ SUITES: Final = (
     Suite((f"{TRUST}/holds.py", f"{TRUST}/copies.py"), "copies holds"),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )
+
+
+def tests_about(modules: Sequence[str]) -> tuple[str, ...]:
+    """The tests of the suites that have one of these modules, or a folder of it."""
+    paths = [Path(module) for module in modules]
+    return tuple(
+        dict.fromkeys(
+            test
+            for suite in SUITES
+            if any(path.is_relative_to(given) for path in paths for given in suite.modules)
+            for test in suite.tests
+        )
+    )
+
+
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 
 Key: TypeAlias = tuple[str, str, str, str]
@@ -142,7 +157,7 @@ def show(result: Result) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(description="Count the small changes of the code that the tests notice.")
     options.add_argument("--modules", nargs="+", help="files or folders to change")
-    options.add_argument("--tests", nargs="+", help="files or folders of the tests; needed with --modules")
+    options.add_argument("--tests", nargs="+", help="files or folders of the tests; default: those about the modules")
     options.add_argument("--sample", type=int, help="try only this many mutants")
     options.add_argument("--seed", type=int, default=0, help="chooses the sample")
     options.add_argument("--again", type=Path, help="try only the survivors of this earlier result")
@@ -155,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.modules is None and chosen.sample is not None:
         suite = SUITES[chosen.seed % len(SUITES)]
         chosen.modules, chosen.tests = suite.modules, suite.tests
+    if chosen.modules is not None and not (chosen.tests or chosen.list):
+        chosen.tests = tests_about(chosen.modules) or options.error("no suite has these modules: name --tests")
     if chosen.list:
         modules = chosen.modules or [module for suite in SUITES for module in suite.modules]
         print(*(mutant for source in sources(modules) for mutant in source.mutants()), sep="\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mutation.mutants import Source
-from mutation.run import SUITES, equivalent, sources
+from mutation.run import SUITES, equivalent, sources, tests_about
 
 RUN = Path(__file__).with_name("run.py")
 MODULE = '''
@@ -118,3 +118,13 @@ def test_what_is_changed(tmp_path: Path, code: str, changes: set[str]) -> None:
 def test_each_mutant_listed_as_equivalent_has_a_reason() -> None:
     modules = {source.name for suite in SUITES for source in sources(suite.modules)}
     assert all(key[0] in modules and reason for key, reason in equivalent().items())
+
+
+def test_a_module_is_measured_by_the_tests_about_it_or_its_folder() -> None:
+    trust = "registry/comity/trust"
+    (audit,) = (suite for suite in SUITES if f"{trust}/audit.py" in suite.modules)
+    (tlog,) = (suite for suite in SUITES if f"{trust}/tlog" in suite.modules)
+    assert tests_about([f"{trust}/audit.py"]) == audit.tests
+    assert tests_about([f"{trust}/tlog/note.py", f"{trust}/audit.py"]) == (*tlog.tests, *audit.tests)
+    assert tests_about([f"{trust}/names.py"]) == ()
+    assert all((RUN.parents[2] / test).exists() for suite in SUITES for test in suite.tests)
