@@ -92,6 +92,41 @@ def test_what_is_above_a_limit_is_refused(data: bytes, why: str) -> None:
             read(data, piece, limit=3000, most=50, count=2)
 
 
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        pytest.param(b'{"list":[1,2]}', {"count": 2}, id="items"),
+        pytest.param(b'{"list":[]}', {"count": 0}, id="no item"),
+        pytest.param(b'{"list":["' + b"x" * 48 + b'"]}', {"most": 50}, id="a string"),
+        pytest.param(b'{"list":[[' + b"1," * 23 + b"11]]}", {"most": 50}, id="a list"),
+        pytest.param(b'{"a":12345}', {"most": 5}, id="a number"),
+        pytest.param(b'{"' + b"x" * 1022 + b'":1}', {}, id="a name"),
+        pytest.param(b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}", {}, id="depth"),
+        pytest.param(b'{"a":1}' + b" " * 93, {"limit": 100}, id="all together"),
+    ],
+)
+def test_what_is_at_a_limit_is_read(data: bytes, limits: dict[str, int]) -> None:
+    for piece in (1, 7, len(data)):
+        assert read(data, piece, **limits) == json.loads(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b' {"a" 1}', "expected ':' at byte 6"),
+        (b'{"a":1 ]', "expected '}' at byte 7"),
+        (b'{"list": 5}', "expected '[' at byte 9"),
+        (b'{"list": [1,2 }', "expected ']' at byte 14"),
+        (b" [1]", "expected '{' at byte 1"),
+    ],
+)
+def test_what_was_expected_is_told_with_its_position(data: bytes, why: str) -> None:
+    for piece in (1, 3, len(data)):
+        with pytest.raises(Malformed, match="document is not JSON") as refused:
+            read(data, piece)
+        assert refused.value.why == why
+
+
 def test_no_more_is_read_than_one_value_needs() -> None:
     def endless() -> Iterator[bytes]:
         yield b'{"list":["'
