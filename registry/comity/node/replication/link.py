@@ -136,6 +136,8 @@ class PeerLink:
         self.peer_key = peer
         self.key = SourceKey("node", f"{peer.member} {peer.origin}")
         self._clients: dict[_Endpoint, NodeClient] = {}
+        self._known: tuple[Peer, tuple[_Endpoint, ...]] | None = None
+        """The record for which the endpoints were listed last, and these."""
         self._turn = AddressTurn()
         self.state = PeerState()
         self.news = PeerNews()
@@ -238,13 +240,20 @@ class PeerLink:
         for client in self._clients.values():
             await client.close()
 
-    def _endpoints(self) -> list[_Endpoint]:
+    def _endpoints(self) -> tuple[_Endpoint, ...]:
         peer = self.peer
-        listed = [(address, True) for address in peer.mutual] + [(address, False) for address in peer.open]
-        usable = [item for item in dict.fromkeys(listed) if _usable(item[0])]
-        return [
-            _Endpoint(address, mutual, certificate) for certificate in peer.certificates for address, mutual in usable
-        ]
+        if self._known is None or self._known[0] is not peer:
+            self._known = peer, _endpoints_of(peer)
+        return self._known[1]
+
+
+def _endpoints_of(peer: Peer) -> tuple[_Endpoint, ...]:
+    """Where a peer is called, the best first."""
+    listed = [(address, True) for address in peer.mutual] + [(address, False) for address in peer.open]
+    usable = [item for item in dict.fromkeys(listed) if _usable(item[0])]
+    return tuple(
+        _Endpoint(address, mutual, certificate) for certificate in peer.certificates for address, mutual in usable
+    )
 
 
 def _usable(address: str) -> bool:
