@@ -155,9 +155,10 @@ async def read_copies(node: NodeClient, source: str, artifact: Digest | None = N
 
 async def copies_of_federation(session: Session, node: str = "", artifact: Digest | None = None) -> CopyList:
     """Ask the node `node`, or the first one that answers. Raises NotFound, Unavailable."""
+    session.require_nodes()
     chosen = [known for known in session.nodes if not node or known.name == node]
     if not chosen:
-        why = f"known nodes: {', '.join(known.name for known in session.nodes) or 'none'}"
+        why = f"known nodes: {', '.join(known.name for known in session.nodes)}"
         raise NotFound("no such node", why=why, hint="comity status", code="NO-SUCH-NODE")
     failure: ComityError = Unavailable("no node lists copies", why="none answers", code="UNREACHABLE")
     for known in chosen:

@@ -153,9 +153,15 @@ class Session:
 
         return read_claims(lines, artifact, self.reader)
 
+    def require_nodes(self) -> None:
+        """Raises NotFound (NO-NODES) if no node is known."""
+        if not self.nodes:
+            raise NotFound("no node is known", why="no federation is pinned", hint=NO_PIN, code="NO-NODES")
+
     def named(self, name: str) -> RemoteNode:
         """Find a node by its own name, its log, its member's name, its address, or a URL with its address or host; in
         this order, so that no member can take another node's name. Raises NotFound."""
+        self.require_nodes()
         url = urlsplit(name) if "://" in name else None
         address, host = (url.netloc.rpartition("@")[2], url.hostname or "") if url else (name, "")
         tests: tuple[Callable[[RemoteNode], bool], ...] = (
@@ -170,7 +176,7 @@ class Session:
         found = [node for node in self.nodes if host and any(Address.parse(at).host == host for at in node.addresses)]
         if len(found) == 1:
             return found[0]
-        known = ", ".join(node.name for node in self.nodes) or "none"
+        known = ", ".join(node.name for node in self.nodes)
         raise NotFound(f"no node {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
 
     async def ask(self, question: Question[T]) -> Answers[T]:
@@ -316,8 +322,7 @@ async def claimed_gateway(session: Session, name: str = "") -> ClaimedGateway:
 
 
 def _only_node(session: Session) -> RemoteNode:
-    if not session.nodes:
-        raise NotFound("no node is known", why="no federation is pinned", hint=NO_PIN, code="NO-NODES")
+    session.require_nodes()
     if len(session.nodes) > 1:
         known = ", ".join(node.name for node in session.nodes)
         hint = f"name one: --node {session.nodes[0].name}"

@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from comity.trust.errors import NotFound
 from comity_cli.command import Command
 from comity_cli.main import COMMANDS, command
 from comity_cli.nodes import home_option, member_node_options, node_option, nodes_option
+from comity_cli.output import Output
 from comity_client.session import Session, local_socket, own_socket
 from comity_client.uplink import find_node
 from support.federation import Founded, found
@@ -124,6 +126,22 @@ def test_a_path_without_a_node_is_refused_with_the_next_step(path: str, tmp_path
         local_socket(path)
     assert caught.value.code == "NO-HOME"
     assert "--node HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize("words", ["copies", "log check node-ch/log", "copies --node node-ch", "env"])
+def test_without_a_pinned_federation_the_next_step_is_to_pin_one(words: str, tmp_path: Path) -> None:
+    asked = CliRunner(env={"COMITY_HOME": str(tmp_path)}).invoke(command, words.split(), obj=Output())
+    assert isinstance(asked.exception, NotFound)
+    assert (asked.exception.code, asked.exception.hint) == ("NO-NODES", "comity trust pin FILE")
+
+
+def test_who_joins_from_another_folder_is_told_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = CliRunner(env={"COMITY_HOME": str(tmp_path)}).invoke(command, ["join", __file__], obj=Output())
+    assert isinstance(asked.exception, NotFound)
+    assert asked.exception.code == "NO-HOME"
+    assert "node-card.json" in asked.exception.why
+    assert "--node HOME" in asked.exception.hint
 
 
 async def test_a_node_is_found_by_name_log_member_address_or_url(founded: Founded) -> None:

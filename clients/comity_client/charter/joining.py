@@ -17,7 +17,7 @@ from comity.content.secrets import read_signer
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.node_records import FederationNode, prove_record
 from comity.trust.encoding import Digest, sha256, syllables
-from comity.trust.errors import ComityError, Untrusted
+from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import check_inception
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
@@ -61,8 +61,13 @@ class Applicant:
 
 
 def card_of(home: Path) -> NodeCard:
-    """Read the card in a node's home. Raises NotFound, Malformed, Untrusted."""
-    return NodeCard.read(home / "node-card.json")
+    """Read the card in a node's home. Raises NotFound (NO-HOME), Malformed, Untrusted."""
+    card = home / "node-card.json"
+    if not card.exists():
+        hint = "name your node's home: --node HOME; or make one: comity init --help"
+        raise NotFound(f"{home.absolute()} is not a node's home", why=f"{card.name} is missing", hint=hint,
+                       code="NO-HOME")  # fmt: skip
+    return NodeCard.read(card)
 
 
 def card_lines(home: Path) -> tuple[bytes, ...]:

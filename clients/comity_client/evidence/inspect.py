@@ -551,9 +551,10 @@ def _verified_checkpoint(session: Session, log: VerifierKey, node: RemoteNode, d
 
 
 def _log_key(session: Session, origin: str) -> VerifierKey:
+    session.require_nodes()
     keys = log_keys(session, origin)
     if not keys:
-        known = ", ".join(sorted({node.record.origin for node in session.nodes})) or "none"
+        known = ", ".join(sorted({node.record.origin for node in session.nodes}))
         raise NotFound(f"no log {origin!r}", why=f"known from pinned federations: {known}", hint="comity status")
     return keys[0]
 
