@@ -9,8 +9,8 @@ losses; there is no other limit of the rate. A federation of three: the first no
 the library, as in `bench/start.py`), with claims of its copies and a checkpoint after every 50; the second one is new
 and starts with the federation file; the third one never answers. A reader beside the new node asks it, from its start
 on, for the first and for the last published artifact; `level` is when the last one is there, after all before it.
-With `--plain`, the first node's log has so many lines that are no statements and name nothing, and the reader asks for
-the size of the log. `FOLDER` keeps what the first node has, and a later run copies it.
+With `--plain`, the first node's log has so many statements that name no artifact and no side object, and the reader
+asks for the size of the log. `FOLDER` keeps what the first node has, and a later run copies it.
 
     listening_s, first_s, level_s   from the start of the process
     longest_pause_s                 between two growths of the log at the new node, from the first to the last one
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.1, help="seconds of each packet")
     parser.add_argument("--loss", type=float, default=0.01, help="chance of each packet")
     parser.add_argument("--congestion", default="cubic", help="congestion control of TCP, at both ends")
-    parser.add_argument("--plain", default="", help="entries that are no statements, in place of artifacts")
+    parser.add_argument("--plain", default="", help="entries without side objects, in place of artifacts")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--homes", type=Path, help="a folder that keeps the homes; default: one that is removed")
     parser.add_argument("--result", default="join", help="the name of the result file; empty: none")
@@ -363,7 +363,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as copied:
                 folder = shutil.copytree(source, Path(copied) / "homes")
                 rows.append(measure(folder, artifacts, plain, chosen))
-            print(rows[-1], flush=True)
+                print(rows[-1], flush=True)
     if chosen.result:
         link = {"delay_s": chosen.delay, "loss": chosen.loss, "congestion": chosen.congestion}
         write(chosen.result, runs=[{**link, "measured": [asdict(row) for row in rows]}])

@@ -49,7 +49,7 @@ from comity.trust.holds import HeldArtifact, sign_holds
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import Signer
 from comity.trust.names import Name
-from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Licence, NodeRecord, Published, sign_hold, sign_published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
@@ -199,12 +199,17 @@ class GrowingHome:
             self._cosign(ledger)
 
     def log_plain(self, count: int, every: int) -> None:
-        """Log lines that are no statements, with a checkpoint after `every` so many."""
+        """Log statements that name no side object, with a checkpoint after `every` so many."""
         with self._open() as ledger:
             for start in range(0, count, every):
                 numbers = range(start, min(start + every, count))
-                self._log(ledger, self.home, [sha256(str(number).encode()).encode() for number in numbers])
+                self._log(ledger, self.home, [self._plain(number) for number in numbers])
                 self._cosign(ledger)
+
+    def _plain(self, number: int) -> bytes:
+        subject = Subject("", sha256(str(number).encode()))
+        said = Statement("noted", (subject,), Author(self._publisher.id), {"number": number}, ())
+        return sign_statement(said, self._publisher.signer).line
 
     def _claims(self, record: NodeRecord, made: Sequence[Made], online: Signer) -> list[bytes]:
         def claim(some: Sequence[Made]) -> bytes:

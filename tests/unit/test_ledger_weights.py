@@ -149,12 +149,23 @@ def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it
         inside.append(writing[0])
         return parse_entry(line)
 
+    entry_rows._remembered_objects.cache_clear()
     monkeypatch.setattr(ledger._database, "writing", watched)
     monkeypatch.setattr(entry_rows, "parse_entry", parsed)
     lines = [naming(number, LARGE) for number in range(3)]
     ledger.logs.stage(FAR.vkey, 0, lines[:2])
     ledger.logs.advance(FAR.vkey, 2, lines[2:], FAR.note_over(lines))
     assert inside == [False] * 3
+
+
+def test_what_a_short_line_names_is_parsed_once_and_a_long_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = list[bytes]()
+    monkeypatch.setattr(entry_rows, "parse_entry", lambda line: parsed.append(line) or parse_entry(line))
+    entry_rows._remembered_objects.cache_clear()
+    short, long = naming(1, LARGE), bytes(entry_rows.REMEMBERED_BYTES + 1)
+    for line, objects in 2 * [(short, (LARGE,)), (long, ())]:
+        assert entry_rows.named_objects(line) == objects
+    assert parsed == [short, long, long]
 
 
 def test_a_large_transaction_leaves_no_large_file_beside_the_database(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -37,6 +38,10 @@ WINDOW: Final = 256
 
 PAGE: Final = 500
 """Objects in one query."""
+
+REMEMBERED_LINES: Final = 8192
+"""Lines whose side objects are kept: those of two steps of mirroring, with at most 2 kB and 20 objects each."""
+REMEMBERED_BYTES: Final = 2048
 
 _ENTRY = schema.entries.c
 _OBJECT = schema.log_objects.c
@@ -124,7 +129,7 @@ def _check_bounds(lines: Sequence[bytes]) -> None:
 
 
 def _new_entry(line: bytes, entry: Entry | None) -> NewEntry:
-    objects = _side_objects(line) if entry is None else entry.statement.objects
+    objects = named_objects(line) if entry is None else entry.statement.objects
     return NewEntry(line, sha256(line), leaf_hash(line), entry, objects)
 
 
@@ -160,17 +165,25 @@ def freed_weight(connection: Connection, log_id: int, start: int) -> int:
 def added_weight(connection: Connection, log_id: int, lines: Iterable[bytes]) -> int:
     """Returns the weight that `lines` would add."""
     lines = list(lines)
-    named = {item.digest: item for line in lines for item in _side_objects(line)}
+    named = {item.digest: item for line in lines for item in named_objects(line)}
     fresh = _unknown(connection, log_id, named)
     return sum(len(line) + LINE_OVERHEAD for line in lines) + sum(item.size for item in fresh.values())
 
 
-def _side_objects(line: bytes) -> tuple[SideObject, ...]:
-    """Returns the side objects that a line names; none if the line is no statement."""
+def named_objects(line: bytes) -> tuple[SideObject, ...]:
+    """Returns the side objects that a line names; none if the line is no statement. Each line of a log is asked about
+    several times while it is mirrored, so that those of the last short lines are kept."""
+    return _remembered_objects(line) if len(line) <= REMEMBERED_BYTES else _parsed_objects(line)
+
+
+def _parsed_objects(line: bytes) -> tuple[SideObject, ...]:
     try:
         return parse_entry(line).statement.objects
     except Malformed:
         return ()
+
+
+_remembered_objects: Final = lru_cache(REMEMBERED_LINES)(_parsed_objects)
 
 
 def _unknown(connection: Connection, log_id: int, named: Mapping[Digest, SideObject]) -> dict[Digest, SideObject]:

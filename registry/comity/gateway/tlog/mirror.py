@@ -31,10 +31,11 @@ from comity.content.blobs import BlobStore
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.witness import WitnessRoutes
+from comity.ledger.entry_rows import named_objects
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.node.replication.cosigner import CheckpointCosigner
-from comity.node.replication.mirror import Quotas, statement_of
+from comity.node.replication.mirror import Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.side_objects import missing_side_objects
 from comity.node.threads import AsyncLedger, Pools
@@ -255,8 +256,7 @@ class MirrorRoutes:
 
     def _require_objects(self, lines: Sequence[bytes]) -> None:
         """Blocking. Raises Unavailable (SIDE-OBJECT) if an object that a line names is missing."""
-        statements = [statement_of(line) for line in lines]
-        named = [item for statement in statements if statement for item in statement.objects]
+        named = [item for line in lines for item in named_objects(line)]
         if missing := missing_side_objects(self._store, named):
             why = f"{len(missing)} objects that these entries name are missing, first {missing[0].digest}"
             raise Unavailable("side objects are missing", why=why, code="SIDE-OBJECT")

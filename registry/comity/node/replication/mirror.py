@@ -25,6 +25,7 @@ from typing import Final
 
 import structlog
 
+from comity.ledger.entry_rows import named_objects
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.node.members import Membership, PeerKey
@@ -37,8 +38,8 @@ from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, MAX_
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings.sections import Limits
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
-from comity.trust.statement import Statement, parse_entry
+from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
+from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 from comity.wire.client import NodeClient
@@ -73,14 +74,6 @@ class Quotas:
     def _bytes_with(self, log: str, lines: Sequence[bytes]) -> int:
         logs = self._ledger.tables.logs
         return logs.weight(log) + (logs.added_weight(log, lines) if lines else 0)
-
-
-def statement_of(line: bytes) -> Statement | None:
-    """The statement in a line, or None if the line is not a statement."""
-    try:
-        return parse_entry(line).statement
-    except Malformed:
-        return None
 
 
 STEP_LINES: Final = MAX_LINES
@@ -279,10 +272,10 @@ class LogMirror:
                 await self._verify_continuation(client, head, start, state.root)  # (3)
             last = min(target.size, start + STEP_LINES)
             lines = await fetch_entries(client, head.log, start, last, others=others, seconds=STEP_SECONDS)
-        statements = await self._pools.hashing(_read_lines, lines)
+        objects = await self._pools.hashing(_named_in, lines)
         turn.received += sum(map(len, lines))
         await self._quotas.require(head.key, target.size, lines)
-        turn.received += await self._side_objects.fetch(client, statements, link.peer_key, others)
+        turn.received += await self._side_objects.fetch_all(client, objects, link.peer_key, others)
         end = start + len(lines)
         if end == target.size:
             await self._ledger.run(self._ledger.tables.logs.advance, head.log, start, lines, head.note)  # (5)
@@ -340,9 +333,9 @@ class LogMirror:
         await self._on_advance(head.log)
 
 
-def _read_lines(lines: Sequence[bytes]) -> list[Statement]:
-    """The statements among the lines; other lines are skipped."""
-    return [statement for line in lines if (statement := statement_of(line))]
+def _named_in(lines: Sequence[bytes]) -> list[SideObject]:
+    """The side objects that the lines name."""
+    return [item for line in lines for item in named_objects(line)]
 
 
 def _get_or_create(ledger: Ledger, head: ShownHead) -> LogState:
@@ -424,8 +417,7 @@ class OwnLogRecovery:
             whole = extended.size == target.size
             proof = () if whole else await link.client.consistency(log, extended.size, target.size)
             verify_consistency(extended.size, extended.root(), target.size, target.root, proof)
-            statements = [statement for line in lines if (statement := statement_of(line))]
-            await self._side_objects.fetch(link.client, statements, link.peer_key)
+            await self._side_objects.fetch_all(link.client, _named_in(lines), link.peer_key)
             await self._ledger.run(self._ledger.tables.logs.append, log, lines)
             frontier = extended
         await self._ledger.run(self._ledger.tables.logs.set_note, log, head.note)

@@ -9,15 +9,15 @@ saved in the ledger while nothing is missing: a restart checks only new entries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
 from typing import Final
 
 import structlog
 
 from comity.content.blobs import BlobStore
+from comity.ledger.entry_rows import named_objects
 from comity.ledger.ledger import Ledger
-from comity.node.replication.mirror import statement_of
 from comity.node.replication.side_objects import missing_side_objects
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -118,10 +118,5 @@ class SideObjectRepair:
 
 def _named(ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
     """The side objects that a range of entries names, each once. Blocking."""
-
-    def objects() -> Iterator[SideObject]:
-        for line in ledger.history.entries(log, start, end):
-            statement = statement_of(line)
-            yield from statement.objects if statement else ()
-
-    return list(dict.fromkeys(objects()))
+    lines = ledger.history.entries(log, start, end)
+    return list(dict.fromkeys(item for line in lines for item in named_objects(line)))

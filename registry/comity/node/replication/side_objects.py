@@ -14,7 +14,7 @@ from comity.node.replication.parallel_fetch import share_out
 from comity.node.threads import Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import Unavailable, Untrusted
-from comity.trust.statement import SideObject, Statement
+from comity.trust.statement import SideObject
 from comity.wire import limits
 from comity.wire.client import NodeClient
 
@@ -46,17 +46,6 @@ class SideObjectFetcher:
         self._batch_slots = FairSlots(MAX_BATCHES, per_key=MAX_BATCHES_PER_MEMBER, max_per_key=MAX_WAITING)
         self._single_until: dict[PeerKey, float] = {}
         """Peers of older versions, and until when, by the event loop's clock, they are taken for such."""
-
-    async def fetch(
-        self,
-        client: NodeClient,
-        statements: Iterable[Statement],
-        peer: PeerKey,
-        others: MutableSequence[NodeClient] | None = None,
-    ) -> int:
-        """Fetch every missing side object of `statements` durably. Returns and raises as `fetch_all` does."""
-        objects = (item for statement in statements for item in statement.objects)
-        return await self.fetch_all(client, objects, peer, others)
 
     async def fetch_all(
         self,
