@@ -49,7 +49,7 @@ from comity.trust.holds import HeldArtifact, sign_holds
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import Signer
 from comity.trust.names import Name
-from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Licence, NodeRecord, Published, sign_hold, sign_published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
@@ -208,7 +208,7 @@ class GrowingHome:
 
     def _plain(self, number: int) -> bytes:
         subject = Subject("", sha256(str(number).encode()))
-        said = Statement("noted", (subject,), Author(self._publisher.id), {"number": number}, ())
+        said = Statement("noted", (subject,), self._publisher.inception.author, {"number": number}, ())
         return sign_statement(said, self._publisher.signer).line
 
     def _claims(self, record: NodeRecord, made: Sequence[Made], online: Signer) -> list[bytes]:
