@@ -192,6 +192,27 @@ async def test_an_answer_that_is_no_message_is_malformed(garbage: bytes) -> None
             await client.logs()
 
 
+async def test_each_client_has_a_connection_of_its_own() -> None:
+    own, peers = identity(), set[str]()
+
+    async def answer(request: bytes, context: Any) -> bytes:
+        peers.add(context.peer())
+        return log_pb2.GetCheckpointResponse().SerializeToString()
+
+    server = grpc.aio.server()
+    handlers: dict[str, Any] = {"GetCheckpoint": grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("comity.v1.LogService", handlers),))
+    port = server.add_secure_port("127.0.0.1:0", OpenAccess(own).credentials())
+    await server.start()
+    clients = [NodeClient.connect(Address("127.0.0.1", port), pin(own)) for _ in range(3)]
+    for client in clients:
+        await client.checkpoint(ORIGIN)
+    for client in clients:
+        await client.close()
+    await server.stop(0)
+    assert len(peers) == 3
+
+
 async def test_a_silent_server_is_given_up() -> None:
     async def silence(request: bytes, context: Any) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()

@@ -160,7 +160,12 @@ def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it
 
 def test_what_a_short_line_names_is_parsed_once_and_a_long_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = list[bytes]()
-    monkeypatch.setattr(entry_rows, "parse_entry", lambda line: parsed.append(line) or parse_entry(line))
+
+    def noted(line: bytes) -> Entry:
+        parsed.append(line)
+        return parse_entry(line)
+
+    monkeypatch.setattr(entry_rows, "parse_entry", noted)
     entry_rows._remembered_objects.cache_clear()
     short, long = naming(1, LARGE), bytes(entry_rows.REMEMBERED_BYTES + 1)
     for line, objects in 2 * [(short, (LARGE,)), (long, ())]:

@@ -85,12 +85,11 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
         identity: TlsIdentity | None = None,
         *,
         proxy: bool = False,
-        alone: bool = False,
         timeout: float = limits.CALL_TIMEOUT,
     ) -> Self:
-        """Connect to the node with the pinned certificate: its mutual port with an identity, else its open port. With
-        `alone`, over a TCP connection that no other client uses."""
-        return cls(connect(address, pin, identity, proxy=proxy, alone=alone), timeout=timeout)
+        """Connect to the node with the pinned certificate: its mutual port with an identity, else its open port. No
+        other client shares the TCP connection."""
+        return cls(connect(address, pin, identity, proxy=proxy), timeout=timeout)
 
     @classmethod
     def operator(cls, socket: Path, *, timeout: float = limits.CALL_TIMEOUT) -> Self:

@@ -323,6 +323,8 @@ _OPTIONS: Final = (
     # Reconnects within seconds after a peer restarts; the default backs off to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 10_000),
+    # No other channel shares the TCP connection.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
@@ -335,25 +337,18 @@ class PinnedChannel:
 
 
 def connect(
-    address: Address,
-    pin: CertificatePin,
-    identity: TlsIdentity | None = None,
-    *,
-    proxy: bool = False,
-    alone: bool = False,
+    address: Address, pin: CertificatePin, identity: TlsIdentity | None = None, *, proxy: bool = False
 ) -> PinnedChannel:
     """Create a channel to the node with exactly the pinned certificate; shows `identity` if given.
 
-    `proxy` allows gRPC to use `https_proxy` and `no_proxy` of the environment, never for loopback. Channels to one node
-    share a TCP connection, unless this one is to have its own (`alone`). The channel connects at the first call.
-    Requires a running event loop.
+    `proxy` allows gRPC to use `https_proxy` and `no_proxy` of the environment, never for loopback. The channel connects
+    at the first call, over a TCP connection of its own. Requires a running event loop.
     """
     key, chain = identity.pem() if identity else (None, None)
     options = (
         *_OPTIONS,
         ("grpc.ssl_target_name_override", pin.server_name),
         ("grpc.enable_http_proxy", int(proxy and not address.is_loopback)),
-        ("grpc.use_local_subchannel_pool", int(alone)),
     )
     credentials = grpc.ssl_channel_credentials(to_pem(pin.certificate), key, chain)
     channel = grpc.aio.secure_channel(address.target, credentials, options=options)

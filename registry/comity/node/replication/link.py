@@ -181,7 +181,7 @@ class PeerLink:
     @asynccontextmanager
     async def more_connections(self, count: int) -> AsyncIterator[list[NodeClient]]:
         async with AsyncExitStack() as stack:
-            made = [await stack.enter_async_context(self._connect(self._endpoint, alone=True)) for _ in range(count)]
+            made = [await stack.enter_async_context(self._connect(self._endpoint)) for _ in range(count)]
             yield [client.with_timeout(ANSWER_TIMEOUT) for client in made]
 
     def authenticated(self) -> tuple[NodeClient, ...]:
@@ -193,10 +193,10 @@ class PeerLink:
             self._clients[endpoint] = self._connect(endpoint).with_timeout(ANSWER_TIMEOUT)
         return self._clients[endpoint]
 
-    def _connect(self, endpoint: _Endpoint, *, alone: bool = False) -> NodeClient:
+    def _connect(self, endpoint: _Endpoint) -> NodeClient:
         identity = self._tls if endpoint.mutual else None
         pin = CertificatePin.of(endpoint.certificate)
-        return NodeClient.connect(Address.parse(endpoint.address), pin, identity, alone=alone)
+        return NodeClient.connect(Address.parse(endpoint.address), pin, identity)
 
     def begin(self) -> None:
         """Begin a round: return to the first address now and then."""
