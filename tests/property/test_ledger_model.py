@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,13 +20,18 @@ from support.logs import LogKeys, statement_lines
 
 OWN = LogKeys.generate("own.example/log")
 FAR = LogKeys.generate("far.example/log")
-LINES = statement_lines(0, 1200)
+
+
+@functools.cache
+def all_lines() -> list[bytes]:
+    return statement_lines(0, 1200)
+
 
 steps = st.one_of(st.integers(0, 3), st.integers(0, 300))
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """One own log and one mirrored log, each beside its model; `LINES` are what both will ever say."""
+    """One own log and one mirrored log, each beside its model; `all_lines` has what both will ever say."""
 
     @initialize()
     def open(self) -> None:
@@ -50,7 +56,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(count=steps)
     def append(self, count: int) -> None:
         start = self.models[OWN].size
-        lines = LINES[start : start + count]
+        lines = all_lines()[start : start + count]
         assert self.ledger.logs.append(OWN.origin, lines) == list(range(start, start + len(lines)))
         self.grow(OWN, lines)
 
@@ -61,17 +67,17 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(back=st.integers(0, 300), count=steps, good=st.booleans())
     def stage(self, back: int, count: int, good: bool) -> None:
         start = max(self.models[FAR].size, self.staged - back)
-        lines = LINES[start : start + count] if good else [b"forged"] * count
+        lines = all_lines()[start : start + count] if good else [b"forged"] * count
         root = self.ledger.logs.stage(FAR.origin, start, lines)
         self.staged = start + len(lines)
         if good and start == self.models[FAR].size:
-            assert root == MemoryTree(map(leaf_hash, LINES[: self.staged])).root()
+            assert root == MemoryTree(map(leaf_hash, all_lines()[: self.staged])).root()
 
     @rule(count=steps)
     def advance(self, count: int) -> None:
         start = self.models[FAR].size
-        lines = LINES[start : start + count]
-        note = FAR.note_over(LINES[: start + len(lines)])
+        lines = all_lines()[start : start + count]
+        note = FAR.note_over(all_lines()[: start + len(lines)])
         self.ledger.logs.advance(FAR.origin, start, lines, note)
         self.grow(FAR, lines)
         self.staged = start + len(lines)
@@ -81,14 +87,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def advance_over_what_is_staged(self) -> None:
         """Succeeds exactly where everything that is staged is good."""
         before = self.models[FAR].size
-        note = FAR.note_over(LINES[: self.staged])
+        note = FAR.note_over(all_lines()[: self.staged])
         try:
             self.ledger.logs.advance(FAR.origin, self.staged, [], note)
         except ComityError as error:
             assert error.code == "ROOT-MISMATCH"
             self.staged = before
         else:
-            self.grow(FAR, LINES[before : self.staged])
+            self.grow(FAR, all_lines()[before : self.staged])
 
     @rule(shift=st.integers(1, 5))
     def a_second_history_is_refused(self, shift: int) -> None:
@@ -124,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if size:
             index = data.draw(st.integers(0, size - 1))
             line = self.ledger.history.entry(log.origin, index)
-            assert line == LINES[index]
+            assert line == all_lines()[index]
             proof = self.ledger.history.inclusion(log.origin, index, size)
             verify_inclusion(leaf_hash(line), index, size, proof, root)
             assert EntryPosition(log.origin, log.vkey, index) in self.ledger.index.positions(sha256(line))
@@ -133,7 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def everything_is_sound_and_nothing_else_is_found(self) -> None:
         for log, model in self.models.items():
             self.ledger.history.verify_all(log.origin)
-            wanted = LINES[: model.size][:1000] if log == OWN else []  # of a mirrored log, what the intake proves
+            wanted = all_lines()[: model.size][:1000] if log == OWN else []  # of a mirrored log, what the intake proves
             found = self.ledger.index.find(EntryQuery(origin=log.origin), limit=1000)
             assert [entry.line for entry in found] == wanted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -89,14 +90,20 @@ CLAIMS = [
     *(entry.line for entry in (SWISS_AI.entry, OLD_SAID, *SAID.values(), *RECORDS.values(), SECOND_NODE, *ROTATIONS)),
     *(each.entry.line for each in (CH, SG, ES, KR)),
 ]
-PROOFS = [
-    *(
-        logged(CH, entry.line, after=after).proof(entry.line, cosigners)
-        for entry in (OLD_SAID, *SAID.values())
-        for after, cosigners in ((5, (SG, ES)), (4, (SG, KR)), (6, (ES, KR)))
-    ),
-    OLD_LOG.proof(OLD_SAID.line, (SG, ES)),
-]
+
+
+@functools.cache
+def all_proofs() -> list[InclusionEvidence]:
+    return [
+        *(
+            logged(CH, entry.line, after=after).proof(entry.line, cosigners)
+            for entry in (OLD_SAID, *SAID.values())
+            for after, cosigners in ((5, (SG, ES)), (4, (SG, KR)), (6, (ES, KR)))
+        ),
+        OLD_LOG.proof(OLD_SAID.line, (SG, ES)),
+    ]
+
+
 OBJECTS = {sha256(data): data for data in (growth(OLD_LOG, 6, 7), growth(OLD_LOG, 5, 7), b"something else")}
 PUBLISHED = [
     (OLD_SAID, []),
@@ -110,14 +117,20 @@ RECORDED = [
     (RECORDS[NEWER], [TO_NEW, TO_NEWER]),
     (RECORDS[RIVAL], [TO_RIVAL]),
 ]
-BASES = [
-    (
-        [entry.line for entry in (SWISS_AI.entry, said, record, *way, *path)] + NOT_SG,
-        [logged(CH, said.line).proof(said.line, (SG, ES))],
-    )
-    for said, way in PUBLISHED
-    for record, path in RECORDED
-]
+
+
+@functools.cache
+def bases() -> list[tuple[list[bytes], list[InclusionEvidence]]]:
+    return [
+        (
+            [entry.line for entry in (SWISS_AI.entry, said, record, *way, *path)] + NOT_SG,
+            [logged(CH, said.line).proof(said.line, (SG, ES))],
+        )
+        for said, way in PUBLISHED
+        for record, path in RECORDED
+    ]
+
+
 RULES = [CosignerRule(2, 2), CosignerRule(2, 2, post_quantum=True), CosignerRule(3, 3, ())]
 PINS = [(FIRST,), (listing(SG=NEW),), (FIRST, listing(SG=NEWER)), (listing(SG=RIVAL), FIRST)]
 HELD: list[dict[Digest, Digest]] = [
@@ -128,7 +141,7 @@ POLICIES = [
     replace(GOOD.policy, cosigners=rule, pins=pins, rotations=held) for rule in RULES for pins in PINS for held in HELD
 ]
 SOME_CLAIMS = st.lists(st.sampled_from(CLAIMS), max_size=len(CLAIMS))
-SOME_PROOFS = st.lists(st.sampled_from(PROOFS), max_size=5)
+SOME_PROOFS = st.deferred(lambda: st.lists(st.sampled_from(all_proofs()), max_size=5))
 SOME_OBJECTS = st.sets(st.sampled_from(sorted(OBJECTS)))
 
 
@@ -142,7 +155,7 @@ def passed(found: Evidence, policy: Policy) -> set[str]:
     return {name for name in KEPT if verdict.row(name).state == "pass"}
 
 
-@given(st.sampled_from(BASES), SOME_OBJECTS, st.sampled_from(POLICIES), st.data())
+@given(st.deferred(lambda: st.sampled_from(bases())), SOME_OBJECTS, st.sampled_from(POLICIES), st.data())
 @settings(max_examples=100)
 def test_i4_no_rotation_that_turns_up_later_makes_less_of_the_evidence(
     base: tuple[list[bytes], list[InclusionEvidence]], objects: set[Digest], policy: Policy, more: st.DataObject
@@ -159,8 +172,8 @@ def test_i4_no_rotation_that_turns_up_later_makes_less_of_the_evidence(
 @pytest.mark.parametrize("held", HELD)
 def test_i4_everything_at_once_passes_what_any_part_of_it_did(held: dict[Digest, Digest]) -> None:
     policy = replace(GOOD.policy, pins=(FIRST, listing(SG=NEWER)), rotations=held)
-    everything = passed(evidence(CLAIMS, PROOFS + [proofs[0] for _, proofs in BASES], set(OBJECTS)), policy)
-    alone = [passed(evidence(claims, proofs, set(OBJECTS)), policy) for claims, proofs in BASES]
+    everything = passed(evidence(CLAIMS, all_proofs() + [proofs[0] for _, proofs in bases()], set(OBJECTS)), policy)
+    alone = [passed(evidence(claims, proofs, set(OBJECTS)), policy) for claims, proofs in bases()]
     assert set(KEPT) in alone
     assert all(part <= everything for part in alone)
 
