@@ -22,7 +22,7 @@ from comity.node.threads import AsyncLedger
 from comity.trust.audit import DAY, AuditChallenge, ReadPiece, read_pieces
 from comity.trust.copies import PASSED
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import ComityError, Malformed, OutOfSpace
 from comity.wire.audit import AuditReply
 from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
 from support.withdrawals import WithdrawingNode
@@ -128,6 +128,28 @@ async def test_a_node_fed_by_disks_is_tested_like_any_other_with_the_day_of_the_
     assert await code(reply, auditor) == "NO-CHALLENGE"  # it is good for one answer
     await auditor.auditor.log_days()
     assert auditor.index.unlogged_days(auditor.today) == []
+
+
+@pytest.mark.parametrize("part", ["add", "add_own"])
+async def test_an_answer_that_could_not_be_recorded_is_recorded_once_when_there_is_room(
+    both: tuple[Carrying, Carrying], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    auditor, prover = both
+    artifact = auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = carried(await auditor.challenged(prover))
+    reply = brought_back(await prover.carried.answer(challenge))
+
+    def full(*_: object) -> None:
+        raise OutOfSpace("the index of copies was not written", why="database or disk is full")
+
+    monkeypatch.setattr(auditor.index, part, full)
+    assert await code(reply, auditor) == "OUT-OF-SPACE"
+    monkeypatch.undo()
+    assert (await auditor.carried.check(reply)).outcome == PASSED
+    assert auditor.results(artifact, prover) == [(auditor.today, PASSED)]
+    assert len(auditor.index.own_audits(auditor.today)) == 1
+    assert await code(reply, auditor) == "NO-CHALLENGE"
 
 
 async def test_a_node_without_the_pieces_signs_nothing_and_nothing_is_recorded(both: tuple[Carrying, Carrying]) -> None:

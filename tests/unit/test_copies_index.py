@@ -23,12 +23,12 @@ from comity.node.copies.index import (
 )
 from comity.trust.copies import MISSED, PASSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Unavailable
+from comity.trust.errors import OutOfSpace, Unavailable
 from comity.trust.statement import SideObject
 
 OWN, FAR, THIRD = "own/log+1+key", "far/log+2+key", "third/log+3+key"
 MODEL, OTHER = sorted((sha256(b"a model"), sha256(b"another model")))
-AUDITOR = sha256(b"auditor")
+AUDITOR, NONCE = sha256(b"auditor"), sha256(b"nonce")
 
 
 def hold(log: str, artifact: Digest = MODEL, at: int = 1, node: str = "node") -> HoldFact:
@@ -140,8 +140,8 @@ def test_pages_list_every_artifact_once_in_order(index: CopiesIndex) -> None:
 
 def test_own_audits_are_logged_once_a_day_and_kept_for_a_time(index: CopiesIndex) -> None:
     audit = OwnAudit(5, MODEL, sha256(b"node"), True, 10, b"answer")
-    index.add_own(audit)
-    index.add_own(OwnAudit(6, MODEL, sha256(b"node"), False, 0))
+    index.add_own(audit, NONCE)
+    index.add_own(OwnAudit(6, MODEL, sha256(b"node"), False, 0), NONCE)
     assert index.unlogged_days(5) == []
     assert index.unlogged_days(6) == [5]
     (kept,) = index.own_audits(5)
@@ -153,7 +153,7 @@ def test_own_audits_are_logged_once_a_day_and_kept_for_a_time(index: CopiesIndex
 
 def test_the_index_is_made_again_for_another_ledger_and_own_audits_stay(index: CopiesIndex) -> None:
     index.add([hold(FAR), result(PASSED, 1)], 9)
-    index.add_own(OwnAudit(5, MODEL, sha256(b"node"), True, 10, b"answer"))
+    index.add_own(OwnAudit(5, MODEL, sha256(b"node"), True, 10, b"answer"), NONCE)
     index.restart()
     assert (index.position, index.copies(MODEL), len(index.own_audits(5))) == (0, [], 1)
 
@@ -222,3 +222,14 @@ def test_what_a_failure_cuts_short_is_read_again_and_added_once(
     assert index.position == 17
     assert [(row.log, row.withdrawn, len(row.results)) for row in index.copies(MODEL)] == [(FAR, "", 1), (OWN, "", 0)]
     assert [row.withdrawn for row in index.copies(OTHER)] == ["space"]
+
+
+def test_a_full_disk_is_named_and_the_same_facts_are_added_when_there_is_room(index: CopiesIndex) -> None:
+    facts = [hold(FAR, sha256(b"%d" % number)) for number in range(2_000)]
+    (pages,) = index._database.execute("PRAGMA page_count").fetchone()
+    index._database.execute(f"PRAGMA max_page_count = {pages + 20}")
+    with pytest.raises(OutOfSpace):
+        index.add(facts, 17)
+    index._database.execute("PRAGMA max_page_count = 100000")
+    index.add(facts, 17)
+    assert (index.position, len(index.page(None, 3_000))) == (17, 2_000)

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from comity.trust.errors import OutOfSpace, Unavailable
+
 MAX_WAL_BYTES: Final = 4 * 1024 * 1024
 """Bytes of the write-ahead log that stay on the disk after a checkpoint: SQLite makes one when it has about as many."""
 
@@ -33,6 +35,13 @@ def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Conne
         database.close()
         raise
     return database
+
+
+def sqlite_cache_error(what: str, error: sqlite3.Error) -> OutOfSpace | Unavailable:
+    """The error to raise where `what` failed: OutOfSpace for a full disk, else Unavailable (INDEX)."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return OutOfSpace(what, why=str(error), hint="free some space and run the same command again")
+    return Unavailable(what, why=str(error), code="INDEX")
 
 
 def remove_sqlite_cache(file: Path) -> None:

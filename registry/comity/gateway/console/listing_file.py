@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache
+from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache, sqlite_cache_error
 from comity.gateway.console.copies import CopyHolders
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
-from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
 
 SCANNED: Final = 20_000
@@ -256,13 +255,13 @@ class ListingFile:
             return [each for each in artifacts if self._database.execute(wanted, (_blob(each),)).fetchone()]
 
     def forget_copies(self) -> None:
-        """The copies of all artifacts are due. Raises Unavailable (INDEX)."""
+        """The copies of all artifacts are due. Raises OutOfSpace, Unavailable (INDEX)."""
         with self._writing(_CountChanges()) as database:
             database.execute("UPDATE artifact SET due = 0")
             database.execute("UPDATE state SET followed = -1")
 
     def set_copies(self, found: Sequence[CopySets], followed: int | None) -> None:
-        """Count listed artifacts under these sets of members. Raises Unavailable (INDEX).
+        """Count listed artifacts under these sets of members. Raises OutOfSpace, Unavailable (INDEX).
 
         Args:
             followed: the position of the index of copies, if all its changes up to there are in this list.
@@ -281,7 +280,8 @@ class ListingFile:
             return [SideObject(_digest(digest), size) for digest, size in self._database.execute(wanted, (limit,))]
 
     def add_details(self, details: Sequence[ListedArtifact]) -> None:
-        """Add facts of manifests that were read, or could not be (`size` -1). Raises Unavailable (INDEX)."""
+        """Add facts of manifests that were read, or could not be (`size` -1). Raises OutOfSpace, Unavailable
+        (INDEX)."""
         counts = _CountChanges()
         with self._writing(counts) as database:
             for found in details:
@@ -370,7 +370,7 @@ class ListingFile:
                     yield self._database
                     _write_counts(self._database, counts)
             except sqlite3.Error as error:
-                raise Unavailable("the list of the console was not written", why=str(error), code="INDEX") from error
+                raise sqlite_cache_error("the list of the console was not written", error) from error
             for known, changes in ((self.sets, counts.sets), (self.tested, counts.tested)):
                 for members, change in changes.items():
                     known[members] += change

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache
+from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache, sqlite_cache_error
 from comity.trust.encoding import Digest
-from comity.trust.errors import Unavailable
 
 FILE_NAME: Final = "hub-list.sqlite"
 KEPT: Final = 600
@@ -82,7 +81,7 @@ class ListFile:
         return {row[0]: KeptItem(*row) for row in rows}
 
     def put(self, items: Iterable[KeptItem]) -> None:
-        """Raises Unavailable (INDEX)."""
+        """Raises OutOfSpace, Unavailable (INDEX)."""
         rows = [
             (each.name, each.artifact, each.author, each.manifest_size, each.until, each.document) for each in items
         ]
@@ -90,21 +89,21 @@ class ListFile:
             database.executemany("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def follow(self, subjects: Sequence[str], number: int, line: Digest) -> None:
-        """Remove the items with one of these names, artifacts or authors, and move the position. Raises Unavailable
-        (INDEX)."""
+        """Remove the items with one of these names, artifacts or authors, and move the position. Raises OutOfSpace,
+        Unavailable (INDEX)."""
         with self._writing() as database:
             for column in ("name", "artifact", "author"):
                 database.executemany(f"DELETE FROM item WHERE {column} = ?", [(subject,) for subject in subjects])
             database.execute("UPDATE state SET number = ?, line = ?", (number, line))
 
     def clear(self, number: int, line: Digest) -> None:
-        """Remove every item, and move the position. Raises Unavailable (INDEX)."""
+        """Remove every item, and move the position. Raises OutOfSpace, Unavailable (INDEX)."""
         with self._writing() as database:
             database.execute("DELETE FROM item")
             database.execute("UPDATE state SET number = ?, line = ?", (number, line))
 
     def begin_again(self, basis: str) -> None:
-        """Remove every item; the position is the beginning. Raises Unavailable (INDEX)."""
+        """Remove every item; the position is the beginning. Raises OutOfSpace, Unavailable (INDEX)."""
         with self._writing() as database:
             database.execute("DELETE FROM item")
             database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, 0, '')", (basis,))
@@ -121,4 +120,4 @@ class ListFile:
                 with self._database:
                     yield self._database
             except sqlite3.Error as error:
-                raise Unavailable("the list of the gateway was not written", why=str(error), code="INDEX") from error
+                raise sqlite_cache_error("the list of the gateway was not written", error) from error

@@ -343,21 +343,21 @@ class Auditor:
     async def record(
         self, audited: AuditedCopy, challenge: AuditChallenge, line: bytes, piece: int | None, now: int
     ) -> None:
-        """Keep the result of an audit of the time `now`, and log a failure."""
+        """Keep the result of an audit of the time `now`, and log a failure. If this raises, the same call again adds
+        nothing twice."""
         record, outcome = audited.peer.record, audited.outcome
-        self._metrics.audits.labels("failed" if outcome not in (PASSED, MISSED) else outcome).inc()
         result = AuditResult(self._signer.record.member, now // DAY, outcome, audited.pieces)
-        if outcome in (PASSED, MISSED):
-            passed = outcome == PASSED
-            own = OwnAudit(now // DAY, challenge.artifact, record.node.id, passed, audited.pieces, line)
-            await self._ledger.run(self._index.add_own, own)
-        else:
+        if outcome not in (PASSED, MISSED):
             entry, evidence = await self._pools.files(self._failure, record, challenge, outcome, line, piece, now)
             result = replace(result, proven=evidence)
             await self._own_log.append(entry.line)
             _log.warning("audit failed", node=record.name, artifact=challenge.artifact, reason=outcome, why=audited.why)
         fact = ResultFact(challenge.artifact, str(record.log), result)
         await self._ledger.run(self._index.add, [fact])
+        if outcome in (PASSED, MISSED):
+            own = OwnAudit(now // DAY, challenge.artifact, record.node.id, outcome == PASSED, audited.pieces, line)
+            await self._ledger.run(self._index.add_own, own, challenge.nonce)
+        self._metrics.audits.labels("failed" if outcome not in (PASSED, MISSED) else outcome).inc()
 
     def _failure(
         self, prover: NodeRecord, challenge: AuditChallenge, reason: str, line: bytes, piece: int | None, now: int

@@ -28,7 +28,7 @@ from comity.node.copies.pieces import OwnPieces
 from comity.node.copies.responder import AuditResponder
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import AsyncLedger, Clock, NameLocks, Pools
 from comity.trust.audit import (
     DAY,
     AuditChallenge,
@@ -80,6 +80,8 @@ class CarriedAudits:
         self._auditor = auditor
         self._responder = responder
         self._chance = random.SystemRandom()
+        self._locks = NameLocks()
+        """By nonces: of two answers to one challenge, the second finds no challenge."""
 
     async def draw(self, node: str, artifact: Digest | None, most: int) -> AsyncGenerator[AuditChallenge, None]:
         """Draw challenges for at most `most` copies of the node of that name, or for its copy of one artifact: those
@@ -113,33 +115,36 @@ class CarriedAudits:
     async def check(self, reply: AuditReply) -> AuditedCopy:
         """Check an answer to a challenge of this node, and record the result. Raises NotFound (NO-CHALLENGE), Untrusted
         (AUDIT-FAILED) for an answer that proves nothing about the node that was asked, Conflict (NOT-COMPARED) where
-        this node has no copy of its own to compare with."""
-        carried = await self._pending_challenge(reply.line)
+        this node has no copy of its own to compare with, OutOfSpace and Unavailable where it cannot be recorded. The
+        challenge stays open until the result is recorded."""
+        nonce = _nonce(reply.line)
+        async with self._locks.acquire([nonce]):
+            carried = await self._open_challenge(nonce)
+            audited, piece = await self._compared(carried, reply)
+            await self._auditor.record(audited, carried.challenge, reply.line, piece, carried.drawn)
+            await self._ledger.run(self._index.answered, nonce)
+        return audited
+
+    async def _compared(self, carried: CarriedChallenge, reply: AuditReply) -> tuple[AuditedCopy, int | None]:
+        """The result, and the first wrong piece."""
         peer = self._auditor.peer(carried.log)
         rows = await self._ledger.run(self._index.copies, carried.challenge.artifact)
         row = next((row for row in rows if row.log == carried.log), None)
         if peer is None or row is None:
             raise NotFound("no such challenge", why="no node of the charter writes that log now", code="NO-CHALLENGE")
         try:
-            audited, piece = await self._pools.hashing(self._checked, carried.challenge, row, peer, reply)
+            return await self._pools.hashing(self._checked, carried.challenge, row, peer, reply)
         except AuditFailed:
             raise
         except ComityError as error:
             why = f"its own copy cannot be read: {error.what}: {error.why}"
             raise Conflict("this node cannot compare the answer", why=why, code="NOT-COMPARED") from error
-        await self._ledger.run(self._index.answered, carried.challenge.nonce)
-        await self._auditor.record(audited, carried.challenge, reply.line, piece, carried.drawn)
-        return audited
 
     async def _draw(self, row: CopyRow) -> AuditChallenge:
         numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
         return draw_challenge(self._signer.record.node.id, numbers, row.pieces.digest, self._count, self._chance)
 
-    async def _pending_challenge(self, line: bytes) -> CarriedChallenge:
-        try:
-            nonce = parse_answer(parse_entry(line).statement).challenge.nonce
-        except ComityError as error:
-            raise Untrusted("this is no answer", why=error.why, code="AUDIT-FAILED") from error
+    async def _open_challenge(self, nonce: Digest) -> CarriedChallenge:
         carried = await self._ledger.run(self._index.carried, nonce)
         if carried is None or int(self._clock()) - carried.drawn > OPEN_DAYS * DAY:
             why = f"{short(nonce)}: none is open with this nonce, or it is older than {OPEN_DAYS} days"
@@ -178,3 +183,10 @@ class CarriedAudits:
                 return peer
         why = f"no node of another member of the charter is called {node[:80]!r}"
         raise NotFound("no such node", why=why, hint="comity status", code="NO-SUCH-NODE")
+
+
+def _nonce(line: bytes) -> Digest:
+    try:
+        return parse_answer(parse_entry(line).statement).challenge.nonce
+    except ComityError as error:
+        raise Untrusted("this is no answer", why=error.why, code="AUDIT-FAILED") from error

@@ -20,14 +20,14 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import MAX_WAL_BYTES
+from comity.content.sqlite_cache import MAX_WAL_BYTES, sqlite_cache_error
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_manifest
 from comity.trust.audit import DAY
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Unavailable
+from comity.trust.errors import ComityError
 from comity.trust.holds import HOLD_PREDICATES, read_holds
 from comity.trust.statement import SideObject, parse_entry
 
@@ -228,7 +228,7 @@ def _index_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise Unavailable("the index of held files was not written", why=str(error), code="INDEX") from error
+        raise sqlite_cache_error("the index of held files was not written", error) from error
 
 
 def _blob(digest: Digest) -> bytes:

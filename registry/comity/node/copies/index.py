@@ -28,12 +28,11 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import MAX_WAL_BYTES
+from comity.content.sqlite_cache import MAX_WAL_BYTES, sqlite_cache_error
 from comity.trust.artifact_pins import MAX_WANTED
 from comity.trust.audit import AuditChallenge
 from comity.trust.copies import MISSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest
-from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
 
 MAX_RESULTS: Final = 200_000
@@ -333,13 +332,15 @@ class CopiesIndex:
             values = (at, self._draw(), _blob(artifact), self._log_id(database, log))
             database.execute("UPDATE copy SET tried = ?, draw = ? WHERE artifact = ? AND log = ?", values)
 
-    def add_own(self, audit: OwnAudit) -> None:
+    def add_own(self, audit: OwnAudit, nonce: Digest) -> None:
+        """Keep an audit of this node, and end the challenge of this nonce if it was carried by file."""
         with self._writing() as database:
             values = (audit.day, _blob(audit.artifact), _blob(audit.node), audit.passed, audit.pieces, audit.line)
             database.execute(
                 "INSERT INTO own_audit (day, artifact, node, passed, pieces, line, logged) VALUES (?,?,?,?,?,?,0)",
                 values,
             )
+            database.execute("DELETE FROM carried WHERE nonce = ?", (_blob(nonce),))
 
     def unlogged_days(self, today: int) -> list[int]:
         with self._lock:
@@ -486,7 +487,7 @@ class CopiesIndex:
             except sqlite3.Error as error:
                 self._logs = dict(self._database.execute("SELECT vkey, id FROM log"))
                 self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
-                raise Unavailable("the index of copies was not written", why=str(error), code="INDEX") from error
+                raise sqlite_cache_error("the index of copies was not written", error) from error
 
 
 def _forget(database: sqlite3.Connection) -> None:
