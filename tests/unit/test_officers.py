@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 from comity.trust.approvals import (
     APPROVED,
     ApprovalConditions,
+    ApprovalEnded,
     approval_key,
+    sign_approval_ended,
 )
+from comity.trust.claims import read_claims
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import PublicKey
+from comity.trust.officers import prove_approvals
 from comity.trust.policy import ApprovalRule, parse_policy
+from comity.trust.rotation import LogCut
 from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
-from comity.trust.statements import Advisory, Compromise, sign_advisory
+from comity.trust.statements import Advisory, Compromise, Vouched, sign_advisory, sign_vouched
+from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.approvals import ANNA, AS_OF, BEN, CARLA, DAY, GOOD, SCOPE, STRANGER, asking, by, end_of, entry_of, table
 from support.case import Case, filled, nodes, release
 from support.rotations import of
-from support.world import Identity, identity, seat, signer
+from support.world import Identity, draft, identity, seat, signer
 
 CH, SG, ES, KR = nodes(4)
 TEXT = b"only in the ward\n"
@@ -90,6 +97,24 @@ def test_the_earliest_end_counts_whatever_came_later() -> None:
         assert row(asking(at_least=1).saying(ANNA.entry.line, entry.line, *order)).state == "fail"
 
 
+def test_an_end_may_have_no_reason() -> None:
+    entry = entry_of(ANNA)
+    ended = ApprovalEnded(ANNA.id, GOOD.artifact, entry.statement_digest, AS_OF)
+    refused = asking(at_least=1).saying(ANNA.entry.line, entry.line, sign_approval_ended(ended, ANNA.signer).line)
+    assert row(refused).summary.endswith("its officer ended it from 2026-11-24T00:00:00Z on")
+
+
+def test_neither_the_order_of_approvals_nor_that_of_their_ends_matters() -> None:
+    late, early = entry_of(ANNA), entry_of(ANNA, until=AS_OF + DAY)
+    ends = [end_of(ANNA, late, AS_OF + days * DAY) for days in (3, 1, 2)]
+    for lines in permutations((late.line, early.line, *ends)):
+        claims = read_claims((ANNA.entry.line, *lines), GOOD.artifact)
+        proven, notes = prove_approvals(claims, GOOD.artifact, asking().policy.approvals, ())
+        assert [each.entry.digest for each in proven] == [early.digest, late.digest]
+        assert [each.end and each.end.since for each in proven] == [None, AS_OF + DAY]
+        assert notes == ()
+
+
 @pytest.mark.parametrize("who", [BEN, STRANGER], ids=["another officer", "a stranger"])
 def test_nobody_ends_the_approval_of_another(who: Identity) -> None:
     entry = entry_of(ANNA)
@@ -116,6 +141,14 @@ def test_an_officer_may_approve_again_after_an_end() -> None:
 def test_what_the_policy_does_not_ask_for_does_not_count(changed: dict[str, object], refusal: str) -> None:
     refused = asking(at_least=1, max_days="40").saying(*by(ANNA, **changed))
     assert (row(refused).state, refusal in row(refused).summary) == ("fail", True)
+
+
+def test_an_approval_may_be_as_long_as_the_policy_allows() -> None:
+    asked = asking(at_least=1, max_days="40")
+    longest = {"since": AS_OF, "until": AS_OF + 40 * DAY}
+    assert row(asked.saying(*by(ANNA, **longest))).state == "pass"
+    over = row(asked.saying(*by(ANNA, **{**longest, "until": AS_OF + 40 * DAY + 1})))
+    assert (over.state, over.summary.rpartition(": ")[2]) == ("fail", "it is for 41 days, and the policy allows 40")
 
 
 def test_an_approval_of_another_artifact_does_not_count() -> None:
@@ -151,6 +184,23 @@ def test_a_forged_approval_is_a_note_and_does_not_count() -> None:
     forged = sign_statement(made, STRANGER.signer)
     verdict = asking(at_least=1).saying(ANNA.entry.line, forged.line).verdict()
     assert (verdict.row("approvals").state, verdict.row("notes").state) == ("fail", "fail")
+
+
+def test_what_does_not_count_hides_no_approval_behind_it() -> None:
+    earlier = AS_OF - 2 * DAY  # claims are read in the order of their lines, and these come first
+    elsewhere = entry_of(ANNA, artifact=sha256(b"other"), since=earlier)
+    forged = sign_statement(entry_of(ANNA, since=earlier).statement, STRANGER.signer)
+    unread = sign_statement(replace(forged.statement, body={**forged.statement.body, "scope": "a b"}), ANNA.signer)
+    for first in (elsewhere, forged, unread):
+        asked = asking(at_least=1).saying(*by(ANNA), first.line)
+        assert sorted(asked.claims).index(first.line) < sorted(asked.claims).index(entry_of(ANNA).line)
+        assert row(asked).state == "pass"
+
+
+def test_what_else_an_officer_says_is_no_approval_and_no_note() -> None:
+    said = Vouched(ANNA.inception.author, GOOD.artifact, "evaluated", "on our benchmark", None)
+    verdict = asking(at_least=1).saying(*by(ANNA), sign_vouched(said, ANNA.signer).line).verdict()
+    assert (verdict.row("approvals").state, verdict.row("notes").state) == ("pass", "pass")
 
 
 def test_an_officer_without_an_inception_in_the_evidence_does_not_count() -> None:
@@ -199,6 +249,22 @@ def test_with_four_eyes_the_publisher_does_not_approve() -> None:
     assert row(with_owner(False).saying(entry_of(OWNER).line)).state == "pass"
     refused = row(with_owner(True).saying(entry_of(OWNER).line))
     assert (refused.state, "published the artifact" in refused.summary) == ("fail", True)
+    assert row(with_owner(True).saying(*by(ANNA))).state == "pass"
+
+
+def test_with_four_eyes_a_member_that_published_under_other_keys_does_not_approve() -> None:
+    owner, other = seat("ES"), signer("Institute ES second")
+    rotated = replace(owner.member, keys=KeySet((other.public,), 1))
+    pinned = draft([rotated if each.seat.id == owner.id else each.seat.member for each in nodes()])
+    text = table(1, four_eyes="true").replace(f'Ben = "{BEN.id}"', f'Ben = "{owner.id}"')
+    asked = replace(GOOD, policy_text=GOOD.policy_text + text).saying(
+        owner.entry.line, entry_of(Identity(owner.inception, other, owner.entry)).line
+    )
+    policy = replace(asked.policy, pins=(pinned,))
+    assert verify(asked.evidence, policy).row("approvals").state == "pass"
+    _, also, _, _ = release(by=owner, name="institute/tiny@v1")
+    refused = verify(asked.saying(also.line).evidence, policy).row("approvals")
+    assert (refused.state, "published the artifact" in refused.summary) == ("fail", True)
 
 
 def test_with_four_eyes_another_identity_with_the_publishers_key_does_not_approve() -> None:
@@ -244,6 +310,29 @@ def test_an_approval_under_retired_keys_counts_only_below_the_cut() -> None:
     _, rotated = owned.to("next")
     asked = asking(at_least=1).saying(*by(ANNA), rotated.line)
     assert "signed by keys that are now retired" in row(asked).summary
+    log, line = filled(SG), entry_of(ANNA).line
+    log.append(line)
+    _, rotated = owned.to("next", cut=[LogCut(log.origin, len(log.lines), log.tree.root())])
+    asked = asking(at_least=1).saying(*by(ANNA), rotated.line)
+    assert row(replace(asked, proofs=(*asked.proofs, log.proof(line)))).state == "pass"
+    assert row(asked).state == "fail"
+
+
+def test_an_approval_does_not_count_without_the_rotation_that_the_policy_pins() -> None:
+    asked = asking(at_least=1).saying(*by(ANNA))
+    pin = f'[publishers.rotations]\n"{ANNA.id}" = "{sha256(b"a rotation")}"\n[cosigners]\n'
+    refused = row(asked.demanding("[cosigners]\n", pin))
+    assert (refused.state, "the rotation that the policy pins is missing" in refused.summary) == ("fail", True)
+
+
+def test_an_approval_that_was_logged_before_its_key_was_lost_counts() -> None:
+    log, line = filled(SG), entry_of(ANNA).line
+    index = log.append(line)
+    for since, state in ((index, "fail"), (index + 1, "pass")):
+        lost = Compromise(ANNA.signer.public.id, log.origin, since)
+        said = Advisory(ANNA.inception.author, ANNA.id, "key-compromise", "critical", "gone", lost)
+        asked = asking(at_least=1).saying(*by(ANNA), sign_advisory(said, ANNA.signer).line)
+        assert row(replace(asked, proofs=(*asked.proofs, log.proof(line)))).state == state
 
 
 def test_an_approval_by_a_key_that_its_officer_lost_does_not_count() -> None:
@@ -272,6 +361,7 @@ def of_many(count: int) -> str:
     [
         pytest.param(table(4), "'at_least' must be 1 to 3", id="more than there are"),
         pytest.param(table(0), "'at_least' must be 1 to 3", id="none"),
+        pytest.param(table(0).replace("at_least = 0\n", ""), "'at_least' must be 1 to 3", id="no number"),
         pytest.param(table(2, of='["Anna"]'), "'at_least' must be 1 to 1", id="more than are asked"),
         pytest.param(table(2, of='["Anna", "lead"]', roles='lead = ["Anna"]'), "must be 1 to 1", id="one for two"),
         pytest.param(table(1, of='["Dora"]'), "'Dora' is neither", id="an unknown name"),
@@ -287,6 +377,14 @@ def of_many(count: int) -> str:
         pytest.param(table(1, max_days="36501"), "'max_days' must be", id="more days than a century has"),
         pytest.param(table(1, roles="x = []"), "role 'x' must be a list of names", id="a role of nobody"),
         pytest.param(table(1, roles='x = "Anna"'), "role 'x' must be a list of names", id="a role that is no list"),
+        pytest.param(table(1, roles="x = 5"), "role 'x' must be a list of names", id="a role that is a number"),
+        pytest.param(table(1, roles="x = { Anna = 1 }"), "role 'x' must be a list", id="a role that is a table"),
+        pytest.param(table(1, roles='x = [["Anna"]]'), "role 'x' must be a list", id="a role of lists"),
+        pytest.param(
+            table(1, roles="\n".join(f'{who} = ["Ben"]' for who in ("Carla", "Ben", "Anna"))),
+            "'Anna' is an officer and a role",
+            id="roles like people: the first is named",
+        ),
         pytest.param(table(1, roles="x = [5]"), "role 'x' must be a list of names", id="a role of numbers"),
         pytest.param(table(1, roles='x = ["Anna", "Dora"]'), "role 'x' must be", id="a role with one unknown name"),
         pytest.param(table(1, roles='" x" = ["Anna"]'), "1 to 64 printable", id="a role with a space before it"),

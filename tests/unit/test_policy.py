@@ -474,10 +474,10 @@ def test_documents_are_required_each_once() -> None:
 
 
 def test_the_word_for_the_publisher_excludes_no_member_whose_jurisdiction_has_that_name() -> None:
-    odd = node(identity("Institute odd", PUBLISHER, kind="member"), "odd.example")
-    pins = (found([*nodes(1), odd]).body,)
-    assert most_cosigners(CosignerRule(1, 1, (PUBLISHER,)), pins) is None
-    assert most_cosigners(CosignerRule(2, 1, (PUBLISHER,)), pins) == (1, 1)
+    odd = [node(identity(f"Odd {at}", PUBLISHER, kind="member"), f"odd-{at}.example") for at in range(2)]
+    pins = (found([*nodes(1), *odd]).body,)
+    assert most_cosigners(CosignerRule(2, 1, (PUBLISHER,)), pins) is None, "in the log of the member in CH"
+    assert most_cosigners(CosignerRule(3, 1, (PUBLISHER,)), pins) == (2, 1)
 
 
 def test_a_country_may_be_excluded_that_no_pinned_charter_has() -> None:

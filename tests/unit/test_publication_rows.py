@@ -138,3 +138,17 @@ def test_no_publication_is_followed_without_a_manifest_or_without_a_statement_ab
     ):
         assert counted_publication(evidence, GOOD.policy, EvidenceReader()) is None
         assert counted_evaluation(evidence, GOOD.policy, EvidenceReader()) is None
+
+
+def test_the_owners_list_names_a_publisher_and_without_one_the_charter() -> None:
+    other, free = identity("Rival", "SG"), GOOD.demanding(f'accept = ["{OWNER.id}"]', "accept = []")
+
+    def named(what: Case) -> bool | None:
+        evaluation = counted_evaluation(what.evidence, what.policy, EvidenceReader())
+        assert evaluation is not None
+        return evaluation.named
+
+    assert named(GOOD) is named(free) is True
+    assert named(GOOD.demanding(OWNER.id, other.id)) is False
+    assert named(replace(free, federation=found(nodes(), {"swiss-ai": other.id}))) is False
+    assert named(replace(free, federation=found(nodes()))) is None
