@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
@@ -33,13 +33,15 @@ from comity_client.events import Note, OnEvent, Progress, Started
 from comity_client.evidence.gather import gather
 from comity_client.evidence.resolve import Resolution
 from comity_client.licences import canonical_licence
-from comity_client.offers.signer import OfferSigner
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import LocalCopy, hash_local_copy
 from comity_client.pull.model_sig import sign_folder
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Session
 from comity_client.uplink import Uplink, log_lines, open_uplink
+
+if TYPE_CHECKING:
+    from comity_client.offers.signer import OfferSigner
 
 PROOF_TIMEOUT: Final = 60.0
 """Seconds until a checkpoint must cover a logged line."""
