@@ -7,8 +7,10 @@ use the same functions. All input is untrusted and size-limited; `comity.trust.v
 from __future__ import annotations
 
 import argparse
+import atexit
 import concurrent.futures
 import contextlib
+import gc
 import hashlib
 import io
 import itertools
@@ -421,6 +423,7 @@ def render(verdict: Verdict) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status (docs/verifying.md)."""
+    atexit.register(gc.freeze)  # else Python searches all that it loaded for cycles as it exits
     parser = argparse.ArgumentParser(
         prog="python -m comity.verifier",
         description="Verify an artifact and its evidence pack offline. Exit status: 0 accepted, 3 verification "

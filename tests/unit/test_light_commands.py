@@ -19,11 +19,13 @@ from support.fakes import FakeFederation, release
 FORBIDDEN = (
     "argparse", "comity.derivation", "comity.drawing", "comity.formats", "comity.hashing", "comity.trust.hardware",
     "comity.trust.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
-    "comity.wire.audit", "comity.wire.offer", "comity.wire.server", "comity.wire.upstream",
+    "comity.wire.audit", "comity.wire.node_status", "comity.wire.offer", "comity.wire.range_client",
+    "comity.wire.server", "comity.wire.upstream",
     "comity_client.bom", "comity_client.charter", "comity_client.client", "comity_client.diff",
     "comity_client.founding", "comity_client.hardware_pins", "comity_client.lineage", "comity_client.offers",
     "comity_client.publish", "comity_client.pull", "comity_client.reports", "comity_client.scan",
-    "comity_client.signing", "filelock", "huggingface_hub", "license_expression", "pydantic", "rich.console",
+    "comity_client.signing", "filelock", "http.client",
+    "huggingface_hub", "license_expression", "pydantic", "rich.console",
     "rich.progress", "sqlalchemy", "urllib.request",
 )  # fmt: skip
 WITHOUT_ARTIFACTS = ("comity.trust.claims", "comity.trust.policy")
@@ -69,3 +71,13 @@ def test_a_light_command_loads_only_what_it_needs(home: Path, words: str) -> Non
     found = {name for name in loaded for each in refused if name == each or name.startswith(f"{each}.")}
     assert "comity.trust.keys" in loaded
     assert not found
+
+
+def test_a_command_that_ends_does_not_search_what_it_loaded_for_cycles() -> None:
+    """Memory ends with the process; the search takes up to 0.1 s."""
+    script = (
+        "import atexit, gc\nfrom comity_cli.main import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 10_000))\nmain(['--version'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[-1] == "True"
