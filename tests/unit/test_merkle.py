@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -90,6 +91,7 @@ def test_an_inclusion_proof_for_another_size_holds_only_where_the_path_is_the_sa
                 assert refused is not same_path
 
 
+@functools.cache
 def sides(index: int, size: int) -> list[str]:
     """On which side the sibling is, from the leaf up; recursively, unlike the verifier."""
     if size == 1:
