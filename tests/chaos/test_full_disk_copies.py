@@ -1,16 +1,26 @@
-"""A disk that becomes full while a node copies: what it has acknowledged stays, and it goes on when there is room."""
+"""A disk that becomes full while a node copies, loads a bundle or audits by file: what it has acknowledged stays, what
+was not stored is not reported as done, and the node goes on when there is room."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support.federation import NodeHome, found, serving, until
+from comity.trust.copies import PASSED
+from comity.trust.errors import OutOfSpace
+from comity.wire.audit import ChallengeRequest
+from comity_client.bundles.exporting import ExportOrder, export_bundle
+from comity_client.bundles.loading import load_bundle
+from comity_client.carried_audits import answer_challenges, ask_challenges, check_answers
+from comity_client.events import ignore_event
+from support.federation import NodeHome, found, holds, serving, until
 from support.publisher import Publisher, model, release, send
 from support.tools import missing
 
@@ -28,12 +38,12 @@ async def test_a_disk_that_fills_in_the_middle_of_a_copy_loses_no_held_copy(tmp_
         small.set("storage", blobs=str(disk / "blobs"), reserve_bytes=0)
         rate = ("0-12 3000000", "12-0 3000000")
         small.set("replication", stop_free_bytes=0, resume_free_bytes=0, bandwidth=rate)
-        partial = disk / "blobs" / "partial" / weights
+        begun = disk / "blobs" / "partial" / weights
         async with serving(full, small), full.client() as client:
             await send(client, first)
             await until(lambda: _holds(small, 1), what="the first copy")
             await send(client, second)
-            await until(lambda: partial.exists() and partial.stat().st_blocks, what="the second to begin")
+            await until(lambda: begun.exists() and begun.stat().st_blocks, what="the second to begin")
             _fill(disk / "filler")
             await until(lambda: _fails_for_space(small), what="the copy to fail")
             assert await _holds(small, 1)
@@ -43,6 +53,57 @@ async def test_a_disk_that_fills_in_the_middle_of_a_copy_loses_no_held_copy(tmp_
                     assert b"".join([chunk async for chunk in reader.read(digest, 0, len(data))]) == data
             (disk / "filler").unlink()
             await until(lambda: _holds(small, 2), what="the second copy")
+
+
+@pytest.mark.slow
+async def test_a_bundle_is_loaded_and_audits_by_file_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
+    full, second, small = found(tmp_path, 3).homes
+    publisher, earlier, later = Publisher.generate(), tmp_path / "earlier", tmp_path / "later"
+    async with serving(full, second), full.client() as client, second.client() as exporting:
+        for number, folder in enumerate((earlier, later), 1):
+            weights = model(tmp_path / f"model {number}", weights=number * MIB, seed=number)
+            made = release(publisher, weights, f"tests/model-{number}@v1")
+            await send(client, made)
+            for holder in (second, full):
+                await until(partial(holds, second, made.artifact, holder), what="the copies")
+            await export_bundle(exporting, ExportOrder(everything=True), folder, ignore_event)
+    challenges = ChallengeRequest(full.record.name)
+    with _small_disk(tmp_path / "disk") as disk:
+        small.set("storage", blobs=str(disk / "blobs"), ledger=str(disk / "ledger.sqlite"), reserve_bytes=0)
+        small.set("replication", stop_free_bytes=0, resume_free_bytes=0)
+        async with serving(small):
+            assert not (await load_bundle([earlier], small.socket)).refused
+            assert await _holds(small, 1)
+            _fill(disk / "filler")
+            assert await _out_of_space(_loaded(later, small))
+            assert await _out_of_space(asyncio.to_thread(ask_challenges, small.socket, challenges))
+            assert await _holds(small, 1)
+            (disk / "filler").unlink()
+            assert not (await load_bundle([later], small.socket)).refused
+            await until(lambda: _holds(small, 2), what="the second copy")
+            drawn = await asyncio.to_thread(ask_challenges, small.socket, challenges)
+            assert len(drawn) == 2
+        async with serving(full):
+            answers = await asyncio.to_thread(answer_challenges, full.socket, drawn)
+        async with serving(small):
+            _fill(disk / "filler")
+            assert await _out_of_space(asyncio.to_thread(check_answers, small.socket, answers))
+            (disk / "filler").unlink()
+            checked, nothing = await asyncio.to_thread(check_answers, small.socket, answers)
+            assert ([item.outcome for item in checked], nothing) == ([PASSED, PASSED], [])
+
+
+async def _loaded(folder: Path, home: NodeHome) -> None:
+    """Raises OutOfSpace also where the node says of a part that it was not taken for that reason."""
+    result = await load_bundle([folder], home.socket)
+    if any(item.code == OutOfSpace.code for item in result.refused):
+        raise OutOfSpace("a part was not taken", why=str(result.refused))
+
+
+async def _out_of_space(work: Awaitable[object]) -> bool:
+    with pytest.raises(OutOfSpace):
+        await work
+    return True
 
 
 async def _holds(home: NodeHome, count: int) -> bool:

@@ -10,10 +10,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, NotFound, Untrusted
-from comity.trust.holds import HOLD_PREDICATES
-from comity.trust.statement import parse_entry
+from comity.trust.encoding import sha256
+from comity.trust.errors import ComityError, Untrusted
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.client import NodeClient
 from comity_client.bundles.erasure import ErasureCode
@@ -22,7 +20,7 @@ from comity_client.bundles.loading import LoadResult, load_bundle
 from comity_client.bundles.writing import DiskPlan
 from comity_client.events import ignore_event
 from support.carried import rewritten
-from support.federation import NodeHome, NodeProcess, cosigners, found, note_of, serving, until
+from support.federation import NodeHome, NodeProcess, cosigners, found, holds, note_of, serving, until
 from support.publisher import Publisher, model, release, send
 
 pytestmark = pytest.mark.slow
@@ -201,14 +199,3 @@ async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> 
             for digest, path in one.blobs.items():
                 data = path.read_bytes()
                 assert b"".join([chunk async for chunk in client.read(digest, 0, len(data))]) == data
-
-
-async def holds(asked: NodeHome, artifact: Digest, holder: NodeHome) -> bool:
-    """Whether a node shows another's claim of a copy, from the holder's own log."""
-    async with asked.client() as client:
-        try:
-            claims = await client.claims(artifact)
-        except NotFound:
-            return False
-    found = [each for each in claims if each.origin == holder.origin]
-    return any(parse_entry(each.line).statement.predicate in HOLD_PREDICATES for each in found)

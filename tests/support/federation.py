@@ -25,6 +25,8 @@ from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
+from comity.trust.holds import HOLD_PREDICATES
+from comity.trust.statement import parse_entry
 from comity.trust.statements import NodeRecord
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
@@ -322,3 +324,14 @@ async def until(condition: Callable[[], object], *, patience: float = PATIENCE, 
             return
         assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what}"
         await asyncio.sleep(0.05)
+
+
+async def holds(asked: NodeHome, artifact: Digest, holder: NodeHome) -> bool:
+    """Whether a node shows another's claim of a copy, from the holder's own log."""
+    async with asked.client() as client:
+        try:
+            claims = await client.claims(artifact)
+        except NotFound:
+            return False
+    found = [each for each in claims if each.origin == holder.origin]
+    return any(parse_entry(each.line).statement.predicate in HOLD_PREDICATES for each in found)
