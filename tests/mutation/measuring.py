@@ -227,7 +227,8 @@ def _run(
     if items and not live:
         raise RuntimeError(f"no function has the code of {mutant.function}: was another copy of the module imported?")
     for function in live:
-        function.__code__ = code
+        # What was left out may have been the only use of a variable outside, such as that of `super()`.
+        function.__code__ = code.replace(co_freevars=function.__code__.co_freevars)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     for item, after in zip(items, [*items[1:], None], strict=False):

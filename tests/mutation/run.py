@@ -81,7 +81,7 @@ SUITES: Final = (
 )
 
 
-def tests_about(modules: Sequence[str]) -> tuple[str, ...]:
+def covering_tests(modules: Sequence[str]) -> tuple[str, ...]:
     """The tests of the suites that have one of these modules, or a folder of it."""
     paths = [Path(module) for module in modules]
     return tuple(
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite = SUITES[chosen.seed % len(SUITES)]
         chosen.modules, chosen.tests = suite.modules, suite.tests
     if chosen.modules is not None and not (chosen.tests or chosen.list):
-        chosen.tests = tests_about(chosen.modules) or options.error("no suite has these modules: name --tests")
+        chosen.tests = covering_tests(chosen.modules) or options.error("no suite has these modules: name --tests")
     if chosen.list:
         modules = chosen.modules or [module for suite in SUITES for module in suite.modules]
         print(*(mutant for source in sources(modules) for mutant in source.mutants()), sep="\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mutation.mutants import Source
-from mutation.run import SUITES, equivalent, sources, tests_about
+from mutation.run import SUITES, covering_tests, equivalent, sources
 
 RUN = Path(__file__).with_name("run.py")
 MODULE = '''
@@ -89,6 +89,15 @@ def test_endless_loops_count_as_noticed(tmp_path: Path) -> None:
     assert status == 0 and "n += 1" in {each["after"] for each in result["results"]}
 
 
+def test_a_call_that_is_the_only_use_of_a_variable_outside_can_be_left_out(tmp_path: Path) -> None:
+    module = (
+        "class Wrong(Exception):\n    def __init__(self, why):\n        super().__init__(why)\n        self.why = why\n"
+    )
+    tests = "from voting import Wrong\n\ndef test_wrong():\n    assert Wrong('x').why == 'x'\n"
+    status, result = measured(tmp_path, tests, "--floor", "0", module=module)
+    assert (status, survivors(result)) == (0, {("Wrong.__init__", "super().__init__(why)", "pass")})
+
+
 @pytest.mark.parametrize(
     ("code", "changes"),
     [
@@ -120,11 +129,11 @@ def test_each_mutant_listed_as_equivalent_has_a_reason() -> None:
     assert all(key[0] in modules and reason for key, reason in equivalent().items())
 
 
-def test_a_module_is_measured_by_the_tests_about_it_or_its_folder() -> None:
+def test_a_module_is_measured_by_the_covering_tests_it_or_its_folder() -> None:
     trust = "registry/comity/trust"
     (audit,) = (suite for suite in SUITES if f"{trust}/audit.py" in suite.modules)
     (tlog,) = (suite for suite in SUITES if f"{trust}/tlog" in suite.modules)
-    assert tests_about([f"{trust}/audit.py"]) == audit.tests
-    assert tests_about([f"{trust}/tlog/note.py", f"{trust}/audit.py"]) == (*tlog.tests, *audit.tests)
-    assert tests_about([f"{trust}/names.py"]) == ()
+    assert covering_tests([f"{trust}/audit.py"]) == audit.tests
+    assert covering_tests([f"{trust}/tlog/note.py", f"{trust}/audit.py"]) == (*tlog.tests, *audit.tests)
+    assert covering_tests([f"{trust}/names.py"]) == ()
     assert all((RUN.parents[2] / test).exists() for suite in SUITES for test in suite.tests)

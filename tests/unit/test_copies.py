@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.trust.charter.document import CharterPolicy
 from comity.trust.copies import (
     CLAIMED,
     DISPUTED,
@@ -32,6 +33,7 @@ from comity.trust.copies import (
     next_change,
     outside,
     parse_hold_withdrawn,
+    parties_of,
     sign_hold_withdrawn,
 )
 from comity.trust.encoding import Digest, sha256
@@ -105,6 +107,12 @@ def test_a_failure_that_is_newer_than_every_pass_counts() -> None:
     assert state(AuditResult(B, TODAY - 2, "digest", proven=True), passed) == FAILED
     assert state(AuditResult(B, TODAY - 2, "digest"), AuditResult(D, TODAY - 2, "digest"), passed) == FAILED
     assert state(AuditResult(B, TODAY - 3, "digest"), AuditResult(D, TODAY - 2, "digest"), passed) == TESTED
+
+
+def test_a_failure_between_two_passes_does_not_count() -> None:
+    passes = [AuditResult(who, TODAY - days, PASSED) for who, days in ((C, 3), (D, 1))]
+    assert state(AuditResult(B, TODAY - 2, "digest", proven=True), *passes) == TESTED
+    assert state(AuditResult(B, TODAY, "digest", proven=True), *passes) == FAILED
 
 
 def test_results_are_shown_newest_first_and_of_each_auditor_the_newest_only() -> None:
@@ -308,6 +316,7 @@ def test_a_policy_is_written_with_its_reaches_if_it_asks_for_some() -> None:
     assert str(CopyPolicy(3, 2)) == "3 in 2 jurisdictions"
     assert str(CopyPolicy(3, 2, 1)) == "3 in 2 jurisdictions and 1 reaches"
     assert CopyPolicy.of(None) == CopyPolicy(1, 1)
+    assert CopyPolicy.of(CharterPolicy(5, 4, 3, 2, min_reaches=1)) == CopyPolicy(4, 3, 1)
 
 
 @pytest.mark.parametrize("asked", [CopyPolicy(4, 3, 2), CopyPolicy(3, 4, 2), CopyPolicy(3, 3, 3)])
@@ -330,6 +339,20 @@ def test_copies_of_one_member_on_one_cloud_are_on_that_cloud() -> None:
     assert [(each.reach, each.cloud) for each in holders(both)] == [(("CH",), "Example Cloud")]
     assert [(each.reach, each.cloud) for each in holders([both[0], assess(there, [], TODAY)])] == [(("CH",), "")]
     assert not holders(both, own=B)[0].tested
+    other = replace(here, cloud="Another Cloud", reach=("US", "FR", "DE", "CH"))
+    assert [each.cloud for each in holders([both[0], assess(other, [], TODAY)])] == [""]
+    assert [each.reach for each in holders([assess(other, [], TODAY)])] == [("CH", "DE", "FR", "US")]
+
+
+def test_a_copy_on_no_cloud_is_taken_by_the_loss_of_none() -> None:
+    assert [each.kind for each in parties_of(Holder(A, "CH", True, ("CH", "US")))] == [
+        "member",
+        "publisher",
+        "jurisdiction",
+        "reach",
+        "reach",
+    ]
+    assert parties_of(ON_ONE_CLOUD[0])[-1] == Party("cloud", "Example Cloud")
 
 
 def test_a_loss_is_that_of_the_last_copy_only_if_none_is_left() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from comity.trust.charter.document import draft as next_body
 from comity.trust.charter.federation import Federation
-from comity.trust.charter.federation_reader import in_chunks, prove_bodies
+from comity.trust.charter.federation_reader import CHUNK, in_chunks, prove_bodies
 from comity.trust.charter.node_records import prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.policy import parse_policy
@@ -72,6 +72,12 @@ def test_what_the_format_does_not_know_is_refused() -> None:
         prove_bodies(in_chunks(document(more=1)))
     with pytest.raises(Malformed):
         Federation.parse(listed(more=1))
+
+
+def test_a_file_is_cut_into_chunks_that_make_it_again() -> None:
+    data = bytes(range(256)) * 5000
+    assert [len(chunk) for chunk in in_chunks(data)] == [CHUNK, len(data) - CHUNK]
+    assert b"".join(in_chunks(data)) == data
 
 
 def test_people_may_indent_it() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_positions_are_those_in_the_whole() -> None:
     document = JsonChunks((data[at : at + 3] for at in range(0, len(data), 3)), limit=MOST, what="document")
     for _ in document.members():
         for item in document.items(most=3, bytes_each=MOST):
-            assert data[item.position : item.position + len(item.data)] == item.data
+            assert data[item.position : item.position + len(item.data)] == item.data == item.data.strip()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_what_is_above_a_limit_is_refused(data: bytes, why: str) -> None:
         pytest.param(b'{"list":[[' + b"1," * 23 + b"11]]}", {"most": 50}, id="a list"),
         pytest.param(b'{"a":12345}', {"most": 5}, id="a number"),
         pytest.param(b'{"' + b"x" * 1022 + b'":1}', {}, id="a name"),
-        pytest.param(b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}", {}, id="depth"),
+        pytest.param(b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", {}, id="depth"),
         pytest.param(b'{"a":1}' + b" " * 93, {"limit": 100}, id="all together"),
     ],
 )
@@ -137,3 +138,32 @@ def test_no_more_is_read_than_one_value_needs() -> None:
     with pytest.raises(Malformed, match="more than 50 bytes"):
         for _ in (document := JsonChunks(endless(), limit=MOST, what="document")).members():
             list(document.items(most=2, bytes_each=50))
+
+
+def test_no_more_chunks_are_taken_than_the_limit_allows() -> None:
+    taken = list[bytes]()
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in (b'{"a":"', *[b"x" * 100] * 50):
+            taken.append(chunk)
+            yield chunk
+
+    with pytest.raises(Malformed, match="at most 1000 bytes"):
+        for _ in (document := JsonChunks(chunks(), limit=1000, what="document")).members():
+            document.value(MOST)
+    assert len(taken) == 11
+
+
+def test_white_space_is_not_kept_in_memory() -> None:
+    space = b" " * 2**16
+
+    def chunks() -> Iterator[bytes]:
+        yield from (b'{"a":', *[space] * 64, b"1}", *[space] * 64)
+
+    document = JsonChunks(chunks(), limit=2**24, what="document")
+    tracemalloc.start()
+    try:
+        assert [document.value(MOST).data for _ in document.members()] == [b"1"]
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(space)
+    finally:
+        tracemalloc.stop()
