@@ -54,12 +54,22 @@ class Baseline:
 
 
 class Measuring:
-    """The plugin. `results` has one result per mutant once pytest is through."""
+    """The plugin. `results` has one result per mutant once pytest is through.
+
+    Args:
+        spare: seconds of CPU time that a test may take beyond five times what it takes without a change.
+    """
 
     def __init__(
-        self, sources: Sequence[Source], mutants: Sequence[Mutant], jobs: int, report: Callable[[Result], None]
+        self,
+        sources: Sequence[Source],
+        mutants: Sequence[Mutant],
+        jobs: int,
+        report: Callable[[Result], None],
+        spare: float,
     ) -> None:
         self._sources, self._mutants, self._jobs, self._report = sources, mutants, jobs, report
+        self._spare = spare
         self.baseline: Baseline | None = None
         self.results: list[Result] = []
         self._killers: Counter[tuple[tuple[str, int], str]] = Counter()
@@ -93,6 +103,7 @@ class Measuring:
         functions: Mapping[tuple[str, str, int], list[FunctionType]],
         baseline: Baseline,
     ) -> None:
+        limits = {name: self._spare + 5 * seconds for name, seconds in baseline.seconds.items()}
         waiting = list(reversed(self._mutants))
         running: dict[int, tuple[Mutant, int, int]] = {}
         while waiting or running:
@@ -100,7 +111,7 @@ class Measuring:
                 mutant = waiting.pop()
                 tests = self._order(mutant, baseline)
                 live = functions.get((str(mutant.source.path), *mutant.where), [])
-                pid, pipe = _start(mutant, live, [items[name] for name in tests], baseline.seconds)
+                pid, pipe = _start(mutant, live, [items[name] for name in tests], limits)
                 running[pid] = mutant, len(tests), pipe
             pid, status = os.wait()
             mutant, count, pipe = running.pop(pid)
@@ -203,7 +214,7 @@ class _Tracer:
 
 
 def _start(
-    mutant: Mutant, live: Sequence[FunctionType], items: Sequence[pytest.Item], seconds: Mapping[str, float]
+    mutant: Mutant, live: Sequence[FunctionType], items: Sequence[pytest.Item], limits: Mapping[str, float]
 ) -> tuple[int, int]:
     """Start a process that runs the tests on a mutant; returns its id, and the pipe on which it names the test."""
     reader, writer = os.pipe()
@@ -213,16 +224,16 @@ def _start(
     os.close(reader)
     try:
         _silence()
-        os._exit(_run(mutant, live, items, seconds, writer))
+        os._exit(_run(mutant, live, items, limits, writer))
     except BaseException:
         os.write(writer, traceback.format_exc().encode())
         os._exit(BROKEN)
 
 
 def _run(
-    mutant: Mutant, live: Sequence[FunctionType], items: Sequence[pytest.Item], seconds: Mapping[str, float], told: int
+    mutant: Mutant, live: Sequence[FunctionType], items: Sequence[pytest.Item], limits: Mapping[str, float], told: int
 ) -> int:
-    """In the child process: 0 if no test notices the mutant, 1 if one does."""
+    """In the child process: 0 if no test notices the mutant, 1 if one does. `limits`: seconds of CPU time of a test."""
     code = mutant.compile()
     if items and not live:
         raise RuntimeError(f"no function has the code of {mutant.function}: was another copy of the module imported?")
@@ -233,7 +244,7 @@ def _run(
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     for item, after in zip(items, [*items[1:], None], strict=False):
         os.write(told, item.nodeid.encode() + b"\n")
-        limit = 2 + 5 * seconds[item.nodeid]
+        limit = limits[item.nodeid]
         signal.setitimer(signal.ITIMER_PROF, limit)
         signal.setitimer(signal.ITIMER_REAL, 30 + 10 * limit)
         if not _passes(item, after):

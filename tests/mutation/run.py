@@ -162,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--seed", type=int, default=0, help="chooses the sample")
     options.add_argument("--again", type=Path, help="try only the survivors of this earlier result")
     options.add_argument("--jobs", type=int, default=1, help="mutants to try at once")
+    options.add_argument("--spare", type=float, default=2.0, help="seconds of a test beyond five times what it takes")
     options.add_argument("--floor", type=float, default=90.0, help="fail below this percentage")
     options.add_argument("--out", type=Path, help="write the result as JSON")
     options.add_argument("--list", action="store_true", help="print the mutants, try none")
@@ -187,7 +188,17 @@ def _each_suite(chosen: argparse.Namespace) -> list[Record] | None:
     for suite in SUITES:
         with TemporaryDirectory() as folder:
             out = Path(folder) / "result.json"
-            what = ["--modules", *suite.modules, "--tests", *suite.tests, *again, "--jobs", str(chosen.jobs)]
+            what = [
+                "--modules",
+                *suite.modules,
+                "--tests",
+                *suite.tests,
+                *again,
+                "--jobs",
+                str(chosen.jobs),
+                "--spare",
+                str(chosen.spare),
+            ]
             subprocess.run([sys.executable, __file__, *what, "--floor", "0", "--out", str(out)], check=False)
             if not out.exists():
                 return None
@@ -197,7 +208,7 @@ def _each_suite(chosen: argparse.Namespace) -> list[Record] | None:
 
 def _measured(chosen: argparse.Namespace) -> list[Record] | None:
     changed = list(sources(chosen.modules))
-    measuring = Measuring(changed, _chosen_mutants(changed, chosen), chosen.jobs, show)
+    measuring = Measuring(changed, _chosen_mutants(changed, chosen), chosen.jobs, show, chosen.spare)
     tests = [str(ROOT / path) for path in chosen.tests]
     os.environ["COMITY_TESTS_CHECK_ANEW"] = "1"
     settings = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow and not long"]

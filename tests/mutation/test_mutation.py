@@ -85,7 +85,7 @@ def test_a_test_that_fails_without_a_change_ends_the_run(tmp_path: Path) -> None
 def test_endless_loops_count_as_noticed(tmp_path: Path) -> None:
     module = "def count(n):\n    while n != 0:\n        n -= 1\n    return n\n"
     tests = "from voting import count\n\ndef test_count():\n    assert count(3) == 0\n"
-    status, result = measured(tmp_path, tests, "--floor", "100", module=module)
+    status, result = measured(tmp_path, tests, "--floor", "100", "--spare", "0.3", module=module)
     assert status == 0 and "n += 1" in {each["after"] for each in result["results"]}
 
 
