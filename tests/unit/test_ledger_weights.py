@@ -17,7 +17,7 @@ from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota
 from comity.ledger.sqlite import MAX_WAL_BYTES
 from comity.ledger.stored_lines import pack_line
 from comity.trust.encoding import sha256
-from comity.trust.errors import OutOfSpace, Untrusted
+from comity.trust.errors import NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Entry, SideObject, Statement, Subject, parse_entry, sign_statement
 from sqlalchemy import Connection
 from support.logs import AUTHOR as WHO
@@ -156,6 +156,18 @@ def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it
     ledger.logs.stage(FAR.vkey, 0, lines[:2])
     ledger.logs.advance(FAR.vkey, 2, lines[2:], FAR.note_over(lines))
     assert inside == [False] * 3
+
+
+def test_the_objects_that_a_range_of_entries_names_first_are_listed(ledger: Ledger) -> None:
+    lines = [naming(0, OTHER), naming(1), naming(2, LARGE, OTHER), naming(3, OTHER)]
+    ledger.logs.append(OWN.vkey, lines)
+    ledger.logs.stage(FAR.vkey, 0, lines)
+    for log in (OWN.vkey, FAR.vkey):
+        ranges = [(0, 4), (0, 1), (1, 2), (1, 4), (3, 4)]
+        found = [ledger.side_object_positions.first_named(log, *each) for each in ranges]
+        assert found == [[OTHER, LARGE], [OTHER], [], [LARGE], []]
+    with pytest.raises(NotFound):
+        ledger.side_object_positions.first_named(LogKeys.generate("other.example/log").vkey, 0, 1)
 
 
 def test_what_a_short_line_names_is_parsed_once_and_a_long_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from comity.trust.chained import CHAINED_LAYOUT
 from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 from comity.trust.tlog.proof import KINDS
@@ -608,6 +609,15 @@ class SideObjectPositions:
                     some = objects.digest.in_(digests[start : start + 200])
                     found |= set(connection.scalars(select(objects.digest).where(objects.log_id == log_id, some)))
         return found
+
+    def first_named(self, log: str, start: int, end: int) -> list[SideObject]:
+        """Returns the side objects that the entries of a log from `start` to before `end` name, and none before them.
+        Raises NotFound(code="NO-SUCH-LOG")."""
+        objects = schema.log_objects.c
+        with self._database.reading() as connection:
+            here = (objects.log_id == find_log(connection, log).id, objects.index >= start, objects.index < end)
+            found = connection.execute(select(objects.digest, objects.size).where(*here).order_by(objects.index))
+            return [SideObject(digest, size) for digest, size in found]
 
     def replace(self, positions: Mapping[str, int]) -> None:
         """Replace all stored positions."""

@@ -117,6 +117,5 @@ class SideObjectRepair:
 
 
 def _named(ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
-    """The side objects that a range of entries names, each once. Blocking."""
-    lines = ledger.history.entries(log, start, end)
-    return list(dict.fromkeys(item for line in lines for item in named_objects(line)))
+    """The side objects that a range of entries names, and no entry before it. Blocking."""
+    return ledger.side_object_positions.first_named(log, start, end)
