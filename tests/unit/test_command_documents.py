@@ -35,6 +35,7 @@ from comity_client.home import Home
 from support.command_documents import DESCRIBED, faults, schema
 from support.documents import broken
 from support.fakes import FakeFederation, release
+from support.federation import make_home
 from support.fenced import ROOT
 
 FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
@@ -121,7 +122,26 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
     run("version")
     run("explain")
     run("explain", "INCLUSION")
+    run("policy", "new", "--out", str(folder / "strict.toml"))
+    policy = (folder / "strict.toml").read_text()
+    (folder / "strict.toml").write_text(policy.replace("[licences]\n", '[licences]\naccept = ["MIT"]\n'))
+    run("policy", "check", str(folder / "strict.toml"))
+    run("policy", "explain", str(folder / "strict.toml"))
+    run("evaluation", "new", "--out", str(folder / "criteria.toml"))
+    run("offer", "new", "--out", str(folder / "offer.toml"))
+    node = make_home(folder / "node", 0).directory
+    run("token", "new", "ci", "--node", str(node))
+    run("token", "ls", "--node", str(node))
+    run("webhook", "new", "ops", "https://chat.example.org/hook", "--event", "alert", "--node", str(node))
+    run("webhook", "ls", "--node", str(node))
+    (node / "node.toml").write_text((node / "node.toml").read_text() + "nonsense = 1\n")
+    run("config", "check", "--node", str(node))
     yield found | {"node-status": node_status()}
+
+
+def test_the_examples_of_policies_and_settings_have_an_item_in_each_list(examples: dict[str, Any]) -> None:
+    assert examples["policy-check"]["findings"] and examples["policy-check"]["pins"]
+    assert examples["config-check"]["problems"] and examples["tokens"]["tokens"] and examples["webhooks"]["webhooks"]
 
 
 @pytest.mark.parametrize("kind", sorted(DESCRIBED - PRINTED_BY.keys()))
