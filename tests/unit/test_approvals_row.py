@@ -39,12 +39,10 @@ def holding(label: str, classical: str, post_quantum: str) -> Identity:
     return Identity(inception, key, sign_inception(inception, key))
 
 
-def officers(*who: Identity, at_least: int = 2, **changed: str) -> Case:
+def officers(*who: Identity, at_least: int = 2, of: str = '["Anna", "Ben"]') -> Case:
     ids = "".join(f'"{each.inception.label}" = "{each.id}"\n' for each in who)
-    text = table(at_least, **{"of": '["Anna", "Ben"]', **changed}).replace(
-        f'Anna = "{ANNA.id}"\nBen = "{BEN.id}"\nCarla = "{CARLA.id}"\n', ids
-    )
-    return replace(GOOD, policy_text=GOOD.policy_text + text)
+    usual = f'Anna = "{ANNA.id}"\nBen = "{BEN.id}"\nCarla = "{CARLA.id}"\n'
+    return replace(GOOD, policy_text=GOOD.policy_text + table(at_least, of=of).replace(usual, ids))
 
 
 @pytest.mark.parametrize(
