@@ -283,6 +283,40 @@ def test_the_source_that_used_the_fewest_turns_keeps_its_request_for_one() -> No
     assert [plan._sources[key(name)].turns for name in "abc"] == [2, 2, 0]
 
 
+@pytest.mark.parametrize(
+    ("delivered", "after", "used"),
+    [(0, 2.9, 0), (0, 3.0, 1), (1, 3.0, 0)],
+    ids=["within its grace period", "after it", "after a piece"],
+)
+def test_a_request_that_fails_without_a_piece_after_its_grace_period_has_used_a_turn(
+    delivered: int, after: float, used: int
+) -> None:
+    plan = schedule(10, a=FAST)
+    (request,) = plan.assign(0.0)
+    for piece in range(delivered):
+        assert plan.begin(request, piece, 0.0) and plan.verified(request, piece, 0.0)
+        assert plan.begin(request, piece + 1, 0.0)
+    plan.failed(request, SILENT, after, 0.0)
+    assert plan._sources[key("a")].turns == used
+
+
+def test_failures_halve_what_is_expected_and_turns_and_pauses_double_up_to_a_limit() -> None:
+    limits = TransferLimits(max_delay=1e9)
+    for count, factor in ((0, 1), (3, 8), (16, 2**16), (17, 2**16), (400, 2**16)):
+        health = SourceHealth(rate=1e9, failures=count, turns=count)
+        assert health.expected == 1e9 / factor
+        assert health.turn(limits) == 3.0 * factor
+        health.back_off(0.0, 1.0, limits)
+        assert health.backoff_until == 0.5 * 2 ** min(count, 16)
+    assert SourceHealth(rate=1.0, failures=9).expected == 1.0
+
+
+def test_the_rate_of_a_piece_is_that_of_its_own_bytes_and_time() -> None:
+    (request,) = schedule(10, a=FAST).assign(1.0)
+    request.begun, request.before, request.received = 5.0, 3 * MIB, 5 * MIB
+    assert (request.piece_rate(9.0), request.rate(6.0)) == (MIB / 2, MIB)
+
+
 def test_a_verified_piece_leaves_a_source_the_turn_that_it_needs() -> None:
     plan = schedule(2, a=None)
     plan._sources[key("a")].turns = 5
