@@ -16,7 +16,6 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.ledger.entry_rows import named_objects
 from comity.ledger.ledger import Ledger
 from comity.node.replication.side_objects import missing_side_objects
 from comity.node.supervisor import LoopTiming, Supervisor
