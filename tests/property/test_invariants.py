@@ -70,8 +70,14 @@ def logged(writer: Node, *lines: bytes, after: int = 5) -> Log:
     return log
 
 
-def of_others() -> Iterator[bytes]:
-    """Statements that strangers, members and rivals could add."""
+@functools.cache
+def of_others() -> tuple[bytes, ...]:
+    """Statements that strangers, members and rivals could add: the same lines as claims and in proofs. A hybrid
+    signature is another one each time."""
+    return tuple(said_by_others())
+
+
+def said_by_others() -> Iterator[bytes]:
     yield from (COPYCAT.entry.line, COPIED.line, RIVAL.entry.line)
     yield release(by=RIVAL, name="Swiss-AI/tiny@v2")[1].line
     published = release()[0]
