@@ -127,6 +127,8 @@ def test_a_small_file_costs_its_bytes_and_the_same_file_twice_costs_its_records_
 def test_a_challenge_asks_for_one_to_thirty_pieces_and_for_ten_minutes_at_most() -> None:
     assert challenge_of(*range(MAX_CHALLENGED)).numbers[-1] == MAX_CHALLENGED - 1
     assert challenge_of(0).lease == 0
+    with pytest.raises(Malformed, match="ascending"):
+        challenge_of(-1, 0)
     assert challenge_of(0, lease=MAX_LEASE).lease == 600
     for lease in (-1, MAX_LEASE + 1):
         with pytest.raises(Malformed, match="a lease has at most 600 seconds"):
@@ -271,6 +273,7 @@ def test_an_answer_that_cannot_be_read_fails_the_audit_as_such() -> None:
         pytest.param(body(SUMMARY, more=1), id="an unknown member of the summary"),
         pytest.param(body(SUMMARY, nodes=[]), id="no node"),
         pytest.param(body(SUMMARY, results=[]), id="no result"),
+        pytest.param(body(SUMMARY, results=[], answers=0), id="no result and no answer"),
         pytest.param(body(SUMMARY, results=[[1, 0, 1, 2, 3]]), id="an artifact that is not listed"),
         pytest.param(body(SUMMARY, results=[[0, 1, 1, 2, 3]]), id="a node that is not listed"),
         pytest.param(body(SUMMARY, results=[[0, 0, 1, 2]]), id="a result of four"),
@@ -283,8 +286,41 @@ def test_an_audited_statement_that_is_none_is_refused(changed: Statement) -> Non
         parse_audited(changed)
 
 
+def test_a_failure_for_no_reason_that_is_known_is_not_signed() -> None:
+    said = AuditFailure(AUDITOR.record.node, PROVER.record.node.id, CHALLENGE, 5, "bored")
+    with pytest.raises(Malformed):
+        sign_failure(AUDITOR.record, said, AUDITOR.online)
+
+
+def test_an_answer_about_no_piece_is_not_signed() -> None:
+    with pytest.raises(Malformed):
+        sign_answer(PROVER.record, challenge_of(0), NONCE, 1, [], PROVER.online)
+
+
+def test_the_records_of_a_file_are_read_once_for_all_its_pieces() -> None:
+    asked = list[str]()
+
+    class Counted(Copy):
+        def records(self, file: FileEntry, layout: PieceLayout) -> Sequence[PieceRecord]:
+            asked.append(file.path)
+            return COPY.records(file, layout)
+
+    read_pieces(challenge_of(0, 1, 2, 3), NONCE, NUMBERS, Counted(COPY.files, COPY.cut))
+    assert asked == ["file-0", "file-1"]
+
+
+def test_an_answer_that_its_signer_gives_in_the_name_of_another_node_is_refused() -> None:
+    challenge = challenge_of(0)
+    read = read_pieces(challenge, NONCE, NUMBERS, COPY)
+    line = sign_answer(OTHER.record, challenge, NONCE, 1, read, PROVER.online).line
+    with pytest.raises(AuditFailed) as refused:
+        check_answer(challenge, NUMBERS, PROVER.record, line, [read[0].path], lambda *_: read[0].digest)
+    assert refused.value.reason == "signature"
+
+
 def test_a_failure_may_be_only_what_the_auditor_says() -> None:
     node = AUDITOR.record.node
+    assert isinstance(one := parse_audited(failed(numbers=[1])), AuditFailure) and one.challenge.numbers == (1,)
     said = AuditFailure(node, PROVER.record.node.id, CHALLENGE, 5, "not-held")
     assert parse_audited(sign_failure(AUDITOR.record, said, AUDITOR.online).statement) == said
     read = parse_audited(failed(answer="x" * MAX_LINE, piece=0, numbers=list(range(MAX_CHALLENGED))))
