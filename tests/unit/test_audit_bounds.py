@@ -343,6 +343,7 @@ def test_a_summary_may_have_as_many_results_and_artifacts_as_its_limits() -> Non
     assert [len(part) for part in split_rows(rows(MAX_SUBJECTS, 1))] == [MAX_SUBJECTS]
     assert [len(part) for part in split_rows(rows(MAX_SUBJECTS + 1, 1))] == [MAX_SUBJECTS, 1]
     assert [len(part) for part in split_rows(rows(1, MAX_ROWS))] == [MAX_ROWS]
+    assert [len(part) for part in split_rows(rows(1, 2 * MAX_ROWS + 2))] == [MAX_ROWS, MAX_ROWS, 2]
     assert split_rows([]) == []
     for full in (rows(1, MAX_ROWS), rows(MAX_SUBJECTS, 8)):
         summary = AuditSummary(AUDITOR.record.node, 1, tuple(full), sha256(b""), MAX_ROWS)
@@ -352,12 +353,18 @@ def test_a_summary_may_have_as_many_results_and_artifacts_as_its_limits() -> Non
         sign_summary(AUDITOR.record, AuditSummary(AUDITOR.record.node, 1, over, NONCE, len(over)), AUDITOR.online)
 
 
-def test_a_failure_that_names_another_node_than_the_signer_is_no_evidence() -> None:
+def test_a_failure_with_an_answer_of_another_signer_than_it_names_is_no_evidence() -> None:
     failure = parse_audited(parse_entry(FAILURE).statement)
     assert isinstance(failure, AuditFailure)
     assert is_evidence(failure, PROVER.record)
     assert not is_evidence(failure, OTHER.record)
     assert not is_evidence(replace(failure, prover=Digest(OTHER.record.node.id)), OTHER.record)
+    read = read_pieces(challenge_of(0), NONCE, NUMBERS, COPY)
+    forged = sign_answer(PROVER.record, challenge_of(0), NONCE, 1, read, OTHER.online).line
+    made_up = replace(failure, challenge=challenge_of(0), answer=forged, piece=0)
+    assert not is_evidence(made_up, PROVER.record)
+    honest = sign_answer(PROVER.record, challenge_of(0), NONCE, 1, read, PROVER.online).line
+    assert is_evidence(replace(made_up, answer=honest), PROVER.record)
 
 
 def test_the_answers_of_a_summary_are_the_leaves_of_a_tree() -> None:
