@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,15 @@ def test_the_newest_result_of_an_auditor_is_kept_whatever_the_order(index: Copie
         index.add(order)
         (row,) = index.copies(MODEL)
         assert {(item.outcome, item.day) for item in row.results} == {("digest", 5), (MISSED, 6)}
+
+
+def test_no_later_claim_of_a_day_takes_the_place_of_a_failure_that_was_proven(index: CopiesIndex) -> None:
+    claimed = result("digest", 5)
+    proven = replace(claimed, result=replace(claimed.result, proven=True))
+    for order in ((proven, claimed, result(PASSED, 5)), (claimed, proven, claimed)):
+        index.restart()
+        index.add([hold(FAR), *order])
+        assert index.copies(MODEL)[0].results == (proven.result,)
 
 
 def test_a_result_about_a_copy_that_nobody_claims_takes_no_room(index: CopiesIndex) -> None:

@@ -155,7 +155,7 @@ def assess(copy: ClaimedCopy, results: Iterable[AuditResult], today: int, fresh_
     for result in results:
         if result.auditor != copy.member and result.day <= today + 1:
             key = result.auditor, result.outcome == MISSED
-            if key not in newest or _rank(result) > _rank(newest[key]):
+            if key not in newest or result_rank(result) > result_rank(newest[key]):
                 newest[key] = result
     found = tuple(sorted(newest.values(), key=lambda result: (-result.day, result.auditor)))
     fresh = [result for result in found if result.day > today - fresh_days]
@@ -181,7 +181,7 @@ def next_change(results: Iterable[AuditResult], today: int, fresh_days: int = FR
     return min((day for day in days if day > today), default=None)
 
 
-def _rank(result: AuditResult) -> tuple[int, bool, bool]:
+def result_rank(result: AuditResult) -> tuple[int, bool, bool]:
     """The later result counts; on one day a failure counts before a pass, and one that is proven before another."""
     return result.day, result.failed, result.proven
 

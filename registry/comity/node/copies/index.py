@@ -31,7 +31,7 @@ from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import MAX_WAL_BYTES, sqlite_cache_error
 from comity.trust.artifact_pins import MAX_WANTED
 from comity.trust.audit import AuditChallenge
-from comity.trust.copies import MISSED, AuditResult, CopyPolicy
+from comity.trust.copies import MISSED, AuditResult, CopyPolicy, result_rank
 from comity.trust.encoding import Digest
 from comity.trust.statement import SideObject
 
@@ -425,13 +425,15 @@ class CopiesIndex:
         if database.execute("SELECT 1 FROM copy WHERE artifact = ? AND log = ?", key[:2]).fetchone() is None:
             return
         known = database.execute(
-            "SELECT day, outcome FROM result WHERE artifact = ? AND log = ? AND auditor = ? AND missed = ?", key
+            "SELECT day, outcome, pieces, proven FROM result WHERE artifact = ? AND log = ? AND auditor = ?"
+            " AND missed = ?",
+            key,
         ).fetchone()
         if known is None:
             if self._result_counts[auditor] >= MAX_RESULTS:
                 return  # `most_results` is in the status, and warns before
             self._result_counts[auditor] += 1
-        elif known[0] > result.day or (known[0] == result.day and not result.failed):
+        elif result_rank(result) <= result_rank(AuditResult(result.auditor, *known)):
             return
         values = (*key, result.day, result.outcome, result.pieces, result.proven)
         database.execute("INSERT OR REPLACE INTO result VALUES (?,?,?,?,?,?,?,?)", values)
