@@ -407,6 +407,8 @@ async def test_no_flipped_bit_is_served_and_each_is_repaired_while_readers_go_on
     rng = random.Random(11)
     async with scene(tmp_path, serve_gateway) as made:
         second = made.founded.homes[1]
+        for home in made.founded.homes:
+            home.set("audits", again_minutes=0)
         async with serving(second, companion=serve_gateway), second.client() as client:
             source = RangeSource(source_key("second"), "second", CertificatePin.of(second.record.tls), client.locations)
             ended = asyncio.Event()

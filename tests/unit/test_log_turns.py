@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -115,7 +116,9 @@ def mirror(quotas: Any) -> Any:
 
 
 def link(member: Digest) -> Any:
-    return SimpleNamespace(peer_key=SimpleNamespace(member=member), name="")
+    return SimpleNamespace(
+        peer_key=SimpleNamespace(member=member), name="", more_connections=lambda count: nullcontext([None] * count)
+    )
 
 
 HEAD: Any = SimpleNamespace(log=LOG, key=None, origin="", checkpoint=SimpleNamespace(size=1))
@@ -135,7 +138,7 @@ async def test_two_peers_that_show_a_log_at_once_never_both_bring_it_on() -> Non
         return True
 
     followed._step = step
-    both = [asyncio.create_task(followed._catch_up(link(member), HEAD)) for member in (A, B)]
+    both = [asyncio.create_task(followed._catch_up(link(member), HEAD, 1)) for member in (A, B)]
     await asyncio.sleep(0)
     quotas.answers.set()
     await asyncio.gather(*both)
@@ -149,16 +152,16 @@ async def test_what_this_machine_cannot_do_is_held_against_no_peer(error: Comity
     followed = mirror(quotas)
     for _ in range(2):
         with pytest.raises(type(error)):
-            await followed._catch_up(link(A), HEAD)
+            await followed._catch_up(link(A), HEAD, 1)
         if rests:
-            await followed._catch_up(link(A), HEAD)
+            await followed._catch_up(link(A), HEAD, 1)
             return
 
 
 async def test_a_turn_that_is_put_off_ends_and_is_no_failure() -> None:
     quotas = _Waiting()
     followed = mirror(quotas)
-    task = asyncio.create_task(followed._catch_up(link(A), HEAD))
+    task = asyncio.create_task(followed._catch_up(link(A), HEAD, 1))
     await asyncio.sleep(0)
     holder = followed._turns._turns[LOG]
     holder.preempted = True
