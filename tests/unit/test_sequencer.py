@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from comity.ledger import sequencer as sequencer_module
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogStore, OwnLogTransaction
 from comity.ledger.sequencer import BATCH, Sequencer
@@ -149,6 +150,28 @@ async def test_a_full_disk_refuses_the_batch_and_the_next_one_may_pass(
             with pytest.raises(OutOfSpace):
                 await sequencer.append(statement_line(0))
         assert await sequencer.append(statement_line(1)) == 0
+
+
+async def test_a_disk_that_fills_before_the_checkpoint_delays_it_and_ends_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    def fills(self: LogStore, name: str, note: SignedNote) -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 2:  # the first covers the empty log
+            _full()
+        set_note(self, name, note)
+
+    set_note = LogStore.set_note
+    monkeypatch.setattr(LogStore, "set_note", fills)
+    monkeypatch.setattr(sequencer_module, "RETRY", 0.0)
+    async with running(ledger) as sequencer:
+        index = await sequencer.append(statement_line(0))
+        await sequencer.covered(index)
+        assert await sequencer.append(statement_line(1)) == 1
+    assert tried >= 3
 
 
 async def test_a_failed_commit_ends_the_sequencer_and_everybody_is_told(

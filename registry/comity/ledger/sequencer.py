@@ -25,6 +25,8 @@ LINGER: Final = 0.005
 """Seconds that the first entry of an idle log waits for others, to share their commit."""
 INTERVAL: Final = 1.0
 """Minimum seconds between checkpoints."""
+RETRY: Final = 0.5
+"""Seconds until a checkpoint that found the disk full is tried again."""
 QUEUE_SIZE: Final = 4096
 """Maximum size of the queue; further callers wait until it has space."""
 
@@ -121,8 +123,8 @@ class Sequencer:
     async def run(self) -> None:
         """Work until cancelled. On cancellation, a running commit is finished first.
 
-        Raises Untrusted(code="LEDGER-CORRUPT") at once if the log is damaged, and the error of a commit that failed for
-        another reason than a full disk or a busy database, because it is not safe to continue.
+        Raises Untrusted(code="LEDGER-CORRUPT") at once if the log is damaged, and the error of a commit or checkpoint
+        that failed for another reason than a full disk or a busy database, because it is not safe to continue.
         """
         try:
             await self._recover()
@@ -206,8 +208,14 @@ class Sequencer:
             start = end
 
     async def _checkpoint(self) -> None:
+        """Sign the entries that no checkpoint covers. If the disk is full, they wait for the next attempt: who asks for
+        a proof of them waits as well."""
         size = self._size
-        await asyncio.to_thread(self._sign_and_store, size)
+        try:
+            await asyncio.to_thread(self._sign_and_store, size)
+        except OutOfSpace:
+            self._due = self._now() + max(self._interval, RETRY)
+            return
         self._due = self._now() + self._interval
         async with self._changed:
             self._signed = size
