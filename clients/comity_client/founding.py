@@ -197,6 +197,12 @@ MAX_SEAT_ROTATIONS: Final = 1000
 MAX_SETTINGS: Final = 1024 * 1024
 
 
+def not_a_home(home: Path, missing: str) -> NotFound:
+    """The error where a command of a member is given in a folder without the file `missing` of a node's home."""
+    hint = "name your member's home: --node HOME; or make one: comity init --help"
+    return NotFound(f"{home.absolute()} is not a node's home", why=f"{missing} is missing", hint=hint, code="NO-HOME")
+
+
 def read_settings(home: Path) -> dict[str, Any]:
     """The values in node.toml, not validated. Raises NotFound, Malformed (CONFIG)."""
     file = home / "node.toml"

@@ -187,7 +187,7 @@ def placeholders(text: str) -> set[str]:
     return set(re.findall(r"%\((\w+)\)s", text))
 
 
-def test_all_languages_use_the_same_compiled_templates() -> None:
+def test_english_and_french_pages_share_their_templates() -> None:
     """Else a language would show the pages of the one that was asked for first: the code is shared."""
     for name in environment("en").list_templates():
         made = [environment(language) for language in LANGUAGES]

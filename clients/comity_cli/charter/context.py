@@ -89,11 +89,10 @@ class CharterContext:
     def chain(self) -> RotationChain:
         """The rotation chain of the member of `home`. Raises NotFound (NO-HOME)."""
         from comity_client.charter.keys import own_chain
+        from comity_client.founding import not_a_home
 
         if not (self.home / "inception.line").exists():
-            hint = "name your member's home: --node HOME; or make one: comity init --help"
-            raise NotFound(f"{self.home.absolute()} is not a node's home", why="inception.line is missing", hint=hint,
-                           code="NO-HOME")  # fmt: skip
+            raise not_a_home(self.home, "inception.line")
         return own_chain(self.charter_state, self.home)
 
     def card(self, name: str) -> NodeCard:

@@ -17,14 +17,14 @@ from comity.content.secrets import read_signer
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.node_records import FederationNode, prove_record
 from comity.trust.encoding import Digest, sha256, syllables
-from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import check_inception
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity_client.charter.state import CharterState
-from comity_client.founding import NodeCard
+from comity_client.founding import NodeCard, not_a_home
 from comity_client.session import Session
 
 
@@ -64,9 +64,7 @@ def card_of(home: Path) -> NodeCard:
     """Read the card in a node's home. Raises NotFound (NO-HOME), Malformed, Untrusted."""
     card = home / "node-card.json"
     if not card.exists():
-        hint = "name your node's home: --node HOME; or make one: comity init --help"
-        raise NotFound(f"{home.absolute()} is not a node's home", why=f"{card.name} is missing", hint=hint,
-                       code="NO-HOME")  # fmt: skip
+        raise not_a_home(home, card.name)
     return NodeCard.read(card)
 
 

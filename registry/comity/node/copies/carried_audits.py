@@ -116,10 +116,10 @@ class CarriedAudits:
         """Check an answer to a challenge of this node, and record the result. Raises NotFound (NO-CHALLENGE), Untrusted
         (AUDIT-FAILED) for an answer that proves nothing about the node that was asked, Conflict (NOT-COMPARED) where
         this node has no copy of its own to compare with, OutOfSpace and Unavailable where it cannot be recorded. The
-        challenge stays open until the result is recorded."""
+        challenge is kept until the result is recorded."""
         nonce = _nonce(reply.line)
         async with self._locks.acquire([nonce]):
-            carried = await self._open_challenge(nonce)
+            carried = await self._kept_challenge(nonce)
             audited, piece = await self._compared(carried, reply)
             await self._auditor.record(audited, carried.challenge, reply.line, piece, carried.drawn)
             await self._ledger.run(self._index.answered, nonce)
@@ -144,7 +144,7 @@ class CarriedAudits:
         numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
         return draw_challenge(self._signer.record.node.id, numbers, row.pieces.digest, self._count, self._chance)
 
-    async def _open_challenge(self, nonce: Digest) -> CarriedChallenge:
+    async def _kept_challenge(self, nonce: Digest) -> CarriedChallenge:
         carried = await self._ledger.run(self._index.carried, nonce)
         if carried is None or int(self._clock()) - carried.drawn > OPEN_DAYS * DAY:
             why = f"{short(nonce)}: none is open with this nonce, or it is older than {OPEN_DAYS} days"
