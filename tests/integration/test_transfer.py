@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import resource
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -418,6 +418,20 @@ async def test_a_chain_proves_pieces_in_any_order_from_many_sources(into: Path) 
     assert fetched.states == [record.sha256 for record in chained().records[:-1]]
     again = await fetch_file(chained(), [MemorySource("a", DATA)], into, limits=QUICK)
     assert (again.resumed, named(again.bytes_by_source)) == (len(DATA), {})
+
+
+@pytest.mark.parametrize(("want", "most"), [(wanted, 1), (chained, 2)])
+async def test_a_fast_source_has_two_requests_where_pieces_may_come_in_any_order(
+    into: Path, want: Callable[[bytes], WantedFile], most: int
+) -> None:
+    source = MemorySource("a", DATA)
+    open_at_once: list[int] = []
+    health = {source.key: SourceHealth(rate=1e12)}
+    await fetch_file(
+        want(DATA), [source], into, health=health, on_progress=lambda _: open_at_once.append(source.streams)
+    )
+    assert max(open_at_once) == most
+    assert into.read_bytes() == DATA
 
 
 async def test_a_piece_that_does_not_match_a_chain_ends_it_and_accuses_no_source(into: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 MIB = 1 << 20
 TICK = 0.25
 STEPS = 20_000
-LIMITS = TransferLimits(streams=4, buffers=6, run_bytes=32 * MIB)
+LIMITS = TransferLimits(streams=4, buffers=6, run_bytes=32 * MIB, fast=2.0 * MIB)
 KINDS = ("honest", "liar", "silent", "flaky", "dripping", "teasing", "breaking", "absent")
 TEASED = 600
 """Bytes of each piece that a teasing source sends one a second, after the rest at its rate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -77,6 +78,32 @@ def test_the_second_request_comes_when_the_first_is_on_its_last_piece() -> None:
     assert plan.assign(0.0) == []
     plan.begin(request, 2, 0.0)
     assert [r.first for r in plan.assign(0.0)] == [3]
+
+
+def test_a_source_faster_than_a_thread_has_two_requests_at_any_time() -> None:
+    plan = schedule(100, TransferLimits(run_bytes=8 * MIB, fast=FAST), a=FAST + 1)
+    first, second = plan.assign(0.0)
+    assert [(r.first, r.stop) for r in (first, second)] == [(0, 8), (8, 16)]
+    plan.begin(second, 15, 0.0)
+    assert plan.assign(0.0) == []
+    plan.ended(first)
+    assert [r.first for r in plan.assign(0.0)] == [0]
+
+
+def test_two_requests_of_a_fast_source_share_what_is_left() -> None:
+    requests = schedule(16, TransferLimits(fast=FAST), a=FAST + 1).assign(0.0)
+    assert [(r.first, r.stop) for r in requests] == [(0, 8), (8, 12)]
+
+
+@pytest.mark.parametrize("fast", [FAST, math.inf])
+def test_a_source_that_is_not_faster_than_the_limit_has_one_request(fast: float) -> None:
+    [request] = schedule(16, TransferLimits(fast=fast), a=FAST).assign(0.0)
+    assert (request.first, request.stop) == (0, 16)
+
+
+def test_a_fast_source_leaves_a_stream_to_each_host_that_has_none() -> None:
+    plan = schedule(1000, TransferLimits(streams=2, fast=MIB), a=FAST, b=FAST)
+    assert [request.source for request in plan.assign(0.0)] == [key("a"), key("b")]
 
 
 def test_what_a_failed_request_did_not_bring_is_to_do_again() -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar
@@ -296,6 +297,8 @@ async def fetch_file(
                 reused = await receiver.reuse(local) if local else 0
                 await receiver.require_space()
                 cheaper = [source.key for source in sources if isinstance(source, BlockingSource)]
+                if not want.chained:  # the hash of the file would read what arrives out of order again
+                    limits = replace(limits, fast=math.inf)
                 schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited, cheaper)
                 streams = _Streams(want, sources, limits, schedule, receiver, tasks, jitter)
                 await streams.run()

@@ -5,7 +5,8 @@ numbers come from measurements of three policies over slow and malicious links):
 
 (1) The to-do list is shared and in file order. A request takes a run of adjacent pieces from its front: one piece for
     an unknown source, about `run_seconds` worth for a known one, a share of the rest if several sources are available.
-(2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle.
+(2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle. One
+    that brings more than `fast` bytes a second has two at any time: two threads receive and hash more than one does.
 (3) When no piece is left to take, a source takes over the piece that is expected last if it would finish it 20 %
     sooner, or a piece in progress for twice the time that it needs itself: a source that sends all but the last bytes
     and then drips always seems to be about to finish. A piece that is not begun moves; one in progress is requested
@@ -107,6 +108,8 @@ class TransferLimits:
         run_bytes: the longest range of one request; a slower source gets about `run_seconds` worth of pieces.
         first_delay, max_delay: seconds of a source's back-off after its first failure, and at most.
         faster: how many times as fast as a cheaper way to its host a source must be to be asked instead.
+        fast: bytes per second above which a source has two requests, rule (2); infinity where pieces that arrive
+            out of order cost more than is won.
     """
 
     read_timeout: float = 3.0
@@ -118,6 +121,7 @@ class TransferLimits:
     first_delay: float = 0.5
     max_delay: float = 30.0
     faster: float = FASTER
+    fast: float = 150e6
 
     def __post_init__(self) -> None:
         if not 0 < self.streams < self.buffers:
@@ -444,7 +448,10 @@ class Schedule:
         spare = len(self._requests) + waiting < self._limits.streams
 
         def ready(requests: list[RangeRequest]) -> bool:
-            return not requests or (spare and len(requests) == 1 and requests[0].at == requests[0].stop - 1)
+            if len(requests) != 1:
+                return not requests
+            [request] = requests
+            return spare and (request.at == request.stop - 1 or self._is_fast(request.source))
 
         return sorted(
             (self._best_source(names, now) for host, names in sources_by_host.items() if ready(mine[host])),
@@ -496,10 +503,14 @@ class Schedule:
         if health.rate is None or health.failures or self._on_trial(source):
             return 1
         up = len({self._hosts[name] for name in self._remaining() if self._sources[name].backoff_until <= now})
-        share = math.ceil(len(self._todo) / (2 * up)) if up > 1 else len(self._todo)
+        shared = up > 1 or self._is_fast(source)
+        share = math.ceil(len(self._todo) / (2 * up)) if shared else len(self._todo)
         mean = self._offsets[-1] / (len(self._offsets) - 1)
         pieces = int(min(health.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
         return max(1, min(share, pieces))
+
+    def _is_fast(self, source: SourceKey) -> bool:
+        return self._sources[source].expected > self._limits.fast
 
     def _on_trial(self, source: SourceKey) -> bool:
         """Whether another source of the same host may be faster."""
