@@ -62,6 +62,12 @@ def process_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def family_seconds(pid: int) -> float:
+    """CPU seconds of a running process and of its children, running or not."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return process_seconds(pid) + sum(process_seconds(int(child)) for child in children)
+
+
 def take_turns(
     peers: Mapping[str, Callable[[], None]], rounds: int, spent: Spent | None = None
 ) -> dict[str, list[float]]:

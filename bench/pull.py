@@ -4,8 +4,10 @@
 
     curl | sha256sum    from nginx over TLS; the hash is printed, the bytes go nowhere
     curl to disk, sha   the same to a file, then sha256sum of the file
-    hf download         the stock Hugging Face client from a static nginx Hub over plain HTTP; it verifies nothing
     …, sync             the same, and the bytes on the disk when it ends, as every pull leaves them
+    least work          two threads that receive, hash and write, and compare nothing (least_work.py); no sync
+    hf download         the stock Hugging Face client from a static nginx Hub over plain HTTP; it verifies nothing
+    …, sync             the same, and the bytes on the disk when it ends
     …, gateway          the same client from the node's gateway over plain HTTP
     pull                `comity pull --to` from one node: pieces and whole file verified, evidence judged; gRPC at the
                         open port and HTTPS ranges: HTTPS unless gRPC shows itself to be half as fast again
@@ -28,9 +30,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from comity.trust.names import Name
-from harness import Spent, keep_bytecode, process_seconds, show, speeds, take_turns, write
+from harness import Spent, family_seconds, keep_bytecode, process_seconds, show, speeds, take_turns, write
 from made import COMITY, REFERENCE, Served, model, served
 from static_site import REPOSITORY, Site, nginx
 
@@ -54,21 +57,21 @@ def main() -> None:
             )
             pid = lab.node.pid
             assert pid is not None
-            every = peers(root, lab, site, policy)
+            every = peers(root, lab, site, policy, size)
             chosen_peers = {name: peer for name, peer in every.items() if not chosen.only or name in chosen.only}
-            spent = Spent(lambda: process_seconds(pid))
+            spent = Spent(lambda: process_seconds(pid) + family_seconds(site.pid))
             taken = take_turns(chosen_peers, chosen.rounds, spent)
     table = speeds(taken, size, "hf download" if "hf download" in taken else next(iter(taken)))
     table = {name: row | spent.columns(name, size) for name, row in table.items()}
     show(table)
     if chosen.only:
         return
-    figure = "whole processes; CPU seconds a gigabyte of the peer's processes, and of the node"
+    figure = "whole processes; CPU seconds a gigabyte of the peer's processes, and of the node or nginx"
     load = {"min": min(spent.load), "max": max(spent.load)}
     write("pull", rounds=chosen.rounds, bytes=size, cache="warm at the server", figure=figure, load=load, peers=table)
 
 
-def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callable[[], None]]:
+def peers(root: Path, lab: Served, site: Site, policy: Path, size: int) -> dict[str, Callable[[], None]]:
     number, name = itertools.count(), Name.parse(REFERENCE)
     curl = f"curl -sS --fail --cacert {site.certificate} {site.tls}"
     pull = ["pull", REFERENCE, "--policy", str(policy), "--quiet", "--to"]
@@ -82,8 +85,8 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
     def shell(command: str) -> None:
         subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], check=True, stdout=subprocess.DEVNULL)
 
-    def script(file: str, argument: str) -> list[str]:
-        return [sys.executable, str(Path(__file__).parent / file), argument]
+    def script(file: str, *arguments: str) -> list[str]:
+        return [sys.executable, str(Path(__file__).parent / file), *arguments]
 
     def pulling(command: list[str]) -> Callable[[], None]:
         return lambda: run([*command, *pull, fresh()], COMITY_HOME=str(fresh_home(lab, number)))
@@ -95,6 +98,13 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
         into = fresh()
         shell(f"mkdir {into} && {curl} -o {into}/file && sha256sum {into}/file")
 
+    def least() -> None:
+        into = Path(fresh())
+        into.mkdir()
+        url = urlsplit(site.tls)
+        where = [str(url.hostname), str(url.port), url.path, str(size), str(site.certificate)]
+        run([*script("least_work.py"), *where, str(into / "file")])
+
     def hub(endpoint: str, *repository: str) -> None:
         into, hf = fresh(), str(Path(sys.executable).parent / "hf")
         quiet = {
@@ -104,15 +114,20 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
         }
         run([hf, "download", *repository, "--local-dir", into], HF_ENDPOINT=endpoint, HF_HUB_DISABLE_XET="1", **quiet)
 
-    def on_disk() -> None:
+    def stock() -> None:
         hub(site.hub, REPOSITORY)
+
+    def synced(peer: Callable[[], None]) -> None:
+        peer()
         os.sync()
 
     return {
         "curl | sha256sum": lambda: shell(f"{curl} | sha256sum"),
         "curl to disk, sha256sum": to_disk,
-        "hf download": lambda: hub(site.hub, REPOSITORY),
-        "hf download, sync": on_disk,
+        "curl to disk, sha256sum, sync": lambda: synced(to_disk),
+        "least work": least,
+        "hf download": stock,
+        "hf download, sync": lambda: synced(stock),
         "hf download, gateway": lambda: hub(lab.node.endpoint, name.repository, "--revision", name.version),
         "pull": pulling(COMITY),
         "pull, gRPC alone": pulling(script("one_way.py", "grpc")),

@@ -41,6 +41,7 @@ class Site:
     hub: str
     tls: str
     certificate: Path
+    pid: int
 
 
 @contextlib.contextmanager
@@ -63,7 +64,8 @@ def nginx(root: Path, files: Path) -> Iterator[Site]:
     process = subprocess.Popen([program, "-c", str(root / "nginx.conf"), "-e", str(root / "error.log")])
     try:
         _await(plain)
-        yield Site(f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}/model.safetensors", root / "tls.pem")
+        address = f"https://127.0.0.1:{tls}/model.safetensors"
+        yield Site(f"http://127.0.0.1:{plain}", address, root / "tls.pem", process.pid)
     finally:
         process.terminate()
         process.wait()
