@@ -17,8 +17,7 @@ from pathlib import Path
 
 import harness
 from comity.trust.hardware.appraisal import HardwarePins, appraise
-from comity.trust.hardware.evidence import MAX_DEVICES, HardwareEvidence
-from comity.trust.hardware.kinds import KINDS
+from comity.trust.hardware.evidence import KINDS, MAX_DEVICES, HardwareEvidence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

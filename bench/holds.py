@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import DATABASE_FILE, Ledger
+from comity.trust.copies import HeldArtifact, sign_holds
 from comity.trust.encoding import sha256
-from comity.trust.holds import HeldArtifact, sign_holds
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.statement import SideObject, parse_entry

@@ -44,8 +44,8 @@ from comity.node.intake import LineProver
 from comity.node.keys import NodeKeys
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.trust.copies import HeldArtifact, sign_holds
 from comity.trust.encoding import Digest, sha256
-from comity.trust.holds import HeldArtifact, sign_holds
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import Signer
 from comity.trust.names import Name

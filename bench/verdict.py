@@ -25,8 +25,7 @@ import harness
 from charter import NOW, Person, founded, voted
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import draft, quorum
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.node_records import FederationNode
+from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import PACK, FoundFile, Inspection, Verdict, proof_name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from comity.trust.hardware.kinds import KINDS
+from comity.trust.hardware.evidence import KINDS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE

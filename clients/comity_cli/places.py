@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
-from comity.trust.jurisdictions import check_new_jurisdiction
-from comity.trust.places import MAX_TEXT, Place, Reach
+from comity.trust.places import MAX_TEXT, Place, Reach, check_new_jurisdiction
 
 F = TypeVar("F", bound=Callable[..., Any])
 

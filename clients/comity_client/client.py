@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, TypeVar
 from comity.bounded_file import read_bounded
 from comity.federation_file import FederationSource
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.abbreviations import Abbreviation, find_id, parse_id
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.keys import PrivateKey
-from comity.trust.names import Name, Reference
+from comity.trust.names import Abbreviation, Name, Reference, find_id, parse_id
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.report import VerdictReport
 from comity.trust.rotation import LogCut

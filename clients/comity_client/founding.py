@@ -35,15 +35,13 @@ from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.node_records import FederationNode
+from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest, Fields, Json, parse_json
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception, sign_inception
-from comity.trust.jurisdictions import check_new_jurisdiction
 from comity.trust.keys import HybridSigner, PublicKey
-from comity.trust.places import Place
+from comity.trust.places import Place, check_new_jurisdiction
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import NodeRecord, check_node_record, sign_node_record

@@ -29,7 +29,7 @@ from comity.trust.hardware.certificates import (
     VendorChain,
     load_pem,
 )
-from comity.trust.hardware.kinds import KINDS
+from comity.trust.hardware.evidence import KINDS
 
 MAX_ROOTS: Final = 64
 """Pinned roots of one kind."""

@@ -16,8 +16,7 @@ from typing import Final, Literal
 from comity.bounded_file import read_chunks
 from comity.content import durable
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.federation_reader import MAX_BYTES
+from comity.trust.charter.federation import MAX_BYTES, Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict
 from comity.trust.evidence import KINDS

@@ -21,13 +21,13 @@ from pathlib import Path
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
-from comity.trust.abbreviations import is_meant
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.identity import Inception, KeySet, check_inception, sign_inception
-from comity.trust.jurisdictions import check_new_jurisdiction
 from comity.trust.keys import HybridSigner, Signer
+from comity.trust.names import is_meant
+from comity.trust.places import check_new_jurisdiction
 from comity.trust.rotation import KeyState, LogCut, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import Published, sign_published

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.abbreviations import Abbreviation, parse_id
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Untrusted
 from comity.trust.evidence import (
@@ -33,6 +32,7 @@ from comity.trust.evidence import (
 )
 from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import judge_keys
+from comity.trust.names import Abbreviation, parse_id
 from comity.trust.policy import ROWS
 from comity.trust.report import MAX_BYTES, VerdictReport
 from comity.trust.rotation import KeyState, RotationChain, follow

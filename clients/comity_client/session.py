@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from comity.transfer.sources import RangeSource, SourceKey
-from comity.trust.abbreviations import is_meant
 from comity.trust.charter.document import Member
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.node_records import FederationNode
+from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
+from comity.trust.names import is_meant
 from comity.trust.statement import Entry
 from comity.trust.statements import NodeRecord
 from comity.wire.client import NodeClient

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from comity.bounded_file import read_chunks
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.federation_reader import MAX_BYTES, parse_certificate
+from comity.trust.charter.federation import MAX_BYTES, Federation, parse_certificate
 from comity.trust.errors import Conflict, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.json_chunks import JsonSlice

@@ -22,8 +22,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from comity.trust.artifact import PIECE_SIZE, PieceRecord
-from comity.trust.chained import BLOCK, INITIAL_STATE, ContinuedHash, ContinueFrom, result_of, start_of
+from comity.trust.artifact import (
+    BLOCK,
+    INITIAL_STATE,
+    PIECE_SIZE,
+    ContinuedHash,
+    ContinueFrom,
+    PieceRecord,
+    result_of,
+    start_of,
+)
 from comity.trust.encoding import Digest
 
 _LIBRARIES: Final = ("libcrypto.so.3", "libcrypto.so.1.1")

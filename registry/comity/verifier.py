@@ -29,11 +29,19 @@ import comity
 from comity.bounded_file import read_bounded, read_chunks
 from comity.formats.inspect import inspect
 from comity.hashing import hash_by_chain
-from comity.trust.artifact import MAX_FILES, MAX_MANIFEST, RECORD_BYTES, FileEntry, Manifest, PieceRecord
+from comity.trust.artifact import (
+    MAX_FILES,
+    MAX_MANIFEST,
+    RECORD_BYTES,
+    FileEntry,
+    Manifest,
+    PieceRecord,
+    check_chained,
+    records_bytes,
+)
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_PIECES
 from comity.trust.artifact import MAX_PIECES as MAX_PIECES_OF_FILE
-from comity.trust.chained import check_chained, records_bytes
-from comity.trust.charter.federation_reader import MAX_BYTES as MAX_FEDERATION
+from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.evidence import (

@@ -51,7 +51,7 @@ from comity.trust.charter.document import Body
 from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import adopted_statement, draft_statement, parse_body_statement, parse_vote
-from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.copies import parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import (
@@ -66,6 +66,7 @@ from comity.trust.evidence import Evidence
 from comity.trust.hardware.appraisal import HardwarePins, appraise
 from comity.trust.hardware.certificates import RevocationData, VendorChain
 from comity.trust.hardware.evidence import (
+    KINDS,
     Attested,
     Challenge,
     HardwareEvidence,
@@ -73,11 +74,7 @@ from comity.trust.hardware.evidence import (
     read_gpu_list,
     sign_attested,
 )
-from comity.trust.hardware.kinds import KINDS
-from comity.trust.hardware.nvidia import GpuReport
-from comity.trust.hardware.sev_snp import SnpReport
-from comity.trust.hardware.tdx import TdxQuote
-from comity.trust.holds import parse_holds
+from comity.trust.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.trust.identity import Inception, check_inception
 from comity.trust.mirror_rules import parse_mirror_rules
 from comity.trust.model_signing.bundle import Bundle, ModelStatement

@@ -13,8 +13,7 @@ from comity import hashing, verifier
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource
-from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES
-from comity.trust.chained import CHAINED_LAYOUT
+from comity.trust.artifact import CHAINED_LAYOUT, PIECE_SIZE, RECORD_BYTES
 from comity.trust.encoding import sha256
 from comity_client.client import Client
 from comity_client.events import Event, SourceDropped

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from comity.content.blobs import FolderStore
+from comity.trust.copies import HOLD_PREDICATES, hold_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
-from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.statement import parse_entry
 from comity.trust.statements import signed_by_node
 from comity.wire.client import NodeClient

@@ -27,8 +27,7 @@ from comity.transfer import sources as ranges
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import RangeSource, sources_with_blob
-from comity.trust.artifact import PIECE_SIZE, encode_records
-from comity.trust.chained import CHAINED_LAYOUT, chained_records
+from comity.trust.artifact import CHAINED_LAYOUT, PIECE_SIZE, chained_records, encode_records
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey

@@ -16,8 +16,7 @@ from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.partial import PartialFile
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
-from comity.trust.artifact import PieceRecord
-from comity.trust.chained import INITIAL_STATE
+from comity.trust.artifact import INITIAL_STATE, PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from support.sources import (

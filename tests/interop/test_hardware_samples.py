@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 import pytest
 from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
 from comity.trust.hardware.certificates import load_pem
-from comity.trust.hardware.evidence import Device, HardwareEvidence, read_gpu_list
-from comity.trust.hardware.kinds import NVIDIA, SEV_SNP, TDX
+from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence, read_gpu_list
 from cryptography.hazmat.primitives.serialization import Encoding
 from support.hardware import AT, flipped
 from support.shared import shared

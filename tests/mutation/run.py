@@ -76,7 +76,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/approvals.py", f"{TRUST}/officers.py"), "approvals approvals_row officers"),
     Suite((f"{TRUST}/policy.py",), "federation_file officers policy policy_files safety_row"),
     Suite((f"{TRUST}/audit.py",), "audit audit_bounds"),
-    Suite((f"{TRUST}/holds.py", f"{TRUST}/copies.py"), "copies holds"),
+    Suite((f"{TRUST}/copies.py",), "copies holds"),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )
 

@@ -15,7 +15,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
-from comity.trust.mirror_quotas import ALL, MirrorQuotas
+from comity.trust.mirror_rules import ALL, MirrorQuotas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

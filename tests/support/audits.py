@@ -29,10 +29,9 @@ from comity.trust.audit import (
     sign_failure,
     sign_summary,
 )
-from comity.trust.copies import CopyPolicy, HoldWithdrawn, sign_hold_withdrawn
+from comity.trust.copies import CopyPolicy, HeldArtifact, HoldWithdrawn, sign_hold_withdrawn, sign_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
-from comity.trust.holds import HeldArtifact, sign_holds
 from comity.trust.statement import SideObject
 from support.case import nodes
 

@@ -18,8 +18,7 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.node_records import FederationNode
+from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import Checkpoint

@@ -33,11 +33,10 @@ from comity.trust.charter.votes import (
     parse_body_statement,
     parse_vote,
 )
-from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.copies import parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
 from comity.trust.evaluation import EvaluationAnnounced, parse_announced, sign_announced
 from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
-from comity.trust.holds import parse_holds
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, read_answer, read_usage, usage_statement

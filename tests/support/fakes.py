@@ -17,8 +17,7 @@ from typing import Any
 from comity.content.blobs import piece_lengths
 from comity.content.ingest import ingest
 from comity.hashing import FileHash
-from comity.trust.artifact import Manifest, PieceIndex, PieceRecord, encode_records
-from comity.trust.chained import CHAINED_LAYOUT, chained_records
+from comity.trust.artifact import CHAINED_LAYOUT, Manifest, PieceIndex, PieceRecord, chained_records, encode_records
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.names import Name, Reference

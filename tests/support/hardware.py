@@ -14,8 +14,7 @@ from typing import Final
 import pytest
 from comity.trust.encoding import b64encode
 from comity.trust.hardware import certificates
-from comity.trust.hardware.evidence import Device
-from comity.trust.hardware.kinds import NVIDIA, SEV_SNP, TDX
+from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.node_records import FederationNode
+from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.evidence import InclusionEvidence

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.abbreviations import Abbreviation, find_id, parse_id
 from comity.trust.encoding import Digest, format_id, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.names import Abbreviation, find_id, parse_id
 from hypothesis import given
 from hypothesis import strategies as st
 

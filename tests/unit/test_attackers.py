@@ -15,10 +15,9 @@ from attackers.sockets import PREFACE, call, frame, shut
 from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.artifact_pins import parse_wanted
 from comity.trust.audit import AuditFailure, AuditSummary, parse_audited
-from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.copies import parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
-from comity.trust.holds import parse_holds
 from comity.trust.identity import check_inception
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.statements import check_published

@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 from comity.trust.encoding import sha256
 from comity.trust.hardware.appraisal import AppraisalRow, HardwarePins, appraise
-from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence
-from comity.trust.hardware.kinds import KINDS
+from comity.trust.hardware.evidence import KINDS, Attested, Challenge, HardwareEvidence
 from comity.trust.statement import SideObject
 from comity_cli.offers.evidence import attestation_json, show_attestations
 from comity_cli.output import Output

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 from comity import hashing
 from comity.hashing import FileHash, hash_by_chain, load
-from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord, encode_records, records_root
-from comity.trust.chained import (
+from comity.trust.artifact import (
     INITIAL_STATE,
+    PIECE_SIZE,
+    RECORD_BYTES,
     ContinueFrom,
+    PieceRecord,
     chained_records,
     check_chained,
+    encode_records,
     first_wrong,
+    records_root,
     start_of,
 )
 from comity.trust.encoding import Digest, sha256

@@ -28,7 +28,7 @@ from comity.trust.charter.document import Member
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.trust.jurisdictions import COUNTRIES
+from comity.trust.places import COUNTRIES
 from comity.trust.statement import SideObject
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import (

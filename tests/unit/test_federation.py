@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import draft as next_body
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.federation_reader import CHUNK, in_chunks, prove_bodies
-from comity.trust.charter.node_records import prove_record
+from comity.trust.charter.federation import CHUNK, Federation, in_chunks, prove_bodies, prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.policy import parse_policy
 from comity.trust.statement import MAX_LINE, Entry

@@ -12,11 +12,9 @@ from comity import federation_file
 from comity.bounded_file import read_chunks
 from comity.content import durable
 from comity.federation_file import StoredCertificate, load_federation, read_federation
-from comity.trust.charter import federation_reader
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import draft
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.federation_reader import in_chunks, prove_bodies
+from comity.trust.charter.federation import Federation, in_chunks, prove_bodies
 from comity.trust.errors import ComityError, Conflict, Malformed, Unavailable, Untrusted
 from comity.trust.policy import parse_policy
 from comity_client.home import Home
@@ -154,7 +152,7 @@ def test_members_of_the_document_may_come_in_any_order() -> None:
     ],
 )
 def test_a_file_above_a_limit_is_refused(limit: str, value: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(federation_reader, limit, value)
+    monkeypatch.setattr(f"comity.trust.charter.federation.{limit}", value)
     with pytest.raises(ComityError, match=why):
         load_federation(LONG.encode())
 
@@ -167,7 +165,7 @@ def test_what_is_kept_is_limited_in_each_kind(many: str, monkeypatch: pytest.Mon
     else:
         line = NODES[0].seat.entry.line.decode()
         genesis["epochs"][0]["certificate"] += [line] * 200
-    monkeypatch.setattr(federation_reader, "MAX_KEPT", 200_000)
+    monkeypatch.setattr("comity.trust.charter.federation.MAX_KEPT", 200_000)
     with pytest.raises(Malformed, match=f"its .*{many}.* have more than 200000 bytes together"):
         load_federation(json.dumps(genesis).encode())
 

@@ -11,6 +11,7 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise, signed_devices
 from comity.trust.hardware.certificates import VendorChain, check_revocation
 from comity.trust.hardware.evidence import (
+    KINDS,
     Attested,
     Challenge,
     Device,
@@ -19,7 +20,6 @@ from comity.trust.hardware.evidence import (
     read_gpu_list,
     sign_attested,
 )
-from comity.trust.hardware.kinds import KINDS
 from comity.trust.statement import SideObject, parse_entry
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -13,9 +13,8 @@ from typing import Final
 import pytest
 from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
 from comity.trust.hardware.certificates import VendorChain
-from comity.trust.hardware.evidence import Device, HardwareEvidence
-from comity.trust.hardware.kinds import KINDS, TDX
-from comity.trust.hardware.tdx import TdxQuote
+from comity.trust.hardware.evidence import KINDS, TDX, Device, HardwareEvidence
+from comity.trust.hardware.reports import TdxQuote
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp

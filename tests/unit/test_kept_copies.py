@@ -36,7 +36,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import HybridSigner
-from comity.trust.mirror_quotas import MirrorQuotas
+from comity.trust.mirror_rules import MirrorQuotas
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -24,9 +24,9 @@ from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
 from comity.ledger.sqlite import SqliteFile
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
+from comity.trust.copies import HOLDS, HeldArtifact, sign_holds
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
-from comity.trust.holds import HOLDS, HeldArtifact, sign_holds
 from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text

@@ -24,10 +24,9 @@ from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.own_holds import CompletedCopy, OwnHolds
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
-from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
+from comity.trust.copies import HOLD, HOLDS, HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
-from comity.trust.holds import HOLD, HOLDS
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Author, SideObject, parse_entry
 from comity.trust.statements import NodeRecord

@@ -32,8 +32,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
-from comity.trust.mirror_quotas import MirrorQuotas
-from comity.trust.mirror_rules import MirrorDecision
+from comity.trust.mirror_rules import MirrorDecision, MirrorQuotas
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed

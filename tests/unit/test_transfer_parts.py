@@ -19,8 +19,7 @@ from comity.transfer.partial import FileHasher, PartialFile, PieceBuffers
 from comity.transfer.scheduler import RangeRequest, TransferLimits, WantedFile
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PIECE_SIZE as CHAINED_PIECE
-from comity.trust.artifact import PieceRecord
-from comity.trust.chained import chained_records
+from comity.trust.artifact import PieceRecord, chained_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
 from support.sources import PIECE_SIZE, MemorySource, source_key, wanted, weights

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import click
-from comity.trust.abbreviations import parse_id
 from comity.trust.charter.document import Body, CharterPolicy
+from comity.trust.names import parse_id
 
 if TYPE_CHECKING:
     from comity.trust.statements import NodeRecord

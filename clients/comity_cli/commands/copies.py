@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from comity.trust.jurisdictions import check_new_jurisdiction
+from comity.trust.places import check_new_jurisdiction
 
 from comity_cli.command import Command, examples, output
 from comity_cli.copies_view import of_a_node, reaches_text, read_list

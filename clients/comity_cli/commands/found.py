@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.abbreviations import parse_id
 from comity.trust.charter.document import MAX_BYTES, Body
+from comity.trust.names import parse_id
 
 from comity_cli.charter.rendering import show_charter
 from comity_cli.command import Group, agree, examples, output

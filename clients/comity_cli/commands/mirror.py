@@ -11,15 +11,16 @@ import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.errors import ComityError, Conflict, NotFound
-from comity.trust.mirror_quotas import ALL, QuotaUse
 from comity.trust.mirror_rules import (
     ACTIONS,
+    ALL,
     HOUR_SECONDS,
     MAX_AGE_HOURS,
     MirrorClaim,
     MirrorContents,
     MirrorDecision,
     MirrorRules,
+    QuotaUse,
     parse_mirror_rules,
 )
 from comity.trust.rule_file import MAX_BYTES

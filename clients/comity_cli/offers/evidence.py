@@ -12,12 +12,13 @@ from comity.trust.hardware.certificates import VendorChain, load_pem
 from comity.trust.hardware.evidence import (
     CHALLENGE_SCHEMA,
     MAX_EVIDENCE,
+    SEV_SNP,
+    TDX,
     Challenge,
     Device,
     HardwareEvidence,
     read_gpu_list,
 )
-from comity.trust.hardware.kinds import SEV_SNP, TDX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

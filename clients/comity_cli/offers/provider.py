@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 from comity.content import durable
-from comity.trust.abbreviations import parse_id
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.names import parse_id
 from comity.trust.offers.offer import Window
 from comity.trust.offers.records import Default, GrantRequest, Redemption
 from comity_client.hub_environment import endpoint_for_other_machines

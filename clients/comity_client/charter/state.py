@@ -24,7 +24,6 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.abbreviations import is_meant
 from comity.trust.charter.document import MAX_BYTES as MAX_BODY
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
@@ -43,6 +42,7 @@ from comity.trust.charter.votes import (
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
 from comity.trust.keys import VerifyingKey
+from comity.trust.names import is_meant
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
 from comity.trust.statements import signed_by_node

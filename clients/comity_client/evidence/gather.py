@@ -27,6 +27,7 @@ from comity.trust.claims import (
     bind_nodes,
     verify_vouches,
 )
+from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evaluation import announcements_of, evaluations_of
@@ -41,7 +42,6 @@ from comity.trust.evidence import (
     InclusionEvidence,
     Verdict,
 )
-from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
 from comity.trust.resolution import MIRROR, PublisherClaim, claimant_label

@@ -27,11 +27,10 @@ from comity.trust.claims import (
     verify_checks,
     verify_vouches,
 )
-from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
+from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import RowFact
-from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy

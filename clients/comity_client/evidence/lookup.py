@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.abbreviations import Abbreviation, ambiguous, find_id
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.identity import Inception
-from comity.trust.names import Reference
+from comity.trust.names import Abbreviation, Reference, ambiguous, find_id
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.upstream import OBSERVED

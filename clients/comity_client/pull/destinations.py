@@ -30,7 +30,6 @@ from typing import Final, Protocol
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.durable import disk_errors
-from comity.trust.abbreviations import find_id
 from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, commit_id
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
@@ -44,7 +43,7 @@ from comity.trust.evidence import (
     FoundFile,
     proof_name,
 )
-from comity.trust.names import UPSTREAM, Name, Reference, abbreviated
+from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
 from comity_client.evidence.gather import KeptProof
 from comity_client.evidence.lookup import reference_of

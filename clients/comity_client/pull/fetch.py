@@ -24,20 +24,22 @@ from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of, sources_with_blob
 from comity.trust.artifact import (
+    CHAINED_LAYOUT,
     PIECE_SIZE,
     FileEntry,
     Manifest,
     PieceIndex,
     PieceLayout,
     PieceRecord,
+    chained_records,
+    check_chained,
     check_records,
     encode_records,
 )
-from comity.trust.chained import CHAINED_LAYOUT, chained_records, check_chained
 from comity.trust.claims import ParsedClaims
+from comity.trust.copies import HOLD_PREDICATES, hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
-from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.upstream import OBSERVED, Observed
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.gather import fetch_object

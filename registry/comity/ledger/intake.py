@@ -27,12 +27,11 @@ from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN
 from comity.trust.audit import AUDITED
 from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
-from comity.trust.copies import HOLD_WITHDRAWN
+from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
 from comity.trust.evaluation import ANNOUNCED
 from comity.trust.hardware.evidence import ATTESTED
-from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.identity import Inception
 from comity.trust.offers.chain import PREDICATES
 from comity.trust.offers.fault_proof import OFFER_FAULT

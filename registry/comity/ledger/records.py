@@ -31,8 +31,7 @@ from sqlalchemy import Connection, LargeBinary, cast, delete, distinct, func, in
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, all_logs, find_log
 from comity.ledger.tree import SignedHead, head_at, newest_head
-from comity.trust.artifact import parse_records
-from comity.trust.chained import CHAINED_LAYOUT
+from comity.trust.artifact import CHAINED_LAYOUT, parse_records
 from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted

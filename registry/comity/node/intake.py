@@ -37,12 +37,11 @@ from comity.trust.charter.votes import (
     parse_body_statement,
     parse_vote,
 )
-from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
+from comity.trust.copies import HOLD, HOLD_WITHDRAWN, HOLDS, parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import ANNOUNCED, parse_announced
 from comity.trust.hardware.evidence import ATTESTED, parse_attested
-from comity.trust.holds import HOLD, HOLDS, parse_holds
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.offers.chain import PREDICATES, read_offer_statement

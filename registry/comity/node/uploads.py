@@ -28,9 +28,17 @@ from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.artifact import MAX_MANIFEST, Manifest, PieceIndex, PieceLayout, check_records, encode_records
+from comity.trust.artifact import (
+    CHAINED_LAYOUT,
+    MAX_MANIFEST,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    chained_records,
+    check_records,
+    encode_records,
+)
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_INDEX
-from comity.trust.chained import CHAINED_LAYOUT, chained_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import SideObject, Statement

@@ -5,7 +5,7 @@ use, so there is no second file that could be torn, stale or about other records
 lose pieces but never add bad ones. Holes are skipped where the file system reports them.
 
 The whole file is proven in one of two ways. By plain records its hash is computed in file order while pieces arrive, so
-that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.chained`) the
+that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.artifact`) the
 last piece that is right proves it; each byte is hashed once, in any order.
 
 Pieces are written past the page cache where that is wanted and the file system allows it
@@ -29,7 +29,7 @@ from typing import Final, Protocol, TypeAlias
 from comity.content import durable, fault
 from comity.hashing import ENGINE, FileHash
 from comity.transfer.scheduler import WantedFile
-from comity.trust.chained import INITIAL_STATE, ContinuedHash, result_of
+from comity.trust.artifact import INITIAL_STATE, ContinuedHash, result_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import OutOfSpace, Unavailable
 

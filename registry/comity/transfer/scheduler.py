@@ -59,7 +59,7 @@ MIB: Final = 1 << 20
 @dataclass(frozen=True, slots=True)
 class WantedFile:
     """One file: its SHA-256, which is authoritative, its size in bytes, and the records that verify its pieces; if
-    `chained`, by states (`comity.trust.chained`) that nobody has signed: a piece that does not match accuses them.
+    `chained`, by states (`comity.trust.artifact`) that nobody has signed: a piece that does not match accuses them.
 
     Raises Untrusted (code PIECE-INDEX) if the records do not tile `size` bytes in pieces of 1 byte to 4 MiB.
     """

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.node_records import prove_record_states
+from comity.trust.charter.federation import prove_record_states
+from comity.trust.copies import HOLD_PREDICATES, hold_of
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
-from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.identity import Inception, check_inception
 from comity.trust.places import Reach, declared_reach, excluded_reach
 from comity.trust.policy import PUBLISHER, CosignerRule

@@ -6,7 +6,7 @@ charter body, inception record) are RFC 8785 JSON, in the subset without fractio
 space, the shortest escapes.
 
 `Fields` reads a JSON object member by member, with types and limits, and refuses unknown members. `format_id` and
-`syllables` show a 256-bit id to people; `abbreviations` reads the first form back, and nothing the second. `syllables`
+`syllables` show a 256-bit id to people; `names` reads the first form back, and nothing the second. `syllables`
 carries only the first 64 bits of the id: nobody finds another id with the same syllables by chance, but they do not
 replace the full id in a file.
 """

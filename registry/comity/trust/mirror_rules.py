@@ -23,21 +23,25 @@ A rule fits if each of its conditions does; a rule without conditions fits every
 wildcards. What a rule looks at are claims of publishers and nodes, except for the paths and sizes in a manifest, and
 ages. An artifact that a rule copies only at a greater age waits for it, unless another rule copies it before. Rules
 decide what is copied from now on: they remove nothing.
+
+Quotas bound how many bytes the rules copy, each and in all. An artifact is charged to the rule that copies it before
+its first byte is fetched, with the size of all its files. So what is fetched is never more than what was charged, and
+charges never pass a quota: a copy waits if it does not fit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.name_patterns import compile_patterns, read_texts
 from comity.trust.names import UPSTREAM
-from comity.trust.rule_file import read_rule_file
+from comity.trust.rule_file import compile_patterns, read_rule_file, read_texts
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
@@ -50,6 +54,10 @@ _KEYS: Final = frozenset(
     {"name", "do", "repositories", "versions", "publishers", "organisations", "licences", "formats"}
     | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours", "quota_bytes", "wanted_by"}
 )
+WARN_SHARE: Final = 0.8
+"""The share of a quota from which operators are warned."""
+ALL: Final = ""
+"""Names the quota of all rules and the default together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +294,61 @@ def _identity(text: str, name: str) -> str:
 def _malformed(why: str) -> Malformed:
     hint = "see docs/operations.md, on mirror rules"
     return Malformed("the mirror rules are malformed", why=why, hint=hint, code="MIRROR-RULES")
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUse:
+    """`rule` is `ALL` for what all rules copy together."""
+
+    rule: str
+    used: int
+    limit: int
+
+    @property
+    def nearly_full(self) -> bool:
+        return self.used >= WARN_SHARE * self.limit
+
+    def __str__(self) -> str:
+        return f"mirror rule {self.rule!r}" if self.rule else "all that is mirrored"
+
+
+class MirrorQuotas:
+    """The quotas and what is charged to them. Not thread-safe."""
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self._limits = dict(limits)
+        self._used: Counter[str] = Counter()
+
+    def __bool__(self) -> bool:
+        """Whether there is any quota."""
+        return bool(self._limits)
+
+    def load(self, used: Mapping[str, int]) -> None:
+        """Set what is charged, by the name of the rule; the empty name stands for the default here."""
+        self._used = Counter(used)
+
+    def charge(self, rule: str, change: int) -> None:
+        """Charge bytes to a rule, or take some back. Not refused: call `exceeded` before."""
+        self._used[rule] += change
+
+    def exceeded(self, rule: str, more: int) -> QuotaUse | None:
+        """The quota that `more` bytes for a rule would pass; None if they fit."""
+        return next((use for use in self._concerned(rule) if more > 0 and use.used + more > use.limit), None)
+
+    def room(self, rule: str) -> int | None:
+        """Bytes that a rule may still copy; None without a limit."""
+        return min((max(0, use.limit - use.used) for use in self._concerned(rule)), default=None)
+
+    def uses(self) -> Iterator[QuotaUse]:
+        """Each quota, that of all first."""
+        for rule in sorted(self._limits):
+            yield self._use(rule)
+
+    def _concerned(self, rule: str) -> Iterator[QuotaUse]:
+        for name in dict.fromkeys((rule, ALL)):
+            if name in self._limits:
+                yield self._use(name)
+
+    def _use(self, rule: str) -> QuotaUse:
+        used = sum(self._used.values()) if rule == ALL else self._used[rule]
+        return QuotaUse(rule, used, self._limits[rule])

@@ -8,10 +8,15 @@ and what asks for copies *outside* a jurisdiction does not count it.
 
 The number of *reaches* of some copies is the smallest number of jurisdictions that together reach every one of them: 1
 if one legal order could have all of them removed. Three copies in three countries on one foreign cloud have one reach.
+
+Jurisdictions that a user types, and those of new members, are checked against the country codes of ISO 3166-1. Signed
+statements are not, when they are verified: countries change, and a verdict must not depend on the version of the
+software.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -21,6 +26,33 @@ from comity.trust.encoding import Fields, Json
 from comity.trust.errors import Malformed
 from comity.trust.identity import check_jurisdiction
 
+_ALPHA_2_AND_3: Final = """
+AF AFG AX ALA AL ALB DZ DZA AS ASM AD AND AO AGO AI AIA AQ ATA AG ATG AR ARG AM ARM AW ABW AU AUS AT AUT AZ AZE BS BHS
+BH BHR BD BGD BB BRB BY BLR BE BEL BZ BLZ BJ BEN BM BMU BT BTN BO BOL BQ BES BA BIH BW BWA BV BVT BR BRA IO IOT BN BRN
+BG BGR BF BFA BI BDI CV CPV KH KHM CM CMR CA CAN KY CYM CF CAF TD TCD CL CHL CN CHN CX CXR CC CCK CO COL KM COM CG COG
+CD COD CK COK CR CRI CI CIV HR HRV CU CUB CW CUW CY CYP CZ CZE DK DNK DJ DJI DM DMA DO DOM EC ECU EG EGY SV SLV GQ GNQ
+ER ERI EE EST SZ SWZ ET ETH FK FLK FO FRO FJ FJI FI FIN FR FRA GF GUF PF PYF TF ATF GA GAB GM GMB GE GEO DE DEU GH GHA
+GI GIB GR GRC GL GRL GD GRD GP GLP GU GUM GT GTM GG GGY GN GIN GW GNB GY GUY HT HTI HM HMD VA VAT HN HND HK HKG HU HUN
+IS ISL IN IND ID IDN IR IRN IQ IRQ IE IRL IM IMN IL ISR IT ITA JM JAM JP JPN JE JEY JO JOR KZ KAZ KE KEN KI KIR KP PRK
+KR KOR KW KWT KG KGZ LA LAO LV LVA LB LBN LS LSO LR LBR LY LBY LI LIE LT LTU LU LUX MO MAC MG MDG MW MWI MY MYS MV MDV
+ML MLI MT MLT MH MHL MQ MTQ MR MRT MU MUS YT MYT MX MEX FM FSM MD MDA MC MCO MN MNG ME MNE MS MSR MA MAR MZ MOZ MM MMR
+NA NAM NR NRU NP NPL NL NLD NC NCL NZ NZL NI NIC NE NER NG NGA NU NIU NF NFK MK MKD MP MNP NO NOR OM OMN PK PAK PW PLW
+PS PSE PA PAN PG PNG PY PRY PE PER PH PHL PN PCN PL POL PT PRT PR PRI QA QAT RE REU RO ROU RU RUS RW RWA BL BLM SH SHN
+KN KNA LC LCA MF MAF PM SPM VC VCT WS WSM SM SMR ST STP SA SAU SN SEN RS SRB SC SYC SL SLE SG SGP SX SXM SK SVK SI SVN
+SB SLB SO SOM ZA ZAF GS SGS SS SSD ES ESP LK LKA SD SDN SR SUR SJ SJM SE SWE CH CHE SY SYR TW TWN TJ TJK TZ TZA TH THA
+TL TLS TG TGO TK TKL TO TON TT TTO TN TUN TR TUR TM TKM TC TCA TV TUV UG UGA UA UKR AE ARE GB GBR US USA UM UMI UY URY
+UZ UZB VU VUT VE VEN VN VNM VG VGB VI VIR WF WLF EH ESH YE YEM ZM ZMB ZW ZWE
+"""
+_PAIRS: Final = tuple(_ALPHA_2_AND_3.split())
+COUNTRIES: Final = frozenset(_PAIRS[::2])
+_ALIASES: Final = {
+    "uk": "GB", "britain": "GB", "great-britain": "GB", "united-kingdom": "GB", "england": "GB", "america": "US",
+    "united-states": "US", "el": "GR", "greece": "GR", "switzerland": "CH", "germany": "DE", "france": "FR",
+    "spain": "ES", "italy": "IT", "china": "CN", "japan": "JP", "korea": "KR", "south-korea": "KR", "india": "IN",
+    "brazil": "BR", "canada": "CA", "singapore": "SG", "russia": "RU", "australia": "AU", "netherlands": "NL",
+    **dict(zip((code.lower() for code in _PAIRS[1::2]), _PAIRS[::2], strict=True)),
+    **{code.lower(): code for code in _PAIRS[::2]},
+}  # fmt: skip
 MAX_REACH: Final = 8
 MAX_TEXT: Final = 100
 MOST_REACHES: Final = 4
@@ -28,6 +60,28 @@ MOST_REACHES: Final = 4
 
 Reach = tuple[str, ...]
 """Jurisdictions whose law reaches something, in order; empty where it is not declared."""
+
+
+def check_new_jurisdiction(code: str) -> str:
+    """Return `code` if a new member may have it: a country code, or the lower-case name of another jurisdiction. Raises
+    Malformed (BAD-JURISDICTION), with the code that is probably meant as the hint."""
+    if code in COUNTRIES or (code.islower() and code not in _ALIASES):
+        return code
+    guess = suggest_jurisdiction(code)
+    raise Malformed(
+        f"{code[:40]!r} is not a jurisdiction",
+        why="it is not a country code of ISO 3166-1",
+        hint=f'write "{guess}"' if guess else 'write two capital letters, such as "CH", or a longer lower-case name',
+        code="BAD-JURISDICTION",
+    )
+
+
+def suggest_jurisdiction(code: str, names: Iterable[str] = ()) -> str | None:
+    """The most likely jurisdiction for the unknown `code`: a country code, or one of `names`; None without a match."""
+    key = code.strip().lower().replace(" ", "-").replace("_", "-").replace(".", "")
+    if key in _ALIASES:
+        return _ALIASES[key]
+    return next(iter(difflib.get_close_matches(key, tuple(names), 1)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,17 +74,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
-from comity.trust.abbreviations import find_id, parse_id
 from comity.trust.approvals import check_scope, filled_places
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation_reader import in_chunks, prove_bodies
+from comity.trust.charter.federation import in_chunks, prove_bodies
 from comity.trust.encoding import Digest, parse_digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.evidence import DEFAULT_ALLOW, FORMATS, KINDS, kind_of
-from comity.trust.jurisdictions import COUNTRIES, suggest_jurisdiction
 from comity.trust.model_signing.certificates import ModelKey, parse_roots
 from comity.trust.model_signing.judging import KeylessIdentity, ModelSigningRule
-from comity.trust.names import check_segment
+from comity.trust.names import check_segment, find_id, parse_id
+from comity.trust.places import COUNTRIES, suggest_jurisdiction
 from comity.trust.statements import DOCUMENTS
 
 _HEADER: Final = re.compile(r"\s*\[\[?\s*([A-Za-z0-9_.\"-]+)\s*\]\]?\s*(?:#.*)?\Z")

@@ -25,8 +25,7 @@ from typing import Any, Final
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.trust.name_patterns import compile_patterns, read_texts
-from comity.trust.rule_file import read_rule_file
+from comity.trust.rule_file import compile_patterns, read_rule_file, read_texts
 
 MAX_VERSIONS: Final = 1_000
 MAX_DAYS: Final = 36_500

@@ -28,11 +28,10 @@ from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.audit import DAY
 from comity.trust.claims import ParsedClaims, bind_nodes, read_claims
-from comity.trust.copies import FAILED, HOLD_WITHDRAWN, STATES, CopyPolicy
+from comity.trust.copies import FAILED, HOLD_PREDICATES, HOLD_WITHDRAWN, STATES, CopyPolicy
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
-from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
 from comity.trust.statement import parse_entry

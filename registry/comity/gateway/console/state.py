@@ -22,9 +22,8 @@ from comity.node.offers.index import OfferIndex
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.operator import LogStates, peer_status
 from comity.trust.charter.document import Body, Member
-from comity.trust.copies import CopyPolicy
+from comity.trust.copies import HOLD_PREDICATES, CopyPolicy
 from comity.trust.encoding import Digest, short
-from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.node_status import GovernanceStatus, LogStatus

@@ -40,10 +40,9 @@ from comity.ledger.intake import INCEPTION, ROTATED, fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.copies import HOLD_WITHDRAWN
+from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
-from comity.trust.holds import HOLD_PREDICATES
 from comity.trust.statement import SideObject, parse_entry
 
 CHECK_INTERVAL: Final = 1.0

@@ -65,10 +65,17 @@ from comity.trust.audit import (
     sign_summary,
     split_rows,
 )
-from comity.trust.copies import HOLD_WITHDRAWN, MISSED, PASSED, AuditResult, parse_hold_withdrawn
+from comity.trust.copies import (
+    HOLD_PREDICATES,
+    HOLD_WITHDRAWN,
+    MISSED,
+    PASSED,
+    AuditResult,
+    parse_hold_withdrawn,
+    read_holds,
+)
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
-from comity.trust.holds import HOLD_PREDICATES, read_holds
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statements import NodeRecord
 from comity.wire.audit import AuditOrder, AuditReply

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
 from comity.node.own_log import iterate_entries
-from comity.trust.copies import HOLD_WITHDRAWN, parse_hold_withdrawn
+from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, hold_of, parse_hold_withdrawn
 from comity.trust.encoding import Digest
-from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.statement import SideObject, Statement, parse_entry
 
 

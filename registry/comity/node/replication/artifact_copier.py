@@ -20,9 +20,9 @@ from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
+from comity.trust.copies import HOLD_PREDICATES, hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Unavailable, Untrusted
-from comity.trust.holds import HOLD_PREDICATES, hold_of
 from comity.trust.statement import SideObject, parse_entry
 
 MAX_HOLDS: Final = 256

@@ -22,10 +22,9 @@ from comity.ledger.replica_table import HOLDS, CopyChange, CopyNumbers, OwnClaim
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import missing_files, read_manifest
-from comity.trust.copies import HOLD_WITHDRAWN
+from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, HeldArtifact, read_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.holds import HOLD_PREDICATES, HeldArtifact, read_holds
 from comity.trust.statement import Statement, parse_entry
 
 PAGE: Final = 256

@@ -25,7 +25,7 @@ from comity.node.uploads import missing_files, read_manifest
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, OutOfSpace
-from comity.trust.mirror_quotas import MirrorQuotas
+from comity.trust.mirror_rules import MirrorQuotas
 from comity.trust.statement import SideObject
 from comity.wire.node_status import LackingArtifact, Quota
 

@@ -18,8 +18,7 @@ from comity.node.threads import Pools
 from comity.node.uploads import read_artifact
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.mirror_quotas import MirrorQuotas
-from comity.trust.mirror_rules import MirrorClaim, MirrorContents, MirrorDecision, parse_mirror_rules
+from comity.trust.mirror_rules import MirrorClaim, MirrorContents, MirrorDecision, MirrorQuotas, parse_mirror_rules
 from comity.trust.rule_file import MAX_BYTES
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed

@@ -5,9 +5,8 @@
     certificate   the statements that make a body the successor of another one; the genesis
     equivocation  pairs of votes that prove a member's equivocation; active keys
     tally         the computed state of any set of statements: epochs, drafts, forks, equivocations, duties
-    node_records  which node records a member of the charter signed; the nodes of a federation file
-    federation    the federation file: all bodies with their certificates, and the nodes
-    federation_reader, federation_writer   its bytes: read and verified one epoch at a time, and written
+    assignment    which members of a large federation cosign a log for everybody
+    federation    the federation file: all bodies with their certificates, and the nodes whose records members signed
 
 Pure functions over bytes and frozen values: the same statements give the same result everywhere. Source: protocol,
 section 7.

@@ -4,12 +4,8 @@ The words are those of RFC 9334 (RATS): an *attester* makes *evidence*; a *verif
 and states an *attestation result*. No vendor root is trusted by itself: the owner pins roots, and evidence under other
 roots is not accepted. Nothing here does I/O or reads a clock.
 
-    kinds         their names
-    layout        a bounded reader of binary structures
     certificates  vendor chains up to a pinned root, at a given time, with revocation data at hand
-    sev_snp       attestation reports of AMD SEV-SNP
-    tdx           quotes of Intel TDX, versions 4 and 5
-    nvidia        SPDM measurement reports of NVIDIA GPUs
-    evidence      the document that carries evidence, its challenge, and the `attested` statement
+    reports       what machines sign: AMD SEV-SNP, Intel TDX, NVIDIA GPUs
+    evidence      the document that carries evidence, its kinds, its challenge, and the `attested` statement
     appraisal     what an owner's pins, reference values and revocation data say about evidence
 """

@@ -15,11 +15,8 @@ from typing import Final, Literal, TypeAlias
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.hardware.certificates import VendorChain, check_revocation
-from comity.trust.hardware.evidence import Device, HardwareEvidence
-from comity.trust.hardware.kinds import KINDS, SEV_SNP, TDX
-from comity.trust.hardware.nvidia import GpuReport
-from comity.trust.hardware.sev_snp import SnpReport
-from comity.trust.hardware.tdx import TdxQuote
+from comity.trust.hardware.evidence import KINDS, SEV_SNP, TDX, Device, HardwareEvidence
+from comity.trust.hardware.reports import GpuReport, SnpReport, TdxQuote
 
 State: TypeAlias = Literal["pass", "fail", "unknown"]
 DeviceState: TypeAlias = Literal["verified", "claimed", "failed"]

@@ -1,4 +1,6 @@
-"""The document that carries hardware evidence, the challenge that makes it fresh, and the `attested` statement.
+"""The kinds of hardware evidence, by the names that documents and commands use.
+
+The document that carries hardware evidence, the challenge that makes it fresh, and the `attested` statement.
 
 The challenge is a document that names what is attested and a checkpoint of the attester's log; its SHA-256 is the nonce
 that the devices sign. Nobody knows the root of a checkpoint before it exists, so evidence with this nonce is younger
@@ -27,11 +29,14 @@ from comity.trust.encoding import (
 )
 from comity.trust.errors import Malformed
 from comity.trust.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES, VendorChain, load_pem
-from comity.trust.hardware.kinds import KINDS, NVIDIA
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.tlog.note import check_name
 
+SEV_SNP: Final = "amd-sev-snp"
+TDX: Final = "intel-tdx"
+NVIDIA: Final = "nvidia-gpu"
+KINDS: Final = (SEV_SNP, TDX, NVIDIA)
 ATTESTED: Final = "attested"
 SCHEMA: Final = "comity/hardware-evidence/v1"
 CHALLENGE_SCHEMA: Final = "comity/hardware-challenge/v1"
