@@ -26,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import DATABASE_FILE, Ledger
-from comity.trust.copies import HeldArtifact, sign_holds
+from comity.trust.copies import HeldArtifact, sign_hold, sign_holds
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statements import Licence, NodeRecord, Published, sign_hold, sign_published
+from comity.trust.statements import Licence, Published, sign_published
 from harness import write
 from support.case import nodes
 from support.logs import LogKeys

@@ -11,8 +11,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from comity.content.secrets import read_keys
+from comity.trust.node_records import parse_node_record
 from comity.trust.statement import parse_entry
-from comity.trust.statements import parse_node_record
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin, TlsIdentity
 from comity_cli.main import main

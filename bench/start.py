@@ -44,13 +44,14 @@ from comity.node.intake import LineProver
 from comity.node.keys import NodeKeys
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
-from comity.trust.copies import HeldArtifact, sign_holds
+from comity.trust.copies import HeldArtifact, sign_hold, sign_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import Signer
 from comity.trust.names import Name
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import Licence, NodeRecord, Published, sign_hold, sign_published
+from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.client import NodeClient

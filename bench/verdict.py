@@ -26,23 +26,16 @@ from charter import NOW, Person, founded, voted
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import draft, quorum
 from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.copies import sign_hold
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import PACK, FoundFile, Inspection, Verdict, proof_name
 from comity.trust.identity import sign_inception
 from comity.trust.keys import HybridSigner, PrivateKey, PublicKey
 from comity.trust.names import Name
+from comity.trust.node_records import NodeRecord, sign_node_record
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements import (
-    Advisory,
-    Licence,
-    NodeRecord,
-    Published,
-    sign_advisory,
-    sign_hold,
-    sign_node_record,
-    sign_published,
-)
+from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof

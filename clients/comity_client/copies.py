@@ -33,8 +33,8 @@ from comity.trust.copies import (
 )
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable
+from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Author
-from comity.trust.statements import signed_by_node
 from comity.wire.client import NodeClient
 from comity_client.session import RemoteNode, Session
 

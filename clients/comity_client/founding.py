@@ -41,10 +41,10 @@ from comity.trust.encoding import Digest, Fields, Json, parse_json
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception, sign_inception
 from comity.trust.keys import HybridSigner, PublicKey
+from comity.trust.node_records import NodeRecord, check_node_record, sign_node_record
 from comity.trust.places import Place, check_new_jurisdiction
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statements import NodeRecord, check_node_record, sign_node_record
 from comity.trust.tlog.note import VerifierKey, check_name, cosigner_key, log_verifier_key
 from comity.wire.tls import Address, make_certificate
 from comity_client.signing.seat_keys import SeatKeys, SeatShape

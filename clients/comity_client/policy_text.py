@@ -17,11 +17,10 @@ from comity.bounded_file import read_chunks
 from comity.content import durable
 from comity.trust.charter.document import Body
 from comity.trust.charter.federation import MAX_BYTES, Federation
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, format_time
 from comity.trust.errors import Conflict
 from comity.trust.evidence import KINDS
 from comity.trust.policy import PUBLISHER, ROWS, LineageRule, Policy, most_cosigners
-from comity.trust.statements import format_time
 from comity_client.reports import QUESTIONS
 from comity_client.trust_store import TrustPin
 

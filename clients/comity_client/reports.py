@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.encoding import Digest, printable, sha256
+from comity.trust.encoding import Digest, format_time, printable, sha256
 from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Untrusted
 from comity.trust.evidence import (
     EVIDENCE_MISSING,
@@ -34,11 +34,18 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import judge_keys
 from comity.trust.names import Abbreviation, parse_id
 from comity.trust.policy import ROWS
-from comity.trust.report import MAX_BYTES, VerdictReport
+from comity.trust.report import (
+    MAX_BYTES,
+    VERIFIED,
+    VerdictReport,
+    Verified,
+    check_report,
+    sign_verified,
+    summarise_report,
+)
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.rows.publication import COMPARE
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statements import VERIFIED, Verified, check_report, format_time, sign_verified, summarise_report
 from comity_client.publishers import Publisher
 from comity_client.trust_store import Bindings, TrustPin
 

@@ -25,8 +25,8 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import is_meant
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
-from comity.trust.statements import NodeRecord
 from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import Address, CertificatePin

@@ -16,8 +16,8 @@ from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.identity import check_inception
+from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.statement import parse_entry
-from comity.trust.statements import NodeRecord, check_node_record
 from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
 from comity.wire.client import NodeClient

@@ -51,7 +51,7 @@ from comity.trust.charter.document import Body
 from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import adopted_statement, draft_statement, parse_body_statement, parse_vote
-from comity.trust.copies import parse_hold_withdrawn, parse_holds
+from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import (
@@ -80,12 +80,19 @@ from comity.trust.mirror_rules import parse_mirror_rules
 from comity.trust.model_signing.bundle import Bundle, ModelStatement
 from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime, parse_roots
 from comity.trust.names import Name, Reference
+from comity.trust.node_records import (
+    certificate_key,
+    parse_addresses,
+    parse_node_record,
+    sign_addresses,
+    sign_node_record,
+)
 from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.fault_proof import FaultProof, ProvenRecord
 from comity.trust.offers.offer import Offer
 from comity.trust.places import Place
 from comity.trust.policy import parse_policy
-from comity.trust.report import VerdictReport
+from comity.trust.report import VerdictReport, Verified, sign_verified, summarise_report
 from comity.trust.retention import parse_retention_rules
 from comity.trust.rotation import KeyState, follow, parse_rotation
 from comity.trust.statement import (
@@ -97,23 +104,7 @@ from comity.trust.statement import (
     parse_entry,
     sign_statement,
 )
-from comity.trust.statements import (
-    Published,
-    Verified,
-    Vouched,
-    certificate_key,
-    parse_addresses,
-    parse_advisory,
-    parse_derived,
-    parse_hold,
-    parse_node_record,
-    parse_vouched,
-    sign_addresses,
-    sign_node_record,
-    sign_verified,
-    sign_vouched,
-    summarise_report,
-)
+from comity.trust.statements import Published, Vouched, parse_advisory, parse_derived, parse_vouched, sign_vouched
 from comity.trust.tlog.merkle import Frontier, decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 from comity.trust.tlog.proof import GrowthProof, TlogProof

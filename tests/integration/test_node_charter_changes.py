@@ -10,9 +10,9 @@ import pytest
 from comity.content.secrets import read_keys, read_signer, write_keys
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner, PrivateKey
+from comity.trust.node_records import sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import sign_node_record
 from comity.wire.tls import make_certificate
 from support.federation import NodeHome, converged, found, serving, until
 from support.governing import Person, changed, decide, reseated

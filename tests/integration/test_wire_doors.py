@@ -11,7 +11,7 @@ import grpc
 import pytest
 from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Refused, Unavailable
-from comity.trust.statements import certificate_key
+from comity.trust.node_records import certificate_key
 from comity.wire.access import Access, MutualAccess, OperatorAccess
 from comity.wire.client import NodeClient
 from comity.wire.connections import MutualPort

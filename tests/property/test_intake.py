@@ -12,9 +12,11 @@ from pathlib import Path
 
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
+from comity.trust.copies import sign_hold
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
+from comity.trust.node_records import sign_node_record
 from comity.trust.statement import (
     Author,
     Entry,
@@ -25,15 +27,7 @@ from comity.trust.statement import (
     parse_entry,
     sign_statement,
 )
-from comity.trust.statements import (
-    Advisory,
-    Licence,
-    Published,
-    sign_advisory,
-    sign_hold,
-    sign_node_record,
-    sign_published,
-)
+from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule

@@ -14,7 +14,7 @@ from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence, V
 from comity.trust.identity import KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy, UpstreamRule
-from comity.trust.report import VerdictReport
+from comity.trust.report import VerdictReport, sign_verified, summarise_report
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.statements import (
     KEY_COMPROMISE,
@@ -25,9 +25,7 @@ from comity.trust.statements import (
     Vouched,
     sign_advisory,
     sign_published,
-    sign_verified,
     sign_vouched,
-    summarise_report,
 )
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify

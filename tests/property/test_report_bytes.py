@@ -12,7 +12,7 @@ from typing import Final
 
 import comity
 from comity.trust.evidence import MODEL_SIG
-from comity.trust.report import VerdictReport
+from comity.trust.report import VerdictReport, sign_verified, summarise_report
 from comity.trust.statements import (
     KEY_COMPROMISE,
     Advisory,
@@ -22,9 +22,7 @@ from comity.trust.statements import (
     Vouched,
     sign_advisory,
     sign_published,
-    sign_verified,
     sign_vouched,
-    summarise_report,
 )
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy

@@ -10,10 +10,11 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.keys import HybridSigner
+from comity.trust.node_records import sign_node_record
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
-from comity.trust.statements import sign_node_record, sign_published
+from comity.trust.statements import sign_published
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
 from comity.trust.tlog.proof import GrowthProof
 from comity.trust.verify import verify

@@ -26,11 +26,13 @@ from comity.trust.artifact import (
 )
 from comity.trust.charter.document import Body, CharterPolicy, Member, _folded, genesis, quorum
 from comity.trust.charter.federation import Federation
+from comity.trust.copies import parse_hold
 from comity.trust.encoding import MAX_INTEGER, Digest, b64encode, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KINDS, Inception, KeySet
 from comity.trust.keys import RAW_SIZES, PublicKey, VerifyingKey
 from comity.trust.names import Name, Reference
+from comity.trust.node_records import node_record_statement, parse_addresses, parse_node_record
 from comity.trust.places import Place
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
@@ -58,12 +60,8 @@ from comity.trust.statements import (
     Parent,
     Published,
     Vouched,
-    node_record_statement,
-    parse_addresses,
     parse_advisory,
     parse_derived,
-    parse_hold,
-    parse_node_record,
     parse_vouched,
     sign_advisory,
     sign_derived,

@@ -25,12 +25,13 @@ from comity.trust.artifact import (
     records_root,
 )
 from comity.trust.charter.federation import Federation
+from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import PACK, Evidence, FoundFile, InclusionEvidence, Verdict
 from comity.trust.names import Name
 from comity.trust.policy import Policy, parse_policy
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
-from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory, sign_hold, sign_published
+from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory, sign_published
 from comity.trust.verify import verify
 from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat
 

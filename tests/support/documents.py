@@ -33,12 +33,13 @@ from comity.trust.charter.votes import (
     parse_body_statement,
     parse_vote,
 )
-from comity.trust.copies import parse_hold_withdrawn, parse_holds
+from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
 from comity.trust.evaluation import EvaluationAnnounced, parse_announced, sign_announced
 from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
+from comity.trust.node_records import node_record_statement, parse_addresses, parse_node_record, sign_addresses
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, read_answer, read_usage, usage_statement
 from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.fault_proof import (
@@ -70,7 +71,7 @@ from comity.trust.offers.records import (
     record_statement,
 )
 from comity.trust.places import Place
-from comity.trust.report import VerdictReport
+from comity.trust.report import VerdictReport, Verified, sign_verified, summarise_report
 from comity.trust.rotation import LogCut, parse_rotation
 from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, SideObject, Statement, parse_entry, sign_statement
 from comity.trust.statements import (
@@ -78,20 +79,12 @@ from comity.trust.statements import (
     Compromise,
     Parent,
     Published,
-    Verified,
     Vouched,
-    node_record_statement,
-    parse_addresses,
     parse_advisory,
     parse_derived,
-    parse_hold,
-    parse_node_record,
     parse_vouched,
-    sign_addresses,
     sign_advisory,
-    sign_verified,
     sign_vouched,
-    summarise_report,
 )
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import (

@@ -18,11 +18,12 @@ from comity.content.blobs import piece_lengths
 from comity.content.ingest import ingest
 from comity.hashing import FileHash
 from comity.trust.artifact import CHAINED_LAYOUT, Manifest, PieceIndex, PieceRecord, chained_records, encode_records
+from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.names import Name, Reference
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.statements import Licence, Published, sign_hold, sign_published
+from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.access import Caller, OpenAccess, OperatorAccess

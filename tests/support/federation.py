@@ -26,8 +26,8 @@ from comity.trust.charter.federation import Federation
 from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
-from comity.trust.statements import NodeRecord
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin

@@ -13,8 +13,8 @@ from comity.trust.charter.votes import Vote, consent, draft_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import HybridSigner
+from comity.trust.node_records import sign_addresses
 from comity.trust.statement import Entry, parse_entry, sign_statement
-from comity.trust.statements import sign_addresses
 from comity.wire.client import NodeClient
 from comity.wire.node_status import NodeStatus
 from comity.wire.publish import InlineObject

@@ -18,19 +18,10 @@ from comity.trust.encoding import sha256
 from comity.trust.evidence import MODEL_SIG, Evidence, FoundFile, InclusionEvidence, Inspection, Row, Verdict
 from comity.trust.model_signing.judging import ModelSigningRule
 from comity.trust.policy import Policy
-from comity.trust.report import VerdictReport
+from comity.trust.report import VerdictReport, sign_verified, summarise_report
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import SideObject, sign_statement
-from comity.trust.statements import (
-    Advisory,
-    Compromise,
-    Parent,
-    Vouched,
-    sign_advisory,
-    sign_verified,
-    sign_vouched,
-    summarise_report,
-)
+from comity.trust.statements import Advisory, Compromise, Parent, Vouched, sign_advisory, sign_vouched
 from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import Changed, Gone, Upstream, sign_changed, sign_gone

@@ -18,9 +18,9 @@ from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.evidence import InclusionEvidence
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner, PrivateKey
+from comity.trust.node_records import NodeRecord, sign_node_record
 from comity.trust.places import Place
 from comity.trust.statement import Entry
-from comity.trust.statements import NodeRecord, sign_node_record
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof

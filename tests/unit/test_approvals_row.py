@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pytest
 from comity.trust.approvals import ApprovalConditions
-from comity.trust.encoding import short
+from comity.trust.encoding import format_time, short
 from comity.trust.evidence import Row
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.rows.approvals import MAX_SHOWN
 from comity.trust.statement import SideObject
-from comity.trust.statements import format_time
 from comity.trust.verify import verify
 from support.approvals import ANNA, AS_OF, BEN, CARLA, DAY, GOOD, SCOPE, asking, by, end_of, entry_of, table
 from support.case import Case, nodes

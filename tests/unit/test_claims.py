@@ -4,22 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.trust.copies import Hold, parse_hold, sign_hold
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
+from comity.trust.node_records import Addresses, parse_addresses, sign_addresses, signed_by_node
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import (
-    ADVISORIES,
-    Addresses,
-    Advisory,
-    Hold,
-    parse_addresses,
-    parse_advisory,
-    parse_hold,
-    sign_addresses,
-    sign_advisory,
-    sign_hold,
-    signed_by_node,
-)
+from comity.trust.statements import ADVISORIES, Advisory, parse_advisory, sign_advisory
 from support.case import nodes
 from support.world import identity
 

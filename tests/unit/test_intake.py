@@ -13,6 +13,7 @@ from comity.ledger import proven as proven_tables
 from comity.ledger.intake import INCEPTION, PUBLISHED
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
+from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.names import Name
@@ -26,7 +27,7 @@ from comity.trust.statement import (
     Subject,
     sign_statement,
 )
-from comity.trust.statements import Licence, Published, sign_hold, sign_published
+from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys
 from support.rotations import CLASSICAL, of

@@ -12,9 +12,9 @@ from comity.node.members import Membership, Seat
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Conflict, Refused
 from comity.trust.identity import KeySet
+from comity.trust.node_records import sign_addresses, sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.statements import sign_addresses, sign_node_record
 from comity.wire.access import Caller
 from support.world import Identity, Node, found, identity, node, seat, signer
 

@@ -10,9 +10,9 @@ from comity.trust.charter.document import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
+from comity.trust.node_records import certificate_key, parse_node_record, sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.statements import certificate_key, parse_node_record, sign_node_record
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.tls import CertificatePin, make_certificate
 from support.world import Identity, Node, found, node, private_key, seat, signer

@@ -10,8 +10,7 @@ from comity.trust.encoding import b64encode, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import (
+from comity.trust.node_records import (
     MAX_CERTIFICATE,
     MAX_OPERATORS,
     certificate_key,
@@ -19,6 +18,7 @@ from comity.trust.statements import (
     parse_node_record,
     sign_node_record,
 )
+from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
 from comity.trust.tlog.note import ED25519, VerifierKey
 from comity.wire.tls import make_certificate
 from cryptography import x509

@@ -28,8 +28,8 @@ from comity.trust.copies import HOLD, HOLDS, HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, SideObject, parse_entry
-from comity.trust.statements import NodeRecord
 from comity.trust.tlog.merkle import leaf_hash
 from support.logs import LogKeys
 

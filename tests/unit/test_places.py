@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from comity.trust.encoding import Fields, Json
 from comity.trust.errors import Malformed
+from comity.trust.node_records import check_node_record, parse_node_record, sign_node_record
 from comity.trust.places import MAX_REACH, MOST_REACHES, Place, Reach, count_reaches, declared_reach, is_outside
 from comity.trust.statement import parse_entry
-from comity.trust.statements import check_node_record, parse_node_record, sign_node_record
 from hypothesis import given
 from hypothesis import strategies as st
 from support.case import nodes

@@ -14,17 +14,19 @@ from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, STATES, FoundFile, Row, RowFact, Verdict
 from comity.trust.policy import ROWS
-from comity.trust.report import MAX_FACTS_PER_ROW, MAX_TEXT, VerdictReport
-from comity.trust.statement import Author, parse_entry, sign_statement
-from comity.trust.statements import (
-    MAX_INPUTS,
+from comity.trust.report import (
+    MAX_FACTS_PER_ROW,
+    MAX_INPUT_ATTESTATIONS,
+    MAX_TEXT,
     RESULTS,
+    VerdictReport,
     Verified,
     check_report,
     sign_verified,
     summarise_report,
     vsa_level,
 )
+from comity.trust.statement import Author, parse_entry, sign_statement
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy
 from hypothesis import given, settings
@@ -279,10 +281,10 @@ def test_without_an_artifact_or_a_policy_there_is_nothing_to_sign(gone: str) -> 
 
 
 def test_a_summary_names_so_many_inputs_as_fit_a_log_line() -> None:
-    inputs = tuple(sha256(bytes([number % 256, number // 256])) for number in range(MAX_INPUTS + 5))
+    inputs = tuple(sha256(bytes([number % 256, number // 256])) for number in range(MAX_INPUT_ATTESTATIONS + 5))
     many = replace(REPORT, verdict=replace(REPORT.verdict, inputs=inputs))
     entry = sign_verified(summarise_report(many, OFFICER.id, NOW), OFFICER.signer)
-    assert check_report(entry, OFFICER.inception.keys, many).inputs == inputs[:MAX_INPUTS]
+    assert check_report(entry, OFFICER.inception.keys, many).inputs == inputs[:MAX_INPUT_ATTESTATIONS]
 
 
 def test_a_node_cannot_say_that_it_verified() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
-from comity.trust.statements import certificate_key
+from comity.trust.node_records import certificate_key
 from comity.wire.tls import MAX_DER, CertificatePin, from_pem, make_certificate, to_pem
 from cryptography import x509
 from hypothesis import example, given

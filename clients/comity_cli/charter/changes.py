@@ -11,7 +11,7 @@ from comity.trust.charter.document import Body, CharterPolicy
 from comity.trust.names import parse_id
 
 if TYPE_CHECKING:
-    from comity.trust.statements import NodeRecord
+    from comity.trust.node_records import NodeRecord
     from comity_client.charter.state import CharterMaterial, CharterState
     from comity_client.founding import NodeCard
 

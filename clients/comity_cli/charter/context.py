@@ -16,8 +16,8 @@ from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 from comity_cli.nodes import member_node_options
 
 if TYPE_CHECKING:
+    from comity.trust.node_records import NodeRecord
     from comity.trust.rotation import RotationChain
-    from comity.trust.statements import NodeRecord
     from comity_client.charter.proposals import GovernanceClient
     from comity_client.charter.state import CharterState, Confirmation
     from comity_client.founding import NodeCard

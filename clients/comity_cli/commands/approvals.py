@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import printable
+from comity.trust.encoding import format_time, printable
 from comity.trust.errors import NotFound
-from comity.trust.statements import format_time
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.approve import DAY_SECONDS, OUT, SCOPE, YES, show_approval

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import printable
-from comity.trust.statements import format_time
+from comity.trust.encoding import format_time, printable
 
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.commands.publish import NODE

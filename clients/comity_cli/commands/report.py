@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.statements import RESULTS, format_time
+from comity.trust.encoding import format_time
+from comity.trust.report import RESULTS
 
 from comity_cli import verdicts
 from comity_cli.command import Group, client, examples, output

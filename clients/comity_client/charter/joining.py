@@ -18,9 +18,9 @@ from comity.trust.charter.federation import Federation, FederationNode, prove_re
 from comity.trust.encoding import Digest, sha256, syllables
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import check_inception
+from comity.trust.node_records import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statements import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity_client.charter.state import CharterState
 from comity_client.founding import NodeCard, not_a_home

@@ -28,10 +28,10 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
+from comity.trust.node_records import NodeRecord, check_node_record, node_record_statement, parse_node_record
 from comity.trust.places import Place
 from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, follow, rotation_statement
 from comity.trust.statement import parse_entry
-from comity.trust.statements import NodeRecord, check_node_record, node_record_statement, parse_node_record
 from comity_client.charter.proposals import GOVERNANCE, Plan, plan
 from comity_client.charter.state import CharterMaterial, CharterState, compute_charter_state
 from comity_client.founding import (

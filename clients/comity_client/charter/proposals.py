@@ -54,10 +54,10 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, Refused, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
+from comity.trust.node_records import parse_node_record
 from comity.trust.offers.records import PartyStatement, is_party_statement, read_party_statement
 from comity.trust.rotation import KeyState, Rotation, parse_rotation
 from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
-from comity.trust.statements import parse_node_record
 from comity_client.charter import joining
 from comity_client.charter.joining import Applicant, JoinAnswer, announced_nodes, carried_nodes, extended_federation
 from comity_client.charter.own_lines import OwnLines

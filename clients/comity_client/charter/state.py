@@ -43,9 +43,9 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import is_meant
+from comity.trust.node_records import signed_by_node
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
-from comity.trust.statements import signed_by_node
 from comity.trust.tlog.note import SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry

@@ -32,12 +32,13 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import RowFact
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
+from comity.trust.node_records import signed_by_node
 from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rows.findings import check_facts
 from comity.trust.statement import Entry
-from comity.trust.statements import Advisory, signed_by_node
+from comity.trust.statements import Advisory
 from comity.trust.tlog.merkle import Frontier, leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
 from comity.trust.tlog.proof import TlogProof, verify_misbehaviour

@@ -16,8 +16,8 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
 from comity.trust.hardware.evidence import ATTESTED, Attested, Challenge, HardwareEvidence, parse_attested
+from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statements import signed_by_node
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.trust.tlog.proof import TlogProof

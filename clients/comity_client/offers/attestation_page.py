@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, format_time, short
 from comity.trust.evidence import Basis, RowFact
 from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult
-from comity.trust.statements import format_time
 from comity_client.offers.attestation import OfferAttestation
 from comity_client.reports import BASIS_MEANS, page_template
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 from comity.trust.encoding import MAX_INTEGER, Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.names import parse_id
+from comity.trust.node_records import NodeRecord, parse_node_record
 from comity.trust.offers.offer import ACCELERATOR_HOURS, HOUR, MAX_BYTES, NODE_HOURS, SCHEMA, Offer, Window
 from comity.trust.statement import parse_entry
-from comity.trust.statements import NodeRecord, parse_node_record
 from comity_client.founding import read_line
 
 _BY_VENDOR: Final = {

@@ -23,6 +23,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader, InclusionEvidence
 from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import prove_entry
+from comity.trust.node_records import signed_by_node
 from comity.trust.offers.amounts import UNANSWERED, Balance, Unit, Usage, UsageRecord, balances
 from comity.trust.offers.chain import ChainState, GrantState, LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.offer import Offer
@@ -38,7 +39,6 @@ from comity.trust.offers.records import (
 )
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
-from comity.trust.statements import signed_by_node
 from comity_client.offers.bundle import OfferBundle, parse_line
 
 

@@ -33,10 +33,12 @@ from comity.trust.errors import ComityError, Conflict
 from comity.trust.evaluation import ANNOUNCED
 from comity.trust.hardware.evidence import ATTESTED
 from comity.trust.identity import Inception
+from comity.trust.node_records import parse_node_record
 from comity.trust.offers.chain import PREDICATES
 from comity.trust.offers.fault_proof import OFFER_FAULT
+from comity.trust.report import VERIFIED
 from comity.trust.statement import Entry
-from comity.trust.statements import DERIVED, VERIFIED, VOUCHED, Published, parse_node_record
+from comity.trust.statements import DERIVED, VOUCHED, Published
 from comity.trust.upstream import CHANGED, GONE, OBSERVED, Observed
 
 PUBLISHED: Final = "published"

@@ -14,9 +14,10 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import Inception, KeySet, check_inception
 from comity.trust.keys import PublicKey
+from comity.trust.node_records import check_node_record, signed_by_node
 from comity.trust.rotation import KeyState, RotationChain, check_rotation, follow
 from comity.trust.statement import Entry, Envelope, parse_entry
-from comity.trust.statements import check_node_record, check_published, signed_by_node
+from comity.trust.statements import check_published
 
 
 @dataclass(frozen=True, slots=True)

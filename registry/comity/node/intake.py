@@ -37,31 +37,20 @@ from comity.trust.charter.votes import (
     parse_body_statement,
     parse_vote,
 )
-from comity.trust.copies import HOLD, HOLD_WITHDRAWN, HOLDS, parse_hold_withdrawn, parse_holds
+from comity.trust.copies import HOLD, HOLD_WITHDRAWN, HOLDS, parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import ANNOUNCED, parse_announced
 from comity.trust.hardware.evidence import ATTESTED, parse_attested
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
+from comity.trust.node_records import check_node_record, parse_addresses, parse_node_record
 from comity.trust.offers.chain import PREDICATES, read_offer_statement
 from comity.trust.offers.fault_proof import OFFER_FAULT, read_offer_fault
+from comity.trust.report import VERIFIED, Verified
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import Entry, Envelope, parse_entry
-from comity.trust.statements import (
-    DERIVED,
-    VERIFIED,
-    VOUCHED,
-    Published,
-    Verified,
-    check_node_record,
-    parse_addresses,
-    parse_advisory,
-    parse_derived,
-    parse_hold,
-    parse_node_record,
-    parse_vouched,
-)
+from comity.trust.statements import DERIVED, VOUCHED, Published, parse_advisory, parse_derived, parse_vouched
 from comity.trust.upstream import CHANGED, GONE, OBSERVED, Observed, parse_changed, parse_gone
 
 MAX_ROTATIONS_KEPT: Final = 64

@@ -13,7 +13,7 @@ from typing import Self
 from comity.content.secrets import read_keys, read_signer
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import HybridSigner, PrivateKey
-from comity.trust.statements import NodeRecord, certificate_key
+from comity.trust.node_records import NodeRecord, certificate_key
 from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, sign_note
 from comity.wire.tls import TlsIdentity
 

@@ -22,10 +22,10 @@ from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
+from comity.trust.node_records import NodeRecord, check_node_record, parse_node_record
 from comity.trust.places import Reach, declared_reach
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Author, Entry, parse_entry
-from comity.trust.statements import NodeRecord, check_node_record, parse_node_record
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.tls import CertificatePin
 

@@ -30,8 +30,8 @@ from comity.node.members import Seat
 from comity.node.settings.sections import Advertise
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
+from comity.trust.node_records import NodeRecord, parse_addresses, sign_addresses
 from comity.trust.statement import parse_entry
-from comity.trust.statements import NodeRecord, parse_addresses, sign_addresses
 
 PAGE: Final = 200
 

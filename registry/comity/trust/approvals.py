@@ -18,11 +18,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.encoding import Digest, Fields, Json, sha256
+from comity.trust.encoding import Digest, Fields, Json, format_time, read_time, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
-from comity.trust.statements import format_time, read_time
 
 APPROVED: Final = "approved"
 APPROVAL_ENDED: Final = "approval-ended"

@@ -34,9 +34,9 @@ from comity.trust.copies import (
 from comity.trust.encoding import Digest, Json, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
+from comity.trust.node_records import NodeRecord
 from comity.trust.places import MOST_REACHES
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
-from comity.trust.statements import NodeRecord
 
 WANTED: Final = "wanted"
 WANTED_WITHDRAWN: Final = "wanted-withdrawn"

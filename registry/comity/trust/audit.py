@@ -46,6 +46,7 @@ from comity.trust.artifact import (
 from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import Signer
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import (
     MAX_LINE,
     MAX_SUBJECTS,
@@ -56,7 +57,6 @@ from comity.trust.statement import (
     parse_entry,
     sign_statement,
 )
-from comity.trust.statements import NodeRecord
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash, verify_inclusion
 from comity.trust.tlog.merkle import root as merkle_root
 

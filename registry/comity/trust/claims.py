@@ -27,23 +27,21 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
+from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.places import Reach, declared_reach, excluded_reach
 from comity.trust.policy import PUBLISHER, CosignerRule
+from comity.trust.report import VERIFIED, Verified
 from comity.trust.rotation import KeyState, RotationChain, RotationChains, SigningStates
 from comity.trust.statement import Author, Entry, Statement
 from comity.trust.statements import (
-    VERIFIED,
     VOUCH_KINDS,
     VOUCHED,
     Advisory,
-    NodeRecord,
     Published,
-    Verified,
     Vouched,
     check_published,
     parse_advisory,
     parse_vouched,
-    signed_by_node,
 )
 from comity.trust.tlog.note import MLDSA44_COSIGNATURE, Checkpoint, NoteSignature, VerifierKey, verify_cosignature
 from comity.trust.tlog.proof import TlogProof

@@ -33,6 +33,7 @@ from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest, Json, b64decode, b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
+from comity.trust.node_records import NodeRecord, author_node
 from comity.trust.places import Reach, count_reaches, is_outside
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
@@ -44,7 +45,6 @@ from comity.trust.statement import (
     Subject,
     sign_statement,
 )
-from comity.trust.statements import NodeRecord, parse_hold
 
 HOLD: Final = "hold"
 HOLDS: Final = "holds"
@@ -73,6 +73,36 @@ CLAIMANTS: Final = 2
 """Members whose failures count without proof."""
 PASSED: Final = "passed"
 MISSED: Final = "missed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A node claims a complete copy of `artifact`; `pieces` is the digest of the piece index."""
+
+    by: Author
+    artifact: Digest
+    pieces: Digest
+
+
+def sign_hold(
+    record: NodeRecord, artifact: Digest, manifest: SideObject, pieces: SideObject, online: Signer, label: str = ""
+) -> Entry:
+    """`label` makes a repeated hold another statement."""
+    body = {"manifest": manifest.to_json(), "pieces": pieces.to_json()}
+    statement = Statement(HOLD, (Subject(label, artifact),), record.node, body, (manifest, pieces))
+    return sign_statement(statement, online)
+
+
+def parse_hold(statement: Statement) -> Hold:
+    """Raises Malformed."""
+    by = author_node(statement, HOLD)
+    fields = statement.fields()
+    manifest, pieces = SideObject.from_json(fields.take("manifest")), SideObject.from_json(fields.take("pieces"))
+    fields.done()
+    artifact = statement.sole_subject()
+    if manifest.digest != artifact or {manifest, pieces} != set(statement.objects):
+        raise Malformed("hold is malformed", why="its subject must be the digest of its manifest")
+    return Hold(by, artifact, pieces.digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import hashlib
 import json
 import re
@@ -33,6 +34,8 @@ MAX_DEPTH = 32
 
 _DUMPER = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"))
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+_TIME_FORM: Final = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 
 
 def b64encode(data: bytes) -> str:
@@ -313,6 +316,22 @@ class Fields:
 SYLLABLE_BITS: Final = 64
 _CONSONANTS: Final = "bdfghjklmnprstvz"
 _VOWELS: Final = "aiou"
+
+
+def format_time(time: int) -> str:
+    """`2026-11-25T15:04:05Z` for seconds since 1970."""
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime(_TIME)
+
+
+def read_time(fields: Fields, name: str) -> int:
+    """The member `name`, a time as `format_time` writes it, in seconds since 1970. Raises Malformed."""
+    text = fields.text(name, most=20)
+    try:
+        if _TIME_FORM.match(text):
+            return int(datetime.datetime.strptime(text, _TIME).replace(tzinfo=datetime.UTC).timestamp())
+    except ValueError:
+        pass
+    raise fields.error(f"{name!r} must be a time in UTC, such as 2026-11-25T15:04:05Z")
 
 
 def format_id(identifier: Digest) -> str:

@@ -36,13 +36,22 @@ from comity.trust.attestations.predicates import (
     read_decimal,
 )
 from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, Vouch
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256, short
+from comity.trust.encoding import (
+    Digest,
+    Fields,
+    Json,
+    bare_digest,
+    canonical,
+    format_time,
+    parse_canonical,
+    sha256,
+    short,
+)
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark, RowFact
 from comity.trust.key_validity import prove_entry
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
-from comity.trust.statements import format_time
 
 ANNOUNCED: Final = "evaluation-announced"
 EVALUATED: Final = "evaluated"

@@ -26,7 +26,7 @@ from comity.trust.approvals import (
 )
 from comity.trust.charter.document import Member
 from comity.trust.claims import BoundNode, ParsedClaims, WitnessedEntry
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, format_time, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, EvidenceReader, Remark
 from comity.trust.key_validity import (
@@ -40,7 +40,6 @@ from comity.trust.key_validity import (
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.rotation import KeyState, RotationChain
 from comity.trust.statement import Entry
-from comity.trust.statements import format_time
 
 DAY: Final = 86_400
 

@@ -5,19 +5,23 @@
      "evidence":"…","text":"…"}],"hint":"","row":"artifact","state":"pass","step":1,"summary":"…"}],
      "schema":"comity.dev/report/v1","tool":{"name":"comity","version":"0.1.0"}}
 
-A report contains no time, path or host. The `verified` statement that signs it has the time and the signer. Source:
-protocol, section 8.
+A report contains no time, path or host. The `verified` statement that signs it has the time and the signer, and sums
+the report up in the form of SLSA's VSA v1. Source: protocol, sections 5 and 8.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical
-from comity.trust.errors import Malformed
+from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, format_time, parse_canonical, read_time
+from comity.trust.errors import Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, OK, STATES, Row, RowFact, Verdict
+from comity.trust.identity import Signatory
+from comity.trust.keys import Signer
+from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -30,6 +34,12 @@ MAX_TEXT: Final = 1000
 MAX_FACTS: Final = 100_000
 MAX_INPUTS: Final = 10_000
 MAX_STATUS: Final = 255
+VERIFIED: Final = "verified"
+MAX_INPUT_ATTESTATIONS: Final = 256
+"""Maximum of attestations in the statement; the report lists all."""
+MAX_LEVELS: Final = 64
+RESULTS: Final = {True: "PASSED", False: "FAILED"}
+_LEVEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +152,150 @@ def _bounded(row: Row) -> Row:
 def _text(text: str) -> str:
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Content of a `verified` statement, an SLSA verification summary (VSA v1). Source: protocol, sections 5 and 8.
+
+        {"by":{"identity":"51aa…"},"objects":[{"digest":"0a1b…","size":9120}],
+         "inputAttestations":[{"digest":{"sha256":"…"}}],"policy":{"digest":{"sha256":"77c0…"}},
+         "report":{"digest":"0a1b…","size":9120},"resourceUri":"urn:comity:artifact:9f2c…",
+         "timeVerified":"2026-11-25T15:04:05Z","verificationResult":"PASSED","verifiedLevels":["COMITY_BYTES"],
+         "verifier":{"id":"urn:comity:identity:51aa…","version":{"comity":"0.1.0"}}}
+
+    The report is a side object. All members except the time and the signer follow from it (`check_report`). `time` is
+    the signer's claim, in seconds since 1970; `by` is the claimed signer, an identity.
+    """
+
+    by: Digest
+    name: str
+    artifact: Digest
+    time: int
+    policy: Digest
+    passed: bool
+    levels: tuple[str, ...]
+    inputs: tuple[Digest, ...]
+    report: SideObject
+    version: str
+
+    def statement(self) -> Statement:
+        body: dict[str, Json] = {
+            "inputAttestations": [{"digest": {"sha256": digest}} for digest in self.inputs],
+            "policy": {"digest": {"sha256": self.policy}},
+            "report": self.report.to_json(),
+            "resourceUri": _resource(self.artifact),
+            "timeVerified": format_time(self.time),
+            "verificationResult": RESULTS[self.passed],
+            "verifiedLevels": list(self.levels),
+            "verifier": {"id": _verifier(self.by), "version": {"comity": self.version}},
+        }
+        subjects = (Subject(self.name, self.artifact),)
+        return Statement(VERIFIED, subjects, Author("identity", self.by), body, (self.report,))
+
+    @classmethod
+    def parse(cls, statement: Statement) -> Verified:
+        """Raises Malformed."""
+        if statement.predicate != VERIFIED or statement.by is None or statement.by.kind != "identity":
+            raise Malformed("verified is malformed", why="not a verified statement of an identity")
+        fields = statement.fields()
+        artifact = statement.sole_subject()
+        fields.constant("resourceUri", _resource(artifact))
+        verified = cls(
+            by=statement.by.id,
+            name=statement.subjects[0].name,
+            artifact=artifact,
+            time=read_time(fields, "timeVerified"),
+            policy=_sha256(fields.object("policy")),
+            passed=fields.choice("verificationResult", list(RESULTS.values())) == RESULTS[True],
+            levels=tuple(_level(item) for item in fields.items("verifiedLevels", most=MAX_LEVELS)),
+            inputs=tuple(
+                _sha256(Fields(item, "verified.inputAttestations"))
+                for item in fields.items("inputAttestations", most=MAX_INPUT_ATTESTATIONS)
+            ),
+            report=SideObject.from_json(fields.take("report")),
+            version=_version(fields.object("verifier"), statement.by.id),
+        )
+        fields.done()
+        if statement.objects != (verified.report,):
+            raise Malformed("verified is malformed", why="its report must be its only side object")
+        return verified
+
+
+def summarise_report(report: VerdictReport, by: Digest, time: int) -> Verified:
+    """The summary of `report` by the identity `by` at `time`. Raises Malformed without an artifact or a policy."""
+    verdict = report.verdict
+    if verdict.artifact is None or verdict.policy is None:
+        missing = "a manifest" if verdict.artifact is None else "a policy file"
+        why = f"a verification summary needs an artifact and a policy; the report is without {missing}"
+        raise Malformed("report cannot be signed", why=why, hint="comity policy new", code="UNSIGNABLE-REPORT")
+    return Verified(
+        by=by,
+        name=verdict.name,
+        artifact=verdict.artifact,
+        time=time,
+        policy=verdict.policy,
+        passed=verdict.accepted,
+        levels=tuple(vsa_level(row.name) for row in verdict.rows if row.state == "pass"),
+        inputs=verdict.inputs[:MAX_INPUT_ATTESTATIONS],
+        report=SideObject.of(report.encode()),
+        version=report.version,
+    )
+
+
+def sign_verified(verified: Verified, *signers: Signer) -> Entry:
+    """Raises Malformed if the statement is not valid."""
+    statement = verified.statement()
+    Verified.parse(statement)
+    return sign_statement(statement, *signers)
+
+
+def check_report(entry: Entry, signer: Signatory, report: VerdictReport) -> Verified:
+    """Return the content if `signer` signed the statement and it agrees with `report`.
+
+    Raises Malformed, and Untrusted with code SIGNATURE or REPORT.
+    """
+    verified = Verified.parse(entry.statement)
+    if not signer.signed(entry.envelope):
+        raise Untrusted("report refused", why="not signed by the keys of its author", code="SIGNATURE")
+    if SideObject.of(report.encode()) != verified.report:
+        raise Untrusted("report refused", why="another report was signed", code="REPORT")
+    if verified != summarise_report(report, verified.by, verified.time):
+        raise Untrusted("report refused", why="the signed summary differs from the report", code="REPORT")
+    return verified
+
+
+def vsa_level(row: str) -> str:
+    """The VSA level of a report row: `key policy` gives COMITY_KEY_POLICY."""
+    return f"COMITY_{row.upper().replace(' ', '_')}"
+
+
+def _resource(artifact: Digest) -> str:
+    return f"urn:comity:artifact:{artifact}"
+
+
+def _verifier(identity: Digest) -> str:
+    return f"urn:comity:identity:{identity}"
+
+
+def _version(fields: Fields, by: Digest) -> str:
+    fields.constant("id", _verifier(by))
+    versions = fields.object("version")
+    version = versions.text("comity", most=64)
+    versions.done()
+    fields.done()
+    return version
+
+
+def _sha256(fields: Fields) -> Digest:
+    digests = fields.object("digest")
+    digest = digests.digest("sha256")
+    digests.done()
+    fields.done()
+    return digest
+
+
+def _level(item: Json) -> str:
+    if not isinstance(item, str) or not _LEVEL.match(item):
+        raise Malformed("verified is malformed", why="a level must be upper-case letters, digits and underscores")
+    return item

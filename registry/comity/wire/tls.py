@@ -43,7 +43,7 @@ from cryptography.x509.oid import NameOID
 from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.trust.keys import PrivateKey, PublicKey
-from comity.trust.statements import certificate_key
+from comity.trust.node_records import certificate_key
 from comity.wire import limits
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\Z")

@@ -15,7 +15,7 @@ from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.witness import WitnessKey
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.statements import NodeRecord
+from comity.trust.node_records import NodeRecord
 from comity.trust.tlog.merkle import ENTRIES, WIDTH, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 

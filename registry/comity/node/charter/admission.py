@@ -35,10 +35,10 @@ from comity.trust.charter.votes import CONSENTED, INTENT, RATIFIED
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Refused, Untrusted
 from comity.trust.identity import check_inception
+from comity.trust.node_records import NodeRecord, check_node_record, parse_addresses, signed_by_node
 from comity.trust.places import check_new_jurisdiction
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statements import NodeRecord, check_node_record, parse_addresses, signed_by_node
 from comity.wire.access import CALLER, Caller
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.limits import Allowance, Throttle

@@ -33,8 +33,8 @@ from comity.trust.charter.tally import DraftState, Fork, Tally, compute_tally
 from comity.trust.charter.votes import ADOPTED, adopted_statement
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Entry, SideObject, parse_entry, sign_statement
-from comity.trust.statements import signed_by_node
 from comity.wire.client import NodeClient
 from comity.wire.node import Charter
 from comity.wire.node_status import DraftStatus, DutyStatus, ForkStatus, GovernanceStatus, LogStatus, MemberStatus

@@ -76,8 +76,8 @@ from comity.trust.copies import (
 )
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, parse_entry
-from comity.trust.statements import NodeRecord
 from comity.wire.audit import AuditOrder, AuditReply
 
 PREDICATES: Final = (*HOLD_PREDICATES, HOLD_WITHDRAWN, AUDITED, WANTED, WANTED_WITHDRAWN)

@@ -42,8 +42,8 @@ from comity.node.uploads import Uploads, Want, missing_files, read_artifact
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout, parse_records, records_root
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Unavailable
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, SideObject, Statement, parse_entry
-from comity.trust.statements import NodeRecord
 from comity.trust.upstream import (
     CHANGED,
     FETCHED,

@@ -21,12 +21,12 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
+from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.offers.chain import PREDICATES, GrantState, LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.fault_proof import OFFER_FAULT, OfferFault, offer_fault_statement
 from comity.trust.offers.offer import Offer, Slice
 from comity.trust.offers.records import OFFER, GrantRequest
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
-from comity.trust.statements import NodeRecord, signed_by_node
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.offer import GrantQuery, OfferQuery
 

@@ -20,10 +20,9 @@ from comity.node.keys import NodeSigner
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.copies import HOLD_WITHDRAWN, HeldArtifact, sign_holds
+from comity.trust.copies import HOLD_WITHDRAWN, HeldArtifact, sign_hold, sign_holds
 from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements import sign_hold
 
 _log = structlog.get_logger("comity.node.artifacts")
 

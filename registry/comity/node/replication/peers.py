@@ -30,8 +30,8 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statements import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import ROOTS
 from comity.wire.client import NodeClient

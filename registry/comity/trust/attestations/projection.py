@@ -19,11 +19,12 @@ from comity.trust.attestations.predicates import (
     TestResult,
     VerificationSummary,
 )
-from comity.trust.encoding import Digest, Json, canonical
+from comity.trust.encoding import Digest, Json, canonical, format_time
 from comity.trust.errors import Malformed
 from comity.trust.evidence import PARTIAL, Verdict
+from comity.trust.report import vsa_level
 from comity.trust.statement import Entry
-from comity.trust.statements import Derived, Published, format_time, vsa_level
+from comity.trust.statements import Derived, Published
 
 ARTIFACT: Final = "urn:comity:artifact:"
 IDENTITY: Final = "urn:comity:identity:"

@@ -27,9 +27,9 @@ from comity.trust.encoding import Digest, Fields, Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.json_chunks import JsonChunks, JsonSlice
+from comity.trust.node_records import NodeRecord, parse_node_record, prove_node_record, read_addresses
 from comity.trust.rotation import RotationChains, SigningStates
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statements import NodeRecord, parse_node_record, prove_node_record, read_addresses
 
 SCHEMA: Final = "comity/federation/v1"
 MAX_BYTES: Final = 512 * 1024 * 1024

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from comity.trust.approvals import filled_places
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, format_time, short
 from comity.trust.evidence import Row, RowFact
 from comity.trust.officers import JudgedApproval
 from comity.trust.policy import ApprovalRule
 from comity.trust.rows.findings import Findings, verified_fact
-from comity.trust.statements import format_time
 
 APPROVALS_ROW: Final = "approvals"
 APPROVALS_STEP: Final = 16

@@ -24,7 +24,7 @@ from comity.trust.claims import (
     WitnessedEntry,
     member_label,
 )
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, format_time, short
 from comity.trust.evaluation import JudgedEvaluation
 from comity.trust.evidence import Evidence, Remark, RowFact
 from comity.trust.identity import Inception
@@ -34,9 +34,10 @@ from comity.trust.model_signing.certificates import TrustedTime
 from comity.trust.model_signing.judging import ModelSignatureResult
 from comity.trust.officers import JudgedApproval
 from comity.trust.policy import CosignerRule, Policy
+from comity.trust.report import RESULTS, Verified
 from comity.trust.rotation import KeyState
 from comity.trust.statement import Entry
-from comity.trust.statements import RESULTS, Advisory, Verified, format_time
+from comity.trust.statements import Advisory
 from comity.trust.upstream import Changed, Observed
 
 
