@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from comity.node.config import NodeConfig
+from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
-from comity.node.settings.sections import S3
-from comity.node.settings.sources import PREFIX
+from comity.node.settings import S3
 from comity_cli.explanations import explanations
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo

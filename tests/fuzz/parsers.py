@@ -28,9 +28,9 @@ from comity.gateway.console.oidc.provider_documents import (
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.ledger.stored_lines import pack_line, unpack_line
+from comity.node.config import setting_lines
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
-from comity.node.settings.origins import setting_lines
 from comity.node.webhooks.hooks import parse_hooks, parse_secret
 from comity.trust.approvals import (
     ApprovalConditions,

@@ -12,7 +12,7 @@ from comity.node.listeners import Listeners
 from comity.node.members import Membership
 from comity.node.replication.news import BURST_SECONDS, MESSAGES_PER_SECOND, PeerNews
 from comity.node.services.news import NewsFeed
-from comity.node.settings.sections import Limits, Listen
+from comity.node.settings import Limits, Listen
 from comity.trust.encoding import sha256
 from comity.trust.tlog.note import NoteSignature
 from comity.wire.client import NodeClient

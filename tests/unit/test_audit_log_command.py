@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.content.audit_log import LOG_FILE, AuditLog, check_chain
 from comity.node.operator_acts import LINES_AT_ONCE, AuditCopies, FilePlace, OperatorActs, SyslogPlace
-from comity.node.settings.sections import AuditLogCopies
+from comity.node.settings import AuditLogCopies
 from comity.node.threads import Pools
 from comity.trust.errors import Conflict, Unavailable, Untrusted
 from comity.wire.access import CALLER, Caller

@@ -17,7 +17,7 @@ from comity.node.copies.pieces import OwnPieces
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.metrics import Metrics
-from comity.node.settings.sections import Audits
+from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger
 from comity.trust.audit import DAY, AuditChallenge, ReadPiece, read_pieces
 from comity.trust.copies import PASSED

@@ -21,9 +21,9 @@ from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
 from comity.gateway.console.token_pages import TokenView
 from comity.gateway.console.words import LANGUAGES, choose_language, environment, parse_po, translations
+from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
-from comity.node.settings.origins import SettingOrigin
 from comity.trust.charter.document import Member
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest

@@ -20,7 +20,7 @@ from comity.gateway.console.oidc.provider_documents import (
 )
 from comity.gateway.console.oidc.provider_sign_in import CALLBACK, SECONDS
 from comity.gateway.console.sign_in import PROVIDER_PATH
-from comity.node.settings.sections import OpenIdConnect
+from comity.node.settings import OpenIdConnect
 from comity.node.threads import Pools
 from comity.trust.errors import Malformed, Refused, Untrusted
 from joserfc.jwk import ECKey, OctKey

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
-from comity.node.settings.sections import ReadThrough
+from comity.node.settings import ReadThrough
 from comity.trust.errors import NotFound
 from comity.upstream.mirror import MirrorOrder
 from pydantic import ValidationError

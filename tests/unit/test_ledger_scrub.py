@@ -16,7 +16,7 @@ from comity.node.ledger_scrub import LedgerScrub
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource
 from comity.node.scrub import PASS_SECONDS
-from comity.node.settings.sections import Storage
+from comity.node.settings import Storage
 from comity.node.threads import AsyncLedger
 from support.logs import LogKeys, statement_lines
 

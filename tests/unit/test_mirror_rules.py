@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from comity.content.blobs import FolderStore
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
-from comity.node.settings.sections import Replication
+from comity.node.settings import Replication
 from comity.node.threads import Pools
 from comity.trust.claims import MirrorEvidence
 from comity.trust.encoding import sha256

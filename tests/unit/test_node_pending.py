@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from comity.node.admission import require_permitted
-from comity.node.settings.sections import Publishing
+from comity.node.settings import Publishing
 from comity.node.uploads import (
     IDLE_SECONDS,
     MAX_PENDING,

@@ -12,7 +12,7 @@ from comity.content.blobs import FolderStore
 from comity.hashing import ENGINE
 from comity.node.metrics import Metrics
 from comity.node.scrub import PASS_SECONDS, Scrub, ScrubProgress
-from comity.node.settings.sections import Storage
+from comity.node.settings import Storage
 from comity.node.threads import Pools
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import OutOfSpace

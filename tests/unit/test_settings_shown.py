@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from comity.node.config import NodeConfig
+from comity.node.config import MAX_STATEMENT_LINES, NodeConfig, setting_lines
 from comity.node.maintenance.settings_shown import redacted, setting_problems, shown_settings
-from comity.node.settings.origins import MAX_STATEMENT_LINES, setting_lines
 from comity.trust.errors import Malformed
 from comity_cli.main import command
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from comity.node.settings.sections import Tracing
+from comity.node.settings import Tracing
 from comity.node.telemetry import Telemetry
 from comity.transfer.fetch import fetch_file
 from comity.transfer.scheduler import WantedFile

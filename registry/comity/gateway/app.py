@@ -43,7 +43,7 @@ from comity.node.importing.read_through import ReadThroughImports
 from comity.node.own_log import OUTSIDE_MARK
 from comity.node.readiness import Readiness
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.settings.sections import Gateway
+from comity.node.settings import Gateway
 from comity.trust.errors import ComityError, Malformed, NotFound
 
 

@@ -43,7 +43,7 @@ from comity.content.secrets import Token, TokenFile, looks_like_token, token_has
 from comity.content.token_uses import TokenUses
 from comity.node.listeners import connection_limits
 from comity.node.metrics import Metrics
-from comity.node.settings.sections import Gateway
+from comity.node.settings import Gateway
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import (

@@ -1,6 +1,7 @@
 """The running node: serves calls, mirrors the logs and artifacts of other nodes, and signs its own log.
 
-    config, home, members       settings; opened keys, ledger and store; members, nodes and their keys
+    settings, config            each setting, its default and meaning, and where its value comes from
+    home, members               opened keys, ledger and store; members, nodes and their keys
     app, listeners, supervisor  start and stop, the three listeners, background loops
     threads                     the ledger for the event loop, and threads for other blocking work
     services/                   implementations of the RPC services

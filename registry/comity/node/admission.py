@@ -33,8 +33,7 @@ from comity.node.authors import AuthorVerifier
 from comity.node.charter.admission import CharterAdmission
 from comity.node.members import Membership
 from comity.node.offers.admission import OfferAdmission
-from comity.node.settings.sections import Limits, Publishing
-from comity.node.settings.value_types import Accepted
+from comity.node.settings import Accepted, Limits, Publishing
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, OutOfSpace, Refused

@@ -1,19 +1,221 @@
-"""A node's configuration: its sections, checked together and with absolute paths."""
+"""A node's configuration: its settings from all sources, checked together and with absolute paths.
+
+    flag  >  COMITY_<SECTION>_<KEY> in the environment  >  node.toml  >  default
+
+An unknown key or variable is an error that suggests the closest one; variables that are no settings (`COMITY_HOME`, and
+what Kubernetes sets for a service called `comity`) are ignored. Each value has an origin, which errors and `comity
+config` show.
+
+TOML's parser does not tell lines. `setting_lines` feeds it the file statement by statement instead: a statement is the
+smallest run of lines that parses. So a value over several lines, a dotted key or an inline table is found as the parser
+reads it, and no second grammar exists.
+"""
 
 from __future__ import annotations
 
+import copy
+import difflib
 import itertools
 import os
-from collections.abc import Mapping
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
-from comity.node.settings.sections import AllSections, Section
-from comity.node.settings.sources import SettingSources
+from comity.bounded_file import read_at_most
+from comity.node.settings import SECTIONS, AllSections, Section, known_settings
+from comity.trust.errors import Malformed
 
+MAX_STATEMENT_LINES: Final = 1000
+"""Lines of one statement that are tried. Settings behind a longer one have no known line."""
+MAX_FILE: Final = 1024 * 1024
+PREFIX: Final = "COMITY_"
 _AnySection = TypeVar("_AnySection", bound=Section)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingOrigin:
+    """The source of a value. `where` names the variable, or the file with the line if it is known."""
+
+    kind: Literal["default", "file", "environment", "flag"]
+    where: str = ""
+
+    def __str__(self) -> str:
+        return {
+            "default": "default",
+            "file": self.where,
+            "environment": f"the variable {self.where} in the environment",
+            "flag": "the command line",
+        }[self.kind]
+
+
+def file_origin(file: Path, lines: Mapping[str, int], setting: str) -> SettingOrigin:
+    """The origin of a setting in `file`, or of the table above it if the setting itself has no line."""
+    parts = setting.split(".")
+    above = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    line = next((lines[name] for name in above if name in lines), None)
+    return SettingOrigin("file", str(file) if line is None else f"{file}:{line}")
+
+
+def setting_lines(text: str) -> dict[str, int]:
+    """The line, from 1, of each key and each table header in valid TOML, by `section.key`."""
+    lines, table = dict[str, int](), ""
+    for number, statement, document in _statements(text):
+        paths = list(_stated_paths(document))
+        if statement.lstrip().startswith("["):
+            table = paths[0] if paths else ""
+            lines.setdefault(table, number)
+        else:
+            for path in paths:
+                lines.setdefault(f"{table}.{path}" if table else path, number)
+    return lines
+
+
+def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Each statement with the number of its first line, and what it says alone."""
+    pending, first = "", 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if not pending:
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            first = number
+        pending += line + "\n"
+        try:
+            document = tomllib.loads(pending)
+        except tomllib.TOMLDecodeError:
+            if number - first >= MAX_STATEMENT_LINES:
+                return
+            continue
+        yield first, pending, document
+        pending = ""
+
+
+def _stated_paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The path of each value, and of each empty table."""
+    for key, value in document.items():
+        if isinstance(value, Mapping) and value:
+            yield from _stated_paths(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+@dataclass(frozen=True, slots=True)
+class SettingSources:
+    """Where settings may come from, read and not yet checked: the file, the environment, and the command line."""
+
+    file: Path
+    document: Mapping[str, Any]
+    lines: Mapping[str, int]
+    environ: Mapping[str, str]
+    flags: Mapping[str, str]
+
+    @classmethod
+    def read(cls, file: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] | None = None) -> Self:
+        """Raises NotFound, Unavailable, and Malformed (CONFIG) if the file is not TOML."""
+        text, document = _read(file)
+        return cls(file, document, setting_lines(text), environ, flags or {})
+
+    def origin(self, setting: str) -> SettingOrigin:
+        """Where the value of a setting comes from."""
+        if setting in self.flags:
+            return SettingOrigin("flag")
+        if _variable(setting) in self.environ:
+            return SettingOrigin("environment", _variable(setting))
+        if setting in self.lines or setting in _paths(self.document):
+            return file_origin(self.file, self.lines, setting)
+        return SettingOrigin("default")
+
+    def merged(self) -> dict[str, Any]:
+        """The values of all sources in one document. A flag wins over a variable, and that over the file."""
+        merged = copy.deepcopy(dict(self.document))
+        for path, value in (*_from_environment(self.environ), *self.flags.items()):
+            _put(merged, path.split("."), value)
+        return merged
+
+    def problems(self) -> Iterator[Malformed]:
+        """Everything that no setting has as its name (CONFIG-UNKNOWN-KEY, CONFIG)."""
+        yield from _unknown_variables(self.environ)
+        yield from self._unknown_settings()
+
+    def invalid(self, error: ValidationError) -> Iterator[Malformed]:
+        """The values that are not usable, each with its source."""
+        for each in error.errors():
+            setting = ".".join(str(part) for part in each["loc"] if not isinstance(part, int))
+            what = f"setting {setting!r} is not usable" if setting else "the settings do not fit together"
+            source = self.origin(setting) if setting else SettingOrigin("default")
+            shown = self.file if source.kind == "default" else source
+            yield Malformed(what, why=f"{each['msg']}, in {shown}", code="CONFIG")
+
+    def _unknown_settings(self) -> Iterator[Malformed]:
+        known = known_settings()
+        for path in _paths(self.document):
+            if path not in known:
+                close = difflib.get_close_matches(path, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "see the comments in a fresh node.toml"
+                why = f"in {file_origin(self.file, self.lines, path)}"
+                yield Malformed(f"unknown setting {path!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a TOML file, and what it says."""
+    data = read_at_most(file, MAX_FILE + 1, hint="comity init --help")
+    if len(data) > MAX_FILE:
+        raise Malformed(f"{file} is too large", why=f"more than {MAX_FILE} bytes", code="CONFIG")
+    try:
+        text = data.decode("utf-8")
+        return text, tomllib.loads(text)
+    except ValueError as error:  # invalid TOML or UTF-8
+        raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
+
+
+_SERVICE_LINK: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)?)\Z")
+"""Variables that Kubernetes sets in every container for a service, whose name may be `comity-gateway`."""
+_CLOSE: Final = 0.8
+"""How close to the name of a setting a variable is taken for one that was mistyped, from 0 to 1."""
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Malformed]:
+    """Each variable that looks like a setting and is none."""
+    known = [_variable(path) for path in known_settings()]
+    sections = tuple(_variable(section) + "_" for section in SECTIONS)
+    for name in environ:
+        if not name.startswith(PREFIX) or name in known or _SERVICE_LINK.match(name):
+            continue
+        close = difflib.get_close_matches(name[:200], known, n=1, cutoff=_CLOSE)
+        if close or name.startswith(sections):
+            hint = f"did you mean {close[0]!r}?" if close else "unset it, or see the settings in docs/operations.md"
+            why = "it is in the environment of this process"
+            yield Malformed(f"unknown setting {name[:200]!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
+
+
+def _variable(path: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + path.replace(".", "_").upper()
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for path in known_settings():
+        name = _variable(path)
+        if name in environ:
+            yield path, environ[name]
+
+
+def _put(document: dict[str, Any], path: list[str], value: str) -> None:
+    for section in path[:-1]:
+        document = document.setdefault(section, {})
+    document[path[-1]] = value
+
+
+def _paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 class NodeConfig(AllSections):

@@ -25,8 +25,7 @@ from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource
 from comity.node.replication.parallel_fetch import fetch_entries
 from comity.node.scrub import PASS_SECONDS, STEP_SECONDS, TIMING
-from comity.node.settings.sections import Storage
-from comity.node.settings.value_types import within_hours
+from comity.node.settings import Storage, within_hours
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.errors import ComityError

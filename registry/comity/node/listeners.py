@@ -4,6 +4,11 @@ offers; and how many connections each may have.
 Every connection uses an open file, as do blobs being read, files of the ledger and connections to peers; a process
 without free descriptors cannot even answer its operator. So the node keeps `RESERVED_FILES` for itself and divides the
 rest in fixed shares among the listeners.
+
+Stock gRPC tools ask for the services of a node by server reflection: v1alpha, as grpcio-reflection has it, and v1,
+which newer tools ask for first. The two versions have the same messages on the wire; only their package differs. So v1
+is the servicer of v1alpha under the other name, with the description of v1 made from that of v1alpha. Source:
+grpc/reflection/v1/reflection.proto.
 """
 
 from __future__ import annotations
@@ -11,16 +16,18 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from comity.node.members import Membership
-from comity.node.reflection import add_reflection
-from comity.node.settings.sections import Limits, Listen
+from comity.node.settings import Limits, Listen
 from comity.trust.errors import Malformed
 from comity.v1 import (
     artifact_pb2,
@@ -49,6 +56,9 @@ MIN_CONNECTIONS: Final = 8
 """Minimum connections of a listener."""
 BLOB_FILES: Final = 3
 """Open files of one connection to the blob server: two for its socket, one for the blob."""
+_ALPHA: Final = "v1alpha"
+REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
+_REFLECT: Final = "ServerReflectionInfo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +250,28 @@ def _open_allowance(limits: Limits) -> Allowance:
 
 def _with_port(address: str, port: int) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
+    """Register both versions, which list `services` (full names) and themselves."""
+    _describe()
+    names = (*services, reflection.SERVICE_NAME, REFLECTION)
+    reflection.enable_server_reflection(names, server)
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(REFLECTION, {_REFLECT: handler}),))
+
+
+def _describe() -> None:
+    """Add the description of v1 to the pool that the servicers read, once in a process."""
+    pool = descriptor_pool.Default()
+    try:
+        pool.FindServiceByName(REFLECTION)
+    except KeyError:
+        alpha = descriptor_pb2.FileDescriptorProto()
+        reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
+        text = json_format.MessageToJson(alpha).replace(_ALPHA, "v1")
+        pool.AddSerializedFile(json_format.Parse(text, descriptor_pb2.FileDescriptorProto()).SerializeToString())

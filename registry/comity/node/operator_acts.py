@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from comity.content import durable
 from comity.content.audit_log import AuditLog, read_records
-from comity.node.settings.sections import AuditLogCopies
+from comity.node.settings import AuditLogCopies
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Pools
 from comity.trust.encoding import Fields, parse_json

@@ -27,7 +27,7 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Make, Sequencer
 from comity.node.keys import NodeKeys
 from comity.node.members import Seat
-from comity.node.settings.sections import Advertise
+from comity.node.settings import Advertise
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
 from comity.trust.node_records import NodeRecord, parse_addresses, sign_addresses

@@ -22,8 +22,7 @@ from comity.content import durable
 from comity.content.blobs import CHUNK, BlobStore, FolderStore
 from comity.hashing import FileHash
 from comity.node.metrics import Metrics
-from comity.node.settings.sections import Storage
-from comity.node.settings.value_types import within_hours
+from comity.node.settings import Storage, within_hours
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest, short

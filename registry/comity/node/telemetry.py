@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from comity.node.settings.sections import Tracing
+from comity.node.settings import Tracing
 from comity.trust.errors import ComityError, Unavailable
 from comity.wire.tracing import SpanStart
 

@@ -58,7 +58,7 @@ from comity.ledger.intake import fold_name
 from comity.node.app import RunningNode
 from comity.node.operator_acts import OperatorActs
 from comity.node.pull_counts import WeekCount, counted_file
-from comity.node.settings.sections import Gateway
+from comity.node.settings import Gateway
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable

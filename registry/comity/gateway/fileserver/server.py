@@ -47,7 +47,7 @@ from comity.gateway.http import tls_context
 from comity.ledger.records import PieceRecordTable
 from comity.node.listeners import connection_limits
 from comity.node.metrics import LOCATION_SECONDS, LocationProviders, Metrics, ServedBytes
-from comity.node.settings.sections import Gateway
+from comity.node.settings import Gateway
 from comity.node.threads import Clock
 from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest

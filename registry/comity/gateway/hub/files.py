@@ -26,7 +26,7 @@ from comity.gateway.hub.views import Claim
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
 from comity.node.metrics import ServedBytes
 from comity.node.replication.on_demand import OnDemandFetch
-from comity.node.settings.sections import Gateway
+from comity.node.settings import Gateway
 from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest

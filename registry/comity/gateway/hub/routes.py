@@ -19,7 +19,7 @@ from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.list_items import ListItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import KINDS, HubAddress, Snapshot, read_api, read_resolve
-from comity.node.settings.sections import Gateway
+from comity.node.settings import Gateway
 from comity.node.threads import Pools
 from comity.trust.encoding import parse_json
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused

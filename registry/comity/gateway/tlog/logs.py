@@ -10,7 +10,7 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.own_log import LedgerMark
-from comity.node.settings.sections import Tlog
+from comity.node.settings import Tlog
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable

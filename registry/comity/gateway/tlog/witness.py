@@ -32,7 +32,7 @@ from comity.gateway.tlog.logs import KnownLogs
 from comity.ledger.records import WitnessedHead
 from comity.node.keys import NodeKeys
 from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.node.settings.sections import Tlog
+from comity.node.settings import Tlog
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey

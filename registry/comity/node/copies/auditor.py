@@ -38,7 +38,7 @@ from comity.node.members import Membership, Peer, PeerKey
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication.link import PeerLink
-from comity.node.settings.sections import Audits
+from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN, parse_wanted, parse_wanted_withdrawn
 from comity.trust.audit import (

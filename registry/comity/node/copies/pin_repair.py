@@ -27,7 +27,7 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.replication.link import PeerLink
 from comity.node.replication.replicas import Replicas
-from comity.node.settings.sections import PinSettings
+from comity.node.settings import PinSettings
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact_pins import (

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from comity.node.importing.importer import ImportCounter, Importer
-from comity.node.settings.sections import ReadThrough
+from comity.node.settings import ReadThrough
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.trust.errors import ComityError, Refused
 from comity.trust.upstream import UpstreamRequest

@@ -29,7 +29,7 @@ import structlog
 
 from comity.node.importing.importer import ImportCounter, Importer
 from comity.node.replication.files import SLICE, GrowingFile, changed_error, open_partial
-from comity.node.settings.sections import ReadThrough
+from comity.node.settings import ReadThrough
 from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest

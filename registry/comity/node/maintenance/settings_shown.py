@@ -18,10 +18,8 @@ from pydantic import ValidationError
 
 from comity.content.secrets import TOKENS_FILE, TokenFile, read_keys, read_secret
 from comity.federation_file import read_federation
-from comity.node.config import NodeConfig
-from comity.node.settings.origins import SettingOrigin
-from comity.node.settings.sections import known_settings
-from comity.node.settings.sources import SettingSources
+from comity.node.config import NodeConfig, SettingOrigin, SettingSources
+from comity.node.settings import known_settings
 from comity.node.webhooks.hooks import read_hooks
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.verifier import load_policy

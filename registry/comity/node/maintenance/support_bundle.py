@@ -29,12 +29,11 @@ from urllib.parse import quote
 from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.content.secrets import MAX_SECRET, TOKENS_FILE
-from comity.node.config import NodeConfig
+from comity.node.config import MAX_FILE, NodeConfig
 from comity.node.maintenance.backup import PUBLIC_FILES, RESTORING, SETTINGS
 from comity.node.maintenance.doctor import diagnose, running_status
 from comity.node.maintenance.settings_shown import REDACTED, embedded_secrets, redacted, shown_settings
 from comity.node.services.node import SOFTWARE
-from comity.node.settings.sources import MAX_FILE
 from comity.node.threads import Clock
 from comity.trust.errors import ComityError, Conflict
 

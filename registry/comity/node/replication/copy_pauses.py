@@ -15,8 +15,7 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.node.settings.sections import Replication
-from comity.node.settings.value_types import within_hours
+from comity.node.settings import Replication, within_hours
 from comity.node.threads import Clock, Pools
 from comity.node.uploads import Want
 from comity.transfer.scheduler import TransferLimits

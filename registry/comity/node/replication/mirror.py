@@ -36,7 +36,7 @@ from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
 from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, MAX_LINES, STEP_DEADLINE, fetch_entries
 from comity.node.replication.side_objects import SideObjectFetcher
-from comity.node.settings.sections import Limits
+from comity.node.settings import Limits
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import SideObject

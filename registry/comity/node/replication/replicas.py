@@ -31,7 +31,7 @@ from comity.node.replication.publication_reader import PublicationReader
 from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
 from comity.node.replication.statement_ages import StatementAges
 from comity.node.replication.wanted import WantedArtifacts
-from comity.node.settings.sections import Replication
+from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact

@@ -13,7 +13,7 @@ import structlog
 from comity.bounded_file import read_at_most
 from comity.content.blobs import BlobStore
 from comity.node.replication.statement_ages import StatementAges
-from comity.node.settings.sections import Replication
+from comity.node.settings import Replication
 from comity.node.threads import Pools
 from comity.node.uploads import read_artifact
 from comity.trust.encoding import Digest, Json, canonical, sha256

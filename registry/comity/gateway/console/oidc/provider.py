@@ -40,7 +40,7 @@ from comity.gateway.console.oidc.provider_documents import (
     parse_tokens,
     read_person,
 )
-from comity.node.settings.sections import OpenIdConnect
+from comity.node.settings import OpenIdConnect
 from comity.node.threads import Clock, Pools
 from comity.trust.errors import ComityError, Malformed, Unavailable
 

@@ -33,7 +33,7 @@ from comity.gateway.console.oidc.provider_documents import ProviderMetadata, Sig
 from comity.gateway.console.page import HEADERS, POLICY, WITH_FORMS, PageMaker, Reader
 from comity.gateway.console.sessions import Role
 from comity.gateway.console.sign_in import FIRST_PAGE, PROVIDER_PATH, SignInPages
-from comity.node.settings.sections import OpenIdConnect
+from comity.node.settings import OpenIdConnect
 from comity.node.threads import Clock
 from comity.trust.errors import Malformed, Refused
 
