@@ -16,9 +16,8 @@ from comity.node.copies.auditor import AuditedCopy, Auditor
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow, HoldFact, ResultFact, WithdrawalFact
 from comity.node.copies.leases import Leases
-from comity.node.copies.own_claims import OwnClaims
+from comity.node.copies.own_copies import OwnClaims, WithheldFiles
 from comity.node.copies.withdrawal import Withdrawals
-from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
 from comity.node.own_log import OwnLog

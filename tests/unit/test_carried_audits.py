@@ -12,10 +12,8 @@ from comity.node.copies import responder as responding
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.carried_audits import OPEN_DAYS, CarriedAudits
 from comity.node.copies.leases import Leases
-from comity.node.copies.own_claims import OwnClaims
-from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.own_copies import OwnClaims, OwnPieces, WithheldFiles
 from comity.node.copies.responder import AuditResponder
-from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.metrics import Metrics
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger

@@ -15,8 +15,7 @@ from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
 from comity.node.copies.auditor import StatementReader
 from comity.node.copies.index import CopiesIndex
-from comity.node.copies.own_claims import OwnClaims
-from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.own_copies import OwnClaims, OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.own_log import OwnLog

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 from comity.node.copies.index import CopiesIndex, HoldFact, WantedEndFact, WantedFact
-from comity.node.copies.wanted_answers import WantedAnswers
+from comity.node.copies.pins import WantedAnswers
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject

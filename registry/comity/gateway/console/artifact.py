@@ -22,7 +22,7 @@ from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.views import Snapshot
 from comity.ledger.intake import PUBLISHED, fold_name
 from comity.ledger.proven import ProvenLine
-from comity.node.copies.assessor import CopyAssessor
+from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools

@@ -32,7 +32,7 @@ from comity.node.copies.index import (
     WantedFact,
     WithdrawalFact,
 )
-from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.own_copies import OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer, PeerKey
 from comity.node.metrics import Metrics

@@ -24,7 +24,7 @@ from typing import Final
 
 from comity.node.copies.auditor import AuditedCopy, Auditor, expected_hashes
 from comity.node.copies.index import CarriedChallenge, CopiesIndex, CopyRow
-from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.own_copies import OwnPieces
 from comity.node.copies.responder import AuditResponder
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer

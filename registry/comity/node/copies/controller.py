@@ -12,14 +12,11 @@ from comity.node.copies.counter import CopyCounter
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.leases import Leases
-from comity.node.copies.own_claims import OwnClaims
-from comity.node.copies.pieces import OwnPieces
-from comity.node.copies.pin_repair import PinRepair
+from comity.node.copies.own_copies import OwnClaims, OwnPieces, WithheldFiles
+from comity.node.copies.pins import PinRepair, WantedAnswers
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
-from comity.node.copies.wanted_answers import WantedAnswers
 from comity.node.copies.withdrawal import Withdrawals
-from comity.node.copies.withheld_files import WithheldFiles
 from comity.node.home import OpenedHome
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.supervisor import LoopTiming, Supervisor

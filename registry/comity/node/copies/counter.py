@@ -1,28 +1,30 @@
 """Counts the copies of the artifacts that this node holds or wants, against what the charter asks for.
 
-The counts are those of the index of copies, so that `comity status` and `comity copies` say the same. The artifacts are
-counted in rounds, a page in each step, so that a node with a million of them answers others meanwhile. The result is
-that of the last complete round.
+A copy is assessed by the members of the newest charter, and by what they declare about their machines. The copies are
+those of the index, so that `comity status` and `comity copies` say the same. The artifacts are counted in rounds, a
+page in each step, so that a node with a million of them answers others meanwhile. The result is that of the last
+complete round.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from comity.node.copies.assessor import CopyAssessor
-from comity.node.copies.index import CopiesIndex
+from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.members import Membership
 from comity.node.replication.replicas import Replicas
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.audit import DAY
-from comity.trust.copies import CopyCount, CopyPolicy, holders
+from comity.trust.charter.document import Member
+from comity.trust.copies import AssessedCopy, ClaimedCopy, CopyCount, CopyPolicy, assess, holders
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.places import Place, declared_reach
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Published
 from comity.trust.upstream import OBSERVED, Observed
@@ -35,6 +37,50 @@ PAGE: Final = 256
 """Artifacts that are counted in one step."""
 STEP_SECONDS: Final = 5.0
 STEP_DEADLINE: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _LogWriter:
+    """The member and the shown name of the node that writes a log, and the declared place of its machines."""
+
+    member: Digest
+    name: str
+    place: Place | None
+
+
+class CopyAssessor:
+    """Assesses indexed copies by the members of the newest charter: a removed member's copies and audits do not count.
+    Blocking reads of the membership's values only; make one for each answer."""
+
+    def __init__(self, membership: Membership, today: int) -> None:
+        body = membership.body
+        self._members = {member.id: member for member in (body.members if body else ())}
+        self._today = today
+        own = membership.seat.record
+        self._writers = {str(own.log): _LogWriter(own.member, own.name, own.place)}
+        for peer in membership.peers:
+            writer = _LogWriter(peer.member.id, membership.shown_name(peer), peer.record.place)
+            self._writers.setdefault(str(peer.record.log), writer)
+
+    def assess(self, rows: Iterable[CopyRow]) -> tuple[AssessedCopy, ...]:
+        found = []
+        for row in rows:
+            member = self._member(row.log)
+            if member is not None:
+                place = self._writers[row.log].place
+                reach, cloud = declared_reach(member.jurisdiction, place), place.cloud if place else ""
+                copy = ClaimedCopy(member.id, row.node, member.jurisdiction, row.withdrawn, reach, cloud)
+                results = [result for result in row.results if result.auditor in self._members]
+                found.append(assess(copy, results, self._today))
+        return tuple(found)
+
+    def names(self, rows: Iterable[CopyRow]) -> dict[Digest, str]:
+        """Display names of the nodes of these copies, and of all members."""
+        names = {member.id: member.name for member in self._members.values()}
+        return names | {row.node: self._writers[row.log].name for row in rows if row.log in self._writers}
+
+    def _member(self, log: str) -> Member | None:
+        return self._members.get(self._writers[log].member) if log in self._writers else None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -20,8 +20,7 @@ from typing import Final
 import structlog
 
 from comity.node.copies.leases import Leases
-from comity.node.copies.own_claims import OwnClaims
-from comity.node.copies.pieces import OwnPieces
+from comity.node.copies.own_copies import OwnClaims, OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics

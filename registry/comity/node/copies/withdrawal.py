@@ -25,8 +25,7 @@ from comity.node.copies.auditor import AuditedCopy, Auditor
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.leases import Leases, RemovalCount
-from comity.node.copies.own_claims import OwnClaims, StandingHold
-from comity.node.copies.withheld_files import WithheldFiles
+from comity.node.copies.own_copies import OwnClaims, StandingHold, WithheldFiles
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
 from comity.node.own_log import OwnLog

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from comity.node.copies.assessor import CopyAssessor
 from comity.node.copies.auditor import AuditedCopy, Auditor
 from comity.node.copies.carried_audits import CarriedAudits
+from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.retention import RetentionPlan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from comity.node.copies.pin_repair import PinRepair
+from comity.node.copies.pins import PinRepair
 from comity.node.members import Membership
 from comity.trust.artifact_pins import Pin, PinnedArtifact
 from comity.trust.copies import CopyCount, CopyPolicy
