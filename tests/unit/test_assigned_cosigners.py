@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from comity.ledger.records import NewestHead
 from comity.node.members import Membership
-from comity.node.replication.assigned_cosigners import PATIENCE, AssignedCosigners
+from comity.node.replication.cosigner import PATIENCE, AssignedCosigners
 from comity.trust.charter.assignment import ALL_COSIGN, LEAST, assigned_count, cosigning_order
 from comity.trust.charter.document import Body, CharterPolicy, Member
 from comity.trust.encoding import Digest, sha256

@@ -28,8 +28,7 @@ from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.rule_quotas import RuleQuotas
-from comity.node.replication.statement_ages import StatementAges
-from comity.node.replication.wanted import WantedArtifacts
+from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools

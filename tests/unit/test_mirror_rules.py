@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 from comity.content.blobs import FolderStore
-from comity.node.replication.statement_ages import StatementAges
-from comity.node.replication.wanted import WantedArtifacts
+from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import Pools
 from comity.trust.claims import MirrorEvidence

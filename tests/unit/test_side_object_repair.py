@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.replication import side_object_repair as repair_module
-from comity.node.replication.side_object_repair import SideObjectRepair
+from comity.node.replication import side_objects as repair_module
+from comity.node.replication.side_objects import SideObjectRepair
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256

@@ -40,7 +40,7 @@ from comity.node.members import MAX_NODES, Membership
 from comity.node.metrics import Metrics
 from comity.node.offers.index import OfferIndex
 from comity.node.replication.replicas import Replicas
-from comity.node.replication.side_object_repair import MAX_MISSING, SideObjectRepair
+from comity.node.replication.side_objects import MAX_MISSING, SideObjectRepair
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.node.uploads import MAX_PENDING, PendingSubmissions

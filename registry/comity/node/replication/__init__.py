@@ -2,13 +2,12 @@
 
 link                 a connection to one peer; the wait for first answers before the node signs
 mirror               mirroring of logs, their quotas, and recovery of the own log from peers
-side_objects, side_object_repair  fetching of side objects before a log advances, and of missing ones later
-cosigner             cosignatures for mirrored logs
+side_objects         fetching of side objects before a log advances, and of missing ones later
+cosigner             cosignatures for mirrored logs, and who is told of them
 misbehaviour         proofs that a log showed two histories, and the logs frozen for it
-copies               counts of the copies at the members, against the charter's `min_copies`
-replicas             loops for copies of artifacts, and what is known of them
-publication_reader, wanted, statement_ages   publications read, and the wanted ones queued
-artifact_copier, files      one artifact copied; file transfers
+replicas             copies of artifacts, one by one, the loops for them, and what is known of them
+publication_reader, wanted   publications read, and the wanted ones queued
+files                file transfers
 artifacts, fair_queue       the queue of copies; fair scheduling
 held_copies, own_holds      what is here and whole; claims of copies
 on_demand            files fetched because a reader asks for them

@@ -21,8 +21,7 @@ from comity.node.members import Membership
 from comity.node.replication.artifacts import CopyQueue
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.rule_quotas import RuleQuotas
-from comity.node.replication.statement_ages import StatementAges
-from comity.node.replication.wanted import WantedArtifacts
+from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.mirror_rules import MirrorDecision

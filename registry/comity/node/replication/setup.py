@@ -26,10 +26,8 @@ from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.replication.peers import Peers
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.rule_quotas import RuleQuotas
-from comity.node.replication.side_object_repair import SideObjectRepair
-from comity.node.replication.side_objects import SideObjectFetcher
-from comity.node.replication.statement_ages import StatementAges
-from comity.node.replication.wanted import WantedArtifacts
+from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRepair
+from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
 from comity.trust.statement import Entry

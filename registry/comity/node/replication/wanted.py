@@ -1,10 +1,17 @@
 """Which artifacts this node copies: by the patterns of `replication.mirror`, or by the file of mirror rules; and those
-that its operator pinned."""
+that its operator pinned.
+
+Rules may copy at an age: since this node knows the statement. An age counts from the mark after the statement was
+verified here, at most an hour later (`comity.ledger.waiting_copies`). So nobody else decides about it: a publication
+names no time, and the clock of its log is not trusted for this.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Final
 
@@ -12,18 +19,75 @@ import structlog
 
 from comity.bounded_file import read_at_most
 from comity.content.blobs import BlobStore
-from comity.node.replication.statement_ages import StatementAges
 from comity.node.settings import Replication
-from comity.node.threads import Pools
+from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_artifact
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.mirror_rules import MirrorClaim, MirrorContents, MirrorDecision, MirrorQuotas, parse_mirror_rules
+from comity.trust.mirror_rules import (
+    HOUR_SECONDS,
+    MirrorClaim,
+    MirrorContents,
+    MirrorDecision,
+    MirrorQuotas,
+    parse_mirror_rules,
+)
 from comity.trust.rule_file import MAX_BYTES
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
+PAGE: Final = 256
 _log: Final = structlog.get_logger("comity.node.artifacts")
+
+
+class StatementAges:
+    """Not thread-safe: call from the event loop.
+
+    Args:
+        clock: POSIX seconds.
+    """
+
+    def __init__(self, ledger: AsyncLedger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._numbers: list[int] = []
+        self._times: list[int] = []
+
+    async def load(self) -> None:
+        """Load the marks, and set one if it is due."""
+        marks = await self._ledger.run(self._ledger.tables.proven_times.all)
+        self._numbers, self._times = [number for number, _ in marks], [time for _, time in marks]
+        await self.mark()
+
+    async def mark(self) -> None:
+        """Set a mark if statements were verified and the last mark is an hour old."""
+        tables, now = self._ledger.tables, int(self._clock())
+        if self._times and now < self._times[-1] + HOUR_SECONDS:
+            return
+        number = await self._ledger.read(tables.proven.last_number)
+        if not self._numbers or number > self._numbers[-1]:
+            await self._ledger.run(tables.proven_times.mark, number, now)
+            self._numbers.append(number)
+            self._times.append(now)
+
+    def of(self, number: int) -> float:
+        """Seconds since the statement of this number is known, at least; 0 before the next mark."""
+        at = bisect_left(self._numbers, number)
+        return max(0.0, self._clock() - self._times[at]) if at < len(self._times) else 0.0
+
+    async def wait(self, waits: Mapping[Digest, float]) -> None:
+        """Keep artifacts with the seconds until they are due."""
+        now = self._clock()
+        due = {artifact: ceil(now + wait) for artifact, wait in waits.items()}
+        await self._ledger.run(self._ledger.tables.waiting_copies.add, due)
+
+    async def take_due(self) -> list[Digest]:
+        """Artifacts that are due: they wait no longer. A full page has `PAGE`."""
+        table = self._ledger.tables.waiting_copies
+        due = await self._ledger.run(table.due, int(self._clock()), PAGE)
+        if due:
+            await self._ledger.run(table.move_to_lacking, due)
+        return due
 
 
 class WantedArtifacts:
