@@ -16,7 +16,7 @@ from comity_cli.nodes import home_option, node_option
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.node.maintenance.ping import PingedAddress
+    from comity.node.maintenance.network_checks import PingedAddress
 
 DOWN: Final = 5
 
@@ -73,7 +73,7 @@ def ping(name: str, home: Path) -> int:
     """
     file = node_file(home)
     with node_installed():
-        from comity.node.maintenance.ping import ping_peers
+        from comity.node.maintenance.network_checks import ping_peers
     pinged, out = ping_peers(file, name), output()
     out.table(
         ("peer", "jur", "port", "address", "answers in", "software"),

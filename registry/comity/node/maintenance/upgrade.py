@@ -22,7 +22,7 @@ from comity.node.config import NodeConfig
 from comity.node.maintenance.backup_format import database_errors, read_ledger_copy
 from comity.node.maintenance.doctor import running_status
 from comity.node.maintenance.findings import Diagnosis, disk_space
-from comity.node.maintenance.ping import ping_peers
+from comity.node.maintenance.network_checks import ping_peers
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.services.node import SOFTWARE
 from comity.node.threads import Clock

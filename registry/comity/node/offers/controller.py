@@ -11,10 +11,9 @@ import structlog
 
 from comity.node.home import OpenedHome
 from comity.node.offers.admission import OfferAdmission
-from comity.node.offers.attester import HardwareAttester
 from comity.node.offers.index import FaultPublisher, FaultyChain, OfferIndex
 from comity.node.offers.own_chains import RecordWriter
-from comity.node.offers.provider import OfferProvider
+from comity.node.offers.provider import HardwareAttester, OfferProvider
 from comity.node.own_log import OwnLog
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock
