@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger import pin_table
+from comity.ledger import copy_tables
 from comity.ledger.ledger import Backing, Ledger
 from comity.trust.artifact_pins import Pin
 from comity.trust.copies import CopyPolicy
@@ -40,7 +40,7 @@ def test_pins_come_back_in_order_until_they_are_removed(ledger: Ledger) -> None:
 def test_a_pin_above_the_bound_is_refused_and_a_known_one_may_change(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pin_table, "MAX_WANTED", 2)
+    monkeypatch.setattr(copy_tables, "MAX_WANTED", 2)
     ledger.pins.put(FIRST)
     ledger.pins.put(SECOND)
     with pytest.raises(OutOfSpace, match="too many artifacts"):

@@ -34,17 +34,15 @@ from typing import Final, Protocol, Self
 from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
+from comity.ledger.copy_tables import MirrorCharges, PinTable, ProvenTimes, WaitingCopies
 from comity.ledger.database import Database, WriterLock, migrate, raise_fence
 from comity.ledger.entry_index import EntryIndex
 from comity.ledger.history import History
 from comity.ledger.intake import IntakeStore
-from comity.ledger.kept_state import KeptState
 from comity.ledger.listed_names import ListedNames
 from comity.ledger.log_repair import LogRepair
 from comity.ledger.log_store import LogStore
-from comity.ledger.mirror_charges import MirrorCharges
 from comity.ledger.page_sums import PageSums
-from comity.ledger.pin_table import PinTable
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
 from comity.ledger.records import (
@@ -55,9 +53,8 @@ from comity.ledger.records import (
     SideObjectPositions,
     WitnessedTable,
 )
-from comity.ledger.replica_table import ReplicaTable
+from comity.ledger.replica_table import KeptState, ReplicaTable
 from comity.ledger.sqlite import SqliteFile
-from comity.ledger.waiting_copies import ProvenTimes, WaitingCopies
 
 DATABASE_FILE: Final = "ledger.sqlite"
 

@@ -301,7 +301,7 @@ kept_positions = Table(
     Column("basis", DigestBytes, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Up to which statement a reader has read a log, and the size and root that the log had then (`kept_state`)."""
+"""Up to which statement a reader has read a log, and the size and root that the log had then (`replica_table`)."""
 
 replicas = Table(
     "replicas",
@@ -331,7 +331,7 @@ waiting_copies = Table(
     Index(None, "due"),
     sqlite_with_rowid=False,
 )
-"""Artifacts that a mirror rule copies at a greater age, and the POSIX second from which it does (`waiting_copies`)."""
+"""Artifacts that a mirror rule copies at a greater age, and the POSIX second from which it does (`copy_tables`)."""
 
 mirror_charges = Table(
     "mirror_charges",
@@ -345,7 +345,7 @@ mirror_charges = Table(
     Index(None, "waits", "rule", "size"),
     sqlite_with_rowid=False,
 )
-"""Artifacts charged to the quotas of mirror rules, and those that wait for room (`mirror_charges`)."""
+"""Artifacts charged to the quotas of mirror rules, and those that wait for room (`copy_tables`)."""
 
 proven_times = Table(
     "proven_times",
@@ -353,7 +353,7 @@ proven_times = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("time", BigInteger, nullable=False),
 )
-"""The POSIX second at which every statement up to `number` was verified here (`waiting_copies`)."""
+"""The POSIX second at which every statement up to `number` was verified here (`copy_tables`)."""
 
 pins = Table(
     "pins",
@@ -365,7 +365,7 @@ pins = Table(
     Column("reaches", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Artifacts that the operator pinned (`pin_table`)."""
+"""Artifacts that the operator pinned (`copy_tables`)."""
 
 parked = Table(
     "parked",

@@ -3,7 +3,7 @@
 (1) a proven `published` statement in any stored log is followed, and what a node of the federation `observed`
 (2) the operator's patterns or rules decide whether it is wanted; artifacts published at this node always are
 (3) the ledger keeps up to where publications are read, and which wanted artifacts are incomplete: a start goes on from
-    there (`comity.ledger.kept_state`)
+    there (`comity.ledger.replica_table`)
 """
 
 from __future__ import annotations

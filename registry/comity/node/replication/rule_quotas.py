@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.ledger.mirror_charges import MirrorCharge
+from comity.ledger.copy_tables import MirrorCharge
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import missing_files, read_manifest
 from comity.trust.artifact import Manifest

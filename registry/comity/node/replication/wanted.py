@@ -2,7 +2,7 @@
 that its operator pinned.
 
 Rules may copy at an age: since this node knows the statement. An age counts from the mark after the statement was
-verified here, at most an hour later (`comity.ledger.waiting_copies`). So nobody else decides about it: a publication
+verified here, at most an hour later (`ledger.copy_tables`). So nobody else decides about it: a publication
 names no time, and the clock of its log is not trusted for this.
 """
 
