@@ -8,10 +8,9 @@ from typing import Any
 
 import httpx2
 from comity.content.audit_log import AuditLog
-from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.oidc.provider import OpenIdProvider, ProviderAccess
 from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
-from comity.gateway.console.page import PageMaker, Reader
+from comity.gateway.console.page import BrowserOrigins, PageMaker, Reader
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SignInPages
 from comity.gateway.http import on_error

@@ -14,12 +14,11 @@ from comity.content.secrets import Token
 from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
-from comity.gateway.console.node_pages import WaitingWork, sent_by_caller
+from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
 from comity.gateway.console.offers import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.pictures import PLACES, federation_map, tiles
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
-from comity.gateway.console.token_pages import TokenView
 from comity.gateway.console.words import LANGUAGES, choose_language, environment, parse_po, translations
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact

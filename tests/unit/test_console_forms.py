@@ -13,12 +13,10 @@ import pytest
 from comity.content.audit_log import AuditLog
 from comity.content.secrets import TOKENS_FILE, TokenFile
 from comity.content.token_uses import USES_FILE, TokenUses
-from comity.gateway.console.forms import FORM_KEY, FORM_TYPE, BrowserOrigins
-from comity.gateway.console.node_pages import NodePages
-from comity.gateway.console.page import HEADERS, POLICY, PageMaker
+from comity.gateway.console.node_pages import NodePages, TokenPages
+from comity.gateway.console.page import FORM_KEY, FORM_TYPE, HEADERS, POLICY, BrowserOrigins, PageMaker
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SignInPages
-from comity.gateway.console.token_pages import TokenPages
 from comity.gateway.http import on_error
 from comity.node.operator_acts import OperatorActs
 from comity.node.sign_in_links import SignInLinks

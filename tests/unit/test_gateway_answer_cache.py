@@ -11,10 +11,8 @@ from typing import cast
 
 import pytest
 from attackers.forging import Identity, Release
-from comity.gateway.hub import changes as changes_module
 from comity.gateway.hub import judge
-from comity.gateway.hub.changes import StatementChanges, changed_name
-from comity.gateway.hub.judge import AnswerCache, Generations
+from comity.gateway.hub.judge import AnswerCache, Generations, StatementChanges, changed_name
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.members import Membership
@@ -145,7 +143,7 @@ class Changing:
     """An own log, and what its new statements are about, looked at without a pause."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(changes_module, "CHECK_INTERVAL", 0.0)
+        monkeypatch.setattr(judge, "CHECK_INTERVAL", 0.0)
         self.ledger = Ledger.open(folder, lambda: 1_000)
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.membership = SimpleNamespace(body=None, node_ids=())
@@ -183,7 +181,7 @@ async def test_everything_has_changed_with_the_members_and_after_many_statements
     second = await changing.changes.now()
     assert changing.changes.changed(first, [])
     assert not changing.changes.changed(second, ["x"])
-    monkeypatch.setattr(changes_module, "MAX_READ", 3)
+    monkeypatch.setattr(judge, "MAX_READ", 3)
     changing.say(*(NOTED.publish(f"a/b{number}@v1", Release(b"%d" % number)) for number in range(4)))
     await changing.changes.now()
     assert changing.changes.changed(second, [])

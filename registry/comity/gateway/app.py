@@ -21,7 +21,6 @@ from comity.content.secrets import TOKENS_FILE
 from comity.content.token_uses import USES_FILE, TokenUses
 from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
-from comity.gateway.git import git_routes
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
@@ -30,7 +29,7 @@ from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_items import ListItems, kept_list
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.routes import HubRoutes, hub_routes
+from comity.gateway.hub.routes import HubRoutes, git_routes, hub_routes
 from comity.gateway.oci.registry import Registry, open_registry
 from comity.gateway.oci.routes import OciRoutes, oci_error, oci_routes
 from comity.gateway.tlog.logs import KnownLogs

@@ -10,13 +10,11 @@ logs        the log explorer
 offers      the compute board
 pictures    the map of the members, as SVG
 feeds       Atom feeds of new versions and warnings
-page        one page: its reader, its headers, its text from a template
+page        one page: its reader, its headers, its text from a template, and the forms that browsers send from it
 sessions    sessions of people who signed in
-forms       forms that browsers send: strict, bounded, from pages of this node only
 sign_in     signing in and out
 oidc        signing in through an OpenID Connect provider
-token_pages tokens of the gateway
-node_pages  how the node is, what waits for its people, and the sessions
+node_pages  how the node is, what waits for its people, sessions, tokens of the gateway, the audit log
 routes      addresses, access, and responses
 
 No page runs a script, loads from another host, or reads a key. Each fact says who

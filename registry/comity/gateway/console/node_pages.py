@@ -1,29 +1,39 @@
-"""Pages of the node itself, for people who signed in: how it is, what waits for its people, and its sessions.
+"""Pages of the node itself, for people who signed in.
 
-    /-/node             disk, queues, bandwidth, peers with their lag, warnings
-    /-/node/waiting     what needs a human: votes, requests to join, requests for machines; with the exact command
-    /-/node/settings    for operators: each setting with its source, and never the content of a secret's file
-    /-/node/sessions    who is signed in; an operator ends sessions
+    /-/node                      disk, queues, bandwidth, peers with their lag, warnings
+    /-/node/waiting              what needs a human: votes, requests to join or for machines; with the exact command
+    /-/node/settings             for operators: each setting with its source, and never the content of a secret's file
+    /-/node/sessions             who is signed in; an operator ends sessions
+    /-/node/tokens               who may read what through the gateway, until when, and when it was used last
+    POST /-/node/tokens          makes a token, and shows it once
+    POST /-/node/tokens/rotate   makes a successor, and shows it once; the old token ends a day later
+    POST /-/node/tokens/revoke   ends a token at once
+    /-/node/audit-log            for operators: what was done here; the newest lines, after the whole log was checked
 
 Nothing here signs or votes: governance keys are on no node. The status is kept for `FRESH` seconds, because counting
-the blobs of a large store takes long, however many pages are open.
+the blobs of a large store takes long, however many pages are open. A token is shown in the answer to the form that made
+it, and nowhere else: the node keeps its hash. Only operators read the audit log and make tokens: the log names people
+and what they look after.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from comity.gateway.console.forms import FORM_KEY, BrowserOrigins, read_form, require_form_key
+from comity.content.audit_log import ActRecord, check_chain
+from comity.content.secrets import ALL_REPOSITORIES, Token, TokenFile
+from comity.content.token_uses import TokenUses
 from comity.gateway.console.offers import ProposalView, proposals
-from comity.gateway.console.page import PREFIX, PageMaker, Reader
+from comity.gateway.console.page import FORM_KEY, PREFIX, BrowserOrigins, PageMaker, Reader, read_form, require_form_key
 from comity.gateway.console.sessions import BrowserSession, BrowserSessions
 from comity.gateway.console.sign_in import see_other
 from comity.gateway.console.state import StateReader
@@ -31,7 +41,8 @@ from comity.node.app import RunningNode
 from comity.node.config import NodeConfig
 from comity.node.maintenance.settings_shown import shown_settings
 from comity.node.operator_acts import OperatorActs
-from comity.trust.errors import NotFound
+from comity.node.threads import Clock, Pools
+from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.wire.node_status import NodeStatus
 
 FRESH: Final = 10.0
@@ -39,6 +50,14 @@ FRESH: Final = 10.0
 CALLERS: Final = 20
 """Callers to which most bytes were sent, that a page lists."""
 NODE: Final = f"{PREFIX}/node"
+TOKENS: Final = f"{NODE}/tokens"
+OVERLAP: Final = 86_400
+"""Seconds for which a rotated token is still accepted."""
+MAX_DAYS: Final = 3_650
+MAX_REACHES: Final = 100
+DAY: Final = 86_400
+AUDIT_LINES: Final = 200
+"""Lines of the audit log that its page shows."""
 
 _log: Final = structlog.get_logger("comity.gateway.console")
 
@@ -180,3 +199,133 @@ def sent_by_caller(status: NodeStatus) -> list[SentBytes]:
         sums[served.caller] += served.bytes
         blobs[served.caller] += 1
     return [SentBytes(caller, count, blobs[caller]) for caller, count in sums.most_common(CALLERS)]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """A token in the list. `used` in POSIX seconds, 0 for never or unknown."""
+
+    token: Token
+    used: int
+    expired: bool
+
+
+class TokenPages:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self,
+        file: TokenFile,
+        uses: TokenUses,
+        pools: Pools,
+        clock: Clock,
+        maker: PageMaker,
+        states: StateReader,
+        origins: BrowserOrigins,
+        acts: OperatorActs,
+    ) -> None:
+        self._file = file
+        self._acts = acts
+        self._uses = uses
+        self._pools = pools
+        self._clock = clock
+        self._maker = maker
+        self._states = states
+        self._origins = origins
+
+    def routes(self) -> list[BaseRoute]:
+        page = self._maker.handler
+        return [
+            Route(TOKENS, page(self.tokens), methods=["GET"]),
+            Route(TOKENS, page(self.make), methods=["POST"]),
+            Route(f"{TOKENS}/rotate", page(self.rotate), methods=["POST"]),
+            Route(f"{TOKENS}/revoke", page(self.revoke), methods=["POST"]),
+        ]
+
+    async def tokens(self, reader: Reader) -> Response:
+        reader.require("viewer")
+        return await self._list(reader)
+
+    async def make(self, reader: Reader) -> Response:
+        fields, session = await operator_form(reader, self._origins, ("name", "reach", "days"))
+        now = int(self._clock())
+        reach = tuple(fields["reach"].split())[: MAX_REACHES + 1] or (ALL_REPOSITORIES,)
+        if len(reach) > MAX_REACHES:
+            raise Malformed("the token names too many repositories", why=f"at most {MAX_REACHES}")
+        days = read_days(fields["days"])
+        expires = now + days * DAY if days else 0
+        async with self._acts.recorded("token.new", fields["name"], f"access to {', '.join(reach)}", by=session.who):
+            secret, token = await self._pools.files(self._file.add, fields["name"], reach, now, expires)
+        _log.info("token made", by=session.who, token=token.id)
+        return await self._list(reader, token, secret)
+
+    async def rotate(self, reader: Reader) -> Response:
+        fields, session = await operator_form(reader, self._origins, ("id",))
+        async with self._acts.recorded("token.rotate", fields["id"], by=session.who):
+            secret, token, old = await self._pools.files(self._file.rotate, fields["id"], int(self._clock()), OVERLAP)
+        _log.info("token rotated", by=session.who, token=token.id, old=old.id)
+        return await self._list(reader, token, secret)
+
+    async def revoke(self, reader: Reader) -> Response:
+        fields, session = await operator_form(reader, self._origins, ("id",))
+        async with self._acts.recorded("token.revoke", fields["id"], by=session.who):
+            token = await self._pools.files(self._file.revoke, fields["id"])
+        _log.info("token revoked", by=session.who, token=token.id)
+        return see_other(reader, TOKENS)
+
+    async def _list(self, reader: Reader, made: Token | None = None, secret: str = "") -> Response:
+        now = self._clock()
+        listed = [
+            TokenView(token, self._uses.times.get(token.id, 0), token.expired(now))
+            for token in await self._pools.files(self._file.read)
+        ]
+        state = await self._states.now()
+        return self._maker.render(reader, "tokens.html", state, tokens=listed, made=made, secret=secret, now=now)
+
+
+def read_days(text: str) -> int:
+    """The days of a form until a token ends; 0 if it is empty. Raises Malformed."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_DAYS):
+        raise Malformed("the days are not a number that is possible", why=f"expected 1 to {MAX_DAYS}, or nothing")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLogView:
+    """The newest lines, the newest first. `altered` says why the log does not hold; no line after that place is
+    shown."""
+
+    lines: tuple[ActRecord, ...]
+    altered: str = ""
+
+
+class AuditPages:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(self, home: Path, pools: Pools, maker: PageMaker, states: StateReader) -> None:
+        self._home = home
+        self._pools = pools
+        self._maker = maker
+        self._states = states
+
+    def routes(self) -> list[BaseRoute]:
+        return [Route(f"{NODE}/audit-log", self._maker.handler(self.show), methods=["GET"])]
+
+    async def show(self, reader: Reader) -> Response:
+        reader.require("operator")
+        view = await self._pools.files(read_view, self._home)
+        return self._maker.render(reader, "audit_log.html", await self._states.now(), view=view)
+
+
+def read_view(home: Path) -> AuditLogView:
+    """Blocking. Raises Unavailable."""
+    newest = deque[ActRecord](maxlen=AUDIT_LINES)
+    try:
+        newest.extend(check_chain(home))
+    except NotFound:
+        pass
+    except Untrusted as error:
+        return AuditLogView(tuple(reversed(newest)), error.why)
+    return AuditLogView(tuple(reversed(newest)))

@@ -36,20 +36,17 @@ from comity.content.token_uses import TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
-from comity.gateway.console.audit_pages import AuditPages
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.feeds import FEEDS_FILE, Feeds
-from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
-from comity.gateway.console.node_pages import NodePages
-from comity.gateway.console.page import HEADERS, POLICY, PREFIX, Handler, PageMaker, Reader
+from comity.gateway.console.node_pages import AuditPages, NodePages, TokenPages
+from comity.gateway.console.page import HEADERS, POLICY, PREFIX, BrowserOrigins, Handler, PageMaker, Reader
 from comity.gateway.console.pictures import federation_map, tiles
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
 from comity.gateway.console.state import FederationState, MemberView, StateReader
-from comity.gateway.console.token_pages import TokenPages
 from comity.gateway.console.words import Formats, marked, prepare_templates, translations
 from comity.gateway.http import GatewayAccess
 from comity.gateway.hub.catalogue import Catalogue

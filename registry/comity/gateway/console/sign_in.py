@@ -21,8 +21,18 @@ from starlette.routing import BaseRoute, Route
 
 from comity.content.secrets import Token
 from comity.content.token_uses import TokenUses
-from comity.gateway.console.forms import FORM_KEY, BrowserOrigins, read_form, require_form_key
-from comity.gateway.console.page import HEADERS, POLICY, PREFIX, WITH_FORMS, PageMaker, Reader
+from comity.gateway.console.page import (
+    FORM_KEY,
+    HEADERS,
+    POLICY,
+    PREFIX,
+    WITH_FORMS,
+    BrowserOrigins,
+    PageMaker,
+    Reader,
+    read_form,
+    require_form_key,
+)
 from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
 from comity.gateway.http import GatewayAccess
 from comity.node.operator_acts import OperatorActs

@@ -23,8 +23,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.content.blobs import BlobStore
-from comity.gateway.hub.changes import StatementChanges, changed_name
-from comity.gateway.hub.judge import AnswerCache, Generations, PolicyDecision, PolicyJudge
+from comity.gateway.hub.judge import (
+    AnswerCache,
+    Generations,
+    PolicyDecision,
+    PolicyJudge,
+    StatementChanges,
+    changed_name,
+)
 from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.ledger.intake import fold_name

@@ -1,8 +1,8 @@
 """The policy decision of this node about an artifact, and a cache of such results.
 
 The policy is that of `[gateway] policy`; without one, an artifact is served if its publisher signed it. In both cases
-the pinned charter defines members and namespaces. Missing or old cosignatures and all advisories become notices. Cached
-results are valid until the ledger changes.
+the pinned charter defines members and namespaces. Missing or old cosignatures and all advisories become notices. A
+cached result is valid until a statement is proven about what it is about (`StatementChanges`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from comity.gateway.hub.changes import ReadStatements, StatementChanges
+from comity.ledger.intake import KNOWN_PREDICATES, NODE_RECORD, fold_name
+from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
+from comity.trust.audit import AUDITED
+from comity.trust.charter.equivocation import MISBEHAVIOUR
+from comity.trust.charter.votes import ADOPTED
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
+from comity.trust.names import UPSTREAM
 from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
 from comity.trust.rows.approvals import APPROVALS_ROW
+from comity.trust.statement import parse_entry
 from comity.trust.verify import verify
 from comity.verifier import read_policy
 
+CHECK_INTERVAL: Final = 1.0
+"""Seconds between two looks at the ledger."""
+MAX_READ: Final = 1_000
+"""New statements that are read one by one; with more, every answer counts as changed."""
+MAX_REMEMBERED: Final = 50_000
+"""Names, artifacts and authors whose last change is remembered; then every older answer counts as changed."""
+READ: Final = tuple(sorted(KNOWN_PREDICATES - {AUDITED}))
+"""Answers about artifacts leave audits out."""
+OF_ALL: Final = frozenset({NODE_RECORD, MISBEHAVIOUR, ADOPTED})
+"""Predicates of statements that may concern any answer."""
 DAY: Final = 86_400
 STALE_DAYS: Final = 30
 MAX_NOTICES: Final = 8
@@ -34,6 +50,70 @@ REMEMBERED: Final = 4 * 1024 * 1024
 """Bytes of lines, of proofs, and of notes (each) that are kept parsed and checked between judgements; the node records
 and inceptions are the same for most artifacts."""
 _SERVED: Final = ("artifact", "signatures")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStatements:
+    """What an answer includes: all statements up to `number`. A new `era` begins when every answer may be another."""
+
+    era: int
+    number: int
+
+
+class StatementChanges:
+    """Remembers for each name, artifact and author the number of the newest statement about it. Not thread-safe: call
+    from the event loop."""
+
+    def __init__(self, ledger: AsyncLedger, membership: Membership) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._now = ReadStatements(0, -1)
+        self._changed_at: dict[str, int] = {}
+        self._members: object = None
+        self._checked = float("-inf")
+
+    async def now(self) -> ReadStatements:
+        """Read what is new. Returns what an answer includes that is made from now on."""
+        clock = asyncio.get_running_loop().time
+        if clock() - self._checked < CHECK_INTERVAL:
+            return self._now
+        self._checked = clock()
+        proven, start = self._ledger.tables.proven, self._now.number
+        last = await self._ledger.read(proven.last_number)
+        body = self._membership.body
+        members = (body.digest if body else None, tuple(self._membership.node_ids))
+        lines: list[ProvenLine] = []
+        many = start < 0 or members != self._members or last - start > MAX_READ or last < start
+        if not many and last > start:
+            lines = await self._ledger.run(proven.since, start, READ, MAX_READ)
+        concerns_all, era = False, self._now.era
+        for line in lines:
+            concerns_all |= self._note(line)
+        if many or concerns_all or len(self._changed_at) > MAX_REMEMBERED:
+            self._changed_at, self._members, era = {}, members, era + 1
+        self._now = ReadStatements(era, max([last, *(line.number for line in lines)]))
+        return self._now
+
+    def changed(self, since: ReadStatements, subjects: Iterable[str]) -> bool:
+        """Whether a later statement is about one of these names, artifacts and authors."""
+        if since.era != self._now.era:
+            return True
+        return any(self._changed_at.get(subject, 0) > since.number for subject in subjects)
+
+    def _note(self, line: ProvenLine) -> bool:
+        """Returns whether the statement may concern any answer."""
+        statement = parse_entry(line.line).statement
+        if statement.by is not None:
+            self._changed_at[statement.by.id] = line.number
+        for subject in statement.subjects:
+            self._changed_at[subject.digest] = line.number
+            self._changed_at[changed_name(subject.name.rpartition("@")[0])] = line.number
+        return statement.predicate in OF_ALL
+
+
+def changed_name(repository: str) -> str:
+    """The form in which `StatementChanges` knows a repository, whether it was published or mirrored."""
+    return fold_name(repository).removeprefix(UPSTREAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +235,6 @@ def _notices(verdict: Verdict, policy: Policy) -> tuple[tuple[str, str], ...]:
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-CHECK_INTERVAL: Final = 1.0
 MAX_KEPT: Final = 600.0
 """Seconds after which a result that outlived its generation is computed again: files and times change too."""
 MAX_AGE: Final = 30.0

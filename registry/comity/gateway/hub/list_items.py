@@ -32,7 +32,7 @@ import structlog
 import comity
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList
-from comity.gateway.hub.changes import OF_ALL, READ, changed_name
+from comity.gateway.hub.judge import OF_ALL, READ, changed_name
 from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem, ListFile
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings

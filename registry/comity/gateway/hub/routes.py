@@ -1,8 +1,13 @@
-"""HTTP routes of the Hub API."""
+"""HTTP routes of the Hub API; and one sentence for `git clone` and `git push`: a node is no Git server.
+
+Git asks for `…/info/refs?service=git-upload-pack`, and prints the error of an answer in its own format. Source: Git's
+documentation, gitprotocol-http and gitprotocol-pack (`ERR`).
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode
@@ -32,6 +37,10 @@ UNKNOWN: Final = ("num_parameters", "apps", "inference", "inference_provider", "
 """Filters of the Hub by what no node knows of a model: no model is known to match."""
 MAX_FORM: Final = 1024 * 1024
 MAX_NOTICE: Final = 500
+SERVICES: Final = ("git-upload-pack", "git-receive-pack")
+_NAME: Final = re.compile(
+    r"/(?:(?:models|datasets|spaces)/)?([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}?)(?:\.git)?\Z", re.A
+)
 
 
 def hub_routes(hub: HubRoutes) -> list[Route]:
@@ -255,3 +264,25 @@ def _form(kind: str, body: bytes) -> tuple[list[str], bool]:
     except ValueError as error:
         raise Malformed("the request cannot be read", why=str(error)) from error
     return form.get("paths", []), views.read_bool(form.get("expand", [""])[0])
+
+
+def git_routes() -> list[Route]:
+    return [Route("/{repository:path}/info/refs", info_refs)]
+
+
+async def info_refs(request: Request) -> Response:
+    """Return the error that Git prints. Raises NotFound for what is no request of Git."""
+    service = request.query_params.get("service", "")
+    if service not in SERVICES:
+        raise NotFound("no such address", code="NO-SUCH-ROUTE")
+    name = _NAME.match(f"/{request.path_params['repository']}")
+    sentence = f"this is a Comity node and no Git server: use comity pull {name[1] if name else 'NAMESPACE/NAME'}"
+    if service == "git-receive-pack":
+        sentence = "this is a Comity node and no Git server: publish a folder with comity publish"
+    body = _packet(f"# service={service}\n") + b"0000" + _packet(f"ERR {sentence}\n")
+    return Response(body, media_type=f"application/x-{service}-advertisement", headers={"Cache-Control": "no-store"})
+
+
+def _packet(line: str) -> bytes:
+    data = line.encode()
+    return b"%04x" % (len(data) + 4) + data

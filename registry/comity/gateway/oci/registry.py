@@ -15,8 +15,7 @@ from typing import Final
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot
-from comity.gateway.oci.modelpack import Document, ModelPack, make_pack
-from comity.gateway.oci.referrers import Referrers, about, claims, make_referrers
+from comity.gateway.oci.manifests import Document, ModelPack, Referrers, about, claims, make_pack, make_referrers
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest

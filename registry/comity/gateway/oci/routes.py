@@ -27,7 +27,7 @@ from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot, read_integer
-from comity.gateway.oci.modelpack import IMAGE_INDEX, IMAGE_MANIFEST, Document
+from comity.gateway.oci.manifests import IMAGE_INDEX, IMAGE_MANIFEST, Document
 from comity.gateway.oci.registry import LATEST, Registry
 from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
 from comity.gateway.ollama import choose_model, encode_image, find_projector, model_image

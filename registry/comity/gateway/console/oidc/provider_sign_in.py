@@ -27,10 +27,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.oidc.provider import HINT, OpenIdProvider
 from comity.gateway.console.oidc.provider_documents import ProviderMetadata, SignedInPerson
-from comity.gateway.console.page import HEADERS, POLICY, WITH_FORMS, PageMaker, Reader
+from comity.gateway.console.page import HEADERS, POLICY, WITH_FORMS, BrowserOrigins, PageMaker, Reader
 from comity.gateway.console.sessions import Role
 from comity.gateway.console.sign_in import FIRST_PAGE, PROVIDER_PATH, SignInPages
 from comity.node.settings import OpenIdConnect
