@@ -65,7 +65,7 @@ from comity_client.uplink import find_node, open_uplink
 from comity_client.user import User
 
 if TYPE_CHECKING:
-    from comity_client.approval_client import ApprovalClient
+    from comity_client.approving import ApprovalClient
     from comity_client.attestations import AttestationKeyStore
     from comity_client.bundles.exporting import ExportedBundle
     from comity_client.bundles.loading import LoadResult
@@ -576,7 +576,7 @@ class Client:
 
     def approvals(self) -> ApprovalClient:
         """Return the client for approvals by named officers."""
-        from comity_client.approval_client import ApprovalClient
+        from comity_client.approving import ApprovalClient
 
         return ApprovalClient(self._user, self.local_copy, self.resolve, self._log)
 

@@ -3,6 +3,8 @@
 A node's list of copies (`read_copies`) is that node's own computation: ask your own node, or compare the answers of
 several. Audits of one artifact (`logged_results`) are verified here: each line is signed by the node of a pinned
 federation that made the audit. Whether the audit took place, and its result, is still what that node says.
+
+The node of this machine is also told what its operator pins. Calls to it raise as `operator_status` does.
 """
 
 from __future__ import annotations
@@ -48,6 +50,11 @@ if TYPE_CHECKING:
         ListedCopies,
         RetainedCopy,
     )
+from comity.trust.artifact_pins import Pin
+
+if TYPE_CHECKING:
+    from comity.wire.pin import ListedPin
+
 
 MAX_ARTIFACTS = 10_000_000
 """Artifacts that are read from one node."""
@@ -300,3 +307,33 @@ def _newest(results: Iterable[LoggedResult]) -> list[LoggedResult]:
 
 def _rank(item: LoggedResult) -> tuple[int, int]:
     return item.result.day, 2 if item.result.failed else item.result.outcome == PASSED
+
+
+def put_pin(socket: Path, pin: Pin) -> None:
+    """Pin an artifact, or change its pin. Raises NotFound, OutOfSpace (PINS)."""
+
+    async def ask() -> None:
+        async with NodeClient.operator(socket.absolute()) as node:
+            await node.pins.put(pin)
+
+    asyncio.run(ask())
+
+
+def end_pin(socket: Path, artifact: Digest) -> None:
+    """End a pin. Raises NotFound (NOT-PINNED)."""
+
+    async def ask() -> None:
+        async with NodeClient.operator(socket.absolute()) as node:
+            await node.pins.end(artifact)
+
+    asyncio.run(ask())
+
+
+def list_pins(socket: Path, artifact: Digest | None = None) -> list[ListedPin]:
+    """All pins, or that of one artifact."""
+
+    async def ask() -> list[ListedPin]:
+        async with NodeClient.operator(socket.absolute()) as node:
+            return [pin async for pin in node.pins.listed(artifact)]
+
+    return asyncio.run(ask())

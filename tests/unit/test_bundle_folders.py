@@ -25,7 +25,7 @@ from comity_client.bundles.contents import (
 from comity_client.bundles.erasure import ErasureCode
 from comity_client.bundles.exporting import EarlierBundle, ExportOrder
 from comity_client.bundles.folder import BundleFolder
-from comity_client.bundles.serving import CarriedTree
+from comity_client.bundles.loading import CarriedTree
 from comity_client.bundles.writing import DiskPlan
 from support.carried import MemoryNode, Stopped, contents, exported, rewritten, some_node
 

@@ -13,15 +13,15 @@ from comity.transfer.fetch import fetch_file
 from comity.transfer.scheduler import WantedFile
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.wire import tracing
-from comity.wire.tracing import span, traced
+from comity.wire import calls
+from comity.wire.calls import span, traced
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support.wired import MemoryNode, met
 
 
 def test_without_a_tracer_a_span_is_nothing() -> None:
-    assert tracing._start is None
+    assert calls._start is None
     assert span("a") is span("b")
 
 
@@ -49,7 +49,7 @@ def test_a_span_has_its_attributes_and_the_code_of_its_error() -> None:
     assert dict(failing.attributes or {}) == {"error.type": "NOT-HERE"}
     assert "secret" not in failing.to_json()
     assert outer.resource.attributes["service.instance.id"] == "node-ch"
-    assert tracing._start is None
+    assert calls._start is None
 
 
 def test_a_share_of_zero_makes_no_spans() -> None:

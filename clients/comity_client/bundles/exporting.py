@@ -39,7 +39,7 @@ from comity_client.bundles.contents import (
 )
 from comity_client.bundles.erasure import ErasureCode
 from comity_client.bundles.folder import disk_roots, read_listing
-from comity_client.bundles.serving import split_lines
+from comity_client.bundles.loading import split_lines
 from comity_client.bundles.writing import BundleWriter, DiskPlan
 from comity_client.events import Note, OnEvent, Progress, Started
 

@@ -70,9 +70,9 @@ from comity.node.webhooks.hooks import read_hooks
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.access import CALL
+from comity.wire.calls import traced
 from comity.wire.server import Services
 from comity.wire.tls import Address
-from comity.wire.tracing import traced
 
 TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
 MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.node.settings import Tracing
 from comity.trust.errors import ComityError, Unavailable
-from comity.wire.tracing import SpanStart
+from comity.wire.calls import SpanStart
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

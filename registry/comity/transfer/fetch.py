@@ -34,7 +34,7 @@ from comity.transfer.sources import (
 )
 from comity.trust.encoding import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
-from comity.wire.tracing import span
+from comity.wire.calls import span
 
 
 class TransferObserver(Protocol):

@@ -1,12 +1,17 @@
-"""Client calls: a deadline per call, a timeout per message, limits on streams, and errors of comity.trust.errors."""
+"""Client calls: a deadline per call, a timeout per message, limits on streams, and errors of comity.trust.errors.
+
+Calls and transfers have spans, for a tracer that a node may have; without one they cost a comparison. The wire and the
+transfer know no tracing library: whoever has one installs a function here (`traced`). Nothing about a trace is sent to
+other nodes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sized
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -18,9 +23,30 @@ from comity.wire.errors import from_rpc
 from comity.wire.messages import GO_AHEAD
 from comity.wire.tls import PinnedChannel
 
+SpanStart: TypeAlias = Callable[[str, Mapping[str, str | int]], AbstractContextManager[object]]
+"""Begins a span with a name and attributes; it ends with the block."""
+
+_NONE: Final = nullcontext()
+_start: SpanStart | None = None
 Q = TypeVar("Q")
 R = TypeVar("R")
 V = TypeVar("V")
+
+
+def span(name: str, **attributes: str | int) -> AbstractContextManager[object]:
+    """A span while the block runs. The first underscore of an attribute stands for a full stop: `rpc_system`."""
+    return _NONE if _start is None else _start(name, attributes)
+
+
+@contextmanager
+def traced(start: SpanStart) -> Iterator[None]:
+    """Make spans of this process with `start` while the block runs; for one node in a process."""
+    global _start
+    before, _start = _start, start
+    try:
+        yield
+    finally:
+        _start = before
 
 
 @dataclass(frozen=True, slots=True)

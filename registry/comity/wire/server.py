@@ -51,6 +51,7 @@ from comity.wire.artifact import ArtifactReads, ArtifactServicer
 from comity.wire.audit import AuditReads, AuditServicer
 from comity.wire.blob import BlobReads, BlobServicer
 from comity.wire.bundle import BundleLoads, BundleServicer
+from comity.wire.calls import span
 from comity.wire.charter import CharterReads, CharterServicer
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
@@ -62,7 +63,6 @@ from comity.wire.offer import OfferService, OfferServicer
 from comity.wire.operator import OperateService, OperatorServicer
 from comity.wire.pin import PinOrders, PinServicer
 from comity.wire.publish import PublishService, PublishServicer
-from comity.wire.tracing import span
 from comity.wire.upstream import ImportService, UpstreamServicer
 
 _log: Final = logging.getLogger(__name__)
