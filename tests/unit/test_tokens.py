@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.content.secrets import KEPT_EXPIRED, MAX_TOKENS, TokenFile, check_reach, looks_like_token, token_hash
-from comity.content.token_uses import MAX_USES, TokenUses, read_uses
+from comity.content.secrets import (
+    KEPT_EXPIRED,
+    MAX_TOKENS,
+    MAX_USES,
+    TokenFile,
+    TokenUses,
+    check_reach,
+    looks_like_token,
+    read_uses,
+    token_hash,
+)
 from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused
 from comity_cli.main import main
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import click
-from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, Token, TokenFile
-from comity.content.token_uses import USES_FILE, read_uses
+from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, USES_FILE, Token, TokenFile, read_uses
 
 from comity_cli.acts import recorded_act
 from comity_cli.command import Group, examples, output

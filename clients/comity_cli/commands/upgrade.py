@@ -36,5 +36,5 @@ def check(peers: bool, home: Path) -> int:
     """
     file = node_file(home)
     with node_installed():
-        from comity.node.maintenance.upgrade import check_upgrade
+        from comity.node.maintenance.doctor import check_upgrade
     return show_findings("upgrade", tuple(check_upgrade(file, clock=time.time, ask_peers=peers)))

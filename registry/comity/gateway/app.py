@@ -17,8 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from comity.content.secrets import TOKENS_FILE
-from comity.content.token_uses import USES_FILE, TokenUses
+from comity.content.secrets import TOKENS_FILE, USES_FILE, TokenUses
 from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error

@@ -39,8 +39,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from comity.content.secrets import Token, TokenFile, looks_like_token, token_hash
-from comity.content.token_uses import TokenUses
+from comity.content.secrets import Token, TokenFile, TokenUses, looks_like_token, token_hash
 from comity.node.listeners import connection_limits
 from comity.node.metrics import Metrics
 from comity.node.settings import Gateway

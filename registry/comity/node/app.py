@@ -31,6 +31,7 @@ from comity.node.charter.admission import CharterAdmission, JoinRequests
 from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
+from comity.node.copies.pins import PinService
 from comity.node.home import HomeFiles, OpenedHome, check_ports
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
@@ -57,7 +58,6 @@ from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, StatusReport
-from comity.node.services.pin import PinService
 from comity.node.sign_in_links import SignInLinks
 from comity.node.store_listing import StoreListing
 from comity.node.supervisor import LoopTiming, Supervisor

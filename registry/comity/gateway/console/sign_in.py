@@ -19,8 +19,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from comity.content.secrets import Token
-from comity.content.token_uses import TokenUses
+from comity.content.secrets import Token, TokenUses
 from comity.gateway.console.page import (
     FORM_KEY,
     HEADERS,

@@ -14,12 +14,14 @@ members are read, one log in a step, at most MAX_WANTED artifacts of each, so th
 other. Each member that may answer waits its turn (`trust.artifact_pins.answer_turn`), for `patience_seconds` a turn:
 when the asking node withdraws its statement meanwhile, nothing is copied. Nothing is removed because a statement was
 withdrawn.
+
+`PinService` takes the operator's pins, and tells how each is met.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from typing import Final
 
 import structlog
@@ -50,8 +52,10 @@ from comity.trust.artifact_pins import (
     sign_wanted_withdrawn,
 )
 from comity.trust.audit import DAY
-from comity.trust.copies import CLAIMED
-from comity.trust.encoding import Digest
+from comity.trust.copies import CLAIMED, CopyCount, CopyPolicy
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import NotFound
+from comity.wire.pin import ListedPin, ListedPinnedCopy
 
 PINS: Final = "pins"
 PINS_SECONDS: Final = 5.0
@@ -355,3 +359,39 @@ class WantedAnswers:
             for artifact in artifacts:
                 asked.setdefault(artifact, set()).add(members[log])
         self._wanted.asked = {artifact: frozenset(askers) for artifact, askers in asked.items()}
+
+
+class PinService:
+    """Implements `PinOrders`."""
+
+    def __init__(self, repair: PinRepair, membership: Membership) -> None:
+        self._repair = repair
+        self._membership = membership
+
+    async def put(self, pin: Pin) -> None:
+        if not await self._repair.put(pin):
+            raise NotFound("no such artifact", why=f"no log that this node has names {short(pin.artifact)}")
+
+    async def end(self, artifact: Digest) -> None:
+        if not await self._repair.end(artifact):
+            raise NotFound("it is not pinned", why=short(artifact), hint="comity pin ls", code="NOT-PINNED")
+
+    async def listed(self, artifact: Digest | None) -> AsyncGenerator[ListedPin, None]:
+        for pin in sorted(self._repair.pins.values(), key=lambda pin: pin.artifact):
+            if artifact in (None, pin.artifact):
+                yield self._shown(await self._repair.count(pin))
+
+    def _shown(self, found: PinnedArtifact) -> ListedPin:
+        names = {peer.record.node.id: self._membership.shown_name(peer) for peer in self._membership.peers}
+        own = self._membership.seat.record
+        names[own.node.id] = own.name
+        copies = tuple(
+            ListedPinnedCopy(names.get(item.copy.node, short(item.copy.node)), item.copy.jurisdiction, item.state)
+            for item in found.copies
+        )
+        asked = self._repair.asks(found.pin.artifact)
+        return ListedPin(found.pin, _numbers(found.verified), _numbers(found.hoped), found.met, asked, copies)
+
+
+def _numbers(count: CopyCount) -> CopyPolicy:
+    return CopyPolicy(count.copies, count.jurisdictions, count.reaches)
