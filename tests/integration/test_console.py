@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 from comity.content.audit_log import LOG_FILE, check_chain
 from comity.content.secrets import TOKENS_FILE, TokenFile
 from comity.gateway.app import serve_gateway
@@ -21,6 +22,8 @@ from support.federation import found, serving, until
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGES = ("/", "/-/catalogue", "/-/members", "/-/logs", "/-/proposals", "/-/compute", "/-/alerts")
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -53,17 +56,38 @@ async def listed(http: httpx2.AsyncClient, name: str) -> None:
     await until(there, what=f"the index to list {name}")
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Shop]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """What it has is `ready`, and no test changes it."""
+    async with shop(tmp_path_factory.mktemp("node")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return await published(node, tmp_path_factory.mktemp("ready"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def without_console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """As `node` and `ready`, and its operator has turned the console off."""
+    folder = tmp_path_factory.mktemp("without-console")
+    async with shop(folder, console=False) as running:
+        await published(running, folder)
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(tmp_path: Path) -> AsyncIterator[Shop]:
+    """A node that the test may change."""
     async with shop(tmp_path) as running:
         yield running
 
 
-@pytest.fixture
-async def ready(node: Shop, tmp_path: Path) -> Release:
-    folder = model(tmp_path / "model")
-    (folder / "README.md").write_text("# A small model\n\nIt *does* little.\n")
-    return await node.publish(folder, "tests/model@v1")
+async def published(node: Shop, folder: Path) -> Release:
+    made = model(folder / "model")
+    (made / "README.md").write_text("# A small model\n\nIt *does* little.\n")
+    return await node.publish(made, "tests/model@v1")
 
 
 async def test_every_page_is_sound_and_has_its_headers(node: Shop, ready: Release) -> None:
@@ -100,7 +124,8 @@ async def test_the_page_of_an_artifact_says_who_says_so(node: Shop, ready: Relea
         assert (await http.get("/tests/model/tree/v9")).status_code == 404
 
 
-async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(node: Shop, ready: Release) -> None:
+async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: Shop, tmp_path: Path) -> None:
+    node, ready = own, await published(own, tmp_path)
     author = node.publisher.inception.author
     warning = Advisory(author, ready.artifact, "vulnerability", "high", "<b>see</b> the notes")
     async with node.home.client() as client:
@@ -140,30 +165,32 @@ async def test_an_entry_and_its_proof_can_be_taken_away(node: Shop, ready: Relea
 
 @pytest.mark.parametrize("headers", HUB_CLIENTS, ids=lambda headers: headers["User-Agent"][:9])
 @pytest.mark.parametrize("console", [True, False])
-async def test_hub_clients_see_what_they_saw_before(tmp_path: Path, headers: dict[str, str], console: bool) -> None:
-    async with shop(tmp_path, console=console) as node:
-        await node.publish(model(tmp_path / "model"), "tests/model@v1")
-        async with httpx2.AsyncClient(base_url=node.url, headers=headers, timeout=PATIENCE) as http:
-            for path in ("/tests/model", "/tests/model/tree/v1", "/tests/model/tree/main", "/-/nothing", "/tests"):
-                answer = await http.get(path)
-                assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, "NO-SUCH-ROUTE"), path
-                assert answer.headers["Content-Type"] == "application/json"
-            assert (await http.get("/api/models/tests/model")).json()["id"] == "tests/model"
-            assert (await http.get("/tests/model/resolve/main/config.json")).status_code == 200
-            assert (await http.head("/tests/model/resolve/main/config.json")).status_code == 200
-            assert (await http.get("/")).status_code == 200
+async def test_hub_clients_see_what_they_saw_before(
+    node: Shop, ready: Release, without_console: Shop, headers: dict[str, str], console: bool
+) -> None:
+    url = (node if console else without_console).url
+    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE) as http:
+        for path in ("/tests/model", "/tests/model/tree/v1", "/tests/model/tree/main", "/-/nothing", "/tests"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, "NO-SUCH-ROUTE"), path
+            assert answer.headers["Content-Type"] == "application/json"
+        assert (await http.get("/api/models/tests/model")).json()["id"] == "tests/model"
+        assert (await http.get("/tests/model/resolve/main/config.json")).status_code == 200
+        assert (await http.head("/tests/model/resolve/main/config.json")).status_code == 200
+        assert (await http.get("/")).status_code == 200
 
 
-async def test_an_operator_can_turn_the_console_off(tmp_path: Path) -> None:
-    async with shop(tmp_path, console=False) as node, browser(node) as http:
-        assert (await http.get("/")).json() == {"node": node.home.name, "console": False, "status": "ok"}
+async def test_an_operator_can_turn_the_console_off(without_console: Shop) -> None:
+    name = without_console.home.name
+    async with browser(without_console) as http:
+        assert (await http.get("/")).json() == {"node": name, "console": False, "status": "ok"}
         for path in PAGES[1:]:
             assert (await http.get(path)).status_code == 404
 
 
 async def test_a_private_console_wants_a_token_as_a_browser_can_send_it(tmp_path: Path) -> None:
     async with shop(tmp_path, public=False) as node:
-        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
         tokens = TokenFile(node.home.config().path(TOKENS_FILE))
         secret, _ = tokens.add("reader", ("tests/*",), 0)
         async with browser(node) as http:
@@ -186,8 +213,8 @@ async def test_a_private_console_wants_a_token_as_a_browser_can_send_it(tmp_path
 
 async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
     async with shop(tmp_path, public=False) as node:
-        await node.publish(model(tmp_path / "model"), "tests/model@v1")
-        await node.publish(model(tmp_path / "other", seed=2), "tests/other@v1")
+        await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
+        await node.publish(model(tmp_path / "other", weights=1_000, seed=2), "tests/other@v1")
         secret, _ = TokenFile(node.home.config().path(TOKENS_FILE)).add("reader", ("tests/model",), 0)
         async with browser(node, headers={"Authorization": f"Bearer {secret}"}) as http:
             await listed(http, "tests/model")
@@ -258,7 +285,8 @@ async def test_the_numbers_of_a_log_are_bounded(node: Shop, ready: Release) -> N
             assert (await http.get(f"{log}/{index}")).status_code == status
 
 
-async def test_the_catalogue_is_read_page_by_page(node: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_catalogue_is_read_page_by_page(own: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = own
     monkeypatch.setattr(console_routes, "CATALOGUE_PAGE", 2)
     names = [f"tests/model-{number}" for number in range(5)]
     for number, name in enumerate(names):
@@ -280,7 +308,9 @@ async def test_the_catalogue_is_read_page_by_page(node: Shop, tmp_path: Path, mo
         assert ("model-1" in gguf.text, "model-2" in gguf.text) == (True, False)
 
 
-async def test_no_page_shows_a_secret_or_a_path_of_the_node(node: Shop, ready: Release, tmp_path: Path) -> None:
+async def test_no_page_shows_a_secret_or_a_path_of_the_node(own: Shop, tmp_path: Path) -> None:
+    node = own
+    await published(node, tmp_path)
     home = node.home.directory
     secret, _ = TokenFile(node.home.config().path(TOKENS_FILE)).add("planted", ("*",), 0)
     secrets = [secret, str(home), str(tmp_path), "PRIVATE KEY", "operator.sock", "tokens.json"]
@@ -341,7 +371,7 @@ NODE_PAGES = (
 
 async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_the_node(tmp_path: Path) -> None:
     async with shop(tmp_path, public=False) as node, browser(node) as http, browser(node) as other:
-        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
         assert (await http.get("/")).status_code == 401
         for path in NODE_PAGES:
             answer = await http.get(path)

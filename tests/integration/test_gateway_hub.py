@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 import structlog
 from comity.content.secrets import TokenFile
 from comity.gateway.hub import catalogue as catalogue_module
@@ -35,6 +36,8 @@ from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PATH = "/api/models/tests/model"
 FRESH = 1.1
 """Seconds after which the gateway has noticed what was logged."""
@@ -48,15 +51,28 @@ def said(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.headers.get("X-Error-Code", "")
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Shop]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """What it has is `ready`, and no test changes it."""
+    async with shop(tmp_path_factory.mktemp("node")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return await node.publish(model(tmp_path_factory.mktemp("ready") / "model"), "tests/model@v1")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(tmp_path: Path) -> AsyncIterator[Shop]:
+    """A node that the test may change."""
     async with shop(tmp_path) as running:
         yield running
 
 
-@pytest.fixture
-async def ready(node: Shop, tmp_path: Path) -> Release:
-    return await node.publish(model(tmp_path / "model"), "tests/model@v1")
+def small(folder: Path, *, seed: int = 1) -> Path:
+    """A model where no test asks for its weights."""
+    return model(folder, weights=1_000, seed=seed)
 
 
 async def test_every_revision_that_names_it_leads_to_one_commit(node: Shop, ready: Release) -> None:
@@ -79,8 +95,8 @@ async def test_javascript_clients_find_files_revisions_and_counts(node: Shop, re
         assert commits.headers["X-Total-Count"] == str(len(commits.json())) == "1"
 
 
-async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(node: Shop, tmp_path: Path) -> None:
-    folder = model(tmp_path / "many")
+async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(own: Shop, tmp_path: Path) -> None:
+    node, folder = own, small(tmp_path / "many")
     for number in range(25):
         (folder / f"part-{number:02}").mkdir()
         (folder / f"part-{number:02}" / "x.bin").write_bytes(b"%d" % number)
@@ -143,7 +159,7 @@ async def test_nothing_is_compressed_and_nothing_is_said_of_xet(node: Shop, read
 
 async def test_other_names_and_other_spellings_are_redirected(tmp_path: Path) -> None:
     async with shop(tmp_path, aliases=["old-model=tests/model", "gone/model=tests/model"]) as node:
-        ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        ready = await node.publish(small(tmp_path / "model"), "tests/model@v1")
         async with client(node) as http:
             for name in ("old-model", "gone/model", "Tests/MODEL"):
                 for url in (f"/api/models/{name}/revision/main?blobs=true", f"/{name}/resolve/main/config.json"):
@@ -155,13 +171,14 @@ async def test_other_names_and_other_spellings_are_redirected(tmp_path: Path) ->
 
 
 async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_nothing(
-    node: Shop, tmp_path: Path
+    own: Shop, tmp_path: Path
 ) -> None:
+    node = own
     stranger = Publisher.generate("stranger", "KR")
-    ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
-    await node.publish(model(tmp_path / "fake", seed=9), "tests/model@v2", stranger)
-    first = await node.publish(model(tmp_path / "one", seed=2), "free/model@v1")
-    rival = await node.publish(model(tmp_path / "two", seed=3), "free/model@v1", stranger)
+    ready = await node.publish(small(tmp_path / "model"), "tests/model@v1")
+    await node.publish(small(tmp_path / "fake", seed=9), "tests/model@v2", stranger)
+    first = await node.publish(small(tmp_path / "one", seed=2), "free/model@v1")
+    rival = await node.publish(small(tmp_path / "two", seed=3), "free/model@v1", stranger)
     async with client(node) as http:
         refs = (await http.get(f"{PATH}/refs")).json()
         assert [tag["name"] for tag in refs["tags"]] == ["v1"]
@@ -178,10 +195,11 @@ async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_no
         assert [item["id"] for item in listed] == ["free/model", "tests/model"]
 
 
-async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_times(node: Shop, tmp_path: Path) -> None:
+async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_times(own: Shop, tmp_path: Path) -> None:
+    node = own
     stranger = Publisher.generate("stranger", "KR")
-    ready = await node.publish(model(tmp_path / "model"), "free/model@v1")
-    rival = await node.publish(model(tmp_path / "fake", seed=9), "free/model@v2", stranger)
+    ready = await node.publish(small(tmp_path / "model"), "free/model@v1")
+    rival = await node.publish(small(tmp_path / "fake", seed=9), "free/model@v2", stranger)
     async with node.home.client() as wire:
         for number in range(0, 300, 50):
             claims = [claimed(stranger, f"free/model@x{at}", rival) for at in range(number, number + 50)]
@@ -199,10 +217,11 @@ def claimed(by: Publisher, name: str, of: Release) -> bytes:
 
 
 async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_moves_on(
-    node: Shop, tmp_path: Path
+    own: Shop, tmp_path: Path
 ) -> None:
-    first = await node.publish(model(tmp_path / "one"), "tests/model@v1")
-    second = await node.publish(model(tmp_path / "two", seed=2), "tests/model@v2")
+    node = own
+    first = await node.publish(small(tmp_path / "one"), "tests/model@v1")
+    second = await node.publish(small(tmp_path / "two", seed=2), "tests/model@v2")
     yank = Advisory(node.publisher.inception.author, second.artifact, "yank", "high", "broken")
     async with node.home.client() as wire:
         await wire.submit([sign_advisory(yank, node.publisher.signer).line])
@@ -219,7 +238,7 @@ async def test_what_the_owners_policy_refuses_is_a_403_and_no_bytes(tmp_path: Pa
         '[publishers]\naccept = ["' + "0" * 64 + '"]\n[rows]\nrequire = ["key policy"]\n'
     )
     async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
-        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        await node.publish(small(tmp_path / "model"), "tests/model@v1")
         async with client(node) as http:
             for url in (PATH, f"{PATH}/tree/main", "/tests/model/resolve/main/config.json"):
                 answer = await http.get(url)
@@ -235,7 +254,7 @@ async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tm
         f'[advisories]\nrefuse_from = ["{issuer.id}"]\n[rows]\nrequire = ["artifact", "signatures"]\n'
     )
     async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
-        ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        ready = await node.publish(small(tmp_path / "model"), "tests/model@v1")
         assert (await http.get(PATH)).status_code == 200
         warning = Advisory(issuer.inception.author, ready.artifact, "malware", "critical", "it phones home")
         async with node.home.client() as wire:
@@ -254,7 +273,7 @@ async def test_what_the_officers_of_the_owner_did_not_approve_is_refused_until_t
         '[rows]\nrequire = ["artifact", "signatures"]\n'
     )
     async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
-        ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        ready = await node.publish(small(tmp_path / "model"), "tests/model@v1")
         file = "/tests/model/resolve/main/config.json"
         conditions = ApprovalConditions("ward.txt", SideObject.of(b"only in the ward"))
         signed = {
@@ -284,7 +303,7 @@ async def test_what_the_officers_of_the_owner_did_not_approve_is_refused_until_t
 async def test_an_owner_who_asks_for_file_safety_has_files_looked_into(tmp_path: Path, allow: str) -> None:
     rows = 'require = ["artifact", "signatures", "file safety"]'
     (tmp_path / "policy.toml").write_text(f"[safety]\nallow = {allow}\n[rows]\n{rows}\n")
-    folder = model(tmp_path / "model")
+    folder = small(tmp_path / "model")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
     async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
         await node.publish(folder, "tests/model@v1")
@@ -298,7 +317,7 @@ async def test_an_owner_who_asks_for_file_safety_has_files_looked_into(tmp_path:
 
 async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_its_reach(tmp_path: Path) -> None:
     async with shop(tmp_path, public=False) as node:
-        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        await node.publish(small(tmp_path / "model"), "tests/model@v1")
         tokens = TokenFile(node.home.directory / "tokens.json")
         everything, _ = tokens.add("all", ("*",), 0)
         other, _ = tokens.add("other", ("elsewhere/*",), 0)
@@ -321,7 +340,7 @@ async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_i
 async def test_a_list_of_a_private_node_names_no_repository_beyond_the_reach_of_its_reader(tmp_path: Path) -> None:
     async with shop(tmp_path, public=False) as node:
         for name in ("tests/a-secret", "tests/b-open", "tests/c-secret", "tests/d-open"):
-            await node.publish(model(tmp_path / name), f"{name}@v1")
+            await node.publish(small(tmp_path / name), f"{name}@v1")
         tokens = TokenFile(node.home.directory / "tokens.json")
         some, _ = tokens.add("some", ("tests/b-open", "tests/d-open"), 0)
         none, _ = tokens.add("none", ("elsewhere/*",), 0)
@@ -346,7 +365,7 @@ async def test_a_list_reaches_every_repository_however_little_is_read_at_a_time(
     async with shop(tmp_path) as node:
         names = [f"tests/{letter}-model" for letter in "abcde"]
         for name in names:
-            await node.publish(model(tmp_path / name), f"{name}@v1")
+            await node.publish(small(tmp_path / name), f"{name}@v1")
         async with client(node) as http:
             for search, expected in (("", names), ("e-model", names[-1:]), ("absent", [])):
                 url, seen = f"/api/models?search={search}", []
@@ -366,7 +385,7 @@ async def test_a_list_has_the_models_that_match_its_filters(tmp_path: Path) -> N
     chat, words, _ = cards
     async with shop(tmp_path) as node:
         for name, card in cards.items():
-            folder = model(tmp_path / name)
+            folder = small(tmp_path / name)
             (folder / "README.md").write_text(f"---\n{card}---\n")
             (folder / "model.safetensors").write_text(name)
             await node.publish(folder, f"{name}@v1")
@@ -422,7 +441,7 @@ async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypat
     handler.addFilter(lambda record: not record.name.startswith("http"))  # this test's own client, in this process
     try:
         async with shop(tmp_path, public=False) as node:
-            await node.publish(model(tmp_path / "model"), "tests/model@v1")
+            await node.publish(small(tmp_path / "model"), "tests/model@v1")
             secret, _ = TokenFile(node.home.directory / "tokens.json").add("all", ("*",), 0)
             stranger = "hf_" + "S" * 40
             async with client(node) as http:

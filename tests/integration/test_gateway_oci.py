@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 from comity.content.secrets import TOKENS_FILE, TokenFile
 from comity.trust.encoding import sha256
 from comity.trust.statement import parse_entry
@@ -18,6 +19,8 @@ from support.federation import until
 from support.gateway import Shop, shop
 from support.publisher import Release, model
 from support.waiting import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 REPOSITORY = "tests/Tiny"
 LOWER = "tests/tiny"
@@ -28,8 +31,21 @@ PROOF = "application/vnd.c2sp.tlog-proof.v1"
 SIGSTORE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Shop]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """What it has is `ready`, and no test changes it."""
+    async with shop(tmp_path_factory.mktemp("node")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return await published(node, tmp_path_factory.mktemp("ready"))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(tmp_path: Path) -> AsyncIterator[Shop]:
+    """A node that the test may change."""
     async with shop(tmp_path) as running:
         yield running
 
@@ -86,8 +102,8 @@ async def referrers(http: httpx2.AsyncClient, subject: str, kind: str = "") -> l
     return found
 
 
-async def test_a_model_is_a_modelpack_whose_layers_are_its_files(node: Shop, tmp_path: Path) -> None:
-    release = await published(node, tmp_path)
+async def test_a_model_is_a_modelpack_whose_layers_are_its_files(node: Shop, ready: Release) -> None:
+    release = ready
     async with client(node) as http:
         ping = await http.get("/v2/")
         assert (ping.status_code, ping.headers["Docker-Distribution-Api-Version"]) == (200, "registry/2.0")
@@ -113,8 +129,8 @@ async def test_a_model_is_a_modelpack_whose_layers_are_its_files(node: Shop, tmp
         assert config.json()["modelfs"]["diff_ids"] == [layer["digest"] for layer in document["layers"]]
 
 
-async def test_a_range_of_a_blob_resumes_a_pull(node: Shop, tmp_path: Path) -> None:
-    release = await published(node, tmp_path)
+async def test_a_range_of_a_blob_resumes_a_pull(node: Shop, ready: Release) -> None:
+    release = ready
     entry = max(release.ingested.manifest.files, key=lambda each: each.size)
     async with client(node) as http:
         address = f"/v2/{LOWER}/blobs/sha256:{entry.sha256}"
@@ -124,7 +140,8 @@ async def test_a_range_of_a_blob_resumes_a_pull(node: Shop, tmp_path: Path) -> N
         assert part.content == release.ingested.files[entry.path].read_bytes()[300_000:]
 
 
-async def test_tags_are_the_versions_in_pages(node: Shop, tmp_path: Path) -> None:
+async def test_tags_are_the_versions_in_pages(own: Shop, tmp_path: Path) -> None:
+    node = own
     for version in ("v1", "v2", "v3"):
         await published(node, tmp_path, version, weights=100)
     async with client(node) as http:
@@ -142,7 +159,8 @@ async def test_tags_are_the_versions_in_pages(node: Shop, tmp_path: Path) -> Non
         assert (await http.get("/v2/_catalog")).json() == {"repositories": [LOWER]}
 
 
-async def test_a_manifest_of_an_older_version_is_found_by_its_digest(node: Shop, tmp_path: Path) -> None:
+async def test_a_manifest_of_an_older_version_is_found_by_its_digest(own: Shop, tmp_path: Path) -> None:
+    node = own
     await published(node, tmp_path, "v1", weights=100)
     async with client(node) as http:
         older, by_digest = await image(http, "v1")
@@ -155,8 +173,8 @@ async def test_a_manifest_of_an_older_version_is_found_by_its_digest(node: Shop,
         assert (await http.get(f"/v2/{LOWER}/blobs/sha256:{entry.sha256}")).text == "Version v2\n"
 
 
-async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_model(node: Shop, tmp_path: Path) -> None:
-    release = await published(node, tmp_path)
+async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_model(node: Shop, ready: Release) -> None:
+    release = ready
     async with client(node) as http:
         subject = (await image(http))[1]
         await proven(http, subject)
@@ -185,7 +203,8 @@ async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_mo
         assert await referrers(http, f"sha256:{sha256(b'unknown')}") == []
 
 
-async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(node: Shop, tmp_path: Path) -> None:
+async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(own: Shop, tmp_path: Path) -> None:
+    node = own
     await published(node, tmp_path, "v1", weights=100)
     async with client(node) as http:
         subject = (await image(http))[1]
@@ -212,17 +231,15 @@ async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(node: S
     ],
 )
 async def test_what_is_not_there_is_said_as_the_specification_says_it(
-    node: Shop, tmp_path: Path, path: str, status: int, code: str
+    node: Shop, ready: Release, path: str, status: int, code: str
 ) -> None:
-    await published(node, tmp_path, weights=100)
     async with client(node) as http:
         answer = await http.get(f"/v2/{path}", headers=ACCEPT)
         assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, code)
         assert answer.json()["errors"][0]["message"]
 
 
-async def test_nothing_can_be_pushed_or_deleted(node: Shop, tmp_path: Path) -> None:
-    await published(node, tmp_path, weights=100)
+async def test_nothing_can_be_pushed_or_deleted(node: Shop, ready: Release) -> None:
     async with client(node) as http:
         for method, path in (
             ("POST", f"/v2/{LOWER}/blobs/uploads/"),
@@ -253,7 +270,8 @@ async def test_a_private_registry_asks_for_a_token_as_password(tmp_path: Path) -
             assert (await http.get("/v2/_catalog", auth=("anybody", other))).json() == {"repositories": []}
 
 
-async def test_a_digest_of_another_repository_is_not_served_under_this_name(node: Shop, tmp_path: Path) -> None:
+async def test_a_digest_of_another_repository_is_not_served_under_this_name(own: Shop, tmp_path: Path) -> None:
+    node = own
     await published(node, tmp_path, weights=100)
     folder = model(tmp_path / "other", weights=50)
     secret = await node.publish(folder, "tests/other@v1")
