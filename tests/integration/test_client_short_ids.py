@@ -20,15 +20,16 @@ FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
 OWNER = identity("Swiss AI", "CH")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    """No test changes it."""
     with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
         yield running
 
 
-@pytest.fixture
-def published(tmp_path: Path, federation: FakeFederation) -> Release:
-    made = release(tmp_path / "source", FILES, by=OWNER)
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, federation: FakeFederation) -> Release:
+    made = release(tmp_path_factory.mktemp("source"), FILES, by=OWNER)
     for line in (OWNER.entry.line, made.entry.line):
         federation.nodes[0].log.append(line)
     for fake in federation.nodes:

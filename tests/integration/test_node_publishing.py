@@ -25,9 +25,10 @@ def home(tmp_path: Path) -> NodeHome:
     return make_home(tmp_path / "home", 0)
 
 
-@pytest.fixture
-def ready(tmp_path: Path) -> Release:
-    return release(Publisher.generate(), model(tmp_path / "model"), "tests/model@v1")
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    folder = model(tmp_path_factory.mktemp("ready") / "model")
+    return release(Publisher.generate(), folder, "tests/model@v1")
 
 
 async def entries(client: NodeClient, origin: str) -> list[bytes]:
