@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import tempfile
 import tomllib
@@ -474,7 +475,8 @@ def _free_port(beside: str, taken: Iterable[str]) -> str:
     if not beside or not int(port):
         return beside
     ports = {address.rpartition(":")[2] for address in taken}
-    return next(f"{host}:{n}" for n in (*range(int(port) + 1, 65_536), *range(1024, int(port))) if str(n) not in ports)
+    numbers = itertools.chain(range(int(port) + 1, 65_536), range(1024, int(port)))
+    return next(f"{host}:{n}" for n in numbers if str(n) not in ports)
 
 
 def _check_distinct(listeners: Mapping[str, str]) -> None:

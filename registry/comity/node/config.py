@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import itertools
 import os
 import re
@@ -22,6 +23,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
@@ -61,8 +63,10 @@ def file_origin(file: Path, lines: Mapping[str, int], setting: str) -> SettingOr
     return SettingOrigin("file", str(file) if line is None else f"{file}:{line}")
 
 
-def setting_lines(text: str) -> dict[str, int]:
-    """The line, from 1, of each key and each table header in valid TOML, by `section.key`."""
+@functools.lru_cache(1)
+def setting_lines(text: str) -> Mapping[str, int]:
+    """The line, from 1, of each key and each table header in valid TOML, by `section.key`. It takes longer than all
+    else that is done to read settings, and is remembered for who asks where each setting of one file comes from."""
     lines, table = dict[str, int](), ""
     for number, statement, document in _statements(text):
         paths = list(_stated_paths(document))
@@ -72,7 +76,7 @@ def setting_lines(text: str) -> dict[str, int]:
         else:
             for path in paths:
                 lines.setdefault(f"{table}.{path}" if table else path, number)
-    return lines
+    return MappingProxyType(lines)
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -105,11 +109,12 @@ def _stated_paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str
 
 @dataclass(frozen=True, slots=True)
 class SettingSources:
-    """Where settings may come from, read and not yet checked: the file, the environment, and the command line."""
+    """Where settings may come from, read and not yet checked: the file (its `text`, and the `document` that it is), the
+    environment, and the command line."""
 
     file: Path
+    text: str
     document: Mapping[str, Any]
-    lines: Mapping[str, int]
     environ: Mapping[str, str]
     flags: Mapping[str, str]
 
@@ -117,7 +122,12 @@ class SettingSources:
     def read(cls, file: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] | None = None) -> Self:
         """Raises NotFound, Unavailable, and Malformed (CONFIG) if the file is not TOML."""
         text, document = _read(file)
-        return cls(file, document, setting_lines(text), environ, flags or {})
+        return cls(file, text, document, environ, flags or {})
+
+    @property
+    def lines(self) -> Mapping[str, int]:
+        """The line of each setting in the file: asked for only where a source is told."""
+        return setting_lines(self.text)
 
     def origin(self, setting: str) -> SettingOrigin:
         """Where the value of a setting comes from."""

@@ -6,6 +6,7 @@ path is relative to the folder of `node.toml`. Secrets are not settings: keys an
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from pathlib import Path
@@ -509,9 +510,10 @@ class AllSections(Section):
 SECTIONS: Final = tuple(AllSections.model_fields)
 
 
-def known_settings() -> list[str]:
+@functools.cache
+def known_settings() -> tuple[str, ...]:
     """Every setting, as `section.key`, those of storage.s3 included."""
     classes = get_type_hints(AllSections)
     keys = [f"{section}.{key}" for section in SECTIONS for key in classes[section].model_fields]
     keys.remove("storage.s3")
-    return [*keys, *(f"storage.s3.{key}" for key in S3.model_fields)]
+    return (*keys, *(f"storage.s3.{key}" for key in S3.model_fields))
