@@ -20,6 +20,7 @@ from comity_client.events import Event, SourceDropped
 from comity_client.home import Home
 from comity_client.pull import fetch
 from support.fakes import FakeFederation, FakeNode, Release, release
+from support.world import identity
 
 pytestmark = pytest.mark.skipif(hashing.ENGINE is None, reason="needs libcrypto.so.3 (OpenSSL 3)")
 
@@ -34,11 +35,15 @@ def federation() -> Iterator[FakeFederation]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def unpublished(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return release(tmp_path_factory.mktemp("source"), FILES, by=identity("Swiss AI", "CH"))
+
+
 @pytest.fixture
-def made(tmp_path: Path, federation: FakeFederation) -> Release:
-    made = release(tmp_path / "source", FILES, by=federation.publisher)
-    federation.publish(made)
-    return made
+def made(unpublished: Release, federation: FakeFederation) -> Release:
+    federation.publish(unpublished)
+    return unpublished
 
 
 @pytest.fixture

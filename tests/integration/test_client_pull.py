@@ -41,11 +41,15 @@ def federation() -> Iterator[FakeFederation]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def unpublished(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return release(tmp_path_factory.mktemp("source"), FILES, by=identity("Swiss AI", "CH"))
+
+
 @pytest.fixture
-def made(tmp_path: Path, federation: FakeFederation) -> Release:
-    made = release(tmp_path / "source", FILES, by=federation.publisher)
-    federation.publish(made)
-    return made
+def made(unpublished: Release, federation: FakeFederation) -> Release:
+    federation.publish(unpublished)
+    return unpublished
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ A test can make a node silent, lying or forgetful. How a real node behaves is te
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
@@ -43,6 +44,10 @@ from support.wired import GENEROUS
 from support.world import Identity, Log, Node, found, identity, node, seat
 
 CHUNK = 256 * 1024
+_entry = functools.lru_cache(10_000)(parse_entry)
+"""Each answer goes through all lines of all logs: they are parsed once."""
+_OTHER_BITS = bytes(reversed(range(256)))
+"""What a node that lies sends instead of each byte."""
 
 
 @dataclass
@@ -196,7 +201,7 @@ class FakeNode:
             if self.fail_after is not None and self.reads > self.fail_after:
                 await asyncio.sleep(3600)
             chunk = data[start : start + CHUNK]
-            yield bytes(byte ^ 0xFF for byte in chunk) if digest in self.lies_about else chunk
+            yield chunk.translate(_OTHER_BITS) if digest in self.lies_about else chunk
 
     async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
         if not (self.accepts or caller.operator):
@@ -256,11 +261,8 @@ class FakeNode:
 
     def chain(self, digest: Digest) -> None:
         """Know the chained records of a blob of several pieces."""
-        hashed = FileHash(len(self.blobs[digest]))
-        hashed.update(bytearray(self.blobs[digest]))
-        if hashed.states:
-            made = chained_records(len(self.blobs[digest]), hashed.states, digest)
-            self.records_held[digest, CHAINED_LAYOUT] = encode_records(made)
+        if (made := _chained(digest, self.blobs[digest])) is not None:
+            self.records_held[digest, CHAINED_LAYOUT] = made
 
     def _append(self, line: bytes) -> int:
         entry = parse_entry(line)
@@ -312,14 +314,14 @@ class FakeNode:
     def _entries(self) -> Iterator[tuple[LocatedEntry, Entry]]:
         for log in self.logs_held.values():
             for index, line in enumerate(log.lines):
-                yield LocatedEntry(log.origin, index, line), parse_entry(line)
+                yield LocatedEntry(log.origin, index, line), _entry(line)
 
     def _named(self, name: str, version: str | None, publisher: Digest | None) -> list[tuple[LocatedEntry, Entry]]:
         """Claims of the name in the order in which they were logged anywhere."""
         found = []
         for log in self.logs_held.values():
             for index, (number, line) in enumerate(zip(log.numbers, log.lines, strict=True)):
-                entry = parse_entry(line)
+                entry = _entry(line)
                 if entry.statement.predicate != "published":
                     continue
                 said, by = Reference.parse(entry.statement.subjects[0].name), entry.statement.by
@@ -329,6 +331,14 @@ class FakeNode:
                 if same and version in (None, said.version):
                     found.append((number, LocatedEntry(log.origin, index, line), entry))
         return [(located, entry) for _, located, entry in sorted(found, key=lambda item: item[0])]
+
+
+@functools.lru_cache(8)
+def _chained(digest: Digest, data: bytes) -> bytes | None:
+    """The chained records of a blob, which is hashed once for all nodes that hold it; None of one that has none."""
+    hashed = FileHash(len(data))
+    hashed.update(bytearray(data))
+    return encode_records(chained_records(len(data), hashed.states, digest)) if hashed.states else None
 
 
 @dataclass

@@ -100,6 +100,7 @@ class Node:
         """Signers of every key that the record binds."""
         return HybridSigner((self.log,)), self.cosigner, self.online, HybridSigner((self.tls,))
 
+    @functools.lru_cache(10_000)  # noqa: B019 - a node of the federation in memory lives as long as the process
     def cosign(self, checkpoint: Checkpoint, time: int = NOW) -> tuple[NoteSignature, ...]:
         name = self.record.cosigners[0].name
         return tuple(cosign(checkpoint, name, key, time) for key in self.cosigner.keys)
