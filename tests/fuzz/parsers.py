@@ -241,6 +241,7 @@ _INCEPTION: Final = canonical(identity("Swiss AI", "CH").inception.to_json())
 _FEDERATION: Final = found([_NODE], {"swiss-ai": identity("Swiss AI", "CH").id})
 _RECORDS: Final = encode_records([PieceRecord(6, bytes(32)), PieceRecord(4, bytes(32))])
 _ARTIFACT_POLICY: Final = _GOOD.policy
+_PINNED_FEDERATION: Final = _GOOD.federation.encode()
 
 
 _MODEL_SIGS: Final = _vectors("model-sig.json")["accepted"]
@@ -588,9 +589,7 @@ PARSERS: Final[dict[str, Target]] = {
     "audit challenges": Target(parse_challenges, (_CARRIED_CHALLENGES,), encode_challenges),
     "audit answers by file": Target(CarriedAnswers.parse, (_CARRIED_ANSWERS,), CarriedAnswers.encode),
     "retention rules": Target(parse_retention_rules, (_RETENTION_RULES,)),
-    "policy": Target(
-        lambda data: parse_policy(data, lambda _: _GOOD.federation.encode()), (_GOOD.policy_text.encode(),)
-    ),
+    "policy": Target(lambda data: parse_policy(data, lambda _: _PINNED_FEDERATION), (_GOOD.policy_text.encode(),)),
     "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
     "gateway-url": Target(
         of_text(GatewayUrl.parse), _encoded("https://a.example:8443/hub", "http://[::1]"), to_text(str)
