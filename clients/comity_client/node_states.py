@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from comity.trust.errors import ComityError
-from comity.trust.tlog.note import SignedNote, VerifierKey, open_checkpoint
+from comity.trust.tlog.note import VerifierKey, open_checkpoint
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
 from comity.wire.node import NodeFacts, ReplicaCounts
@@ -65,12 +65,8 @@ async def node_states(session: Session, seen_logs: SeenLogs, on_event: OnEvent) 
     """Query every node. Checkpoints of pinned logs are reconciled with the stored ones; contradictions are reported."""
     answers = await session.ask(_query_node)
     keys = {node.record.origin: node.record.log for node in session.nodes}
-    notes = {
-        (head.origin, head.note)
-        for answer in answers.found.values()
-        for head in answer.heads
-        if head.note and head.origin in keys
-    }
+    heads = (head for answer in answers.found.values() for head in answer.heads)
+    notes = dict.fromkeys((head.origin, head.note) for head in heads if head.note and head.origin in keys)
     for origin, note in sorted(notes, key=lambda item: item[0]):
         await _reconcile(session, seen_logs, keys[origin], note, on_event)
     return [_state(session, node, answers.found.get(node), str(answers.failed.get(node, ""))) for node in session.nodes]
@@ -82,7 +78,7 @@ async def _query_node(node: NodeClient) -> _NodeAnswer:
 
 async def _reconcile(session: Session, seen_logs: SeenLogs, log: VerifierKey, note: bytes, on_event: OnEvent) -> None:
     try:
-        await reconcile_checkpoint(seen_logs, log, SignedNote.parse(note), consistency_proofs(session))
+        await reconcile_checkpoint(seen_logs, log, session.reader.note(note), consistency_proofs(session))
     except (
         ComityError
     ) as error:  # other errors: not signed by the log, or no consistency proof; no evidence of misbehaviour
@@ -117,7 +113,7 @@ def _own_checkpoint(
         if head.origin != node.record.origin or not head.note:
             continue
         try:
-            note = SignedNote.parse(head.note)
+            note = session.reader.note(head.note)
             checkpoint = open_checkpoint(note, node.record.log)
             cosigners = cosigner_names(session, note, checkpoint)
         except ComityError:

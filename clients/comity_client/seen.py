@@ -1,6 +1,7 @@
 """Persistent memory of log checkpoints and of resolved names, so that later answers cannot contradict earlier ones.
 
-logs/<id>.note           the newest checkpoint of each log, as its signed note with the cosignatures received
+logs/<id>.note           the newest checkpoint of each log, as its signed note, with the first cosignature received
+                         from each cosigner: not verified, and nothing depends on them
 misbehaviour/<id>.json   contradictions: the two notes that the key of one log signed
 names/<id>.json          one repository: its name, and its claimant: a publisher, or the upstream repository
 
@@ -35,7 +36,15 @@ from comity.trust.encoding import (
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.tlog.merkle import verify_consistency
-from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey, open_checkpoint, verified_cosigners
+from comity.trust.tlog.note import (
+    MAX_NOTE,
+    MAX_SIGNATURES,
+    Checkpoint,
+    SignedNote,
+    VerifierKey,
+    open_checkpoint,
+    verified_cosigners,
+)
 from comity.wire.client import NodeClient
 from comity_client.home import exclusive
 from comity_client.session import Session
@@ -76,11 +85,22 @@ class SeenLogs:
     def newest(self, log: VerifierKey) -> SignedNote | None:
         """Return the newest note of a log, its signature verified; None if there is none."""
         try:
-            note = self._reader.note(read_bounded(self._path(log), MAX_NOTE))
+            data = read_bounded(self._path(log), MAX_NOTE)
         except NotFound:
             return None
+        note = self._read(data)
         open_checkpoint(note, log)
         return note
+
+    def _read(self, data: bytes) -> SignedNote:
+        try:
+            return self._reader.note(data)
+        except Malformed as error:
+            if error.code != "NOTE-SIGNATURES":
+                raise
+            # Earlier versions added all cosignatures of a key, after those of the first note, without limit.
+            note = SignedNote.parse(data, MAX_NOTE)
+            return SignedNote(note.text, note.signatures[:MAX_SIGNATURES])
 
     def compare(self, log: VerifierKey, note: SignedNote) -> tuple[Relation, Checkpoint | None]:
         """Compare a note with the newest one; returns the relation and the checkpoint of the newest.
@@ -100,14 +120,15 @@ class SeenLogs:
         return "same", seen
 
     def advance(self, log: VerifierKey, note: SignedNote, proof: Sequence[bytes] = ()) -> None:
-        """Store a note that is the first of its log, the same as the newest (possibly with more cosignatures), or newer
+        """Store a note that is the first of its log, the same as the newest (possibly with more cosigners), or newer
         and proven to extend it. One that adds nothing is not written again.
 
         Raises Untrusted (CONSISTENCY) if `proof` is invalid, Equivocation as `compare` does, Conflict if another
         process stored a newer note.
         """
         checkpoint = open_checkpoint(note, log)
-        if self._adds_nothing(log, note):
+        before = self.newest(log)
+        if before is not None and before.text == note.text and _with_cosigners_of(note, before) == before:
             return
         with exclusive(self._folder):
             relation, seen = self.compare(log, note)
@@ -117,13 +138,8 @@ class SeenLogs:
                 verify_consistency(seen.size, seen.root, checkpoint.size, checkpoint.root, proof)
             newest = self.newest(log)
             if relation == "same" and newest is not None:
-                note = newest.with_signatures(*note.signatures)
+                note = _with_cosigners_of(note, newest)
             durable.write_file(self._path(log), note.encode(), mode=0o600, point="memory")
-
-    def _adds_nothing(self, log: VerifierKey, note: SignedNote) -> bool:
-        """Whether the newest note has this text and these signatures."""
-        newest = self.newest(log)
-        return newest is not None and newest.text == note.text and set(note.signatures) <= set(newest.signatures)
 
     def record_contradiction(self, kind: str, log: VerifierKey, first: SignedNote, second: SignedNote) -> Untrusted:
         """Store two contradicting notes and return the error to raise, with a code of `CONTRADICTION_CODES`. Only notes
@@ -154,6 +170,15 @@ class SeenLogs:
 
     def _path(self, log: VerifierKey) -> Path:
         return self._logs / f"{log_id(log)[:32]}.note"
+
+
+def _with_cosigners_of(note: SignedNote, newest: SignedNote) -> SignedNote:
+    """Return `newest` with the lines of `note` whose keys have none in it, if it can still be read with them. Nodes
+    cosign the checkpoint of an idle log again and again: those lines say nothing new."""
+    known = {(line.name, line.key_id) for line in newest.signatures}
+    lines = [line for line in note.signatures if (line.name, line.key_id) not in known]
+    made = newest.with_signatures(*lines[: MAX_SIGNATURES - len(newest.signatures)])
+    return made if len(made.encode()) <= MAX_NOTE else newest
 
 
 def log_id(log: VerifierKey) -> Digest:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 from comity.trust.errors import Conflict, Equivocation, Unavailable, Untrusted
+from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.note import SignedNote, open_checkpoint
+from comity.trust.tlog.note import MAX_NOTE, MAX_SIGNATURES, NoteSignature, SignedNote, cosign, open_checkpoint
 from comity_client.seen import ConsistencyProofs, SeenLogs, reconcile_checkpoint
 from support.logs import LogKeys
 
@@ -75,6 +76,53 @@ def test_a_checkpoint_that_adds_nothing_is_not_written_again(memory: SeenLogs, t
     newest = memory.newest(LOG.verifier)
     assert newest == cosigned.with_signatures(*other)
     assert file.stat().st_ino != written
+
+
+def cosigned_again(times: range) -> Iterator[SignedNote]:
+    """The checkpoint of an idle log, with a new cosignature of one cosigner each time."""
+    checkpoint, witness = open_checkpoint(note(tree_of(3)), LOG.verifier), PrivateKey.generate("ed25519")
+    for time in times:
+        yield note(tree_of(3)).with_signatures(cosign(checkpoint, "witness.example/w", witness, time))
+
+
+def test_the_memory_of_an_idle_log_keeps_one_cosignature_of_each_cosigner(memory: SeenLogs, tmp_path: Path) -> None:
+    first, *later = cosigned_again(range(1, MAX_SIGNATURES + 2))
+    memory.advance(LOG.verifier, first)
+    (file,) = (tmp_path / "logs").iterdir()
+    written = file.stat().st_ino
+    for again in later:
+        memory.advance(LOG.verifier, again)
+    assert file.stat().st_ino == written
+    assert memory.newest(LOG.verifier) == first
+
+
+def test_the_memory_takes_no_more_cosigners_than_a_note_may_have(memory: SeenLogs) -> None:
+    first = note(tree_of(3))
+    memory.advance(LOG.verifier, first)
+    strangers = [NoteSignature(f"stranger-{number}", b"\0\0\0\1", b"x") for number in range(MAX_SIGNATURES + 50)]
+    for start in range(0, len(strangers), 50):
+        memory.advance(LOG.verifier, first.with_signatures(*strangers[start : start + 50]))
+    newest = memory.newest(LOG.verifier)
+    assert newest is not None
+    assert newest.signatures == (*first.signatures, *strangers[: MAX_SIGNATURES - 1])
+
+
+def test_lines_that_would_make_the_memory_too_large_to_read_are_left_out(memory: SeenLogs) -> None:
+    first, large = note(tree_of(3)), b"x" * (MAX_NOTE * 3 // 5)
+    for number in range(3):
+        memory.advance(LOG.verifier, first.with_signatures(NoteSignature(f"s-{number}", b"\0\0\0\1", large)))
+        assert memory.newest(LOG.verifier) == first.with_signatures(NoteSignature("s-0", b"\0\0\0\1", large))
+
+
+def test_a_memory_with_more_cosignatures_than_a_note_may_have_is_still_read(memory: SeenLogs, tmp_path: Path) -> None:
+    memory.advance(LOG.verifier, note(tree_of(3)))
+    (file,) = (tmp_path / "logs").iterdir()
+    lines = [line for each in cosigned_again(range(1, MAX_SIGNATURES + 2)) for line in each.signatures]
+    file.write_bytes(note(tree_of(3)).with_signatures(*lines).encode())
+    assert size_known(memory) == 3
+    tree = tree_of(9)
+    memory.advance(LOG.verifier, note(tree), consistency_proof(3, 9, tree.node))
+    assert memory.newest(LOG.verifier) == note(tree)
 
 
 async def test_a_newer_checkpoint_moves_the_memory_with_its_proof(memory: SeenLogs) -> None:

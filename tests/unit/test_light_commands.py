@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from comity_client.client import Client
 from comity_client.home import Home
+from comity_client.node_states import ask_node_states
+from comity_client.user import User
 from support.fakes import FakeFederation, release
 
 FORBIDDEN = (
@@ -34,9 +36,8 @@ WITHOUT_NODES = (
     "asyncio", "comity.transfer", "comity.v1", "comity.wire", "comity_client.session", "google", "grpc", "http", "ssl",
 )  # fmt: skip
 """What a command that reads only the pins does not need besides."""
-NEEDED = {"status": "filelock", "trust": "comity.trust.hardware", "whereis": "comity.wire.audit"}
-"""What one of them needs: `status` keeps checkpoints that are new, a subcommand of `trust` takes a kind of hardware by
-name, and `whereis` asks for audits."""
+NEEDED = {"trust": "comity.trust.hardware", "whereis": "comity.wire.audit"}
+"""What one of them needs: a subcommand of `trust` takes a kind of hardware by name, and `whereis` asks for audits."""
 RUN = """
 import sys
 from comity_cli.main import main
@@ -49,12 +50,13 @@ finally:
 
 @pytest.fixture(scope="module", name="home")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user's home with a pinned federation that answers."""
+    """A user's home with a pinned federation that answers, whose checkpoints were seen: no lock is taken for them."""
     folder = tmp_path_factory.mktemp("light")
     federation = FakeFederation()
     with federation.running() as running:
         running.publish(release(folder / "source", {"config.json": b"{}"}, by=running.publisher))
         Client(Home(folder / "home")).pin(running.file())
+        ask_node_states(User(Home(folder / "home")))
         yield folder / "home"
 
 
