@@ -25,7 +25,7 @@ from comity_client.home import Home
 from harness import keep_bytecode, show, write
 from support.fakes import FakeFederation, release
 
-COMITY = (sys.executable, "-m", "comity_cli.main")
+COMITY = (sys.executable, "-m", "comity_cli.start")
 NAME = "swiss-ai/tiny"
 PEERS = {
     "python -c pass": (sys.executable, "-c", "pass"),

@@ -5,6 +5,7 @@ Loading code is most of what such a command costs. Each runs in a process of its
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comity.node import app
+from comity_cli.commands.serve import command as serve
+from comity_cli.start import COLLECT_AFTER
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.node_states import ask_node_states
@@ -73,6 +77,29 @@ def test_a_light_command_loads_only_what_it_needs(home: Path, words: str) -> Non
     found = {name for name in loaded for each in refused if name == each or name.startswith(f"{each}.")}
     assert "comity.trust.keys" in loaded
     assert not found
+
+
+def test_a_command_seldom_searches_for_cycles_while_it_loads() -> None:
+    script = (
+        "import atexit, gc\nfrom comity_cli.start import start\n"
+        "atexit.register(lambda: print(gc.get_threshold()[0]))\nstart()"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[-1] == str(COLLECT_AFTER)
+
+
+def test_a_node_searches_for_cycles_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "node.toml").touch()
+    before, frozen, found = gc.get_threshold(), list[str](), list[tuple[int, ...]]()
+    monkeypatch.setattr(app, "run", lambda *given: found.append(gc.get_threshold()))
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append("all that is loaded"))
+    gc.set_threshold(1_000_000)
+    try:
+        serve.main(["--node", str(tmp_path)], standalone_mode=False)
+    finally:
+        gc.set_threshold(*before)
+    assert found == [before]
+    assert frozen
 
 
 def test_a_command_that_ends_does_not_search_what_it_loaded_for_cycles() -> None:

@@ -14,6 +14,7 @@ from comity_cli.command import Command, examples, output
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
+from comity_cli.start import collect_as_in_a_long_run
 
 if TYPE_CHECKING:
     from comity.node.app import HomeCheck
@@ -35,6 +36,7 @@ def command(directory: Path, check: bool, until_eof: bool) -> None:
         return
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
+    collect_as_in_a_long_run()
     node.run(config, gateway.serve_gateway)
 
 
