@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
+from comity.wire.messages import LocatedEntry
 from comity_client.client import Client
 from comity_client.events import Event, Progress, Started
 from comity_client.home import Home
 from comity_client.publishers import Publisher
-from support.fakes import FakeFederation, fork
+from support.fakes import FakeFederation, FakeNode, fork
 
 FILES = {
     "LICENSE": b"Apache License\n",
@@ -224,6 +225,38 @@ def test_lineage_and_documents_are_in_the_dossier(tmp_path: Path, client: Client
     assert set(info.publication.published.documents) == {"card"}
     assert [candidate.version for candidate in info.versions] == ["v1"]
     assert "published" in {said.predicate for said in info.said}
+
+
+@pytest.mark.parametrize("asked", ["lab/tiny", "lab/tiny@v1"])
+def test_a_version_of_another_claimant_is_not_listed_as_one_of_the_publisher(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation, asked: str
+) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="MIT")
+    rival = client.new_publisher("Rival", "SG", "node-sg.example/log")
+    client.publish(write(tmp_path / "source"), "lab/tiny@v9", publisher=rival, licence="MIT")
+    liar = federation.nodes[1]
+    lines = [
+        LocatedEntry(log.origin, index, line) for log in liar.logs_held.values() for index, line in enumerate(log.lines)
+    ]
+    liar.junk_claims = tuple((located, parse_entry(located.line)) for located in lines)
+    assert [candidate.version for candidate in client.show(asked).versions] == ["v1"]
+
+
+def test_a_name_without_version_is_asked_for_once_with_its_publisher(
+    tmp_path: Path, client: Client, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="MIT")
+    asked, resolve = list[Digest | None](), FakeNode.resolve
+
+    def counted(
+        self: FakeNode, name: str, version: str | None, publisher: Digest | None
+    ) -> AsyncGenerator[LocatedEntry, None]:
+        asked.append(publisher)
+        return resolve(self, name, version, publisher)
+
+    monkeypatch.setattr(FakeNode, "resolve", counted)
+    assert [candidate.version for candidate in client.show("lab/tiny").versions] == ["v1"]
+    assert asked.count(publisher.id) == 4
 
 
 def test_search_finds_by_words_and_says_who_proves_it(tmp_path: Path, client: Client, publisher: Publisher) -> None:

@@ -216,8 +216,8 @@ async def _containing(node: NodeClient, fragments: Sequence[str]) -> list[Locate
 async def describe_artifact(session: Session, resolution: Resolution, policy: Policy) -> ArtifactInfo:
     """Raises NotFound, Unavailable."""
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
-    others: tuple[Candidate, ...] = ()
-    if resolution.publication is not None:
+    others = resolution.versions or ()
+    if resolution.versions is None and resolution.publication is not None:
         name = resolution.publication.published.name
         publisher = resolution.publication.publisher.id
         others = await versions(session, name.repository, publisher, policy)

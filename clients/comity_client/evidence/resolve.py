@@ -223,7 +223,8 @@ class Resolution:
 
     `publication` is the proven statement that decided, or the best one of an artifact named by digest; None if there is
     no proven publication. `basis` describes what decided, `mirroring` who mirrored it, `rivals` the other claimants.
-    `statements` are those of the same publisher about these bytes, the newest first: the first one counts.
+    `statements` are those of the same publisher about these bytes, the newest first: the first one counts. `versions`:
+    what the same publisher published under the name, if that was asked for; None if one version was.
     """
 
     reference: Reference
@@ -235,6 +236,7 @@ class Resolution:
     mirroring: MirrorEvidence
     rivals: tuple[str, ...] = ()
     statements: tuple[Candidate, ...] = ()
+    versions: tuple[Candidate, ...] | None = None
 
     @property
     def current(self) -> Publication | None:
@@ -272,7 +274,8 @@ async def resolve(
     if publisher is None:
         raise _name_is_mirrored(reference, preference, claims)
     own = await _claims_of_publisher(session, reference, policy, publisher, claims)
-    chosen = await _choose_proven(session, reference, candidates_of(own), preference)
+    candidates = candidates_of(own)
+    chosen = await _choose_proven(session, reference, candidates, preference)
     if not preference.decided:
         await asyncio.to_thread(names.remember, repository, preference.claimant)
     gathered = await _gather_all(session, chosen.artifact, policy, publisher)
@@ -286,12 +289,18 @@ async def resolve(
         _mirror_evidence(gathered, policy),
         _rivals(preference, claims),
         await _statements(session, gathered, chosen.publication),
+        _published_by(publisher, candidates) if reference.version is None else None,
     )
 
 
 async def versions(session: Session, repository: str, publisher: Digest, policy: Policy) -> tuple[Candidate, ...]:
     """Return every proven publication of `publisher` under the name of a repository. Raises NotFound, Unavailable."""
-    return candidates_of(await claims_of(session, repository, None, policy, publisher))
+    return _published_by(publisher, candidates_of(await claims_of(session, repository, None, policy, publisher)))
+
+
+def _published_by(publisher: Digest, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Nodes may answer with publications of others, whoever was asked about."""
+    return tuple(candidate for candidate in candidates if candidate.publication.publisher.id == publisher)
 
 
 def candidates_of(claims: Claims) -> tuple[Candidate, ...]:
