@@ -13,12 +13,12 @@ from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import UPSTREAM, Reference, abbreviated
-from comity_client.events import NodeAtFault, OnEvent, ignore_event
 from comity_client.home import Home
 from comity_client.trust_store import TrustStore
 
 if TYPE_CHECKING:
     from comity.trust.policy import Policy
+    from comity_client.events import OnEvent
     from comity_client.evidence.inspect import ArtifactInfo, Replica
     from comity_client.evidence.resolve import Resolution
     from comity_client.hardware_pins import HardwarePinStore
@@ -109,7 +109,7 @@ class User:
 
         return self.run(work)
 
-    def run(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore_event) -> T:
+    def run(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent | None = None) -> T:
         """Run `work` in a session. One reader parses the pins and what the nodes say."""
         import asyncio
 
@@ -119,7 +119,10 @@ class User:
         pins = self.pins(reader)
 
         def report(node: RemoteNode, error: ComityError) -> None:
-            on_event(NodeAtFault(node.name, str(error)))
+            if on_event is not None:
+                from comity_client.events import NodeAtFault
+
+                on_event(NodeAtFault(node.name, str(error)))
 
         async def run() -> T:
             async with open_session(pins, report, reader) as session:

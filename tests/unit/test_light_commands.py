@@ -37,7 +37,8 @@ FORBIDDEN = (
 WITHOUT_ARTIFACTS = ("comity.trust.claims", "comity.trust.policy")
 """What a command that asks about no artifact does not need besides."""
 WITHOUT_NODES = (
-    "asyncio", "comity.transfer", "comity.v1", "comity.wire", "comity_client.session", "google", "grpc", "http", "ssl",
+    "asyncio", "comity.transfer", "comity.v1", "comity.wire", "comity_client.events", "comity_client.session", "google",
+    "grpc", "http", "ssl",
 )  # fmt: skip
 """What a command that reads only the pins does not need besides."""
 NEEDED = {"trust": "comity.trust.hardware", "whereis": "comity.wire.audit"}
