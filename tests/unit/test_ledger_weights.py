@@ -18,7 +18,15 @@ from comity.ledger.sqlite import MAX_WAL_BYTES
 from comity.ledger.stored_lines import pack_line
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, OutOfSpace, Untrusted
-from comity.trust.statement import Entry, SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statement import (
+    Entry,
+    SideObject,
+    Statement,
+    Subject,
+    parse_entry,
+    sign_payload,
+    sign_statement,
+)
 from sqlalchemy import Connection
 from support.logs import AUTHOR as WHO
 from support.logs import PUBLISHER, LogKeys, statement_lines
@@ -183,6 +191,27 @@ def test_what_a_short_line_names_is_parsed_once_and_a_long_line_is_not_kept(monk
     for line, objects in 2 * [(short, (LARGE,)), (long, ())]:
         assert entry_rows.named_objects(line) == objects
     assert parsed == [short, long, long]
+
+
+def test_objects_are_found_however_a_payload_spells_their_name() -> None:
+    usual = parse_entry(naming(1, LARGE)).envelope.payload
+    spellings = {
+        usual: (LARGE,),
+        usual.replace(b'"objects"', b'"\\u006fbjects"'): (LARGE,),
+        usual.replace(b'"objects"', b'"ob\\u006Aects" '): (LARGE,),
+        usual.replace(b'"objects"', b'"\\bobjects"'): (),
+        usual.replace(b'"objects"', b'"subjects"'): (),
+        usual.replace(b"vouched", b"noted"): (),
+        usual[:-1]: (),
+    }
+    for payload, objects in spellings.items():
+        assert entry_rows._parsed_objects(sign_payload(payload, PUBLISHER).encode()) == objects, payload
+
+
+def test_a_line_without_the_name_of_objects_is_not_parsed_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry_rows, "parse_entry", None)
+    plain, *_ = statement_lines(0, 1)
+    assert entry_rows._parsed_objects(plain) == ()
 
 
 def test_a_large_transaction_leaves_no_large_file_beside_the_database(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ log, together with the bytes of the object.
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +43,8 @@ PAGE: Final = 500
 REMEMBERED_LINES: Final = 8192
 """Lines whose side objects are kept: those of two steps of mirroring, with at most 2 kB and 20 objects each."""
 REMEMBERED_BYTES: Final = 2048
+
+_PAYLOAD: Final = b'{"payload":"'
 
 _ENTRY = schema.entries.c
 _OBJECT = schema.log_objects.c
@@ -177,10 +180,24 @@ def named_objects(line: bytes) -> tuple[SideObject, ...]:
 
 
 def _parsed_objects(line: bytes) -> tuple[SideObject, ...]:
+    if _has_no_objects(line):
+        return ()
     try:
         return parse_entry(line).statement.objects
     except Malformed:
         return ()
+
+
+def _has_no_objects(line: bytes) -> bool:
+    """Whether it is seen without parsing that a line names no side objects: nowhere in its payload is their member's
+    name, nor an escape that could write it. False is no answer."""
+    if not line.startswith(_PAYLOAD):
+        return False
+    try:
+        payload = binascii.a2b_base64(line[len(_PAYLOAD) : line.index(b'"', len(_PAYLOAD))])
+    except ValueError:
+        return False
+    return b"objects" not in payload and b"\\u" not in payload
 
 
 _remembered_objects: Final = lru_cache(REMEMBERED_LINES)(_parsed_objects)
