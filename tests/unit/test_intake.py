@@ -106,6 +106,15 @@ def test_what_its_author_signed_is_proven_and_found(logs: Logs) -> None:
     assert proven.inception(OWNER.id) == OWNER.entry.line
 
 
+def test_a_step_tells_which_statements_it_proved(logs: Logs) -> None:
+    """Only the parts of a node that read such statements have something to do."""
+    logs.say(FAR, published())
+    assert logs.prover.step(FAR.vkey).predicates == frozenset()
+    logs.say(OTHER, OWNER.entry)
+    assert logs.prover.step(OTHER.vkey).predicates == {INCEPTION}
+    assert logs.prover.step(OTHER.vkey).predicates == {PUBLISHED}, "the line that waited for its author"
+
+
 def test_names_of_one_batch_are_claimed_once_by_each_publisher(logs: Logs) -> None:
     other = identity("Other", algs=CLASSICAL)
     first = [published(version=f"v{number}", artifact=number) for number in range(3)]

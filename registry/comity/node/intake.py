@@ -288,10 +288,12 @@ STEP_DEADLINE: Final = 7 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class IntakeStep:
-    """The result of a step on one log: number of newly proven statements, and whether more work is left."""
+    """The result of a step on one log: number of newly proven statements, whether more work is left, and the predicates
+    of the statements that were proven."""
 
     new: int
     behind: bool
+    predicates: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -319,7 +321,7 @@ class LineProver:
         """One bounded step on a log: first waiting entries that its own entries unblocked, else its next entries."""
         revisit = self._ledger.intake.next_revisit(log)
         if revisit is not None:
-            return IntakeStep(self._reclassify(revisit), True)
+            return self._reclassify(revisit)
         stretch = self._ledger.intake.next_batch(log)
         if not stretch.lines:
             return IntakeStep(0, False)
@@ -328,7 +330,7 @@ class LineProver:
         seen = self._load_keys([entry for _, entry in read])
         result = self._classify(stretch.log, read).result(seen)
         new = self._ledger.intake.commit(stretch, result)
-        return IntakeStep(new, stretch.more or bool(new))
+        return IntakeStep(new, stretch.more or bool(new), _predicates(result))
 
     def finish(self, log: str) -> int:
         """Run steps until nothing is left for a log. Returns the number of new statements."""
@@ -344,13 +346,13 @@ class LineProver:
             new += sum(self.step(log).new for log in behind)
         return new
 
-    def _reclassify(self, revisit: Revisit) -> int:
+    def _reclassify(self, revisit: Revisit) -> IntakeStep:
         by_log: dict[str, list[tuple[int, Entry]]] = {}
         for item in revisit.lines:
             by_log.setdefault(item.log, []).append((item.index, parse_entry(item.line)))
         seen = self._load_keys([entry for entries in by_log.values() for _, entry in entries])
-        result = [self._classify(log, entries).result(seen) for log, entries in by_log.items()]
-        return self._ledger.intake.commit_revisit(revisit, result)
+        results = [self._classify(log, entries).result(seen) for log, entries in by_log.items()]
+        return IntakeStep(self._ledger.intake.commit_revisit(revisit, results), True, _predicates(*results))
 
     def _load_keys(self, entries: Sequence[Entry]) -> dict[Digest, int]:
         authors = list(dict.fromkeys(entry.statement.by.id for entry in entries if entry.statement.by))
@@ -389,7 +391,7 @@ class Intake:
     """Runs the intake of a node. Not thread-safe: call from the event loop.
 
     Args:
-        proven: called after a step that proved new statements.
+        proven: called with their predicates after a step that proved new statements.
     """
 
     def __init__(
@@ -398,7 +400,7 @@ class Intake:
         pools: Pools,
         membership: Membership,
         interval: float,
-        proven: Callable[[], Awaitable[None]],
+        proven: Callable[[frozenset[str]], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._pools = pools
@@ -449,11 +451,15 @@ class Intake:
         async with self._step_lock:
             step = await self._pools.hashing(self._prover.step, log)
         if step.new:
-            await self._proven()
+            await self._proven(step.predicates)
         return step.behind
 
     def _listed_states(self, identity: Digest) -> Iterable[KeyState]:
         return [chain.start for chain in self._membership.chains(identity)]
+
+
+def _predicates(*results: IntakeResult) -> frozenset[str]:
+    return frozenset(facts.predicate for result in results for facts in result.proven)
 
 
 def _entry(line: bytes) -> Entry | None:

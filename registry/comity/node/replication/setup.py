@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from comity.ledger.intake import ADDRESSES, NODE_RECORD, PUBLISHED
 from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import READ_PREDICATES
 from comity.node.home import OpenedHome
@@ -30,12 +31,20 @@ from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRe
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
+from comity.trust.offers.chain import PREDICATES
 from comity.trust.statement import Entry
+from comity.trust.upstream import OBSERVED
 from comity.wire.client import NodeClient
 
 CHARTER: Final = "charter"
 STEP_DEADLINE: Final = 1800.0
 """Seconds for one step of the charter follower."""
+
+_NEW_NODES: Final = frozenset({NODE_RECORD, ADDRESSES})
+_PUBLICATIONS: Final = frozenset({PUBLISHED, OBSERVED})
+_OF_OFFERS: Final = frozenset({*PREDICATES, NODE_RECORD})
+_OF_THE_CHARTER: Final = frozenset({*READ_PREDICATES, NODE_RECORD})
+"""Predicates of the statements that each part reads, and of those that say whose node may write them."""
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -189,16 +198,19 @@ class ReplicationTasks:
         self.intake.notify()
         self.peers.log_grew(log)
 
-    async def proven(self) -> None:
-        """New statements were verified."""
+    async def proven(self, predicates: frozenset[str]) -> None:
+        """Statements with these predicates were verified. A node that joins is told this thousands of times: only the
+        parts that read such statements run a step."""
         before = len(self.peers.links)
-        await self.peers.read_new()
+        if predicates & _NEW_NODES:
+            await self.peers.read_new()
         if len(self.peers.links) > before:
             self.replicas.rescan(self._supervisor)  # observations by a new node count from now on
-        else:
+        elif predicates & _PUBLICATIONS:
             self.replicas.wake(self._supervisor)
-        self._supervisor.wake(OFFERS)
-        if self.charter_follower:
+        if predicates & _OF_OFFERS:
+            self._supervisor.wake(OFFERS)
+        if self.charter_follower and predicates & _OF_THE_CHARTER:
             self._supervisor.wake(CHARTER)
 
     def submitted(self, entries: Iterable[Entry]) -> None:
