@@ -282,6 +282,18 @@ def test_the_intake_goes_on_where_it_stood(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_a_long_step_proves_what_short_ones_prove(logs: Logs) -> None:
+    """More lines than one query has digests, some of them repeated, in this log and from another one."""
+    lines = [published(artifact=number) for number in range(300)]
+    logs.say(OTHER, OWNER.entry, lines[5], lines[290])
+    logs.prove()
+    logs.say(FAR, *lines, lines[2], lines[299], OWNER.entry)
+    step = logs.prover.step(FAR.vkey, 1024)
+    assert (step.new, logs.ledger.intake.position(FAR.vkey)) == (301, 303)
+    found = logs.ledger.proven.publications("acme/tiny", OWNER.id).found
+    assert sorted(item.index for item in found if item.vkey == FAR.vkey) == list(range(300))
+
+
 def test_a_seat_proves_what_its_member_said(logs: Logs) -> None:
     logs.say(FAR, published())
     logs.prove()

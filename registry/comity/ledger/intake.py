@@ -186,13 +186,14 @@ def revisit(connection: Connection, log_id: int, author: Digest) -> None:
 
 
 def key_counts(connection: Connection, authors: Sequence[Digest]) -> dict[Digest, int]:
-    """Returns the number of key records of each author (at most 256 authors). The number only grows."""
+    """Returns the number of key records of each author. The number only grows."""
     known = dict.fromkeys(authors, 0)
     tables = (schema.identities.c.id, schema.nodes.c.id, schema.rotations.c.identity)
-    for column in tables:
-        wanted = select(column, func.count()).where(column.in_(authors)).group_by(column)
-        for author, count in connection.execute(wanted):
-            known[author] += count
+    for some in _pages(authors):
+        for column in tables:
+            wanted = select(column, func.count()).where(column.in_(some)).group_by(column)
+            for author, count in connection.execute(wanted):
+                known[author] += count
     return known
 
 
@@ -365,8 +366,9 @@ def _pages(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 MAX_LINES: Final = 256
+"""Lines of a batch, if the caller wants no more, and digests in one query."""
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Limits of one batch."""
+"""Bytes of a batch."""
 
 _LOG = schema.logs.c
 _ENTRY = schema.entries.c
@@ -415,6 +417,15 @@ class IntakeResult:
     """Parked lines that can never be verified."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownStatements:
+    """Statements that are verified already: the index of each in one log, and the digests of the lines that prove them
+    in any log."""
+
+    indexes: dict[Digest, int]
+    lines: frozenset[Digest]
+
+
 class IntakeStore:
     """The intake state of all logs. Thread-safe. One caller commits at a time; own logs may grow meanwhile."""
 
@@ -435,12 +446,12 @@ class IntakeStore:
         with self._database.reading() as connection:
             return list(connection.execute(wanted.where((done < _LOG.size) | again).order_by(_LOG.id)).scalars())
 
-    def next_batch(self, log: str) -> IntakeBatch:
-        """Returns the next lines of a log. Raises NotFound (NO-SUCH-LOG)."""
+    def next_batch(self, log: str, most: int = MAX_LINES) -> IntakeBatch:
+        """Returns the next lines of a log, at most `most`. Raises NotFound (NO-SUCH-LOG)."""
         with self._database.reading() as connection:
             row = find_log(connection, log)
             start = position(connection, row)
-            lines = tuple(_next_lines(connection, row, start))
+            lines = tuple(_next_lines(connection, row, start, most))
             return IntakeBatch(row.vkey, start, lines, start + len(lines) < row.size)
 
     def commit(self, batch: IntakeBatch, result: IntakeResult) -> int:
@@ -521,29 +532,27 @@ class IntakeStore:
                 revisit(connection, row.id, author)
 
     def key_counts(self, authors: Sequence[Digest]) -> dict[Digest, int]:
-        """Returns the number of key records of each author (at most 256 authors). The number only grows."""
+        """Returns the number of key records of each author. The number only grows."""
         with self._database.reading() as connection:
             return key_counts(connection, authors)
 
-    def indexes(self, log: str, statements: Sequence[Digest]) -> dict[Digest, int]:
-        """Returns the index in a log of each of these statements (at most 256) that is verified there."""
+    def known(self, log: str, statements: Sequence[Digest]) -> KnownStatements:
+        """Returns what is verified already of these statements."""
+        indexes, lines = dict[Digest, int](), set[Digest]()
         with self._database.reading() as connection:
-            row = find_log(connection, log)
-            here = (_STATEMENT.statement.in_(statements), _STATEMENT.log_id == row.id)
-            rows = connection.execute(select(_STATEMENT.statement, _STATEMENT.index).where(*here))
-            return {name: index for name, index in rows}  # noqa: C416 (rows are no pairs)
-
-    def proven_line_digests(self, statements: Sequence[Digest]) -> frozenset[Digest]:
-        """Returns the digests of the lines that prove these statements (at most 256) in any log."""
-        wanted = (
-            select(_ENTRY.digest)
-            .select_from(schema.statements)
-            .join(schema.entries, and_(_ENTRY.log_id == _STATEMENT.log_id, _ENTRY.index == _STATEMENT.index))
-            .where(_STATEMENT.statement.in_(statements))
-            .distinct()
-        )
-        with self._database.reading() as connection:
-            return frozenset(connection.execute(wanted).scalars())
+            log_id = find_log(connection, log).id
+            for some in _pages(statements):
+                wanted = (
+                    select(_STATEMENT.statement, _STATEMENT.log_id, _STATEMENT.index, _ENTRY.digest)
+                    .select_from(schema.statements)
+                    .join(schema.entries, and_(_ENTRY.log_id == _STATEMENT.log_id, _ENTRY.index == _STATEMENT.index))
+                    .where(_STATEMENT.statement.in_(some))
+                )
+                for statement, where, index, line in connection.execute(wanted):
+                    lines.add(line)
+                    if where == log_id:
+                        indexes[statement] = index
+        return KnownStatements(indexes, frozenset(lines))
 
     def parked_count(self) -> int:
         """Returns the number of parked lines."""
@@ -572,8 +581,8 @@ def _park(connection: Connection, log: LogRow, waiting: Sequence[tuple[int, Dige
         connection.execute(insert(schema.parked), rows)
 
 
-def _next_lines(connection: Connection, log: LogRow, start: int) -> Iterator[bytes]:
-    end = min(log.size, start + MAX_LINES)
+def _next_lines(connection: Connection, log: LogRow, start: int, most: int) -> Iterator[bytes]:
+    end = min(log.size, start + most)
     inside = (_ENTRY.log_id == log.id, _ENTRY.index >= start, _ENTRY.index < end)
     size = 0
     for line in connection.execute(select(_ENTRY.line).where(*inside).order_by(_ENTRY.index)).scalars():

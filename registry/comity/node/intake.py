@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, field
 from typing import Final
 
-from comity.ledger.intake import IntakeResult, Revisit, StatementFacts, statement_facts
+from comity.ledger.intake import MAX_LINES, IntakeResult, Revisit, StatementFacts, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.node.charter.inbox import CHARTER_PREDICATES
 from comity.node.members import Membership
@@ -284,6 +284,9 @@ def already_verified(keys: KeySet, envelope: Envelope, extra_keys: Collection[Pu
 INTAKE: Final = "intake"
 """The name of the loop."""
 STEP_DEADLINE: Final = 7 * 86_400.0
+LINES_OF_A_ROUND: Final = 1024
+"""Lines that the logs which are behind share, at least `MAX_LINES` each: a step has the same queries and one commit,
+whatever the number of its lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,12 +320,13 @@ class LineProver:
         self._ledger = ledger
         self._keys = KnownKeys(ledger, listed)
 
-    def step(self, log: str) -> IntakeStep:
-        """One bounded step on a log: first waiting entries that its own entries unblocked, else its next entries."""
+    def step(self, log: str, most: int = MAX_LINES) -> IntakeStep:
+        """One bounded step on a log: first waiting entries that its own entries unblocked, else its next entries, at
+        most `most`."""
         revisit = self._ledger.intake.next_revisit(log)
         if revisit is not None:
             return self._reclassify(revisit)
-        stretch = self._ledger.intake.next_batch(log)
+        stretch = self._ledger.intake.next_batch(log, most)
         if not stretch.lines:
             return IntakeStep(0, False)
         entries = [(index, _entry(line)) for index, line in enumerate(stretch.lines, stretch.start)]
@@ -363,14 +367,13 @@ class LineProver:
     def _classify(self, log: str, entries: Sequence[tuple[int, Entry]]) -> _Batch:
         """Classify entries of one log. A repetition of a statement in this log is refused; a line proven in another log
         is not verified again."""
-        statements = [entry.statement_digest for _, entry in entries]
-        proven_elsewhere = self._ledger.intake.proven_line_digests(statements)
-        batch = _Batch(log, self._ledger.intake.indexes(log, statements))
+        known = self._ledger.intake.known(log, [entry.statement_digest for _, entry in entries])
+        batch = _Batch(log, known.indexes)
         for index, entry in entries:
             if batch.known.get(entry.statement_digest, index) < index:
                 batch.refused.append(index)
                 continue
-            found = PROVEN if entry.digest in proven_elsewhere else classify(entry, self._keys)
+            found = PROVEN if known.lines and entry.digest in known.lines else classify(entry, self._keys)
             self._sort(batch, index, entry, found)
         return batch
 
@@ -430,7 +433,7 @@ class Intake:
 
     async def finish(self, log: str) -> None:
         """Return when every entry of a log has been processed."""
-        while await self._step(log):
+        while await self._step(log, LINES_OF_A_ROUND):
             pass
 
     async def _process_all(self) -> None:
@@ -442,14 +445,14 @@ class Intake:
             for log in behind:
                 try:
                     if log not in failures:
-                        await self._step(log)
+                        await self._step(log, max(MAX_LINES, LINES_OF_A_ROUND // len(behind)))
                 except ComityError as error:
                     failures[log] = error
 
-    async def _step(self, log: str) -> bool:
+    async def _step(self, log: str, most: int) -> bool:
         """Returns whether more work is left."""
         async with self._step_lock:
-            step = await self._pools.hashing(self._prover.step, log)
+            step = await self._pools.hashing(self._prover.step, log, most)
         if step.new:
             await self._proven(step.predicates)
         return step.behind
