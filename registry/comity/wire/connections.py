@@ -117,6 +117,8 @@ class ConnectionGuard:
 
     def __init__(self, ports: Mapping[int, PortShares]) -> None:
         self._ports = dict(ports)
+        self._others: set[int] = set()
+        """Sockets that no watched port accepted, by their inodes: a socket does not change its port."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="connection guard", daemon=True)
 
@@ -133,15 +135,26 @@ class ConnectionGuard:
         new: list[GuardedConnection] = []
         for descriptor, inode in _sockets():
             known.add(inode)
-            if any(shares.knows(inode) for shares in self._ports.values()):
+            if inode in self._others or any(shares.knows(inode) for shares in self._ports.values()):
                 continue
-            connection = _connection(descriptor)
-            if connection is not None:
+            if not self._may_be_watched(descriptor, inode):
+                self._others.add(inode)
+            elif (connection := _connection(descriptor)) is not None:
                 new.append(connection)
+        self._others &= known
         for port, shares in self._ports.items():
             closing = shares.update(known, [connection for connection in new if connection.port == port])
             if closing:
                 _shut_down(closing)
+
+    def _may_be_watched(self, descriptor: int, inode: int) -> bool:
+        """False only if this socket certainly has no watched port."""
+        try:
+            with _duplicate(descriptor) as duplicate:
+                same = os.fstat(duplicate.fileno()).st_ino == inode
+                return not same or (_is_tcp(duplicate) and duplicate.getsockname()[1] in self._ports)
+        except OSError:
+            return True
 
     def _run(self) -> None:
         pause = IDLE_INTERVAL
@@ -191,10 +204,14 @@ def _duplicate(descriptor: int) -> Iterator[socket.socket]:
         yield duplicate
 
 
+def _is_tcp(some: socket.socket) -> bool:
+    return some.type == socket.SOCK_STREAM and some.family in (socket.AF_INET, socket.AF_INET6)
+
+
 def _connection(descriptor: int) -> GuardedConnection | None:
     try:
         with _duplicate(descriptor) as duplicate:
-            if duplicate.type != socket.SOCK_STREAM or duplicate.family not in (socket.AF_INET, socket.AF_INET6):
+            if not _is_tcp(duplicate):
                 return None
             inode = os.fstat(duplicate.fileno()).st_ino
             port = duplicate.getsockname()[1]
