@@ -15,11 +15,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -96,14 +96,11 @@ def write_together(files: Mapping[Path, bytes], *, mode: int, folder: Path, poin
 
     After an error or a crash some of the files may be there, each of them whole. Raises OSError.
     """
-    staged_as = dict[Path, Path]()
+    staged_as, name = dict[Path, Path](), secrets.token_hex(8)
     try:
-        for path, data in files.items():
-            descriptor, name = tempfile.mkstemp(suffix=TEMPORARY, dir=folder)
-            staged_as[path] = Path(name)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                os.fchmod(descriptor, mode)
+        for number, (path, data) in enumerate(files.items()):
+            staged_as[path] = folder / f"{name}.{number}{TEMPORARY}"
+            _write_new(staged_as[path], data, mode)
         _sync_at_once(staged_as.values(), point=f"{point}.fsync")
         for path in files:
             fault.point(f"{point}.rename")
@@ -117,11 +114,31 @@ def write_together(files: Mapping[Path, bytes], *, mode: int, folder: Path, poin
             temporary.unlink(missing_ok=True)
 
 
-def _sync_at_once(paths: Collection[Path], *, point: str) -> None:
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that does not exist; it is not synced. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_at_once(paths: Iterable[Path], *, point: str) -> None:
     """fsync files or folders, some at a time. Raises OSError."""
-    if paths:
-        with ThreadPoolExecutor(min(SYNCS_AT_ONCE, len(paths)), thread_name_prefix="sync") as threads:
-            list(threads.map(partial(sync, point=point), paths))
+    every = list(paths)
+    if not every:
+        return
+    shares = [every[first::SYNCS_AT_ONCE] for first in range(min(SYNCS_AT_ONCE, len(every)))]
+
+    def sync_share(share: Iterable[Path]) -> None:
+        for path in share:
+            sync(path, point=point)
+
+    with ThreadPoolExecutor(len(shares), thread_name_prefix="sync") as threads:
+        list(threads.map(sync_share, shares))
 
 
 @contextmanager
