@@ -88,19 +88,9 @@ class SeenLogs:
             data = read_bounded(self._path(log), MAX_NOTE)
         except NotFound:
             return None
-        note = self._read(data)
+        note = self._reader.note(_first_lines(data))
         open_checkpoint(note, log)
         return note
-
-    def _read(self, data: bytes) -> SignedNote:
-        try:
-            return self._reader.note(data)
-        except Malformed as error:
-            if error.code != "NOTE-SIGNATURES":
-                raise
-            # Earlier versions added all cosignatures of a key, after those of the first note, without limit.
-            note = SignedNote.parse(data, MAX_NOTE)
-            return SignedNote(note.text, note.signatures[:MAX_SIGNATURES])
 
     def compare(self, log: VerifierKey, note: SignedNote) -> tuple[Relation, Checkpoint | None]:
         """Compare a note with the newest one; returns the relation and the checkpoint of the newest.
@@ -170,6 +160,13 @@ class SeenLogs:
 
     def _path(self, log: VerifierKey) -> Path:
         return self._logs / f"{log_id(log)[:32]}.note"
+
+
+def _first_lines(data: bytes) -> bytes:
+    """A note without the signature lines past those that one may have: earlier versions added lines without limit,
+    after those of the first note."""
+    text, blank, lines = data.rpartition(b"\n\n")
+    return text + blank + b"".join(lines.splitlines(keepends=True)[:MAX_SIGNATURES])
 
 
 def _with_cosigners_of(note: SignedNote, newest: SignedNote) -> SignedNote:
