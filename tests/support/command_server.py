@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import gc
 import marshal
 import os
 import selectors
@@ -287,6 +288,7 @@ def _received(asker: socket.socket) -> _Request | None:
 
 def _run(request: _Request, server: CommandServer) -> None:
     """`comity ARGUMENT…`, in a process that is forked."""
+    gc.freeze()  # what the server has loaded is no garbage, and a search through it would copy its memory
     if request.is_node:
         os.setsid()
     for number, stream in enumerate(request.streams):

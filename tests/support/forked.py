@@ -6,6 +6,7 @@ process, its memory or its imports, must not be measured of these.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pkgutil
@@ -124,6 +125,7 @@ def _work(
 ) -> None:
     from comity.content import fault
 
+    gc.freeze()  # what the server has loaded is no garbage, and a search through it would copy its memory
     os.chdir(folder)
     for name in set(os.environ) - set(environ):
         del os.environ[name]
