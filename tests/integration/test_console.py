@@ -20,7 +20,7 @@ from comity.trust.statements import Advisory, sign_advisory
 from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
 from support.federation import found, serving, until
 from support.gateway import Shop, shop
-from support.publisher import Publisher, Release, model
+from support.publisher import Publisher, Release, model, release, send
 from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -227,17 +227,18 @@ async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
     async with shop(tmp_path) as node:
         labels = [text[:100] for text in HOSTILE if text.isprintable()]
         names = []
-        for number, card in enumerate(HOSTILE_CARDS):
-            stranger = Publisher.generate(label=labels[number % len(labels)])
-            folder = tmp_path / f"model-{number}"
-            folder.mkdir()
-            (folder / "README.md").write_bytes(card)
-            (folder / "<img src=x onerror=alert(1)>.bin").write_bytes(b"%d" % number)
-            release = await node.publish(folder, f"strangers/m{number}@v1", stranger)
-            warning = Advisory(stranger.inception.author, release.artifact, "malware", "high", labels[-2])
-            async with node.home.client() as client:
+        async with node.home.client() as client:
+            for number, card in enumerate(HOSTILE_CARDS):
+                stranger = Publisher.generate(label=labels[number % len(labels)])
+                folder = tmp_path / f"model-{number}"
+                folder.mkdir()
+                (folder / "README.md").write_bytes(card)
+                (folder / "<img src=x onerror=alert(1)>.bin").write_bytes(b"%d" % number)
+                made = release(stranger, folder, f"strangers/m{number}@v1")
+                await send(client, made)
+                warning = Advisory(stranger.inception.author, made.artifact, "malware", "high", labels[-2])
                 await client.submit((sign_advisory(warning, stranger.signer).line,), ())
-            names.append(f"strangers/m{number}")
+                names.append(f"strangers/m{number}")
         async with browser(node) as http:
             await listed(http, names[-1])
             paths = [*PAGES, *(f"/{name}" for name in names), *(f"/{name}?lang=fr" for name in names[:3])]

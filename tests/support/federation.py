@@ -289,18 +289,22 @@ def cosigners(home: NodeHome, note: SignedNote, others: Iterable[NodeHome]) -> s
 async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0) -> SignedNote:
     """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them.
 
-    A node that was just started may not listen yet, which is waited for like a checkpoint.
+    A node that was just started may not listen yet, which is waited for like a checkpoint. A connection is kept while
+    it works: a new one costs more than what is asked on it.
     """
     others = [home for home in homes if home is not origin]
     seen: list[SignedNote] = []
+    clients: dict[str, NodeClient] = {}
 
     async def equal() -> bool:
         seen.clear()
         for home in homes:
+            if home.name not in clients:
+                clients[home.name] = home.client()
             try:
-                async with home.client() as client:
-                    note = SignedNote.parse(await client.checkpoint(origin.origin))
+                note = SignedNote.parse(await clients[home.name].checkpoint(origin.origin))
             except Unavailable:
+                await clients.pop(home.name).close()
                 return False
             if Checkpoint.parse(note.text).size < least:
                 return False
@@ -309,7 +313,11 @@ async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int
             seen.append(note)
         return len({note.text for note in seen}) == 1
 
-    await until(equal, what=f"one cosigned checkpoint of {origin.origin} everywhere")
+    try:
+        await until(equal, what=f"one cosigned checkpoint of {origin.origin} everywhere")
+    finally:
+        for client in clients.values():
+            await client.close()
     return seen[0]
 
 
