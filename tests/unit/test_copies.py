@@ -80,6 +80,13 @@ def test_between_the_days_of_change_each_state_is_the_same() -> None:
     assert changed > 50, "many of these days bring a change"
 
 
+def test_the_next_change_is_after_today() -> None:
+    past, due = AuditResult(B, TODAY - FRESH_DAYS - 5, PASSED), AuditResult(C, TODAY - FRESH_DAYS, PASSED)
+    fresh = AuditResult(D, TODAY - 1, PASSED)
+    assert next_change([past, due, fresh], TODAY) == TODAY - 1 + FRESH_DAYS
+    assert next_change([past, due], TODAY) is None
+
+
 def test_a_test_becomes_stale() -> None:
     assert state(AuditResult(B, TODAY - FRESH_DAYS + 1, PASSED)) == TESTED
     assert state(AuditResult(B, TODAY - FRESH_DAYS, PASSED)) == STALE

@@ -14,6 +14,7 @@ from comity.trust.copies import (
     MAX_LABEL,
     HeldArtifact,
     hold_of,
+    parse_hold,
     parse_holds,
     read_holds,
     sign_hold,
@@ -64,6 +65,25 @@ def test_holds_say_of_each_artifact_what_its_hold_says(held: Sequence[HeldArtifa
     for item in held:
         alone = sign_hold(NODE.record, item.artifact, item.manifest, item.pieces, NODE.online, item.label)
         assert hold_of(entry.statement, item.artifact) == hold_of(alone.statement, item.artifact) == item
+
+
+@pytest.mark.parametrize("other", ["another member", "another manifest", "another side object", "no side object"])
+def test_a_hold_of_another_form_is_refused(other: str) -> None:
+    first, second = some(2)
+    alone = sign_hold(NODE.record, first.artifact, first.manifest, first.pieces, NODE.online).statement
+    changed = {
+        "another member": replace(alone, body={**alone.body, "more": 1}),
+        "another manifest": replace(
+            alone,
+            body={**alone.body, "manifest": second.manifest.to_json()},
+            objects=(second.manifest, first.pieces),
+        ),
+        "another side object": replace(alone, objects=(first.manifest, second.pieces)),
+        "no side object": replace(alone, objects=()),
+    }
+    assert parse_hold(alone).pieces == first.pieces.digest
+    with pytest.raises(Malformed):
+        parse_hold(changed[other])
 
 
 def test_the_largest_line_costs_less_than_a_tenth_of_single_holds() -> None:

@@ -26,7 +26,7 @@ from comity.trust.report import (
     summarise_report,
     vsa_level,
 )
-from comity.trust.statement import Author, parse_entry, sign_statement
+from comity.trust.statement import Author, Statement, parse_entry, sign_statement
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy
 from hypothesis import given, settings
@@ -272,10 +272,10 @@ def test_a_summary_that_says_more_than_its_report_is_refused(other: Verified) ->
         check_report(sign_verified(other, OFFICER.signer), OFFICER.inception.keys, REPORT)
 
 
-@pytest.mark.parametrize("gone", ["artifact", "policy"])
-def test_without_an_artifact_or_a_policy_there_is_nothing_to_sign(gone: str) -> None:
+@pytest.mark.parametrize(("gone", "missing"), [("artifact", "a manifest"), ("policy", "a policy file")])
+def test_without_an_artifact_or_a_policy_there_is_nothing_to_sign(gone: str, missing: str) -> None:
     verdict = replace(REPORT.verdict, artifact=None) if gone == "artifact" else replace(REPORT.verdict, policy=None)
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(Malformed, match=f"the report is without {missing}") as caught:
         summarise_report(replace(REPORT, verdict=verdict), OFFICER.id, NOW)
     assert caught.value.code == "UNSIGNABLE-REPORT"
 
@@ -285,6 +285,42 @@ def test_a_summary_names_so_many_inputs_as_fit_a_log_line() -> None:
     many = replace(REPORT, verdict=replace(REPORT.verdict, inputs=inputs))
     entry = sign_verified(summarise_report(many, OFFICER.id, NOW), OFFICER.signer)
     assert check_report(entry, OFFICER.inception.keys, many).inputs == inputs[:MAX_INPUT_ATTESTATIONS]
+
+
+def altered(**members: Json) -> Statement:
+    """The statement of the summary with other members."""
+    statement = SUMMARY.statement()
+    return replace(statement, body={**statement.body, **members})
+
+
+DIGEST: Json = {"sha256": "0" * 64}
+VERIFIER = f"urn:comity:identity:{OFFICER.id}"
+OTHER_FORMS = {
+    "no verified statement": replace(SUMMARY.statement(), predicate="vouched"),
+    "no author": replace(SUMMARY.statement(), by=None),
+    "another member": altered(more=1),
+    "no side object": replace(SUMMARY.statement(), objects=()),
+    "a level in small letters": altered(verifiedLevels=["comity"]),
+    "a level that is a number": altered(verifiedLevels=[5]),
+    "a long version": altered(verifier={"id": VERIFIER, "version": {"comity": "1" * 65}}),
+    "a version of something else": altered(verifier={"id": VERIFIER, "version": {"comity": "1", "other": "2"}}),
+    "more of the verifier": altered(verifier={"id": VERIFIER, "version": {"comity": "1"}, "more": 1}),
+    "another hash of the policy": altered(policy={"digest": {"sha256": "0" * 64, "sha1": "0"}}),
+    "more of the policy": altered(policy={"digest": DIGEST, "more": 1}),
+}
+
+
+@pytest.mark.parametrize("statement", OTHER_FORMS.values(), ids=OTHER_FORMS)
+def test_a_summary_of_another_form_is_refused(statement: Statement) -> None:
+    with pytest.raises(Malformed):
+        Verified.parse(statement)
+
+
+def test_a_version_has_at_most_64_characters_and_a_longer_one_is_not_signed() -> None:
+    longest = replace(SUMMARY, version="1" * 64)
+    assert Verified.parse(longest.statement()) == longest
+    with pytest.raises(Malformed):
+        sign_verified(replace(SUMMARY, version="1" * 65), OFFICER.signer)
 
 
 def test_a_node_cannot_say_that_it_verified() -> None:
