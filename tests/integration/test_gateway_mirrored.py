@@ -105,7 +105,7 @@ async def test_a_mirrored_name_stays_the_mirror_after_a_later_publication(tmp_pa
     commit = hub.repository(NAME).commit(FILES).sha
     async with shop(tmp_path) as node:
         await mirror(node, hub)
-        release = await node.publish(model(tmp_path / "other"), f"{NAME}@v1")
+        release = await node.publish(model(tmp_path / "other", weights=1_000), f"{NAME}@v1")
         await asyncio.sleep(FRESH)
         async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
             for revision in ("main", commit):
@@ -126,7 +126,7 @@ async def test_a_publisher_to_whom_the_charter_binds_the_namespace_comes_before_
     commit = hub.repository("tests/tiny").commit(FILES).sha
     async with shop(tmp_path) as node:
         await mirror(node, hub, name="tests/tiny")
-        release = await node.publish(model(tmp_path / "other"), "tests/tiny@v1")
+        release = await node.publish(model(tmp_path / "other", weights=1_000), "tests/tiny@v1")
         async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
 
             async def published() -> bool:

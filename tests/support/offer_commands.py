@@ -114,13 +114,13 @@ async def state_of(home: NodeHome, request: Entry) -> GrantStatus:
 async def reaches(home: NodeHome, request: Entry, state: str) -> GrantStatus:
     """Wait until a node says that a request is in `state`."""
     seen: list[GrantStatus] = []
+    async with home.client() as client:
 
-    async def there() -> bool:
-        async with home.client() as client:
+        async def there() -> bool:
             seen[:] = [s for s in await client.offers.grants(GrantQuery()) if s.request.line == request.line]
-        return bool(seen) and seen[0].state == state
+            return bool(seen) and seen[0].state == state
 
-    await until(there, what=f"{home.name} to say {state}")
+        await until(there, what=f"{home.name} to say {state}")
     return seen[0]
 
 
