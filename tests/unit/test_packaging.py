@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 import tarfile
@@ -94,19 +95,29 @@ def _imported(node: ast.AST) -> Iterator[str]:
     names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
         names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "google" else [node.module]
-    for name in names:
-        top = name.partition(".")[0]
-        if top not in sys.stdlib_module_names and not top.startswith("comity"):
-            yield name
+    yield from filter(_is_third_party, names)
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.expr):
             yield from _imported(child)
 
 
+def _is_third_party(name: str) -> bool:
+    top = name.partition(".")[0]
+    return top not in sys.stdlib_module_names and not top.startswith("comity")
+
+
+_IMPORT = re.compile(r"^\s*(?:import|from)\s+([\w.]+)", re.MULTILINE)
+"""What each import begins with, and some sentences; the formatter leaves one import in a line."""
+
+
 @functools.cache
 def _providers(path: Path) -> frozenset[str]:
+    """A module is parsed only if a line of its text may import what is not ours and not Python's."""
+    text = path.read_text()
+    if not any(map(_is_third_party, _IMPORT.findall(text))):
+        return frozenset()
     found = set()
-    for name in _imported(ast.parse(path.read_text())):
+    for name in _imported(ast.parse(text)):
         wanted = ".".join(name.split(".")[:2]) if name.startswith("google.") else name.partition(".")[0]
         found.add(PROVIDERS.get(wanted, f"(nobody provides {name})"))
     return frozenset(found)
