@@ -9,6 +9,7 @@ from attackers import emitted
 from fuzz.check import check
 from fuzz.mutate import mutations
 from fuzz.parsers import PARSERS
+from support.hardware import certificates_checked_once
 
 INPUTS = 2000
 EMITTED = emitted()
@@ -22,7 +23,8 @@ def test_samples_are_accepted(name: str) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_parser_raises_nothing_but_its_own_errors(name: str) -> None:
     inputs = list(itertools.islice(mutations(PARSERS[name].samples, seed=1), INPUTS))
-    refused = sum(not check(PARSERS[name], data) for data in inputs)
+    with certificates_checked_once():
+        refused = sum(not check(PARSERS[name], data) for data in inputs)
     assert refused > INPUTS // 10  # the mutations do reach what must be refused
 
 
