@@ -22,7 +22,7 @@ from comity.node.own_log import LedgerMark
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
 from sqlalchemy import text
 from support.logs import LogKeys, statement_line, statement_lines
-from support.postgres import KEYED, PASSWORD, Postgres
+from support.postgres import KEYED, PASSWORD, SHARED, Postgres
 from support.tables import PORTABLE
 
 pytestmark = pytest.mark.postgres
@@ -43,8 +43,10 @@ def empty(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-def name(postgres: Postgres, empty: str) -> str:
-    return postgres.database(template=empty)
+def name(postgres: Postgres) -> str:
+    """The database that tests share, a thousand files, with nothing in its tables."""
+    postgres.emptied()
+    return SHARED
 
 
 @pytest.fixture
@@ -154,21 +156,26 @@ def test_whoever_takes_over_waits_for_the_write_that_is_under_way(
 
 
 def test_a_connection_to_another_server_than_that_of_the_lock_is_not_used(
-    postgres: Postgres, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, empty: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger._database._engine.dispose()
-    elsewhere = postgres.database()
     pool = ledger._database._engine.pool
-    backing = PostgresDatabase(postgres.url(elsewhere), None)
+    backing = PostgresDatabase(postgres.url(empty), None)
     backing._server = "the server that holds the lock"
     monkeypatch.setattr(pool, "_creator", backing._connect)
     refusal = refusal_of(lambda: ledger.logs.append(LOG.origin, []), Unavailable)
     assert refusal.what == "connected to another PostgreSQL server"
 
 
+@pytest.fixture(scope="module")
+def configured(postgres: Postgres, empty: str) -> str:
+    """A database whose defaults tests set."""
+    return postgres.database(template=empty)
+
+
 @pytest.mark.parametrize("given", ["off", "local", "remote_write", "on", "remote_apply"])
-def test_commits_are_durable_whatever_the_servers_default(postgres: Postgres, empty: str, given: str) -> None:
-    name = postgres.database(template=empty)
+def test_commits_are_durable_whatever_the_servers_default(postgres: Postgres, configured: str, given: str) -> None:
+    name = configured
     postgres.admin(f"ALTER DATABASE {name} SET synchronous_commit = {given}")
     with database(postgres.url(name)) as made, made.writing("test") as connection:
         expected = "remote_apply" if given == "remote_apply" else "on"
@@ -182,8 +189,8 @@ def test_a_database_that_does_not_hold_all_text_is_refused(postgres: Postgres) -
     assert (refusal.code, "LATIN1" in refusal.why) == ("LEDGER-FAILED", True)
 
 
-def test_a_server_that_does_not_wait_for_its_disk_is_refused(postgres: Postgres) -> None:
-    backing = PostgresDatabase(postgres.url(postgres.database()), None)
+def test_a_server_that_does_not_wait_for_its_disk_is_refused(postgres: Postgres, empty: str) -> None:
+    backing = PostgresDatabase(postgres.url(empty), None)
     try:
         postgres.configure("fsync", "off")
         refusal = refusal_of(backing.lock, Unavailable)
@@ -192,9 +199,9 @@ def test_a_server_that_does_not_wait_for_its_disk_is_refused(postgres: Postgres)
     assert (refusal.code, "fsync is off" in refusal.why) == ("LEDGER-FAILED", True)
 
 
-def test_a_pooler_in_between_is_refused(postgres: Postgres, tmp_path: Path) -> None:
+def test_a_pooler_in_between_is_refused(postgres: Postgres, empty: str, tmp_path: Path) -> None:
     with another_process_named(postgres.folder / SOCKET, tmp_path / SOCKET):
-        url = Postgres(tmp_path).url(postgres.database())
+        url = Postgres(tmp_path).url(empty)
         refusal = refusal_of(PostgresDatabase(url, None).lock, Unavailable)
     assert refusal.what == "not a direct connection to PostgreSQL"
 
@@ -233,7 +240,9 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert (refusal.code, str(tmp_path) in refusal.why) == ("LEDGER-FAILED", True)
 
 
-def test_a_restored_database_is_another_one(postgres: Postgres, name: str, tmp_path: Path) -> None:
+def test_a_restored_database_is_another_one(postgres: Postgres, empty: str, tmp_path: Path) -> None:
+    name = postgres.database(template=empty)
+
     def mark(database: str) -> LedgerMark:
         with closing(opened(postgres, database, tmp_path)) as ledger:
             return LedgerMark(tmp_path / "mark", ledger.identity)
@@ -312,8 +321,8 @@ def test_a_password_comes_from_its_file_and_from_nowhere_else(
         locked(PostgresDatabase(given, named)).release()
 
 
-def test_a_local_server_knows_the_node_by_its_user(postgres: Postgres) -> None:
-    url = postgres.url(postgres.database()).replace("ledger@", "", 1)
+def test_a_local_server_knows_the_node_by_its_user(postgres: Postgres, empty: str) -> None:
+    url = postgres.url(empty).replace("ledger@", "", 1)
     lock = PostgresDatabase(url, None).lock()
     lock.require()
     lock.release()
