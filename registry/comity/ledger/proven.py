@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.database import Database, find_log
@@ -427,11 +427,11 @@ class ProvenTables:
         _check(limit)
         found: list[ProvenLine] = []
         with self._database.reading() as connection:
-            here = () if log is None else (_STATEMENT.log_id == find_log(connection, log).id,)
+            later = _SINCE if log is None else _SINCE_IN_LOG
+            here = {} if log is None else {"log": find_log(connection, log).id}
             for predicate in predicates if number < last_number(connection) else ():
-                later = _lines().where(_STATEMENT.predicate == predicate, _STATEMENT.number > number, *here)
-                rows = connection.execute(later.order_by(_STATEMENT.number).limit(limit))
-                found += [ProvenLine(*row) for row in rows]
+                asked = {"predicate": predicate, "after": number, "most": limit, **here}
+                found += [ProvenLine(*row) for row in connection.execute(later, asked)]
         return sorted(found, key=lambda line: line.number)[:limit]
 
     def by(self, author: Digest, predicate: str, limit: int = MAX_ANSWER, log: str | None = None) -> Page[ProvenLine]:
@@ -607,6 +607,16 @@ def _lines() -> Select[str, str, int, bytes, int]:
         .join(schema.entries, and_(_ENTRY.log_id == _STATEMENT.log_id, _ENTRY.index == _STATEMENT.index))
         .join(schema.logs, _LOG.id == _STATEMENT.log_id)
     )
+
+
+_SINCE: Final = (
+    _lines()
+    .where(_STATEMENT.predicate == bindparam("predicate"), _STATEMENT.number > bindparam("after"))
+    .order_by(_STATEMENT.number)
+    .limit(bindparam("most", type_=Integer))
+)
+"""Made once: every reader asks for each of its predicates whenever a log grows."""
+_SINCE_IN_LOG: Final = _SINCE.where(_STATEMENT.log_id == bindparam("log"))
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

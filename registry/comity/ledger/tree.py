@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 
 from comity.ledger import schema
 from comity.ledger.database import LogRow
@@ -98,15 +98,26 @@ def signed_head(log: LogRow, note: SignedNote) -> SignedHead:
     return SignedHead(checkpoint.size, checkpoint.root, SignedNote(note.text, (signature,)).encode())
 
 
+_LARGEST = (
+    select(_CHECKPOINT.size, _CHECKPOINT.root, _CHECKPOINT.note)
+    .where(_CHECKPOINT.log_id == bindparam("log"))
+    .order_by(_CHECKPOINT.size.desc())
+    .limit(1)
+)
+_AT = _LARGEST.where(_CHECKPOINT.size == bindparam("size"))
+_NEWEST = _LARGEST.where(_CHECKPOINT.size > bindparam("covering"), _CHECKPOINT.size <= bindparam("up_to"))
+"""Built once: whatever is done with a log begins with one of them."""
+
+
 def head_at(connection: Connection, log: LogRow, size: int) -> SignedHead | None:
-    return _first(connection, log, _CHECKPOINT.size == size)
+    return _first(connection, _AT, log, size=size)
 
 
 def newest_head(
     connection: Connection, log: LogRow, *, covering: int = -1, up_to: int = 2**63 - 1
 ) -> SignedHead | None:
     """Returns the largest checkpoint of at most `up_to` entries, if it covers entry `covering`."""
-    return _first(connection, log, and_(_CHECKPOINT.size > covering, _CHECKPOINT.size <= up_to))
+    return _first(connection, _NEWEST, log, covering=covering, up_to=up_to)
 
 
 def all_heads(connection: Connection, log: LogRow) -> list[SignedHead]:
@@ -138,7 +149,6 @@ def root_mismatch(connection: Connection, log: LogRow, head: SignedHead, root: b
     return Untrusted(f"the log {log.origin} has signed another root", why=why, code="ROOT-MISMATCH")
 
 
-def _first(connection: Connection, log: LogRow, wanted: ColumnElement[bool]) -> SignedHead | None:
-    stored = select(_CHECKPOINT.size, _CHECKPOINT.root, _CHECKPOINT.note).where(_CHECKPOINT.log_id == log.id, wanted)
-    row = connection.execute(stored.order_by(_CHECKPOINT.size.desc()).limit(1)).one_or_none()
+def _first(connection: Connection, wanted: Select[int, bytes, bytes], log: LogRow, **sizes: int) -> SignedHead | None:
+    row = connection.execute(wanted, {"log": log.id, **sizes}).one_or_none()
     return None if row is None else SignedHead(*row)
