@@ -67,7 +67,7 @@ def create(home: NodeHome, out: Path) -> None:
 
 def run(script: str, *arguments: Path, **environ: str) -> int:
     whole = {**os.environ, **environ}
-    return ForkedProgram(script, *map(str, arguments), environ=whole, log=Path(os.devnull)).wait()
+    return ForkedProgram.python(script, *map(str, arguments), environ=whole, log=Path(os.devnull)).wait()
 
 
 def points(tmp_path: Path, script: str, *arguments: Path) -> list[str]:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity_client.founding import ListenSettings, consent_to, draft_genesis, init_node, seal_federation
-from support.officers import COMITY, Officer, change, serving, wait_for
+from support.forked import ForkedProgram
+from support.officers import Officer, change, serving, wait_for
 from support.partition import Divide, divide
 from support.publisher import model
 from support.waiting import PATIENCE
@@ -59,15 +60,16 @@ def _gap(tmp_path: Path) -> Iterator[Gap]:
         officers = []
         for code, side in CODES.items():
             (tmp_path / code / "federation.json").write_bytes(federation)
-            officers.append(Officer(tmp_path / code, tmp_path / f"at-{code}", made.within(side)))
+            officers.append(Officer(tmp_path / code, tmp_path / f"at-{code}", made.network(side)))
             officers[-1].comity("trust", "pin", tmp_path / code / "federation.json", "--yes")
-            running.enter_context(serving(tmp_path / code, within=made.within(side)))
+            running.enter_context(serving(tmp_path / code, network=made.network(side)))
         yield Gap(made, officers[0], officers[-1])
 
 
 def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: Gap, tmp_path: Path) -> None:
     outside, inside = gap.outside, gap.inside
-    assert [peer["state"] for peer in inside.status["peers"] if peer["state"] == "up"] == []
+    status = json.loads(inside.run("status", "--node", inside.home, "--json").stdout)
+    assert [peer["state"] for peer in status["peers"] if peer["state"] == "up"] == []
     outside.comity("publisher", "new", "Desk", "--jurisdiction", "CH", "--home", "node-ch/log")
     publish(outside, tmp_path / "one", "ch/one@v1", weights=40_000_000)
 
@@ -116,13 +118,13 @@ def killed_load(officer: Officer, bundle: Path, event: str) -> None:
     """Begin a load, and kill it when the node logs this event."""
     log = officer.home / "node.log"
     before = log.read_text().count(event)
-    command = [*officer.within, *COMITY, "load", str(bundle), "--node", str(officer.home)]
-    environ = {**os.environ, "COMITY_HOME": str(officer.pins)}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_for(lambda: log.read_text().count(event) > before, f"{event!r} in the node's log")
-        finally:
-            process.kill()
+    command = ("load", str(bundle), "--node", str(officer.home))
+    output = officer.pins / "killed-load.log"
+    process = ForkedProgram.comity(*command, environ=officer.environ, log=output, network=officer.network)
+    try:
+        wait_for(lambda: log.read_text().count(event) > before, f"{event!r} in the node's log")
+    finally:
+        process.kill()
 
 
 def pulled(officer: Officer, name: str, folder: Path) -> bool:
@@ -133,7 +135,7 @@ def pulled(officer: Officer, name: str, folder: Path) -> bool:
 def pulled_by_a_stock_client(officer: Officer, cache: Path, repository: str, revision: str) -> Path:
     """The folder of the model whose files an unmodified Hub client got from the gateway inside."""
     environ = {**os.environ, "HF_ENDPOINT": f"http://{GATEWAY}", "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
-    command = [*officer.within, sys.executable, "-c", STOCK, repository, revision]
+    command = ["ip", "netns", "exec", officer.network, sys.executable, "-c", STOCK, repository, revision]
     ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert ran.returncode == 0, ran.stderr
     snapshot = Path(ran.stdout.strip().splitlines()[-1])

@@ -132,7 +132,7 @@ def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> 
     seat = commons.founders[1].comity("member", "show", NAMES[0])
     assert seat["keys"] == [key["id"] for key in after["keys"]]
     wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its log on")
-    wait_for(lambda: {peer["state"] for peer in changing.status["peers"]} == {"up"}, "its peers to answer")
+    wait_for(lambda: {peer["state"] for peer in changing.state["peers"]} == {"up"}, "its peers to answer")
 
 
 @pytest.mark.long
@@ -259,7 +259,7 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None
     def settled() -> bool:
         """Whether nothing that its node has not heard of yet is shown."""
         shown[:] = [first.comity("member", "ls") for _ in range(2)]
-        level = all(peer["lag"] == 0 for peer in first.status["peers"])
+        level = all(peer["lag"] == 0 for peer in first.state["peers"])
         return level and shown[0] == shown[1] and len(own_log(first)["cosigners"]) >= 3
 
     wait_for(settled, "cosigners")
@@ -337,13 +337,13 @@ def seat_of(officer: Officer, name: str) -> str:
 
 def own_log(officer: Officer) -> Document:
     """The own log of the member's node, and who has cosigned it as it is now."""
-    (own,) = [log for log in officer.status["logs"] if log["own"]]
+    (own,) = [log for log in officer.state["logs"] if log["own"]]
     return dict(own)
 
 
 def down(officer: Officer) -> set[str]:
     """Peers that the member's node does not reach."""
-    peers = officer.status["peers"]
+    peers = officer.state["peers"]
     return {peer["name"] for peer in peers if peer["state"] == "DOWN"}
 
 
@@ -355,7 +355,7 @@ def signal_all(nodes: Sequence[LabNode], what: signal.Signals) -> None:
 
 def mirrored(officer: Officer, origin: str) -> int:
     """How many entries of a log the member's node holds."""
-    logs = officer.status["logs"]
+    logs = officer.state["logs"]
     return next(int(log["size"]) for log in logs if log["origin"] == origin)
 
 

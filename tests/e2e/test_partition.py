@@ -48,11 +48,13 @@ def _parted(tmp_path: Path) -> Iterator[Parted]:
         federation = seal_federation(body, [consent_to(body, tmp_path / code) for code in CODES], cards).encode()
         for code in CODES:
             (tmp_path / code / "federation.json").write_bytes(federation)
-        officers = [Officer(tmp_path / code, tmp_path / f"at-{code}", made.within(side)) for code, side in SIDE.items()]
+        officers = [
+            Officer(tmp_path / code, tmp_path / f"at-{code}", made.network(side)) for code, side in SIDE.items()
+        ]
         together(lambda one: one.comity("trust", "pin", one.home / "federation.json", "--yes"), officers)
         for side in (0, 1):
             homes = [tmp_path / code for code in CODES if SIDE[code] == side]
-            running.enter_context(serving(*homes, within=made.within(side)))
+            running.enter_context(serving(*homes, network=made.network(side)))
         yield Parted(made, tuple(officers))
 
 
@@ -99,5 +101,5 @@ def pulled(officer: Officer, publisher: Officer, folder: Path) -> bool:
 
 def unreachable(officer: Officer) -> list[str]:
     """Peers of the member's node that it does not reach now."""
-    peers = officer.status["peers"]
+    peers = officer.state["peers"]
     return [peer["name"] for peer in peers if peer["state"] != "up"]

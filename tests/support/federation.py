@@ -34,7 +34,7 @@ from comity.wire.tls import Address, CertificatePin
 from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
 from support.forked import ForkedProgram
 from support.ports import free_port
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, pause_after
 
 JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
 
@@ -64,6 +64,10 @@ class NodeHome:
     @property
     def name(self) -> str:
         return self.record.name
+
+    @property
+    def open_port(self) -> int:
+        return int(self.card.open[0].rpartition(":")[2])
 
     @property
     def socket(self) -> Path:
@@ -188,7 +192,7 @@ class NodeProcess:
         if fresh:
             self._process = fresh_process(main, file, whole, self._log)
         else:
-            self._process = ForkedProgram(main, file, environ=whole, log=self._log)
+            self._process = ForkedProgram.python(main, file, environ=whole, log=self._log)
 
     @property
     def events(self) -> list[dict[str, object]]:
@@ -325,13 +329,14 @@ async def until(condition: Callable[[], object], *, patience: float = PATIENCE, 
     """Return once `condition` (a function, or one that gives an awaitable) holds; fail after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
+        asked = time.monotonic()
         held = condition()
         if asyncio.iscoroutine(held):
             held = await held
         if held:
             return
         assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause_after(asked, least=0.05))
 
 
 async def holds(asked: NodeHome, artifact: Digest, holder: NodeHome) -> bool:

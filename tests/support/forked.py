@@ -6,10 +6,12 @@ process, its memory or its imports, must not be measured of these.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from comity_cli import commands
 
@@ -36,6 +38,8 @@ set_forkserver_preload(
         "support.forked",
     ]
 )
+NETWORKS: Final = Path("/run/netns")
+CLONE_NEWNET: Final = 0x40000000
 _PROCESSES = threading.Lock()
 """Held while processes are started or asked for their status: `multiprocessing` asks all of them, and each once."""
 
@@ -47,11 +51,16 @@ def start_forked(
     log: Path,
     errors: Path | None = None,
     given: Path = Path(os.devnull),
+    network: str = "",
 ) -> ForkServerProcess:
     """Have `work(*arguments)` done in a process with this environment and the working folder of this one, whose input
-    is `given`, and whose output is added to `log`; what it writes to its standard error to `errors` if there is one."""
+    is `given`, and whose output is added to `log`; what it writes to its standard error to `errors` if there is one.
+
+    Args:
+        network: the name of the network namespace in which it runs, as `ip netns` names it; by default this one.
+    """
     streams = (str(given), str(log), str(errors or log))
-    started = (dict(environ), str(Path.cwd()), streams, work, arguments)
+    started = (dict(environ), str(Path.cwd()), streams, network, work, arguments)
     process = FORKS.Process(target=_work, args=started, daemon=True)
     with _PROCESSES:
         process.start()
@@ -59,11 +68,21 @@ def start_forked(
 
 
 class ForkedProgram:
-    """`python -c PROGRAM ARGUMENT…` as a forked process, with the methods of `subprocess.Popen` that are used here."""
+    """A forked process, with the methods of `subprocess.Popen` that are used here."""
 
-    def __init__(self, program: str, *arguments: str, environ: Mapping[str, str], log: Path) -> None:
-        self._process = start_forked(_run_program, program, arguments, environ=environ, log=log)
-        self.pid = self._process.pid or 0
+    def __init__(self, process: ForkServerProcess) -> None:
+        self._process = process
+        self.pid = process.pid or 0
+
+    @classmethod
+    def python(cls, program: str, *arguments: str, environ: Mapping[str, str], log: Path) -> ForkedProgram:
+        """As `python -c PROGRAM ARGUMENT…`."""
+        return cls(start_forked(_run_program, program, arguments, environ=environ, log=log))
+
+    @classmethod
+    def comity(cls, *arguments: str, environ: Mapping[str, str], log: Path, network: str = "") -> ForkedProgram:
+        """As `comity ARGUMENT…`."""
+        return cls(start_forked(_comity, arguments, environ=environ, log=log, network=network))
 
     def poll(self) -> int | None:
         with _PROCESSES:
@@ -82,18 +101,23 @@ class ForkedProgram:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self._process.kill()
 
 
 def run_comity(
-    *arguments: str, environ: Mapping[str, str], given: str = "", patience: float
+    *arguments: str, environ: Mapping[str, str], given: str = "", patience: float, network: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """As `comity ARGUMENT…` with `given` on its standard input; it is killed after `patience` seconds."""
     with tempfile.TemporaryDirectory() as folder:
         question, log, errors = (Path(folder) / name for name in ("given", "printed", "errors"))
         question.write_text(given, "utf-8")
-        process = start_forked(_comity, arguments, environ=environ, log=log, errors=errors, given=question)
+        process = start_forked(
+            _comity, arguments, environ=environ, log=log, errors=errors, given=question, network=network
+        )
         if not wait([process.sentinel], patience):
             process.kill()
             raise subprocess.TimeoutExpired(arguments, patience)
@@ -116,16 +140,27 @@ def _run_program(program: str, arguments: tuple[str, ...]) -> None:
     exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
 
 
+def _enter_network(name: str) -> None:
+    """As `ip netns exec NAME`, for the threads of this process that begin from now on."""
+    space = os.open(NETWORKS / name, os.O_RDONLY | os.O_CLOEXEC)
+    if ctypes.CDLL(None, use_errno=True).setns(space, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"no way into the network namespace {name}")
+    os.close(space)
+
+
 def _work(
     environ: dict[str, str],
     folder: str,
     streams: tuple[str, str, str],
+    network: str,
     work: Callable[..., Any],
     arguments: tuple[object, ...],
 ) -> None:
     from comity.content import fault
 
     gc.freeze()  # what the server has loaded is no garbage, and a search through it would copy its memory
+    if network:
+        _enter_network(network)
     os.chdir(folder)
     for name in set(os.environ) - set(environ):
         del os.environ[name]

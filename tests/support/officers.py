@@ -1,6 +1,7 @@
 """Members' people at their machines: the real `comity`, each call a process of its own, with pins of its own.
 
 Everybody here uses what `--json` prints, as another program would. Nodes are `comity serve`, started and ended here.
+Waits ask a node for its state again and again: this process asks it, and gets what `comity status` would print.
 """
 
 from __future__ import annotations
@@ -8,23 +9,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from support.forked import run_comity
-from support.waiting import PATIENCE
+from comity_cli import node_view
+from comity_client.session import operator_socket, operator_status
+from support.forked import ForkedProgram, run_comity
+from support.waiting import PATIENCE, pause_after
 
 T = TypeVar("T")
 SomeOfficer = TypeVar("SomeOfficer", bound="Officer")
 Document = dict[str, Any]
-
-COMITY: Final = (sys.executable, "-m", "comity_cli.main")
 
 
 @dataclass(frozen=True)
@@ -33,27 +33,22 @@ class Officer:
 
     Attributes:
         pins: their COMITY_HOME, where they keep what they decided to believe.
-        within: what each command is run under: a network namespace, say.
+        network: the network namespace in which each command runs; empty for that of the tests.
     """
 
     home: Path
     pins: Path
-    within: tuple[str, ...] = ()
+    network: str = ""
 
     def run(self, *arguments: str | Path, answer: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `comity ARGUMENTS`, with `answer` on its standard input."""
-        environ = {**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "200", "NO_COLOR": "1"}
-        if not self.within:
-            return run_comity(*map(str, arguments), environ=environ, given=answer or "", patience=PATIENCE)
-        return subprocess.run(
-            [*self.within, *COMITY, *map(str, arguments)],
-            env=environ,
-            input=answer or "",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
+        return run_comity(
+            *map(str, arguments), environ=self.environ, given=answer or "", patience=PATIENCE, network=self.network
         )
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "200", "NO_COLOR": "1"}
 
     def comity(self, *arguments: str | Path, exits: int = 0) -> Document:
         """The one document of `comity ARGUMENTS --json`, which must end with `exits` and print nothing beside."""
@@ -77,15 +72,15 @@ class Officer:
     @property
     def governance(self) -> Document:
         """The charter as the member's own node follows it."""
-        followed: Document = self.status["governance"]
+        followed: Document = self.state["governance"]
         return followed
 
     @property
-    def status(self) -> Document:
-        """The state of the member's own node, whatever is down or missing."""
-        ran = self.run("status", "--node", self.home, "--json")
-        assert ran.returncode in (0, 5, 8), ran.stdout + ran.stderr
-        document: Document = json.loads(ran.stdout)
+    def state(self) -> Document:
+        """The state of the member's own node, whatever is down or missing: what `comity status --node HOME --json`
+        shows, asked without a command."""
+        status = operator_status(operator_socket(self.home))
+        document: Document = json.loads(json.dumps(node_view.document(status)))
         return document
 
     @property
@@ -127,15 +122,18 @@ def known_by(officers: Sequence[Officer], *drafts: str, intents: int | None = No
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not condition():
+    while True:
+        asked = time.monotonic()
+        if condition():
+            return
         assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s for {what}"
-        time.sleep(0.2)
+        time.sleep(pause_after(asked, least=0.1))
 
 
 @contextmanager
-def serving(*homes: Path, within: Sequence[str] = ()) -> Iterator[None]:
+def serving(*homes: Path, network: str = "") -> Iterator[None]:
     """`comity serve` for each home, until the block ends. Returns once each has opened its doors."""
-    nodes = [Node.start(home, within) for home in homes]
+    nodes = [Node.start(home, network) for home in homes]
     try:
         for node in nodes:
             wait_for(node.listens, f"{node.home.name} to listen")
@@ -152,18 +150,19 @@ class Node:
     """A running `comity serve`; its words begin at `begin` in node.log."""
 
     home: Path
-    process: subprocess.Popen[bytes]
+    process: ForkedProgram
     begin: int
 
     @classmethod
-    def start(cls, home: Path, within: Sequence[str] = ()) -> Node:
-        with (home / "node.log").open("ab") as log:
-            command = [*within, *COMITY, "serve", "--dir", str(home)]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            return cls(home, process, log.tell())
+    def start(cls, home: Path, network: str = "") -> Node:
+        log = home / "node.log"
+        begin = log.stat().st_size if log.exists() else 0
+        process = ForkedProgram.comity("serve", "--dir", str(home), environ=os.environ, log=log, network=network)
+        return cls(home, process, begin)
 
     def listens(self) -> bool:
-        words = (self.home / "node.log").read_bytes()[self.begin :]
+        log = self.home / "node.log"
+        words = log.read_bytes()[self.begin :] if log.exists() else b""
         assert self.process.poll() is None, f"{self.home.name} ended: {words[-2000:].decode(errors='replace')}"
         return b'"event": "listening"' in words
 

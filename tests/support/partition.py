@@ -22,9 +22,9 @@ class Divide:
         """Where everybody on that side listens."""
         return f"10.77.{side}.2"
 
-    def within(self, side: int) -> tuple[str, ...]:
-        """What a command is run under to be on that side."""
-        return "ip", "netns", "exec", f"{self.name}-{side}"
+    def network(self, side: int) -> str:
+        """The network namespace of that side."""
+        return f"{self.name}-{side}"
 
     def open(self) -> None:
         self._forward("1")

@@ -14,10 +14,17 @@ PATIENCE: Final = 240.0
 """Seconds. Only a test that fails waits so long."""
 
 
+def pause_after(asked: float, *, least: float) -> float:
+    """Seconds until a question that was asked at `asked`, in monotonic seconds, and has been answered by now is asked
+    again: as many as it took, so that those who are waited for have half of the machine at least."""
+    return max(least, time.monotonic() - asked)
+
+
 def eventually(step: Callable[[], T], holds: Callable[[T], object] = lambda found: True) -> T:
     """What `step` returns once it `holds`, and the nodes answer with what the policy asks for."""
     deadline = time.monotonic() + PATIENCE
     while True:
+        asked = time.monotonic()
         try:
             found = step()
         except (Unavailable, PolicyNotMet):
@@ -27,4 +34,4 @@ def eventually(step: Callable[[], T], holds: Callable[[T], object] = lambda foun
             if holds(found):
                 return found
             assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s, and it was still {str(found)[:2000]}"
-        time.sleep(0.1)
+        time.sleep(pause_after(asked, least=0.1))
