@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from interference.federation import Hostile, running
 from interference.groups import together
-from interference.honest import Script, prepared, spread
+from interference.honest import Prepared, Script, prepared, spread
 from support.hub_like import hub_like
 
 pytestmark = pytest.mark.slow
@@ -18,30 +19,33 @@ SHORT = 3
 """Groups of the short form."""
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    with hub_like() as hub:
+        yield prepared(tmp_path_factory.mktemp("d"), hub)
+
+
 @pytest.mark.parametrize(
     "group", [*GROUPS[:SHORT], *(pytest.param(name, marks=pytest.mark.long) for name in GROUPS[SHORT:])]
 )
 def test_a_node_that_dies_under_attack_comes_back_with_all_that_was_published(
-    group: str, tmp_path_factory: pytest.TempPathFactory
+    group: str, before: Prepared, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("d")  # short: sockets are below it
-    with hub_like() as hub:
-        before = prepared(folder / "before", hub)
-        script = Script(before, folder / "run")
-        homes = script.members.honest
-        dies = random.Random(group).choice(homes)
-        others = [home for home in homes if home is not dies]
-        hostile = Hostile(script.members)
-        try:
-            with running(*others):
-                with running(dies) as (victim,):
-                    hostile.attack(together()[group], before.known)
-                    published = script.publish()
-                    victim.process.kill()
-                    victim.process.join()
-                with running(dies):
-                    held = spread(homes, sorted(published.values()))  # type: ignore[attr-defined]  # facts of a script are of any type
-                    assert all(set(each) == set(published.values()) for each in held.values())  # type: ignore[attr-defined]  # facts of a script are of any type
-                    assert all(len(each) == len(homes) - 1 for each in script.cosigners().values())  # type: ignore[attr-defined]  # facts of a script are of any type
-        finally:
-            hostile.close()
+    script = Script(before, tmp_path_factory.mktemp("d") / "r")  # short: sockets are below it
+    homes = script.members.honest
+    dies = random.Random(group).choice(homes)
+    others = [home for home in homes if home is not dies]
+    hostile = Hostile(script.members)
+    try:
+        with running(*others):
+            with running(dies) as (victim,):
+                hostile.attack(together()[group], before.known)
+                published = script.publish()
+                victim.process.kill()
+                victim.process.join()
+            with running(dies):
+                held = spread(homes, sorted(published.values()))  # type: ignore[attr-defined]  # facts of a script are of any type
+                assert all(set(each) == set(published.values()) for each in held.values())  # type: ignore[attr-defined]  # facts of a script are of any type
+                assert all(len(each) == len(homes) - 1 for each in script.cosigners().values())  # type: ignore[attr-defined]  # facts of a script are of any type
+    finally:
+        hostile.close()

@@ -33,6 +33,7 @@ from comity.trust.offers.offer import Window
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import Checkpoint
+from comity.wire.client import NodeClient
 from comity_client.client import Client
 from comity_client.default_policy import mirrored_policy
 from comity_client.home import Home
@@ -44,7 +45,7 @@ from support.hub_like import HubLike
 from support.offer_commands import Borrower, Lender, state_of
 from support.offers import hours
 from support.publisher import model
-from support.waiting import PATIENCE, eventually
+from support.waiting import PATIENCE, eventually, pause_after
 
 T = TypeVar("T")
 BOUND, UNBOUND = "tests/model", "acme/tiny"
@@ -184,6 +185,7 @@ def within(condition: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], p
     async def wait() -> T:
         deadline = time.monotonic() + patience
         while True:
+            asked = time.monotonic()
             try:
                 found = await condition()
                 if wanted(found) or time.monotonic() > deadline:
@@ -191,7 +193,7 @@ def within(condition: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], p
             except ComityError:
                 if time.monotonic() > deadline:
                     raise
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause_after(asked, least=0.05))
 
     return asyncio.run(wait())
 
@@ -200,18 +202,21 @@ def spread(homes: Sequence[NodeHome], artifacts: Sequence[str], patience: float 
     """Which of the artifacts each node holds, once all hold all."""
 
     async def look() -> dict[str, list[str]]:
-        return {home.name: [each for each in artifacts if await _holds(home, Digest(each))] for home in homes}
+        found = {}
+        for home in homes:
+            async with home.client() as client:
+                found[home.name] = [each for each in artifacts if await _holds(client, Digest(each))]
+        return found
 
     return within(look, lambda held: all(len(each) == len(artifacts) for each in held.values()), patience)
 
 
-async def _holds(home: NodeHome, artifact: Digest) -> bool:
-    async with home.client() as client:
-        (here,) = await client.stat([artifact])
-        if not here.have:
-            return False
-        files = Manifest.parse(await client.object(artifact)).files
-        return all(stat.have for stat in await client.stat(list({file.sha256 for file in files if file.size})))
+async def _holds(client: NodeClient, artifact: Digest) -> bool:
+    (here,) = await client.stat([artifact])
+    if not here.have:
+        return False
+    files = Manifest.parse(await client.object(artifact)).files
+    return all(stat.have for stat in await client.stat(list({file.sha256 for file in files if file.size})))
 
 
 class Script:
