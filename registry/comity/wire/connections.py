@@ -185,10 +185,12 @@ def _sockets() -> Iterator[tuple[int, int]]:
     with os.scandir(_FILES) as files:
         descriptors = [int(file.name) for file in files]
     for descriptor in descriptors:
-        with contextlib.suppress(OSError):
+        try:
             status = os.fstat(descriptor)
-            if stat.S_ISSOCK(status.st_mode):
-                yield descriptor, status.st_ino
+        except OSError:  # closed meanwhile, or the one with which the folder was read
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            yield descriptor, status.st_ino
 
 
 @contextlib.contextmanager
