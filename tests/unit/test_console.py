@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
@@ -133,6 +135,12 @@ def test_a_card_keeps_what_its_author_meant() -> None:
 
 def test_a_card_is_cut_at_its_bound() -> None:
     assert len(card_html(b"a" * 10_000_000)) < MAX_CARD + 100
+
+
+def test_the_parser_of_cards_is_loaded_with_the_first_card() -> None:
+    script = "import sys, comity.gateway.console.cards; print('markdown_it' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 def test_the_language_is_the_readers_choice_then_the_browsers() -> None:

@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 MAX_CARD: Final = 32 * 1024
 """Bytes of a card that are shown. The whole file is one of the artifact's files."""
@@ -55,6 +57,8 @@ def card_html(card: bytes) -> Markup:
 
 @cache
 def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # loaded with the first card: most nodes show none for days
+
     parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
     return parser.enable("table").disable(["html_block", "html_inline", "image"])
 
