@@ -22,7 +22,7 @@ from comity.ledger.intake import OTHER, IntakeStore
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
-from comity.ledger.sqlite import SqliteFile
+from comity.ledger.sqlite import CACHED_KIB, SqliteFile
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
 from comity.trust.copies import HOLDS, HeldArtifact, sign_holds
 from comity.trust.encoding import sha256
@@ -255,6 +255,11 @@ def test_a_ledger_that_a_newer_program_wrote_is_refused(database: Database) -> N
 def test_a_commit_that_returned_survives_a_power_cut(database: Database, pragma: str, value: object) -> None:
     with database.reading() as connection:
         assert connection.scalar(text(f"PRAGMA {pragma}")) == value
+
+
+def test_each_connection_keeps_few_pages_in_memory(database: Database) -> None:
+    with database.reading() as connection:
+        assert connection.scalar(text("PRAGMA cache_size")) == -CACHED_KIB
 
 
 def test_a_reader_sees_one_moment_while_a_writer_goes_on(database: Database) -> None:
