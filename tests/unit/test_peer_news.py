@@ -155,10 +155,14 @@ def test_a_peer_that_sends_little_is_read_at_once() -> None:
 class EndlessClient:
     """A peer that always says that more follows."""
 
+    @property
+    def news(self) -> EndlessClient:
+        return self
+
     def with_timeout(self, timeout: float) -> EndlessClient:
         return self
 
-    async def read_news(self, position: bytes, heartbeat: int, own_keys: Sequence[bytes]) -> AsyncGenerator[News, None]:
+    async def read(self, position: bytes, heartbeat: int, own_keys: Sequence[bytes]) -> AsyncGenerator[News, None]:
         while True:
             yield told(more=True)
 

@@ -7,7 +7,6 @@ node alone does not count.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -203,6 +202,8 @@ def name_fragments(text: str) -> list[str]:
 
 def nearness(text: str, name: str) -> float:
     """Return the similarity of a search and a name, 0 to 1: the mean over its words of the nearest part of the name."""
+    import difflib
+
     words = text.casefold().split()[:MAX_WORDS]
     whole = name.casefold()
     parts = [whole, *re.split(r"[/@]", whole), *re.split(r"[/@._-]", whole)]

@@ -17,7 +17,6 @@ from comity.wire.blob import BlobCalls
 from comity.wire.calls import Calls
 from comity.wire.charter import CharterCalls
 from comity.wire.log import LogCalls
-from comity.wire.news import NewsCalls
 from comity.wire.node import NodeCalls
 from comity.wire.operator import OperatorCalls
 from comity.wire.publish import PublishCalls
@@ -26,12 +25,13 @@ from comity.wire.tls import Address, CertificatePin, PinnedChannel, TlsIdentity,
 if TYPE_CHECKING:
     from comity.wire.audit import AuditCalls
     from comity.wire.bundle import BundleCalls
+    from comity.wire.news import NewsCalls
     from comity.wire.offer import OfferCalls
     from comity.wire.pin import PinCalls
     from comity.wire.upstream import UpstreamCalls
 
 
-class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, BlobCalls, PublishCalls, OperatorCalls):
+class NodeClient(NodeCalls, CharterCalls, LogCalls, ArtifactCalls, BlobCalls, PublishCalls, OperatorCalls):
     """One connection to a node, with the calls of its services. Close it, or use it as an async context manager.
 
     Every method may raise Unavailable (unreachable, timeout, overload), Refused (certificate, rate, permission) and
@@ -44,7 +44,7 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
 
     @cached_property
     def offers(self) -> OfferCalls:
-        """The calls of `OfferService`. Loaded at the first call, like the next four: few programs need them."""
+        """The calls of `OfferService`. Loaded at the first call, like the next five: few programs need them."""
         from comity.wire.offer import OfferCalls
 
         return OfferCalls(self._calls)
@@ -62,6 +62,13 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, NewsCalls, ArtifactCalls, Bl
         from comity.wire.pin import PinCalls
 
         return PinCalls(self._calls)
+
+    @cached_property
+    def news(self) -> NewsCalls:
+        """The calls of `NewsService`."""
+        from comity.wire.news import NewsCalls
+
+        return NewsCalls(self._calls)
 
     @cached_property
     def upstream(self) -> UpstreamCalls:

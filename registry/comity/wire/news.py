@@ -141,9 +141,7 @@ class NewsCalls(ServiceCalls):
     def _news(self) -> NewsServiceAsyncStub:
         return NewsServiceStub(self._calls.connection.channel)
 
-    async def read_news(
-        self, position: bytes, heartbeat: int, own_keys: Sequence[bytes] = ()
-    ) -> AsyncGenerator[News, None]:
+    async def read(self, position: bytes, heartbeat: int, own_keys: Sequence[bytes] = ()) -> AsyncGenerator[News, None]:
         """Yields what changed since `position`, then each change, until the call's deadline.
 
         Args:
@@ -162,7 +160,7 @@ class NewsCalls(ServiceCalls):
             async for message in messages:
                 yield decode_news(message)
 
-    async def news(self, position: bytes, own_keys: Sequence[bytes] = ()) -> News:
+    async def page(self, position: bytes, own_keys: Sequence[bytes] = ()) -> News:
         """Returns what changed since `position`, or the first page of it."""
         request = news_pb2.GetNewsRequest(position=position, own_keys=own_keys)
         return decode_news(await self._calls.unary(self._news.GetNews, request))

@@ -224,7 +224,7 @@ class NewsReader(Generic[P]):
         news, began, ends = link.news, link.news.begun, clock() + CALL_SECONDS
         rate = ReadingRate(clock)
         client = link.client.with_timeout(self._heartbeat + ANSWER_TIMEOUT)
-        async with aclosing(client.read_news(news.position, self._heartbeat, self._wanted_keys(link))) as messages:
+        async with aclosing(client.news.read(news.position, self._heartbeat, self._wanted_keys(link))) as messages:
             message = await _first(messages)
             while message is not None and news.begun == began and clock() < ends:
                 self._take(link, message)
@@ -237,7 +237,7 @@ class NewsReader(Generic[P]):
         clock = asyncio.get_running_loop().time
         more, ends = True, clock() + COMPLETE_SECONDS
         while more:
-            message = await link.client.news(link.news.position, self._wanted_keys(link))
+            message = await link.client.news.page(link.news.position, self._wanted_keys(link))
             if message.more and (message.position == link.news.position or clock() > ends):
                 raise _endless()
             self._take(link, message)

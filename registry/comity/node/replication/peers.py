@@ -161,7 +161,7 @@ class MissingCosignatures:
             return
         self._turn, self._skipped = self._turn + 1, 0
         first = (self._turn * ASKED_LOGS) % len(asked)
-        told = await able[self._turn % len(able)].client.cosignatures((asked[first:] + asked[:first])[:ASKED_LOGS])
+        told = await able[self._turn % len(able)].client.news.cosignatures((asked[first:] + asked[:first])[:ASKED_LOGS])
         for item in told:
             if self._lacked.get(item.log) == item.size:
                 await self._cosigner.collect_told(VerifierKey.parse(item.log), item.size, item.cosignatures)
