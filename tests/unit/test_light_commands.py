@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from comity.node import app
 from comity_cli.commands.serve import command as serve
-from comity_cli.start import COLLECT_AFTER
+from comity_cli.start import _OWN_THRESHOLDS, COLLECT_AFTER
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.node_states import ask_node_states
@@ -99,7 +99,7 @@ def test_a_node_searches_for_cycles_as_python_does(tmp_path: Path, monkeypatch: 
         serve.main(["--node", str(tmp_path)], standalone_mode=False)
     finally:
         gc.set_threshold(*before)
-    assert found == [before]
+    assert found == [_OWN_THRESHOLDS]
     assert frozen
 
 
