@@ -5,6 +5,7 @@ It runs as a user without privileges, as it insists on, and keeps its promises a
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import shutil
@@ -12,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -25,6 +26,7 @@ from support.ceph import run
 from support.tools import missing, needs, running
 
 if TYPE_CHECKING:
+    import psycopg
     from comity.ledger.postgres import PostgresDatabase
 
 UNLOCK: Final = "apt-get install --no-install-recommends postgresql"
@@ -75,19 +77,24 @@ class Postgres:
             return found.fetchall() if found.description else []
 
     def emptied(self) -> PostgresDatabase:
-        """One database that all ask for in turn, with all tables and nothing in them. One connection, as each costs."""
-        import psycopg
+        """One database that all ask for in turn, with all tables and nothing in them, once the first has made them."""
         from comity.ledger.postgres import PostgresDatabase
 
-        try:
-            connection = psycopg.connect(self.url(SHARED, ADMIN), autocommit=True)
-        except psycopg.OperationalError:  # nobody has asked yet
-            self.admin(f"CREATE DATABASE {SHARED} OWNER {OWNER}")
-        else:
-            with connection:
-                if connection.execute("SELECT to_regclass('writer')").fetchone() != (None,):
-                    connection.execute(_DELETE_ALL)
+        if self._cleaner.execute("SELECT to_regclass('writer')").fetchone() != (None,):
+            self._cleaner.execute(_DELETE_ALL, prepare=False)
         return PostgresDatabase(self.url(SHARED), None)
+
+    @functools.cached_property
+    def _cleaner(self) -> psycopg.Connection[tuple[object, ...]]:
+        """A connection to the shared database: the server needs longer for another one than for deleting."""
+        import psycopg
+
+        self.admin(f"CREATE DATABASE {SHARED} OWNER {OWNER}")
+        return psycopg.connect(self.url(SHARED, ADMIN), autocommit=True)
+
+    def close(self) -> None:
+        if "_cleaner" in vars(self):
+            self._cleaner.close()
 
     def configure(self, setting: str, value: str) -> None:
         """Set what the whole server goes by."""
@@ -118,7 +125,7 @@ def start_postgres() -> Iterator[Postgres]:
         (data / "pg_hba.conf").write_text(HBA)
         command = (str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses=")
         stack.enter_context(running([*prefix, *command], folder / "log", stop=signal.SIGQUIT))
-        server = Postgres(folder)
+        server = stack.enter_context(closing(Postgres(folder)))
         _wait_until_it_answers(server)
         for role in (OWNER, f"{KEYED} PASSWORD '{PASSWORD}'", f'"{getpass.getuser()}"'):
             server.admin(f"CREATE ROLE {role.partition(' ')[0]} LOGIN {role.partition(' ')[2]}")
