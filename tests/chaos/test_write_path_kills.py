@@ -26,7 +26,7 @@ from comity_client.client import Client
 from comity_client.home import Home
 from huggingface_hub import scan_cache_dir
 from support.federation import NodeHome, converged, until
-from support.killed_nodes import WEIGHTS, World, made, retry
+from support.killed_nodes import TWO_PIECES, WEIGHTS, World, made, retry
 from support.publisher import Publisher as Somebody
 from support.waiting import PATIENCE
 from support.write_path import (
@@ -48,8 +48,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with made(tmp_path) as world:
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """In the long form there are more pieces, between which there are more instants to die at."""
+    weights = WEIGHTS if request.node.get_closest_marker("long") else TWO_PIECES
+    with made(tmp_path, weights) as world:
         yield world
 
 
@@ -60,7 +62,7 @@ def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = Fal
         patience: seconds for which it may live after the fourth publication.
     """
     left = 4
-    while victim.is_alive() and left:
+    while world.up(world.homes[0], victim) and left:
         try:
             world.publish(link=link)
         except ComityError:
@@ -97,11 +99,11 @@ def kill_while_mirroring(world: World, points: Iterable[str], *, sure: bool = Tr
     for point in points:
         victim = world.start(second, point)
         for _ in range(4):
+            if not world.up(second, victim):
+                break
             world.source(fresh=True)
             retry(world.publish)
             victim.join(2)
-            if not victim.is_alive():
-                break
         if victim.is_alive() and not sure:
             world.stop(second)
             continue
@@ -325,6 +327,7 @@ def test_a_client_that_dies_while_it_pulls(world: World) -> None:
 
 def test_a_pull_that_dies_among_its_pieces_fetches_only_what_was_in_flight(world: World) -> None:
     first, second = world.homes
+    world.weights = WEIGHTS
     world.start(first)
     world.start(second)
     _, name = world.source(fresh=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,22 +21,30 @@ from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import NodeHome, converged, found, until
+from support.ports import is_listening
 from support.publisher import model
 from support.victims import Victims, run_node
 from support.waiting import PATIENCE
 from support.write_path import ALL
 
 WEIGHTS = 3 * PIECE_SIZE + 12_345
+TWO_PIECES = PIECE_SIZE + 12_345
+"""The least with which a file comes piece by piece."""
 
 
 @dataclass
 class World:
-    """Two nodes, a publisher and a user; and what the nodes have promised so far."""
+    """Two nodes, a publisher and a user; and what the nodes have promised so far.
+
+    Attributes:
+        weights: bytes of the large file of each publication.
+    """
 
     folder: Path
     homes: tuple[NodeHome, NodeHome]
     victims: Victims
     federation: bytes
+    weights: int
     running: dict[str, ForkServerProcess] = field(default_factory=dict)
     promised: dict[int, Digest] = field(default_factory=dict)
     seen: dict[str, SignedNote] = field(default_factory=dict)
@@ -56,6 +65,14 @@ class World:
         process.join(PATIENCE)
         assert process.exitcode == 0, f"{home.name} ended with {process.exitcode}"
 
+    def up(self, home: NodeHome, process: ForkServerProcess) -> bool:
+        """Wait until the node's process listens, or has ended. Returns whether it lives."""
+        deadline = time.monotonic() + PATIENCE
+        while process.is_alive() and not is_listening(home.open_port):
+            assert time.monotonic() < deadline, f"{home.name} did not listen"
+            process.join(0.02)
+        return process.is_alive()
+
     def close(self) -> None:
         for process in self.running.values():
             process.kill()
@@ -64,7 +81,7 @@ class World:
     def source(self, *, fresh: bool) -> tuple[Path, str]:
         if fresh:
             self.number += 1
-            folder = model(self.folder / f"source-{self.number}", weights=WEIGHTS, seed=self.number)
+            folder = model(self.folder / f"source-{self.number}", weights=self.weights, seed=self.number)
             shutil.copyfile(folder / "config.json", folder / "config-again.json")
         return self.folder / f"source-{self.number}", f"tests/model-{self.number}@v1"
 
@@ -123,10 +140,10 @@ class World:
 
 
 @contextmanager
-def made(folder: Path) -> Iterator[World]:
+def made(folder: Path, weights: int = WEIGHTS) -> Iterator[World]:
     founded = found(folder / "nodes", 2)
     first, second = founded.homes
-    world = World(folder, (first, second), Victims(folder), founded.federation.encode())
+    world = World(folder, (first, second), Victims(folder), founded.federation.encode(), weights)
     client = Client(world.publisher_home)
     client.pin(world.federation)
     client.new_publisher("tests", "NO", first.origin)

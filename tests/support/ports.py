@@ -54,15 +54,20 @@ def free_port() -> int:
     raise AssertionError("there are no ports")
 
 
+def is_listening(port: int) -> bool:
+    """Whether something accepts connections on `port`."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None, *, patience: float = 20) -> None:
     """Return once something accepts connections on `port`; fail if `process` ends first, or after `patience` s."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
             raise AssertionError(f"the program ended with status {process.returncode} before it listened")
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if is_listening(port):
+            return
         time.sleep(0.02)
     raise AssertionError(f"nothing listened on port {port} after {patience} seconds")

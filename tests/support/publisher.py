@@ -15,6 +15,7 @@ from comity.trust.statement import Entry, SideObject
 from comity.trust.statements import Licence, Published, sign_published
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, Submitted, UploadHeader
+from support.seeded import seeded_bytes
 
 CHUNK = 1 << 20
 
@@ -95,10 +96,8 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 
 def model(folder: Path, *, weights: int = 5_000_000, seed: int = 1) -> Path:
     """A folder with a configuration, an empty file, and `weights` bytes that look like nothing else."""
-    import random
-
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(f'{{"seed": {seed}}}\n')
     (folder / "empty.txt").write_bytes(b"")
-    (folder / "weights.bin").write_bytes(random.Random(seed).randbytes(weights))
+    (folder / "weights.bin").write_bytes(seeded_bytes(weights, str(seed)))
     return folder

@@ -1,4 +1,5 @@
-"""Keys that are the same in every run: for vectors, and for tests whose failures must repeat. For nothing else."""
+"""Keys and bytes that are the same in every run: for vectors, and for tests whose failures must repeat. For nothing
+else."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import hashlib
 
 from comity.trust.keys import PrivateKey
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 
 def seed(name: str) -> bytes:
@@ -22,3 +24,8 @@ def seeded_key(alg: str, name: str) -> PrivateKey:
     if alg == "ml-dsa-65":
         return PrivateKey(alg, mldsa.MLDSA65PrivateKey.from_seed_bytes(seed(name)))
     raise ValueError(f"{alg} keys are not made from a seed here")
+
+
+def seeded_bytes(size: int, name: str) -> bytes:
+    """`size` bytes that look like nothing else: AES-256 in counter mode under `seed(name)`, which is quick."""
+    return Cipher(algorithms.AES(seed(name)), modes.CTR(bytes(16))).encryptor().update(bytes(size))
