@@ -118,7 +118,7 @@ class ConnectionGuard:
     def __init__(self, ports: Mapping[int, PortShares]) -> None:
         self._ports = dict(ports)
         self._others: set[int] = set()
-        """Sockets that no watched port accepted, by their inodes: a socket does not change its port."""
+        """Sockets that no watched port accepted, by their inodes: a socket changes neither its port nor its kind."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="connection guard", daemon=True)
 
@@ -137,7 +137,7 @@ class ConnectionGuard:
             known.add(inode)
             if inode in self._others or any(shares.knows(inode) for shares in self._ports.values()):
                 continue
-            if not self._may_be_watched(descriptor, inode):
+            if not self._may_be_accepted(descriptor, inode):
                 self._others.add(inode)
             elif (connection := _connection(descriptor)) is not None:
                 new.append(connection)
@@ -147,12 +147,12 @@ class ConnectionGuard:
             if closing:
                 _shut_down(closing)
 
-    def _may_be_watched(self, descriptor: int, inode: int) -> bool:
-        """False only if this socket certainly has no watched port."""
+    def _may_be_accepted(self, descriptor: int, inode: int) -> bool:
+        """False only if a watched port certainly has not accepted this socket."""
         try:
             with _duplicate(descriptor) as duplicate:
                 same = os.fstat(duplicate.fileno()).st_ino == inode
-                return not same or (_is_tcp(duplicate) and duplicate.getsockname()[1] in self._ports)
+                return not same or (_is_connection(duplicate) and duplicate.getsockname()[1] in self._ports)
         except OSError:
             return True
 
@@ -206,14 +206,16 @@ def _duplicate(descriptor: int) -> Iterator[socket.socket]:
         yield duplicate
 
 
-def _is_tcp(some: socket.socket) -> bool:
-    return some.type == socket.SOCK_STREAM and some.family in (socket.AF_INET, socket.AF_INET6)
+def _is_connection(some: socket.socket) -> bool:
+    """Whether a socket is one of TCP, and no listener."""
+    tcp = some.type == socket.SOCK_STREAM and some.family in (socket.AF_INET, socket.AF_INET6)
+    return tcp and not some.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 
 def _connection(descriptor: int) -> GuardedConnection | None:
     try:
         with _duplicate(descriptor) as duplicate:
-            if not _is_tcp(duplicate):
+            if not _is_connection(duplicate):
                 return None
             inode = os.fstat(duplicate.fileno()).st_ino
             port = duplicate.getsockname()[1]
