@@ -223,6 +223,14 @@ def test_two_nodes_of_one_name_and_one_origin_are_both_known_and_told_apart() ->
     assert members.log_keys(node(SG).origin) == (node(SG).record.log, record.log)
 
 
+def test_a_node_is_shown_with_its_key_as_soon_as_another_one_has_its_name() -> None:
+    members = start()
+    known = members.peer(PeerKey.of(node(SG).record))
+    assert known is not None and members.shown_name(known) == known.name
+    members.learn([FoundRecord(called_like(node(KR), node(SG)))])
+    assert members.shown_name(known) == f"{known.name} ({known.key})"
+
+
 def test_a_member_that_took_an_origin_first_keeps_no_other_members_node_out() -> None:
     members = Membership(own_seat(), replace(FEDERATION, nodes=()))
     members.learn([FoundRecord(called_like(node(KR), node(SG)), 1), FoundRecord(node(SG).entry, 1)])

@@ -13,7 +13,7 @@ own log is accepted as an alternate: a node that lost its TLS key can announce t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -132,6 +132,8 @@ class Membership:
         self._seats: dict[Digest, Member] = {}
         self._chains: dict[Digest, tuple[RotationChain, ...]] = {}
         self._peers: dict[PeerKey, Peer] = {}
+        self._keys_by_name: dict[str, set[PeerKey]] | None = None
+        """Computed when it is asked for after records have changed."""
         self._records: dict[Author, NodeRecord] = {seat.record.node: seat.record}
         self._superseded: set[bytes] = set()
         """Certificates that were replaced by another one in use; they are never accepted again."""
@@ -165,9 +167,17 @@ class Membership:
     def shown_name(self, peer: Peer) -> str:
         """A display name that is unique among the known nodes: the node's name, with its key if needed."""
         name = peer.name
-        if name.endswith(")") or any(name == other.name for other in self.peers if other.key != peer.key):
+        if name.endswith(")") or self._keys_named(name) - {peer.key}:
             return f"{name} ({peer.key})"
         return name
+
+    def _keys_named(self, name: str) -> Set[PeerKey]:
+        """The nodes with this name. Each peer is named several times a minute, in a federation of up to 200 members."""
+        if self._keys_by_name is None:
+            self._keys_by_name = {}
+            for key, peer in self._peers.items():
+                self._keys_by_name.setdefault(peer.name, set()).add(key)
+        return self._keys_by_name.get(name, frozenset())
 
     def nodes_of(self, member: Digest) -> tuple[Peer, ...]:
         return tuple(peer for peer in self.peers if peer.member.id == member)
@@ -321,6 +331,7 @@ class Membership:
         else:
             return False
         self._records[record.node] = record
+        self._keys_by_name = None
         self._update_pins()
         return known is None
 
