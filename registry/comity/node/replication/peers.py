@@ -202,6 +202,8 @@ class Peers:
         self._sync = sync_charter
         self._is_charter_due = is_charter_due
         self._charter_retry_at: dict[PeerKey, float] = {}
+        self._lag_shown: dict[PeerKey, str] = {}
+        """The name under which the metric shows the lag of each peer."""
         key_ids = [key.key_id for key in cosigner.cosigners]
         self._reader: NewsReader[PeerLink] = NewsReader(
             HEARTBEAT_ROUNDS * interval, key_ids, mirror.is_mirrored, self._taken
@@ -291,13 +293,14 @@ class Peers:
             return
         await self._fetch_misbehaviour(link)
         link.state.last_error = ""
-        await self._process_told(link)
+        processed = await self._process_told(link)
         link.state.last_error = link.state.last_error or link.news.error
         if link.news.settled and link.state.lag == 0:
             link.state.level_since = self._clock()
             self._show_lag(link)
         await self._sync_charter(link)
-        await asyncio.sleep(ROUND_PAUSE)
+        if processed:
+            await asyncio.sleep(ROUND_PAUSE)
 
     async def _fetch_misbehaviour(self, link: PeerLink) -> None:
         """Fetch a peer's proofs if their number has changed, at most once in an interval."""
@@ -308,15 +311,19 @@ class Peers:
         await self._misbehaviour.fetch(link.client)
         link.news.fetched_misbehaviour = told
 
-    async def _process_told(self, link: PeerLink) -> None:
-        """Process the logs that the peer has told, its own log first."""
+    async def _process_told(self, link: PeerLink) -> bool:
+        """Process the logs that the peer has told, its own log first. Returns whether there were any."""
         clock = asyncio.get_running_loop().time
-        for told in link.news.due(clock(), str(link.peer.record.log)):
+        if link.news.settled:
+            return False
+        due = link.news.due(clock(), str(link.peer.record.log))
+        for told in due:
             link.state.last_error = ""
             if await self._process(link, told) and self._start.settled:
                 link.news.settle(told)
             else:
                 link.news.postpone(told, clock() + self._interval, link.state.last_error)
+        return bool(due)
 
     async def _process(self, link: PeerLink, told: ToldLog) -> bool:
         """Returns whether nothing is left to do."""
@@ -387,6 +394,9 @@ class Peers:
 
     def _show_lag(self, link: PeerLink) -> None:
         """Let the metric say how long the copy is behind when it is read, and not when a round was done."""
+        if self._lag_shown.get(link.peer_key) == link.name:
+            return
+        self._lag_shown[link.peer_key] = link.name
 
         def behind() -> float:
             state = link.state
