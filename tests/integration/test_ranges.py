@@ -41,10 +41,11 @@ from support.federation import Founded, NodeHome, found, introduced, serving, un
 from support.ports import free_port
 from support.publisher import Publisher, Release, model, release, send
 from support.range_hosts import Behaviour, answer, host
+from support.seeded import seeded_bytes
 from support.sources import MemorySource, cut, named, source_key
 
 BYTES = 20 * 1024 * 1024
-WEIGHTS = random.Random(1).randbytes(BYTES)
+WEIGHTS = seeded_bytes(BYTES, "1")
 BLOB = sha256(WEIGHTS)
 
 
