@@ -13,7 +13,7 @@ from comity.ledger.ledger import Backing
 from hypothesis import settings
 from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
-from support.made_ledgers import remember_migrations, share_compiled_statements
+from support.made_ledgers import cache_sql_statements, remember_migrations
 from support.postgres import Postgres, start_postgres
 
 settings.register_profile("comity", deadline=None)  # a loaded machine is no failure
@@ -30,7 +30,7 @@ structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 watch_documents()
 remember_migrations()
-share_compiled_statements()
+cache_sql_statements()
 forget_signatures = check_signatures_once()
 
 

@@ -107,7 +107,7 @@ async def test_every_sync_and_rename_follows_its_fault_point(tmp_path: Path) -> 
     nodes = [trace.start(sys.executable, "-c", NODE, str(home.directory / "node.toml")) for home in founded]
     try:
         for home, node in zip(founded, nodes, strict=True):
-            await asyncio.to_thread(wait_until_listening, home.open_port, node)
+            await asyncio.to_thread(wait_until_listening, home.listener_port, node)
         await converged(founded.homes, first, least=2)
         comity = (sys.executable, "-m", "comity_cli.main")
         publish = ("publish", str(source), "--as", "tests/model@v1", "--licence", "mit")

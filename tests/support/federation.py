@@ -66,7 +66,7 @@ class NodeHome:
         return self.record.name
 
     @property
-    def open_port(self) -> int:
+    def listener_port(self) -> int:
         return int(self.card.open[0].rpartition(":")[2])
 
     @property

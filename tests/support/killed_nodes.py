@@ -68,7 +68,7 @@ class World:
     def up(self, home: NodeHome, process: ForkServerProcess) -> bool:
         """Wait until the node's process listens, or has ended. Returns whether it lives."""
         deadline = time.monotonic() + PATIENCE
-        while process.is_alive() and not is_listening(home.open_port):
+        while process.is_alive() and not is_listening(home.listener_port):
             assert time.monotonic() < deadline, f"{home.name} did not listen"
             process.join(0.02)
         return process.is_alive()

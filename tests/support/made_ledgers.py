@@ -31,7 +31,7 @@ def remember_migrations() -> None:
     ledger.migrate = repeat  # type: ignore[attr-defined]
 
 
-def share_compiled_statements() -> None:
+def cache_sql_statements() -> None:
     """From now on, a statement that one SQLite ledger of this process had compiled is so for all. Each engine has a
     dialect and compiled statements of its own; compiling took a third of what a new ledger and some lines cost."""
     real = SqliteFile.engine

@@ -41,7 +41,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.names import UPSTREAM
-from comity.trust.rule_file import compile_patterns, read_rule_file, read_texts
+from comity.trust.rule_file import name_pattern, read_rule_file, read_texts
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
@@ -279,7 +279,7 @@ def _texts(item: Mapping[str, Any], key: str, name: str) -> Sequence[str]:
 def _patterns(item: Mapping[str, Any], key: str, name: str) -> re.Pattern[str] | None:
     texts = _texts(item, key, name)
     try:
-        return compile_patterns(texts) if texts else None
+        return name_pattern(texts) if texts else None
     except Malformed as error:
         raise _malformed(f"rule {name!r}: {key} {error.why}") from error
 

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.trust.rule_file import compile_patterns, read_rule_file, read_texts
+from comity.trust.rule_file import name_pattern, read_rule_file, read_texts
 
 MAX_VERSIONS: Final = 1_000
 MAX_DAYS: Final = 36_500
@@ -121,7 +121,7 @@ def _limit(value: object, most: int, what: str) -> int | None:
 
 def _patterns(value: object, what: str, *, versions: bool = False) -> re.Pattern[str]:
     try:
-        return compile_patterns(read_texts(value), versions=versions)
+        return name_pattern(read_texts(value), versions=versions)
     except Malformed as error:
         raise _malformed(f"{what} {error.why}") from error
 

@@ -37,7 +37,7 @@ def read_texts(value: object) -> Sequence[str]:
     return texts
 
 
-def compile_patterns(texts: Sequence[str], *, versions: bool = False) -> re.Pattern[str]:
+def name_pattern(texts: Sequence[str], *, versions: bool = False) -> re.Pattern[str]:
     """What one of these patterns fits, without regard to case. With `versions`, a pattern may end in `@` and a pattern
     of the version. Raises Malformed."""
     for text in texts:
