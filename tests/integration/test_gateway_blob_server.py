@@ -141,6 +141,7 @@ def test_a_damaged_blob_is_a_503_and_no_byte_of_it(site: BlobSite, port: int) ->
     status, fields, body = get(port, site.path(digest))
     assert (status, fields["x-error-code"]) == (503, "BLOB-DAMAGED")
     assert len(body) < 1000
+    _until(lambda: len(site.deliveries) == 1)
     assert get(port, site.path(digest))[0] == 404
     _until(lambda: len(site.deliveries) == 2)
     assert [delivery.code for delivery in site.deliveries] == ["BLOB-DAMAGED", "NOT-FOUND"]
