@@ -414,6 +414,13 @@ def test_a_transfer_may_keep_to_the_cheaper_way_for_longer(grpc: float, taken: s
     assert {name for now in range(10) for name in asked(plan, float(now), rates)} == {taken}
 
 
+def test_a_cheaper_way_that_is_limited_by_this_machine_is_the_only_one() -> None:
+    """The rate of a single piece, beside a request by the other way, is no reason to change."""
+    https, grpc = 1.1 * TransferLimits().fast, 3.0 * TransferLimits().fast
+    plan, rates = two_ways(1_000_000, grpc=grpc, https=https), {"grpc": grpc, "https": https}
+    assert {name for now in range(0, 100, 10) for name in asked(plan, float(now), rates)} == {"https"}
+
+
 def test_the_other_way_is_tried_again_now_and_then_for_links_change() -> None:
     plan, rates = two_ways(100_000, grpc=None, https=None), {"grpc": 10.0 * MIB, "https": 30.0 * MIB}
     for now in range(10):

@@ -22,7 +22,8 @@ numbers come from measurements of three policies over slow and malicious links):
     Each is asked for one piece `TRIALS` times; then the one with the higher rate is asked, and the others again every
     `TRIAL_EVERY` seconds, because links change. A source that backs off or is dropped leaves the host to the others.
     One that costs this machine less work a byte is asked unless another is `faster` times as fast: where the link or a
-    busy machine is the limit, rates of two ways differ by chance only.
+    busy machine is the limit, rates of two ways differ by chance only. While it brings more than `fast` bytes a second,
+    this machine is the limit, and no other is tried.
 (9) Pieces that a reader waits for are taken first, and meanwhile no piece more than `WINDOW` beyond them is begun. Idle
     sources then apply (3), so a slow source does not keep the reader waiting.
 (10) A request that (3) or (7) ends is preempted, after a grace period of `read_timeout`. So that a slow honest source
@@ -108,8 +109,8 @@ class TransferLimits:
         run_bytes: the longest range of one request; a slower source gets about `run_seconds` worth of pieces.
         first_delay, max_delay: seconds of a source's back-off after its first failure, and at most.
         faster: how many times as fast as a cheaper way to its host a source must be to be asked instead.
-        fast: bytes per second above which a source has two requests, rule (2); infinity where pieces that arrive
-            out of order cost more than is won.
+        fast: bytes per second above which a source has two requests, rule (2), and a cheaper way to a host is the
+            only one, rule (8); infinity where pieces that arrive out of order cost more than is won.
     """
 
     read_timeout: float = 3.0
@@ -466,6 +467,9 @@ class Schedule:
 
     def _best_source(self, names: Sequence[SourceKey], now: float) -> SourceKey:
         """Rule (8): the source of one host to ask."""
+        good = [name for name in names if name in self._cheaper and self._is_fast(name)]
+        if good:
+            return max(good, key=lambda name: self._sources[name].expected)
 
         def due(name: SourceKey) -> bool:
             health = self._sources[name]
