@@ -13,11 +13,14 @@ from comity.ledger.ledger import Backing
 from hypothesis import settings
 from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
+from support.examples import ALL, THIRD
 from support.made_ledgers import cache_sql_statements, remember_migrations
 from support.postgres import Postgres, start_postgres
 
-settings.register_profile("comity", deadline=None)  # a loaded machine is no failure
-settings.load_profile("comity")
+# No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a third.
+settings.register_profile("whole", deadline=None, max_examples=ALL)
+settings.register_profile("third", deadline=None, max_examples=THIRD)
+settings.load_profile("third")
 
 # Tests start hundreds of nodes and commands. Where the environment forbids bytecode files, as in many containers, each
 # of them would compile three hundred modules anew.

@@ -17,6 +17,7 @@ from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from support import second_checker
 from support.charters import Seated, cheaply_signed, cheaply_verifies, drafts, founded, intent, ratify, seated, votes
+from support.examples import examples
 
 ROUNDS = 5
 PEOPLE = {n: [seated(f"Institute {number}") for number in range(n)] for n in (4, 5, 7, 10)}
@@ -45,7 +46,7 @@ def certificates(draw: st.DrawFn, previous: Body, body: Body, others: Sequence[D
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_two_certificates_of_one_epoch_prove_that_2q_minus_n_members_lied(data: st.DataObject) -> None:
     n = data.draw(st.sampled_from(sorted(PEOPLE)))
     previous = founded(PEOPLE[n], quorum_change=data.draw(st.integers(2 * n // 3 + 1, n)))

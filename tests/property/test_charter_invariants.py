@@ -28,6 +28,7 @@ from support.charters import (
     seated,
     votes,
 )
+from support.examples import examples
 
 ROUNDS = 4
 PEOPLE = [seated(f"Institute {number}") for number in range(10)]
@@ -144,27 +145,27 @@ def all_is_well(room: Parliament) -> None:
 SIZES = [(4, 1), (7, 2), (10, 3)]
 
 
-def search(n: int, f: int, examples: int, steps: int) -> None:
+def search(n: int, f: int, tries: int, steps: int) -> None:
     machine = type(f"Of{n}With{f}", (Bounded,), {"n": n, "f": f})
-    checks = settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=list(HealthCheck))
+    checks = settings(max_examples=tries, stateful_step_count=steps, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=checks)
 
 
 @pytest.mark.parametrize(("n", "f"), SIZES)
 def test_i1_i2_as_many_liars_as_a_quorum_spares_never_fork_frame_or_block(n: int, f: int) -> None:
-    search(n, f, examples=60 // n, steps=30)
+    search(n, f, tries=examples(60 // n), steps=30)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "f"), SIZES)
 def test_i1_i2_in_a_longer_search(n: int, f: int) -> None:
-    search(n, f, examples=150 // n, steps=50)
+    search(n, f, tries=150 // n, steps=50)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("n", "f"), SIZES)
 def test_i1_i2_in_a_very_long_search(n: int, f: int) -> None:
-    search(n, f, examples=20_000 // n, steps=80)
+    search(n, f, tries=20_000 // n, steps=80)
 
 
 PHASES = st.lists(
@@ -186,7 +187,7 @@ def phases(n: int, f: int, told: Sequence[tuple[tuple[int, int], int, int, bool]
 
 @pytest.mark.parametrize(("n", "f"), SIZES)
 @given(told=PHASES)
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 def test_i1_i2_liars_who_help_each_part_in_turn_never_fork_it(
     n: int, f: int, told: list[tuple[tuple[int, int], int, int, bool]]
 ) -> None:
@@ -204,7 +205,7 @@ def test_i1_i2_liars_who_help_each_part_in_turn_never_fork_it_in_a_long_search(
 
 
 @given(st.data())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
     n = data.draw(st.sampled_from((4, 7, 10)))
     room = Parliament(PEOPLE[:n], 0)
@@ -225,7 +226,7 @@ def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("n", "f"), [(4, 2), (4, 3), (7, 3), (7, 4), (10, 4), (10, 6)])
 @given(data=st.data())
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 def test_i2_more_liars_fork_and_the_two_certificates_prove_who_they_are(n: int, f: int, data: st.DataObject) -> None:
     room = Parliament(PEOPLE[:n], f)
     groups = room.honest[: (n - f) // 2], room.honest[(n - f) // 2 :]
@@ -248,7 +249,7 @@ def test_i2_more_liars_fork_and_the_two_certificates_prove_who_they_are(n: int, 
 
 
 @given(st.data())
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_i4_more_lines_take_no_epoch_and_no_proof_away(data: st.DataObject) -> None:
     room = Parliament(PEOPLE[:4], 1)
     said = [entry for body in room.drafts for entry in votes(PEOPLE[3:4], room.start, body)]

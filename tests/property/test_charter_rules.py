@@ -20,6 +20,7 @@ from comity.trust.statement import WITH_OBJECTS, Author, Entry, SideObject, Stat
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.charters import Seated, cheaply_signed, drafts, founded, seated
+from support.examples import examples
 
 PEOPLE = [seated(f"Member {number}", in_=f"A{chr(65 + number)}") for number in range(10)]
 FOUR = PEOPLE[:4]
@@ -73,7 +74,7 @@ def decided(said: Sequence[Vote], body: Body) -> bool:
 
 
 @given(readings, st.randoms(use_true_random=False))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_a_tally_is_the_same_in_any_order_of_votes_and_with_repeated_ones(said: list[Vote], chance: Random) -> None:
     entries = signed(said)
     shuffled = entries + entries[: len(entries) // 2]
@@ -82,7 +83,7 @@ def test_a_tally_is_the_same_in_any_order_of_votes_and_with_repeated_ones(said: 
 
 
 @given(readings)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_a_certificate_is_what_the_words_of_the_protocol_say(said: list[Vote]) -> None:
     entries = signed(said)
     for body in BODIES[:2]:
@@ -94,7 +95,7 @@ def test_a_certificate_is_what_the_words_of_the_protocol_say(said: list[Vote]) -
 
 
 @given(readings, readings)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_more_lines_take_nothing_away(said: list[Vote], more: list[Vote]) -> None:
     before, after = tally(signed(said)), tally(signed([*said, *more]))
     assert {lie.member for lie in before.equivocations} <= {lie.member for lie in after.equivocations}
@@ -110,7 +111,7 @@ def test_more_lines_take_nothing_away(said: list[Vote], more: list[Vote]) -> Non
 
 
 @given(readings)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_who_signs_only_what_the_guard_lets_through_is_no_liar(said: list[Vote]) -> None:
     states: dict[Digest, VoteState] = {}
     kept: list[Vote] = []
@@ -128,7 +129,7 @@ def test_who_signs_only_what_the_guard_lets_through_is_no_liar(said: list[Vote])
 
 
 @given(readings)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_two_certificates_for_one_epoch_name_two_liars(said: list[Vote]) -> None:
     forked = all(decided(said, body) for body in BODIES[:2])
     event(f"forked: {forked}")
@@ -155,7 +156,7 @@ bodies = st.dictionaries(digests, st.binary(max_size=20) | st.sampled_from([body
 
 
 @given(st.lists(st.tuples(statements, st.sampled_from(FOUR)), max_size=10), bodies, readings)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_a_tally_takes_any_statements(
     junk: list[tuple[Statement, Seated]], held: dict[Digest, bytes], said: list[Vote]
 ) -> None:
@@ -164,7 +165,7 @@ def test_a_tally_takes_any_statements(
 
 
 @given(st.sampled_from([4, 5, 7, 10]), st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_honest_members_decide_though_some_are_silent_and_words_are_late(count: int, data: st.DataObject) -> None:
     """Whoever lost a split gives way when the tool says so; then one body is decided, and in few rounds."""
     people = PEOPLE[:count]

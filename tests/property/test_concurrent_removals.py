@@ -14,6 +14,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, OutOfSpace, PolicyNotMet
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from support.examples import examples
 
 MODEL = sha256(b"a model")
 DROPPERS = range(3)
@@ -140,7 +141,7 @@ class ConcurrentRemovals(RuleBasedStateMachine):
 
 
 TestConcurrentRemovals = ConcurrentRemovals.TestCase
-TestConcurrentRemovals.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestConcurrentRemovals.settings = settings(max_examples=examples(300), stateful_step_count=60, deadline=None)
 
 
 def test_three_droppers_that_count_only_on_one_another_all_fail() -> None:

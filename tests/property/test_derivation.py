@@ -18,6 +18,7 @@ from comity.trust.errors import ComityError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.derivations import Named, llama_gguf, write_safetensors
+from support.examples import examples
 
 words = st.integers(0, 2**32 - 1) | st.sampled_from(
     [base + step for base in (0, 0x00800000, 0x3F800000, 0x477FE000, 0x7F7F0000, 0x7F800000, 0xFF800000, 0x80000000)
@@ -38,7 +39,7 @@ def cast(word: int, dtype: str, rounding: str = casts.NEAREST_EVEN) -> int:
 
 
 @given(words)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_bf16_is_the_nearest_with_ties_to_even(word: int) -> None:
     value, made = number(word), cast(word, "BF16")
     if math.isnan(value):
@@ -63,7 +64,7 @@ def test_bf16_towards_zero_is_the_upper_half(word: int) -> None:
 
 
 @given(words)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_fp16_is_what_the_standard_library_packs(word: int) -> None:
     value, made = number(word), cast(word, "F16")
     if math.isnan(value):
@@ -125,7 +126,7 @@ weights = st.floats(-1000, 1000, width=32).filter(lambda value: value == 0 or ab
 
 @pytest.mark.parametrize(("dtype", "reference"), [("Q8_0", q8_0), ("Q4_0", q4_0)])
 @given(st.lists(weights, min_size=32, max_size=32))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_a_quantised_block_is_what_plain_arithmetic_gives(
     dtype: str, reference: Callable[[list[float]], bytes], values: list[float]
 ) -> None:
@@ -141,7 +142,7 @@ tensors = st.lists(
 
 
 @given(tensors, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_dealing_tensors_out_over_files_anew_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, named: list[tuple[str, bytes]], data: st.DataObject
 ) -> None:
@@ -162,7 +163,7 @@ def test_dealing_tensors_out_over_files_anew_changes_nothing(
 
 
 @given(tensors, st.integers(0), st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_bit_of_any_tensor_is_found(
     tmp_path_factory: pytest.TempPathFactory, named: list[tuple[str, bytes]], at: int, bit: int
 ) -> None:
@@ -209,7 +210,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, Weigh
 @given(
     st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=4), st.none() | st.integers(0, 900)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_hostile_gguf_is_refused_or_compared_and_never_more(
     family: tuple[Path, bytes, WeightFiles], changes: list[tuple[int, int]], cut: int | None
 ) -> None:

@@ -22,6 +22,7 @@ from comity.gateway.hub.views import KINDS
 from comity.trust.artifact import commit_id
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.federation import found
 from support.ports import free_port, wait_until_listening
 from support.publisher import Publisher, model, release, send
@@ -130,7 +131,7 @@ bodies = st.one_of(
 methods = st.sampled_from([*["GET"] * 14, *["HEAD"] * 3, *["POST"] * 3, "PUT", "DELETE", "OPTIONS", "PATCH"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(method=methods, path=paths, query=queries, header=headers, body=bodies)
 def test_no_request_breaks_a_route(
     target: Target, method: str, path: str, query: list[tuple[str, str]], header: dict[str, str], body: bytes

@@ -15,6 +15,7 @@ from comity.trust.errors import ComityError, Malformed, Refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.blob_site import BlobSite, blob_site, exchange
+from support.examples import examples
 
 URLS = SignedUrls(bytes(32), lambda: 1e9)
 LINES = st.sampled_from(
@@ -89,7 +90,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BlobSite,
         yield site, port
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HEADS, st.booleans())
 def test_the_server_outlives_whatever_is_sent(served: tuple[BlobSite, int], sent: bytes, ended: bool) -> None:
     _, port = served
@@ -98,7 +99,7 @@ def test_the_server_outlives_whatever_is_sent(served: tuple[BlobSite, int], sent
     assert b"Traceback" not in answer
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2 * PIECE_SIZE), st.integers(0, 2 * PIECE_SIZE), st.integers(0, 2 * PIECE_SIZE - 1))
 def test_a_flipped_byte_never_leaves(tmp_path_factory: pytest.TempPathFactory, a: int, b: int, at: int) -> None:
     site = blob_site(tmp_path_factory.mktemp("flip"))

@@ -31,6 +31,7 @@ from comity.trust.statements import Advisory, Licence, Published, sign_advisory,
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.examples import examples
 from support.logs import LogKeys
 from support.rotations import CLASSICAL, Owned, of
 from support.tables import parked, tables
@@ -236,4 +237,4 @@ class IntakeMachine(RuleBasedStateMachine):
 
 
 TestIntake = IntakeMachine.TestCase
-TestIntake.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestIntake.settings = settings(max_examples=examples(15), stateful_step_count=20, deadline=None)

@@ -33,6 +33,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, filled, nodes, release
 from support.derivations import derived_line
+from support.examples import examples
 from support.observations import observation
 from support.world import NOW, Log, Node, found, identity, node, seat, succeeded
 
@@ -192,7 +193,7 @@ def passed_alone(base: int) -> list[set[str]]:
 
 
 @given(base=st.sampled_from(range(len(BASES))), more=st.data())
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_more_evidence_never_makes_less_of_it(base: int, more: st.DataObject) -> None:
     claims, proofs = BASES[base]
     enriched = replace(
@@ -231,7 +232,7 @@ OTHER_KEYS = [
 
 
 @given(st.lists(st.sampled_from(OTHER_KEYS), min_size=1, max_size=7, unique=True), st.booleans(), st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_all_others_together_cannot_publish_for_a_publisher(
     keys: list[HybridSigner], record_too: bool, real_record: bool
 ) -> None:
@@ -261,7 +262,7 @@ SEATS = {CH: "CH", SG: "SG", ES: "ES", KR: "KR", HEIR: "SG", STRANGERS[0]: "", S
 
 
 @given(st.lists(st.sampled_from(list(SEATS)), unique=True, max_size=len(SEATS)), st.permutations([FIRST, SECOND]))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_members_count_once_whatever_their_nodes_and_successors(cosigners: list[Node], pins: list[Body]) -> None:
     claims = (SWISS_AI.entry.line, SAID.line, CH.entry.line, *(each.entry.line for each in cosigners))
     proof = logged(CH, SAID.line).proof(SAID.line, cosigners)
@@ -286,7 +287,7 @@ def straight_verdicts() -> list[Verdict]:
     proofs=st.deferred(lambda: st.permutations(all_proofs())),
     again=st.integers(0, 5),
 )
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_the_order_of_evidence_changes_nothing(
     claims: list[bytes], proofs: list[InclusionEvidence], again: int
 ) -> None:
@@ -314,7 +315,7 @@ FORGERIES = st.tuples(st.integers(0, 1000), st.integers(0, 100_000), st.sampled_
     lines=st.lists(FORGERIES, max_size=4),
     notes=st.lists(FORGERIES, max_size=4),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_what_a_session_read_before_changes_no_verdict(
     claims: list[bytes],
     proofs: list[InclusionEvidence],

@@ -16,6 +16,7 @@ from comity.trust.tlog.merkle import MemoryTree, leaf_hash, verify_consistency, 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.examples import examples
 from support.logs import LogKeys, statement_lines
 
 OWN = LogKeys.generate("own.example/log")
@@ -145,4 +146,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestLedger.settings = settings(max_examples=examples(30), stateful_step_count=25, deadline=None)

@@ -47,6 +47,7 @@ from comity.trust.tlog.proof import MAX_EXTRA, TlogProof
 from comity.trust.tlog.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.seeded import seeded_key
 
 KEY = seeded_key("ed25519", "property")
@@ -146,7 +147,7 @@ def policies(draw: st.DrawFn) -> TlogPolicy:
 
 
 @given(policies())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_policies_round_trip(policy: TlogPolicy) -> None:
     assert TlogPolicy.parse(str(policy)) == policy
 

@@ -18,6 +18,7 @@ from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 from comity.trust.mirror_rules import ALL, MirrorQuotas
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 UNIT = 4_096
 """A block of the disk."""
@@ -128,7 +129,7 @@ async def run(folder: Path, steps: list[Step]) -> None:
             bench.check()
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(STEPS)
 def test_what_rules_have_copied_never_passes_a_quota(steps: list[Step]) -> None:
     with TemporaryDirectory() as folder:

@@ -30,6 +30,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.case import FILES as CASE_FILES
 from support.case import advisory, case, filled, nodes, release
+from support.examples import examples
 from support.model_sig import KEY, PUBLIC, Authority, flipped, found, posix, sealed, signed
 from support.world import identity
 
@@ -111,7 +112,7 @@ def paths(value: object, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
 
 
 @given(st.sampled_from(list(paths(GOOD))[1:]), JSON)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_bundle_with_anything_anywhere_is_judged_and_raises_nothing(at: tuple[str | int, ...], value: object) -> None:
     document = json.loads(signed())
     where = functools.reduce(lambda inner, key: inner[key], at[:-1], document)
@@ -126,7 +127,7 @@ PAYLOAD = json.loads(Bundle.parse(signed()).payload)
 
 
 @given(st.sampled_from(list(paths(PAYLOAD))[1:]), JSON)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_signed_list_with_anything_anywhere_is_judged_and_raises_nothing(
     at: tuple[str | int, ...], value: object
 ) -> None:
@@ -212,7 +213,7 @@ def passed(evidence: Evidence, policy: Policy) -> set[str]:
     more_claims=st.lists(st.sampled_from(CLAIMS), max_size=len(CLAIMS)),
     more=st.lists(st.sampled_from(PROOFS), max_size=6),
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_more_evidence_never_makes_less_of_a_model_sig(
     base: Evidence,
     claims: list[bytes],
@@ -233,7 +234,7 @@ def test_certificates_pass_in_some_of_these_and_fail_in_others() -> None:
 
 
 @given(st.lists(st.sampled_from(CLAIMS)), st.lists(st.sampled_from(PROOFS), max_size=4))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_no_evidence_makes_a_pass_of_a_model_sig_that_does_not_hold(
     claims: list[bytes], some: list[InclusionEvidence]
 ) -> None:

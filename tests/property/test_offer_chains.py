@@ -27,6 +27,7 @@ from comity.trust.statement import Entry, Envelope, parse_entry, sign_payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from support.examples import examples
 from support.offers import GRANTEE, HOUR, LOG, NODE, ONLINE, START, Written, a_slice, an_offer, hours, to
 
 HOURS = 24
@@ -157,7 +158,7 @@ class Lending(RuleBasedStateMachine):
             return None
 
 
-Lending.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+Lending.TestCase.settings = settings(max_examples=examples(30), stateful_step_count=40, deadline=None)
 TestLending = Lending.TestCase
 
 
@@ -236,7 +237,7 @@ def summary(log: OfferLogReader) -> Any:
 WHOLE = summary(read([entry.line for entry in LIFE.entries]))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.sampled_from(RECORDS), st.data())
 def test_a_record_changed_in_one_field_does_not_count(at: int, data: st.DataObject) -> None:
     document, _ = tampered(LIFE.entries[at], data)
@@ -246,7 +247,7 @@ def test_a_record_changed_in_one_field_does_not_count(at: int, data: st.DataObje
     assert summary(read(lines)) != WHOLE
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.sampled_from(RECORDS[:-1]), st.data())
 def test_a_record_changed_in_one_field_and_signed_again_breaks_its_chain(at: int, data: st.DataObject) -> None:
     document, path = tampered(LIFE.entries[at], data)

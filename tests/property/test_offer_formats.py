@@ -32,6 +32,7 @@ from comity.trust.statement import Statement
 from comity.trust.tlog.note import VerifierKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.offer_strategies import answers, digests, offers, records, said, usages
 from support.offers import LOG, NODE
 
@@ -69,7 +70,7 @@ def test_an_accusation_reads_back(accused: OfferFault) -> None:
     assert VerifierKey.parse(accused.log) == LOG
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.one_of(records.map(lambda r: record_statement(r, NODE)), said.map(party_statement)), st.data())
 def test_a_member_that_is_missing_strange_or_of_another_type_is_refused(
     statement: Statement, data: st.DataObject

@@ -13,6 +13,7 @@ from comity.wire.offer import Approve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.examples import examples
 from support.offer_provider import BORROWER, DiedError, GrantingNode
 from support.offers import HOUR, START, a_slice, hours
 
@@ -112,5 +113,5 @@ class Lending(RuleBasedStateMachine):
         return offer.id if not isinstance(result, ComityError) else before or offer.id
 
 
-Lending.TestCase.settings = settings(max_examples=6, stateful_step_count=12, deadline=None)
+Lending.TestCase.settings = settings(max_examples=examples(6), stateful_step_count=12, deadline=None)
 TestLending = Lending.TestCase

@@ -21,6 +21,7 @@ from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, filled, nodes, release
+from support.examples import examples
 from support.rotations import Owned, of
 from support.world import Log, Node, draft, identity, node
 
@@ -157,7 +158,7 @@ def passed(found: Evidence, policy: Policy) -> set[str]:
 
 
 @given(st.deferred(lambda: st.sampled_from(bases())), SOME_OBJECTS, st.sampled_from(POLICIES), st.data())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_i4_no_rotation_that_turns_up_later_makes_less_of_the_evidence(
     base: tuple[list[bytes], list[InclusionEvidence]], objects: set[Digest], policy: Policy, more: st.DataObject
 ) -> None:
@@ -195,7 +196,7 @@ THIEVES = [
     st.sampled_from([OWNER, SECOND]),
     st.sampled_from(POLICIES),
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_i5_all_members_together_rotate_no_publisher(thieves: list[HybridSigner], state: Owned, policy: Policy) -> None:
     whole = [thief for thief in thieves if len(thief.keys) == 2]
     line = sign_published(release()[0], *thieves).line
@@ -207,7 +208,7 @@ def test_i5_all_members_together_rotate_no_publisher(thieves: list[HybridSigner]
 
 
 @given(st.lists(st.sampled_from(THIEVES), min_size=1, max_size=6, unique=True), st.sampled_from([OWNER, SECOND]))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_stolen_keys_without_recovery_keys_never_lead_to_new_ones(thieves: list[HybridSigner], state: Owned) -> None:
     thief = SG.online  # a key that speaks for the publisher only if a rotation says so
     rotation = forged_rotation(state, thief, [*thieves, thief])
@@ -228,7 +229,7 @@ def forged_rotation(state: Owned, to: HybridSigner, signers: list[HybridSigner])
 
 
 @given(st.sets(st.sampled_from(sorted(RECORDS, key=lambda keys: keys.state.digest))), st.booleans(), st.booleans())
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_a_member_counts_once_however_many_keys_speak_for_it(records: set[Owned], plain: bool, again: bool) -> None:
     lines = [RECORDS[keys].line for keys in records] + [SG.entry.line] * plain + [SECOND_NODE.line] * again
     cosigners = [SG, node(SG.seat, "second.example")]

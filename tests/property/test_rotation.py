@@ -10,6 +10,7 @@ from comity.trust.rotation import follow, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.rotations import CLASSICAL, Owned, begun
 from support.world import signer
 
@@ -40,7 +41,7 @@ def forged(entry: Entry) -> Entry:
 
 
 @given(STEPS, st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_order_duplicates_and_forgeries_change_nothing(entries: list[Entry], data: st.DataObject) -> None:
     noise = [forged(entry) for entry in entries] + entries[:3]
     mixed = data.draw(st.permutations([*entries, *noise]))
@@ -48,7 +49,7 @@ def test_order_duplicates_and_forgeries_change_nothing(entries: list[Entry], dat
 
 
 @given(STEPS, STEPS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_more_rotations_reach_more_states_and_never_fewer(entries: list[Entry], more: list[Entry]) -> None:
     before, after = follow(FIRST.state, entries), follow(FIRST.state, [*more, *entries])
     assert set(before.reached) <= set(after.reached)
@@ -56,7 +57,7 @@ def test_more_rotations_reach_more_states_and_never_fewer(entries: list[Entry], 
 
 
 @given(STEPS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_chain_is_the_longest_way_without_a_fork(entries: list[Entry]) -> None:
     chain = follow(FIRST.state, entries)
     have = {entry.digest for entry in entries}
@@ -69,7 +70,7 @@ def test_a_chain_is_the_longest_way_without_a_fork(entries: list[Entry]) -> None
 
 
 @given(PATHS)
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_an_honest_owner_reaches_the_newest_state_from_every_earlier_one(path: str) -> None:
     entries = [step(path[:at], path[at])[1] for at in range(len(path))]
     for at in range(len(path)):
@@ -77,7 +78,7 @@ def test_an_honest_owner_reaches_the_newest_state_from_every_earlier_one(path: s
 
 
 @given(st.dictionaries(st.text(max_size=8), st.none() | st.integers(-5, 5) | st.text(max_size=80), max_size=8), STEPS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_no_statement_makes_a_chain_fail(body: dict[str, int | str | None], entries: list[Entry]) -> None:
     statement = step("", "a")[1].statement
     for changed in (body, {**statement.body, **body}):

@@ -71,6 +71,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
+from support.examples import examples
 from support.world import identity, signer
 
 GOOD = case()
@@ -166,7 +167,7 @@ def test_inceptions_round_trip_and_keep_their_id(inception: Inception) -> None:
     st.lists(members, min_size=1, max_size=4, unique_by=lambda member: member.id),
     st.dictionaries(segments, digests, max_size=3),
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_charters_round_trip(seats: list[Member], namespaces: dict[str, Digest]) -> None:
     active = sum(seat.active for seat in seats)
     halves = [half for seat in seats for key in seat.keys.keys for half in key.halves]
@@ -230,7 +231,7 @@ def test_publications_round_trip(published: Published) -> None:
 
 
 @given(authors, digests, st.sampled_from(ADVISORIES), st.sampled_from(SEVERITIES), lines)
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_advisories_round_trip(by: Author, artifact: Digest, kind: str, severity: str, text: str) -> None:
     said = Advisory(by, artifact, kind, severity, text)
     assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
@@ -240,14 +241,14 @@ origins = words.filter(lambda word: not any(char.isspace() or char == "+" for ch
 
 
 @given(authors, digests, digests, origins, st.integers(0, MAX_INTEGER))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_notices_of_lost_keys_round_trip(by: Author, identity: Digest, key: Digest, origin: str, index: int) -> None:
     said = Advisory(by, identity, "key-compromise", "high", "", Compromise(key, origin, index))
     assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
 
 
 @given(st.builds(Vouched, authors, digests, st.sampled_from(VOUCH_KINDS), lines, st.none() | objects))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_vouches_round_trip(said: Vouched) -> None:
     assert parse_vouched(parse_entry(sign_vouched(said, signer("a")).line).statement) == said
 
@@ -279,7 +280,7 @@ def derivations(draw: st.DrawFn) -> Derived:
 
 
 @given(derivations())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_derivations_round_trip(derived: Derived) -> None:
     assert parse_derived(parse_entry(sign_derived(derived, signer("a")).line).statement) == derived
 
@@ -350,7 +351,7 @@ oddities = (
 
 @pytest.mark.parametrize("name", DOCUMENTS_AND_READERS)
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_document_with_anything_in_any_place_raises_only_our_errors(name: str, data: st.DataObject) -> None:
     good, read = DOCUMENTS_AND_READERS[name]
     read(good)
@@ -362,7 +363,7 @@ def test_a_document_with_anything_in_any_place_raises_only_our_errors(name: str,
 
 @pytest.mark.parametrize("name", DOCUMENTS_AND_READERS)
 @given(at=st.integers(0), mask=st.integers(1, 255), cut=st.none() | st.integers(0, 200))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_document_with_bytes_changed_raises_only_our_errors(name: str, at: int, mask: int, cut: int | None) -> None:
     good, read = DOCUMENTS_AND_READERS[name]
     at %= len(good)

@@ -17,6 +17,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.sources import QUICK, Empty, Endless, Failing, Liar, MemorySource, Short, Silent, named, weights
 
 DATA = weights(2)
@@ -33,7 +34,7 @@ OTHERS: dict[str, Callable[[str], MemorySource]] = {
 LIMITS: TransferLimits = replace(QUICK, streams=3, buffers=5, read_timeout=0.02, patience=30.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     cuts=st.sets(st.integers(1, len(DATA) - 1), max_size=20),
     message=st.integers(1_000, 40_000),

@@ -34,6 +34,7 @@ from comity.wire.upstream import (
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.hub_like import Answer, Asked, HubLike, hub_like
 
 integers = st.integers(0, limits.INTEGER)
@@ -128,7 +129,7 @@ infos = st.dictionaries(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(entries, max_size=3) | json_values,
     infos,

@@ -18,6 +18,7 @@ from comity.trust.identity import KeySet
 from comity.trust.tlog.note import NoteSignature
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 FRESH = 1200.0
 COUNTRIES = ("CH", "ES", "KR", "SG", "BR", "KE", "NO")
@@ -185,7 +186,7 @@ def test_a_node_that_leads_to_too_few_cosigners_is_short() -> None:
     assert node.update([world.head]) == {"log": True}
 
 
-@settings(max_examples=15, deadline=None)  # each runs up to forty nodes through eight doublings
+@settings(max_examples=examples(15), deadline=None)  # each runs up to forty nodes through eight doublings
 @given(st.integers(17, 40), st.sets(st.integers(0, 39)), st.booleans())
 def test_after_a_few_doublings_enough_reachable_members_tell_theirs(
     count: int, failed: set[int], growing: bool

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Route
 from support.console import HOSTILE, check_page
+from support.examples import examples
 from support.sign_in_scene import URL, NoState
 
 FORMS = {
@@ -84,7 +85,9 @@ def test_every_form_is_in_this_table(forms: FormPages) -> None:
     assert {route.path for route in forms.routes if route.methods and "POST" in route.methods} == set(FORMS)
 
 
-bounded = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+bounded = settings(
+    max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.mark.parametrize("path", FORMS)

@@ -34,6 +34,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.logs import LogKeys
 from support.world import identity
 
@@ -155,7 +156,7 @@ def test_only_readable_names_are_listed_or_counted_as_found(listing: ListingFile
     assert [found.name for found in page.found] == ["b/m1", "b/m3"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(words=st.lists(st.text(min_size=1, max_size=40), max_size=4))
 def test_any_words_can_be_searched(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> None:
     with closing(ListingFile(tmp_path_factory.getbasetemp() / "any.sqlite", "basis", HOLDERS)) as listing:

@@ -21,6 +21,7 @@ from comity.trust.statements import Extent, parse_derived
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.derivations import derived_line
+from support.examples import examples
 
 ELEMENTS = {"svg", "title", "style", "defs", "marker", "path", "g", "rect", "text"}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -63,7 +64,7 @@ def test_every_column_is_after_those_of_its_parents_and_no_two_boxes_share_a_pla
 
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.lists(st.sampled_from("abcdefgh"), max_size=4, unique=True)))
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_any_graph_is_laid_out_and_drawn(parents: dict[str, list[str]]) -> None:
     drawn = graph(parents, "a")
     layout = lay_out(drawn)

@@ -20,6 +20,7 @@ from comity.trust.encoding import (
 from comity.trust.errors import Malformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 
 def nested(depth: int) -> Json:
@@ -189,7 +190,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(values)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_every_value_is_spelled_as_rfc_8785_says(value: Json) -> None:
     assert canonical(value).decode("utf-8") == spelled(value)
     parsed = parse_canonical(canonical(value), limit=10_000)
@@ -202,7 +203,7 @@ def test_every_value_is_spelled_as_rfc_8785_says(value: Json) -> None:
         st.text(max_size=3), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner)
     )
 )
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_a_lone_surrogate_is_refused_wherever_it_is_and_nothing_else_is(value: Json) -> None:
     text = json.dumps(value)
     try:
@@ -221,7 +222,7 @@ def test_surrogates_are_refused_in_names_too(text: bytes) -> None:
 
 
 @given(st.binary(max_size=40), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_base64_has_one_spelling(data: bytes, drawn: st.DataObject) -> None:
     text = base64.b64encode(data).decode()
     assert b64decode(text) == data

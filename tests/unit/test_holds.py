@@ -28,6 +28,7 @@ from comity_client.pull.fetch import named_indexes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, filled, nodes
+from support.examples import examples
 from support.world import identity
 
 NODE, OTHER = nodes(2)
@@ -56,7 +57,7 @@ def some(count: int) -> list[HeldArtifact]:
     return made
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(HELD)
 def test_holds_say_of_each_artifact_what_its_hold_says(held: Sequence[HeldArtifact]) -> None:
     entry = parse_entry(sign_holds(NODE.record, held, NODE.online).line)

@@ -40,6 +40,7 @@ from comity.trust.statement import Author, SideObject, Statement, Subject, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
+from support.examples import examples
 from support.logs import LogKeys
 
 OWN, OTHER = LogKeys.generate("own.example/log"), LogKeys.generate("other.example/log")
@@ -94,7 +95,7 @@ def state(ledger: Ledger) -> dict[Digest, tuple[bool, int]]:
     return {digest: (copy.stands, max(copy.held, copy.withdrawn)) for digest, copy in found.items()}
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(
     said=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=24),
     cuts=st.sets(st.integers(0, 24), max_size=4),

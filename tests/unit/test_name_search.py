@@ -22,6 +22,7 @@ from comity.trust.tlog.merkle import EMPTY_ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from support.examples import examples
 from support.logs import LogKeys
 
 FIRST, SECOND = LogKeys.generate("first.example/log"), LogKeys.generate("second.example/log")
@@ -107,7 +108,7 @@ def test_a_search_that_looks_at_too_many_names_goes_on_in_the_next_page(
     assert (page.found, page.after is not None) == ((), True)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.text(min_size=1, max_size=50), max_size=4))
 def test_any_words_can_be_searched(ledger: Ledger, words: list[str]) -> None:
     assert list(ledger.proven.named(words, None, 50).found) == every(ledger, words)

@@ -30,6 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.approvals import ANNA, AS_OF, BEN, CARLA, DAY, GOOD, SCOPE, STRANGER, asking, by, end_of, entry_of, table
 from support.case import Case, filled, nodes, release
+from support.examples import examples
 from support.rotations import of
 from support.world import Identity, draft, identity, seat, signer
 
@@ -456,7 +457,7 @@ LINES = [*by(ANNA), *by(BEN), end_of(BEN, entry_of(BEN), AS_OF), *by(STRANGER), 
 LINES.append(sign_statement(replace(entry_of(CARLA).statement, by=Author("identity", CARLA.id)), STRANGER.signer).line)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.sampled_from(LINES), max_size=9), st.randoms())
 def test_order_and_repetition_of_claims_do_not_matter(lines: list[bytes], shuffle: object) -> None:
     once = asking().saying(*sorted(set(lines)))

@@ -30,6 +30,7 @@ from comity_client.trust_store import TrustPin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, nodes
+from support.examples import examples
 from support.world import found, identity
 
 GOOD = case()
@@ -163,7 +164,7 @@ def test_what_does_nothing_is_found(policy: Policy, words: str) -> None:
     jurisdictions=st.integers(0, 5),
     outside=st.lists(st.sampled_from(["publisher", "CH", "SG", "ES", "KR", "US"]), unique=True).map(tuple),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_what_is_said_to_be_too_much_is_never_met(at_least: int, jurisdictions: int, outside: tuple[str, ...]) -> None:
     policy = replace(ALL, cosigners=CosignerRule(at_least, jurisdictions, outside))
     if most_cosigners(policy.cosigners, policy.pins) is not None:

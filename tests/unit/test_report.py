@@ -32,6 +32,7 @@ from comity.verifier import collect_evidence, load_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import Case, advisory, case
+from support.examples import examples
 from support.world import NOW, Identity, draft, identity, seat
 
 GOOD = case()
@@ -79,7 +80,7 @@ summaries = st.builds(
 
 
 @given(verdicts)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_what_is_written_reads_back_in_one_spelling(verdict: Verdict) -> None:
     report = VerdictReport.of(verdict, "1.0")
     assert VerdictReport.parse(report.encode()) == report
@@ -237,7 +238,7 @@ def test_whose_words_weigh_most_come_first() -> None:
 
 
 @given(summaries)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_a_summary_reads_back(verified: Verified) -> None:
     assert Verified.parse(verified.statement()) == verified
 

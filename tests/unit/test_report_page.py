@@ -16,6 +16,7 @@ from comity_client.reports import BASIS_MEANS, QUESTIONS, STATE_MEANS, meaning, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case
+from support.examples import examples
 
 GOOD = VerdictReport.of(case().verdict(), "1.0")
 VOID = {"meta", "br"}
@@ -77,7 +78,7 @@ def test_a_strangers_words_are_words(text: str) -> None:
 
 
 @given(st.text(st.characters(), min_size=1, max_size=30))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_no_text_at_all_adds_an_element_or_an_attribute(text: str) -> None:
     elements = Reader(render_page(said_everywhere(text))).elements
     assert elements == Reader(render_page(said_everywhere("word"))).elements

@@ -7,6 +7,7 @@ from comity.trust.errors import Malformed
 from comity_client.licences import canonical_licence, is_listed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ TOKENS = [
 ]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=9).map(" ".join) | st.text(max_size=60))
 def test_any_text_is_spelled_or_refused(text: str) -> None:
     try:

@@ -13,6 +13,7 @@ from comity.formats.tensors import BLOCKS, Tensor, TensorTable, read_gguf, read_
 from comity.trust.errors import Malformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.weights import gguf, safetensors
 
 
@@ -91,7 +92,7 @@ GGUF = gguf({"a": bytes(16), "b": bytes(64)}, tokens=("x", "yz"))
 
 @pytest.mark.parametrize(("good", "reader"), [(SAFETENSORS, read_safetensors), (GGUF, read_gguf)])
 @given(at=st.integers(0), mask=st.integers(1, 255), cut=st.none() | st.integers(0, 400))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_a_damaged_header_raises_malformed_or_gives_tensors_inside_the_file(
     good: bytes, reader: Any, at: int, mask: int, cut: int | None
 ) -> None:

@@ -16,6 +16,7 @@ from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import Case, case, nodes
+from support.examples import examples
 from support.observations import COMMIT, NAME
 from support.observations import observation as observed_by
 from support.world import Node, identity
@@ -147,7 +148,7 @@ LINES = [
 ]
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.sets(st.sampled_from(LINES)), st.sets(st.sampled_from(LINES)), st.integers(0, 4), st.booleans())
 def test_i4_more_observations_never_turn_what_passes(
     some: set[bytes], more: set[bytes], asked: int, signed: bool
@@ -159,7 +160,7 @@ def test_i4_more_observations_never_turn_what_passes(
             assert after.row(name).state == "pass"
 
 
-@settings(max_examples=5)
+@settings(max_examples=examples(5))
 @given(st.permutations(LINES))
 def test_the_order_of_observations_does_not_matter(lines: list[bytes]) -> None:
     assert GOOD.saying(*lines).verdict() == GOOD.saying(*sorted(lines)).verdict()

@@ -8,6 +8,7 @@ from comity.trust.evidence import Cause, Row, RowFact, State, Verdict, exit_stat
 from comity.trust.policy import ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 ORDER = ("artifact", "bytes", "signatures", "cosigners")
 PASSED = tuple(Row(name, "pass", "", 1) for name in ORDER)
@@ -86,7 +87,7 @@ def row(name: str, outcome: tuple[State, Cause]) -> Row:
 
 
 @given(verdicts, st.lists(st.sampled_from(ROWS[:-1]), unique=True), st.sampled_from(ROWS[:-1]))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_row_that_passes_instead_makes_no_exit_status_graver(
     outcomes: dict[str, tuple[State, Cause]], required: list[str], mended: str
 ) -> None:
@@ -96,7 +97,7 @@ def test_a_row_that_passes_instead_makes_no_exit_status_graver(
 
 
 @given(verdicts, st.lists(st.sampled_from(ROWS[:-1]), unique=True))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_nothing_is_accepted_unless_every_required_row_passes(
     outcomes: dict[str, tuple[State, Cause]], required: list[str]
 ) -> None:

@@ -1,0 +1,16 @@
+"""How many examples a property is tried with: a third of them in the fast suite, all of them in `.ci/run`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hypothesis import settings
+
+ALL: Final = 100
+"""Examples of a property that says no number, under the profile `whole`."""
+THIRD: Final = 34
+
+
+def examples(whole: int) -> int:
+    """How many of `whole` examples the profile of this run tries: at least one."""
+    return max(1, whole * settings().max_examples // ALL)
