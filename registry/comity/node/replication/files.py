@@ -450,17 +450,18 @@ class FileFetcher:
         known = await self._known(want, layout)
         if known is not None:
             return known
-        failure: ComityError = NotFound("no piece records", why=short(want.digest), code="NO-RECORDS")
+        failure: ComityError | None = None
         for link in holders:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     data = await link.client.records(want.digest, layout.layout)
                 return check_records(data, size=want.size, expected=layout)
             except ComityError as error:
-                failure = error
+                failure = failure if isinstance(failure, Untrusted) else error
             except TimeoutError:
-                failure = Unavailable("no piece records yet", why=f"{link.name} timed out", code="SLOW")
-        raise failure
+                slow = Unavailable("no piece records yet", why=f"{link.name} timed out", code="SLOW")
+                failure = failure or slow
+        raise failure or NotFound("no piece records", why=short(want.digest), code="NO-RECORDS")
 
     async def _known(self, want: Want, layout: PieceLayout) -> list[PieceRecord] | None:
         data = await self._ledger.run(self._ledger.tables.pieces.records, want.digest, layout.layout)

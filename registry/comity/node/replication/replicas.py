@@ -40,7 +40,7 @@ from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.copies import HOLD_PREDICATES, hold_of
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, OutOfSpace, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.statement import SideObject, parse_entry
 from comity.wire.node_status import LackingArtifact
 
@@ -53,6 +53,7 @@ PAUSE_SECONDS: Final = 5.0
 """Seconds between two looks at the disk and the hour."""
 AGE_SECONDS: Final = 60.0
 """Seconds between two looks for artifacts that are old enough for a rule."""
+NO_RECORDS: Final = "NO-RECORDS"
 HELD_FILES: Final = "held files"
 OWN_HOLDS: Final = "own holds"
 HOLD_INTERVALS: Final = 6
@@ -105,7 +106,9 @@ class ArtifactCopier:
         for pieces in dict.fromkeys(indexes):
             try:
                 await self._copy_by(wanted, pieces)
-            except Untrusted as error:
+            except ComityError as error:
+                if not isinstance(error, Untrusted | Malformed) and error.code != NO_RECORDS:
+                    raise
                 failure = error
                 continue
             await self._own_holds.add(CompletedCopy(wanted.artifact, wanted.name, wanted.manifest, pieces))  # (3)
@@ -113,8 +116,14 @@ class ArtifactCopier:
         raise failure
 
     async def _copy_by(self, wanted: Copy, pieces: SideObject) -> None:
-        """Fetch what is missing, by one piece index. Raises Untrusted if the index does not match the files."""
-        await self._files.require_objects((wanted.manifest, pieces))
+        """Fetch what is missing, by one piece index. Raises Untrusted, Malformed, and NotFound (NO-RECORDS) if that is
+        of no use: anybody may name an index for any artifact."""
+        await self._files.require_objects((wanted.manifest,))
+        try:
+            await self._files.require_objects((pieces,))
+        except (ComityError, TimeoutError) as error:
+            why = f"{short(pieces.digest)}: {error}"
+            raise NotFound("no piece index", why=why, code="NO-RECORDS") from error
         manifest, index = await self._pools.files(read_artifact, self._store, wanted.manifest, pieces)  # (1)
         missing = await self._pools.files(missing_files, self._store, manifest)
         layouts = dict(index.files)

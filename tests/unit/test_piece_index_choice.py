@@ -1,0 +1,125 @@
+"""Which piece index an artifact is copied by: anybody may publish an artifact of another with an index of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.replication.artifacts import Copy
+from comity.node.replication.files import FileFetcher
+from comity.node.replication.replicas import ArtifactCopier
+from comity.node.threads import AsyncLedger, Pools
+from comity.node.uploads import Want
+from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.trust.encoding import Digest, canonical, sha256
+from comity.trust.errors import NotFound, OutOfSpace, Unavailable
+from comity.trust.statement import SideObject
+
+DATA = b"weights\n"
+MANIFEST = Manifest.of([FileEntry("w.bin", len(DATA), sha256(DATA))])
+
+
+def index(root: bytes) -> bytes:
+    return PieceIndex((("w.bin", PieceLayout(FIXED_LAYOUT, 1, sha256(root))),)).encode()
+
+
+GOOD, OTHER = index(b"the right root"), index(b"a root that nobody has")
+
+
+class Files:
+    """A network in which one node has the file, with the records of one index."""
+
+    def __init__(self, store: FolderStore) -> None:
+        self.store = store
+        self.failure: Exception | None = None
+        self.tried: list[Digest] = []
+
+    async def require_objects(self, objects: Sequence[SideObject]) -> None:
+        for item in objects:
+            if not self.store.has(item.digest):
+                raise NotFound("side object not found", code="NO-HOLDER")
+
+    async def fetch(self, files: Sequence[tuple[Want, PieceLayout]], **_: object) -> None:
+        if self.failure is not None:
+            raise self.failure
+        for want, layout in files:
+            self.tried.append(layout.root)
+            if layout.root != sha256(b"the right root"):
+                raise NotFound("no piece records here", code="NO-RECORDS")
+            self.store.put(want.digest, DATA)
+
+    async def require_records(self, want: Want, layout: PieceLayout) -> None:
+        pass
+
+
+@asynccontextmanager
+async def _nothing(*_: object) -> Any:
+    yield
+
+
+class Scene:
+    def __init__(self, folder: Path) -> None:
+        self.store = FolderStore(folder / "blobs")
+        self.ledger = Ledger.open(folder, lambda: 1_000)
+        self.files = Files(self.store)
+        self.claimed: list[SideObject] = []
+
+        async def claim(copy: Any) -> None:
+            self.claimed.append(copy.pieces)
+
+        async def no(*_: object, **__: object) -> bool:
+            return False
+
+        self.copier = ArtifactCopier(
+            AsyncLedger(self.ledger),
+            self.store,
+            Pools(),
+            cast(FileFetcher, self.files),
+            cast(Any, SimpleNamespace(losses=0, set_damaged=no)),
+            cast(Any, SimpleNamespace(add=claim)),
+            cast(Any, SimpleNamespace(charged=_nothing, __bool__=lambda: False)),
+            cast(Any, SimpleNamespace(pace=None, space_for=_nothing)),
+            no,
+        )
+
+    def copy(self, *indexes: bytes, missing: Sequence[bytes] = ()) -> Copy:
+        for data in (MANIFEST.encode(), *indexes):
+            if data not in missing:
+                self.store.put(sha256(data), data)
+        made = Copy(MANIFEST.digest, "a/b@v1", SideObject.of(MANIFEST.encode()), "member")
+        made.indexes = {SideObject.of(data): None for data in indexes}
+        return made
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "bad", [b"no index at all", canonical({"files": [], "schema": "x"}), PieceIndex(()).encode(), OTHER]
+)
+async def test_an_index_of_no_use_does_not_keep_an_artifact_from_being_copied(scene: Scene, bad: bytes) -> None:
+    await scene.copier.complete(scene.copy(bad, GOOD))
+    assert scene.claimed == [SideObject.of(GOOD)]
+
+
+async def test_an_index_that_nobody_has_does_not_either(scene: Scene) -> None:
+    await scene.copier.complete(scene.copy(OTHER, GOOD, missing=[OTHER]))
+    assert scene.claimed == [SideObject.of(GOOD)]
+
+
+@pytest.mark.parametrize(
+    "failure", [Unavailable("no answer"), NotFound("w.bin not found", code="NO-HOLDER"), OutOfSpace("the disk is full")]
+)
+async def test_what_is_not_about_the_index_tries_no_other(scene: Scene, failure: Exception) -> None:
+    scene.files.failure = failure
+    with pytest.raises(type(failure)):
+        await scene.copier.complete(scene.copy(OTHER, GOOD))
+    assert scene.claimed == []
