@@ -106,6 +106,15 @@ async def test_an_object_of_another_size_than_its_statement_says_is_refused(fetc
         await fetcher.fetch_all(peer.client, wrong, PEER)
 
 
+async def test_a_stored_object_of_another_size_than_its_statement_says_is_refused(
+    fetcher: SideObjectFetcher, store: FolderStore
+) -> None:
+    """Otherwise one log could claim a size that makes the object unreadable, after another log has brought it."""
+    store.put(sha256(SMALL[0]), SMALL[0])
+    with pytest.raises(Untrusted, match="size"):
+        await fetcher.fetch_all(Peer(*SMALL).client, [SideObject(sha256(SMALL[0]), 3)], PEER)
+
+
 @given(st.lists(st.integers(0, 2 * limits.SMALL_OBJECT), max_size=600))
 def test_batches_are_bounded_and_complete(sizes: list[int]) -> None:
     items = [SideObject(sha256(b"%d" % number), size) for number, size in enumerate(sizes)]

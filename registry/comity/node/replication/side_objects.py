@@ -24,7 +24,7 @@ from comity.node.replication.parallel_fetch import share_out
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Unavailable, Untrusted
+from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.statement import SideObject
 from comity.wire import limits
 from comity.wire.client import NodeClient
@@ -79,10 +79,10 @@ class SideObjectFetcher:
         """Fetch missing objects durably, the small ones also over `others`, further connections to the same peer.
         Returns the number of bytes received.
 
-        Raises NotFound if the peer does not have an object, Untrusted if the bytes do not match, OutOfSpace,
-        TimeoutError, and Unavailable (BUSY) if too many calls wait for this peer's member.
+        Raises NotFound if the peer does not have an object, Untrusted if the bytes do not match, also those that are
+        stored already, OutOfSpace, TimeoutError, and Unavailable (BUSY) if too many calls wait for this peer's member.
         """
-        missing = await self._pools.files(missing_side_objects, self._store, list(dict.fromkeys(objects)))
+        missing = await self._pools.files(_missing_and_fitting, self._store, list(dict.fromkeys(objects)))
         received = 0
         if len(missing) > 1 and self._single_until.get(peer, 0.0) <= asyncio.get_running_loop().time():
             received = await self._fetch_small(client, missing, peer, others)
@@ -90,7 +90,7 @@ class SideObjectFetcher:
         for item in missing:
             async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + item.size / limits.SLOWEST):
                 data = await client.object(item.digest)
-                _check_size(item, data)
+                _check_size(item, len(data))
                 await self._pools.files(self._store.put, item.digest, data)
                 received += item.size
         return received
@@ -123,15 +123,15 @@ class SideObjectFetcher:
         async with self._batch_slots.slot(peer.member), asyncio.timeout(TIMEOUT + size / limits.SLOWEST):
             async with aclosing(client.objects(list(by_digest))) as objects:
                 async for digest, data in objects:
-                    _check_size(by_digest[digest], data)
+                    _check_size(by_digest[digest], len(data))
                     found[digest] = data
             await self._pools.files(self._store.put_all, found)
         return sum(map(len, found.values()))
 
 
-def _check_size(item: SideObject, data: bytes) -> None:
-    if len(data) != item.size:
-        why = f"{item.digest} has {len(data)} bytes, not {item.size}"
+def _check_size(item: SideObject, size: int) -> None:
+    if size != item.size:
+        why = f"{item.digest} has {size} bytes, not {item.size}"
         raise Untrusted("size does not match", why=why, code="SIZE")
 
 
@@ -154,6 +154,17 @@ def batches_of_small(objects: Iterable[SideObject]) -> Iterator[list[SideObject]
 def missing_side_objects(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:
     """The objects that are not stored. Blocking."""
     return [item for item in items if not store.has(item.digest)]
+
+
+def _missing_and_fitting(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:
+    """The same. Raises Untrusted if one is stored that has another size than its statement says. Blocking."""
+    missing = list[SideObject]()
+    for item in items:
+        try:
+            _check_size(item, store.size(item.digest))
+        except NotFound:
+            missing.append(item)
+    return missing
 
 
 class SideObjectRepair:
