@@ -83,6 +83,8 @@ class WithdrawingNode:
                 member=members.get,
                 node={each.record.node: each.record for each in self.nodes}.get,
                 writers=lambda log: {each.record.node for each in self.nodes if str(each.record.log) == log},
+                records_of=lambda log: tuple(each.record for each in self.nodes if str(each.record.log) == log),
+                peer=lambda key: next((peer for peer in self.peers.values() if peer.key == key), None),
             ),
         )
         self.index = CopiesIndex(folder / "copies.sqlite", self.log, lambda: 0)

@@ -52,6 +52,7 @@ MEMBERSHIP = cast(
     SimpleNamespace(
         seat=SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(node=NODE), inception=SimpleNamespace(id="own")),
         peers=(),
+        owner=lambda log: None,
         node_ids=(),
     ),
 )

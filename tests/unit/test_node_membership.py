@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.node import members as members_module
 from comity.node.members import MAX_NODES, FoundRecord, Membership, PeerKey, Seat
 from comity.trust.charter.document import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
@@ -13,7 +14,7 @@ from comity.trust.keys import HybridSigner
 from comity.trust.node_records import certificate_key, parse_node_record, sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.tlog.note import log_verifier_key
+from comity.trust.tlog.note import VerifierKey, log_verifier_key
 from comity.wire.tls import CertificatePin, make_certificate
 from support.world import Identity, Node, found, node, private_key, seat, signer
 
@@ -94,7 +95,7 @@ def test_a_node_outside_of_any_federation_knows_itself_only() -> None:
     members = Membership(own_seat(), None)
     assert members.peers == () and not members.seated
     assert members.learn([FoundRecord(node(SG).entry)]) == ()
-    assert set(members.cosigner_keys()) == set(node(CH).record.cosigners)
+    assert {key for key, _ in members.cosigners.values()} == set(node(CH).record.cosigners)
 
 
 def test_a_node_moves_where_it_says() -> None:
@@ -116,7 +117,7 @@ def test_a_newcomers_node_counts_from_its_epoch_on() -> None:
     next_epoch(members, *(who.member for who in (CH, SG, ES, KR, BR)))
     assert [peer.name for peer in members.learn([FoundRecord(node(BR).entry)])] == [node(BR).record.name]
     assert CertificatePin.of(node(BR).record.tls) in members.pins()
-    assert set(node(BR).record.cosigners) <= set(members.cosigner_keys())
+    assert all(members.cosigner_key(key.name, key.key_id) == key for key in node(BR).record.cosigners)
 
 
 def test_i10_a_removed_member_stops_counting_and_stays_known() -> None:
@@ -128,7 +129,7 @@ def test_i10_a_removed_member_stops_counting_and_stays_known() -> None:
     assert members.log_keys(node(KR).origin) == (node(KR).record.log,)
     assert CertificatePin.of(node(KR).record.tls) in members.pins()
     assert members.node(node(KR).record.node) == node(KR).record
-    assert set(node(KR).record.cosigners) <= set(members.cosigner_keys())
+    assert all(members.cosigner_key(key.name, key.key_id) == key for key in node(KR).record.cosigners)
 
 
 def test_a_removed_member_itself_knows_that_it_has_no_seat() -> None:
@@ -242,6 +243,56 @@ def test_a_member_has_a_bounded_number_of_nodes() -> None:
     for number in range(MAX_NODES + 3):
         members.learn([FoundRecord(node(KR, f"node-{number}.example", CLASSICAL).entry)])
     assert len(members.nodes_of(KR.id)) == MAX_NODES
+
+
+def with_online_key(of: Node, name: str) -> Entry:
+    """A record of the same node with another online key."""
+    online = signer(name, CLASSICAL)
+    record = replace(of.record, online=online.public)
+    bound = (HybridSigner((of.log,)), of.cosigner, online, HybridSigner((of.tls,)))
+    return sign_node_record(record, [of.seat.signer], bound)
+
+
+def test_a_node_has_a_bounded_number_of_online_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members_module, "MAX_ONLINE_KEYS", 4)
+    members = start()
+    made = [with_online_key(node(SG), f"online {number}") for number in range(8)]
+    members.learn([FoundRecord(entry, number) for number, entry in enumerate(made)])
+    assert len(members.writers(str(node(SG).record.log))) == 4
+    members.learn([FoundRecord(renewed(node(KR), KR.signer, "another certificate"), 1)])
+    assert _key(shown(members, node(KR))[0]) == certificate("another certificate")
+
+
+def test_a_node_has_a_bounded_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members_module, "MAX_RECORDS", 3)
+    members = start()
+    members.learn([FoundRecord(renewed(node(SG), SG.signer, f"tls {number}"), number) for number in range(4)])
+    assert _key(shown(members, node(SG))[0]) == certificate("tls 1")
+
+
+def test_the_writers_of_a_log_are_known_as_soon_as_its_node_is() -> None:
+    members = Membership(own_seat(), replace(FEDERATION, nodes=()))
+    log = str(node(SG).record.log)
+    assert not members.writers(log) and members.owner(log) is None
+    members.learn([FoundRecord(node(SG).entry)])
+    assert members.writers(log) == {node(SG).record.node}
+    assert members.owner(log) == SG.id
+    assert members.records_of(log) == (node(SG).record,)
+
+
+def test_a_log_is_found_without_a_look_at_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each statement about a copy is looked up so: there are millions, in a federation of up to 200 members."""
+    members, log, spelled = start(), str(node(SG).record.log), list[VerifierKey]()
+    assert members.owner(log) == SG.id
+
+    def spell(key: VerifierKey) -> str:
+        spelled.append(key)
+        return ""
+
+    monkeypatch.setattr(VerifierKey, "__str__", spell)
+    assert members.owner(log) == SG.id
+    assert members.writers(log) == {node(SG).record.node}
+    assert spelled == []
 
 
 def test_a_home_whose_member_rotated_reads_its_rotations() -> None:

@@ -83,7 +83,7 @@ class Bench:
             AsyncLedger(self.ledger),
             self.store,
             Pools(),
-            cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=self.seat)),
+            cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=self.seat, owner=lambda log: None)),
             self.metrics,
             cast(NodeSigner, None),
             Replication(mirror="all"),

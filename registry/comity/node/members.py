@@ -13,7 +13,8 @@ own log is accepted as an alternate: a node that lost its TLS key can announce t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -31,6 +32,10 @@ from comity.wire.tls import CertificatePin
 
 MAX_NODES: Final = 16
 """Nodes followed for one member."""
+MAX_ONLINE_KEYS: Final = 64
+"""Online keys followed for one node, one after the other: each is another author whose statements are read."""
+MAX_RECORDS: Final = 1_024
+"""Records followed for one node, one after the other."""
 OUTSIDE_LOG: Final = -1
 """The index of a record that was found outside the log that it binds."""
 DISPUTED: Final = -1
@@ -121,6 +126,15 @@ class FoundRecord:
     index: int = OUTSIDE_LOG
 
 
+@dataclass(slots=True)
+class _Lookups:
+    """What is computed from the records when it is first asked for. Replaced after records have changed: a thread that
+    is computing it then fills the object that was replaced."""
+
+    by_log: Mapping[str, Mapping[Author, NodeRecord]] | None = None
+    cosigners: Mapping[tuple[str, bytes], tuple[VerifierKey, Digest]] | None = None
+
+
 class Membership:
     """The known members and nodes. Not thread-safe: call from the event loop."""
 
@@ -135,6 +149,9 @@ class Membership:
         self._keys_by_name: dict[str, set[PeerKey]] | None = None
         """Computed when it is asked for after records have changed."""
         self._records: dict[Author, NodeRecord] = {seat.record.node: seat.record}
+        self._lookups = _Lookups()
+        self._accepted = Counter[PeerKey]()
+        self._online_keys = Counter[PeerKey]()
         self._superseded: set[bytes] = set()
         """Certificates that were replaced by another one in use; they are never accepted again."""
         self._pins: tuple[CertificatePin, ...] = ()
@@ -212,9 +229,26 @@ class Membership:
             return (self.seat.record.log,)
         return tuple(dict.fromkeys(peer.record.log for peer in self.peers if peer.origin == origin))
 
-    def cosigner_keys(self) -> tuple[VerifierKey, ...]:
-        """Every cosigner key from a valid record. Which cosignatures count is decided by the verifier's own pins."""
-        return tuple(dict.fromkeys(key for record in self._records.values() for key in record.cosigners))
+    def cosigner_key(self, name: str, key_id: bytes) -> VerifierKey | None:
+        """The cosigner key of this name and id in a record that is valid now. Which cosignatures count is decided by
+        the verifier's own pins."""
+        found = self.cosigners.get((name, key_id))
+        return None if found is None else found[0]
+
+    @property
+    def cosigners(self) -> Mapping[tuple[str, bytes], tuple[VerifierKey, Digest]]:
+        """By name and id, every cosigner key in a record that is valid now, with its member: the first, if two are
+        alike. Do not change it."""
+        lookups = self._lookups
+        if lookups.cosigners is None:
+            peers = self.peers
+            found: dict[tuple[str, bytes], tuple[VerifierKey, Digest]] = {}
+            alternates = [peer.alternate for peer in peers if peer.alternate is not None]
+            for record in (self.seat.record, *(peer.record for peer in peers), *alternates):
+                for key in record.cosigners:
+                    found.setdefault((key.name, key.key_id), (key, record.member))
+            lookups.cosigners = found
+        return lookups.cosigners
 
     def node(self, author: Author) -> NodeRecord | None:
         """The record of the node `author`; older records of the same node are included."""
@@ -227,15 +261,25 @@ class Membership:
 
     def writers(self, log: str) -> frozenset[Author]:
         """The writers of a log, named by its verifier key: one node, under each online key that it had."""
-        return frozenset(author for author, record in self._records.items() if str(record.log) == log)
+        return frozenset(self._records_of(log))
 
     def records_of(self, log: str) -> tuple[NodeRecord, ...]:
         """The records that bind a log, named by its verifier key."""
-        return tuple(record for record in self._records.values() if str(record.log) == log)
+        return tuple(self._records_of(log).values())
 
     def owner(self, log: str) -> Digest | None:
         """The member whose node writes a log, named by its verifier key."""
-        return next((record.member for record in self._records.values() if str(record.log) == log), None)
+        return next((record.member for record in self._records_of(log).values()), None)
+
+    def _records_of(self, log: str) -> Mapping[Author, NodeRecord]:
+        """Each statement about a copy asks for the writers of its log: there are millions."""
+        lookups = self._lookups
+        if lookups.by_log is None:
+            found: dict[str, dict[Author, NodeRecord]] = {}
+            for author, record in tuple(self._records.items()):
+                found.setdefault(str(record.log), {})[author] = record
+            lookups.by_log = found
+        return lookups.by_log.get(log, {})
 
     def member(self, identity: Digest) -> Member | None:
         """The member's entry in the newest charter."""
@@ -310,6 +354,7 @@ class Membership:
         peer = self._peers.get(key)
         if peer is not None and peer.alternate is not None and certificate == peer.record.tls:
             self._peers[key] = replace(peer, alternate=None)
+            self._lookups = _Lookups()
             self._update_pins()
 
     def _accept(self, record: NodeRecord, line: bytes, rank: tuple[int, int]) -> bool:
@@ -317,6 +362,9 @@ class Membership:
         key = PeerKey.of(record)
         known = self._peers.get(key)
         if record.origin == self.seat.record.origin:
+            return False
+        another_author = record.node not in self._records
+        if self._accepted[key] >= MAX_RECORDS or (another_author and self._online_keys[key] >= MAX_ONLINE_KEYS):
             return False
         if known is None:
             if len(self.nodes_of(record.member)) >= MAX_NODES:
@@ -331,7 +379,10 @@ class Membership:
         else:
             return False
         self._records[record.node] = record
+        self._accepted[key] += 1
+        self._online_keys[key] += another_author
         self._keys_by_name = None
+        self._lookups = _Lookups()
         self._update_pins()
         return known is None
 

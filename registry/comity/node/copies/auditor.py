@@ -383,8 +383,9 @@ class Auditor:
 
     def peer(self, log: str) -> Peer | None:
         """The node of another member that writes a log."""
-        own = self._membership.seat.inception.id
-        found = (peer for peer in self._membership.peers if str(peer.record.log) == log and peer.member.id != own)
+        members, own = self._membership, self._membership.seat.inception.id
+        known = (members.peer(PeerKey.of(record)) for record in members.records_of(log))
+        found = (peer for peer in known if peer is not None and peer.member.id != own and str(peer.record.log) == log)
         return next(found, None)
 
     def _refilled(self) -> float:

@@ -383,7 +383,7 @@ class CheckpointCosigner:
             return False
 
     def _is_valid(self, line: NoteSignature, checkpoint: Checkpoint) -> bool:
-        key = next((key for key in self._membership.cosigner_keys() if line.by(key)), None)
+        key = self._membership.cosigner_key(line.name, line.key_id)
         if key is None:
             return False
         if not self._checked.is_valid(line, key, checkpoint):

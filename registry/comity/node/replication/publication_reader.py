@@ -191,10 +191,7 @@ class PublicationReader:
 
     def _member_of(self, log: str) -> Digest | str:
         """The member whose log it is; the log itself if no member writes it."""
-        membership = self._membership
-        if log == self._membership.seat.log:
-            return membership.seat.inception.id
-        return next((peer.member.id for peer in membership.peers if str(peer.record.log) == log), log)
+        return self._membership.owner(log) or log
 
     async def _queue_wanted(self, lines: Sequence[ProvenLine]) -> tuple[set[Digest], set[Digest]]:
         """Queue what these publications name and this node wants and lacks. Returns the artifacts that are queued now,
