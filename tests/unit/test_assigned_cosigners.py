@@ -120,7 +120,12 @@ class World:
         ]
         seat = SimpleNamespace(inception=SimpleNamespace(id=member))
         known = SimpleNamespace(
-            seat=seat, body=self.body, known=admitted(self.body), peers=peers, owner=lambda log: self.owner
+            seat=seat,
+            body=self.body,
+            known=admitted(self.body),
+            peers=peers,
+            owner=lambda log: self.owner if log == "log" else None,
+            cosigners={("x", key_of(seat.id)): (None, seat.id) for seat in self.body.members},
         )
         return AssignedCosigners(cast(Membership, known), lambda: self.now, FRESH)
 
@@ -207,6 +212,13 @@ def test_members_further_back_do_not_release_those_before_them() -> None:
         world.nodes[member].is_told = lambda log: True  # type: ignore[method-assign]
     world.run(8 * PATIENCE)
     assert world.telling.issuperset({*world.order[:2], *world.order[5:8]})
+
+
+def test_a_cosigner_key_has_the_place_of_its_member() -> None:
+    world = World(20)
+    node = world.nodes[world.order[3]]
+    assert node.places("log") == {("x", key_of(member)): place for place, member in enumerate(world.order)}
+    assert node.places("a log of nobody known") == {}
 
 
 def test_in_a_small_federation_everybody_tells() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.records import MAX_SIZES, SHOWN_NAMES
+from comity.ledger.records import MAX_NAMES, MAX_SIZES, SHOWN_NAMES
 from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.keys import PrivateKey
@@ -181,3 +181,57 @@ def test_beyond_the_quota_the_least_cosigned_sizes_give_way_and_never_the_newest
     assert len(kept) == MAX_SIZES
     assert kept[0] == 1
     assert kept[1:] == list(range(SIZES + 2 - MAX_SIZES, SIZES + 1))
+
+
+HONEST = [f"honest-{number}" for number in range(5)]
+MANY = [f"mallory-{number}" for number in range(MAX_NAMES)]
+
+
+def place(ledger: Ledger) -> None:
+    """Members are known: five honest ones, and before them one with many cosigners."""
+    places = {(name, bytes(4)): 0 for name in MANY}
+    places |= {(name, bytes(4)): number for number, name in enumerate(HONEST, 1)}
+    ledger.cosignatures.place_by(lambda log: places if log == LOG.vkey else {})
+
+
+def test_one_member_with_many_cosigners_hides_no_other_member(ledger: Ledger) -> None:
+    place(ledger)
+    add(ledger, SIZES, *map(line, MANY[: MAX_NAMES - len(HONEST)]), *map(line, HONEST))
+    shown = names(ledger.cosignatures.cosigned(LOG.origin))
+    assert len(shown) == SHOWN_NAMES
+    assert shown.issuperset(HONEST)
+
+
+def test_one_member_with_many_cosigners_keeps_no_other_member_out(ledger: Ledger) -> None:
+    place(ledger)
+    assert add(ledger, SIZES, *map(line, MANY)) == MAX_NAMES
+    assert add(ledger, SIZES, *map(line, HONEST)) == len(HONEST)
+    kept = names(ledger.cosignatures.all(LOG.origin))
+    assert len(kept) == MAX_NAMES
+    assert kept.issuperset(HONEST)
+    assert add(ledger, SIZES, *map(line, set(MANY) - kept)) == 0
+
+
+def test_one_member_with_many_cosigners_does_not_choose_the_checkpoint(ledger: Ledger) -> None:
+    place(ledger)
+    add(ledger, 20, *map(line, HONEST))
+    add(ledger, 30, *map(line, MANY))
+    best = ledger.cosignatures.best_note(LOG.origin, 0)
+    assert (size_of(best), names(best)) == (20, set(HONEST))
+
+
+def test_nobody_takes_the_name_of_another_members_cosigner(ledger: Ledger) -> None:
+    places = {("honest", key.to_bytes(4, "big")): place for key, place in ((0, 1), (1, 0), (2, 0))}
+    ledger.cosignatures.place_by(lambda log: places)
+    add(ledger, SIZES, line("honest", key=1), line("honest", key=2))
+    assert add(ledger, SIZES, line("honest")) == 1
+    assert line("honest") in ledger.cosignatures.cosigned(LOG.origin).signatures
+
+
+def test_what_one_member_cosigned_alone_gives_way_first(ledger: Ledger) -> None:
+    place(ledger)
+    with_checkpoints(ledger, range(1, SIZES))
+    add(ledger, 1, *map(line, HONEST))
+    for size in range(2, SIZES + 1):
+        add(ledger, size, *map(line, MANY[size : size + len(HONEST) + 1]))
+    assert names(ledger.cosignatures.cosigned(LOG.origin, 1)) == set(HONEST)

@@ -5,7 +5,9 @@ Callers verify each record before they store it.
 - Cosignatures: at most MAX_SIZES sizes per log, and MAX_NAMES cosigners per size: as many as a charter has members. A
   note shows at most SHOWN_NAMES of them, and so has at most the 100 lines that other clients read. A size is deleted
   when a larger size has all its cosigner keys. Above MAX_SIZES, the size with the fewest cosigners is deleted, the
-  smallest first, never the largest size. Checkpoints are never deleted.
+  smallest first, never the largest size. Checkpoints are never deleted. Names and keys of cosigners cost nothing, so
+  members are counted where they are known (`Cosignatures.place_by`): one cosigner of each member comes before the
+  second one of any, in an order that nobody chooses.
 - Witnessed checkpoints: the newest submitted checkpoint of each log (origin and key), kept for ever. A witness must not
   go back behind it. For a log in this ledger the newest stored checkpoint counts too, if it is larger and consistent.
 - Misbehaviour proofs: kept for ever, and served to every caller, who verifies them again (`comity.trust.tlog.proof`).
@@ -21,12 +23,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, LargeBinary, cast, delete, distinct, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, delete, func, insert, select, tuple_, update
 
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, all_logs, find_log
@@ -51,6 +53,15 @@ _TIMESTAMP_SIZE: Final = 8
 _COSIGNATURE = schema.cosignatures.c
 
 _Key: TypeAlias = tuple[str, bytes]
+_Cosigner: TypeAlias = tuple[int | None, str]
+"""The place of a member, None if it is not known, and the name of a cosigner."""
+
+CosignerPlaces: TypeAlias = Mapping[_Key, int]
+"""By name and id of a cosigner key, the place of its member among the members that cosign a log."""
+
+
+def _no_places(log: str) -> CosignerPlaces:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,11 @@ class Cosignatures:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._places: Callable[[str], CosignerPlaces] = _no_places
+
+    def place_by(self, places: Callable[[str], CosignerPlaces]) -> None:
+        """Use `places`, which is called in any thread with the verifier key of a log. It must not use the ledger."""
+        self._places = places
 
     def add(self, name: str, size: int, root: bytes, signatures: Iterable[NoteSignature]) -> int:
         """Store verified cosignatures of the checkpoint (`size`, `root`) of a log. Returns how many were new or newer.
@@ -85,9 +101,10 @@ class Cosignatures:
                 raise Untrusted(
                     "a cosignature of another tree", why=f"size {size} has another root", code="ROOT-MISMATCH"
                 )
-            added = _merge(connection, log, size, offered)
+            places = self._places(log.vkey)
+            added = _merge(connection, log, size, offered, places)
             if added:
-                _prune(connection, log)
+                _prune(connection, log, places)
             return added
 
     def cosigned(self, name: str, size: int | None = None) -> SignedNote:
@@ -98,14 +115,14 @@ class Cosignatures:
         """
         with self._database.reading() as connection:
             log = find_log(connection, name)
-            return _note(connection, log, _head(connection, log, size))
+            return _note(connection, log, _head(connection, log, size), self._places(log.vkey))
 
     def all(self, name: str, size: int | None = None) -> SignedNote:
         """As `cosigned`, with every stored cosignature: more than other clients read. Raises
         NotFound(code="NO-CHECKPOINT")."""
         with self._database.reading() as connection:
             log = find_log(connection, name)
-            return _note(connection, log, _head(connection, log, size), shown=MAX_NAMES)
+            return _note(connection, log, _head(connection, log, size), {}, shown=MAX_NAMES)
 
     def newest_heads(self, key_ids: Collection[bytes]) -> list[NewestHead]:
         """Returns the newest checkpoint of every log that has one, with the cosignatures by keys with these ids, all
@@ -131,7 +148,8 @@ class Cosignatures:
             if size is None:
                 why = f"these cosigners signed no checkpoint of {log.origin}"
                 raise NotFound("no checkpoint", why=why, code="NO-CHECKPOINT")
-            return _note(connection, log, _head(connection, log, size), first={name for name, _ in keys})
+            places, first = self._places(log.vkey), {name for name, _ in keys}
+            return _note(connection, log, _head(connection, log, size), places, first=first)
 
     def largest_up_to(self, name: str, size: int) -> SignedNote:
         """Returns the checkpoint of the largest tree with at most `size` entries, signed by the log alone.
@@ -153,12 +171,13 @@ class Cosignatures:
         """
         with self._database.reading() as connection:
             log = find_log(connection, name)
-            head = _most_cosigned(connection, log, index) or newest_head(connection, log, covering=index)
+            places = self._places(log.vkey)
+            head = _most_cosigned(connection, log, index, places) or newest_head(connection, log, covering=index)
             if head is None:
                 raise NotFound(
                     "no checkpoint", why=f"no checkpoint of {log.origin} covers entry {index} yet", code="NO-CHECKPOINT"
                 )
-            return _note(connection, log, head)
+            return _note(connection, log, head, places)
 
 
 def _head(connection: Connection, log: LogRow, size: int | None) -> SignedHead:
@@ -169,34 +188,61 @@ def _head(connection: Connection, log: LogRow, size: int | None) -> SignedHead:
     return head
 
 
-def _most_cosigned(connection: Connection, log: LogRow, index: int) -> SignedHead | None:
-    ranked = (
-        select(_COSIGNATURE.size)
-        .where(_COSIGNATURE.log_id == log.id, _COSIGNATURE.size > index)
-        .group_by(_COSIGNATURE.size)
-        .order_by(func.count(distinct(_COSIGNATURE.name)).desc(), _COSIGNATURE.size.desc())
-        .limit(1)
-    )
-    size = connection.scalar(ranked)
+def _most_cosigned(connection: Connection, log: LogRow, index: int, places: CosignerPlaces) -> SignedHead | None:
+    keys = _keys_by_size(connection, log, _COSIGNATURE.size > index)
+    size = max(keys, key=lambda size: (*_count(keys[size], places), size), default=None)
     return None if size is None else head_at(connection, log, size)
 
 
+def _keys_by_size(connection: Connection, log: LogRow, *where: ColumnElement[bool]) -> dict[int, set[_Key]]:
+    keys: defaultdict[int, set[_Key]] = defaultdict(set)
+    wanted = select(_COSIGNATURE.size, _COSIGNATURE.name, _COSIGNATURE.key_id)
+    for size, name, key_id in connection.execute(wanted.where(_COSIGNATURE.log_id == log.id, *where)):
+        keys[size].add((name, key_id))
+    return keys
+
+
+def _count(keys: Iterable[_Key], places: CosignerPlaces) -> tuple[int, int]:
+    """How many members, and how many others, have these cosigner keys."""
+    found = {(places.get(key), key[0]) for key in keys}
+    members = {place for place, _ in found if place is not None}
+    return len(members), sum(place is None for place, _ in found)
+
+
+def _in_order(
+    log: LogRow, keys: Iterable[_Key], places: CosignerPlaces, first: Collection[str] = ()
+) -> list[_Cosigner]:
+    """The cosigners that have these keys: those named in `first`, then one of each member in the order of their places,
+    then those of nobody known, then the others of members. Among the rest each log has another order."""
+    cosigners = {(places.get(key), key[0]) for key in keys}
+    by_digest = sorted(cosigners, key=lambda item: sha256(f"{log.vkey}\n{item[1]}".encode()))
+    turns, before = dict[_Cosigner, int](), Counter[int | None]()
+    for place, name in by_digest:
+        turns[place, name] = 1 if place is None else 2 * before[place]
+        before[place] += 1
+    return sorted(by_digest, key=lambda item: (item[1] not in first, turns[item], item[0] or 0))
+
+
 def _note(
-    connection: Connection, log: LogRow, head: SignedHead, *, shown: int = SHOWN_NAMES, first: Collection[str] = ()
+    connection: Connection,
+    log: LogRow,
+    head: SignedHead,
+    places: CosignerPlaces,
+    *,
+    shown: int = SHOWN_NAMES,
+    first: Collection[str] = (),
 ) -> SignedNote:
-    """If there are more cosigners than `shown`, each log shows others of them, after `first`: their order depends on
-    the log."""
+    """If there are more cosigners than `shown`, the first of them, by their order."""
     made = select(_COSIGNATURE.name, _COSIGNATURE.key_id, _COSIGNATURE.signature).where(
         _COSIGNATURE.log_id == log.id, _COSIGNATURE.size == head.size
     )
     lines = [
         NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made)))
     ]  # the order must not depend on the database
-    names = sorted(
-        {line.name for line in lines}, key=lambda name: (name not in first, sha256(f"{log.vkey}\n{name}".encode()))
-    )[:shown]
-    lines = [line for line in lines if line.name in names]
-    return SignedNote.parse(head.note).with_signatures(*lines)
+    keys = [(line.name, line.key_id) for line in lines]
+    cosigners = set(_in_order(log, keys, places, first)[:shown])
+    chosen = [line for line, key in zip(lines, keys, strict=True) if (places.get(key), line.name) in cosigners]
+    return SignedNote.parse(head.note).with_signatures(*chosen)
 
 
 def _signatures_by(
@@ -208,8 +254,11 @@ def _signatures_by(
     return tuple(NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made))))
 
 
-def _merge(connection: Connection, log: LogRow, size: int, offered: Iterable[NoteSignature]) -> int:
-    """Write those of `offered` that are new, or newer than the stored ones, within MAX_NAMES and MAX_KEYS."""
+def _merge(
+    connection: Connection, log: LogRow, size: int, offered: Iterable[NoteSignature], places: CosignerPlaces
+) -> int:
+    """Write those of `offered` that are new, or newer than the stored ones, within MAX_NAMES and MAX_KEYS. The last
+    cosigner by the order gives way to one of a member that comes before it."""
     here = (_COSIGNATURE.log_id == log.id, _COSIGNATURE.size == size)
     stored: dict[_Key, bytes] = {
         (name, key_id): signature
@@ -220,36 +269,46 @@ def _merge(connection: Connection, log: LogRow, size: int, offered: Iterable[Not
     written = 0
     for line in offered:
         key = (line.name, line.key_id)
+        this_key = (*here, _COSIGNATURE.name == line.name, _COSIGNATURE.key_id == line.key_id)
         if key in stored:
             if line.signature[:_TIMESTAMP_SIZE] <= stored[key][:_TIMESTAMP_SIZE]:
                 continue
-            same_key = (*here, _COSIGNATURE.name == line.name, _COSIGNATURE.key_id == line.key_id)
-            connection.execute(update(schema.cosignatures).where(*same_key).values(signature=line.signature))
-        elif _fits(stored, line.name):
+            connection.execute(update(schema.cosignatures).where(*this_key).values(signature=line.signature))
+        else:
+            surplus = _surplus(log, stored, key, places)
+            if key in surplus:
+                continue
+            for name, key_id in surplus:
+                del stored[name, key_id]
+                other = (*here, _COSIGNATURE.name == name, _COSIGNATURE.key_id == key_id)
+                connection.execute(delete(schema.cosignatures).where(*other))
             row = {"log_id": log.id, "size": size, "name": line.name, "key_id": line.key_id}
             connection.execute(insert(schema.cosignatures).values(row | {"signature": line.signature}))
-        else:
-            continue
         stored[key] = line.signature
         written += 1
     return written
 
 
-def _fits(stored: Iterable[_Key], name: str) -> bool:
-    names = [other for other, _ in stored]
-    return names.count(name) < MAX_KEYS and (name in names or len(set(names)) < MAX_NAMES)
+def _surplus(log: LogRow, stored: Collection[_Key], new: _Key, places: CosignerPlaces) -> list[_Key]:
+    """The keys that are too many, the new one among them if it is; none if all fit."""
+    cosigner = (places.get(new), new[0])
+    stored_cosigners = [(places.get(key), key[0]) for key in stored]
+    if stored_cosigners.count(cosigner) >= MAX_KEYS:
+        return [new]
+    if cosigner in stored_cosigners or len(set(stored_cosigners)) < MAX_NAMES:
+        return []
+    if cosigner[0] is None:
+        return [new]
+    last = _in_order(log, [*stored, new], places)[-1]
+    return [key for key in (*stored, new) if (places.get(key), key[0]) == last]
 
 
-def _prune(connection: Connection, log: LogRow) -> None:
-    keys: defaultdict[int, set[_Key]] = defaultdict(set)
-    for size, name, key_id in connection.execute(
-        select(_COSIGNATURE.size, _COSIGNATURE.name, _COSIGNATURE.key_id).where(_COSIGNATURE.log_id == log.id)
-    ):
-        keys[size].add((name, key_id))
+def _prune(connection: Connection, log: LogRow, places: CosignerPlaces) -> None:
+    keys = _keys_by_size(connection, log)
     deleted = {size for size in keys if any(size < other and keys[size] <= keys[other] for other in keys)}
     left = sorted(set(keys) - deleted)
     if len(left) > MAX_SIZES:
-        least_cosigned = sorted(left[:-1], key=lambda size: (len({name for name, _ in keys[size]}), size))
+        least_cosigned = sorted(left[:-1], key=lambda size: (_count(keys[size], places), size))
         deleted.update(least_cosigned[: len(left) - MAX_SIZES])
     if deleted:
         connection.execute(

@@ -28,7 +28,7 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
-from comity.ledger.records import NewestHead
+from comity.ledger.records import CosignerPlaces, NewestHead
 from comity.node.keys import NodeKeys
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -98,6 +98,13 @@ class AssignedCosigners:
         members, now = self._members_by_key(), self._clock()
         with self._lock:
             self._arrived.setdefault(log, {}).update((members[key], now) for key in key_ids if key in members)
+
+    def places(self, log: str) -> CosignerPlaces:
+        """The place in a log's order of the member of each cosigner key; those of the log's owner have none."""
+        with self._lock:
+            place = {member: index for index, member in enumerate(self._order(log))}
+        known = self._membership.cosigners.items()
+        return {name: place[member] for name, (_, member) in known if member in place}
 
     def update(self, heads: Iterable[NewestHead]) -> Mapping[str, bool]:
         """Decide anew. `heads` are the newest checkpoints of the mirrored logs, with the cosignatures that are kept.

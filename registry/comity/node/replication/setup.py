@@ -76,6 +76,7 @@ class ReplicationTasks:
         self.cosigner = CheckpointCosigner(
             ledger, membership, home.keys, home.clock, metrics, self.start, self.misbehaviour
         )
+        ledger.tables.cosignatures.place_by(self.cosigner.assigned.places)
         self._mirror = LogMirror(
             ledger,
             pools,
