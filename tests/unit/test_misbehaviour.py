@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, verify_misbehaviour
+from comity.trust.tlog.note import NoteSignature, SignedNote
+from comity.trust.tlog.proof import (
+    HISTORY,
+    LEAVES,
+    ROOTS,
+    TlogProof,
+    history_part,
+    leaf_part,
+    minimal_misbehaviour,
+    verify_misbehaviour,
+)
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("log.example/log")
@@ -91,6 +101,45 @@ def test_a_leaf_that_its_tree_does_not_hold_convicts_nobody() -> None:
     for parts in ((leaf(ONE, 2, 7), invented), (invented, leaf(ONE, 2, 7)), (leaf(OTHER, 2, 8), invented)):
         with pytest.raises(Untrusted):
             verify_misbehaviour(LEAVES, parts, LOG.verifier)
+
+
+def padded(data: bytes) -> bytes:
+    """A note with as many lines by others as it may have."""
+    lines = (NoteSignature(f"{number}.example", bytes(4), bytes(9_000)) for number in range(70))
+    return SignedNote.parse(data).with_signatures(*lines).encode()
+
+
+def padded_leaf(of: MemoryTree, index: int, size: int) -> bytes:
+    proof = TlogProof.parse(leaf(of, index, size)[32:])
+    large = SignedNote.parse(padded(proof.checkpoint.encode()))
+    return leaf_part(of.node(0, index), TlogProof(proof.index, proof.hashes, large, b"extra" * 9_000))
+
+
+def padded_history(of: MemoryTree, old: int, new: int) -> bytes:
+    end = len(history(of, old, new)) - len(note(of, new))
+    return history(of, old, new)[:end] + padded(note(of, new))
+
+
+@pytest.mark.parametrize(
+    ("kind", "padded_parts", "parts"),
+    [
+        (ROOTS, (padded(note(ONE, 5)), padded(note(OTHER, 5))), (note(ONE, 5), note(OTHER, 5))),
+        (LEAVES, (padded_leaf(ONE, 2, 7), padded_leaf(OTHER, 2, 8)), (leaf(ONE, 2, 7), leaf(OTHER, 2, 8))),
+        (HISTORY, (padded(note(ONE, 5)), padded_history(OTHER, 5, 8)), (note(ONE, 5), history(OTHER, 5, 8))),
+        (HISTORY, (padded_history(OTHER, 5, 8), padded(note(ONE, 5))), (note(ONE, 5), history(OTHER, 5, 8))),
+    ],
+    ids=["roots", "leaves", "history", "history the other way"],
+)
+def test_a_proof_is_kept_without_what_makes_it_large(
+    kind: str, padded_parts: tuple[bytes, bytes], parts: tuple[bytes, bytes]
+) -> None:
+    assert sum(map(len, padded_parts)) > 1_000_000
+    assert minimal_misbehaviour(kind, padded_parts, LOG.verifier) == parts
+
+
+def test_what_proves_nothing_has_no_smaller_form() -> None:
+    with pytest.raises(Untrusted):
+        minimal_misbehaviour(ROOTS, (note(ONE, 5), note(ONE, 5)), LOG.verifier)
 
 
 def test_a_proof_has_a_known_kind_and_two_parts() -> None:

@@ -19,7 +19,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
-from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, verify_misbehaviour
+from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, minimal_misbehaviour
 from comity.wire.client import NodeClient
 
 MAX_CHECKED: Final = 10_000
@@ -49,8 +49,8 @@ class MisbehaviourProofs:
 
     async def keep(self, kind: str, key: VerifierKey, parts: Sequence[bytes]) -> None:
         """Store a proof and freeze the log. Raises Malformed and Untrusted if the parts prove nothing."""
-        verify_misbehaviour(kind, parts, key)
-        new = await self._ledger.run(self._ledger.tables.misbehaviour.add, kind, key.name, str(key), list(parts))
+        minimal = minimal_misbehaviour(kind, parts, key)
+        new = await self._ledger.run(self._ledger.tables.misbehaviour.add, kind, key.name, str(key), minimal)
         self._frozen.add(str(key))
         if new:
             self._metrics.misbehaviour.labels(key.name).inc()

@@ -207,6 +207,23 @@ def verify_misbehaviour(kind: str, parts: Sequence[bytes], key: VerifierKey) -> 
         _different_history(first, second, key)
 
 
+def minimal_misbehaviour(kind: str, parts: Sequence[bytes], key: VerifierKey) -> tuple[bytes, bytes]:
+    """The same proof without what it does not need: signatures by others, and what is not authenticated. Otherwise a
+    log that wants to hide the proofs about another one could make its own as large as a note may be.
+
+    Raises as `verify_misbehaviour`.
+    """
+    verify_misbehaviour(kind, parts, key)
+    first, second = parts
+    if kind == ROOTS:
+        return _minimal_note(first, key), _minimal_note(second, key)
+    if kind == LEAVES:
+        return _minimal_leaf(first, key), _minimal_leaf(second, key)
+    smaller, larger = (first, second) if _is_history(first, second, key) else (second, first)
+    end = HASH_SIZE + 1 + HASH_SIZE * larger[HASH_SIZE]
+    return _minimal_note(smaller, key), larger[:end] + _minimal_note(larger[end:], key)
+
+
 def leaf_part(leaf: bytes, proof: TlogProof) -> bytes:
     """One part of a `leaves` proof: a leaf hash and its inclusion proof with a signed note."""
     return leaf + proof.encode()
@@ -235,13 +252,16 @@ def _different_leaves(first: bytes, second: bytes, key: VerifierKey) -> None:
 
 
 def _different_history(first: bytes, second: bytes, key: VerifierKey) -> None:
-    for smaller, larger in ((first, second), (second, first)):
-        try:
-            _check_history(_open(smaller, key), larger, key)
-        except ComityError:
-            continue
-        return
-    raise _not_proven("neither part proves that the other note is not a prefix of its tree")
+    if not _is_history(first, second, key) and not _is_history(second, first, key):
+        raise _not_proven("neither part proves that the other note is not a prefix of its tree")
+
+
+def _is_history(smaller: bytes, larger: bytes, key: VerifierKey) -> bool:
+    try:
+        _check_history(_open(smaller, key), larger, key)
+    except ComityError:
+        return False
+    return True
 
 
 def _check_history(smaller: Checkpoint, larger: bytes, key: VerifierKey) -> None:
@@ -258,6 +278,17 @@ def _check_history(smaller: Checkpoint, larger: bytes, key: VerifierKey) -> None
 
 def _open(note: bytes, key: VerifierKey) -> Checkpoint:
     return open_checkpoint(SignedNote.parse(note), key)
+
+
+def _minimal_note(data: bytes, key: VerifierKey) -> bytes:
+    note = SignedNote.parse(data)
+    return SignedNote(note.text, (next(line for line in note.signatures if line.by(key)),)).encode()
+
+
+def _minimal_leaf(part: bytes, key: VerifierKey) -> bytes:
+    proof = TlogProof.parse(part[HASH_SIZE:])
+    note = SignedNote.parse(_minimal_note(proof.checkpoint.encode(), key))
+    return leaf_part(part[:HASH_SIZE], TlogProof(proof.index, proof.hashes, note))
 
 
 def _not_proven(why: str) -> Untrusted:
