@@ -16,7 +16,7 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, NotFound
+from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, minimal_misbehaviour
@@ -91,18 +91,17 @@ class MisbehaviourProofs:
     async def fetch(self, client: NodeClient) -> None:
         """Fetch a peer's proofs and store the valid ones."""
         for shown in await client.misbehaviour():
-            name = sha256(b"\n".join((shown.kind.encode(), shown.origin.encode(), *shown.parts)))
-            keys = self._membership.log_keys(shown.origin)
-            if not keys or name in self._checked:
-                continue
-            if len(self._checked) >= MAX_CHECKED:
-                self._checked.clear()
-            self._checked.add(name)
-            for key in keys:
+            for key in self._membership.log_keys(shown.origin):
+                name = sha256(b"\n".join((shown.kind.encode(), str(key).encode(), *shown.parts)))
+                if name in self._checked:
+                    continue
                 try:
                     await self.keep(shown.kind, key, shown.parts)
-                except ComityError as error:
+                except (Malformed, Untrusted) as error:
                     _log.warning("invalid misbehaviour proof", origin=shown.origin, why=str(error))
+                if len(self._checked) >= MAX_CHECKED:
+                    self._checked.clear()
+                self._checked.add(name)
                 await asyncio.sleep(0)
 
 

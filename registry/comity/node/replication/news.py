@@ -84,8 +84,9 @@ class PeerNews:
         """Digests of the last heads of a peer of an older version."""
 
     def begin_again(self) -> None:
-        """Ask for everything again, because more logs are mirrored here."""
+        """Ask for everything again, because more logs are mirrored here: also for proofs about them."""
         self.position = b""
+        self.fetched_misbehaviour = None
         self.begun += 1
         self._heads.clear()
 

@@ -129,7 +129,7 @@ MAX_SKIP: Final = 15
 MAX_COSIGN_SECONDS: Final = 30.0
 """Seconds after which it is checked at the latest whether a cosignature is due by the clock."""
 CHARTER_RETRY_SECONDS: Final = 600.0
-"""Seconds for which the charter is not fetched from a peer that sent an invalid one: a certificate is large."""
+"""Seconds for which the charter, or proofs, are not fetched from a peer that sent invalid ones: they are large."""
 START_RETRY_SECONDS: Final = 0.25
 """Seconds between tries while the node waits for first answers."""
 
@@ -308,8 +308,15 @@ class Peers:
         if (told is not None and told == link.news.fetched_misbehaviour) or now < link.news.fetch_at:
             return
         link.news.fetch_at = now + self._interval / 2
-        await self._misbehaviour.fetch(link.client)
-        link.news.fetched_misbehaviour = told
+        link.news.fetched_misbehaviour = told  # before the call: more logs may be mirrored here meanwhile
+        try:
+            await self._misbehaviour.fetch(link.client)
+        except (Malformed, Untrusted) as error:  # the peer's logs may be good
+            link.news.fetched_misbehaviour, link.news.fetch_at = None, now + CHARTER_RETRY_SECONDS
+            _log.warning("misbehaviour proofs not fetched", peer=link.name, why=str(error), code=error.code)
+        except BaseException:
+            link.news.fetched_misbehaviour = None
+            raise
 
     async def _process_told(self, link: PeerLink) -> bool:
         """Process the logs that the peer has told, its own log first. Returns whether there were any."""
