@@ -73,6 +73,20 @@ def test_the_peers_own_log_is_processed_first() -> None:
     assert [item.log for item in kept.due(0.0, TWO)] == [TWO, ONE]
 
 
+def test_a_peer_that_told_what_a_log_did_not_sign_is_not_heard_about_it_for_a_time() -> None:
+    """Otherwise each of its messages would cost a parsed note and a line in this node's log."""
+    kept = taken(told(LogNews(ONE, b"a"), LogNews(TWO, b"a")))
+    item = kept.get(ONE)
+    assert item is not None
+    kept.postpone(item, 600.0, "not signed", invalid=True)
+    kept.postpone(item, 5.0, "not signed")
+    for note in (b"b", b"c"):
+        kept.take(told(LogNews(ONE, note), LogNews(TWO, note), LogNews(ONE + "x", note)), MIRRORED.__contains__)
+        assert [each.log for each in kept.due(599.0, ONE)] == [TWO]
+    assert kept.error == "not signed"
+    assert [each.note for each in kept.due(600.0, ONE)] == [b"c", b"c"]
+
+
 def test_what_failed_waits_and_says_why_until_the_log_grows() -> None:
     kept = taken(told(LogNews(ONE, b"a")))
     (item,) = kept.due(0.0, ONE)

@@ -50,6 +50,8 @@ class ToldLog:
         size: of the checkpoint that `cosignatures` sign.
         retry_at: seconds of the event loop's clock before which it is not processed again.
         error: why it was not processed.
+        invalid: whether the log did not sign what the peer told before: then nothing more of it is looked at before
+            `retry_at`.
     """
 
     log: str
@@ -58,6 +60,7 @@ class ToldLog:
     cosignatures: tuple[NoteSignature, ...] = ()
     retry_at: float = 0.0
     error: str = ""
+    invalid: bool = False
 
 
 class PeerNews:
@@ -124,10 +127,11 @@ class PeerNews:
         if self._waiting.get(item.log) is item:
             del self._waiting[item.log]
 
-    def postpone(self, item: ToldLog, until: float, error: str) -> None:
-        """`item` is to be processed again. No effect if the peer has told more meanwhile."""
-        if self._waiting.get(item.log) is item:
-            self._waiting[item.log] = replace(item, retry_at=until, error=error)
+    def postpone(self, item: ToldLog, until: float, error: str, *, invalid: bool = False) -> None:
+        """`item` is to be processed again. No effect if the peer has told more meanwhile, unless it is invalid."""
+        waiting = self._waiting.get(item.log)
+        if waiting is item or (invalid and waiting is not None):
+            self._waiting[item.log] = replace(waiting, retry_at=until, error=error, invalid=invalid)
 
     def log_grew(self, log: str) -> bool:
         """The stored log has grown: process at once what waits for it. Returns whether something does."""
@@ -149,6 +153,8 @@ class PeerNews:
     def _merged(self, item: LogNews) -> ToldLog:
         lines = item.cosignatures[:MAX_LINES]
         before = self._waiting.get(item.log)
+        if before is not None and before.invalid:
+            return replace(before, note=item.note or before.note, size=item.size, cosignatures=lines)
         if item.note or before is None:
             return ToldLog(item.log, item.note, item.size, lines)
         return replace(before, size=item.size, cosignatures=lines, retry_at=0.0)

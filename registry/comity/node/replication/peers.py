@@ -130,6 +130,8 @@ MAX_COSIGN_SECONDS: Final = 30.0
 """Seconds after which it is checked at the latest whether a cosignature is due by the clock."""
 CHARTER_RETRY_SECONDS: Final = 600.0
 """Seconds for which the charter, or proofs, are not fetched from a peer that sent invalid ones: they are large."""
+INVALID_SECONDS: Final = 600.0
+"""Seconds for which heads of a log are not looked at that a peer tells which told one that the log did not sign."""
 START_RETRY_SECONDS: Final = 0.25
 """Seconds between tries while the node waits for first answers."""
 
@@ -281,7 +283,7 @@ class Peers:
         link.seen()
         self._metrics.peer_up.labels(link.name).set(1)
         own = link.news.get(self._membership.seat.log)
-        if own is not None and (head := self._parse_head(link, own)) is not None:
+        if own is not None and not own.invalid and (head := self._parse_head(link, own)) is not None:
             self._recovery.add_head(link, head)
         if link.news.answered:
             self._start.attempted(link.peer_key, answered=True)
@@ -338,7 +340,10 @@ class Peers:
             return await self._collect(link, told)
         head = self._parse_head(link, told)
         if head is None:
-            return not link.state.last_error
+            if error := link.state.last_error:
+                until = asyncio.get_running_loop().time() + INVALID_SECONDS
+                link.news.postpone(told, until, error, invalid=True)
+            return not error
         return await self._follow(link, head) and not link.state.last_error
 
     async def _collect(self, link: PeerLink, told: ToldLog) -> bool:
