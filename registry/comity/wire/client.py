@@ -107,8 +107,9 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, ArtifactCalls, BlobCalls, Pu
         """Returns a client on the same connection with this timeout: seconds for an answer, or for the next message."""
         return NodeClient(self._calls.connection, timeout=timeout)
 
-    async def close(self) -> None:
-        await self._calls.connection.channel.close()
+    async def close(self, grace: float | None = None) -> None:
+        """Close the connection. Calls that run may end within `grace` seconds; none begins."""
+        await self._calls.connection.channel.close(grace)
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,14 +17,17 @@ from typing import Final, Protocol
 import structlog
 
 from comity.node.members import Membership, Peer, PeerKey
-from comity.node.replication.news import ANSWER_TIMEOUT, PeerNews
+from comity.node.replication.news import ANSWER_TIMEOUT, CALL_SECONDS, PeerNews
 from comity.node.threads import Clock
 from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.node_records import MAX_ADDRESSES
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin, TlsIdentity
 
+MAX_CLIENTS: Final = 4 * MAX_ADDRESSES
+"""Connections kept to one peer: mutual and open addresses, each with two certificates. A peer may move often."""
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds after which the first address is tried again after a failure: the first pause, and the longest."""
@@ -136,6 +139,8 @@ class PeerLink:
         self.peer_key = peer
         self.key = SourceKey("node", f"{peer.member} {peer.origin}")
         self._clients: dict[_Endpoint, NodeClient] = {}
+        """In the order of their last use."""
+        self._closing: set[asyncio.Task[None]] = set()
         self._known: tuple[Peer, tuple[_Endpoint, ...]] | None = None
         """The record for which the endpoints were listed last, and these."""
         self._turn = AddressTurn()
@@ -189,9 +194,14 @@ class PeerLink:
         return tuple(self._client(endpoint) for endpoint in self._endpoints() if endpoint.mutual)
 
     def _client(self, endpoint: _Endpoint) -> NodeClient:
-        if endpoint not in self._clients:
-            self._clients[endpoint] = self._connect(endpoint).with_timeout(ANSWER_TIMEOUT)
-        return self._clients[endpoint]
+        client = self._clients.pop(endpoint, None) or self._connect(endpoint).with_timeout(ANSWER_TIMEOUT)
+        self._clients[endpoint] = client
+        if len(self._clients) > MAX_CLIENTS:
+            unused = self._clients.pop(next(iter(self._clients)))
+            closing = asyncio.create_task(unused.close(CALL_SECONDS), name="end of an old connection")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        return client
 
     def _connect(self, endpoint: _Endpoint) -> NodeClient:
         identity = self._tls if endpoint.mutual else None
@@ -237,6 +247,9 @@ class PeerLink:
         return RangeSource(self.key, self.name, pin, lambda digest: self.client.locations(digest))
 
     async def close(self) -> None:
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         for client in self._clients.values():
             await client.close()
 
