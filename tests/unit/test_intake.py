@@ -197,6 +197,26 @@ def test_a_line_under_keys_that_are_not_known_yet_waits_for_the_rotation(logs: L
     assert names(logs) == [(FAR.origin, 1)]
 
 
+def test_the_entries_of_a_log_do_not_wait_for_what_others_let_wait(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can log lines that name an author and have signatures of nobody: they are looked at again whenever the
+    author has more keys, and at each start."""
+    monkeypatch.setattr("comity.ledger.intake.MAX_LINES", 4)
+    logs.say(FAR, *(published(artifact=number) for number in range(12)))
+    logs.prove()
+    logs.say(OTHER, OWNER.entry)
+    logs.prover.step(OTHER.vkey)
+    logs.say(OTHER, published(name="one"))
+    logs.prover.step(OTHER.vkey)
+    assert names(logs, "acme/one") == [(OTHER.origin, 1)]
+    logs.say(OTHER, published(name="two"))
+    while logs.prover.read(OTHER.vkey).behind:
+        pass
+    assert names(logs, "acme/two") == [(OTHER.origin, 2)]
+    assert len(parked(logs.ledger)) == 8
+    logs.prove()
+    assert parked(logs.ledger) == set()
+
+
 def test_copies_of_a_statement_in_one_log_are_one(logs: Logs, checks: list[Digest]) -> None:
     """512 copies of a rotation cost half a second in every lookup."""
     _, rotation = of(OWNER).to("next")

@@ -7,7 +7,8 @@
 At most one envelope is verified for an entry, once; if its key ids match no known keys, nothing is computed. Waiting
 entries are stored and checked again when more keys of their author are known. The results of a step and the position
 that it reached are committed in one transaction. Logs take turns, one step each, so a long or hostile log does not
-delay others; rechecking the waiting entries that a log's own entries unblock uses that log's turns.
+delay others; rechecking the waiting entries that a log's own entries unblock uses that log's turns, beside its next
+entries.
 """
 
 from __future__ import annotations
@@ -321,11 +322,15 @@ class LineProver:
         self._keys = KnownKeys(ledger, listed)
 
     def step(self, log: str, most: int = MAX_LINES) -> IntakeStep:
-        """One bounded step on a log: first waiting entries that its own entries unblocked, else its next entries, at
-        most `most`."""
+        """One bounded step on a log: waiting entries that its own entries unblocked, and its next entries, at most
+        `most`. Anybody can let many entries wait for keys of anybody, so its next entries do not wait for these."""
         revisit = self._ledger.intake.next_revisit(log)
-        if revisit is not None:
-            return self._reclassify(revisit)
+        again = IntakeStep(0, False) if revisit is None else self._reclassify(revisit)
+        read = self.read(log, most)
+        return IntakeStep(again.new + read.new, again.behind or read.behind, again.predicates | read.predicates)
+
+    def read(self, log: str, most: int = MAX_LINES) -> IntakeStep:
+        """One bounded step on the next entries of a log alone."""
         stretch = self._ledger.intake.next_batch(log, most)
         if not stretch.lines:
             return IntakeStep(0, False)
@@ -432,8 +437,13 @@ class Intake:
         self.notify()
 
     async def finish(self, log: str) -> None:
+        """Return when every entry of a log has been processed, and those that waited for its entries."""
+        while await self._step(self._prover.step, log, LINES_OF_A_ROUND):
+            pass
+
+    async def read(self, log: str) -> None:
         """Return when every entry of a log has been processed."""
-        while await self._step(log, LINES_OF_A_ROUND):
+        while await self._step(self._prover.read, log, LINES_OF_A_ROUND):
             pass
 
     async def _process_all(self) -> None:
@@ -445,14 +455,14 @@ class Intake:
             for log in behind:
                 try:
                     if log not in failures:
-                        await self._step(log, max(MAX_LINES, LINES_OF_A_ROUND // len(behind)))
+                        await self._step(self._prover.step, log, max(MAX_LINES, LINES_OF_A_ROUND // len(behind)))
                 except ComityError as error:
                     failures[log] = error
 
-    async def _step(self, log: str, most: int) -> bool:
+    async def _step(self, work: Callable[[str, int], IntakeStep], log: str, most: int) -> bool:
         """Returns whether more work is left."""
         async with self._step_lock:
-            step = await self._pools.hashing(self._prover.step, log, most)
+            step = await self._pools.hashing(work, log, most)
         if step.new:
             await self._proven(step.predicates)
         return step.behind

@@ -223,7 +223,7 @@ class ReplicationTasks:
     async def _recover(self) -> None:
         """Restore the own log from peers, and run the intake on it: later steps depend on its entries."""
         await self.recovery.run()
-        await self.intake.finish(self._own)
+        await self.intake.read(self._own)
 
     async def _charter_step(self) -> None:
         """One step of the charter follower; lines logged by it or by an operator may name new nodes."""
