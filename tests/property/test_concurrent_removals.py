@@ -192,6 +192,16 @@ def test_a_node_keeps_its_promise_and_gives_no_member_two_in_a_row() -> None:
     leases.grant(MODEL, member, LEASE, now + PAUSE)
 
 
+def test_a_member_that_takes_all_its_leases_takes_none_of_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.node.copies.leases.MAX_LEASES", 3)
+    leases, mallory = Leases(0.0), sha256(b"mallory")
+    for number in range(3):
+        leases.grant(sha256(b"artifact %d" % number), mallory, LEASE, 0.0)
+    with pytest.raises(OutOfSpace, match="too many"):
+        leases.grant(MODEL, mallory, LEASE, 0.0)
+    leases.grant(MODEL, sha256(b"another"), LEASE, 0.0)
+
+
 def test_a_node_that_has_just_started_may_have_promised_something() -> None:
     leases = Leases(100.0)
     with pytest.raises(Conflict, match="just started"):

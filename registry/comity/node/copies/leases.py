@@ -14,7 +14,7 @@ from the request, which is later. Clocks may differ in rate by nearly a factor o
 nodes that never withdraw. (2) to (4) bound how old a counted answer can be.
 
     grows with   bound        charged to                      at the bound
-    leases       MAX_LEASES   the member that audits          refused: LEASES
+    leases       MAX_LEASES   the member that audits          refused: LEASES; other members get theirs
     one member   one lease an artifact in PAUSE seconds       refused: LEASES; so it cannot keep others from withdrawing
 """
 
@@ -29,7 +29,8 @@ from comity.trust.encoding import Digest, short
 from comity.trust.errors import Conflict, OutOfSpace, PolicyNotMet
 from comity.trust.places import Reach
 
-MAX_LEASES: Final = 10_000
+MAX_LEASES: Final = 5_000
+"""Leases of one member."""
 PAUSE: Final = 6.0 * MAX_LEASE
 """Seconds after the start of a lease until the same member gets another one on the same artifact."""
 
@@ -49,7 +50,8 @@ class Leases:
 
     def __init__(self, started: float) -> None:
         self._started = started
-        self._leases: dict[tuple[Digest, Digest], _Lease] = {}
+        self._leases: dict[Digest, dict[Digest, _Lease]] = {}
+        """By member, and by artifact."""
         self._withdrawing: set[Digest] = set()
 
     def withdrawing(self, artifact: Digest) -> bool:
@@ -60,18 +62,17 @@ class Leases:
         if artifact in self._withdrawing:
             why = f"{short(artifact)}: this node is about to withdraw its own copy"
             raise Conflict("no lease on this copy", why=why, hint="ask again later", code="WITHDRAWING")
-        self._leases = {key: lease for key, lease in self._leases.items() if now - lease.begun < PAUSE}
-        key = artifact, member
-        if key in self._leases or len(self._leases) >= MAX_LEASES:
-            why = "this member had one a short time ago" if key in self._leases else "too many are granted"
+        granted = {leased: lease for leased, lease in self._leases.get(member, {}).items() if now - lease.begun < PAUSE}
+        if artifact in granted or len(granted) >= MAX_LEASES:
+            why = "this member had one a short time ago" if artifact in granted else "this member has too many"
             raise OutOfSpace("no lease on this copy", why=why, hint="ask again later", code="LEASES")
-        self._leases[key] = _Lease(now, now + min(seconds, MAX_LEASE))
+        self._leases[member] = granted | {artifact: _Lease(now, now + min(seconds, MAX_LEASE))}
 
     def begin(self, artifact: Digest, now: float, *, force: bool = False) -> None:
         """Begin a withdrawal. Raises Conflict (WITHDRAWING), and unless it is forced, Conflict (LEASED)."""
         if artifact in self._withdrawing:
             raise Conflict("this copy is being withdrawn", why="another command does it", code="WITHDRAWING")
-        times = [lease.until for (leased, _), lease in self._leases.items() if leased == artifact]
+        times = [leases[artifact].until for leases in self._leases.values() if artifact in leases]
         until = max([self._started + MAX_LEASE, *times])
         if now < until and not force:
             why = "another node counts on this copy" if now < max(times, default=0) else "this node has just started"
