@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 from comity.content import durable
 from comity.content.blobs import BlobStore, FolderStore
-from comity.node.copies import held_files
+from comity.node.copies import held_files, withdrawal
+from comity.node.copies.auditor import AuditedCopy
+from comity.node.copies.index import CopyRow
 from comity.node.copies.withdrawal import Withdrawals
+from comity.node.members import Peer
 from comity.node.uploads import read_manifest
 from comity.trust.artifact import Manifest
 from comity.trust.artifact_pins import Pin
-from comity.trust.copies import MISSED, CopyPolicy
+from comity.trust.copies import MISSED, PASSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet
 from comity.trust.statement import SideObject
@@ -168,6 +172,51 @@ async def test_a_start_finishes_what_a_crash_interrupted(node: WithdrawingNode, 
 
 async def nothing(*_: object) -> None:
     return
+
+
+async def never_answers(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch, *silent: int) -> list[str]:
+    """Let the nodes at these places be silent when they are audited. Returns the names of those that are asked."""
+    asked, names = list[str](), {node.nodes[number].record.name for number in silent}
+
+    async def audit(row: CopyRow, peer: Peer, *, lease: int = 0) -> AuditedCopy:
+        asked.append(peer.name)
+        if peer.name in names:
+            await asyncio.Event().wait()
+        return AuditedCopy(peer, PASSED)
+
+    monkeypatch.setattr(node.withdrawals._auditor, "audit", audit)
+    return asked
+
+
+async def test_a_holder_that_never_answers_does_not_stop_a_withdrawal(
+    node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdrawal, "SPARE_SECONDS", 0.01)
+    await never_answers(node, monkeypatch, 3)
+    held = node.hold([FIRST])
+    gone = await node.withdrawals.decide(HoldOrder(held, "space"))
+    assert len(gone.proven) == 2
+    assert gone.unproven == (f"{node.nodes[3].record.name}: it did not answer in time",)
+    assert not node.store.has(sha256(FIRST))
+
+
+async def test_if_too_few_answer_in_time_the_copy_stays(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withdrawal, "LEASE", 0)
+    await never_answers(node, monkeypatch, 2, 3)
+    with pytest.raises(PolicyNotMet):
+        await node.withdrawals.decide(HoldOrder(node.hold([FIRST]), "space"))
+    assert node.store.has(sha256(FIRST))
+
+
+async def test_those_are_asked_first_that_passed_before(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise holders that never answer could take all places of those that are asked at a time."""
+    monkeypatch.setattr(withdrawal, "AT_ONCE", 2)
+    monkeypatch.setattr(withdrawal, "SPARE_SECONDS", 0.01)
+    asked = await never_answers(node, monkeypatch, 1)
+    held = node.hold([FIRST])
+    node.test(held, [2, 3])
+    gone = await node.withdrawals.decide(HoldOrder(held, "space"))
+    assert set(asked[:2]) == {node.nodes[number].record.name for number in (2, 3)} == set(gone.proven)
 
 
 async def test_what_an_order_keeps_stays_aside_and_can_be_taken_back(node: WithdrawingNode) -> None:

@@ -84,7 +84,7 @@ PREDICATES: Final = (*HOLD_PREDICATES, HOLD_WITHDRAWN, AUDITED, WANTED, WANTED_W
 PAGE: Final = 256
 """Statements that are read in one step."""
 ANSWER_SECONDS: Final = 120.0
-"""Seconds that a node may take to read the pieces of one challenge."""
+"""Seconds that a node may take to read the pieces of one challenge, whatever number of addresses it has."""
 AT_ONCE: Final = 8
 """Audits at a time."""
 CANDIDATES: Final = 64
@@ -334,13 +334,18 @@ class Auditor:
         return PASSED, line, "", None
 
     async def _ask(self, challenge: AuditChallenge, peer: Peer) -> AuditReply:
-        """Send a challenge to the first address that answers. Raises what the last one raised."""
+        """Send a challenge to the first address that answers, for `ANSWER_SECONDS` in all. Raises what the last one
+        raised."""
         order = AuditOrder(challenge.artifact, challenge.pieces, challenge.nonce, challenge.numbers, challenge.lease)
         link = self._links.get(peer.key)
         failure = Unavailable(f"no address of {peer.name}", why="none is known", code="NO-ADDRESS")
+        ends = asyncio.get_running_loop().time() + ANSWER_SECONDS
         for client in link.authenticated() if link else ():
+            left = ends - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
             try:
-                return await client.with_timeout(ANSWER_SECONDS).audits.audit(order)
+                return await client.with_timeout(left).audits.audit(order)
             except Unavailable as error:
                 if isinstance(error, NotFound):
                     raise

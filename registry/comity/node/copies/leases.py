@@ -106,6 +106,11 @@ class RemovalCount:
         if member != self.own:
             self.proven[member] = Holder(member, jurisdiction, tested=True, reach=reach)
 
+    @property
+    def enough(self) -> bool:
+        """Whether enough others have proven their copies."""
+        return CopyCount.of(self.proven.values()).meets(self.policy)
+
     def check(self, now: float) -> None:
         """Raises PolicyNotMet (COPIES-SHORT) if too few others hold a copy, and Conflict (LEASE-OVER) if it is too late
         to act on what they promised."""

@@ -20,6 +20,7 @@ withdrawn.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from typing import Final
@@ -209,16 +210,21 @@ class PinRepair:
         return (link is not None and link.state.reachable) or now - seen <= self._patience
 
     async def _audit_claimed(self, copies: list[tuple[PinnedCopy, CopyRow, Peer | None]]) -> bool:
-        """Audit claimed copies that are due. Returns whether any was audited."""
-        now, audited = self._clock(), False
+        """Audit claimed copies that are due, together: one that does not answer delays no other. Returns whether any
+        was audited."""
+        now, due = self._clock(), list[tuple[CopyRow, Peer]]()
         for copy, row, peer in copies:
             key = row.artifact, row.log
-            due = now - self._tried.get(key, now - AUDIT_RETRY) >= AUDIT_RETRY
-            if copy.state == CLAIMED and peer is not None and due and self._audits_left > 0:
+            waited = now - self._tried.get(key, now - AUDIT_RETRY) >= AUDIT_RETRY
+            if copy.state == CLAIMED and peer is not None and waited and self._audits_left > 0:
                 self._audits_left -= 1
                 self._tried[key] = now
-                audited = await self._auditor.audit(row, peer) is not None or audited
-        return audited
+                due.append((row, peer))
+        audited = await asyncio.gather(*(self._auditor.audit(row, peer) for row, peer in due), return_exceptions=True)
+        for found in audited:
+            if isinstance(found, BaseException):
+                raise found
+        return any(found is not None for found in audited)
 
     async def _ask(self, pin: Pin) -> None:
         assert self._asked is not None

@@ -48,6 +48,9 @@ LEASE: Final = 300
 """Seconds of a lease that this node asks for."""
 AT_ONCE: Final = 8
 """Holders that are asked at a time."""
+SPARE_SECONDS: Final = 15.0
+"""Seconds for which the other holders are waited for after enough have proven their copies, and those that are left for
+the withdrawal itself when too few have."""
 
 _log: Final = structlog.get_logger("comity.node.audits")
 
@@ -191,7 +194,8 @@ class Withdrawals:
             _log.error("the files of a withdrawal wait", artifact=artifact, why=str(error))
 
     async def _prove(self, others: list[tuple[CopyRow, Peer]], count: RemovalCount) -> list[AuditedCopy]:
-        """Audit the other copies under a lease."""
+        """Audit the other copies under a lease, those first that passed the last audits of this node. Those that have
+        not answered in time for the withdrawal, or soon after enough others have, are not waited for."""
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def ask(row: CopyRow, peer: Peer) -> AuditedCopy:
@@ -202,7 +206,26 @@ class Withdrawals:
                 count.add(peer.member.id, jurisdiction, declared_reach(jurisdiction, peer.record.place))
             return audited or AuditedCopy(peer, "missed", why="it cannot be audited from here")
 
-        return list(await asyncio.gather(*(ask(row, peer) for row, peer in others)))
+        clock = asyncio.get_running_loop().time
+        ends = clock() + count.lease / 2 - SPARE_SECONDS - (self._monotonic() - count.began)
+        asked = {asyncio.create_task(ask(row, peer)): peer for row, peer in sorted(others, key=self._untested_days)}
+        waiting = set(asked)
+        try:
+            while waiting and (seconds := ends - clock()) > 0:
+                _, waiting = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if count.enough:
+                    ends = min(ends, clock() + SPARE_SECONDS)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        late = [AuditedCopy(asked[task], "missed", why="it did not answer in time") for task in waiting]
+        return [*(task.result() for task in asked if task not in waiting), *late]
+
+    def _untested_days(self, other: tuple[CopyRow, Peer]) -> int:
+        """By this the copies are sorted that pass: those first that passed an audit of this node last."""
+        own, (row, _) = self._signer.record.member, other
+        return -max((item.day for item in row.results if item.auditor == own and item.outcome == PASSED), default=0)
 
     async def _trial(self, order: HoldOrder, hold: StandingHold, others: list[tuple[CopyRow, Peer]]) -> HoldDecision:
         """What would be asked and freed; nobody is asked."""

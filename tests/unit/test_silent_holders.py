@@ -1,0 +1,60 @@
+"""Nodes that claim a copy and do not answer audits: what they cost the node that asks them."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from comity.node.copies import auditor as auditor_module
+from comity.node.copies.auditor import Auditor
+from comity.node.copies.pins import PinRepair
+from comity.trust.audit import AuditChallenge
+from comity.trust.copies import CLAIMED
+from comity.trust.encoding import sha256
+from comity.trust.errors import Unavailable
+
+CHALLENGE = AuditChallenge(sha256(b"auditor"), sha256(b"artifact"), sha256(b"pieces"), sha256(b"nonce"), (0,))
+
+
+async def test_a_node_with_many_addresses_takes_no_more_time_than_one_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditor_module, "ANSWER_SECONDS", 0.05)
+    asked = list[float]()
+
+    def address() -> Any:
+        def with_timeout(seconds: float) -> Any:
+            asked.append(seconds)
+
+            async def audit(order: object) -> None:
+                await asyncio.sleep(seconds)
+                raise Unavailable("the node does not answer", code="DEADLINE")
+
+            return SimpleNamespace(audits=SimpleNamespace(audit=audit))
+
+        return SimpleNamespace(with_timeout=with_timeout)
+
+    link = SimpleNamespace(authenticated=lambda: [address() for _ in range(16)])
+    auditor = SimpleNamespace(_links={"key": link})
+    with pytest.raises(Unavailable):
+        await Auditor._ask(cast(Auditor, auditor), CHALLENGE, cast(Any, SimpleNamespace(key="key", name="silent")))
+    assert sum(asked) < 0.1
+
+
+async def test_the_claimed_copies_of_a_pinned_artifact_are_audited_together() -> None:
+    """One that does not answer must not keep the others, and the pins after this one, waiting."""
+    others = asyncio.Event()
+
+    async def audit(row: Any, peer: Any) -> object:
+        if row.log == "silent":
+            await others.wait()
+            return None
+        others.set()
+        return object()
+
+    repair = SimpleNamespace(_clock=lambda: 1_000.0, _tried={}, _audits_left=16, _auditor=SimpleNamespace(audit=audit))
+    claimed = SimpleNamespace(state=CLAIMED)
+    copies = [(claimed, SimpleNamespace(artifact=sha256(b"a"), log=log), object()) for log in ("silent", "other")]
+    async with asyncio.timeout(10):
+        assert await PinRepair._audit_claimed(cast(PinRepair, repair), cast(Any, copies))
+    assert repair._audits_left == 14
