@@ -1,4 +1,4 @@
-"""Nodes that claim a copy and do not answer audits: what they cost the node that asks them."""
+"""Nodes that claim a copy and do not answer audits, and auditors that log failures: what they cost another node."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 from comity.node.copies import auditor as auditor_module
-from comity.node.copies.auditor import Auditor
+from comity.node.copies.auditor import MAX_CHECKED, Auditor, StatementReader
+from comity.node.copies.index import ResultFact
 from comity.node.copies.pins import PinRepair
 from comity.trust.audit import AuditChallenge
-from comity.trust.copies import CLAIMED
+from comity.trust.copies import CLAIMED, AuditResult
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 
@@ -58,3 +59,24 @@ async def test_the_claimed_copies_of_a_pinned_artifact_are_audited_together() ->
     async with asyncio.timeout(10):
         assert await PinRepair._audit_claimed(cast(PinRepair, repair), cast(Any, copies))
     assert repair._audits_left == 14
+
+
+def test_the_failures_of_one_auditor_cost_a_bounded_number_of_reads_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[object]()
+
+    def is_proven(reader: StatementReader, failure: object) -> bool:
+        read.append(failure)
+        return True
+
+    monkeypatch.setattr(StatementReader, "_is_proven", is_proven)
+    reader = StatementReader(*cast(Any, (None, None, None, None)))
+
+    def failed(auditor: bytes, number: int) -> Any:
+        result = AuditResult(sha256(auditor), 20_000, "digest", 1)
+        return ResultFact(sha256(b"artifact %d" % number), "log", result), object()
+
+    logged = [failed(b"mallory", number) for number in range(256)]
+    checked = reader._check_failures([*logged, failed(b"honest", 0)])
+    assert len(read) == MAX_CHECKED + 1
+    assert len(checked) == 257
+    assert cast(ResultFact, checked[-1]).result.proven and not cast(ResultFact, checked[-2]).result.proven

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -83,6 +84,8 @@ from comity.wire.audit import AuditOrder, AuditReply
 PREDICATES: Final = (*HOLD_PREDICATES, HOLD_WITHDRAWN, AUDITED, WANTED, WANTED_WITHDRAWN)
 PAGE: Final = 256
 """Statements that are read in one step."""
+MAX_CHECKED: Final = 16
+"""Failures of one member's auditors that are checked in one step."""
 ANSWER_SECONDS: Final = 120.0
 """Seconds that a node may take to read the pieces of one challenge, whatever number of addresses it has."""
 AT_ONCE: Final = 8
@@ -169,11 +172,14 @@ class StatementReader:
         return found
 
     def _check_failures(self, facts: list[tuple[CopyFact, AuditFailure | None]]) -> list[CopyFact]:
-        """Mark failures that this node can check with its own copy. Blocking."""
-        checked: list[CopyFact] = []
+        """Mark failures that this node can check with its own copy. Each reads a piece, whether it is a failure or not:
+        what an auditor logs beyond `MAX_CHECKED` stays its claim. Blocking."""
+        checked, reads = list[CopyFact](), Counter[Digest]()
         for fact, failure in facts:
-            if isinstance(fact, ResultFact) and failure is not None and self._is_proven(failure):
-                fact = replace(fact, result=replace(fact.result, proven=True))
+            if isinstance(fact, ResultFact) and failure is not None:
+                reads[fact.result.auditor] += 1
+                if reads[fact.result.auditor] <= MAX_CHECKED and self._is_proven(failure):
+                    fact = replace(fact, result=replace(fact.result, proven=True))
             checked.append(fact)
         return checked
 
