@@ -70,6 +70,18 @@ def test_what_could_be_read_in_two_ways_is_refused(lines: tuple[str, ...]) -> No
     assert refused.value.code == "HTTP-REQUEST"
 
 
+@pytest.mark.parametrize("after", ["\x01", ""])
+def test_a_long_run_of_spaces_in_a_field_costs_no_more_than_to_read_it(after: str) -> None:
+    """A pattern that tries each way to divide it would take hours, and with the interpreter lock."""
+    spaces = " \t" * 7_000
+    lines = ("GET / HTTP/1.1", "Host: a", f"If-Range:{spaces}x{spaces}y{spaces}{after}")
+    if after:
+        with pytest.raises(Malformed):
+            parse(head(*lines))
+    else:
+        assert parse(head(*lines)).if_range == f"x{spaces}y"
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH"])
 def test_blobs_are_only_read(method: str) -> None:
     with pytest.raises(Refused) as refused:
