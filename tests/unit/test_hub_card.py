@@ -34,6 +34,14 @@ def test_what_is_plain_is_read_and_the_rest_is_skipped(text: str, found: dict[st
     assert front_matter(text.encode()) == found
 
 
+@pytest.mark.parametrize("begin", ["a: x", "a: ", "- x", " - "])
+def test_a_long_run_of_spaces_costs_no_more_than_to_read_it(begin: str) -> None:
+    """A README.md has up to 256 KiB; a pattern that tries each way to divide them would take minutes."""
+    spaces = " " * 60_000
+    text = f"---\nb: c\n{begin}{spaces}y{spaces}z{spaces}\n---\n"
+    assert front_matter(text.encode())["b"] == ("c",)
+
+
 def test_a_list_is_bounded() -> None:
     lines = "".join(f"- tag{number}\n" for number in range(400))
     assert len(front_matter(f"---\ntags:\n{lines}---\n".encode())["tags"]) == MAX_ITEMS

@@ -34,8 +34,8 @@ MAX_LINES: Final = 500
 MAX_ITEMS: Final = 64
 """Items of one list."""
 
-_ENTRY: Final = re.compile(r"([a-z_]{1,40}):\s*(.*?)\s*\Z")
-_ITEM: Final = re.compile(r"\s*-\s+(.*?)\s*\Z")
+_ENTRY: Final = re.compile(r"([a-z_]{1,40}):(.*)\Z")
+_ITEM: Final = re.compile(r"-\s(.*)\Z")
 _WORD: Final = re.compile(r"[\w.:/+-][\w .:/+-]{0,99}\Z", re.A)
 _FORMATS: Final = ("safetensors", "gguf", "onnx")
 
@@ -113,7 +113,7 @@ def front_matter(data: bytes) -> dict[str, tuple[str, ...]]:
     for line in lines[1:]:
         if line.strip() == "---":
             break
-        entry, item = _ENTRY.match(line), _ITEM.match(line)
+        entry, item = _ENTRY.match(line), _ITEM.match(line.lstrip())
         if entry:
             key = entry[1]
             found[key] = _values(entry[2])
@@ -125,6 +125,7 @@ def front_matter(data: bytes) -> dict[str, tuple[str, ...]]:
 
 
 def _values(text: str) -> tuple[str, ...]:
+    text = text.strip()
     listed = text[1:-1].split(",") if text.startswith("[") and text.endswith("]") else [text]
     bare = (word.strip().strip("\"'").strip() for word in listed[:MAX_ITEMS])
     return tuple(word for word in bare if _WORD.match(word))
