@@ -21,7 +21,7 @@ from comity.gateway.console.offers import CharterDifference, PendingVote, Propos
 from comity.gateway.console.pictures import PLACES, federation_map, tiles
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
-from comity.gateway.console.words import LANGUAGES, choose_language, environment, parse_po, translations
+from comity.gateway.console.words import LANGUAGES, choose_language, day, environment, moment, parse_po, translations
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
@@ -29,6 +29,7 @@ from comity.trust.charter.document import Member
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.offers.offer import MAX_TIME
 from comity.trust.places import COUNTRIES
 from comity.trust.statement import SideObject
 from comity.wire.node import ReplicaCounts
@@ -150,6 +151,12 @@ def test_the_language_is_the_readers_choice_then_the_browsers() -> None:
     assert choose_language("xx", "de") == "en"
     assert choose_language("", "fr;q=9, en;q=0.1") == "en"
     assert choose_language("", ";q=,,,fr;q=9" * 1000) in LANGUAGES
+
+
+def test_a_time_after_the_last_date_is_no_error_of_a_page() -> None:
+    """An offer may end at MAX_TIME; one such offer must not end the board of all."""
+    assert (day(253_402_300_799), moment(253_402_300_799)) == ("9999-12-31", "9999-12-31 23:59 UTC")
+    assert (day(MAX_TIME), moment(MAX_TIME)) == (f"second {MAX_TIME}", f"second {MAX_TIME}")
 
 
 def test_a_catalogue_that_cannot_be_read_is_refused() -> None:

@@ -11,11 +11,12 @@ import click
 import pytest
 from click.testing import CliRunner
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.offers.offer import MAX_TIME
 from comity.trust.offers.records import CutOff, Redeemed, Redemption
 from comity_cli.main import command
 from comity_cli.offers.arguments import allocations, amounts, moment
 from comity_cli.offers.fits import parse_group
-from comity_cli.offers.rendering import STALE_SECONDS, describe_status, next_step, request_rows, statement_rows
+from comity_cli.offers.rendering import STALE_SECONDS, describe_status, next_step, request_rows, statement_rows, when
 from comity_cli.output import Output
 from comity_client.home import Home
 from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
@@ -45,6 +46,12 @@ def test_times_are_utc_unless_they_name_an_offset(text: str, seconds: int) -> No
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         moment(text)
+
+
+def test_a_time_after_the_last_date_can_be_shown() -> None:
+    """An offer may end at MAX_TIME; one such offer must not end the list of all."""
+    assert when(START) == "2027-01-15 08:00Z"
+    assert when(MAX_TIME) == f"second {MAX_TIME}"
 
 
 def test_a_want_without_an_amount_is_all_that_its_nodes_give() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from comity.trust.encoding import format_moment
 from comity.trust.offers.amounts import DefaultAnswer, Usage
 from comity.trust.offers.chain import GrantState
 from comity.trust.offers.offer import Offer, Slice, SliceAllocation
@@ -27,7 +27,7 @@ STALE_SECONDS: Final = 3600
 
 def when(seconds: int) -> str:
     """`2027-01-04 00:00Z`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")
+    return format_moment(seconds, "%Y-%m-%d %H:%MZ")
 
 
 def machines(offer: Offer) -> str:

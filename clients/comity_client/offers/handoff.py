@@ -20,10 +20,9 @@ import re
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
-from comity.trust.encoding import Digest, printable
+from comity.trust.encoding import Digest, format_moment, printable
 from comity.trust.errors import Malformed
 from comity.trust.offers.offer import ACCELERATOR_HOURS
 
@@ -414,7 +413,7 @@ def render_ssh(handoff: HandOff) -> dict[str, str]:
 
 
 def _when(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return format_moment(seconds, "%Y-%m-%d %H:%M:%S UTC")
 
 
 Files: TypeAlias = dict[str, str]

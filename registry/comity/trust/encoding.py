@@ -323,6 +323,18 @@ def format_time(time: int) -> str:
     return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime(_TIME)
 
 
+LAST_DATED: Final = 253_402_300_799
+"""The last second of the year 9999, after which there are no dates."""
+
+
+def format_moment(time: float, form: str) -> str:
+    """Seconds since 1970 in a form of `strftime`, in UTC; beyond `LAST_DATED` as they are: offers may name such
+    times."""
+    if time > LAST_DATED:
+        return f"second {int(time)}"
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime(form)
+
+
 def read_time(fields: Fields, name: str) -> int:
     """The member `name`, a time as `format_time` writes it, in seconds since 1970. Raises Malformed."""
     text = fields.text(name, most=20)

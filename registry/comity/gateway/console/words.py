@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from types import CodeType
@@ -21,7 +20,7 @@ from jinja2.bccache import Bucket
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from comity.trust.encoding import printable, short
+from comity.trust.encoding import format_moment, printable, short
 from comity.trust.errors import Malformed
 
 LANGUAGES: Final = {"en": "English", "fr": "Français"}
@@ -203,12 +202,12 @@ def _cleaned(values: Mapping[str, object]) -> dict[str, object]:
 
 def moment(seconds: float) -> str:
     """`2027-01-04 00:00 UTC`."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    return format_moment(seconds, "%Y-%m-%d %H:%M UTC")
 
 
 def day(seconds: float) -> str:
     """`2027-01-04`."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+    return format_moment(seconds, "%Y-%m-%d")
 
 
 class Formats:
