@@ -31,6 +31,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import Member
 from comity.trust.copies import FRESH_DAYS, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Unavailable
 from comity.trust.statement import SideObject
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +98,23 @@ def test_copies_are_due_on_the_day_that_may_change_them_and_after_everything_was
     listing.forget_copies()
     assert (len(listing.due(5, 9)), listing.followed) == (2, -1)
     assert listing.known([second.artifact, OTHER, first.artifact]) == [second.artifact, first.artifact]
+
+
+def test_a_file_that_cannot_be_read_is_an_error_that_the_loop_knows(listing: ListingFile) -> None:
+    """Any other exception would end the loop that reads it, for good and without a word."""
+    listing.close()
+    for read in (
+        lambda: listing.due(5, 9),
+        lambda: listing.pending(9),
+        lambda: listing.known([OTHER]),
+        lambda: listing.position,
+        lambda: listing.facets("size", 9),
+        lambda: names(listing),
+        lambda: names(listing, CatalogueQuery(words=("model",))),
+    ):
+        with pytest.raises(Unavailable) as refused:
+            read()
+        assert refused.value.code == "INDEX"
 
 
 def test_the_first_claimant_owns_a_name_unless_the_charter_binds_it(listing: ListingFile) -> None:

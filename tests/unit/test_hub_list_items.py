@@ -20,7 +20,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import NotFound
+from comity.trust.errors import NotFound, Unavailable
 from support.logs import LogKeys, statement_line
 
 PUBLISHER, OTHER = Identity.made("publisher"), Identity.made("other")
@@ -124,6 +124,15 @@ async def test_the_files_are_those_of_the_manifest(listed: Listed) -> None:
     assert made == kept
     assert kept[0]["siblings"] == [{"rfilename": "m.gguf"}]
     items.close()
+
+
+async def test_a_file_that_cannot_be_read_is_an_error_that_the_loop_knows(listed: Listed) -> None:
+    """Any other exception would end the loop that makes items ahead, for good and without a word."""
+    items = listed.list_items()
+    await listed.ids(items, "a/one")
+    items.close()
+    with pytest.raises(Unavailable):
+        await items._pass()
 
 
 async def test_a_statement_about_a_name_makes_its_item_anew_and_no_other_of_its_publisher(listed: Listed) -> None:

@@ -188,7 +188,7 @@ Readable = Callable[[str], bool]
 
 
 class ListingFile:
-    """Blocking; thread-safe.
+    """Blocking; thread-safe. Every method also raises Unavailable (INDEX) if the file cannot be read.
 
     Attributes:
         holders: the members in the order of their bits.
@@ -216,8 +216,8 @@ class ListingFile:
 
     @property
     def position(self) -> ReadPosition:
-        with self._lock:
-            return ReadPosition(*self._database.execute("SELECT number, line FROM state").fetchone())
+        with self._reading() as database:
+            return ReadPosition(*database.execute("SELECT number, line FROM state").fetchone())
 
     def _read_sets(self, kind: str) -> Counter[int]:
         rows = self._database.execute("SELECT members, number FROM holders WHERE kind = ?", (kind,))
@@ -226,8 +226,8 @@ class ListingFile:
     @property
     def followed(self) -> int:
         """The position of the index of copies up to which its changes are in this list; -1 if that is not known."""
-        with self._lock:
-            return int(self._database.execute("SELECT followed FROM state").fetchone()[0])
+        with self._reading() as database:
+            return int(database.execute("SELECT followed FROM state").fetchone()[0])
 
     def copies_of(self, bit: int) -> int:
         """The number of artifacts of which the member with this bit has a copy that counts."""
@@ -245,14 +245,14 @@ class ListingFile:
     def due(self, day: int, limit: int) -> list[Digest]:
         """Artifacts whose copies must be looked at on this day: new ones, and those that are due."""
         wanted = "SELECT digest FROM artifact WHERE due <= ? ORDER BY due LIMIT ?"
-        with self._lock:
-            return [_digest(row[0]) for row in self._database.execute(wanted, (day, limit))]
+        with self._reading() as database:
+            return [_digest(row[0]) for row in database.execute(wanted, (day, limit))]
 
     def known(self, artifacts: Sequence[Digest]) -> list[Digest]:
         """Those of `artifacts` that are listed."""
         wanted = "SELECT 1 FROM artifact WHERE digest = ?"
-        with self._lock:
-            return [each for each in artifacts if self._database.execute(wanted, (_blob(each),)).fetchone()]
+        with self._reading() as database:
+            return [each for each in artifacts if database.execute(wanted, (_blob(each),)).fetchone()]
 
     def forget_copies(self) -> None:
         """The copies of all artifacts are due. Raises OutOfSpace, Unavailable (INDEX)."""
@@ -276,8 +276,8 @@ class ListingFile:
     def pending(self, limit: int) -> list[SideObject]:
         """Manifests that were not read yet."""
         wanted = "SELECT digest, manifest_size FROM artifact WHERE pending = 1 ORDER BY digest LIMIT ?"
-        with self._lock:
-            return [SideObject(_digest(digest), size) for digest, size in self._database.execute(wanted, (limit,))]
+        with self._reading() as database:
+            return [SideObject(_digest(digest), size) for digest, size in database.execute(wanted, (limit,))]
 
     def add_details(self, details: Sequence[ListedArtifact]) -> None:
         """Add facts of manifests that were read, or could not be (`size` -1). Raises OutOfSpace, Unavailable
@@ -297,8 +297,8 @@ class ListingFile:
 
     def repository_of(self, artifact: Digest) -> ListedRepository | None:
         """A repository whose listed version is this artifact."""
-        with self._lock:
-            return next(_rows(self._database, "WHERE r.artifact = ? LIMIT 1", (_blob(artifact),)), None)
+        with self._reading() as database:
+            return next(_rows(database, "WHERE r.artifact = ? LIMIT 1", (_blob(artifact),)), None)
 
     def facets(self, kind: str, most: int) -> list[tuple[str, str, int]]:
         """The most frequent values of `publisher`, `licence`, `format` or `size`: value, label, and number."""
@@ -306,8 +306,8 @@ class ListingFile:
             "SELECT value, label, number FROM facet WHERE kind = ? AND number > 0 AND value <> ''"
             " ORDER BY number DESC, value LIMIT ?"
         )
-        with self._lock:
-            return list(self._database.execute(wanted, (kind, most)))
+        with self._reading() as database:
+            return list(database.execute(wanted, (kind, most)))
 
     def page(self, query: CatalogueQuery, after: str, most: int, readable: Readable) -> CataloguePage:
         """At most `most` repositories whose keys follow `after`, in their order."""
@@ -320,16 +320,16 @@ class ListingFile:
             return rule is None or not self.holders.meets(held, rule)
 
         where, values = _conditions(query)
-        with self._lock:
-            rare = _rare(self._database, query.words)
+        with self._reading() as database:
+            rare = _rare(database, query.words)
         if rare is None:
             return self._read_page(
                 (where, values), after, most, lambda found: readable(found.key) and matches(found.artifact.held_by)
             )
-        with self._lock:
+        with self._reading() as database:
             named = f"r.id IN ({','.join('?' * len(rare))})" if rare else "0"
             sql = f"WHERE {named} AND r.key > ? AND {where} ORDER BY r.key"
-            rows = list(_rows(self._database, sql, (*rare, after, *values)))
+            rows = list(_rows(database, sql, (*rare, after, *values)))
         fitting = [row for row in rows if readable(row.key) and matches(row.artifact.held_by)]
         return CataloguePage(tuple(fitting[:most]), fitting[most - 1].key if len(fitting) > most else "")
 
@@ -352,15 +352,23 @@ class ListingFile:
         joined = f"({window}) r JOIN artifact a ON a.digest = r.artifact"
         wanted = f"SELECT {_REPOSITORY} FROM {joined} WHERE {where} ORDER BY r.key"
         found: list[ListedRepository] = []
-        with self._lock:
-            with closing(self._database.execute(wanted, (after, SCANNED, *values))) as rows:
+        with self._reading() as database:
+            with closing(database.execute(wanted, (after, SCANNED, *values))) as rows:
                 for repository in map(_listed, rows):
                     if fits(repository):
                         found.append(repository)
                     if len(found) > most:
                         return CataloguePage(tuple(found[:most]), found[most - 1].key)
-            count, key = self._database.execute(last, (after, SCANNED)).fetchone()
+            count, key = database.execute(last, (after, SCANNED)).fetchone()
         return CataloguePage(tuple(found), key if count == SCANNED else "")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._database
+            except sqlite3.Error as error:
+                raise sqlite_cache_error("the list of the console was not read", error) from error
 
     @contextmanager
     def _writing(self, counts: _CountChanges) -> Iterator[sqlite3.Connection]:

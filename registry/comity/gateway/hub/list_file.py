@@ -49,7 +49,7 @@ class KeptItem:
 
 
 class ListFile:
-    """Blocking; thread-safe."""
+    """Blocking; thread-safe. Every method also raises Unavailable (INDEX) if the file cannot be read."""
 
     def __init__(self, file: Path, basis: str) -> None:
         """Open the file, or make it. Raises Unavailable, OutOfSpace."""
@@ -76,8 +76,8 @@ class ListFile:
     def get(self, names: Collection[str]) -> dict[str, KeptItem]:
         """The items with these names, which are folded."""
         marks = ",".join("?" * len(names))
-        with self._lock:
-            rows = self._database.execute(f"SELECT * FROM item WHERE name IN ({marks})", tuple(names)).fetchall()
+        with self._reading() as database:
+            rows = database.execute(f"SELECT * FROM item WHERE name IN ({marks})", tuple(names)).fetchall()
         return {row[0]: KeptItem(*row) for row in rows}
 
     def put(self, items: Iterable[KeptItem]) -> None:
@@ -109,9 +109,17 @@ class ListFile:
             database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, 0, '')", (basis,))
 
     def _state(self) -> tuple[str, int, str]:
-        with self._lock:
-            row = self._database.execute("SELECT basis, number, line FROM state").fetchone()
+        with self._reading() as database:
+            row = database.execute("SELECT basis, number, line FROM state").fetchone()
         return row or ("", 0, "")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._database
+            except sqlite3.Error as error:
+                raise sqlite_cache_error("the list of the gateway was not read", error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
