@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -9,12 +10,15 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
 from comity.ledger.proven import ProvenLine
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
+from comity.node.supervisor import LoopTiming, Step, Supervisor
 from comity.node.webhooks import deliveries
 from comity.node.webhooks.cloud_events import FoundConditions, NodeEvent, source_of, statement_event
 from comity.node.webhooks.deliveries import GIVE_UP, EventQueue, Webhooks, signature
@@ -110,6 +114,45 @@ def test_a_receiver_that_is_gone_for_days_loses_the_event_and_it_is_counted(tmp_
         node.now += deliveries.LONGEST_PAUSE
     assert GIVE_UP <= node.now - NOW <= GIVE_UP + 2 * deliveries.LONGEST_PAUSE
     assert node.metrics.registry.get_sample_value("comity_webhook_requests_total", {"outcome": "dropped"}) == 1
+
+
+class Steps:
+    """The steps of loops, for a test to run."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, Step] = {}
+
+    def loop(self, name: str, step: Step, timing: LoopTiming) -> None:
+        self.named[name] = step
+
+
+async def test_a_receiver_that_never_ends_its_answer_delays_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path, hook("http://127.0.0.1:1/", name="slow"), hook("http://127.0.0.1:1/"))
+    end, delivered = Event(), Event()
+
+    def deliver(to: Webhook) -> None:
+        if to.name == "slow":
+            end.wait()
+        else:
+            delivered.set()
+
+    monkeypatch.setattr(node.webhooks, "deliver", deliver)
+    steps = Steps()
+    node.webhooks.begin(cast(Supervisor, steps))
+    for _ in range(3):
+        late = asyncio.ensure_future(steps.named["webhook slow"]())
+        await asyncio.sleep(0)
+        late.cancel()  # as at the deadline of a step
+        await asyncio.gather(late, return_exceptions=True)
+    try:
+        async with asyncio.timeout(30):
+            await steps.named["webhook ops"]()
+        assert delivered.is_set()
+    finally:
+        end.set()
+        node.webhooks.close()
 
 
 def test_a_node_that_stops_does_not_wait_for_a_receiver(tmp_path: Path) -> None:

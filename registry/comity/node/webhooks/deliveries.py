@@ -260,22 +260,24 @@ class Webhooks:
         self._source = source_of(origin)
         self._conditions = conditions
         self._poster = Poster()
-        self._threads = ThreadPoolExecutor(max(1, len(hooks)), thread_name_prefix="webhook")
-        """A thread for each webhook: a receiver that does not answer delays nothing else of the node."""
+        self._threads = {hook.name: ThreadPoolExecutor(1, thread_name_prefix=f"webhook {hook.name}") for hook in hooks}
+        """A thread for each webhook: a receiver that does not answer delays nothing else of the node. It stays in that
+        thread after the deadline of a step."""
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("webhook events", self.collect, COLLECTING)
         for hook in self._hooks:
 
             async def step(hook: Webhook = hook) -> None:
-                await asyncio.get_running_loop().run_in_executor(self._threads, self.deliver, hook)
+                await asyncio.get_running_loop().run_in_executor(self._threads[hook.name], self.deliver, hook)
 
             supervisor.loop(f"webhook {hook.name}", step, DELIVERING)
 
     def close(self) -> None:
         """End what is in progress: it is sent again at the next start."""
         self._poster.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
 
     async def collect(self) -> None:
         """Queue what is new. At the first start there is no history to tell: it begins with what comes next."""
