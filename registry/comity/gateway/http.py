@@ -37,7 +37,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from comity.content.secrets import Token, TokenFile, TokenUses, looks_like_token, token_hash
 from comity.node.listeners import connection_limits
@@ -132,6 +132,8 @@ MAX_HEAD: Final = 64 * 1024
 HANDSHAKE: Final = 10.0
 """Seconds for a TLS handshake."""
 BACKLOG: Final = 1024
+MAX_PIPELINED: Final = 16
+"""Requests of one connection that wait for the response to an earlier one."""
 
 _log: Final = structlog.get_logger("comity.gateway")
 
@@ -239,11 +241,22 @@ class _Acceptor:
         return made
 
 
+class _TooManyPipelined(Exception):
+    """Ends the parser, which would go on with the bytes that it has."""
+
+
 class _Connection(HttpToolsProtocol):
     """A connection with limits on time and size of request heads. It holds one slot of `_Acceptor` until it closes;
-    requests and taken response bytes count as progress."""
+    requests and taken response bytes count as progress.
+
+    Also while an earlier response is sent, only `MAX_HEAD` bytes are kept that are no part of a body (the next head, or
+    trailers), and `MAX_PIPELINED` requests. When the connection closes, every request of it is told.
+    """
 
     _head = 0
+    """Bytes since the last complete head or part of a body."""
+    _requests: tuple[RequestResponseCycle, ...] = ()
+    """Those without a complete response."""
     _timer: asyncio.TimerHandle | None = None
     _shares: FairShares[socket.socket]
     _client: socket.socket
@@ -260,6 +273,9 @@ class _Connection(HttpToolsProtocol):
         self._stop_head_timer()
         self._shares.release(self._client)
         super().connection_lost(exc)
+        for request in self._requests:  # uvicorn tells the last one only
+            request.disconnected = not request.response_complete
+            request.message_event.set()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -271,16 +287,24 @@ class _Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        self._head += len(data)
         super().data_received(data)
-        if self._timer is not None:  # the head is not complete yet
-            self._head += len(data)
-            if self._head > MAX_HEAD:
-                self.transport.abort()
+        if self._head > MAX_HEAD:
+            self.transport.abort()
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
+        self._head = 0
         self._shares.progress(self._client)
         super().on_headers_complete()
+        self._requests = (*(each for each in self._requests if not each.response_complete), self.cycle)
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
+            raise _TooManyPipelined
+
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -289,13 +313,12 @@ class _Connection(HttpToolsProtocol):
 
     def _start_head_timer(self) -> None:
         self._stop_head_timer()
-        if not self.transport.is_closing():
-            self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
     def _stop_head_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._head = None, 0
+        self._timer = None
 
 
 def tls_context(settings: Gateway) -> ssl.SSLContext | None:
