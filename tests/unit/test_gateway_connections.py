@@ -1,4 +1,5 @@
-"""Connections of the gateway: what a client may send ahead, and what ends when it goes."""
+"""Connections and requests of the gateway: what a client may send ahead, what ends when it goes, and who is served when
+everything is in use."""
 
 from __future__ import annotations
 
@@ -12,13 +13,20 @@ from typing import Any, cast
 import pytest
 import uvicorn
 from comity.gateway.http import (
+    ABORT,
     HEAD_SECONDS,
     MAX_HEAD,
     MAX_PIPELINED,
+    PART,
+    SLOWEST,
+    STALLED,
+    RequestBounds,
     _Connection,
 )
+from comity.node.metrics import Metrics
 from comity.wire.limits import FairShares
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from support.virtual_time import run
 from uvicorn.server import ServerState
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -158,3 +166,86 @@ async def test_a_connection_that_closes_does_not_wait_for_ever_until_the_answer_
         assert connection._timer is not None
         timers.append(connection._timer.when() - asyncio.get_running_loop().time())
     assert 0 < timers[0] <= HEAD_SECONDS
+
+
+def scope_of(host: str, cut: list[str]) -> Scope:
+    client = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "client": (host, 1)}
+    return {**client, ABORT: lambda: cut.append(host)}
+
+
+async def nothing(message: Message) -> None:
+    pass
+
+
+async def no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [host for host in ("192.0.2.1", "203.0.113.1") for _ in range(512)],
+        [f"2001:db8:1:{network:x}::1" for network in range(1_024)],
+    ],
+    ids=["two addresses", "the networks of one site"],
+)
+async def test_who_has_all_requests_does_not_keep_others_out(hosts: list[str]) -> None:
+    answer, cut, statuses = asyncio.Event(), list[str](), list[int]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["client"][0] in hosts:
+            await answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message: Message) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500)
+    held = [asyncio.create_task(bounds(scope_of(host, cut), no_body, nothing)) for host in hosts]
+    await settle()
+    await bounds(scope_of("198.51.100.1", cut), no_body, send)
+    assert statuses == [200]
+    assert len(cut) == 1
+    answer.set()
+    await asyncio.gather(*held)
+
+
+async def test_a_long_answer_is_handed_over_in_parts_for_each_of_which_the_client_is_waited() -> None:
+    body, sizes = bytes(range(256)) * 5_000, list[tuple[int, bool]]()
+    taken = bytearray()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            sizes.append((len(message["body"]), message.get("more_body", False)))
+            taken.extend(message["body"])
+
+    await RequestBounds(app, metrics=Metrics(), calls_per_second=500)(scope_of("192.0.2.1", []), no_body, send)
+    assert bytes(taken) == body
+    assert max(size for size, _ in sizes) == PART
+    assert [more for _, more in sizes] == [True] * (len(sizes) - 1) + [False]
+
+
+def test_a_client_that_takes_nothing_more_of_an_answer_is_cut_off() -> None:
+    """The server alone would close the connection only after the client has taken what was sent."""
+    cut = list[str]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        await RequestBounds(app, metrics=Metrics(), calls_per_second=500)(scope_of("192.0.2.1", cut), no_body, send)
+        await asyncio.sleep(STALLED)
+
+    _, seconds = run(main())
+    assert cut == ["192.0.2.1"]
+    assert seconds <= 2 * STALLED + PART / SLOWEST

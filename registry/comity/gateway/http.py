@@ -512,6 +512,8 @@ STALLED: Final = 20.0
 """Seconds without progress of a response or request body before it is aborted."""
 SLOWEST: Final = 16 * 1024
 """Minimum bytes per second of a client, after the first `STALLED` seconds."""
+PART: Final = 256 * 1024
+"""Bytes of a body that are handed to the server at once."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -541,8 +543,10 @@ class RequestBounds:
         exchange = _Exchange(receive, send)
         CALL.set(exchange.id)
         begun = time.monotonic()
+        host, abort = str((scope.get("client") or ("",))[0]), scope.get(ABORT, lambda: None)
         try:
-            with self._throttle.call(caller_name(str((scope.get("client") or ("",))[0]))):
+            with self._throttle.call(caller_name(host), address_block(host), abort) as running:
+                exchange.on_progress = lambda: self._throttle.progress(running)
                 _require_short_target(scope)
                 await self._app(scope, exchange.receive, exchange.send)
         except ComityError as error:
@@ -559,6 +563,8 @@ class RequestBounds:
             _log.exception("route failed", route=_route(scope))
             await self._refuse(scope, exchange, ComityError("internal error", why="see the log of the node"))
         finally:
+            if exchange.cut_off:  # the server closes the connection when the client has taken what was sent
+                asyncio.get_running_loop().call_later(STALLED, abort)
             route = _route(scope)
             self._metrics.http_requests.labels(route, str(exchange.status)).inc()
             _log.info(
@@ -589,11 +595,19 @@ class _Exchange:
         self.status = 0
         self.code = ""
         self.sent = 0
+        self.on_progress: Callable[[], None] = lambda: None
+        """Called when the client sent or took something."""
         self._receive = receive
         self._send = send
         self._received = 0
         self._waited = 0.0
         self._whole = False
+        self._complete = False
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether a response was begun, and not completed."""
+        return bool(self.status) and not self._complete
 
     async def receive(self) -> Message:
         if self._whole:  # only a disconnect message can follow
@@ -604,6 +618,7 @@ class _Exchange:
         self._waited += time.monotonic() - begun
         self._whole = not message.get("more_body", False)
         self._received += len(message.get("body", b""))
+        self.on_progress()
         if self._received > MAX_BODY:
             raise Malformed("the request is too large", why=f"more than {MAX_BODY} bytes", code="BODY-TOO-LARGE")
         return message
@@ -616,9 +631,24 @@ class _Exchange:
                 headers.setdefault(name, value)
             headers.setdefault("X-Request-Id", self.id)
             self.code = headers.get("X-Error-Code", "")
-        self.sent += len(message.get("body", b""))
-        async with asyncio.timeout(STALLED + len(message.get("body", b"")) / SLOWEST):
-            await self._send(message)
+        for part in _parts(message):
+            self.sent += len(part.get("body", b""))
+            async with asyncio.timeout(STALLED + len(part.get("body", b"")) / SLOWEST):
+                await self._send(part)
+            self.on_progress()
+        self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """Yield a message, or a long body in parts: the server waits for the client only between two of them."""
+    body = memoryview(message.get("body", b""))
+    if len(body) <= PART:
+        yield message
+        return
+    while len(body) > PART:
+        yield {**message, "body": bytes(body[:PART]), "more_body": True}
+        body = body[PART:]
+    yield {**message, "body": bytes(body)}
 
 
 async def read_body(request: Request, most: int) -> bytes:
