@@ -15,6 +15,8 @@ import uvicorn
 from comity.gateway.http import (
     ABORT,
     HEAD_SECONDS,
+    LONG,
+    LONG_AT_ONCE,
     MAX_HEAD,
     MAX_PIPELINED,
     PART,
@@ -25,6 +27,7 @@ from comity.gateway.http import (
 )
 from comity.node.metrics import Metrics
 from comity.wire.limits import FairShares
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.virtual_time import run
 from uvicorn.server import ServerState
@@ -249,3 +252,39 @@ def test_a_client_that_takes_nothing_more_of_an_answer_is_cut_off() -> None:
     _, seconds = run(main())
     assert cut == ["192.0.2.1"]
     assert seconds <= 2 * STALLED + PART / SLOWEST
+
+
+async def test_few_long_answers_are_in_memory_at_once_and_one_address_block_does_not_have_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken, cut, begun = asyncio.Event(), list[str](), list[str]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse("x" * LONG)(scope, receive, send)
+
+    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500)
+    monkeypatch.setattr(bounds._long, "_wait", 0.05)
+
+    async def ask(host: str) -> list[int]:
+        statuses = list[int]()
+
+        async def send(message: Message) -> None:
+            if "status" in message:
+                statuses.append(message["status"])
+            elif message["body"] and statuses == [200]:
+                begun.append(host)
+                await taken.wait()
+
+        await bounds(scope_of(host, cut), no_body, send)
+        return statuses
+
+    held = [asyncio.create_task(ask("192.0.2.1")) for _ in range(LONG_AT_ONCE)]
+    await settle()
+    assert len(begun) == LONG_AT_ONCE
+    assert await ask("192.0.2.2") == [503]
+    assert cut == []
+    newcomer = asyncio.create_task(ask("198.51.100.1"))
+    await settle()
+    assert (begun[-1], cut) == ("198.51.100.1", ["192.0.2.1"])
+    taken.set()
+    assert await asyncio.gather(*held, newcomer) == [[200]] * (LONG_AT_ONCE + 1)

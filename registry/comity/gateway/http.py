@@ -21,13 +21,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import re
 import secrets
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -514,6 +515,9 @@ SLOWEST: Final = 16 * 1024
 """Minimum bytes per second of a client, after the first `STALLED` seconds."""
 PART: Final = 256 * 1024
 """Bytes of a body that are handed to the server at once."""
+LONG: Final = 1024 * 1024
+"""Bytes of a body that is in memory as a whole, such as a list, from which on its response needs a slot."""
+LONG_AT_ONCE: Final = 32
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -535,12 +539,13 @@ class RequestBounds:
         rate = calls_per_second
         allowance = Allowance(calls_per_second=rate, burst=int(10 * rate) + 1, at_once=640, all_at_once=1024)
         self._throttle = Throttle(allowance, time.monotonic)
+        self._long = ConnectionSlots(LONG_AT_ONCE, "long answers")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send)
+        exchange = _Exchange(receive, send, lambda: self._long.slot(scope))
         CALL.set(exchange.id)
         begun = time.monotonic()
         host, abort = str((scope.get("client") or ("",))[0]), scope.get(ABORT, lambda: None)
@@ -559,6 +564,8 @@ class RequestBounds:
             pass
         except ResponseTimeout as error:
             _log.warning("response aborted", route=_route(scope), why=str(error))
+        except _NoSlot as error:
+            await self._refuse(scope, exchange, error.refusal)
         except Exception:
             _log.exception("route failed", route=_route(scope))
             await self._refuse(scope, exchange, ComityError("internal error", why="see the log of the node"))
@@ -587,10 +594,23 @@ class RequestBounds:
         await error_response(error)(scope, exchange.receive, exchange.send)
 
 
-class _Exchange:
-    """One request and its response; counts bytes and time."""
+class _NoSlot(Exception):
+    """A response was refused a slot. No `ComityError`: the application would answer that, and believes that it has
+    begun a response."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, refusal: ComityError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+LongSlot = Callable[[], AbstractAsyncContextManager[Callable[[], None]]]
+
+
+class _Exchange:
+    """One request and its response; counts bytes and time. The head of a response is sent with the first part of its
+    body, so that a refused slot can still be the response."""
+
+    def __init__(self, receive: Receive, send: Send, long_slot: LongSlot) -> None:
         self.id = secrets.token_hex(8)
         self.status = 0
         self.code = ""
@@ -599,6 +619,8 @@ class _Exchange:
         """Called when the client sent or took something."""
         self._receive = receive
         self._send = send
+        self._long_slot = long_slot
+        self._head: Message | None = None
         self._received = 0
         self._waited = 0.0
         self._whole = False
@@ -625,18 +647,35 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("X-Request-Id", self.id)
-            self.code = headers.get("X-Error-Code", "")
-        for part in _parts(message):
+            self._head = message
+        elif len(message.get("body", b"")) < LONG:
+            await self._pass_on(message)
+        else:
+            async with AsyncExitStack() as held:
+                try:
+                    progress = await held.enter_async_context(self._long_slot())
+                except ComityError as error:
+                    raise _NoSlot(error) from error
+                await self._pass_on(message, progress)
+
+    async def _pass_on(self, message: Message, progress: Callable[[], None] = lambda: None) -> None:
+        head, self._head = self._head, None
+        for part in itertools.chain([self._begun(head)] if head is not None else [], _parts(message)):
             self.sent += len(part.get("body", b""))
             async with asyncio.timeout(STALLED + len(part.get("body", b"")) / SLOWEST):
                 await self._send(part)
             self.on_progress()
-        self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+            progress()
+        self._complete = not message.get("more_body", False)
+
+    def _begun(self, head: Message) -> Message:
+        self.status = head["status"]
+        headers = MutableHeaders(scope=head)
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        headers.setdefault("X-Request-Id", self.id)
+        self.code = headers.get("X-Error-Code", "")
+        return head
 
 
 def _parts(message: Message) -> Iterator[Message]:
