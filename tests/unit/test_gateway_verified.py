@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import cast
 import pytest
 from comity.content.blobs import BlobStore, FolderStore
 from comity.gateway.fileserver import verified as checked_module
-from comity.gateway.fileserver.verified import RECHECK, REMOTE_PIECES, TIMESTAMP_GRANULARITY, FilePart, VerifiedBlobs
+from comity.gateway.fileserver.verified import (
+    RECHECK,
+    REMOTE_PIECES,
+    TIMESTAMP_GRANULARITY,
+    FilePart,
+    VerifiedBlobs,
+    chunks,
+)
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
@@ -271,16 +279,21 @@ def test_no_more_pieces_of_a_service_are_in_memory_than_are_allowed(
     site: BlobSite, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checked_module, "PATIENCE", 0.01)
-    digest, _ = site.add(SIZE)
+    digest, data = site.add(SIZE)
     verified = opened(site, remote)
-    held = [verified.read(digest, 0, SIZE) for _ in range(REMOTE_PIECES)]
-    for reader in held:
-        next(reader)
-    assert left(verified.read(digest, 0, 1)) == (b"", "BUSY")
-    held.pop().close()  # type: ignore[attr-defined]  # a generator
-    assert left(verified.read(digest, 0, 1))[1] == ""
-    for reader in held:
-        reader.close()  # type: ignore[attr-defined]  # a generator
+    with contextlib.ExitStack() as opened_blobs:
+        held = [opened_blobs.enter_context(verified.open(digest)).parts(0, SIZE) for _ in range(REMOTE_PIECES)]
+        for parts in held:
+            next(parts)
+        with verified.open(digest) as blob, pytest.raises(Unavailable) as refused:
+            next(blob.parts(0, 1))
+        assert refused.value.code == "BUSY"
+        assert left(verified.read(digest, 0, SIZE)) == (data, ""), "a thread of the gateway waits for nobody"
+        held.pop().close()  # type: ignore[attr-defined]  # a generator
+        with verified.open(digest) as blob:
+            assert b"".join(chunks(next(blob.parts(0, 1)))) == data[:1]
+        for parts in held:
+            parts.close()  # type: ignore[attr-defined]  # a generator
 
 
 def _identity(site: BlobSite, digest: Digest) -> tuple[int, int, int, int, int]:

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 from comity.content.secrets import TOKENS_FILE, USES_FILE, TokenUses
 from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
+from comity.gateway.fileserver.verified import REMOTE_PIECES
 from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
@@ -60,7 +61,7 @@ def make_app(
     """Return the application for a running node."""
     settings, pools = home.config.gateway, home.pools
     access = GatewayAccess(home.config.path(TOKENS_FILE), pools, uses, home.clock, public=settings.public)
-    slots = ConnectionSlots(BODIES, "readers")
+    slots = ConnectionSlots(REMOTE_PIECES if file_routes.verified.remote else BODIES, "readers")
     files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots, home.served)
     repositories = RepositoryList(home.ledger)
     hub = HubRoutes(settings, pools, repositories, items, read_through, access, files, items.cards)

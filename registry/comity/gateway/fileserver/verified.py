@@ -23,6 +23,7 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, Self, TypeAlias
 
@@ -200,9 +201,9 @@ IDENTITY_CHECK_BYTES: Final = 8 * 1024 * 1024
 BUFFER: Final = 256 * 1024
 """Bytes read, hashed or encrypted at a time."""
 REMOTE_PIECES: Final = 16
-"""Maximum number of pieces of a remote store in memory, for all readers."""
+"""Maximum number of pieces of a remote store in memory: for all that `open`, and for all that `read`."""
 PATIENCE: Final = 10.0
-"""Seconds that a reader of a remote store waits for memory."""
+"""Seconds that who opened a blob of a remote store waits for memory."""
 
 Read: TypeAlias = Callable[[int, int], memoryview]
 """(offset, most) -> at most that many bytes, none only at the end; valid until the next call."""
@@ -259,11 +260,19 @@ class VerifiedBlobs:
         self._memory_slots = threading.BoundedSemaphore(REMOTE_PIECES)
         self.proofs = VerifiedPiecesCache(now, wall)
 
-    @contextlib.contextmanager
-    def open(self, digest: Digest) -> Iterator[VerifiedBlob]:
+    @property
+    def remote(self) -> bool:
+        """Whether each piece is read into memory."""
+        return not isinstance(self._store, FolderStore)
+
+    def open(self, digest: Digest) -> AbstractContextManager[VerifiedBlob]:
         """Raises NotFound, Unavailable."""
+        return self._opened(digest, self._memory_slots)
+
+    @contextlib.contextmanager
+    def _opened(self, digest: Digest, memory: threading.Semaphore | None) -> Iterator[VerifiedBlob]:
         if not isinstance(self._store, FolderStore):
-            yield _RemoteBlob(self, self._store, self._memory_slots, digest)
+            yield _RemoteBlob(self, self._store, memory, digest)
             return
         with disk_errors(f"blob {short(digest)} was not read"):
             try:
@@ -277,8 +286,12 @@ class VerifiedBlobs:
 
     def read(self, digest: Digest, offset: int, length: int) -> Iterator[bytes]:
         """Yield a range in parts of at most 256 KiB, without `sendfile`. Raises as `open` and
-        `VerifiedBlob.parts` do."""
-        with self.open(digest) as blob:
+        `VerifiedBlob.parts` do.
+
+        Nothing waits for memory here, in a thread that others need: the caller lets at most `REMOTE_PIECES` read at
+        once from a `remote` store.
+        """
+        with self._opened(digest, None) as blob:
             for part in blob.parts(offset, length):
                 yield from chunks(part)
 
@@ -391,7 +404,7 @@ class _RemoteBlob:
     """An object of a remote store, which has no file identity: each piece is read into memory and hashed each time."""
 
     def __init__(
-        self, verified: VerifiedBlobs, store: BlobStore, memory: threading.BoundedSemaphore, digest: Digest
+        self, verified: VerifiedBlobs, store: BlobStore, memory: threading.Semaphore | None, digest: Digest
     ) -> None:
         self._verified = verified
         self._store = store
@@ -434,6 +447,9 @@ class _RemoteBlob:
 
     @contextlib.contextmanager
     def _memory_slot(self) -> Iterator[None]:
+        if self._memory_slots is None:
+            yield
+            return
         if not self._memory_slots.acquire(timeout=PATIENCE):
             raise Unavailable("too many readers at once", why="the memory for pieces is used", code="BUSY")
         try:
