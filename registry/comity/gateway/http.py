@@ -40,7 +40,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from comity.content.secrets import Token, TokenFile, TokenUses, looks_like_token, token_hash
+from comity.content.secrets import ALL_REPOSITORIES, Token, TokenFile, TokenUses, looks_like_token, token_hash
 from comity.node.listeners import connection_limits
 from comity.node.metrics import Metrics
 from comity.node.settings import Gateway
@@ -411,6 +411,13 @@ class GatewayAccess:
         token = await self.require_any(request)
         if token is not None and not token.allows(repository):
             raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
+
+    async def reach(self, request: Request) -> tuple[str, ...]:
+        """Return what the request may read, as `Token.reach` does."""
+        if self._public:
+            return (ALL_REPOSITORIES,)
+        token = await self.token(request)
+        return token.reach if token is not None else ()
 
     async def readable_names(self, request: Request) -> Callable[[str], bool]:
         """Return a predicate of the repository names that the request may read, for lists."""

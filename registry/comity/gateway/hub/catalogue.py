@@ -17,12 +17,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import heapq
+import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 from typing import Final
 
 from comity.content.blobs import BlobStore
+from comity.content.secrets import ALL_REPOSITORIES
 from comity.gateway.hub.judge import (
     AnswerCache,
     Generations,
@@ -439,23 +442,19 @@ class RepositoryList:
         self._ledger = ledger
 
     async def names(
-        self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
+        self, words: str, author: str, after: str, most: int, reach: Sequence[str]
     ) -> tuple[list[str], str]:
         """Return at most `most` names after `after` that contain all of `words`, and are of `author` if given; and the
         cursor to continue, empty at the end.
 
-        Only `readable` names are returned or used as a cursor, which the reader sees.
+        Only names within `reach` (as `Token.reach`) are returned, used as a cursor, which the reader sees, or read.
         """
-        return await self._ledger.run(self._find, words, author, after, most, readable)
+        within = _parts_within(f"{fold_name(author)}/" if author else "", reach)
+        return await self._ledger.run(self._find, words, after, most, within)
 
-    def _find(
-        self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
-    ) -> tuple[list[str], str]:
-        wanted, prefix = fold_name(words).split(), f"{fold_name(author)}/" if author else ""
-        found: list[str] = []
-        for scanned, name in enumerate(_with_words(self._ledger.tables, wanted, fold_name(after), prefix), 1):
-            if not readable(name):
-                continue
+    def _find(self, words: str, after: str, most: int, within: Sequence[str]) -> tuple[list[str], str]:
+        wanted, found = fold_name(words).split(), list[str]()
+        for scanned, name in enumerate(_with_words(self._ledger.tables, wanted, fold_name(after), within), 1):
             if all(word in name for word in wanted):
                 found.append(name)
             if len(found) == most or scanned >= SCANNED:
@@ -463,14 +462,33 @@ class RepositoryList:
         return found, ""
 
 
-def _with_words(ledger: Ledger, words: Sequence[str], after: str, prefix: str) -> Iterator[str]:
-    """As `_all`; if few names have the words, those alone."""
-    rare = ledger.proven.names_with(words, MAX_RARE)
+def _parts_within(prefix: str, reach: Sequence[str]) -> list[str]:
+    """Return what is to be read for names with a prefix, in order: names, and prefixes that end in a slash or are
+    empty, none within another."""
+    parts = {"" if each == ALL_REPOSITORIES else fold_name(each).removesuffix("*") for each in reach}
+    wanted = {prefix if prefix.startswith(part) else part for part in parts if _overlap(prefix, part)}
+    return sorted(part for part in wanted if not any(_is_within(part, other) for other in wanted - {part}))
+
+
+def _overlap(prefix: str, part: str) -> bool:
+    return part.startswith(prefix) or _is_within(prefix, part)
+
+
+def _is_within(name: str, part: str) -> bool:
+    """Whether a name, or a prefix, is within a part that is a prefix."""
+    return (not part or part.endswith("/")) and name.startswith(part)
+
+
+def _with_words(ledger: Ledger, words: Sequence[str], after: str, within: Sequence[str]) -> Iterator[str]:
+    """Yield the names after `after` within these parts, in order; if few names have the words, those alone."""
+    rare = ledger.proven.names_with(words, MAX_RARE) if within else []
     if rare is None:
-        yield from _all(ledger, after, prefix)
+        for part in within:
+            names = _all(ledger, after, part)
+            yield from names if _is_within(part, part) else itertools.takewhile(functools.partial(eq, part), names)
         return
     for name in sorted({name.removeprefix(UPSTREAM) for name in rare}):
-        if name > after and name.startswith(prefix):
+        if name > after and any(name == part or _is_within(name, part) for part in within):
             yield name
 
 

@@ -30,6 +30,7 @@ from typing import Any, Final
 import structlog
 
 import comity
+from comity.content.secrets import ALL_REPOSITORIES
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList
 from comity.gateway.hub.judge import OF_ALL, READ, changed_name
@@ -126,7 +127,7 @@ class ListItems:
     async def _pass(self) -> None:
         cursor = ""
         while True:
-            names, cursor = await self._names.names("", "", cursor, NAMES, lambda name: True)
+            names, cursor = await self._names.names("", "", cursor, NAMES, (ALL_REPOSITORIES,))
             await self._follow()
             kept = await self._pools.files(self._file.get, [fold_name(name) for name in names]) if self._current else {}
             if self._current:

@@ -96,11 +96,11 @@ class HubRoutes:
             text = f"this node does not know {', '.join(unknown)} of a model" if unknown else "no model here is gated"
             return JSONResponse([], headers={"X-HF-Warning": f"filter; {text}"})
         wanted = _filters(request)
-        readable_names = await self._access.readable_names(request)
+        reach = await self._access.reach(request)
         found: list[dict[str, Any]] = []
         examined = 0
         while True:
-            names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), readable_names)
+            names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), reach)
             items = await self._items.items(names, siblings=views.read_bool(query.get("full")))
             found += [item for item in items if wanted <= _words(item)]
             examined += len(names)

@@ -139,8 +139,8 @@ class OciRoutes:
     async def repositories(self, request: Request) -> Response:
         await self._access.require_any(request)
         most, last = _page(request)
-        readable = await self._access.readable_names(request)
-        names, after = await self._repository_list.names("", "", last, max(1, most), readable)
+        reach = await self._access.reach(request)
+        names, after = await self._repository_list.names("", "", last, max(1, most), reach)
         return _listed(request, {"repositories": names[:most]}, after if most else "", most)
 
     @_errors_as_oci

@@ -1,0 +1,88 @@
+"""Lists of the Hub: what one request makes the node read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from comity.content.secrets import Token
+from comity.gateway.hub.catalogue import RepositoryList
+from comity.trust.encoding import sha256
+
+NAMES = sorted(
+    ["a/x", "a/xy", "a-b/x", "b/y", "hf:a/z", "hf:c/x", "lab/one", "lab/two", "z/last"]
+    + [f"many/name-{number:05}" for number in range(3_000)]
+)
+
+
+class Names:
+    """The proven names of a ledger, which counts those that it reads."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def names_with(self, words: Sequence[str], most: int) -> list[str] | None:
+        found = [name for name in NAMES if all(word in name for word in words)]
+        return found if len(found) <= most and max(map(len, words), default=0) >= 3 else None
+
+    def repositories(self, after: str, prefix: str, limit: int) -> list[str]:
+        found = [name for name in NAMES if name > after and name.startswith(prefix)][:limit]
+        self.read += len(found)
+        return found
+
+
+class Threads:
+    def __init__(self, proven: Names) -> None:
+        self.tables = SimpleNamespace(proven=proven)
+
+    async def run(self, work: Any, *given: Any) -> Any:
+        return work(*given)
+
+
+def listed(proven: Names) -> RepositoryList:
+    return RepositoryList(Threads(proven))  # type: ignore[arg-type]
+
+
+async def every(reach: Sequence[str], words: str = "", author: str = "", most: int = 7) -> list[str]:
+    """Every page of a list."""
+    found, cursor = list[str](), ""
+    while True:
+        names, cursor = await listed(Names()).names(words, author, cursor, most, reach)
+        found += names
+        if not cursor:
+            return found
+
+
+async def test_a_reader_without_a_token_makes_the_node_read_no_name() -> None:
+    proven = Names()
+    assert await listed(proven).names("", "", "", 100, ()) == ([], "")
+    assert proven.read == 0
+
+
+async def test_a_token_makes_the_node_read_only_what_it_opens() -> None:
+    proven = Names()
+    assert await listed(proven).names("", "", "", 100, ("lab/*", "z/last")) == (["lab/one", "lab/two", "z/last"], "")
+    assert proven.read <= 4
+
+
+@pytest.mark.parametrize("words", ["", "x", "name-0001", "last"])
+@pytest.mark.parametrize("author", ["", "a", "many"])
+@pytest.mark.parametrize(
+    "reach",
+    [
+        ("*",),
+        (),
+        ("a/*",),
+        ("A/X", "c/x"),
+        ("a/x", "a/xy", "a-b/*", "a/*", "a/z"),
+        ("z/*", "many/name-00017", "many/name-0001"),
+        ("a/x", "*"),
+    ],
+)
+async def test_a_list_has_the_names_that_the_token_opens(reach: tuple[str, ...], author: str, words: str) -> None:
+    token = Token("id", "ci", reach, 0, sha256(b""))
+    names = sorted(name.removeprefix("hf:") for name in NAMES)
+    wanted = [name for name in names if words in name and name.startswith(f"{author}/" if author else "")]
+    assert await every(reach, words, author, 500) == [name for name in wanted if token.allows(name)]
