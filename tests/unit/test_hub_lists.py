@@ -1,15 +1,21 @@
-"""Lists of the Hub: what one request makes the node read."""
+"""Lists of the Hub: what one request makes the node read, hold and compare."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from comity.content.secrets import Token
 from comity.gateway.hub.catalogue import RepositoryList
+from comity.gateway.hub.routes import LIST_PAGE, MAX_LISTED_FILES, HubRoutes
+from comity.node.settings import Gateway
+from comity.node.threads import Pools
 from comity.trust.encoding import sha256
+from starlette.requests import Request
 
 NAMES = sorted(
     ["a/x", "a/xy", "a-b/x", "b/y", "hf:a/z", "hf:c/x", "lab/one", "lab/two", "z/last"]
@@ -86,3 +92,43 @@ async def test_a_list_has_the_names_that_the_token_opens(reach: tuple[str, ...],
     names = sorted(name.removeprefix("hf:") for name in NAMES)
     wanted = [name for name in names if words in name and name.startswith(f"{author}/" if author else "")]
     assert await every(reach, words, author, 500) == [name for name in wanted if token.allows(name)]
+
+
+class Items:
+    """Repositories of which each has many files."""
+
+    def __init__(self, files: int) -> None:
+        self._files = [{"rfilename": str(number)} for number in range(files)]
+
+    async def items(self, names: Sequence[str], *, siblings: bool) -> list[dict[str, Any]]:
+        return [{"id": name, "tags": [], **({"siblings": self._files} if siblings else {})} for name in names]
+
+
+@pytest.fixture
+def pools() -> Iterator[Pools]:
+    made = Pools()
+    yield made
+    made.close()
+
+
+async def test_a_list_with_files_ends_its_page_after_many_files(pools: Pools) -> None:
+    """One artifact of many files under many names would be a gigabyte."""
+
+    async def reach(request: Request) -> tuple[str, ...]:
+        return ("*",)
+
+    access: Any = SimpleNamespace(reach=reach)
+    others: Any = None
+    items: Any = Items(MAX_LISTED_FILES // 4)
+    hub = HubRoutes(Gateway(url="http://a"), pools, listed(Names()), items, others, access, others, others)
+    seen, query = list[str](), "author=many&full=true"
+    for _ in range(2):
+        scope = {"type": "http", "method": "GET", "path": "/api/models", "raw_path": b"/api/models", "headers": []}
+        answer = await hub.repositories(Request({**scope, "query_string": query.encode()}))
+        found = json.loads(bytes(answer.body))
+        assert sum(len(item["siblings"]) for item in found) == MAX_LISTED_FILES
+        seen += [item["id"] for item in found]
+        query = urlsplit(answer.headers["Link"].partition(">")[0].removeprefix("<")).query
+        assert parse_qs(query)["full"] == ["true"]
+    assert seen == [f"many/name-{number:05}" for number in range(8)]
+    assert len(seen) < LIST_PAGE

@@ -33,6 +33,8 @@ from comity.wire.errors import clean
 LIST_PAGE: Final = 100
 MAX_EXAMINED: Final = 300
 """Repositories of which one request for a list reads more than the name; then the page is short, with a cursor."""
+MAX_LISTED_FILES: Final = 20_000
+"""Files after which a list with files ends its page: an artifact has up to 100,000."""
 UNKNOWN: Final = ("num_parameters", "apps", "inference", "inference_provider", "trained_dataset")
 """Filters of the Hub by what no node knows of a model: no model is known to match."""
 MAX_FORM: Final = 1024 * 1024
@@ -101,12 +103,33 @@ class HubRoutes:
         examined = 0
         while True:
             names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), reach)
-            items = await self._items.items(names, siblings=views.read_bool(query.get("full")))
-            found += [item for item in items if wanted <= _words(item)]
+            items = await self._items.items(names, siblings=False)
+            fitting = [item for item in items if wanted <= _words(item)]
+            if views.read_bool(query.get("full")):
+                fitting, last = await self._with_files(fitting)
+                if last:
+                    found, cursor = found + fitting, last
+                    break
+            found += fitting
             examined += len(names)
             if not cursor or len(found) >= limit or examined >= MAX_EXAMINED or not names:
                 break
-        return JSONResponse(found, headers=self._link(request, cursor) if cursor else {})
+        body = await self._pools.hashing(lambda: json.dumps(found, ensure_ascii=False).encode())
+        headers = self._link(request, cursor) if cursor else {}
+        return Response(body, headers=headers, media_type="application/json")
+
+    async def _with_files(self, items: list[views.Document]) -> tuple[list[views.Document], str]:
+        """The items with their files; if these are too many, only the first items, and the name after which a reader
+        goes on, else empty."""
+        found: list[views.Document] = []
+        files = 0
+        for number, item in enumerate(items, 1):
+            made = await self._items.items([item["id"]], siblings=True)
+            found += made
+            files += sum(len(each["siblings"]) for each in made)
+            if files >= MAX_LISTED_FILES and number < len(items):
+                return found, item["id"]
+        return found, ""
 
     async def repository_view(self, request: Request) -> Response:
         """`/api/{kind}/{id}/…`."""
