@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 from comity.gateway.hub.views import read_api, read_resolve
-from comity.gateway.ollama import choose_model, find_projector, list_models, model_image, quantisation
+from comity.gateway.oci import registry
+from comity.gateway.ollama import choose_image, choose_model, find_projector, list_models, model_image, quantisation
+from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
@@ -119,3 +126,23 @@ def test_an_image_names_its_file_by_the_files_own_hash() -> None:
     document = model_image(entry, None)
     assert document["layers"][0]["digest"] == f"sha256:{entry.sha256}"
     assert document == model_image(entry, None)
+
+
+async def test_a_file_is_chosen_among_all_of_an_artifact_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand long names of a hostile publisher take a minute, in which no other reader is served."""
+    threads = list[str]()
+
+    def chosen(manifest: Manifest, tag: str) -> bytes:
+        threads.append(threading.current_thread().name)
+        return choose_image(manifest, tag)
+
+    async def now() -> int:
+        return 0
+
+    monkeypatch.setattr(registry, "choose_image", chosen)
+    pools, unused = Pools(), SimpleNamespace(catalogue=None)
+    snapshot = SimpleNamespace(manifest=Manifest.of([FileEntry("m-Q4_K_M.gguf", 5, sha256(b"12345"))]))
+    made = await registry.Registry(cast(Any, unused), pools, now).ollama_image(cast(Any, snapshot), "q4_k_m")
+    pools.close()
+    assert json.loads(made.data)["layers"][0]["size"] == 5
+    assert [name.partition("_")[0] for name in threads] == ["hashing"]

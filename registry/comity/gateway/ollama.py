@@ -61,6 +61,12 @@ def choose_model(manifest: Manifest, tag: str) -> FileEntry:
     raise NotFound(f"no GGUF file for {tag[:80]!r}", why=f"there are: {known}", code="NO-SUCH-FILE")
 
 
+def choose_image(manifest: Manifest, tag: str) -> bytes:
+    """Return the image manifest of the file for `tag`. CPU-bound: an artifact has up to 100,000 files. Raises as
+    `choose_model`."""
+    return encode_image(model_image(choose_model(manifest, tag), find_projector(manifest)))
+
+
 def find_projector(manifest: Manifest) -> FileEntry | None:
     """Return the file that converts images to tokens, if there is one."""
     return next((entry for entry in manifest.files if _PROJECTOR.search(entry.path)), None)

@@ -16,6 +16,8 @@ from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.gateway.oci.manifests import Document, ModelPack, Referrers, about, claims, make_pack, make_referrers
+from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
+from comity.gateway.ollama import choose_image
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
@@ -74,6 +76,10 @@ class Registry:
             return await self._pools.hashing(make_pack, snapshot.manifest)
 
         return await self._packs.get(snapshot.artifact, make)
+
+    async def ollama_image(self, snapshot: Snapshot, tag: str) -> Document:
+        """Return Ollama's manifest of the file that `tag` means. Raises NotFound (NO-SUCH-FILE)."""
+        return Document(await self._pools.hashing(choose_image, snapshot.manifest, tag), OLLAMA_MANIFEST)
 
     async def manifest(self, repository: str, digest: Digest) -> Document:
         """Return a manifest by its digest. Raises NotFound (NO-SUCH-REVISION), and what hides the last version."""

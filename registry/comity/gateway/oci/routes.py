@@ -29,8 +29,6 @@ from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot, read_integer
 from comity.gateway.oci.manifests import IMAGE_INDEX, IMAGE_MANIFEST, Document
 from comity.gateway.oci.registry import LATEST, Registry
-from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
-from comity.gateway.ollama import choose_model, encode_image, find_projector, model_image
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Refused, Unavailable
@@ -194,9 +192,7 @@ class OciRoutes:
             snapshot, wanted = await self._read_through.catalogue.snapshot(repository, tag), LATEST
         except NotFound:
             snapshot, wanted = await self._read_through.snapshot(repository, MAIN), tag
-        entry = choose_model(snapshot.manifest, wanted)
-        body = encode_image(model_image(entry, find_projector(snapshot.manifest)))
-        return _manifest(Document(body, OLLAMA_MANIFEST))
+        return _manifest(await self._registry.ollama_image(snapshot, wanted))
 
     async def _repository(self, request: Request) -> str:
         """Return the name in the address. Raises Refused (NO-TOKEN, TOKEN-SCOPE)."""
