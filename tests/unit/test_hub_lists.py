@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from comity.content.secrets import Token
-from comity.gateway.hub.catalogue import RepositoryList
+from comity.gateway.hub.catalogue import SEARCHES, RepositoryList
 from comity.gateway.hub.routes import LIST_PAGE, MAX_LISTED_FILES, HubRoutes
 from comity.node.settings import Gateway
 from comity.node.threads import Pools
@@ -104,6 +105,22 @@ class Items:
         return [{"id": name, "tags": [], **({"siblings": self._files} if siblings else {})} for name in names]
 
 
+class Held:
+    """A ledger whose calls wait, and the most of them at once."""
+
+    def __init__(self) -> None:
+        self.tables = SimpleNamespace(proven=Names())
+        self.go_on = asyncio.Event()
+        self.running = self.most = 0
+
+    async def run(self, work: Any, *given: Any) -> Any:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.go_on.wait()
+        self.running -= 1
+        return work(*given)
+
+
 @pytest.fixture
 def pools() -> Iterator[Pools]:
     made = Pools()
@@ -111,20 +128,38 @@ def pools() -> Iterator[Pools]:
     made.close()
 
 
-async def test_a_list_with_files_ends_its_page_after_many_files(pools: Pools) -> None:
-    """One artifact of many files under many names would be a gigabyte."""
-
+def hub_of(repositories: RepositoryList, items: Any, pools: Pools) -> HubRoutes:
     async def reach(request: Request) -> tuple[str, ...]:
         return ("*",)
 
     access: Any = SimpleNamespace(reach=reach)
     others: Any = None
-    items: Any = Items(MAX_LISTED_FILES // 4)
-    hub = HubRoutes(Gateway(url="http://a"), pools, listed(Names()), items, others, access, others, others)
+    return HubRoutes(Gateway(url="http://a"), pools, repositories, items, others, access, others, others)
+
+
+def asking(query: str, host: str = "192.0.2.1") -> Request:
+    address = {"type": "http", "method": "GET", "path": "/api/models", "raw_path": b"/api/models", "headers": []}
+    return Request({**address, "query_string": query.encode(), "client": (host, 1)})
+
+
+async def test_readers_of_lists_do_not_take_every_thread_of_the_ledger(pools: Pools) -> None:
+    """Each may read 20,000 names; the node signs and copies with the same threads."""
+    ledger = Held()
+    hub = hub_of(RepositoryList(ledger), Items(0), pools)  # type: ignore[arg-type]
+    lists = [asyncio.create_task(hub.repositories(asking("search=zq"))) for _ in range(40)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    ledger.go_on.set()
+    assert [answer.status_code for answer in await asyncio.gather(*lists)] == [200] * 40
+    assert ledger.most <= SEARCHES
+
+
+async def test_a_list_with_files_ends_its_page_after_many_files(pools: Pools) -> None:
+    """One artifact of many files under many names would be a gigabyte."""
+    hub = hub_of(listed(Names()), Items(MAX_LISTED_FILES // 4), pools)
     seen, query = list[str](), "author=many&full=true"
     for _ in range(2):
-        scope = {"type": "http", "method": "GET", "path": "/api/models", "raw_path": b"/api/models", "headers": []}
-        answer = await hub.repositories(Request({**scope, "query_string": query.encode()}))
+        answer = await hub.repositories(asking(query))
         found = json.loads(bytes(answer.body))
         assert sum(len(item["siblings"]) for item in found) == MAX_LISTED_FILES
         seen += [item["id"] for item in found]

@@ -47,7 +47,7 @@ from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
 from comity.gateway.console.state import FederationState, MemberView, StateReader
 from comity.gateway.console.words import Formats, marked, prepare_templates, translations
-from comity.gateway.http import GatewayAccess
+from comity.gateway.http import ConnectionSlots, GatewayAccess
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
 from comity.ledger.intake import fold_name
@@ -60,6 +60,8 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 
 CATALOGUE_PAGE: Final = 50
+SEARCHES: Final = 2
+"""Searches at once: each holds a thread of those that also read files and tokens, and the lock of the list."""
 PULL_WEEKS: Final = 4
 """Weeks with pulls that the page of an artifact shows."""
 FILES_PAGE: Final = 100
@@ -250,6 +252,7 @@ class Console:
         self._names = catalogue
         self._explorer = LogExplorer(node.home.ledger, states)
         self._maker = maker
+        self._searches = ConnectionSlots(SEARCHES, "searches")
 
     def page(self, make: Callable[[Reader], Awaitable[Response]]) -> Handler:
         """A handler that checks the reader's token or session."""
@@ -287,8 +290,9 @@ class Console:
             reader.field("in"),
             state.rule if reader.field("copies") == "short" else None,
         )
-        readable = await self._access.readable_names(reader.request)
-        found = await self._index.page(query, reader.field("after"), CATALOGUE_PAGE, readable)
+        readable, after = await self._access.readable_names(reader.request), reader.field("after")
+        async with self._searches.slot(reader.request.scope):
+            found = await self._index.page(query, after, CATALOGUE_PAGE, readable)
         facets = await self._facets(state)
         return self._maker.render(reader, "catalogue.html", state, page=found, query=query, facets=facets)
 
@@ -410,7 +414,8 @@ class Console:
         def changed(held_by: int) -> bool:
             return holders.meets(held_by, rule) and not holders.meets(held_by & ~lost, rule)
 
-        affected = await self._index.affected(changed, AFFECTED, readable)
+        async with self._searches.slot(reader.request.scope):
+            affected = await self._index.affected(changed, AFFECTED, readable)
         return loss, affected, f"{seat.name} ({seat.jurisdiction})" if seat else value
 
     async def _facets(self, state: FederationState) -> Mapping[str, list[tuple[str, str, int]]]:

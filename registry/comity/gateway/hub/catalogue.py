@@ -26,6 +26,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.content.secrets import ALL_REPOSITORIES
+from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.judge import (
     AnswerCache,
     Generations,
@@ -431,15 +432,22 @@ PAGE: Final = 500
 LAST: Final = "\U0010ffff"
 MAX_RARE: Final = 2_000
 """Publications with the words of a search that are sorted by name; with more, names are read in order."""
+SEARCHES: Final = 3
+"""Lists that are read at once for readers: the eight threads of the ledger serve the whole node."""
 SCANNED: Final = 20_000
 """Maximum number of names scanned per request. A page may be short, with a cursor to continue."""
 
 
 class RepositoryList:
-    """Repository names in order, without case."""
+    """Repository names in order, without case.
+
+    Attributes:
+        searches: a request holds one of these slots while it reads names.
+    """
 
     def __init__(self, ledger: AsyncLedger) -> None:
         self._ledger = ledger
+        self.searches = ConnectionSlots(SEARCHES, "lists")
 
     async def names(
         self, words: str, author: str, after: str, most: int, reach: Sequence[str]

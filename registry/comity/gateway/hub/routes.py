@@ -102,7 +102,8 @@ class HubRoutes:
         found: list[dict[str, Any]] = []
         examined = 0
         while True:
-            names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), reach)
+            async with self._repository_list.searches.slot(request.scope):
+                names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), reach)
             items = await self._items.items(names, siblings=False)
             fitting = [item for item in items if wanted <= _words(item)]
             if views.read_bool(query.get("full")):

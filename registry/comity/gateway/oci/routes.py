@@ -138,7 +138,8 @@ class OciRoutes:
         await self._access.require_any(request)
         most, last = _page(request)
         reach = await self._access.reach(request)
-        names, after = await self._repository_list.names("", "", last, max(1, most), reach)
+        async with self._repository_list.searches.slot(request.scope):
+            names, after = await self._repository_list.names("", "", last, max(1, most), reach)
         return _listed(request, {"repositories": names[:most]}, after if most else "", most)
 
     @_errors_as_oci
