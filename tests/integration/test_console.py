@@ -90,6 +90,14 @@ async def published(node: Shop, folder: Path) -> Release:
     return await node.publish(made, "tests/model@v1")
 
 
+async def test_the_list_of_the_hub_is_the_same_for_a_browser(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        for path in ("/api/models", "/api/datasets"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+            assert [item["id"] for item in answer.json()] == ["tests/model"]
+
+
 async def test_every_page_is_sound_and_has_its_headers(node: Shop, ready: Release) -> None:
     async with browser(node) as http:
         await listed(http, "tests/model")

@@ -29,7 +29,7 @@ from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_items import ListItems, kept_list
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.routes import HubRoutes, git_routes, hub_routes
+from comity.gateway.hub.routes import HubRoutes, api_routes, git_routes, resolve_routes
 from comity.gateway.oci.registry import Registry, open_registry
 from comity.gateway.oci.routes import OciRoutes, oci_error, oci_routes
 from comity.gateway.tlog.logs import KnownLogs
@@ -73,8 +73,9 @@ def make_app(
             *tlog_routes(home, replication),
             *oci_routes(OciRoutes(registry, read_through, repositories, access, files)),
             *git_routes(),
+            *api_routes(hub),
             *console,
-            *hub_routes(hub),
+            *resolve_routes(hub),
         ],
         middleware=[bounds, *cross_origin(settings)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},

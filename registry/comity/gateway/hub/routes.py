@@ -45,14 +45,18 @@ _NAME: Final = re.compile(
 )
 
 
-def hub_routes(hub: HubRoutes) -> list[Route]:
-    """Return the routes; the last one matches every remaining path, so mount them after all others."""
+def api_routes(hub: HubRoutes) -> list[Route]:
+    """Return the routes below `/api`; mount them before the addresses of repositories, which they look like."""
     return [
         Route("/api/whoami-v2", hub.whoami),
         *(Route(f"/api/{kind}", hub.repositories) for kind in KINDS),
         *(Route(f"/api/{kind}/{{rest:path}}", hub.repository_view, methods=["GET", "POST"]) for kind in KINDS),
-        Route("/{rest:path}", hub.resolve),
     ]
+
+
+def resolve_routes(hub: HubRoutes) -> list[Route]:
+    """Return the route of files, which matches every remaining path: mount it after all others."""
+    return [Route("/{rest:path}", hub.resolve)]
 
 
 class HubRoutes:
