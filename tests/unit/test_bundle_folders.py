@@ -10,11 +10,13 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from comity.content import durable
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.tlog.merkle import Frontier, MemoryTree, consistency_proof, leaf_hash
 from comity_client.bundles import exporting
 from comity_client.bundles.contents import (
+    INDEX,
     BundleIndex,
     CarriedFile,
     CarriedLog,
@@ -26,7 +28,8 @@ from comity_client.bundles.erasure import ErasureCode
 from comity_client.bundles.exporting import EarlierBundle, ExportOrder
 from comity_client.bundles.folder import BundleFolder
 from comity_client.bundles.loading import CarriedTree
-from comity_client.bundles.writing import DiskPlan
+from comity_client.bundles.writing import DiskPlan, LargeFile
+from support import carried
 from support.carried import MemoryNode, Stopped, contents, exported, rewritten, some_node
 
 
@@ -111,6 +114,70 @@ async def test_another_export_does_not_continue_what_was_begun(tmp_path: Path) -
     with pytest.raises(Conflict) as raised:
         await exported(node, tmp_path / "out", ExportOrder(artifacts=(Digest("ab" * 32),)))
     assert raised.value.code == "OTHER-EXPORT"
+
+
+@pytest.mark.parametrize("plan", [DiskPlan(), DiskPlan(700_000), DiskPlan(code=ErasureCode(2, 3))], ids=str)
+async def test_a_large_file_that_was_written_and_not_yet_renamed_is_in_the_continued_bundle(
+    tmp_path: Path, plan: DiskPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, order, move = some_node(tmp_path), ExportOrder(everything=True, disks=plan), durable.move
+
+    def killed(source: Path, path: Path, *, point: str = "file") -> None:
+        if path.parent.name == "blobs":
+            raise Stopped
+        move(source, path, point=point)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "move", killed)
+        with pytest.raises(Stopped):
+            await exported(node, tmp_path / "out", order)
+    await exported(node, tmp_path / "out", order)
+    bundle = BundleFolder.open([tmp_path / "out"])
+    assert (bundle.damaged, everything_in(bundle, node)) == ({}, True)
+
+
+async def test_an_export_that_was_killed_between_the_indexes_of_its_disks_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, order = some_node(tmp_path), ExportOrder(everything=True, disks=DiskPlan(code=ErasureCode(2, 3)))
+    write_file, written = durable.write_file, list[Path]()
+
+    def killed(path: Path, data: bytes, *, mode: int = 0o600, point: str = "file") -> None:
+        if path.name == INDEX and written:
+            raise Stopped
+        if path.name == INDEX:
+            written.append(path)
+        write_file(path, data, mode=mode, point=point)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "write_file", killed)
+        with pytest.raises(Stopped):
+            await exported(node, tmp_path / "out", order)
+    assert len(written) == 1
+    await exported(node, tmp_path / "out", order)
+    assert len(BundleFolder.open([tmp_path / "out"]).disks) == 3
+
+
+async def test_a_disk_that_becomes_full_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carried, "CHUNK", 4096)  # less than the buffer of a file, which then keeps what was refused
+    monkeypatch.setattr(LargeFile, "_continued", lambda *_: os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b"))
+    with pytest.raises(OutOfSpace):
+        await exported(some_node(tmp_path), tmp_path / "out")
+
+
+async def test_the_name_of_a_small_file_on_a_disk_survives_a_power_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, synced = durable.sync, set[Path]()
+
+    def noted(path: Path, *, point: str) -> None:
+        sync(path, point=point)
+        synced.update([path, *path.iterdir()] if path.is_dir() else [path])
+
+    monkeypatch.setattr(durable, "sync", noted)
+    await exported(some_node(tmp_path), tmp_path / "out", ExportOrder(everything=True, disks=DiskPlan(9_000_000)))
+    every = set((tmp_path / "out").rglob("*"))
+    assert every - synced == set()
 
 
 async def test_every_choice_of_k_of_n_disks_reads_everything(tmp_path: Path) -> None:

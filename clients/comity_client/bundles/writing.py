@@ -164,7 +164,7 @@ class BundleWriter:
         with disk_errors(f"{self._folder} was not written"):
             self._write_parity(layout, index, on_parity)
             for name, data in ((CONTENTS, contents), (DISK, b""), (INDEX, index.encode())):
-                for disk in range(layout.code.total):
+                for disk in reversed(range(layout.code.total)):  # `begin` takes the index of the first one for all
                     root, text = self._root(layout, disk), b"%d\n" % (disk + 1)
                     durable.make_folders(root)
                     durable.write_file(root / name, text if name == DISK else data, mode=0o644, point="export")
@@ -211,6 +211,7 @@ class BundleWriter:
                 with suppress(OSError):  # not on every file system
                     if part.size == file.size:
                         os.link(source, target)
+                        durable.sync(target.parent, point="export.folder")
                         continue
                 with source.open("rb") as data:
                     data.seek(part.in_file)
@@ -261,7 +262,8 @@ class LargeFile:
         self._open: BinaryIO | None = None
 
     def resume(self) -> None:
-        """Hash what is there. Raises Unavailable."""
+        """Hash what is there; a part that has all its bytes, but not yet its name, gets it. Raises OutOfSpace,
+        Unavailable."""
         with disk_errors(f"{self._file.path} was not read"):
             for path, size in self._places:
                 unfinished = path.with_name(path.name + UNFINISHED)
@@ -272,7 +274,10 @@ class LargeFile:
                     self._hash.update(data)
                     self.size += len(data)
                 if present == unfinished:
-                    return
+                    if present.stat().st_size < size:
+                        return
+                    self._open = self._continued(path, 0)
+                    self._seal(path)
 
     @property
     def complete(self) -> bool:
@@ -296,8 +301,10 @@ class LargeFile:
                     self._seal(path)
 
     def close(self) -> None:
+        """What a full disk does not take now is fetched again by the next try."""
         if self._open is not None:
-            self._open.close()
+            with suppress(OSError):
+                self._open.close()
             self._open = None
 
     def finish(self) -> None:
