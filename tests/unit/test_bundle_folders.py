@@ -212,6 +212,14 @@ async def test_disks_of_a_size_hold_no_more_and_can_be_read_one_by_one(tmp_path:
     assert not BundleFolder.open([tmp_path / "out/disk-01"]).whole
 
 
+async def test_one_disk_of_several_that_is_as_it_was_written_is_not_called_damaged(tmp_path: Path) -> None:
+    node = some_node(tmp_path, weights=1_000_000)
+    await exported(node, tmp_path / "out", ExportOrder(everything=True, disks=DiskPlan(700_000)))
+    assert BundleFolder.open([tmp_path / "out/disk-01"]).check(lambda count: None) == []
+    rewritten(tmp_path / "out/disk-01", "charter/000000.body", lambda data: data[1:] + data[:1])
+    assert BundleFolder.open([tmp_path / "out/disk-01"]).check(lambda count: None) == ["charter/000000.body"]
+
+
 async def test_disks_that_are_too_small_are_refused_with_the_number_that_is_needed(tmp_path: Path) -> None:
     plan = DiskPlan(500_000, ErasureCode(2, 3))
     with pytest.raises(OutOfSpace) as raised:
