@@ -39,6 +39,8 @@ class MemoryNode:
     asked: list[str] = field(default_factory=list)
     refusals: int = 0
     """How many calls for objects are refused, because there were too many."""
+    lacks: str = ""
+    """The layout of which it has no piece records."""
 
     def publish(self, folder: Path, name: str, *, weights: int, seed: int) -> Release:
         what = release(Publisher.generate(), model(folder, weights=weights, seed=seed), name)
@@ -95,6 +97,8 @@ class MemoryNode:
         return tuple(BlobStat(each, each in self.blobs, len(self.blobs.get(each, b""))) for each in digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:
+        if layout == self.lacks:
+            raise NotFound("no piece records here")
         return f"records of {digest} in {layout}".encode()
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 from comity.content import durable
+from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.names import Name
+from comity.trust.statement import SideObject
+from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import Frontier, MemoryTree, consistency_proof, leaf_hash
 from comity_client.bundles import exporting
 from comity_client.bundles.contents import (
@@ -31,6 +35,7 @@ from comity_client.bundles.loading import CarriedTree
 from comity_client.bundles.writing import DiskPlan, LargeFile
 from support import carried
 from support.carried import MemoryNode, Stopped, contents, exported, rewritten, some_node
+from support.publisher import Publisher, Release
 
 
 def everything_in(bundle: BundleFolder, node: MemoryNode) -> bool:
@@ -178,6 +183,81 @@ async def test_the_name_of_a_small_file_on_a_disk_survives_a_power_failure(
     await exported(some_node(tmp_path), tmp_path / "out", ExportOrder(everything=True, disks=DiskPlan(9_000_000)))
     every = set((tmp_path / "out").rglob("*"))
     assert every - synced == set()
+
+
+def without_weights(good: Release) -> Manifest:
+    return Manifest.of(entry for entry in good.ingested.manifest.files if entry.path != "weights.bin")
+
+
+def index_of(manifest: Manifest, good: Release, layout: str = "") -> bytes:
+    layouts = dict(good.ingested.index.files)
+    every = ((entry.path, layouts[entry.path]) for entry in manifest.files)
+    return PieceIndex(
+        tuple((path, PieceLayout(layout or each.layout, each.count, each.root)) for path, each in every)
+    ).encode()
+
+
+def of_other_sizes(good: Release) -> bytes:
+    files = good.ingested.manifest.files
+    return Manifest.of(FileEntry(entry.path, max(0, entry.size - 1), entry.sha256) for entry in files).encode()
+
+
+HOSTILE_DOCUMENTS: dict[str, Callable[[Release], tuple[bytes, bytes]]] = {
+    "no manifest": lambda good: (b"{}", good.ingested.index.encode()),
+    "no index": lambda good: (without_weights(good).encode(), b"[]"),
+    "an index of other files": lambda good: (without_weights(good).encode(), good.ingested.index.encode()),
+    "files of other sizes": lambda good: (of_other_sizes(good), good.ingested.index.encode()),
+    "no records in that layout": lambda good: (
+        without_weights(good).encode(),
+        index_of(without_weights(good), good, TENSOR_LAYOUT),
+    ),
+}
+
+
+def logged(node: MemoryNode, manifest: bytes, index: bytes, licence: SideObject | None = None) -> None:
+    """A member's own node logs what it likes, and all others mirror it."""
+    by, documents = Publisher.generate(), (SideObject.of(manifest), SideObject.of(index))
+    named = Published(by.id, Name.parse("evil/model@v1"), documents[0].digest, *documents, Licence("MIT", licence))
+    node.lines += [by.announcement, sign_published(named, by.signer).line]
+    node.blobs |= {sha256(data): data for data in (manifest, index)}
+
+
+@pytest.mark.parametrize("name", HOSTILE_DOCUMENTS)
+async def test_a_publication_that_contradicts_itself_leaves_nobody_elses_out_of_a_bundle(
+    tmp_path: Path, name: str
+) -> None:
+    node = MemoryNode(lacks=TENSOR_LAYOUT)
+    good = node.publish(tmp_path / "model", "tests/model@v1", weights=10_000, seed=1)
+    logged(node, *HOSTILE_DOCUMENTS[name](good))
+    made = await exported(node, tmp_path / "out")
+    assert (made.index.artifacts, made.incomplete) == (1, ("evil/model@v1",))
+    bundle = BundleFolder.open([tmp_path / "out"])
+    assert all(bundle.carries(digest) for digest in good.blobs)
+    assert everything_in(bundle, node)
+
+
+@pytest.mark.parametrize("index", ["malformed", "of another layout"])
+async def test_a_false_index_of_an_artifact_does_not_replace_its_publishers_own(tmp_path: Path, index: str) -> None:
+    node = MemoryNode(lacks=TENSOR_LAYOUT)
+    good = MemoryNode().publish(tmp_path / "model", "tests/model@v1", weights=10_000, seed=1)
+    manifest = good.ingested.manifest
+    false = b"{}" if index == "malformed" else index_of(manifest, good, TENSOR_LAYOUT)
+    logged(node, manifest.encode(), false)
+    node.publish(tmp_path / "again", "tests/model@v1", weights=10_000, seed=1)
+    made = await exported(node, tmp_path / "out")
+    assert (made.index.artifacts, made.incomplete) == (1, ())
+    bundle = BundleFolder.open([tmp_path / "out"])
+    assert all(bundle.carries(digest) and bundle.records(digest, FIXED_LAYOUT) for digest in good.blobs)
+
+
+async def test_a_statement_that_names_an_object_with_another_size_stops_no_export(tmp_path: Path) -> None:
+    node = MemoryNode()
+    good = node.publish(tmp_path / "model", "tests/model@v1", weights=10_000, seed=1)
+    digest, data = next(iter(good.objects.items()))
+    less = without_weights(good)
+    logged(node, less.encode(), index_of(less, good), SideObject(digest, len(data) + 1))
+    assert (await exported(node, tmp_path / "out")).index.artifacts == 2
+    assert everything_in(BundleFolder.open([tmp_path / "out"]), node)
 
 
 async def test_every_choice_of_k_of_n_disks_reads_everything(tmp_path: Path) -> None:

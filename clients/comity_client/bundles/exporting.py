@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from comity.trust.artifact import Manifest, PieceIndex
+from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
-from comity.trust.statement import SideObject, Statement, parse_entry
+from comity.trust.statement import Statement, parse_entry
 from comity.trust.statements import Published
 from comity.trust.tlog.merkle import Frontier, leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote
@@ -55,6 +55,7 @@ MAX_PAUSES: Final = 240
 """Pauses of one call, while other readers use what the node allows to all of them."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ class ExportedBundle:
     Attributes:
         entries: new entries of all logs together.
         written: bytes written by this process, with index, list and parity.
-        incomplete: artifacts that were left out, because the node lacks a file of them.
+        incomplete: artifacts that were left out, because the node lacks a file or piece records of them, or because
+            their documents are malformed or contradict each other.
     """
 
     index: BundleIndex
@@ -120,32 +122,62 @@ class ExportedBundle:
 
 @dataclass(frozen=True, slots=True)
 class _Publication:
-    """What is needed of a publication or observation."""
+    """What is needed of a publication or observation: its name, and its piece index."""
 
     name: str
-    manifest: SideObject
-    pieces: SideObject
+    pieces: Digest
 
 
 @dataclass(slots=True)
 class _Collected:
     """What the exported artifacts and entries need."""
 
-    objects: dict[SideObject, None] = field(default_factory=dict)
-    publications: dict[Digest, _Publication] = field(default_factory=dict)
+    objects: dict[Digest, None] = field(default_factory=dict)
+    publications: dict[Digest, list[_Publication]] = field(default_factory=dict)
+    """By artifact, those with different piece indexes: any member may publish it again with a false one."""
     files: dict[Digest, int] = field(default_factory=dict)
-    records: dict[tuple[Digest, str], None] = field(default_factory=dict)
-    complete: int = 0
+    records: dict[tuple[Digest, str], set[tuple[Digest, Digest]]] = field(default_factory=dict)
+    """By file and layout, who needs the piece records: an artifact by one of its indexes."""
+    usable: dict[Digest, set[Digest]] = field(default_factory=dict)
+    """By artifact, the indexes by which it can be copied from the bundle."""
+    complete: dict[Digest, str] = field(default_factory=dict)
+    """Names, by artifact."""
     incomplete: list[str] = field(default_factory=list)
+    seen: set[tuple[Digest, Digest]] = field(default_factory=set)
+    """Artifacts with an index, of `publications`."""
 
     def add(self, statement: Statement) -> None:
-        self.objects |= dict.fromkeys(statement.objects)
+        self.objects |= dict.fromkeys(item.digest for item in statement.objects)
         self.add_publication(statement)
 
     def add_publication(self, statement: Statement) -> None:
         found = read_publication(statement)
-        if found is not None and found.artifact not in self.publications:
-            self.publications[found.artifact] = _needed(found)
+        if found is not None and (found.artifact, found.pieces.digest) not in self.seen:
+            self.seen.add((found.artifact, found.pieces.digest))
+            self.publications.setdefault(found.artifact, []).append(_needed(found))
+
+    def add_files(
+        self,
+        artifact: Digest,
+        publication: _Publication,
+        files: Iterable[FileEntry],
+        layouts: Mapping[str, PieceLayout],
+    ) -> None:
+        """Add the objects, files and piece records of an artifact, by one of its indexes."""
+        self.complete.setdefault(artifact, publication.name)
+        self.usable.setdefault(artifact, set()).add(publication.pieces)
+        self.objects |= dict.fromkeys((artifact, publication.pieces))
+        for entry in files:
+            self.files[entry.sha256] = entry.size
+            needed_by = self.records.setdefault((entry.sha256, layouts[entry.path].layout), set())
+            needed_by.add((artifact, publication.pieces))
+
+    def lack_records(self, file: Digest, layout: str) -> None:
+        """The node has no such piece records."""
+        for artifact, index in self.records[file, layout]:
+            self.usable[artifact].discard(index)
+            if not self.usable[artifact] and artifact in self.complete:
+                self.incomplete.append(self.complete.pop(artifact))
 
 
 def read_publication(statement: Statement) -> Published | Observed | None:
@@ -159,7 +191,7 @@ def read_publication(statement: Statement) -> Published | Observed | None:
 
 
 def _needed(found: Published | Observed) -> _Publication:
-    return _Publication(str(found.name), found.manifest, found.pieces)
+    return _Publication(str(found.name), found.pieces.digest)
 
 
 class BundleExport:
@@ -206,7 +238,7 @@ class BundleExport:
             logs=tuple(logs),
             first_epoch=first_epoch,
             epochs=epochs,
-            artifacts=self._collected.complete,
+            artifacts=len(self._collected.complete),
         )
         index = await asyncio.to_thread(writer.finish, layout, index, lambda count: None)
         entries = sum(log.end.size - log.start.size for log in logs)
@@ -294,11 +326,11 @@ class BundleExport:
         if order.everything:
             for log in logs:
                 await self._read_earlier(log)
-        chosen = order.artifacts or tuple(collected.publications)
-        for artifact in chosen:
-            publication = collected.publications.get(artifact) or await self._claimed(artifact)
-            manifest, index = await self._documents(publication)
-            await self._choose_files(publication, manifest, index)
+        for artifact in order.artifacts or tuple(collected.publications):
+            publications = await self._claimed(artifact) if order.artifacts else collected.publications[artifact]
+            await self._choose_files(artifact, publications)
+            if artifact not in collected.complete:
+                collected.incomplete.append(publications[0].name)
 
     async def _read_earlier(self, log: CarriedLog) -> None:
         """Read the publications that earlier bundles have; nothing of it is written."""
@@ -311,62 +343,70 @@ class BundleExport:
                         if (statement := _statement(line)) is not None:
                             self._collected.add_publication(statement)
 
-    async def _claimed(self, artifact: Digest) -> _Publication:
-        for located in await self._client.claims(artifact):
-            statement = _statement(located.line)
-            publication = read_publication(statement) if statement else None
-            if publication is not None and publication.artifact == artifact:
-                return _needed(publication)
-        raise NotFound("this node knows no publication of that artifact", why=artifact, hint="comity search TEXT")
+    async def _claimed(self, artifact: Digest) -> list[_Publication]:
+        """The publications of an artifact, also of entries that earlier bundles have. Raises NotFound."""
+        with suppress(NotFound):
+            for located in await self._client.claims(artifact):
+                if (statement := _statement(located.line)) is not None:
+                    self._collected.add_publication(statement)
+        if artifact not in self._collected.publications:
+            raise NotFound("this node knows no publication of that artifact", why=artifact, hint="comity search TEXT")
+        return self._collected.publications[artifact]
 
-    async def _documents(self, publication: _Publication) -> tuple[Manifest, PieceIndex]:
-        manifest = await _patiently(lambda: self._client.object(publication.manifest.digest))
-        pieces = await _patiently(lambda: self._client.object(publication.pieces.digest))
-        return Manifest.parse(manifest), PieceIndex.parse(pieces)
+    async def _choose_files(self, artifact: Digest, publications: Iterable[_Publication]) -> None:
+        """Collect an artifact by every index that fits it, if the node has its files."""
+        manifest = await self._document(Manifest.parse, artifact)
+        if manifest is None or not await self._has_files(manifest):
+            return
+        new = [entry for entry in manifest.files if entry.size and self._is_new(entry.sha256)]
+        for publication in publications:
+            index = await self._document(PieceIndex.parse, publication.pieces)
+            layouts = {} if index is None else dict(index.files)
+            if layouts.keys() == manifest.by_path.keys():
+                self._collected.add_files(artifact, publication, new, layouts)
 
-    async def _choose_files(self, publication: _Publication, manifest: Manifest, index: PieceIndex) -> None:
-        collected = self._collected
+    async def _document(self, parse: Callable[[bytes], T], digest: Digest) -> T | None:
+        """A side object; None if the node does not have it, or it is no such document: members log what they like."""
+        try:
+            return parse(await _patiently(partial(self._client.object, digest)))
+        except (NotFound, Malformed, Untrusted):
+            return None
+
+    async def _has_files(self, manifest: Manifest) -> bool:
+        """Whether the node has every file, each of the size that the manifest lists."""
         wanted = {entry.sha256: entry.size for entry in manifest.files}
         digests = list(wanted)
         for start in range(0, len(digests), limits.STAT_DIGESTS):
             some = digests[start : start + limits.STAT_DIGESTS]
             for stat in await _patiently(partial(self._client.stat, some)):
-                if not stat.have and wanted[stat.digest]:
-                    collected.incomplete.append(publication.name)
-                    return
-        collected.complete += 1
-        collected.objects |= dict.fromkeys((publication.manifest, publication.pieces))
-        layouts = dict(index.files)
-        for entry in manifest.files:
-            if entry.size and self._is_new(entry.sha256):
-                collected.files[entry.sha256] = entry.size
-                collected.records[entry.sha256, layouts[entry.path].layout] = None
+                if wanted[stat.digest] and (not stat.have or stat.size != wanted[stat.digest]):
+                    return False
+        return True
 
     async def _pack(self) -> None:
         """Write side objects, small files and piece records into packs; those that are written already are not fetched
         again."""
-        packed = {member for file in self._writer.files for member in file.members}
-        objects = {item.digest for item in self._collected.objects}
-        items = [item for item in self._collected.objects if self._is_new(item.digest)]
-        small = [(digest, size) for digest, size in self._collected.files.items() if size <= PACKED]
-        wanted = dict.fromkeys([(item.digest, item.size) for item in items])
-        wanted |= dict.fromkeys((digest, size) for digest, size in small if digest not in objects)
-        if len(wanted) + len(self._collected.records) > MAX_ITEMS // 2:
+        collected = self._collected
+        packed = [member for file in self._writer.files for member in file.members]
+        small = [digest for digest, size in collected.files.items() if size <= PACKED]
+        wanted = dict.fromkeys([*filter(self._is_new, collected.objects), *small])
+        if len(wanted) + len(collected.records) > MAX_ITEMS // 2:
             hint = "export fewer artifacts into each, and continue with --since"
             raise OutOfSpace("too many objects for one bundle", why=f"{len(wanted)}", hint=hint, code="BUNDLE-ITEMS")
         pack = _Pack(self._writer)
-        missing = [PackMember(digest, size) for digest, size in wanted if PackMember(digest, size) not in packed]
-        async for member, data in self._fetched(missing, self._member):
-            await pack.add(member, data)
+        there = {member.sha256 for member in packed if not member.blob}
+        async for digest, data in self._fetched([each for each in wanted if each not in there], self._client.object):
+            await pack.add(PackMember(digest, len(data)), data)
         known = {(member.blob, member.layout) for member in packed if member.blob}
-        lacking = [each for each in self._collected.records if each not in known]
-        async for (blob, layout), data in self._fetched(lacking, lambda each: self._client.records(*each)):
-            await pack.add(PackMember(sha256(data), len(data), blob, layout), data)
+        lacking = [each for each in collected.records if each not in known]
+        async for (blob, layout), records in self._fetched(lacking, self._records):
+            if records is None:
+                collected.lack_records(blob, layout)
+                continue
+            await pack.add(PackMember(sha256(records), len(records), blob, layout), records)
         await pack.flush()
 
-    async def _fetched(
-        self, wanted: Sequence[T], fetch: Callable[[T], Awaitable[bytes]]
-    ) -> AsyncIterator[tuple[T, bytes]]:
+    async def _fetched(self, wanted: Sequence[T], fetch: Callable[[T], Awaitable[U]]) -> AsyncIterator[tuple[T, U]]:
         """Fetch several at a time, in order."""
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
@@ -374,11 +414,12 @@ class BundleExport:
             for item, data in zip(some, await asyncio.gather(*fetching), strict=True):
                 yield item, data
 
-    async def _member(self, member: PackMember) -> bytes:
-        data = await self._client.object(member.sha256)
-        if len(data) != member.size:
-            raise Untrusted("size does not match", why=f"{member.sha256} has {len(data)} bytes", code="SIZE")
-        return data
+    async def _records(self, wanted: tuple[Digest, str]) -> bytes | None:
+        """The piece records of a file in a layout; None if the node has none."""
+        try:
+            return await self._client.records(*wanted)
+        except NotFound:
+            return None
 
     async def _fetch(self, file: CarriedFile, start: int, write: Callable[[bytes], None]) -> None:
         while start < file.size:
