@@ -288,6 +288,14 @@ def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path: Path)
     assert failure.value.code == "DISK"
 
 
+def test_a_partial_file_that_a_crash_left_read_only_is_written_again(tmp_path: Path) -> None:
+    """It is made read-only before it is renamed to its place. Root may write to it anyway, so its mode is looked at."""
+    (tmp_path / "p").write_bytes(b"")
+    (tmp_path / "p").chmod(0o444)
+    PartialFile(tmp_path / "p", wanted(weights(1))).candidate_pieces()
+    assert (tmp_path / "p").stat().st_mode & 0o200
+
+
 def test_a_file_that_the_disk_cannot_take_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
     partial = PartialFile(tmp_path / "p", wanted(weights(1)))
     partial.candidate_pieces()

@@ -20,6 +20,7 @@ import errno
 import hashlib
 import mmap
 import os
+import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -91,12 +92,21 @@ class PartialFile:
 
     def candidate_pieces(self) -> list[int]:
         """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
+        self._make_writable()
         offsets, claimed = self._want.offsets, list[int]()
         with self._open(os.O_RDWR | os.O_CREAT) as fd:
             for start, stop in _extents(fd):
                 first = max(bisect_right(offsets, start) - 1, claimed[-1] + 1 if claimed else 0)
                 claimed.extend(range(first, min(bisect_left(offsets, stop), len(offsets) - 1)))
         return claimed
+
+    def _make_writable(self) -> None:
+        """Undo what a crash left that came after the file was made read-only and before it got its final name."""
+        if self._path.exists():
+            with self._open(os.O_RDONLY) as fd:
+                mode = os.fstat(fd).st_mode
+                if not mode & stat.S_IWUSR:
+                    os.fchmod(fd, stat.S_IMODE(mode) | stat.S_IWUSR)
 
     def require_space(self, missing: int) -> None:
         """Raise OutOfSpace if the disk has less than `missing` bytes free."""
