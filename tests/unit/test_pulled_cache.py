@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from comity.content.blobs import BlobLock
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
-from comity.trust.errors import Conflict, NotFound
+from comity.trust.errors import Conflict, NotFound, Unavailable
 from comity.trust.evidence import PACK
 from comity.trust.names import Name, Reference
 from comity_cli.main import command
@@ -99,6 +99,24 @@ def test_nothing_is_removed_while_a_pull_into_the_repository_runs(cache: Path) -
     assert len(cached_artifacts(cache)) == 2
     remove_cached(cached_artifacts(cache)[0])
     assert len(cached_artifacts(cache)) == 1
+
+
+def test_a_removal_that_was_interrupted_can_be_repeated(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs, unlink = cache / "models--inst--model" / "blobs", Path.unlink
+
+    def failing(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == blobs:
+            raise OSError("the disk is away")
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", failing)
+        for item in cached_artifacts(cache):
+            with pytest.raises(Unavailable):
+                remove_cached(item)
+    for item in cached_artifacts(cache):
+        remove_cached(item)
+    assert list(blobs.iterdir()) == []
 
 
 def test_interrupted_pulls_are_cleaned_up_and_running_ones_keep_their_files(cache: Path) -> None:

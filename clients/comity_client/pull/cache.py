@@ -83,19 +83,21 @@ def find_cached(cache: Path, reference: Reference) -> CachedArtifact:
 
 
 def remove_cached(artifact: CachedArtifact) -> int:
-    """Remove a snapshot, the refs that name it, and the blobs that no other snapshot of the repository links. Returns
-    the bytes that were freed. Raises Conflict (CACHE-BUSY) while a pull into the repository runs, Unavailable."""
+    """Remove the refs that name a snapshot, the blobs that no other snapshot of the repository links, and the snapshot;
+    in this order, so that a removal that was interrupted can be repeated. Returns the bytes that were freed. Raises
+    Conflict (CACHE-BUSY) while a pull into the repository runs, Unavailable."""
     repository = artifact.folder.parent.parent
     with disk_errors(f"{artifact.folder} was not removed"), _alone(repository):
         blobs = _linked(artifact.folder)
         for name in artifact.versions:
             (repository / "refs" / name).unlink(missing_ok=True)
-        shutil.rmtree(artifact.folder)
-        kept = {blob for snapshot in _snapshots(repository) for blob in _linked(snapshot)}
+        others = (snapshot for snapshot in _snapshots(repository) if snapshot != artifact.folder)
+        kept = {blob for snapshot in others for blob in _linked(snapshot)}
         freed = 0
         for blob in sorted(blobs - kept):
             freed += _size(blob)
             blob.unlink(missing_ok=True)
+        shutil.rmtree(artifact.folder)
     return freed
 
 
