@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
+from comity.content import durable
 from comity.content.secrets import read_keys, read_signer, write_keys
-from comity.trust.errors import Conflict, Malformed, NotFound, Refused
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused
 from comity.trust.keys import HybridSigner
 
 
@@ -50,6 +52,21 @@ def test_a_key_is_never_overwritten(tmp_path: Path, signer: HybridSigner) -> Non
     write_keys(path, signer.keys)
     with pytest.raises(Conflict):
         write_keys(path, HybridSigner.generate().keys)
+    assert read_signer(path).public == signer.public
+
+
+def test_a_key_that_a_full_disk_did_not_take_leaves_no_file(
+    tmp_path: Path, signer: HybridSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, *, point: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "key.pem"
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "fsync", full)
+        with pytest.raises(OutOfSpace):
+            write_keys(path, signer.keys)
+    write_keys(path, signer.keys)
     assert read_signer(path).public == signer.public
 
 

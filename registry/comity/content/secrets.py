@@ -66,12 +66,16 @@ def write_keys(path: Path, keys: Iterable[PrivateKey]) -> None:
         except FileExistsError as error:
             hint = "choose another name; a key is never overwritten"
             raise Conflict(f"{path} exists", why="it may hold a key", hint=hint, code="KEY-EXISTS") from error
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(b"".join(key.to_pem() for key in keys))
-            file.flush()
-            durable.fsync(descriptor, point="key.fsync")
-        durable.sync(path.parent, point="key.folder")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o600)
+                file.write(b"".join(key.to_pem() for key in keys))
+                file.flush()
+                durable.fsync(descriptor, point="key.fsync")
+            durable.sync(path.parent, point="key.folder")
+        except BaseException:  # a part of a key is none, and its file would refuse the next try
+            path.unlink(missing_ok=True)
+            raise
 
 
 def read_keys(path: Path) -> tuple[PrivateKey, ...]:
