@@ -19,6 +19,7 @@ from comity.trust.identity import check_inception
 from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import VerifierKey
+from comity.verifier import hash_file
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
@@ -98,7 +99,8 @@ async def log_lines(
         link: have the node adopt files from this disk instead of sending them; needs the operator socket.
 
     Returns one receipt per line: a claim until a checkpoint proves it. Raises Refused, Untrusted, OutOfSpace,
-    Unavailable (ASKED-AGAIN if the node keeps asking), NotFound if it asks for an object that is not here.
+    Unavailable (ASKED-AGAIN if the node keeps asking), NotFound if it asks for an object that is not here, and Conflict
+    (CHANGED) if a file is no longer what it was.
     """
     if link and not uplink.operator:
         hint = "name the operator socket: --node PATH"
@@ -150,7 +152,15 @@ class _CountedFiles:
         """The node has every file that is not `missing`, and a part of those."""
         received = {item.digest: item.received for item in missing}
         for digest, path in self._files.items():
-            self.reached(digest, received[digest] if digest in received else path.stat().st_size)
+            self.reached(digest, received[digest] if digest in received else _size(path))
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 if it is gone here, which is no fault where the node has it."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 class _UploadProgress:
@@ -194,6 +204,8 @@ class _Upload:
                 except NotFound:
                     raise
                 except (Unavailable, Conflict) as error:
+                    if error.code == "CHANGED":
+                        raise
                     passing.append(error)
 
         try:
@@ -212,20 +224,50 @@ class _Upload:
         elif path is None:
             why = "these statements name no object with that digest"
             raise NotFound(f"{self.uplink.name} asks for {short(wanted.digest)}", why=why)
-        elif self.link:
-            await self.uplink.client.with_timeout(limits.LONGEST_CALL).adopt(
-                path.absolute(), wanted.digest, wanted.size
-            )
-            self.counted.reached(wanted.digest, wanted.size)
         else:
-            await self.uplink.client.upload(header, self._chunks(path, wanted))
+            try:
+                await self._file(path, header)
+            except Untrusted as error:
+                await asyncio.to_thread(_require_unchanged, path, wanted)
+                if not wanted.received:
+                    raise
+                what, why = f"{self.uplink.name} had another beginning of {path.name}", "it is sent again as a whole"
+                raise Unavailable(what, why=why, code="DIGEST") from error
 
-    async def _chunks(self, path: Path, wanted: MissingObject) -> AsyncIterator[bytes]:
+    async def _file(self, path: Path, header: UploadHeader) -> None:
+        if self.link:
+            client = self.uplink.client.with_timeout(limits.LONGEST_CALL)
+            await client.adopt(path.absolute(), header.digest, header.size)
+            self.counted.reached(header.digest, header.size)
+        else:
+            await self.uplink.client.upload(header, self._chunks(path, header))
+
+    async def _chunks(self, path: Path, header: UploadHeader) -> AsyncIterator[bytes]:
+        """The bytes of a file, and no more than it had. Raises Conflict (CHANGED) if it has fewer."""
+        at = header.offset
         with disk_errors(f"{path} was not read"), path.open("rb", buffering=0) as file:
-            file.seek(wanted.received)
-            while chunk := await asyncio.to_thread(file.read, limits.CHUNK):
+            file.seek(at)
+            while at < header.size:
+                chunk = await asyncio.to_thread(file.read, min(limits.CHUNK, header.size - at))
+                if not chunk:
+                    raise _changed(path)
                 yield chunk
-                self.counted.reached(wanted.digest, file.tell())
+                at += len(chunk)
+                self.counted.reached(header.digest, at)
+
+
+def _require_unchanged(path: Path, wanted: MissingObject) -> None:
+    """Raise Conflict (CHANGED) unless a file still has the bytes that were hashed. Blocking."""
+    with disk_errors(f"{path} was not read"):
+        found = hash_file(path, lambda count: None)
+    if found != (wanted.size, wanted.digest):
+        raise _changed(path)
+
+
+def _changed(path: Path) -> Conflict:
+    why = f"{path} no longer has the bytes that were hashed and signed"
+    hint = "restore it and run the same command again, or publish what is there now as another version"
+    return Conflict("a file changed while it was published", why=why, hint=hint, code="CHANGED")
 
 
 def _inline(objects: Mapping[Digest, bytes]) -> list[InlineObject]:

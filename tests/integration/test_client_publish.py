@@ -13,6 +13,7 @@ from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
 from comity.wire.messages import LocatedEntry
+from comity_client import uplink
 from comity_client.client import Client
 from comity_client.events import Event, Progress, Started
 from comity_client.home import Home
@@ -167,6 +168,44 @@ def test_an_upload_goes_on_where_it_was_cut(
     federation.nodes[0].partial[sha256(big)] = bytearray(big[: 2 * 1024 * 1024 + 5])
     client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
     assert federation.nodes[0].blobs[sha256(big)] == big
+
+
+@pytest.mark.parametrize("change", [b"", b"short", bytes(5 * 1024 * 1024)], ids=["emptied", "shorter", "other bytes"])
+def test_a_file_that_changed_after_it_was_signed_is_said_to_have_changed(
+    tmp_path: Path, client: Client, publisher: Publisher, change: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uplink, "RETRY_DELAY", 0)
+    source = write(tmp_path / "source")
+
+    def change_it(event: Event) -> None:
+        if isinstance(event, Started):
+            (source / "model.safetensors").write_bytes(change)
+
+    with pytest.raises(Conflict) as caught:
+        client.publish(
+            source, "lab/tiny@v1", publisher=publisher, licence="MIT", nodes=["node-ch.example"], on_event=change_it
+        )
+    assert caught.value.code == "CHANGED"
+    write(source)
+    nodes = ["node-ch.example"]
+    assert client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT", nodes=nodes).logged
+
+
+def test_a_file_that_grows_while_it_is_published_is_published_as_it_was_signed(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    source = write(tmp_path / "source")
+
+    def append(event: Event) -> None:
+        if isinstance(event, Started):
+            with (source / "model.safetensors").open("ab") as file:
+                file.write(b"more")
+
+    client.publish(
+        source, "lab/tiny@v1", publisher=publisher, licence="MIT", nodes=["node-ch.example"], on_event=append
+    )
+    client.pull("lab/tiny", to=tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == FILES["model.safetensors"]
 
 
 def test_an_empty_folder_is_no_artifact(tmp_path: Path, client: Client, publisher: Publisher) -> None:

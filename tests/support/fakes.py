@@ -21,7 +21,7 @@ from comity.hashing import FileHash
 from comity.trust.artifact import CHAINED_LAYOUT, Manifest, PieceIndex, PieceRecord, chained_records, encode_records
 from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, NotFound, Refused
+from comity.trust.errors import Conflict, NotFound, Refused, Untrusted
 from comity.trust.names import Name, Reference
 from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.trust.statements import Licence, Published, sign_published
@@ -227,8 +227,10 @@ class FakeNode:
         async for chunk in chunks:
             partial += chunk
         if len(partial) == header.size:
-            assert sha256(bytes(partial)) == header.digest
-            self.blobs[header.digest] = bytes(self.partial.pop(header.digest))
+            data = bytes(self.partial.pop(header.digest))
+            if sha256(data) != header.digest:
+                raise Untrusted("digest does not match", code="DIGEST")
+            self.blobs[header.digest] = data
         return len(partial)
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:

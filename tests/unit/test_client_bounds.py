@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias, cast
 
 import pytest
@@ -12,7 +13,7 @@ from comity.trust.tlog.note import log_verifier_key
 from comity.wire.artifact import SearchPage
 from comity.wire.client import NodeClient
 from comity.wire.node import Charter
-from comity.wire.publish import InlineObject, MissingObject, Submitted, UploadHeader
+from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity_client import uplink
 from comity_client.charter.state import _epochs
 from comity_client.events import ignore_event
@@ -79,6 +80,19 @@ async def test_a_node_that_never_has_all_objects_is_given_up(
     with pytest.raises(ComityError) as refused:
         await log_lines(target, [b"line"], DATA, {}, link=False, on_event=ignore_event)
     assert refused.value.code == code
+
+
+async def test_a_file_that_was_removed_here_after_the_node_got_it_does_not_fail_what_is_logged(tmp_path: Path) -> None:
+    log = log_verifier_key("node.example/log", private_key("node", "ed25519").public)
+    receipt = SubmitReceipt(log.name, 0, sha256(b"line"))
+
+    class Logged(Client):
+        async def submit(self, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+            return Submitted(sha256(b""), (), (receipt,))
+
+    target = Uplink(cast(NodeClient, Logged()), "node", log, operator=False)
+    files = {sha256(b"weights"): tmp_path / "removed"}
+    assert await log_lines(target, [b"line"], {}, files, link=False, on_event=ignore_event) == (receipt,)
 
 
 async def test_a_search_whose_pages_lead_on_and_on_is_given_up() -> None:
