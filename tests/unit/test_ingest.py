@@ -5,8 +5,10 @@ import os
 import random
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from comity.content import ingest as room
@@ -215,6 +217,41 @@ def test_one_bad_file_stops_the_others(tmp_path: Path) -> None:
     with pytest.raises(Conflict):
         ingest(tmp_path, workers=1, on_progress=on_progress)
     assert sum(done) == 64 * MIB
+
+
+def test_the_error_of_the_bad_file_is_told_also_where_another_one_ends_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad", "good"):
+        (tmp_path / name).write_bytes(b"")
+    made: dict[str, Future[object]] = {}
+    both = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+            made[arguments[0]] = super().submit(function, *arguments, **named)
+            return made[arguments[0]]
+
+    class Failed(threading.Event):
+        """The bad file's worker tells the other one, and is held up before its own end."""
+
+        def set(self) -> None:
+            first = not self.is_set()
+            super().set()
+            if first:
+                wait([made["good"]], 30)
+
+    def hash_file(path: str, source: Path, progress: Callable[[int], None]) -> None:
+        while path == "good":
+            progress(1)
+        assert both.wait(30)
+        raise Conflict("bad", code="CHANGED")
+
+    monkeypatch.setattr(room, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(room, "threading", SimpleNamespace(Event=Failed, Lock=threading.Lock))
+    monkeypatch.setattr(room, "_hash_file", hash_file)
+    with pytest.raises(Conflict):
+        ingest(tmp_path, workers=2, on_progress=lambda count: both.set())
 
 
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

@@ -143,13 +143,27 @@ def _hash_all(files: Mapping[str, Path], workers: int, on_progress: Callable[[in
     largest_first = sorted(files, key=lambda path: files[path].lstat().st_size, reverse=True)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ingest")
     try:
-        futures = [pool.submit(hashed, path) for path in largest_first]
-        return {file.entry.path: file for file in (future.result() for future in as_completed(futures))}
+        return _results([pool.submit(hashed, path) for path in largest_first])
     except BaseException:
         failed.set()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _results(futures: Sequence[Future[_Hashed]]) -> dict[str, _Hashed]:
+    """The hashed files by path. Raises the first error; CancelledError only if there is no other."""
+    found, cancelled = dict[str, _Hashed](), list[CancelledError]()
+    for future in as_completed(futures):
+        try:
+            file = future.result()
+        except CancelledError as error:  # the error of another file follows
+            cancelled.append(error)
+        else:
+            found[file.entry.path] = file
+    if cancelled:
+        raise cancelled[0]
+    return found
 
 
 def _hash_file(path: str, source: Path, progress: Callable[[int], None]) -> _Hashed:
