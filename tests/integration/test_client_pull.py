@@ -17,7 +17,7 @@ from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Pol
 from comity.trust.names import Reference
 from comity.trust.statements import Advisory, sign_advisory
 from comity_client.client import Client
-from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceDropped
+from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceDropped, Started
 from comity_client.home import Home
 from comity_client.pull.cache import find_cached, remove_cached
 from comity_client.seen import CONTRADICTION_CODES
@@ -295,6 +295,22 @@ def test_two_pulls_into_one_cache_share_the_work(tmp_path: Path, client: Client,
         thread.join()
     assert failures == []
     assert client.verify("swiss-ai/tiny", hub_cache=tmp_path / "hub").exit_status == 0
+
+
+def test_a_file_that_another_pull_placed_meanwhile_is_not_fetched_again(
+    tmp_path: Path, client: Client, made: Release
+) -> None:
+    def pull_too(event: Event) -> None:
+        if isinstance(event, Started):  # this pull has looked what is here
+            other = threading.Thread(target=client.pull, args=(TINY,), kwargs={"to": tmp_path / "model"})
+            other.start()
+            other.join()
+
+    pulled = client.pull(TINY, to=tmp_path / "model", on_event=pull_too)
+    assert (pulled.tally.by_node, pulled.tally.reused) == ({}, pulled.bytes - len(FILES["config.json"]))
+    assert files_in(tmp_path / "model") == FILES
+    assert list((tmp_path / "model" / ".comity" / "incoming").iterdir()) == []
+    assert client.verify(tmp_path / "model").exit_status == 0
 
 
 def test_a_corrupt_blob_in_a_hub_cache_is_replaced(tmp_path: Path, client: Client, made: Release) -> None:

@@ -46,6 +46,12 @@ def test_a_file_that_is_gone_is_forgotten(placed: PlacedPieces, file: Path) -> N
     assert placed.find(record(PARTS[0])) == []
 
 
+def test_a_file_that_was_removed_after_it_was_placed_is_not_remembered(placed: PlacedPieces, file: Path) -> None:
+    file.unlink()
+    with pytest.raises(Unavailable):
+        placed.remember(file, map(record, PARTS))
+
+
 def test_placing_a_file_again_replaces_what_was_known(placed: PlacedPieces, file: Path) -> None:
     file.write_bytes(PARTS[1])
     placed.remember(file, [record(PARTS[1])])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Final
 
 from comity.content import fault
 from comity.content.blobs import BlobLock
+from comity.content.durable import disk_errors
 from comity.hashing import ENGINE
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
@@ -43,6 +44,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, U
 from comity.trust.upstream import OBSERVED, Observed
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.gather import fetch_object
+from comity_client.pull.destinations import has_file
 from comity_client.session import NodeSource, Session, https_sources
 
 CHAIN_TIMEOUT: Final = 5.0
@@ -171,11 +173,13 @@ class PlacedPieces:
         self._file = folder / "pieces.sqlite"
 
     def remember(self, path: Path, records: Iterable[PieceRecord]) -> None:
-        """Record that `path` has these pieces in this order."""
-        found, offset, rows = path.stat(), 0, list[tuple[bytes, int]]()
+        """Record that `path` has these pieces in this order. Also raises Unavailable (DISK) if it is not there."""
+        offset, rows = 0, list[tuple[bytes, int]]()
         for record in records:
             rows.append((record.sha256, offset))
             offset += record.length
+        with disk_errors(f"{path} was not remembered"):
+            found = path.stat()
         with self._transaction() as database:
             database.execute("DELETE FROM files WHERE path = ?", (str(path),))
             made = database.execute(
@@ -263,6 +267,9 @@ class BytesBySource:
 class PullFetch:
     """Fetches the files of one pull into `incoming`, verified.
 
+    Args:
+        place_of: where a file is placed. One that another pull has placed there since is hashed, and not fetched.
+
     After `run`, `tally` has the origin of the bytes, `records` the pieces of each file, and `chains` the encoded
     chained records of files of several pieces.
     """
@@ -270,6 +277,7 @@ class PullFetch:
     def __init__(
         self,
         incoming: Path,
+        place_of: Callable[[FileEntry], Path],
         layouts: Layouts,
         sources: Sequence[NodeSource],
         placed: PlacedPieces,
@@ -277,6 +285,7 @@ class PullFetch:
         on_event: OnEvent,
     ) -> None:
         self._incoming = incoming
+        self._place_of = place_of
         self._layouts = layouts
         self._sources = sources
         self._other_ways = https_sources(sources)
@@ -290,7 +299,7 @@ class PullFetch:
         self.chains: dict[Digest, bytes] = {}
 
     async def run(self, entries: Sequence[FileEntry]) -> None:
-        """Fetch all `entries`, whose digests are distinct, to `incoming/<sha256>`.
+        """Fetch all `entries`, whose digests are distinct, to `incoming/<sha256>`, but those that are in place now.
 
         Raises as `fetch_file` does for the first file that fails; verified data are kept for the next attempt.
         """
@@ -316,6 +325,11 @@ class PullFetch:
             raise first_error(failures) from None
 
     async def _fetch(self, entry: FileEntry) -> None:
+        if await asyncio.to_thread(self._was_placed, entry):
+            self.tally.reused += entry.size
+            self._on_event(Progress(entry.path, entry.size))
+            self._on_event(FileDone(entry.path, {}, entry.size))
+            return
         failure: ComityError = Unavailable(f"{entry.path} cannot be fetched", why="no piece index is known")
         second = await sources_with_blob(self._other_ways, entry.sha256, entry.size)
         sources: list[BlobSource] = [*self._sources, *second]
@@ -342,6 +356,11 @@ class PullFetch:
                 self.chains[entry.sha256] = encode_records(chained)
             return
         raise failure
+
+    def _was_placed(self, entry: FileEntry) -> bool:
+        """Whether another pull has fetched and placed the file since this one looked. Blocking. Raises Unavailable."""
+        place = self._place_of(entry)
+        return not (self._incoming / entry.sha256).exists() and place.exists() and has_file(place, entry)
 
     async def _ways(self, entry: FileEntry) -> AsyncGenerator[tuple[WantedFile, Sequence[PieceRecord]], None]:
         """Yield the file as different records divide it, and the records by which later pulls find its pieces.

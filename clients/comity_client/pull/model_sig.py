@@ -14,6 +14,7 @@ clock that is years behind refuses.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from comity.content import durable
 from comity.content.ingest import Ingested, with_file
 from comity.content.secrets import read_keys, write_keys
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.errors import ComityError, Conflict, Malformed, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG
 from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.bundle import Bundle, is_excluded, sign_model, signed_by, statement_of_files
@@ -115,13 +116,15 @@ def policy_before_fetch(policy: Policy, manifest: Manifest) -> Policy:
 def fetched_model_sig(
     destination: Destination, complete: Sequence[FileEntry], missing: Sequence[FileEntry]
 ) -> bytes | None:
-    """Return the `model.sig` of a pull with complete files; those in `missing` are not placed yet."""
+    """Return the `model.sig` of a pull with complete files; those in `missing` were not placed yet, but another pull
+    may place them at any time."""
     entry = next((entry for entry in complete if entry.path == MODEL_SIG), None)
     if entry is None or entry.size > MAX_MODEL_SIG:
         return None
-    return read_bounded(
-        destination.incoming / entry.sha256 if entry in missing else destination.path_of(entry), MAX_MODEL_SIG
-    )
+    if entry in missing:
+        with contextlib.suppress(NotFound):
+            return read_bounded(destination.incoming / entry.sha256, MAX_MODEL_SIG)
+    return read_bounded(destination.path_of(entry), MAX_MODEL_SIG)
 
 
 def _write_public_key(publisher: Publisher, public: ModelKey) -> None:

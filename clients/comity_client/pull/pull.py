@@ -141,6 +141,7 @@ async def pull(
     _judge(pack, announced(manifest), early, resolution, alarms, final=False)
     fetching = PullFetch(
         destination.incoming,
+        destination.path_of,
         layouts,
         node_sources(context.session.nodes),
         context.placed,
@@ -412,8 +413,11 @@ def _remember(
     context: PullContext, destination: Destination, missing: Sequence[FileEntry], fetching: PullFetch
 ) -> None:
     for entry in missing:
+        records = fetching.records.get(entry.sha256)
+        if records is None:
+            continue  # another pull placed the file
         try:
-            context.placed.remember(destination.path_of(entry), fetching.records[entry.sha256])
+            context.placed.remember(destination.path_of(entry), records)
         except Unavailable as error:
             context.on_event(Note(str(error)))
             return
