@@ -355,6 +355,20 @@ def test_no_room_is_said_before_anything_is_fetched(
     assert sum(fake.reads for fake in federation.nodes) - reads < 10  # side objects, no file
 
 
+def test_a_file_that_has_two_names_in_one_cache_needs_room_once(
+    tmp_path: Path, client: Client, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = FILES["model.safetensors"]
+    federation.publish(
+        release(tmp_path / "source", {"a.bin": weights, "b.bin": weights, "c": b"c"}, by=federation.publisher)
+    )
+    usage = shutil.disk_usage(tmp_path)
+    room = usage._replace(free=len(weights) + 1)
+    monkeypatch.setattr("comity_client.pull.destinations.shutil.disk_usage", lambda path: room)
+    pulled = client.pull(TINY, hub_cache=tmp_path / "hub")
+    assert files_in(pulled.folder).keys() == {"a.bin", "b.bin", "c"}
+
+
 def test_a_wrong_piece_index_costs_a_retry_and_no_file(
     tmp_path: Path, client: Client, federation: FakeFederation
 ) -> None:

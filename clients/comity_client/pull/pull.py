@@ -386,7 +386,8 @@ async def _fetch(
     total = sum(entry.size for entry in wanted)
     work = sum(entry.size for entry in distinct)
     on_event(Started(len(wanted), total, total - sum(entry.size for entry in missing), work))
-    require_space(destination.incoming, sum(entry.size for entry in missing) - begun)
+    placed = {destination.path_of(entry): entry.size for entry in missing}
+    require_space(destination.incoming, sum(placed.values()) - begun)
     await fetching.run(distinct)
 
 
