@@ -279,6 +279,18 @@ def test_a_link_in_the_folder_is_never_written_through(tmp_path: Path, client: C
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize("link", [".comity", ".comity/incoming", ".comity/objects", ".comity/proofs"])
+def test_a_link_in_the_place_of_the_pack_is_never_written_through(
+    tmp_path: Path, client: Client, made: Release, link: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model" / link).parent.mkdir(parents=True)
+    (tmp_path / "model" / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Conflict):
+        client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_two_pulls_into_one_cache_share_the_work(tmp_path: Path, client: Client, made: Release) -> None:
     failures: list[BaseException] = []
 

@@ -192,6 +192,9 @@ class FolderDestination:
         """Nothing to do: the files have their names already."""
 
     def _require_only_own_files(self) -> None:
+        for own in (PACK, *(f"{PACK}/{inner}" for inner in (INCOMING, "proofs", "objects", CHAINS))):
+            if (self._folder / own).is_symlink():
+                raise self._conflict(f"{own} is a link")
         pack = self._folder / PACK / "manifest.json"
         if pack.exists():
             if sha256(read_bounded(pack, MAX_MANIFEST)) != self._manifest.digest:
