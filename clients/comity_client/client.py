@@ -35,7 +35,7 @@ from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
-from comity_client.events import OnEvent, Progress, ignore_event
+from comity_client.events import OnEvent, Progress, ignore_event, in_thread
 from comity_client.evidence import inspect
 from comity_client.evidence.lookup import FoundIdentity, find_identity, known_identities
 from comity_client.evidence.resolve import Resolution
@@ -143,7 +143,7 @@ class Client:
                 context, resolution = await self._pulling(session, reference, policy, on_event)
             except Unavailable as error:
                 judged_by = policy or self._user.policy(session.pins, reference)
-                return await asyncio.to_thread(self._pulled, reference, to, hub_cache, judged_by, error, on_event)
+                return await in_thread(partial(self._pulled, reference, to, hub_cache, judged_by, error), on_event)
             destination = partial(_destination, resolution, to, hub_cache)
             return await pull(context, resolution, destination, include, exclude)
 

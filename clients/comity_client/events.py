@@ -5,9 +5,12 @@ A callback may be called from a worker thread, but never from two threads at onc
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
@@ -133,10 +136,27 @@ Event: TypeAlias = (
     | Waiting
 )
 OnEvent: TypeAlias = Callable[[Event], None]
+T = TypeVar("T")
 
 
 def ignore_event(_: Event) -> None:
     """Ignore the event."""
+
+
+async def in_thread(work: Callable[[OnEvent], T], on_event: OnEvent) -> T:
+    """Run blocking `work` in a thread. If this call is cancelled, the next event of `work` raises: otherwise the thread
+    would go on, and keep the program from ending."""
+    cancelled = threading.Event()
+
+    def report(event: Event) -> None:
+        if cancelled.is_set():
+            raise CancelledError
+        on_event(event)
+
+    try:
+        return await asyncio.to_thread(work, report)
+    finally:
+        cancelled.set()
 
 
 def first_error(failures: BaseExceptionGroup[ComityError]) -> ComityError:

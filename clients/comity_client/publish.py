@@ -29,7 +29,7 @@ from comity.trust.upstream import Observed, UpstreamRequest, parse_changed, pars
 from comity.wire.limits import LONGEST_CALL
 from comity.wire.publish import SubmitReceipt as Promised
 from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportProgress, ImportStarted, ImportWaiting
-from comity_client.events import Note, OnEvent, Progress, Started
+from comity_client.events import Note, OnEvent, Progress, Started, in_thread
 from comity_client.evidence.gather import gather
 from comity_client.evidence.resolve import Resolution
 from comity_client.licences import canonical_licence
@@ -117,7 +117,9 @@ async def publish_folder(
     """Publish the files in `folder`. At least one node must log it; else raises Malformed, Conflict, Refused,
     Untrusted, OutOfSpace, Unavailable. After a failure, the same call resumes."""
     on_event = targets.on_event
-    made = await asyncio.to_thread(ingest, folder, workers=workers, on_progress=lambda n: on_event(Progress("", n)))
+    made = await in_thread(
+        lambda report: ingest(folder, workers=workers, on_progress=lambda count: report(Progress("", count))), on_event
+    )
     signed = None
     if details.model_key is not None:
         signed = await asyncio.to_thread(sign_folder, made, folder, str(name), details.model_key)
@@ -347,8 +349,8 @@ async def _subject(
 
 async def _hashed(what: Path | str, workers: int, on_event: OnEvent) -> LocalCopy:
     relay = str(what)
-    return await asyncio.to_thread(
-        hash_local_copy, what, workers=workers, on_hashed=lambda count: on_event(Progress(relay, count))
+    return await in_thread(
+        lambda report: hash_local_copy(what, workers=workers, on_hashed=lambda n: report(Progress(relay, n))), on_event
     )
 
 

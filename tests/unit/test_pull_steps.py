@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
+import pytest
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.evidence import MODEL_SIG
+from comity_client.events import Event
 from comity_client.pull.destinations import FolderDestination
 from comity_client.pull.model_sig import fetched_model_sig
+from comity_client.pull.pull import _in_place
 
 SIGNATURE = b"a signature"
 
@@ -21,3 +26,25 @@ def test_a_model_sig_that_another_pull_placed_first_is_read_where_it_is(tmp_path
     assert fetched_model_sig(destination, [entry], [entry]) == SIGNATURE
     (destination.incoming / entry.sha256).rename(destination.path_of(entry))
     assert fetched_model_sig(destination, [entry], [entry]) == SIGNATURE
+
+
+async def test_a_pull_that_is_interrupted_stops_to_hash_what_is_here(tmp_path: Path) -> None:
+    """Its thread would keep the program from ending for minutes."""
+    manifest = Manifest.of(FileEntry(name, 1, sha256(b"?")) for name in "abc")
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"?")
+    seen, begun, released = list[Event](), threading.Event(), threading.Event()
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        begun.set()
+        assert released.wait(60)
+
+    hashing = asyncio.create_task(_in_place(FolderDestination(tmp_path, manifest), manifest, on_event))
+    await asyncio.to_thread(begun.wait)
+    hashing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hashing
+    released.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert len(seen) == 1

@@ -31,7 +31,7 @@ from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
 from comity.trust.verify import verify
 from comity.verifier import read_pack
-from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started
+from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
 from comity_client.evidence.approvals import fetch_conditions, gather_approvals, officer_entries
 from comity_client.evidence.gather import (
     collect_evaluation_proofs,
@@ -352,13 +352,13 @@ def _judge(
 async def _in_place(destination: Destination, manifest: Manifest, on_event: OnEvent) -> frozenset[str]:
     """Step (3): return the paths whose bytes are in place and right, hashed now."""
 
-    def hash_files() -> frozenset[str]:
+    def hash_files(report: OnEvent) -> frozenset[str]:
         valid: dict[Path, bool] = {}
         for entry in manifest.files:
             path_of = destination.path_of(entry)
             if path_of in valid:
                 continue
-            valid[path_of] = has_file(path_of, entry, _counting(on_event, entry.path))
+            valid[path_of] = has_file(path_of, entry, _counting(report, entry.path))
             if not valid[path_of] and path_of.exists() and not destination.replaceable(entry):
                 why = f"{entry.path} has other bytes"
                 raise Conflict(
@@ -366,7 +366,7 @@ async def _in_place(destination: Destination, manifest: Manifest, on_event: OnEv
                 )
         return frozenset(entry.path for entry in manifest.files if valid[destination.path_of(entry)])
 
-    return await asyncio.to_thread(hash_files)
+    return await in_thread(hash_files, on_event)
 
 
 def _counting(on_event: OnEvent, path: str) -> Callable[[int], None]:
