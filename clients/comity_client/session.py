@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,10 +206,14 @@ class Session:
                 self._slow.add(tasks[task])
         return Answers(found, failed)
 
-    async def answers(self, question: Question[T]) -> AsyncGenerator[T, None]:
+    async def answers(self, question: Question[T], *, first: Collection[RemoteNode] = ()) -> AsyncGenerator[T, None]:
         """Yield good answers. The next node is called when those before it failed, did not satisfy the caller, or took
-        `HEDGE_DELAY` seconds. The caller closes the generator when it has enough."""
-        async with aclosing(self._outcomes(question)) as outcomes:
+        `HEDGE_DELAY` seconds. The caller closes the generator when it has enough.
+
+        Args:
+            first: nodes that are called before others that are as fast.
+        """
+        async with aclosing(self._outcomes(question, first)) as outcomes:
             async for _, outcome in outcomes:
                 if not isinstance(outcome, ComityError):
                     yield outcome
@@ -225,8 +229,10 @@ class Session:
         none_found: Answers[T] = Answers({}, failed)
         raise none_found.failure(what)
 
-    async def _outcomes(self, question: Question[T]) -> AsyncGenerator[tuple[RemoteNode, T | ComityError], None]:
-        unasked = sorted(self.nodes, key=lambda node: node in self._slow)
+    async def _outcomes(
+        self, question: Question[T], first: Collection[RemoteNode] = ()
+    ) -> AsyncGenerator[tuple[RemoteNode, T | ComityError], None]:
+        unasked = sorted(self.nodes, key=lambda node: (node in self._slow, node not in first))
         tasks: dict[asyncio.Task[T | ComityError], RemoteNode] = {}
         try:
             while unasked or tasks:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.artifact import Manifest, commit_id
-from comity.trust.encoding import sha256
+from comity.trust.artifact import CHAINED_LAYOUT, Manifest, commit_id
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.names import Reference
 from comity.trust.statements import Advisory, sign_advisory
@@ -21,7 +21,7 @@ from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceD
 from comity_client.home import Home
 from comity_client.pull.cache import find_cached, remove_cached
 from comity_client.seen import CONTRADICTION_CODES
-from support.fakes import FakeFederation, Release, fork, misdescribed, release
+from support.fakes import FakeFederation, FakeNode, Release, fork, misdescribed, release
 from support.world import identity
 
 FILES = {
@@ -208,6 +208,23 @@ def test_bytes_that_only_lying_nodes_have_are_never_placed(
     with pytest.raises(Untrusted):
         client.pull("swiss-ai/tiny", to=tmp_path / "model")
     assert files_in(tmp_path / "model") == {}
+
+
+def test_nodes_that_claim_no_copy_are_not_asked_before_one_that_does(
+    tmp_path: Path, client: Client, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[FakeNode, str]] = []
+    records = FakeNode.records
+
+    async def noted(node: FakeNode, digest: Digest, layout: str) -> bytes:
+        asked.append((node, layout))
+        return await records(node, digest, layout)
+
+    monkeypatch.setattr(FakeNode, "records", noted)
+    holder = federation.nodes[-1]
+    federation.publish(release(tmp_path / "source", FILES, by=federation.publisher), holders=[holder])
+    client.pull(TINY, to=tmp_path / "model")
+    assert {node.node.origin for node, layout in asked if layout != CHAINED_LAYOUT} == {holder.node.origin}
 
 
 def test_a_silent_node_does_not_hold_the_others_up(

@@ -359,6 +359,22 @@ async def test_two_transfers_share_what_they_know_of_their_sources(tmp_path: Pat
     assert "wrong bytes" in named(fetched.dropped)["liar"]
 
 
+async def test_sources_that_lacked_one_file_are_not_asked_first_for_the_next(tmp_path: Path) -> None:
+    """In a large federation most nodes have no copy: each small file would wait for an answer of every one of them."""
+    health: dict[SourceKey, SourceHealth] = {}
+    small = weights(1, seed=2)
+    lacking = [Failing(f"{number}", DATA, lambda: NotFound("not here")) for number in range(20)]
+    await fetch_file(
+        wanted(DATA), [*lacking, MemorySource("honest", DATA)], tmp_path / "1", limits=QUICK, health=health
+    )
+    asked = [len(source.asked) for source in lacking]
+    assert min(asked) > 0
+    await fetch_file(
+        wanted(small), [*lacking, MemorySource("honest", small)], tmp_path / "2", limits=QUICK, health=health
+    )
+    assert [len(source.asked) for source in lacking] == asked
+
+
 async def test_two_files_at_a_time_from_the_same_sources(tmp_path: Path) -> None:
     other = weights(25, seed=1)
 

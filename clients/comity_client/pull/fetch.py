@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ from comity.trust.upstream import OBSERVED, Observed
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.gather import fetch_object
 from comity_client.pull.destinations import has_file
-from comity_client.session import NodeSource, Session, https_sources
+from comity_client.session import NodeSource, RemoteNode, Session, https_sources
 
 CHAIN_TIMEOUT: Final = 5.0
 """Seconds that nodes have to give chained records; without them a file is fetched by the signed index."""
@@ -54,10 +54,17 @@ SECOND_TIMEOUT: Final = 1.0
 
 
 class Layouts:
-    """The piece indexes of one artifact; each is fetched only if those before it failed."""
+    """The piece indexes of one artifact; each is fetched only if those before it failed.
 
-    def __init__(self, session: Session, manifest: Manifest, indexes: Iterable[Digest]) -> None:
+    Args:
+        holders: the nodes that claim a copy, which are asked for piece records before all others.
+    """
+
+    def __init__(
+        self, session: Session, manifest: Manifest, indexes: Iterable[Digest], holders: Collection[RemoteNode] = ()
+    ) -> None:
         self._session = session
+        self._holders = holders
         self._manifest = manifest
         self._digests = tuple(dict.fromkeys(indexes))
         self._parsed: dict[Digest, dict[str, PieceLayout]] = {}
@@ -91,7 +98,7 @@ class Layouts:
         if ENGINE is None or entry.size <= PIECE_SIZE:
             return None
         found: list[PieceRecord] | None = None
-        asked = self._session.answers(lambda node: node.records(entry.sha256, CHAINED_LAYOUT))
+        asked = self._session.answers(lambda node: node.records(entry.sha256, CHAINED_LAYOUT), first=self._holders)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHAIN_TIMEOUT) as limit, aclosing(asked) as offers:
                 async for data in offers:
@@ -126,7 +133,8 @@ class Layouts:
         if layout.count == 0:
             return check_records(b"", size=entry.size, expected=layout)
         refusal: ComityError | None = None
-        async with aclosing(self._session.answers(lambda node: node.records(entry.sha256, layout.layout))) as offers:
+        asked = self._session.answers(lambda node: node.records(entry.sha256, layout.layout), first=self._holders)
+        async with aclosing(asked) as offers:
             async for data in offers:
                 try:
                     return check_records(data, size=entry.size, expected=layout)
@@ -148,6 +156,16 @@ def named_indexes(readings: ParsedClaims, artifact: Digest, first: Digest | None
             with contextlib.suppress(Malformed):
                 found.append(Observed.parse(entry.statement).pieces.digest)
     return found
+
+
+def holders(session: Session, readings: ParsedClaims, artifact: Digest) -> list[RemoteNode]:
+    """Return the nodes that claim a copy of the artifact. A false claim costs a call that brings nothing."""
+    claimed = set()
+    for entry in readings.entries:
+        with contextlib.suppress(Malformed):
+            if entry.statement.predicate in HOLD_PREDICATES and hold_of(entry.statement, artifact) is not None:
+                claimed.add(entry.statement.by)
+    return [node for node in session.nodes if node.record.node in claimed]
 
 
 CANDIDATES: Final = 4

@@ -59,11 +59,11 @@ from comity_client.pull.destinations import (
     place_file,
     require_space,
 )
-from comity_client.pull.fetch import BytesBySource, Layouts, PlacedPieces, PullFetch, locked, named_indexes
+from comity_client.pull.fetch import BytesBySource, Layouts, PlacedPieces, PullFetch, holders, locked, named_indexes
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
 from comity_client.pull.offline import CacheBasis
 from comity_client.seen import SeenLogs
-from comity_client.session import Session, node_sources
+from comity_client.session import RemoteNode, Session, node_sources
 
 
 def announced(manifest: Manifest) -> Iterator[FoundFile]:
@@ -135,7 +135,8 @@ async def pull(
     manifest = Manifest.parse(data)
     wanted = _selected(manifest, include, exclude)
     destination = destination_for(manifest)
-    layouts = _layouts(context.session, resolution, manifest)
+    holding = holders(context.session, resolution.gathered.readings, manifest.digest)
+    layouts = _layouts(context.session, resolution, manifest, holding)
     pack, alarms = await _evidence(context, resolution, destination, data, await layouts.document())
     early = replace(context, policy=policy_before_fetch(context.policy, manifest))
     _judge(pack, announced(manifest), early, resolution, alarms, final=False)
@@ -143,7 +144,7 @@ async def pull(
         destination.incoming,
         destination.path_of,
         layouts,
-        node_sources(context.session.nodes),
+        node_sources([*holding, *context.session.nodes]),
         context.placed,
         context.limits,
         context.on_event,
@@ -271,9 +272,11 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def _layouts(session: Session, resolution: Resolution, manifest: Manifest) -> Layouts:
+def _layouts(
+    session: Session, resolution: Resolution, manifest: Manifest, holding: Collection[RemoteNode] = ()
+) -> Layouts:
     first = resolution.publication.published.pieces.digest if resolution.publication else None
-    return Layouts(session, manifest, named_indexes(resolution.gathered.readings, manifest.digest, first))
+    return Layouts(session, manifest, named_indexes(resolution.gathered.readings, manifest.digest, first), holding)
 
 
 async def _evidence(

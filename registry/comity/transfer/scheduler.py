@@ -13,7 +13,8 @@ numbers come from measurements of three policies over slow and malicious links):
     twice. At most two requests hold a piece, and the first to finish wins. A third source replaces the slower of the
     two that (10) does not protect.
 (4) A failure (timeout, error, wrong length) makes the source back off, longer each time; it never drops the source.
-(5) An answer such as NotFound drops the source from this transfer.
+(5) An answer such as NotFound drops the source from this transfer. In others that share its health it is asked after
+    equals that gave no such answer, and displaces no request as an untried source does, until it brings a piece.
 (6) A bad piece drops the source at once. The last source is asked once more after a back-off, because the piece may
     have been damaged in transit; a second bad piece drops it too, because no source is left to compare with.
 (7) If all streams are in use while a source has none, the slowest request ends, so that no number of slow sources can
@@ -233,6 +234,7 @@ class SourceHealth:
         bad_piece: the error if a finished transfer has proven a piece of this source bad; it is not asked any more.
         asked: number of requests.
         last_asked: time of the last request.
+        refused: it gave a final negative answer, and no verified piece since.
     """
 
     rate: float | None = None
@@ -242,10 +244,11 @@ class SourceHealth:
     bad_piece: ComityError | None = None
     asked: int = 0
     last_asked: float = -math.inf
+    refused: bool = False
 
     @property
     def untried(self) -> bool:
-        return self.rate is None and not self.failures
+        return self.rate is None and not (self.failures or self.refused)
 
     @property
     def expected(self) -> float:
@@ -369,6 +372,7 @@ class Schedule:
         health = self._sources[request.source]
         took = max(1.0, (now - request.started) / self._limits.read_timeout)
         health.failures, health.turns = 0, min(health.turns, math.ceil(math.log2(took)))
+        health.refused = False
         health.learn(self._rate_of_host(request, now))
         holders = self._holders.pop(piece, None)
         for loser in holders or ():
@@ -407,6 +411,7 @@ class Schedule:
 
     def refused(self, request: RangeRequest, error: ComityError) -> None:
         """The source gave a final negative answer. Rule (5)."""
+        self._sources[request.source].refused = True
         self._note(request.source, error)
         self._drop(request.source, error)
         self.ended(request)
@@ -434,7 +439,8 @@ class Schedule:
         return None
 
     def _askable(self, now: float) -> list[SourceKey]:
-        """Sources that may get a request, ordered: without a request, untried, fewest turns, highest expected rate.
+        """Sources that may get a request, ordered: without a request, untried, fewest turns, not refused, highest
+        expected rate.
 
         Each source gets its first request before any gets its second, and slow ones come last, so no number of slow
         sources can starve a good one. Only one source per host is listed.
@@ -460,6 +466,7 @@ class Schedule:
                 len(mine[self._hosts[name]]),
                 not self._sources[name].untried,
                 self._sources[name].turns,
+                self._sources[name].refused,
                 self._sources[name].last_asked if self._sources[name].turns else 0.0,
                 -self._sources[name].expected,
             ),
