@@ -41,6 +41,8 @@ class MemoryNode:
     """How many calls for objects are refused, because there were too many."""
     lacks: str = ""
     """The layout of which it has no piece records."""
+    on_read: Callable[[], None] = lambda: None
+    """Called before each answer with bytes of a file."""
 
     def publish(self, folder: Path, name: str, *, weights: int, seed: int) -> Release:
         what = release(Publisher.generate(), model(folder, weights=weights, seed=seed), name)
@@ -102,6 +104,7 @@ class MemoryNode:
         return f"records of {digest} in {layout}".encode()
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        self.on_read()
         for at in range(offset, offset + length, CHUNK):
             data = self.blobs[digest][at : min(at + CHUNK, offset + length)]
             self.budget -= len(data)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -258,6 +260,38 @@ async def test_a_statement_that_names_an_object_with_another_size_stops_no_expor
     logged(node, less.encode(), index_of(less, good), SideObject(digest, len(data) + 1))
     assert (await exported(node, tmp_path / "out")).index.artifacts == 2
     assert everything_in(BundleFolder.open([tmp_path / "out"]), node)
+
+
+@pytest.mark.parametrize("plan", [DiskPlan(), DiskPlan(700_000)], ids=str)
+async def test_a_second_export_into_the_same_folder_is_refused_while_one_runs(tmp_path: Path, plan: DiskPlan) -> None:
+    node, order, refused = some_node(tmp_path), ExportOrder(everything=True, disks=plan), list[str]()
+
+    def export_too(asked: MemoryNode) -> None:
+        asked.on_read = lambda: None
+        with pytest.raises(Conflict) as raised:
+            asyncio.run(exported(asked, tmp_path / "out", order))
+        refused.append(raised.value.code)
+
+    node.on_read = lambda: ThreadPoolExecutor(1).submit(export_too, node).result()
+    await exported(node, tmp_path / "out", order)
+    assert refused == ["EXPORT-RUNS"]
+    assert everything_in(BundleFolder.open([tmp_path / "out"]), node)
+
+
+@pytest.mark.parametrize(
+    ("plan", "path"),
+    [(DiskPlan(), "contents"), (DiskPlan(), "disk"), (DiskPlan(700_000), "staged/thesis.odt")],
+    ids=str,
+)
+async def test_what_others_have_in_the_folder_is_neither_replaced_nor_removed(
+    tmp_path: Path, plan: DiskPlan, path: str
+) -> None:
+    mine = tmp_path / "stick" / path
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(Conflict) as raised:
+        await exported(some_node(tmp_path), tmp_path / "stick", ExportOrder(everything=True, disks=plan))
+    assert (raised.value.code, mine.read_bytes()) == ("BUNDLE-EXISTS", b"mine")
 
 
 async def test_every_choice_of_k_of_n_disks_reads_everything(tmp_path: Path) -> None:

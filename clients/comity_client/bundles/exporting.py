@@ -206,8 +206,12 @@ class BundleExport:
         self._collected = _Collected()
 
     async def run(self) -> ExportedBundle:
-        """Raises Conflict (BUNDLE-EXISTS, OTHER-EXPORT), OutOfSpace, NotFound, Untrusted, and the errors of the calls.
-        Repeat it to continue."""
+        """Raises Conflict (BUNDLE-EXISTS, EXPORT-RUNS, OTHER-EXPORT), OutOfSpace, NotFound, Untrusted, and the errors
+        of the calls. Repeat it to continue."""
+        with self._writer.alone():
+            return await self._run()
+
+    async def _run(self) -> ExportedBundle:
         writer, plan = self._writer, self._order.encode()
         if await asyncio.to_thread(writer.begin, plan) != plan:
             hint = "repeat the export that was begun there, or name another folder"

@@ -8,11 +8,12 @@ from the size of everything.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -40,6 +41,7 @@ from comity_client.bundles.folder import BLOCK, BundleFolder, OpenedDisk
 
 JOURNAL: Final = "export.journal"
 PLAN: Final = "export.json"
+LOCK: Final = "export.lock"
 STAGED: Final = "staged"
 UNFINISHED: Final = ".part"
 RESERVED: Final = 16 * 1024 * 1024
@@ -90,13 +92,24 @@ class BundleWriter:
         self._done: dict[str, CarriedFile] = {}
         self.written = 0
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside the block no other process exports into the folder: each would cut off what the other writes. Raises
+        Conflict (EXPORT-RUNS, BUNDLE-EXISTS)."""
+        self._require_own()
+        with disk_errors(f"{self._folder} was not written"):
+            durable.make_folders(self._folder)
+        what = f"{self._folder} was not locked"
+        with durable.flock(self._folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB, what) as acquired:
+            if not acquired:
+                hint = "wait until it has ended, or name another folder with --out"
+                raise Conflict(f"another export into {self._folder} runs", hint=hint, code="EXPORT-RUNS")
+            yield
+
     def begin(self, plan: bytes) -> bytes:
         """Begin, or continue, an export. Returns the plan with which it was begun. Raises Conflict (BUNDLE-EXISTS) if
         there is a bundle already."""
-        index = self._folder / disk_folder(0) / INDEX if self._plan.several else self._folder / INDEX
-        if index.exists():
-            hint = "name another folder with --out"
-            raise Conflict(f"{self._folder} has a bundle already", why=str(index), hint=hint, code="BUNDLE-EXISTS")
+        self._require_own()
         with disk_errors(f"{self._folder} was not written"):
             durable.make_folders(self._staged)
             if not (self._folder / PLAN).exists():
@@ -171,9 +184,22 @@ class BundleWriter:
                     self.written += len(data)
             if self._plan.several:
                 shutil.rmtree(self._staged)
-            for name in (JOURNAL, PLAN):
+            for name in (JOURNAL, PLAN, LOCK):
                 (self._folder / name).unlink(missing_ok=True)
         return index
+
+    def _require_own(self) -> None:
+        """Raise Conflict (BUNDLE-EXISTS) for a bundle, and for files of others that an export would replace or remove:
+        people export into a stick that has other things on it."""
+        several = self._plan.several
+        never = [self._folder / disk_folder(0) / INDEX if several else self._folder / INDEX]
+        if not (self._folder / PLAN).exists():
+            never += [self._folder / name for name in ((STAGED, disk_folder(0)) if several else (CONTENTS, DISK))]
+        for path in never:
+            if path.exists():
+                hint = "name another folder with --out"
+                what = f"{self._folder} has a bundle, or something under the names of one"
+                raise Conflict(what, why=str(path), hint=hint, code="BUNDLE-EXISTS")
 
     def _root(self, layout: DiskLayout, disk: int) -> Path:
         return self._folder / disk_folder(disk) if self._plan.several else self._folder
