@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -638,6 +639,22 @@ def test_a_failure_teaches_the_rate_of_what_arrived_before() -> None:
     untaught = schedule(8, a=None)
     untaught.failed(untaught.assign(0.0)[0], SILENT, 2.0, 0.0)
     assert untaught._sources[key("a")].rate is None
+
+
+def test_a_request_to_end_is_looked_for_once_however_many_sources_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = schedule(500, **{f"s{number}": FAST for number in range(100)})
+    for request in plan.assign(0.0):
+        plan.begin(request, request.at, 0.0)
+    looked, preemptible = list[float](), Schedule._preemptible
+
+    def noted(plan: Schedule, requests: Iterable[RangeRequest], now: float) -> list[RangeRequest]:
+        looked.append(now)
+        return preemptible(plan, requests, now)
+
+    monkeypatch.setattr(Schedule, "_preemptible", noted)
+    assert plan.assign(1.0) == []
+    assert plan.unserved
+    assert looked == [1.0]
 
 
 def test_requests_that_fail_together_are_one_failure() -> None:

@@ -431,10 +431,11 @@ class Schedule:
     def _next(self, now: float) -> RangeRequest | None:
         askable = self._askable(now)
         self.unserved = bool(askable)
+        if len(self._requests) >= self._limits.streams:
+            self._preempt_slowest(askable, now)
+            return None
         for source in askable:
-            if len(self._requests) >= self._limits.streams:
-                self._preempt_slowest(source, now)
-            elif request := self._take(source, now) or self._take_over(source, now):
+            if request := self._take(source, now) or self._take_over(source, now):
                 return request
         return None
 
@@ -446,12 +447,15 @@ class Schedule:
         sources can starve a good one. Only one source per host is listed.
         """
         sources_by_host: dict[SourceKey, list[SourceKey]] = {}
+        mine: dict[SourceKey, list[RangeRequest]] = {}
         for name in self._remaining():
+            host = self._hosts[name]
+            mine[host] = []
             if self._sources[name].backoff_until <= now:
-                sources_by_host.setdefault(self._hosts[name], []).append(name)
-        hosts = {self._hosts[name] for name in self._remaining()}
-        mine = {host: [request for request in self._requests if self._hosts[request.source] == host] for host in hosts}
-        waiting = sum(not requests for requests in mine.values())
+                sources_by_host.setdefault(host, []).append(name)
+        for request in self._requests:
+            mine.setdefault(self._hosts[request.source], []).append(request)
+        waiting, asked = sum(not requests for requests in mine.values()), {each.source for each in self._requests}
         spare = len(self._requests) + waiting < self._limits.streams
 
         def ready(requests: list[RangeRequest]) -> bool:
@@ -460,27 +464,29 @@ class Schedule:
             [request] = requests
             return spare and (request.at == request.stop - 1 or self._is_fast(request.source))
 
-        return sorted(
-            (self._best_source(names, now) for host, names in sources_by_host.items() if ready(mine[host])),
-            key=lambda name: (
+        def rank(name: SourceKey) -> tuple[float, ...]:
+            health = self._sources[name]
+            return (
                 len(mine[self._hosts[name]]),
-                not self._sources[name].untried,
-                self._sources[name].turns,
-                self._sources[name].refused,
-                self._sources[name].last_asked if self._sources[name].turns else 0.0,
-                -self._sources[name].expected,
-            ),
-        )
+                not health.untried,
+                health.turns,
+                health.refused,
+                health.last_asked if health.turns else 0.0,
+                -health.expected,
+            )
 
-    def _best_source(self, names: Sequence[SourceKey], now: float) -> SourceKey:
-        """Rule (8): the source of one host to ask."""
+        best = (self._best_source(names, asked, now) for host, names in sources_by_host.items() if ready(mine[host]))
+        return sorted(best, key=rank)
+
+    def _best_source(self, names: Sequence[SourceKey], asked: Collection[SourceKey], now: float) -> SourceKey:
+        """Rule (8): the source of one host to ask. `asked` have a request."""
         good = [name for name in names if name in self._cheaper and self._is_fast(name)]
         if good:
             return max(good, key=lambda name: self._sources[name].expected)
 
         def due(name: SourceKey) -> bool:
             health = self._sources[name]
-            if any(request.source == name for request in self._requests):
+            if name in asked:
                 return False  # a trial is in progress
             return health.asked < TRIALS or now - health.last_asked >= TRIAL_EVERY
 
@@ -585,15 +591,18 @@ class Schedule:
     def _turn_over(self, request: RangeRequest, now: float) -> bool:
         return now - request.started >= self._sources[request.source].turn(self._limits)
 
-    def _preempt_slowest(self, source: SourceKey, now: float) -> None:
-        """Rule (7). At most one request at a time."""
-        if any(self._same_host(request, source) or not request.active for request in self._requests):
+    def _preempt_slowest(self, askable: Iterable[SourceKey], now: float) -> None:
+        """Rule (7), for the first of these sources for which a request may end. At most one request at a time."""
+        if not all(request.active for request in self._requests):
             return
         slowest = min(
             self._preemptible(self._requests, now), key=lambda request: self._pace(request, now), default=None
         )
-        health = self._sources[source]
-        if slowest and (health.untried or 2 * self._pace(slowest, now) < health.expected):
+        if slowest is None:
+            return
+        pace, served = self._pace(slowest, now), {self._hosts[request.source] for request in self._requests}
+        waiting = (self._sources[source] for source in askable if self._hosts[source] not in served)
+        if any(health.untried or 2 * pace < health.expected for health in waiting):
             self._preempt(slowest, now)
 
     def _pace(self, request: RangeRequest, now: float) -> float:
