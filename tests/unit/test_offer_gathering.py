@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.log import LocatedProof
 from comity.wire.messages import LocatedEntry
+from comity.wire.offer import GrantQuery, GrantStatus, OfferQuery
 from comity_client.offers.bundle import OfferBundle
-from comity_client.offers.offer_client import FoundChain, fetch_chain
+from comity_client.offers.offer_client import FoundChain, OfferClient, fetch_chain, most_named
 from comity_client.session import Answers
 from support.fair import Stall
 
@@ -45,7 +48,7 @@ class Fair:
     """A session with these nodes."""
 
     stall: Stall
-    mirrors: tuple[Mirror, ...]
+    mirrors: tuple[Any, ...]
 
     @property
     def pins(self) -> tuple[Any, ...]:
@@ -65,6 +68,34 @@ class Fair:
 @pytest.fixture
 def stall() -> Stall:
     return Stall()
+
+
+@dataclass(frozen=True)
+class ListingMirror:
+    """A node that lists, and hands out."""
+
+    mirror: Mirror
+    lister: Lister
+
+    @property
+    def name(self) -> str:
+        return self.mirror.name
+
+    @property
+    def offers(self) -> ListingMirror:
+        return self
+
+    async def get(self, offer: Digest) -> tuple[LocatedEntry, ...]:
+        return await self.mirror.get(offer)
+
+    async def proofs(self, line: Digest, origin: str) -> tuple[LocatedProof, ...]:
+        return await self.mirror.proofs(line, origin)
+
+    async def search(self, query: OfferQuery) -> list[Any]:
+        return await self.lister.search(query)
+
+    async def grants(self, query: GrantQuery) -> list[GrantStatus]:
+        return await self.lister.grants(query)
 
 
 async def seen(stall: Stall, chain: Digest, **bundles: OfferBundle) -> FoundChain:
@@ -119,3 +150,71 @@ async def test_two_books_that_two_nodes_got_convict_their_writer(stall: Stall) -
 async def test_an_offer_that_nobody_knows_is_not_found(stall: Stall) -> None:
     with pytest.raises(NotFound):
         await seen(stall, stall.post(), empty=OfferBundle())
+
+
+@dataclass(frozen=True)
+class Lister:
+    """A node that lists chains, and requests of them."""
+
+    chains: tuple[Digest, ...] = ()
+    requests: tuple[GrantStatus, ...] = ()
+
+    @property
+    def offers(self) -> Lister:
+        return self
+
+    async def search(self, query: OfferQuery) -> list[Any]:
+        return [SimpleNamespace(chain=chain) for chain in self.chains]
+
+    async def grants(self, query: GrantQuery) -> list[GrantStatus]:
+        return list(self.requests)
+
+
+def client(stall: Stall, *nodes: Any) -> OfferClient:
+    def run(work: Any) -> Any:
+        return asyncio.run(work(Fair(stall, nodes)))
+
+    return OfferClient((), run)
+
+
+INVENTED = tuple(Digest(f"{number:064x}") for number in range(50))
+
+
+def test_a_node_that_lists_many_chains_hides_no_offer_of_another(stall: Stall) -> None:
+    chain = stall.post()
+    honest = [ListingMirror(Mirror(name, stall.bundle()), Lister((chain,))) for name in ("one", "two")]
+    many = ListingMirror(Mirror("many", OfferBundle()), Lister(INVENTED))
+    found, more = client(stall, many, *honest).offers(OfferQuery(), 2)
+    assert [seen.view.state.chain for seen in found] == [chain]
+    assert more == len(INVENTED) - 1
+
+
+def test_an_id_that_a_node_invents_makes_no_other_ambiguous(stall: Stall) -> None:
+    chain = stall.post()
+    alike = tuple(Digest(chain[:12] + f"{number:052x}") for number in range(3))
+    nodes = [
+        ListingMirror(Mirror("false", OfferBundle()), Lister(alike)),
+        ListingMirror(Mirror("true", stall.bundle()), Lister((chain,))),
+    ]
+    assert client(stall, *nodes).offer(chain[:12]).view.state.chain == chain
+
+
+def test_each_node_names_one_in_turn_where_as_many_name_each() -> None:
+    assert most_named([INVENTED, [stated := Digest("f" * 64)]])[:3] == [INVENTED[0], stated, INVENTED[1]]
+
+
+def test_a_node_that_says_a_grant_is_of_another_offer_hides_it_from_nobody(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    asked = stall.entries[-2]
+    request, answer = (LocatedEntry(stall.log.origin, 0, entry.line) for entry in (asked, grant))
+    true = GrantStatus(request, chain, "granted", answer)
+    false = [replace(true, chain=invented, statements=(grant.digest,) * 2) for invented in INVENTED[:2]]
+    nodes = (
+        ListingMirror(Mirror("false", OfferBundle()), Lister(requests=tuple(false))),
+        ListingMirror(Mirror("true", stall.bundle()), Lister(requests=(true,))),
+    )
+    for order in (nodes, nodes[::-1]):
+        assert client(stall, *order).grant(grant.digest).granted == grant
+        (seen,), more = client(stall, *order).grants(GrantQuery())
+        assert (seen.view.state.chain, more) == (chain, 0)

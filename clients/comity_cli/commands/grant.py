@@ -43,7 +43,7 @@ def ls(offer: str, state: str, **options: Any) -> None:
     from comity_cli.offers.rendering import request_rows
 
     out, offer_client = output(), OfferContext(**options).offer_client
-    chains = [offer_client.offer(offer)] if offer else offer_client.grants(GrantQuery(state=state))
+    chains, more = ([offer_client.offer(offer)], 0) if offer else offer_client.grants(GrantQuery(state=state))
     rows = [row for seen in chains for row in request_rows(seen.view) if state in ("", row["state"])]
     table = [
         (row["line"][:12], row["state"] + (" pact" if row["pact"] else ""), row["who"], row["asked"], row["chain"][:12],
@@ -54,7 +54,9 @@ def ls(offer: str, state: str, **options: Any) -> None:
         out.table(("request or grant", "state", "who", "what", "offer", "chain"), table)
     else:
         out.say("No request is known.")
-    out.document("grants", {"grants": rows})
+    if more:
+        out.warn(f"{more} more offers are said to have requests; name one: --offer OFFER")
+    out.document("grants", {"grants": rows, "more_offers": more})
     for next_command in [row["next"] for row in rows if row["next"]][:1]:
         out.hint(next_command)
 

@@ -46,7 +46,8 @@ def ls(**options: Any) -> None:
 
     out, offer_client = output(), OfferContext(**options).offer_client
     rows: list[dict[str, Any]] = []
-    for seen in offer_client.grants(GrantQuery()):
+    chains, more = offer_client.grants(GrantQuery())
+    for seen in chains:
         for row in (row for row in request_rows(seen.view) if row["pact"]):
             declared = any(statement["kind"] == "cut-off" for statement in statement_rows(seen.view, row["line"]))
             rows.append({**row, "cut_off": declared})
@@ -56,7 +57,9 @@ def ls(**options: Any) -> None:
         out.table(("pact", "state", "for", "what", "cut off"), table)
     else:
         out.say("No standing pact is known.")
-    out.document("pacts", {"pacts": rows})
+    if more:
+        out.warn(f"{more} more offers are said to have requests; see one: comity grant ls --offer OFFER")
+    out.document("pacts", {"pacts": rows, "more_offers": more})
 
 
 @examples("comity pact declare 1f2e3d4c --text 'our provider cut us off' --node node-es")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,10 @@ from comity_client.uplink import log_lines, open_uplink
 MAX_PAGES: Final = 32
 """Maximum pages from one node: 32,000 offers, 320,000 requests."""
 MAX_CONCURRENT: Final = 16
+MAX_CHAINS: Final = 500
+"""Chains with requests that are fetched."""
+MAX_ALIKE: Final = 16
+"""Chains with the same first digits that are fetched."""
 _RANK: Final = {CLAIMED: 0, PROVEN: 1, CONVICTED: 2}
 
 
@@ -75,30 +80,32 @@ class FoundChain:
     provider_answers: bool
 
 
-async def search_offers(session: Session, query: OfferQuery) -> dict[Digest, set[str]]:
-    """Chains that match according to the nodes, with the names of the nodes. Raises Unavailable."""
+async def search_offers(session: Session, query: OfferQuery) -> list[Digest]:
+    """Chains that match according to the nodes, in the order of `most_named`. Raises Unavailable."""
     answers = await session.ask(lambda node: _offers(node, query))
     if not answers.found:
         raise answers.failure("no node answers the search for offers")
-    found: dict[Digest, set[str]] = {}
-    for node, states in answers.found.items():
-        for state in states:
-            found.setdefault(state.chain, set()).add(node.name)
-    return found
+    return most_named([state.chain for state in states] for states in answers.found.values())
 
 
-async def list_grants(session: Session, query: GrantQuery) -> tuple[GrantStatus, ...]:
-    """Requests and their states according to the nodes, each once. Raises Unavailable."""
+async def list_grants(session: Session, query: GrantQuery) -> tuple[tuple[GrantStatus, ...], ...]:
+    """Requests and their states, of each node that answers. Raises Unavailable."""
     answers = await session.ask(lambda node: _grants(node, query))
     if not answers.found:
         raise answers.failure("no node lists requests")
-    found: dict[Digest, GrantStatus] = {}
-    for states in answers.found.values():
-        for state in states:
-            key = sha256(state.request.line)
-            if key not in found or found[key].answer is None or len(state.statements) > len(found[key].statements):
-                found[key] = state
-    return tuple(found.values())
+    return tuple(map(tuple, answers.found.values()))
+
+
+def most_named(lists: Iterable[Sequence[Digest]]) -> list[Digest]:
+    """The chains that nodes list, those of most nodes first; of equals, each node names one in turn. A chain is only a
+    claim, and one node may name any number."""
+    counts: Counter[Digest] = Counter()
+    turns: dict[Digest, int] = {}
+    for listed in map(dict.fromkeys, lists):
+        counts.update(listed.keys())
+        for turn, chain in enumerate(listed):
+            turns[chain] = min(turn, turns.get(chain, turn))
+    return sorted(counts, key=lambda chain: (-counts[chain], turns[chain], chain))
 
 
 async def fetch_chain(session: Session, chain: Digest, known: OfferBundle) -> FoundChain:
@@ -268,8 +275,8 @@ class OfferClient:
             return [self._from_files(chain) for chain in chain_ids(self.known)], 0
 
         async def work(session: Session) -> tuple[list[FoundChain], int]:
-            found = sorted(await search_offers(session, query))
-            return await fetch_chains(session, found[:limit]), max(0, len(found) - limit)
+            found = await search_offers(session, query)
+            return await fetch_chains(session, sorted(found[:limit])), max(0, len(found) - limit)
 
         return self.run(work)
 
@@ -277,14 +284,15 @@ class OfferClient:
         """The offer whose chain id begins with `name`. Raises NotFound (NO-OFFER), Unavailable."""
         return self._fetch(self._chain_named(name))
 
-    def grants(self, query: GrantQuery) -> list[FoundChain]:
-        """Chains with matching requests according to the nodes. Raises Unavailable."""
+    def grants(self, query: GrantQuery) -> tuple[list[FoundChain], int]:
+        """Chains with matching requests according to the nodes, at most `MAX_CHAINS`, and the number of the others.
+        Raises Unavailable."""
         if self.offline:
-            return [self._from_files(chain) for chain in chain_ids(self.known)]
+            return [self._from_files(chain) for chain in chain_ids(self.known)], 0
 
-        async def work(session: Session) -> list[FoundChain]:
-            states = await list_grants(session, query)
-            return await fetch_chains(session, dict.fromkeys(state.chain for state in states))
+        async def work(session: Session) -> tuple[list[FoundChain], int]:
+            found = _chains_with(await list_grants(session, query))
+            return await fetch_chains(session, sorted(found[:MAX_CHAINS])), max(0, len(found) - MAX_CHAINS)
 
         return self.run(work)
 
@@ -409,10 +417,11 @@ class OfferClient:
             yield self._fetch(chain)
         if name and not self.offline:
             _require_name(name)
-            for state in self.run(lambda session: list_grants(session, GrantQuery())):
-                lines = [state.request.line, *([state.answer.line] if state.answer else [])]
-                if any(_is_named(digest, name) for digest in (*map(sha256, lines), *state.statements)):
-                    yield self._fetch(state.chain)
+            listed = self.run(lambda session: list_grants(session, GrantQuery()))
+            naming = [[state for state in states if _names(state, name)] for states in listed]
+            for chain in _chains_with(naming)[:MAX_CHAINS]:
+                with suppress(Unavailable):  # a node may name a chain that nobody has
+                    yield self._fetch(chain)
 
     def _chain_named(self, name: str) -> Digest:
         if not name:
@@ -422,7 +431,7 @@ class OfferClient:
         _require_name(name)
         found = {chain for chain in chain_ids(self.known) if _is_named(chain, name)}
         if not found and not self.offline:
-            found = {chain for chain in self.run(_all_chains) if _is_named(chain, name)}
+            found = self.run(lambda session: _known_chains(session, name))
         if not found and len(name) == 64:
             return parse_id(name)
         if not found:
@@ -441,8 +450,13 @@ class OfferClient:
         return FoundChain(view(self.known, chain, self.identities()), (), provider_answers=False)
 
 
-async def _all_chains(session: Session) -> set[Digest]:
-    return set(await search_offers(session, OfferQuery(closed=True)))
+async def _known_chains(session: Session, name: str) -> set[Digest]:
+    """The chains at nodes with this name; where it abbreviates several, those of them that can be fetched."""
+    listed = await search_offers(session, OfferQuery(closed=True))
+    named = [chain for chain in listed if _is_named(chain, name)]
+    if len(named) < 2:
+        return set(named)
+    return {seen.view.state.chain for seen in await fetch_chains(session, named[:MAX_ALIKE])}
 
 
 async def _wait_for_proof(client: NodeClient, entry: Entry, origin: str) -> OfferBundle:
@@ -486,6 +500,16 @@ async def _poll(read: Callable[[], Awaitable[T | None]], entry: Entry, origin: s
                 "recorded, but not yet proven", why=why, hint="run the same command again", code="NO-PROOF"
             )
         await asyncio.sleep(PROOF_POLL)
+
+
+def _chains_with(listed: Iterable[Sequence[GrantStatus]]) -> list[Digest]:
+    return most_named([state.chain for state in states] for states in listed)
+
+
+def _names(state: GrantStatus, name: str) -> bool:
+    """Whether the name is that of the request, of its answer, or of a statement about the grant."""
+    lines = [state.request.line, *([state.answer.line] if state.answer else [])]
+    return any(_is_named(digest, name) for digest in (*map(sha256, lines), *state.statements))
 
 
 def _is_named(digest: Digest, name: str) -> bool:
