@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +11,7 @@ from comity.trust.encoding import format_id, syllables
 
 from comity_cli.charter.context import CharterContext, reading_options
 from comity_cli.command import Group, examples, output
+from comity_cli.copies_view import date
 from comity_cli.nodes import node_option
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -93,7 +93,7 @@ def asks(federation: str) -> None:
     out = output()
     found = CharterContext(federation=federation).governance.applicants()
     rows = [
-        (a.card.inception.label, a.card.inception.jurisdiction, _day(a.since), syllables(a.card.inception.id),
+        (a.card.inception.label, a.card.inception.jurisdiction, date(a.since // 86_400), syllables(a.card.inception.id),
          a.card.inception.id[:16])
         for a in found
     ]  # fmt: skip
@@ -157,7 +157,3 @@ def _member_json(charter_state: CharterState, seat: Member) -> dict[str, Any]:
         "successor_of": seat.successor_of,
         "asks_to_leave": seat.id in charter_state.tally.left,
     }
-
-
-def _day(seconds: int) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()

@@ -12,6 +12,7 @@ from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
+from comity_cli.copies_view import date
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.following import follow
 from comity_cli.nodes import SpelledOption
@@ -108,7 +109,7 @@ def _show_basis(out: Output, cache: CacheBasis, now: float) -> None:
         out.fact("log heads", "no cosigned head is in the evidence, so its age is unknown")
     else:
         days = max(0, int(now - cache.cosigned_at)) // 86_400
-        seen = time.strftime("%Y-%m-%d", time.gmtime(cache.cosigned_at))
+        seen = date(cache.cosigned_at // 86_400)
         out.fact("log heads", f"last cosigned on {seen}, {plural(days, 'day')} ago by the clock here")
     out.fact("not known", "later corrections, advisories and withdrawals; run it again when a node can be reached")
 
