@@ -1,11 +1,13 @@
 """Trust decisions of this user: pinned federation files, bindings, and charter differences.
 
-trust.toml             the decisions, readable and editable by a person
-<federation id>.json   each pinned federation file
+trust.toml                      the decisions, readable and editable by a person
+<federation id>-<body>.json     each pinned federation file; earlier versions named it by the federation alone
+
+A file with another body gets another name, so that trust.toml names a file that fits it, whatever is interrupted.
 
 schema = "comity/trust/v1"
 [[pin]]
-file = "9f2c….json"
+file = "9f2c…-77b0….json"
 body = "9f2c…"                          # the pinned charter body
 [publishers]                            # namespace -> identity that may publish under it
 swiss-ai = "51aa…"
@@ -146,6 +148,8 @@ def _node(node: FederationNode) -> str:
 
 
 SCHEMA: Final = "comity/trust/v1"
+DIGITS: Final = 16
+"""Digits of the body in the name of a pinned file."""
 MAX_TRUST: Final = 4 * 1024 * 1024
 
 
@@ -179,6 +183,14 @@ class Bindings:
 class _Decisions:
     pins: Mapping[str, Digest]
     bindings: Bindings
+
+    def file_of(self, federation: Digest) -> str | None:
+        """The name of the pinned file of a federation."""
+        return next((file for file in self.pins if file.startswith(federation)), None)
+
+    def without(self, file: str | None) -> dict[str, Digest]:
+        """The pins except that of a file."""
+        return {name: body for name, body in self.pins.items() if name != file}
 
 
 class TrustStore:
@@ -216,25 +228,28 @@ class TrustStore:
         Raises Conflict: PIN-BACK for a file that ends before the pinned body, FORK for another branch.
         """
         federation = load_federation(source)
-        name = f"{federation.id}.json"
+        name = f"{federation.id}-{federation.body.digest[:DIGITS]}.json"
         with exclusive(self._folder):
             decisions = self._read()
-            pinned = decisions.pins.get(name)
-            if pinned is not None and federation.holds(pinned) is None:
-                _require_forward(self._pin(name, pinned).federation, federation, branch)
+            before = decisions.file_of(federation.id)
+            if before is not None and federation.holds(pinned := decisions.pins[before]) is None:
+                _require_forward(self._pin(before, pinned).federation, federation, branch)
             durable.write_pieces(self._folder / name, federation.encoded(), mode=0o600, point="trust")
-            self._write(_Decisions({**decisions.pins, name: federation.body.digest}, decisions.bindings))
+            pins = {**decisions.without(before), name: federation.body.digest}
+            self._write(_Decisions(pins, decisions.bindings))
+            if before is not None and before != name:
+                self._remove(before)
         return TrustPin(federation, self._folder / name)
 
     def unpin(self, federation: Digest) -> None:
         """Raises NotFound if the federation is not pinned."""
-        name = f"{federation}.json"
         with exclusive(self._folder):
             decisions = self._read()
-            if name not in decisions.pins:
+            name = decisions.file_of(federation)
+            if name is None:
                 raise NotFound(f"federation {short(federation)} is not pinned", hint="comity trust show")
-            self._write(_Decisions({k: v for k, v in decisions.pins.items() if k != name}, decisions.bindings))
-            (self._folder / name).unlink(missing_ok=True)
+            self._write(_Decisions(decisions.without(name), decisions.bindings))
+            self._remove(name)
 
     def bind_publisher(self, namespace: str, identity: Digest) -> None:
         """Bind `namespace` to `identity` for this user; overrides charters."""
@@ -274,6 +289,10 @@ class TrustStore:
             )
             self._write(_Decisions(decisions.pins, both))
 
+    def _remove(self, file: str) -> None:
+        with durable.disk_errors(f"{file} was not removed"):
+            (self._folder / file).unlink(missing_ok=True)
+
     def _pin(self, file: str, body: Digest, reader: EvidenceReader | None = None) -> TrustPin:
         path = self._folder / file
         federation = read_federation(path, reader)
@@ -294,11 +313,12 @@ class TrustStore:
         unknown = sorted(set(document) - {"schema", "pin", "publishers", "artifacts", "rotations"})
         if unknown or document.get("schema") != SCHEMA:
             raise _malformed(f"unknown key {unknown[0]!r}" if unknown else f"schema must be {SCHEMA!r}")
-        pins = dict(_pin_entry(item) for item in document.get("pin", []))
-        publishers = {check_segment(k, "namespace"): v for k, v in _digests(document, "publishers").items()}
-        artifacts = {_artifact_name(k): v for k, v in _digests(document, "artifacts").items()}
-        rotations = {parse_digest(k): v for k, v in _digests(document, "rotations").items()}
-        return _Decisions(pins, Bindings(publishers, artifacts, rotations))
+        try:
+            return _decisions(document)
+        except Malformed as error:
+            if error.code == "TRUST-SYNTAX":
+                raise
+            raise _malformed(str(error)) from error
 
     def _write(self, decisions: _Decisions) -> None:
         lines = [f'schema = "{SCHEMA}"', ""]
@@ -323,6 +343,17 @@ def _require_forward(pinned: Federation, new: Federation, branch: bool) -> None:
     if not branch:
         why = f"this file and the pinned one extend epoch {diff.common} to different charters"
         raise Conflict("this is another branch", why=why, hint="comity trust diff FILE", code="FORK")
+
+
+def _decisions(document: Mapping[str, object]) -> _Decisions:
+    """Raises Malformed, not always with the code TRUST-SYNTAX."""
+    listed = document.get("pin", [])
+    if not isinstance(listed, list):
+        raise _malformed("write each pin below [[pin]]")
+    publishers = {check_segment(k, "namespace"): v for k, v in _digests(document, "publishers").items()}
+    artifacts = {_artifact_name(k): v for k, v in _digests(document, "artifacts").items()}
+    rotations = {parse_digest(k): v for k, v in _digests(document, "rotations").items()}
+    return _Decisions(dict(map(_pin_entry, listed)), Bindings(publishers, artifacts, rotations))
 
 
 def _pin_entry(item: object) -> tuple[str, Digest]:

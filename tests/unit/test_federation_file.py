@@ -15,7 +15,7 @@ from comity.federation_file import StoredCertificate, load_federation, read_fede
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import draft
 from comity.trust.charter.federation import Federation, in_chunks, prove_bodies
-from comity.trust.errors import ComityError, Conflict, Malformed, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable, Untrusted
 from comity.trust.policy import parse_policy
 from comity_client.home import Home
 from comity_client.trust_store import TrustStore
@@ -122,6 +122,38 @@ def test_nothing_is_pinned_of_a_file_that_is_refused_at_its_end(file: Path, tmp_
     with pytest.raises(Malformed, match="ends early"):
         store.pin(file)
     assert {path: path.read_bytes() for path in (tmp_path / "trust").iterdir()} == before
+
+
+def test_a_pin_that_is_interrupted_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = TrustStore(tmp_path)
+    earlier = store.pin(FOUNDED)
+    with monkeypatch.context() as full:
+        full.setattr(TrustStore, "_write", _disk_is_full)
+        with pytest.raises(OutOfSpace):
+            store.pin(LONG)
+    assert store.pins() == (earlier,)
+    assert store.diff(LONG).relation == "forward"
+    newer = store.pin(LONG)
+    assert store.pins() == (newer,)
+    assert [path.name for path in tmp_path.glob("*.json")] == [newer.file.name]
+    store.unpin(newer.id)
+    assert (store.pins(), list(tmp_path.glob("*.json"))) == ((), [])
+
+
+def test_a_file_that_an_earlier_version_pinned_is_replaced(tmp_path: Path) -> None:
+    store = TrustStore(tmp_path)
+    pin = store.pin(FOUNDED)
+    named = tmp_path / f"{pin.id}.json"
+    pin.file.rename(named)
+    decisions = tmp_path / "trust.toml"
+    decisions.write_text(decisions.read_text().replace(pin.file.name, named.name))
+    assert [each.file for each in store.pins()] == [named]
+    assert [each.file for each in (store.pin(LONG), *store.pins())] == [store.pins()[0].file] * 2
+    assert not named.exists()
+
+
+def _disk_is_full(*_: object) -> None:
+    raise OutOfSpace("trust.toml was not written")
 
 
 def test_a_policy_reads_the_file_that_it_pins_in_pieces(file: Path) -> None:

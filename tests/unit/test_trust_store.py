@@ -95,12 +95,16 @@ def test_what_is_no_name_is_not_bound(store: TrustStore, name: str) -> None:
         'schema = "comity/trust/v1"\n[publishers]\nswiss-ai = "short"',
         'schema = "comity/trust/v1"\n[[pin]]\nfile = "../elsewhere.json"\nbody = "' + "00" * 32 + '"',
         'schema = "comity/trust/v1"\n[[pin]]\nfile = "x.json"',
+        'schema = "comity/trust/v1"\n[[pin]]\nfile = "x.json"\nbody = 3',
+        'schema = "comity/trust/v1"\npin = 3',
+        'schema = "comity/trust/v1"\n[publishers]\n"a/b" = "' + "00" * 32 + '"',
     ],
 )
 def test_a_trust_file_that_an_edit_broke_is_refused(store: TrustStore, tmp_path: Path, text: str) -> None:
     (tmp_path / "trust.toml").write_text(text)
-    with pytest.raises(Malformed):
+    with pytest.raises(Malformed) as caught:
         store.pins()
+    assert (caught.value.what, caught.value.code) == ("trust.toml is malformed", "TRUST-SYNTAX")
 
 
 def test_a_diff_names_what_comes_goes_and_changes(store: TrustStore, file: bytes) -> None:
