@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from comity.trust.errors import Unavailable
 from comity.wire.node import ReplicaCounts
+from comity.wire.node_status import NodeStatus, StoreStatus
 from comity_cli import output
 from comity_cli.main import main
+from comity_client import session
 from comity_client.client import Client
 from comity_client.home import Home
-from support.fakes import FakeFederation
+from support.fakes import FakeFederation, fork
 
 WELL = ReplicaCounts(held=12, lacking=0, min_copies=3, counted=12, short=0)
 LACKING = ReplicaCounts(held=10, lacking=2, min_copies=3, counted=12, short=0)
@@ -127,6 +130,59 @@ def test_watching_shows_the_state_again_until_it_is_stopped(
     ran = status("--watch", "7")
     assert slept == [7, 7]
     assert ran.stdout.count("NODE ") == 2
+
+
+def test_a_log_with_two_histories_is_an_alarm_that_stays_on_the_screen(
+    federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status().exit_code == 0
+    origin = federation.nodes[0].node.origin
+    forked = fork(federation.nodes[0].log, 1)
+    forked.append(federation.publisher.entry.line)
+    for fake in federation.nodes:
+        fake.logs_held[origin] = forked
+    ran = status("--wait", "--json")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["exit_status"], len(told["alarms"])) == (3, 3, 1)
+    order: list[str] = []
+    monkeypatch.setattr(output.Output, "clear", lambda self: order.append("cleared"))
+    monkeypatch.setattr(output.Output, "warn", lambda self, text: order.append(text))
+    monkeypatch.setattr(time, "sleep", _interrupt)
+    status("--watch")
+    assert order[0] == "cleared"
+    assert f"ALERT log {origin} showed two histories" in order[1]
+
+
+def test_a_node_that_starts_is_waited_for_and_one_that_stops_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node.toml").touch()
+    answers: list[Exception | None] = [Unavailable("no node answers"), None, Unavailable("no node answers"), None]
+    started = NodeStatus("comity/fake", "node-ch.example/log", 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ())
+
+    def answer(socket: Path) -> NodeStatus:
+        if error := answers.pop(0):
+            raise error
+        return started
+
+    def sleep(seconds: float) -> None:
+        if not answers:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "operator_status", answer)
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert status("--node", str(tmp_path), "--wait").exit_code == 0
+    ran = status("--node", str(tmp_path), "--watch")
+    assert "! no node answers" in ran.stderr
+    assert ran.stdout.count(started.origin) == 1
+    answers.append(Unavailable("no node answers"))
+    ran = status("--node", str(tmp_path))
+    assert (ran.exit_code, ran.stdout) == (5, "")
+    assert "error: no node answers" in ran.stderr
+
+
+def _interrupt(seconds: float) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("others", [["--json"], ["--wait", "5"]])

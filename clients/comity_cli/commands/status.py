@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from comity.trust.errors import Unavailable
 
 from comity_cli.command import Command, examples, output, user
 from comity_cli.following import follow
@@ -16,9 +18,11 @@ from comity_cli.nodes import node_option
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
+    from comity_client.events import Event
     from comity_client.node_states import NodeState
 
 WELL: Final = 0
+TWO_HISTORIES: Final = 3
 DOWN: Final = 5
 SHORT: Final = 8
 WAIT_SECONDS: Final = 300
@@ -56,7 +60,8 @@ def command(node: str | None, wait: int | None, watch: int | None) -> int:
     jurisdictions or reaches than the charter asks for. Both are what the node says. Of your own node you also see
     which artifacts it lacks, and why.
 
-    Exit status: 0 all is well, 5 a node is down, 8 all nodes answer and something is lacking, short or at its quota.
+    Exit status: 0 all is well, 3 a log contradicts a checkpoint that you saw before, 5 a node is down, 8 all nodes
+    answer and something is lacking, short or at its quota.
     """
     out = output()
     if watch is not None and (wait is not None or out.as_json):
@@ -65,7 +70,7 @@ def command(node: str | None, wait: int | None, watch: int | None) -> int:
     if watch is not None:
         _watch(out, look, watch)
     deadline = time.monotonic() + (wait or 0)
-    while (found := look()).exit_status != WELL and time.monotonic() < deadline:
+    while (found := look()).exit_status not in (WELL, TWO_HISTORIES) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     found.show()
     return found.exit_status
@@ -88,11 +93,14 @@ def _look(node: str | None) -> Callable[[], _StatusView]:
 
 
 def _watch(out: Output, look: Callable[[], _StatusView], seconds: int) -> None:
-    """Print the state every few seconds; Ctrl-C ends it."""
+    """Print the state every few seconds; Ctrl-C ends it. A node that does not answer is asked again."""
     while True:
         found = look()
         out.clear()
-        found.show()
+        try:
+            found.show()
+        except Unavailable as error:
+            out.warn(str(error))
         time.sleep(seconds)
 
 
@@ -101,7 +109,11 @@ def _own_node(socket: Path) -> _StatusView:
 
     from comity_cli import node_view
 
-    out, status = output(), operator_status(socket)
+    out = output()
+    try:
+        status = operator_status(socket)
+    except Unavailable as error:
+        return _StatusView(DOWN, partial(_raise, error))
 
     def show() -> None:
         node_view.show(out, status, time.time())
@@ -110,23 +122,39 @@ def _own_node(socket: Path) -> _StatusView:
     return _StatusView(node_view.exit_status(status), show)
 
 
+def _raise(error: Unavailable) -> None:
+    raise error
+
+
 def _federation(node: str) -> _StatusView:
+    from comity_client.events import MisbehaviourFound
     from comity_client.node_states import ask_node_states
 
     out = output()
-    with follow(out, "asking") as on_event:
-        states = ask_node_states(user(), on_event, node)
-    return _StatusView(_exit_status(states), lambda: _show(out, states))
+    events: list[Event] = []
+    states = ask_node_states(user(), events.append, node)
+    seen = list(dict.fromkeys(events))
+    alarms = [event.text for event in seen if isinstance(event, MisbehaviourFound)]
+
+    def show() -> None:
+        with follow(out, "asking") as on_event:
+            for event in seen:
+                on_event(event)
+        _show(out, states, alarms)
+
+    return _StatusView(_exit_status(states, alarms), show)
 
 
-def _exit_status(states: Sequence[NodeState]) -> int:
+def _exit_status(states: Sequence[NodeState], alarms: Sequence[str]) -> int:
+    if alarms:
+        return TWO_HISTORIES
     if any(not state.reachable and not state.former for state in states):
         return DOWN
     counts = [state.replicas for state in states if state.replicas is not None]
     return SHORT if any(each.lacking or each.short for each in counts) else WELL
 
 
-def _show(out: Output, states: Sequence[NodeState]) -> None:
+def _show(out: Output, states: Sequence[NodeState], alarms: Sequence[str]) -> None:
     if states:
         headers = ("node", "jur", "state", "entries", "cosigners", "logs", "holds", "lacks", "short")
         out.table(headers, [_row(state) for state in states], shorten=("node",))
@@ -142,7 +170,8 @@ def _show(out: Output, states: Sequence[NodeState]) -> None:
     lacking = [s.name for s in states if s.replicas is not None and (s.replicas.lacking or s.replicas.short)]
     if lacking:
         out.hint(f"on the machine of {lacking[0]}: comity status --node HOME")
-    out.document("status", {"nodes": [_json(state) for state in states], "exit_status": _exit_status(states)})
+    nodes, status = [_json(state) for state in states], _exit_status(states, alarms)
+    out.document("status", {"nodes": nodes, "alarms": list(alarms), "exit_status": status})
 
 
 def _row(state: NodeState) -> tuple[str, ...]:
