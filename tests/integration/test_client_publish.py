@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -369,6 +369,39 @@ def test_a_log_that_forked_is_caught_by_check(client: Client, federation: FakeFe
     with pytest.raises(Equivocation):
         client.log_check(origin)
     assert client.misbehaviour()[0].kind == "split-view"
+
+
+def test_a_log_that_forked_is_caught_by_check_where_no_node_proves_anything(
+    client: Client, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> Sequence[bytes]:
+        raise NotFound("not here")
+
+    monkeypatch.setattr(FakeNode, "consistency", silent)
+    log, origin = federation.nodes[0].log, "node-ch.example/log"
+    seen = client.log_check(origin).size
+    log.append(federation.publisher.entry.line)
+    grown = client.log_check(origin)
+    assert (grown.size, grown.continues, grown.seen) == (seen + 1, seen, seen)
+    forked = fork(log, 1)
+    for line in (federation.publisher.entry.line, *log.lines[1:]):
+        forked.append(line)
+    for fake in federation.nodes:
+        fake.logs_held[origin] = forked
+    with pytest.raises(Untrusted) as caught:
+        client.log_check(origin)
+    assert caught.value.code == "UNRECONCILED"
+    assert [item.log for item in client.misbehaviour()] == [origin]
+
+
+def test_a_log_that_is_shorter_than_before_continues_nothing(client: Client, federation: FakeFederation) -> None:
+    origin, log = "node-ch.example/log", federation.nodes[0].log
+    earlier = fork(log, log.tree.size - 1)
+    client.log_check(origin)
+    for fake in federation.nodes:
+        fake.logs_held[origin] = earlier
+    found = client.log_check(origin)
+    assert (found.size, found.continues, found.seen) == (earlier.tree.size, 0, log.tree.size)
 
 
 def test_an_unknown_log_is_not_found(client: Client) -> None:

@@ -61,10 +61,10 @@ def test_proofs_and_roots_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
              "proof": "c2sp.org/tlog-proof@v1\n"}
         ],
     }  # fmt: skip
-    whole = LogCheck("node-ch/log", 9, bytes(32), (), "node-es", 4)
+    whole = LogCheck("node-ch/log", 9, bytes(32), (), "node-es", continues=4, seen=4)
     assert printed(monkeypatch, log, "log", "check", "node-ch/log", log_check=whole) == {
         "schema": "comity.dev/log-check/v1", "origin": "node-ch/log", "size": 9, "root": "0" * 64, "cosigners": [],
-        "node": "node-es", "continues": 4,
+        "node": "node-es", "continues": 4, "seen": 4,
     }  # fmt: skip
 
 

@@ -16,9 +16,11 @@ from comity_client.evidence.inspect import LogEntry
 class GrowingLog:
     """A log whose checkpoint has the next of `sizes` at each look; None is a look that no node answers."""
 
-    def __init__(self, *sizes: int | None, most: int = 1000) -> None:
+    def __init__(self, *sizes: int | None, most: int = 1000, lost: int = 0) -> None:
+        """Args: lost: at how many looks at entries no node answers."""
         self._sizes = list(sizes)
         self._most = most
+        self._lost = lost
 
     def log_checkpoint(self, origin: str) -> Any:
         size = self._sizes.pop(0)
@@ -27,6 +29,9 @@ class GrowingLog:
         return SimpleNamespace(checkpoint=SimpleNamespace(size=size))
 
     def log_entries(self, origin: str, start: int, end: int) -> list[LogEntry]:
+        if self._lost:
+            self._lost -= 1
+            raise Unavailable("no node serves entries")
         return [LogEntry(index, b"line", None) for index in range(start, min(end, start + self._most))]
 
     def sleep(self, seconds: float) -> None:
@@ -53,6 +58,14 @@ def test_entries_that_come_are_shown_and_a_node_that_is_down_is_asked_again(monk
     ran = tail(monkeypatch, GrowingLog(2, 2, None, 5, most=2), "--follow", "1")
     assert indexes(ran) == [0, 1, 2, 3, 4]
     assert "no node answers" in ran.output
+
+
+def test_entries_that_no_node_gives_now_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = tail(monkeypatch, GrowingLog(2, 2, 3, lost=1), "--follow", "1")
+    assert indexes(ran) == [0, 1, 2]
+    assert "no node serves entries" in ran.output
+    once = tail(monkeypatch, GrowingLog(2, lost=1))
+    assert isinstance(once.exception, Unavailable)
 
 
 def test_following_is_not_one_document(monkeypatch: pytest.MonkeyPatch) -> None:

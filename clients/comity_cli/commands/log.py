@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,10 +18,10 @@ from comity.trust.evidence import proof_name
 from comity_cli.command import Group, client, examples, output
 from comity_cli.files import NEW_FOLDER
 from comity_cli.nodes import nodes_option
-from comity_cli.output import plural
+from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.evidence.inspect import LogAccusation, LogEntry
+    from comity_client.evidence.inspect import LogAccusation, LogCheck, LogEntry
 
 FOLLOW_SECONDS: Final = 5
 MAX_SHOWN: Final = 1000
@@ -102,20 +104,30 @@ def tail(origin: str, last: int, follow: int | None) -> None:
     end = api.log_checkpoint(origin).checkpoint.size
     position = max(0, end - last)
     while True:
-        while position < end:
-            found = api.log_entries(origin, position, min(end, position + MAX_SHOWN))
-            for item in found:
-                out.say("  ".join(_row(item)))
-            if not found:
-                break
-            position = found[-1].index + 1
+        with _asked_again(out, follow):
+            while position < end:
+                found = api.log_entries(origin, position, min(end, position + MAX_SHOWN))
+                for item in found:
+                    out.say("  ".join(_row(item)))
+                if not found:
+                    break
+                position = found[-1].index + 1
         if follow is None:
             return
         time.sleep(follow)
-        try:
+        with _asked_again(out, follow):
             end = api.log_checkpoint(origin).checkpoint.size
-        except Unavailable as error:
-            out.warn(str(error))
+
+
+@contextmanager
+def _asked_again(out: Output, follow: int | None) -> Iterator[None]:
+    """Show the error of nodes that do not answer, where the command follows a log; else raise it."""
+    try:
+        yield
+    except Unavailable as error:
+        if follow is None:
+            raise
+        out.warn(str(error))
 
 
 def _row(item: LogEntry) -> tuple[str, ...]:
@@ -155,7 +167,7 @@ def check(origin: str) -> None:
     out = output()
     found = client().log_check(origin)
     out.done(f"{origin}: {found.size} entries from {found.node} give the signed root {found.root.hex()[:16]}…")
-    out.fact("continues", f"the {found.continues} entries that you saw before" if found.continues else "new here")
+    out.fact("continues", _continuation(found))
     out.fact("cosigned by", ", ".join(found.cosigners) or "nobody")
     out.document("log-check", {**asdict(found), "root": found.root.hex()})
 
@@ -198,6 +210,14 @@ def misbehaviour(nodes: tuple[str, ...], all_nodes: bool) -> None:
             ],
         },
     )
+
+
+def _continuation(found: LogCheck) -> str:
+    if found.continues:
+        return f"the {plural(found.continues, 'entry', 'entries')} that you saw before"
+    if found.seen:
+        return f"nothing: it is older than the {plural(found.seen, 'entry', 'entries')} that you saw before"
+    return "new here"
 
 
 def _basis(accusation: LogAccusation) -> str:

@@ -431,8 +431,8 @@ class ProvenIn:
 
 @dataclass(frozen=True, slots=True)
 class LogCheck:
-    """A whole log was fetched and its root computed from its lines. `continues`: the stored size that the log provably
-    extends; 0 if the log is new here."""
+    """A whole log was fetched and its root computed from its lines. `seen`: the stored size before; 0 if the log was
+    new here. `continues`: the same if these lines begin with the entries of that checkpoint; 0 if they are fewer."""
 
     origin: str
     size: int
@@ -440,6 +440,7 @@ class LogCheck:
     cosigners: tuple[str, ...]
     node: str
     continues: int
+    seen: int
 
 
 async def newest_checkpoint(session: Session, seen_logs: SeenLogs, origin: str) -> SeenCheckpoint:
@@ -506,24 +507,32 @@ async def prove_line(session: Session, digest: Digest) -> list[ProvenIn]:
 async def check_log(session: Session, seen_logs: SeenLogs, origin: str) -> LogCheck:
     """Fetch every entry of a log, compute its root, and compare with the stored checkpoint.
 
-    Raises Equivocation for two histories, Untrusted if the lines do not give the signed root, NotFound, Unavailable.
+    Raises Equivocation or Untrusted (UNRECONCILED) for two histories, Untrusted if the lines do not give the signed
+    root, NotFound, Unavailable.
     """
     log = _log_key(session, origin)
     before = seen_logs.newest(log)
+    known = Checkpoint.parse(before.text) if before else Checkpoint(origin, 0, Frontier.empty().root())
     node, newest = await _newest(session, seen_logs, origin)
-    frontier = Frontier.empty()
+    frontier, roots = Frontier.empty(), dict[int, bytes]()
     while frontier.size < newest.checkpoint.size:
         start, end = frontier.size, min(newest.checkpoint.size, frontier.size + ENTRIES_AT_ONCE)
+        end = known.size if start < known.size < end else end
         lines = await node.ask(_entries(origin, start, end))
         if not lines:
             why = f"the node has a checkpoint of size {newest.checkpoint.size}, but no entry from {start} on"
             raise Untrusted(f"{node.name} hides entries of {origin}", why=why, code="HIDDEN-ENTRIES")
         frontier = frontier.extend(leaf_hash(line) for line in lines)
+        roots[frontier.size] = frontier.root()
     if frontier.root() != newest.checkpoint.root:
         why = f"{frontier.size} entries from {node.name} do not give the root that the log signed"
         raise Untrusted(f"the entries do not match the checkpoint of {origin}", why=why, code="ROOT")
-    known = Checkpoint.parse(before.text).size if before else 0
-    return LogCheck(origin, frontier.size, frontier.root(), newest.cosigners, node.name, known)
+    begins = known.size if known.size <= frontier.size else 0
+    if before is not None and begins and roots.get(begins) != known.root:
+        raise seen_logs.record_contradiction("unreconciled", log, before, SignedNote.parse(newest.note))
+    return LogCheck(
+        origin, frontier.size, frontier.root(), newest.cosigners, node.name, continues=begins, seen=known.size
+    )
 
 
 async def _prove(session: Session, log: VerifierKey, digest: Digest, proof: TlogProof) -> ProvenIn:
