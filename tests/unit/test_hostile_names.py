@@ -1,13 +1,18 @@
-"""File names that a terminal or an encoder would choke on, through `comity verify`."""
+"""Names that a terminal, an encoder or a shell would choke on: of files, through `comity verify`, and of models."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from comity.trust.encoding import sha256
+from comity_cli.commands import search
 from comity_cli.main import main
+from comity_client.evidence.inspect import FoundArtifacts
 from support.case import case
 
 NAMES = ["\x1b[2J", "a\n  PASS  bytes", "\u202egpj.exe", os.fsdecode(b"\xff\xfe")]
@@ -50,3 +55,14 @@ def test_they_are_in_the_report_and_in_the_json(
     )
     assert facts == [f"{name}: not in the manifest" for name in sorted(NAMES)]
     assert filed == [text.encode("utf-8", "backslashreplace").decode() for text in facts]
+
+
+def test_a_name_that_nobody_signed_is_one_word_of_the_next_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = sha256(b"an artifact")
+    hostile = FoundArtifacts("a/$(id);id @v1", digest, digest, "", "", proven=False)
+    monkeypatch.setattr(search, "client", lambda: SimpleNamespace(search=lambda text, limit: [hostile]))
+    assert exits(["search"]) == 0
+    (hint,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("Next: "))
+    assert shlex.split(hint.removeprefix("Next: ")) == ["comity", "show", hostile.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def command(text: str, limit: int) -> None:
         if found[0].near:
             out.say(f"No name has every word of {text!r}. Near it:")
         out.table(("name", "digest", "licence", "by", "signature"), rows)
-        out.hint(f"comity show {found[0].name}")
+        out.hint(f"comity show {shlex.quote(found[0].name)}")
     out.document("search", {"found": [asdict(hit) for hit in found]})
 
 

@@ -7,8 +7,9 @@ node alone does not count.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -143,14 +144,15 @@ class ArtifactInfo:
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
     """Return at most `limit` publications and mirrored commits whose names contain all words of `text`, sorted by name;
     if there are none, those whose names are near it, the nearest first. A publication that was stated several times is
-    listed once, by its newest statement as nodes claim the order.
+    listed once, by its newest statement as nodes claim the order. Where there are more, each node names one in turn, so
+    that no node fills the list alone.
 
     Raises Unavailable.
     """
     answers = await session.ask(lambda node: _pages(node, text, limit))
     if not answers.found:
         raise answers.failure("the search has no answer")
-    found = await _listings(session, [item for found in answers.found.values() for item in found], limit)
+    found = await _listings(session, list(_in_turn(answers.found.values())), limit)
     if found or not text.strip():
         return sorted(found, key=lambda listing: listing.name)
     fragments = name_fragments(text)
@@ -160,6 +162,11 @@ async def search_artifacts(session: Session, text: str, limit: int) -> list[Foun
     rated = {each: nearness(text, each.name) for each in listed}
     near = [each for each in listed if rated[each] >= NEAR]
     return sorted(near, key=lambda each: (-rated[each], each.name))[:limit]
+
+
+def _in_turn(lists: Iterable[Sequence[LocatedEntry]]) -> Iterator[LocatedEntry]:
+    """The first of each list, the second of each, and so on."""
+    return (item for row in itertools.zip_longest(*lists) for item in row if item is not None)
 
 
 async def _listings(session: Session, located: Sequence[LocatedEntry], limit: int) -> list[FoundArtifacts]:

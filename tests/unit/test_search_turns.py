@@ -1,0 +1,40 @@
+"""`search`: where nodes name more than is listed, none of them decides alone what is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attackers.forging import Identity, Release
+from comity.trust.evidence import EvidenceReader
+from comity.wire.messages import LocatedEntry
+from comity_client.evidence import inspect
+from comity_client.session import Answers
+
+AUTHOR = Identity.made("an author")
+LIMIT = 8
+
+
+def published(names: list[str]) -> list[LocatedEntry]:
+    lines = (AUTHOR.publish(name, Release(name.encode())) for name in names)
+    return [LocatedEntry("node/log", index, line) for index, line in enumerate(lines)]
+
+
+async def test_a_node_that_invents_many_names_hides_none_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    invented, true = published([f"evil/tiny-{n}@v1" for n in range(LIMIT)]), published(["swiss-ai/tiny@v1"])
+    told: Any = {"a node that answers first": invented, "another": true}
+
+    class Session:
+        reader, nodes = EvidenceReader(), ()
+
+        async def ask(self, question: object) -> Answers[list[LocatedEntry]]:
+            return Answers(told, {})
+
+    async def no_records(*_: object) -> dict[Any, Any]:
+        return {}
+
+    monkeypatch.setattr(inspect, "publisher_records", no_records)
+    session: Any = Session()
+    found = await inspect.search_artifacts(session, "tiny", LIMIT)
+    assert len(found) == LIMIT
+    assert "swiss-ai/tiny@v1" in [each.name for each in found]
