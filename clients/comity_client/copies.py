@@ -39,6 +39,7 @@ from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Author
 from comity.wire.client import NodeClient
 from comity_client.session import RemoteNode, Session
+from comity_client.uplink import find_node
 
 if TYPE_CHECKING:
     from comity.wire.audit import (
@@ -161,12 +162,9 @@ async def read_copies(node: NodeClient, source: str, artifact: Digest | None = N
 
 
 async def copies_of_federation(session: Session, node: str = "", artifact: Digest | None = None) -> CopyList:
-    """Ask the node `node`, or the first one that answers. Raises NotFound, Unavailable."""
+    """Ask the node that `node` names, or the first one that answers. Raises as `find_node` does, and Unavailable."""
     session.require_nodes()
-    chosen = [known for known in session.nodes if not node or known.name == node]
-    if not chosen:
-        why = f"known nodes: {', '.join(known.name for known in session.nodes)}"
-        raise NotFound("no such node", why=why, hint="comity status", code="NO-SUCH-NODE")
+    chosen = [await find_node(session, node)] if node else session.nodes
     failure: ComityError = Unavailable("no node lists copies", why="none answers", code="UNREACHABLE")
     for known in chosen:
         try:

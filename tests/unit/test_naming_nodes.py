@@ -15,7 +15,8 @@ from comity_cli.command import Command
 from comity_cli.main import COMMANDS, command
 from comity_cli.nodes import home_option, member_node_options, node_option, nodes_option
 from comity_cli.output import Output
-from comity_client.session import Session, local_socket, own_socket
+from comity_client.copies import copies_of_federation
+from comity_client.session import RemoteNode, Session, local_socket, own_socket
 from comity_client.uplink import find_node
 from support.federation import Founded, found
 
@@ -150,6 +151,22 @@ async def test_a_node_is_found_by_name_log_member_address_or_url(founded: Founde
         (address,) = node.addresses
         for name in (node.name, node.record.origin, node.member.name, address, f"https://{address}"):
             assert await find_node(session, name) is node
+
+
+async def test_a_list_of_copies_is_asked_of_a_node_by_any_of_its_names(
+    founded: Founded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def own_name(node: RemoteNode, question: object) -> str:
+        return node.name
+
+    monkeypatch.setattr(RemoteNode, "ask", own_name)
+    session = Session([founded.federation])
+    for node in session.nodes:
+        for name in (node.name, node.record.origin, node.member.name, f"https://{node.addresses[0]}"):
+            asked: Any = await copies_of_federation(session, name)
+            assert asked == node.name
+    with pytest.raises(NotFound, match="nobody"):
+        await copies_of_federation(session, "nobody")
 
 
 async def test_a_member_that_is_called_like_another_node_does_not_take_its_name(founded: Founded) -> None:
