@@ -61,6 +61,21 @@ def test_what_was_pulled_is_listed_and_what_others_placed_is_not(cache: Path) ->
     assert "someone" not in run("ls", "--hub-cache", cache).stdout
 
 
+def test_what_is_removed_is_named_by_some_digits_of_its_digest_too(cache: Path) -> None:
+    (artifact,) = [item for item in cached_artifacts(cache) if "v1" in item.versions]
+    for reference in (f"sha256:{artifact.artifact[:9]}", f"inst/model@sha256:{artifact.artifact[:9]}"):
+        assert str(artifact.folder) in run("rm", reference, "--hub-cache", cache, "--dry-run").stdout
+
+
+def test_a_pull_request_that_another_program_placed_hides_nothing(cache: Path) -> None:
+    for repository in ("models--someone--else", "models--inst--model"):
+        ref = cache / repository / "refs" / "refs" / "pr" / "1"
+        ref.parent.mkdir(parents=True)
+        ref.write_text("a" * 40)
+    assert [item.versions for item in cached_artifacts(cache)] == [("v1",), ("v2", "main")]
+    assert run("rm", "inst/model@v1", "--hub-cache", cache, "--yes").exit_code == 0
+
+
 def test_removing_one_version_keeps_what_the_other_one_shares(cache: Path) -> None:
     blobs = cache / "models--inst--model" / "blobs"
     ran = run("rm", "inst/model@v1", "--hub-cache", cache, "--yes", "--json")

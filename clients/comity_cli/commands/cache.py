@@ -75,13 +75,12 @@ def ls(hub_cache: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def rm(references: tuple[str, ...], hub_cache: Path | None, dry_run: bool, yes: bool) -> None:
     """Remove the pulled copy of each REF. Files that another pulled version shares stay."""
-    from comity_client.evidence.lookup import reference_of
     from comity_client.pull.cache import find_cached, remove_cached
+    from comity_client.pull.destinations import known_reference
 
     out, cache = output(), _cache(hub_cache)
-    found = list(
-        {item.folder: item for item in (find_cached(cache, reference_of(each)) for each in references)}.values()
-    )
+    named = (find_cached(cache, known_reference(each, cache)) for each in references)
+    found = list({item.folder: item for item in named}.values())
     for item in found:
         out.say(f"{item.reference}  {plural(item.files, 'file')}, {size(item.bytes)}  {item.folder}")
     freed = 0

@@ -22,7 +22,7 @@ from comity.content.blobs import lock_if_free
 from comity.content.durable import disk_errors, flock, make_folders
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evidence import PACK
 from comity.trust.names import Reference
 from comity_client.pull.destinations import IN_USE, INCOMING, MAX_REF, PARTIAL, allocated, cached
@@ -168,12 +168,12 @@ def _in_repository(repository: Path) -> Iterator[CachedArtifact]:
 
 
 def _refs(repository: Path) -> dict[str, tuple[str, ...]]:
-    """By commit, the refs that name it."""
+    """By commit, the refs that name it. Folders of refs, such as those of pull requests, are of other programs."""
     found: dict[str, tuple[str, ...]] = {}
     for ref in sorted((repository / "refs").glob("*"), key=lambda path: (path.name == "main", path.name)):
         try:
             commit = read_bounded(ref, MAX_REF).decode("ascii", "replace").strip()
-        except (NotFound, Malformed):
+        except (Unavailable, Malformed):
             continue
         found[commit] = (*found.get(commit, ()), ref.name)
     return found
