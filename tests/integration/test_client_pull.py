@@ -6,7 +6,8 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.names import Reference
 from comity.trust.statements import Advisory, sign_advisory
+from comity.wire.log import LocatedProof
 from comity_client.client import Client
 from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceDropped, Started
 from comity_client.home import Home
@@ -88,6 +90,28 @@ def test_what_was_pulled_verifies_offline_from_its_pack_alone(
     verdict = client.verify(tmp_path / "model")
     assert verdict.exit_status == 0
     assert verdict.row("replicas").state == "pass"
+
+
+def test_a_hold_is_proven_by_the_first_node_that_proves_it(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds = {sha256(fake.log.lines[-1]): fake.log for fake in federation.nodes}
+    asked: Counter[Digest] = Counter()
+    genuine = FakeNode.proofs
+
+    async def proofs(fake: FakeNode, digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+        asked[digest] += 1
+        if digest in holds and fake is federation.nodes[0]:
+            log = holds[digest]
+            yield LocatedProof(log.origin, log.proof(log.lines[0]).data)
+            return
+        async for found in genuine(fake, digest, origin):
+            yield found
+
+    monkeypatch.setattr(FakeNode, "proofs", proofs)
+    pulled = client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert len(pulled.verdict.row("replicas").facts) == len(federation.nodes)
+    assert {asked[digest] for digest in holds} == {2}
 
 
 def test_excluded_files_are_left_out_also_of_the_included_ones(tmp_path: Path, client: Client, made: Release) -> None:

@@ -1,8 +1,8 @@
 """Gather evidence about an artifact or a name from all reachable nodes and from an existing evidence pack.
 
 The answer of a node is its own selection, so only lines that `prove` verifies are used. For each log that has a line,
-the proof with most cosigners is kept; its checkpoint is reconciled with the stored checkpoints of that log, and a
-contradiction is reported and its proof dropped. The answer about a name begins with the oldest claim of each claimant;
+the proof with most cosigners is kept, or of a hold the first valid one; its checkpoint is reconciled with the stored
+checkpoints of that log, and a contradiction is reported and its proof dropped. The answer about a name begins with the oldest claim of each claimant;
 a member counts once, and not at all if its nodes disagree. Also gathered: statements about the keys of the publisher,
 rival claims, statements about ancestors (interpreted by `comity.trust.lineage`), and consistency proofs to the cuts of
 rotations, even if this user pins none, because a later verifier of the pack may. `verdict_error` maps a verdict to an
@@ -52,6 +52,7 @@ from comity.trust.statements import DERIVED, Published, check_published, parse_d
 from comity.trust.tlog.note import Checkpoint
 from comity.trust.tlog.proof import GrowthProof
 from comity.trust.upstream import OBSERVED, Observed
+from comity.wire.log import LocatedProof
 from comity.wire.messages import LocatedEntry
 from comity_client.events import MisbehaviourFound, Note, OnEvent
 from comity_client.evidence.prove import ProvenStatements, choose, prove_lines
@@ -264,7 +265,7 @@ async def _collect(
     known: Iterable[InclusionEvidence],
     on_event: OnEvent,
 ) -> CollectedProofs:
-    offered = await asyncio.gather(*(_fetch_proofs(session, entry) for entry in entries))
+    offered = await asyncio.gather(*(_fetch_proofs(session, entry, bound) for entry in entries))
     collected = CollectedProofs()
     here = tuple(known)
     for entry, proofs in zip(entries, offered, strict=True):
@@ -292,9 +293,27 @@ async def fetch_object(session: Session, digest: Digest) -> bytes:
     return await session.first(lambda node: node.object(digest), f"no node serves object {short(digest)}")
 
 
-async def _fetch_proofs(session: Session, entry: Entry) -> tuple[InclusionEvidence, ...]:
+async def _fetch_proofs(session: Session, entry: Entry, bound: tuple[BoundNode, ...]) -> tuple[InclusionEvidence, ...]:
+    """Return the proofs that nodes have. Of a hold any valid one is enough, and each member may have signed one: to ask
+    every node about each would cost as much as the square of the number of members."""
+    if entry.statement.predicate in HOLD_PREDICATES:
+        return await _first_valid_proofs(session, entry, bound)
     answers = await session.ask(lambda node: node.proofs(entry.digest))
-    located = (item for found in answers.found.values() for item in found)
+    return _proofs_of(entry, (item for found in answers.found.values() for item in found))
+
+
+async def _first_valid_proofs(
+    session: Session, entry: Entry, bound: tuple[BoundNode, ...]
+) -> tuple[InclusionEvidence, ...]:
+    async with aclosing(session.answers(lambda node: node.proofs(entry.digest))) as answers:
+        async for located in answers:
+            proofs = _proofs_of(entry, located)
+            if _best_proofs(entry, proofs, bound, session.reader):
+                return proofs
+    return ()
+
+
+def _proofs_of(entry: Entry, located: Iterable[LocatedProof]) -> tuple[InclusionEvidence, ...]:
     return tuple(dict.fromkeys(InclusionEvidence(entry.digest, item.proof) for item in located))
 
 
