@@ -235,6 +235,17 @@ def command() -> None:
     pass
 
 
+def _disk_error(error: OSError) -> ComityError:
+    """The error for a file or folder that cannot be used: one that nobody could name better."""
+    from comity.content.durable import disk_errors
+
+    try:
+        with disk_errors("a file or folder cannot be used"):
+            raise error
+    except ComityError as translated:
+        return translated
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 policy not met, 5 unreachable,
     6 refused, 7 disk or quota, 8 partial, 130 interrupted."""
@@ -253,6 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        failure = _disk_error(error)
+        output.error(failure)
+        sys.exit(failure.exit_status)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; finished work is kept, run the same command to continue", err=True)
         sys.exit(INTERRUPTED)

@@ -74,7 +74,7 @@ class Output:
     def document(self, kind: str, value: Mapping[str, Any]) -> None:
         """Print the JSON document with `--json`; nothing otherwise."""
         if self.as_json:
-            click.echo(json.dumps({"schema": f"comity.dev/{kind}/v1", **value}, indent=1, ensure_ascii=False))
+            click.echo(_encodable_json({"schema": f"comity.dev/{kind}/v1", **value}))
 
     def clear(self) -> None:
         """Clear the terminal, before a state is shown again. No effect in a pipe or a file."""
@@ -109,11 +109,12 @@ class Output:
             body = {"code": error.code, "what": error.what, "why": error.why, "try": error.hint}
             self.document("error", {"error": body, "exit_status": error.exit_status})
             return
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(error.what)}  [{error.code}]", err=True)
+        first = f"{click.style('error:', fg='red', bold=True)} {printable(error.what)}  [{error.code}]"
+        click.echo(first, err=True, color=self._color)
         if error.why:
             click.echo(f"  why: {printable(error.why)}", err=True, color=self._color)
         if error.hint:
-            click.echo(f"  try: {error.hint}", err=True, color=self._color)
+            click.echo(f"  try: {printable(error.hint)}", err=True, color=self._color)
 
     def mark(self, sign: str, color: str) -> str:
         encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
@@ -196,6 +197,17 @@ def _bar(console: Console, what: str, total: int) -> Iterator[ProgressBar]:
                 bar.reset(task, total=total or None, visible=total > 0)
 
         yield BarProgress()
+
+
+def _encodable_json(document: Mapping[str, Any]) -> str:
+    """JSON for people to read, with escapes only where standard output cannot encode it: names of files may hold bytes
+    that are no text."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=1)
+    return text
 
 
 def terminal_width() -> int | None:

@@ -6,8 +6,10 @@ Importing takes a good part of a second. A KeyboardInterrupt in there would prin
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
+import sys
 from types import FrameType
 from typing import NoReturn
 
@@ -31,6 +33,8 @@ def start() -> None:
     from comity_cli.main import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: not every terminal knows every sign
     try:
         main()
     except KeyboardInterrupt:  # while it ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,6 +152,46 @@ def test_json_mode_prints_an_error_as_one_document(capsys: pytest.CaptureFixture
     assert document["schema"] == "comity.dev/error/v1"
     assert document["error"] == {"code": "BYTES", "what": "the bytes differ", "why": "one did", "try": "comity status"}
     assert document["exit_status"] == 3
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error_and_not_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        main(["proposal", "export", str(tmp_path / "file" / "stick")])
+    assert stopped.value.code == 5
+    printed = capsys.readouterr().err
+    assert "[DISK]" in printed
+    assert f"{tmp_path / 'file'}" in printed
+
+
+def test_an_error_has_no_colour_where_none_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("click.utils.should_strip_ansi", lambda stream, color: color is False)
+    Output(color=False).error(Refused("no", hint="comity status\x1b[2J"))
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_file_name_that_is_no_text_is_in_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"\xff.bin")
+    (tmp_path / name).touch()
+    with pytest.raises(SystemExit) as stopped:
+        main(["scan", str(tmp_path), "--json"])
+    assert stopped.value.code == 0
+    assert [each["path"] for each in json.loads(capsys.readouterr().out)["files"]] == [name]
+
+
+def test_a_terminal_that_lacks_a_sign_gets_its_escape() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "comity_cli.start", "trust", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"51aa\\u2026" in ran.stdout
 
 
 def test_an_unreadable_reference_is_a_clear_error_and_not_a_traceback(
