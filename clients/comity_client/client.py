@@ -131,8 +131,8 @@ class Client:
         """Fetch an artifact to this machine and verify it: into folder `to`, or into a Hub cache (default: the user's
         own).
 
-        If no node can be reached, the complete copy of an exact version that is here already is the answer, verified
-        again (`Pulled.cache`). Raises as `pull.pull` does. On an error nothing is placed, and verified data stay for
+        If no node gives it, the complete copy of an exact version that is here already is the answer, verified again
+        (`Pulled.cache`). Raises as `pull.pull` does. On an error nothing is placed, and verified data stay for
         the next attempt.
         """
 

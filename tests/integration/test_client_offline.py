@@ -82,6 +82,17 @@ def test_the_command_says_what_the_answer_rests_on(pulled: Pulled, capsys: pytes
     assert json.loads(capsys.readouterr().out)["cache"]["cosigned_at"] == NOW
 
 
+def test_nodes_that_answer_and_do_not_know_it_are_not_said_to_be_silent(
+    pulled: Pulled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fake in pulled.federation.nodes:
+        for log in fake.logs_held.values():
+            log.lines[:] = [OWNER.entry.line if line == pulled.release.entry.line else line for line in log.lines]
+    assert ends("pull", "swiss-ai/tiny@v1") == 0
+    said = capsys.readouterr()
+    assert "no node that answered knows it: this rests on the copy" in said.err
+
+
 def test_a_copy_that_is_damaged_or_in_part_is_no_answer(pulled: Pulled, tmp_path: Path) -> None:
     pulled.client.pull("swiss-ai/tiny@v1", to=tmp_path / "part", include=["README.md"])
     pulled.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -94,17 +95,23 @@ def command(
             "verdict": verdict.to_json(),
         },
     )
-    repository, _, version = pulled.title.removeprefix(UPSTREAM).partition("@")
-    if to is None:
-        out.hint(f"HF_HUB_OFFLINE=1, then from_pretrained({repository!r}, revision={version!r})")
-    else:
-        out.hint(f"comity verify {pulled.folder}")
+    out.hint(_next_step(pulled.title, pulled.folder, to, hub_cache))
     return verdict.exit_status
 
 
+def _next_step(title: str, folder: Path, to: Path | None, hub_cache: Path | None) -> str:
+    """How to load what was pulled into a cache, or how to verify what was pulled into the folder `to`."""
+    repository, _, version = title.removeprefix(UPSTREAM).partition("@")
+    if to is not None or not version:
+        return f"comity verify {shlex.quote(str(folder))}"
+    elsewhere = f", cache_dir={str(hub_cache.absolute())!r}" if hub_cache else ""
+    return f"HF_HUB_OFFLINE=1, then from_pretrained({repository!r}, revision={version!r}{elsewhere})"
+
+
 def _show_basis(out: Output, cache: CacheBasis, now: float) -> None:
-    """Say that no node answered, and how old the evidence of the copy here is."""
-    out.warn("no node answered: this rests on the copy that was pulled before, hashed again with its evidence")
+    """Say that no node gave it, and how old the evidence of the copy here is."""
+    nodes = "no node that answered knows it" if cache.answered else "no node answered"
+    out.warn(f"{nodes}: this rests on the copy that was pulled before, hashed again with its evidence")
     if cache.cosigned_at is None:
         out.fact("log heads", "no cosigned head is in the evidence, so its age is unknown")
     else:

@@ -1,4 +1,4 @@
-"""The answer to a pull when no node can be reached: the copy that an earlier pull left, if it is complete and verifies.
+"""The answer to a pull when no node gives one: the copy that an earlier pull left, if it is complete and verifies.
 
 The copy is hashed again and judged with the evidence beside it. What an earlier pull cannot know is missing from this
 answer: later corrections, advisories, and whether the publisher gave the version to other bytes. Only an exact version
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest
-from comity.trust.errors import Unavailable
+from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import OK, Evidence, EvidenceReader, Verdict
 from comity.trust.key_validity import Evaluation
 from comity.trust.names import Reference
@@ -28,10 +28,12 @@ from comity_client.trust_store import Bindings
 @dataclass(frozen=True, slots=True)
 class CacheBasis:
     """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: the time of the newest cosignature on
-    the log head that proves the publication, in seconds since 1970, by the clock of its cosigner; None without one."""
+    the log head that proves the publication, in seconds since 1970, by the clock of its cosigner; None without one.
+    `answered`: nodes answered, and none of them knows it."""
 
     why: str
     cosigned_at: int | None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,12 @@ def local_answer(
         verdict=verdict,
         files=len(files),
         bytes=sum(file.size for file in files),
-        basis=CacheBasis(failure.why or str(failure), max(times, default=None)),
+        basis=CacheBasis(failure.why or str(failure), max(times, default=None), _nodes_answered(failure)),
     )
+
+
+def _nodes_answered(failure: Unavailable) -> bool:
+    return isinstance(failure, NotFound) and failure.code != "NO-NODES"
 
 
 def _title(
