@@ -96,15 +96,21 @@ def collect_evidence(
     Raises NotFound if there is no such folder, Unavailable if a part of it cannot be read, Malformed if the pack
     exceeds a limit.
     """
-    report_progress = on_hashed or (lambda _: None)
-    chains = _Chains(folder / PACK, workers, report_progress)
-    files = tuple(_each_file(folder, workers, chains.hash_and_inspect))
+    report_progress, stopped = on_hashed or (lambda _: None), threading.Event()
+
+    def counted(count: int) -> None:
+        if stopped.is_set():
+            raise concurrent.futures.CancelledError  # an interruption waits for no large file
+        report_progress(count)
+
+    chains = _Chains(folder / PACK, workers, counted)
+    files = tuple(_each_file(folder, workers, chains.hash_and_inspect, stopped))
     return replace(read_pack(folder, reader), files=files, model_sig=_model_sig(folder, files))
 
 
 def inspect_folder(folder: Path, *, workers: int = 2) -> tuple[FoundFile, ...]:
     """Inspect every file of a folder except its pack, without hashing. Raises NotFound, Unavailable, Malformed."""
-    return tuple(_each_file(folder, workers, _inspect_file))
+    return tuple(_each_file(folder, workers, _inspect_file, threading.Event()))
 
 
 def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
@@ -213,7 +219,10 @@ def _hash(file: io.RawIOBase, on_hashed: Callable[[int], None]) -> tuple[int, Di
     return size, Digest(digest.hexdigest())
 
 
-def _each_file(folder: Path, workers: int, read: Callable[[Path, str], FoundFile]) -> Iterator[FoundFile]:
+def _each_file(
+    folder: Path, workers: int, read: Callable[[Path, str], FoundFile], stopped: threading.Event
+) -> Iterator[FoundFile]:
+    """The files as `read` finds them. `stopped` is set where this ends early, for reads that have begun."""
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="comity pull REF --out DIR")
 
@@ -226,7 +235,11 @@ def _each_file(folder: Path, workers: int, read: Callable[[Path, str], FoundFile
             return read(path, name)
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(read_entry, _walk(folder))
+        try:
+            yield from pool.map(read_entry, _walk(folder))
+        except BaseException:
+            stopped.set()
+            raise
 
 
 def _inspect_file(path: Path, name: str) -> FoundFile:

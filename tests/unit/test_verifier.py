@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,22 @@ def test_hashing_is_told_byte_by_byte(folder: Folder) -> None:
     told: list[int] = []
     collect_evidence(folder.path, workers=3, on_hashed=told.append)
     assert sum(told) == sum(map(len, FILES.values()))
+
+
+def test_an_interruption_waits_for_no_large_file(folder: Folder) -> None:
+    large = 4 * 1024 * 1024 * 1024
+    with (folder.path / "large.bin").open("wb") as file:
+        file.truncate(large)
+    told: list[int] = []
+
+    def interrupted(count: int) -> None:
+        told.append(count)
+        if len(told) == 20:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        collect_evidence(folder.path, on_hashed=interrupted)
+    assert sum(told) < large
 
 
 def test_a_folder_without_a_pack_is_evidence_of_nothing(tmp_path: Path, folder: Folder) -> None:
