@@ -84,12 +84,17 @@ class SeenLogs:
 
     def newest(self, log: VerifierKey) -> SignedNote | None:
         """Return the newest note of a log, its signature verified; None if there is none."""
+        path = self._path(log)
         try:
-            data = read_bounded(self._path(log), MAX_NOTE)
+            data = read_bounded(path, MAX_NOTE)
         except NotFound:
             return None
-        note = self._reader.note(_first_lines(data))
-        open_checkpoint(note, log)
+        try:
+            note = self._reader.note(_first_lines(data))
+            open_checkpoint(note, log)
+        except (Malformed, Untrusted) as error:
+            what = f"the stored checkpoint of {log.name} cannot be read"
+            raise Malformed(what, why=str(error), hint=f"remove {path}") from error
         return note
 
     def compare(self, log: VerifierKey, note: SignedNote) -> tuple[Relation, Checkpoint | None]:

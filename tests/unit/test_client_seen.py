@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
-from comity.trust.errors import Conflict, Equivocation, Unavailable, Untrusted
+from comity.trust.errors import Conflict, Equivocation, Malformed, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
 from comity.trust.tlog.note import MAX_NOTE, MAX_SIGNATURES, NoteSignature, SignedNote, cosign, open_checkpoint
@@ -59,6 +59,16 @@ def test_a_checkpoint_that_the_log_did_not_sign_is_not_remembered(memory: SeenLo
     with pytest.raises(Untrusted):
         memory.advance(LOG.verifier, stranger.note(3, tree_of(3).root()))
     assert memory.newest(LOG.verifier) is None
+
+
+def test_a_stored_checkpoint_that_is_damaged_is_named(memory: SeenLogs, tmp_path: Path) -> None:
+    memory.advance(LOG.verifier, note(tree_of(3)))
+    (file,) = (tmp_path / "logs").iterdir()
+    for damaged in (file.read_bytes()[:40], file.read_bytes().replace(b"\n3\n", b"\n4\n")):
+        file.write_bytes(damaged)
+        with pytest.raises(Malformed, match=LOG.origin) as caught:
+            memory.newest(LOG.verifier)
+        assert caught.value.hint == f"remove {file}"
 
 
 def test_a_checkpoint_that_adds_nothing_is_not_written_again(memory: SeenLogs, tmp_path: Path) -> None:
