@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import ipaddress
 import itertools
 import json
 import tempfile
@@ -441,7 +442,9 @@ class ListenSettings:
 
 
 def node_toml(directory: Path, card: NodeCard, listeners: ListenSettings) -> str:
-    """The text of node.toml. Raises Malformed (PORT-TWICE)."""
+    """The text of node.toml. Raises Malformed, also with the code PORT-TWICE."""
+    for name in ("http", "files", "ranges", "metrics"):
+        _check_listener(name, getattr(listeners, name) or "")
     mutual, open_ = _listen(card.mutual[0]), _listen(card.open[0])
     taken = {"mutual": mutual, "open": open_, "http": listeners.http, "metrics": listeners.metrics}
     for name, beside in (("ranges", open_), ("files", listeners.http)):
@@ -467,6 +470,19 @@ def _listen(advertised: str) -> str:
     if address.host.lower() == "localhost":
         return f"127.0.0.1:{address.port}"
     return advertised if address.target.startswith("ipv") else f"0.0.0.0:{address.port}"
+
+
+def _check_listener(name: str, address: str) -> None:
+    """Raises Malformed unless this is an IP address and a port, or empty."""
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        usable = port.isdecimal() and len(port) < 6 and int(port) < 65_536
+    except ValueError:
+        usable = False
+    if address and not usable:
+        why = f"expected an IP address and a port, got {address[:80]!r}"
+        raise Malformed("a node cannot listen there", why=why, hint=f"write it like --{name} 127.0.0.1:7480")
 
 
 def _free_port(beside: str, taken: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import stat
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,15 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity_client.charter.joining import extended_federation
 from comity_client.charter.state import CharterMaterial, compute_charter_state
-from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import (
+    ListenSettings,
+    NodeCard,
+    consent_to,
+    draft_genesis,
+    init_node,
+    node_toml,
+    seal_federation,
+)
 from comity_client.signing.seat_keys import SeatShape
 from comity_client.signing.votes import find_keys
 from pydantic import BaseModel
@@ -252,6 +261,17 @@ def test_a_new_node_never_gets_one_port_twice(tmp_path: Path) -> None:
     with pytest.raises(Malformed) as caught:
         init_node(tmp_path / "other", **where, listeners=ListenSettings(ranges="127.0.0.1:7480"))
     assert caught.value.code == "PORT-TWICE" and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("address", ["here", "7480", "localhost:7480", "127.0.0.1:x", "127.0.0.1:65536", "[::1:7480"])
+@pytest.mark.parametrize("listener", ["http", "files", "ranges", "metrics"])
+def test_a_listener_that_is_no_address_is_refused_before_anything_is_written(
+    tmp_path: Path, listener: str, address: str
+) -> None:
+    card: Any = SimpleNamespace(mutual=("127.0.0.1:7443",), open=("127.0.0.1:7444",))
+    with pytest.raises(Malformed) as caught:
+        node_toml(tmp_path, card, ListenSettings(**{listener: address}))
+    assert f"--{listener}" in caught.value.hint
 
 
 def test_a_newer_federation_file_keeps_two_nodes_of_one_name() -> None:
