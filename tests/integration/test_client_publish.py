@@ -7,12 +7,15 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
 from comity.wire.messages import LocatedEntry
+from comity_cli.main import command
+from comity_cli.output import Output
 from comity_client import uplink
 from comity_client.client import Client
 from comity_client.events import Event, Progress, Started
@@ -344,6 +347,18 @@ def test_status_shows_who_answers_and_who_cosigned(client: Client, federation: F
     assert states["node-ch.example"].size == 2
     assert not states["node-kr.example"].reachable
     assert states["node-kr.example"].why
+
+
+def test_new_keys_that_no_node_took_are_not_made_again(
+    client: Client, publisher: Publisher, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(client.home.root))
+    federation.nodes[0].accepts = False
+    ran = CliRunner().invoke(command, ["publisher", "rotate", publisher.label, "--yes"], obj=Output())
+    assert isinstance(ran.exception, Refused)
+    (made,) = client.publishers()
+    assert len(made.rotation_lines) == 1
+    assert ran.exception.hint.startswith(f"the new keys are in {made.keys}")
 
 
 def test_a_log_is_checked_from_its_entries_and_remembered(client: Client, publisher: Publisher, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,7 +276,8 @@ def _apply(context: CharterContext, rotated: Plan) -> None:
         out.warn("more of the new keys must sign the node record")
     seat = rotated.charter_state.current.member(context.chain.start.identity)
     if seat is not None:
-        out.hint(f"propose them for the charter: comity proposal new rekey '{seat.name}' --node {context.home}")
+        name = shlex.quote(seat.name)
+        out.hint(f"propose them for the charter: comity proposal new rekey {name} --node {context.home}")
 
 
 def _folders(paths: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def command(text: str, folder: Path | None, **options: Any) -> None:
         acts.leave_plan(context.charter_state, context.governance_keys[0].public, text),
         context.governance_keys,
     )
-    output().hint(f"another member drafts: comity proposal new remove '{member.name}' --node HOME")
+    output().hint(f"another member drafts: comity proposal new remove {shlex.quote(member.name)} --node HOME")
 
 
 def _export(context: CharterContext, folder: Path) -> None:

@@ -119,7 +119,8 @@ def check(file: Path, measured: Sequence[tuple[str, Path]], home: Path) -> None:
         out.warn(warning)
     out.done(f"{file} is a valid offer")
     out.document("offer-check", {"offer": offer.id, "document": offer.to_json(), "remarks": list(unusual)})
-    out.hint(f"comity offer post {shlex.quote(str(file))} --node {shlex.quote(str(home))}")
+    figures = "".join(f" --measured {shlex.quote(name)} {shlex.quote(str(path))}" for name, path in measured)
+    out.hint(f"comity offer post {shlex.quote(str(file))}{figures} --node {shlex.quote(str(home))}")
 
 
 @examples(

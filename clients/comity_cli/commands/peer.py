@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -54,7 +55,8 @@ def ls(node: str | None) -> int:
     for peer in down:
         out.warn(f"{peer.name}: {peer.last_error or 'does not answer'}")
     if down:
-        out.hint(f"comity peer ping {down[0].name} --node {node or '.'}")
+        home = shlex.quote(node or ".") if Path(node or ".").is_dir() else "HOME"
+        out.hint(f"comity peer ping {down[0].name} --node {home}")
     listed = [{**asdict(peer), "state": node_view.peer_state(peer)} for peer in status.peers]
     out.document("peers", {"node": status.origin, "peers": listed})
     return DOWN if down else 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from comity.trust.encoding import format_id, sha256, syllables
+from comity.trust.errors import ComityError
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
@@ -69,7 +70,13 @@ def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: 
         f"New keys for publisher {publisher.label}, after {plural(len(publisher.rotation_lines), 'rotation')} so far."
     )
     agree("Make these keys? The recovery key can be used only once.", yes=yes)
-    changed, logged = api.change_keys(publisher, recovery=recovery, nodes=nodes)
+    try:
+        changed, logged = api.change_keys(publisher, recovery=recovery, nodes=nodes)
+    except ComityError as error:
+        made = api.publisher(publisher.id)
+        if len(made.rotation_lines) > len(publisher.rotation_lines):
+            error.hint = f"the new keys are in {made.keys}, and your next publication logs them; do not rotate again"
+        raise
     out.done(f"publisher {changed.label} has new keys in {changed.folder}: move recovery.pem to another place")
     out.fact("rotation", str(changed.rotation))
     for item in logged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,7 +138,8 @@ def diff(file: Path | None, federation: str) -> None:
             "changes": changes_json(found.changes),
         },
     )
-    out.hint(f"comity trust pin {file or ''}".rstrip())
+    which = shlex.quote(str(file)) if file else f"--federation {found.federation[:16]}" if federation else ""
+    out.hint(f"comity trust pin {which}".rstrip())
 
 
 @examples("comity trust bind swiss-ai 51aa…", "comity trust bind swiss-ai/apertus-8b@v1 sha256:9f2c…")
