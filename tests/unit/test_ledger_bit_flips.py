@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import resource
 import sqlite3
 from collections import Counter
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,30 @@ def test_a_damaged_key_of_a_node_is_named(tmp_path: Path) -> None:
     with closing(opened(tmp_path)) as ledger, pytest.raises(ComityError) as refusal:
         ledger.proven.node_key(Digest("00" * 32))
     assert refusal.value.code == "LEDGER-CORRUPT"
+
+
+@contextmanager
+def full_disk(file: Path) -> Iterator[None]:
+    """No file can become larger than this one is now: its pages can be written, and none can be added."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint_is_no_damage(tmp_path: Path) -> None:
+    lines = statement_lines(0, 320)
+    with closing(opened(tmp_path)) as ledger:
+        ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+        ledger.logs.append(OWN.origin, lines[:300])
+    with closing(opened_with_small_checkpoints(tmp_path)) as ledger:
+        assert not damage(ledger)
+        with full_disk(tmp_path / DATABASE_FILE):
+            ledger.logs.append(OWN.origin, lines[300:])
+        assert not damage(ledger), "some pages were moved to the file, and have no new sum yet"
+        ledger.logs.append(OWN.origin, [statement_line(320)])
+        assert not damage(ledger)
+    with closing(opened(tmp_path)) as ledger:
+        assert not damage(ledger)

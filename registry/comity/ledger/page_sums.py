@@ -286,7 +286,11 @@ class PageSums:
         known = table.read(before)
         wrong = {page for page, value in before.items() if known.get(page, value) != value}
         self._damaged |= wrong - self._accepted
-        busy, frames, moved = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        try:
+            busy, frames, moved = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error:
+            self._moving |= changed  # a full disk stops it in the middle
+            raise
         if busy or frames != moved:
             self._moving |= changed  # a reader still reads an older state; the pages keep their place in the log
             return False
