@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from comity.content import durable
 from comity.content.audit_log import (
     EMPTY,
     HEAD_FILE,
@@ -22,7 +23,7 @@ from comity.content.audit_log import (
     parse_record,
 )
 from comity.trust.encoding import sha256
-from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from hypothesis import given
 from hypothesis import strategies as st
 from support.write_path import AUDIT_LOG
@@ -184,3 +185,21 @@ def test_any_text_makes_one_line_that_is_read_again(by: str, subject: str) -> No
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         parse_record(data)
+
+
+def test_acts_that_a_full_disk_refused_are_no_sign_of_a_changed_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for a line at the end of a block, and none for another file."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OutOfSpace("audit.head was not written")
+
+    log = made(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_file", full)
+        for _ in range(3):
+            with pytest.raises(OutOfSpace):
+                log.append("token.new", "ana")
+    log.append("token.new", "ana")
+    assert [record.number for record in whole(tmp_path)] == [1, 2, 3]

@@ -113,7 +113,10 @@ class AuditLog:
         with disk_errors("the audit log was not written"):
             created = not path.exists()
             with durable.locked_for_append(path, owner_of=self._home) as file:
-                head = _recover_end(file, _read_head(self._home))
+                kept = _read_head(self._home)
+                head = _recover_end(file, kept)
+                if head != kept:  # else a second writer that dies leaves the file two lines ahead
+                    _write_head(self._home, head)
                 record = self.record_after(head, int(self._clock()), act, by, subject, detail)
                 line = record.line()
                 file.write(line)
