@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from comity.content.audit_log import LOG_FILE, AuditLog, check_chain
+from comity.content.audit_log import HEAD_FILE, LOG_FILE, AuditLog, check_chain
 from comity.node.operator_acts import LINES_AT_ONCE, AuditCopies, FilePlace, OperatorActs, SyslogPlace
 from comity.node.settings import AuditLogCopies
 from comity.node.threads import Pools
@@ -124,6 +124,27 @@ def test_a_file_elsewhere_gets_every_line_once_also_over_a_restart(tmp_path: Pat
     assert not copies(tmp_path, settings).send_new(place)
     assert target.read_bytes() == (tmp_path / LOG_FILE).read_bytes()
     assert len(target.read_bytes().splitlines()) == 3 < LINES_AT_ONCE
+
+
+@pytest.mark.parametrize("later", [1, 9], ids=["shorter", "longer"])
+@pytest.mark.parametrize("seen", [False, True], ids=["while it was stopped", "while it ran"])
+def test_a_place_gets_every_line_of_the_log_that_follows_one_that_was_moved_away(
+    tmp_path: Path, later: int, seen: bool
+) -> None:
+    log, target = AuditLog(tmp_path, lambda: 1), tmp_path / "elsewhere.log"
+    settings, place = AuditLogCopies(copy_file=target), FilePlace(target)
+    for number in range(5):
+        log.append("token.new", "ana", str(number))
+    copies(tmp_path, settings).send_new(place)
+    for name in (LOG_FILE, HEAD_FILE):
+        (tmp_path / name).rename(tmp_path / f"{name}.altered")
+    if seen:
+        assert not copies(tmp_path, settings).send_new(place)
+    for number in range(later):
+        log.append("token.new", "somebody else", f"another {number}")
+    copies(tmp_path, settings).send_new(place)
+    both = (tmp_path / f"{LOG_FILE}.altered").read_bytes() + (tmp_path / LOG_FILE).read_bytes()
+    assert target.read_bytes() == both
 
 
 def test_syslog_gets_each_line_and_what_it_did_not_take_again(tmp_path: Path) -> None:

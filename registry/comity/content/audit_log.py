@@ -164,6 +164,14 @@ def read_records(home: Path, start: int = 0) -> Iterator[tuple[ActRecord, bytes,
             yield parse_record(line), line, start
 
 
+def place_in_log(home: Path, place: int) -> int:
+    """`place`, in bytes, if a line of the log ends there; else 0: it is a place in a log that was moved away. Raises
+    NotFound (NO-AUDIT-LOG), Unavailable (DISK)."""
+    with _opened(home) as file:
+        file.seek(max(0, place - 1))
+        return place if file.read(1) == b"\n" else 0
+
+
 @contextmanager
 def _opened(home: Path) -> Iterator[BinaryIO]:
     with disk_errors("the audit log was not read"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from comity.content import durable
-from comity.content.audit_log import AuditLog, read_records
+from comity.content.audit_log import AuditLog, place_in_log, read_records
 from comity.node.settings import AuditLogCopies
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Pools
@@ -201,12 +201,14 @@ class AuditCopies:
             start = at = self._read_positions().get(place.name, 0)
         sent = 0
         try:
-            for _, line, end in read_records(self._home, start):
+            at = place_in_log(self._home, start)
+            for _, line, end in read_records(self._home, at):
                 place.send(line)
                 at, sent = end, sent + 1
                 if sent == LINES_AT_ONCE:
                     break
         except NotFound:
+            at = 0
             return False
         finally:
             if at != start:
