@@ -39,6 +39,24 @@ async def test_a_loop_goes_on_after_any_failure(supervisor: Supervisor, failure:
         await done.wait()
 
 
+async def test_a_loop_goes_on_after_something_else_cancelled_what_it_waited_for(supervisor: Supervisor) -> None:
+    steps = 0
+    done = asyncio.Event()
+
+    async def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps < 3:
+            work = asyncio.get_running_loop().create_future()
+            work.cancel()
+            await work
+        done.set()
+
+    supervisor.loop("unlucky", step, SOON)
+    async with asyncio.timeout(10):
+        await done.wait()
+
+
 async def test_a_step_that_takes_too_long_is_ended(supervisor: Supervisor) -> None:
     ended = asyncio.Event()
 

@@ -84,6 +84,11 @@ class Supervisor:
             _logger(name).warning("step timed out", deadline=deadline)
         except ComityError as error:
             _logger(name).warning("step failed", what=error.what, why=error.why, code=error.code)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            _logger(name).warning("step failed", what="what it waited for was cancelled")
         except Exception:
             _logger(name).exception("step raised an unexpected error")
         else:

@@ -151,12 +151,23 @@ class Calls:
             raise Unavailable(
                 "the node does not answer", why=f"no message in {self.timeout:g} s", code="DEADLINE"
             ) from error
+        except grpc.aio.UsageError as error:
+            raise _connection_closed() from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise _connection_closed() from error
 
     async def _error(self, error: grpc.aio.AioRpcError) -> ComityError:
         failure = from_rpc(error)
         if failure.code != "UNREACHABLE":
             return failure
         return await self.connection.explain() or failure
+
+
+def _connection_closed() -> Unavailable:
+    return Unavailable("the call was cancelled", why="its connection was closed on this side", code="CANCELLED")
 
 
 def _parsed(message: R | None) -> R:
