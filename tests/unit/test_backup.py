@@ -25,6 +25,8 @@ from comity.node.maintenance.backup_format import (
     read_manifest,
     verify_backup,
 )
+from comity.node.maintenance.settings_shown import setting_problems
+from comity.node.maintenance.webhook_file import add_webhook
 from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK, LedgerMark
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
@@ -208,6 +210,22 @@ def test_files_outside_of_the_home_are_told(tmp_path: Path, home: NodeHome) -> N
     file = home.directory / "node.toml"
     made = create_backup(file, tmp_path / "b", with_keys=False, with_blobs=False, clock=lambda: NOW, environ={})
     assert made.left_out == (tmp_path / "policy.toml",)
+
+
+def test_the_rules_and_webhooks_that_settings_name_are_in_a_backup(tmp_path: Path, home: NodeHome) -> None:
+    (home.directory / "mirror.toml").write_text('default = "copy"\n')
+    (home.directory / "retention.toml").write_text('keep = ["lab/*"]\n')
+    home.set("replication", rules="mirror.toml")
+    home.set("retention", rules="retention.toml")
+    home.set("webhooks", file="webhooks.toml")
+    add_webhook(home.directory / "node.toml", "ops", "https://chat.example.org/comity", (), {})
+    secret = "home/keys/webhook-ops.secret"
+    assert secret not in [file.path for file in backup(home, tmp_path / "public", with_keys=False).files]
+    assert secret in [file.path for file in backup(home, tmp_path / "backup").files if file.secret]
+    restore_backup(tmp_path / "backup", tmp_path / "new", environ={})
+    assert setting_problems(tmp_path / "new" / "node.toml", {}) == ()
+    for name in ("mirror.toml", "retention.toml", "webhooks.toml", "keys/webhook-ops.secret"):
+        assert (tmp_path / "new" / name).read_bytes() == (home.directory / name).read_bytes()
 
 
 def test_a_running_node_is_backed_up_at_one_moment(tmp_path: Path, home: NodeHome) -> None:

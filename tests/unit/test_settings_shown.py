@@ -94,6 +94,12 @@ def test_files_that_settings_name_are_read(tmp_path: Path) -> None:
     assert not any("tiger" in str(problem) for problem in setting_problems(file, {}))
 
 
+def test_rules_that_are_none_or_missing_are_told(tmp_path: Path) -> None:
+    (tmp_path / "retention.toml").write_text("keep = 7\n")
+    file = home(tmp_path, '[replication]\nrules = "mirror.toml"\n[retention]\nrules = "retention.toml"\n')
+    assert {problem.code for problem in setting_problems(file, {})} == {"NOT-FOUND", "RETENTION-RULES"}
+
+
 def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
     assert setting_problems(home(tmp_path), {}) == ()
 

@@ -51,8 +51,9 @@ from comity.node.maintenance.backup_format import (
 from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK
 from comity.node.services.node import SOFTWARE
 from comity.node.threads import Clock
+from comity.node.webhooks.hooks import read_hooks
 from comity.trust.encoding import Digest
-from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable, Untrusted
 
 PARTIAL: Final = ".partial"
 SETTINGS: Final = "node.toml"
@@ -164,8 +165,9 @@ def _sources(config: NodeConfig, *, with_keys: bool) -> tuple[dict[str, tuple[Pa
     s3 = config.storage.s3
     public = [config.path(name) for name in (SETTINGS, *PUBLIC_FILES)]
     files = (config.federation.file, config.gateway.certificate, config.gateway.policy, config.oidc.ca_file)
-    public += [path for path in files if path]
+    public += [path for path in (*files, *_rule_files(config)) if path]
     secret = [*sorted(config.keys.glob("*.pem")), config.path(TOKENS_FILE), config.tlog.witness_key]
+    secret += _webhook_secrets(config)
     named = (config.storage.password_file, config.gateway.key, config.oidc.secret_file)
     secret += [path for path in named if path]
     secret += [s3.credentials_file] if s3 else []
@@ -178,6 +180,20 @@ def _sources(config: NodeConfig, *, with_keys: bool) -> tuple[dict[str, tuple[Pa
         else:
             found[path.relative_to(config.home).as_posix()] = (path, is_secret)
     return found, tuple(dict.fromkeys(outside))
+
+
+def _rule_files(config: NodeConfig) -> tuple[Path | None, ...]:
+    return config.replication.rules, config.retention.rules, config.webhooks.file
+
+
+def _webhook_secrets(config: NodeConfig) -> list[Path]:
+    """The secrets of the webhooks; none if their file cannot be read, which is copied as it is."""
+    if config.webhooks.file is None:
+        return []
+    try:
+        return [config.path(hook.secret_file) for hook in read_hooks(config.webhooks.file)]
+    except ComityError:
+        return []
 
 
 def _copy(source: Path, target: Path, *, mode: int) -> tuple[int, Digest]:

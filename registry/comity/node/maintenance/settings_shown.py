@@ -16,12 +16,16 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from comity.bounded_file import read_at_most
 from comity.content.secrets import TOKENS_FILE, TokenFile, read_keys, read_secret
 from comity.federation_file import read_federation
 from comity.node.config import NodeConfig, SettingOrigin, SettingSources
 from comity.node.settings import known_settings
 from comity.node.webhooks.hooks import read_hooks
 from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.mirror_rules import parse_mirror_rules
+from comity.trust.retention import parse_retention_rules
+from comity.trust.rule_file import MAX_BYTES
 from comity.verifier import load_policy
 
 SECRET_FILES: Final = frozenset(
@@ -91,6 +95,8 @@ def named_file_problems(config: NodeConfig) -> Iterator[ComityError]:
         ("tlog.witness_key", config.tlog.witness_key if config.tlog.witness_name else None, read_keys),
         ("federation.file", config.federation.file if config.federation.file.exists() else None, _check_federation),
         ("webhooks.file", config.webhooks.file, lambda file: _check_webhooks(file, config.home)),
+        ("replication.rules", config.replication.rules, lambda file: parse_mirror_rules(_rules(file))),
+        ("retention.rules", config.retention.rules, lambda file: parse_retention_rules(_rules(file))),
         (TOKENS_FILE, config.path(TOKENS_FILE), lambda file: TokenFile(file).read()),
     ]
     for setting, path, read in checks:
@@ -131,6 +137,10 @@ def _check_policy(file: Path) -> None:
 def _check_webhooks(file: Path, home: Path) -> None:
     for hook in read_hooks(file):
         hook.secret(home)
+
+
+def _rules(file: Path) -> bytes:
+    return read_at_most(file, MAX_BYTES + 1)
 
 
 def _check_federation(file: Path) -> None:
