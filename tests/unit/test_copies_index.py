@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -74,6 +75,22 @@ def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     opened = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
     assert opened.position == 0
     opened.close()
+
+
+def test_what_only_this_node_knows_outlives_a_start_on_a_full_disk(tmp_path: Path) -> None:
+    """SQLite cannot make the file by which its connections share the write-ahead log."""
+    file, audit = tmp_path / "copies.sqlite", OwnAudit(3, MODEL, sha256(b"node"), True, 1, b"line")
+    with closing(CopiesIndex(file, OWN, lambda: 0)) as made:
+        made.add_own(audit, NONCE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises((OutOfSpace, Unavailable)):
+            CopiesIndex(file, OWN, lambda: 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with closing(CopiesIndex(file, OWN, lambda: 0)) as again:
+        assert [found.line for found in again.own_audits(3)] == [b"line"]
 
 
 def test_a_withdrawal_ends_the_hold_before_it_and_a_later_hold_begins_anew(index: CopiesIndex) -> None:

@@ -37,6 +37,12 @@ def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Conne
     return database
 
 
+def is_no_cache(error: sqlite3.Error) -> bool:
+    """Whether a file could not be opened because of what is in it, and not because of the disk or another process."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def sqlite_cache_error(what: str, error: sqlite3.Error) -> OutOfSpace | Unavailable:
     """The error to raise where `what` failed: OutOfSpace for a full disk, else Unavailable (INDEX)."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
