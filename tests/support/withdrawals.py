@@ -60,6 +60,7 @@ class WithdrawingNode:
 
     Attributes:
         refuse_log: what the own log raises, if it is set.
+        unclaimed: the files of each complete copy whose claim is not logged yet.
         asked: the copies that were audited.
     """
 
@@ -92,6 +93,7 @@ class WithdrawingNode:
         self.pools = Pools()
         self.outcome = PASSED
         self.refuse_log: ComityError | None = None
+        self.unclaimed: list[Sequence[bytes]] = []
         self.asked: list[str] = []
         self.withdrawn: set[Digest] = set()
         self.signer = cast(NodeSigner, SimpleNamespace(record=own.record, online=own.online))
@@ -128,6 +130,7 @@ class WithdrawingNode:
                     begin_withdrawal=self.withdrawn.add,
                     end_withdrawal=self.withdrawn.discard,
                     own_claims_logged=self._nothing,
+                    claim_waiting=self._claim_waiting,
                     want_again=self._wanted_again,
                 ),
             ),
@@ -186,6 +189,10 @@ class WithdrawingNode:
 
     async def _nothing(self) -> None:
         """Facts are added when they are logged."""
+
+    async def _claim_waiting(self) -> None:
+        while self.unclaimed:
+            self.hold(self.unclaimed.pop())
 
     async def _has_withdrawn(self, artifact: Digest) -> bool:
         return artifact in self.withdrawn

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from comity.content import durable
 from comity.content.blobs import BlobStore, FolderStore
+from comity.content.withheld import WithheldFolder
 from comity.node.copies import held_files, withdrawal
 from comity.node.copies.auditor import AuditedCopy
 from comity.node.copies.index import CopyRow
@@ -20,7 +21,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.artifact_pins import Pin
 from comity.trust.copies import MISSED, PASSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet
+from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable
 from comity.trust.statement import SideObject
 from comity.wire.audit import HoldOrder
 from support.withdrawals import WithdrawingNode
@@ -51,6 +52,16 @@ async def test_files_that_another_held_artifact_has_stay_until_it_goes_too(node:
     assert withheld(node) == []
     with pytest.raises(NotFound):
         await node.withdrawals.decide(HoldOrder(second, "space"))
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_files_of_a_complete_copy_that_is_not_claimed_yet_stay(node: WithdrawingNode, force: bool) -> None:
+    """Claims wait for others up to half a minute; what was just published here may have no other copy."""
+    held = node.hold([SHARED, FIRST])
+    node.unclaimed.append([SHARED, SECOND])
+    gone = await node.withdrawals.decide(HoldOrder(held, "space", force=force))
+    assert gone.bytes == len(FIRST)
+    assert node.store.has(sha256(SHARED))
 
 
 async def test_too_few_proofs_put_everything_back(node: WithdrawingNode) -> None:
@@ -231,3 +242,60 @@ async def test_what_an_order_keeps_stays_aside_and_can_be_taken_back(node: Withd
     assert not node.store.has(sha256(FIRST))
     await node.withdrawals.decide(HoldOrder(held, again=True))
     assert node.store.verify(sha256(FIRST))
+
+
+def died_before_they_were_logged(node: WithdrawingNode) -> dict[Digest, Digest]:
+    """Two withdrawals of a process that died: by artifact, in their order, the file that is aside."""
+    held = {node.hold([data]): sha256(data) for data in (FIRST, SECOND)}
+    for artifact, file in held.items():
+        node.store.withheld().take(artifact, file)
+    node.restarted()
+    return dict(sorted(held.items()))
+
+
+async def test_one_withdrawal_that_cannot_end_stops_neither_the_start_nor_the_other(node: WithdrawingNode) -> None:
+    (bad, first), (_, second) = died_before_they_were_logged(node).items()
+    give_back = WithheldFolder.give_back
+
+    def refuse(self: WithheldFolder, artifact: Digest) -> None:
+        if artifact == bad:
+            raise Unavailable("the service did not answer")
+        give_back(self, artifact)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(WithheldFolder, "give_back", refuse)
+        await node.withdrawals.recover()
+        assert (node.store.has(first), node.store.has(second)) == (False, True)
+        with pytest.raises(Unavailable):
+            await node.withdrawals.step()
+    await node.withdrawals.step()
+    assert node.store.has(first)
+
+
+async def test_a_service_that_is_silent_at_the_start_is_asked_again(node: WithdrawingNode) -> None:
+    files = died_before_they_were_logged(node).values()
+
+    def silent(self: WithheldFolder) -> list[Digest]:
+        raise Unavailable("the service did not answer")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(WithheldFolder, "artifacts", silent)
+        await node.withdrawals.recover()
+        with pytest.raises(Unavailable):
+            await node.withdrawals.step()
+    await node.withdrawals.step()
+    assert all(map(node.store.has, files))
+
+
+async def test_what_could_not_be_deleted_yet_is_not_told_as_deleted(node: WithdrawingNode) -> None:
+    held = node.hold([FIRST])
+
+    def silent(self: WithheldFolder, artifact: Digest) -> None:
+        raise Unavailable("the service did not answer")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(WithheldFolder, "erase", silent)
+        gone = await node.withdrawals.decide(HoldOrder(held, "legal-order", "order 12", force=True))
+    assert (gone.bytes, withheld(node)) == (0, [held])
+    await node.withdrawals.step()
+    assert withheld(node) == []

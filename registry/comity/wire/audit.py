@@ -108,7 +108,8 @@ class HoldOrder:
 
 @dataclass(frozen=True, slots=True)
 class HoldDecision:
-    """The logged line, empty if none was; the names of nodes that proved a copy now, and of those that did not."""
+    """The logged line, empty if none was; the names of nodes that proved a copy now, and of those that did not. `bytes`
+    were deleted, or are kept aside if the order says so; 0 while the node still tries."""
 
     line: bytes
     index: int

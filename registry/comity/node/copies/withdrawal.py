@@ -101,19 +101,38 @@ class Withdrawals:
         self._lock = asyncio.Lock()
         self._unfinished: set[Digest] = set()
         """Withdrawals whose files are neither back nor deleted."""
+        self._listed = False
+        """Whether those of earlier processes are among them."""
 
     async def recover(self) -> None:
         """Put back the files of withdrawals that ended before they were logged, and delete those of others, unless the
-        operator keeps them. Nobody counts on a withdrawn copy, so it may be deleted at any time."""
-        for artifact in await self._pools.files(self._withheld.artifacts):
-            await self._finish(artifact)
+        operator keeps them. Nobody counts on a withdrawn copy, so it may be deleted at any time. What fails now is
+        tried again in each step."""
+        try:
+            await self._list()
+        except ComityError as error:
+            _log.error("withheld files were not listed", why=str(error))
+        await self._finish_all()
 
     async def step(self) -> None:
         """Read the manifests of new holds, and try again what a full disk or a silent service did not let happen."""
+        if not self._listed:
+            await self._list()
         await self._files.read()
+        if (failure := await self._finish_all()) is not None:
+            raise failure
+
+    async def _list(self) -> None:
+        self._unfinished.update(await self._pools.files(self._withheld.artifacts))
+        self._listed = True
+
+    async def _finish_all(self) -> ComityError | None:
+        """One that cannot be finished does not stop the others. Returns the last failure."""
+        failure: ComityError | None = None
         for artifact in sorted(self._unfinished):
             async with self._lock:
-                await self._finish(artifact)
+                failure = await self._try_to_finish(artifact) or failure
+        return failure
 
     async def _finish(self, artifact: Digest) -> None:
         """Whether the files of a withdrawal go back or are deleted depends on what is logged."""
@@ -161,6 +180,7 @@ class Withdrawals:
         self._unfinished.add(artifact)
         results: list[AuditedCopy] = []
         try:
+            await self._replicas.claim_waiting()  # else a complete copy that nothing claims yet loses shared files
             alone = await self._only_here(order, hold)
             taken = await self._pools.files(self._withheld.take, artifact, alone)
             if not order.force:
@@ -169,11 +189,11 @@ class Withdrawals:
             entry, index = await self._log_withdrawal(order, hold)
         finally:
             self._withheld.end(artifact)
-            await asyncio.shield(self._try_to_finish(artifact))
+            failure = await asyncio.shield(self._try_to_finish(artifact))
             self._leases.end(artifact)
         _log.warning("hold withdrawn", artifact=artifact, reason=order.reason, forced=order.force, index=index)
         proven, unproven = _names(results)
-        return HoldDecision(entry.line, index, proven, unproven, taken)
+        return HoldDecision(entry.line, index, proven, unproven, 0 if failure is not None else taken)
 
     async def _log_withdrawal(self, order: HoldOrder, hold: StandingHold) -> tuple[Entry, int]:
         record, online = self._signer.record, self._signer.online
@@ -186,12 +206,14 @@ class Withdrawals:
         await self._forget_files(order.artifact, hold)
         return entry, index
 
-    async def _try_to_finish(self, artifact: Digest) -> None:
-        """What fails now, such as on a full disk, is done by a later step."""
+    async def _try_to_finish(self, artifact: Digest) -> ComityError | None:
+        """What fails now, such as on a full disk, is done by a later step. Returns the failure."""
         try:
             await self._finish(artifact)
         except ComityError as error:
             _log.error("the files of a withdrawal wait", artifact=artifact, why=str(error))
+            return error
+        return None
 
     async def _prove(self, others: list[tuple[CopyRow, Peer]], count: RemovalCount) -> list[AuditedCopy]:
         """Audit the other copies under a lease, those first that passed the last audits of this node. Those that have
