@@ -13,7 +13,7 @@ from comity.ledger import sequencer as sequencer_module
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogStore, OwnLogTransaction
 from comity.ledger.sequencer import BATCH, Sequencer
-from comity.trust.errors import Malformed, OutOfSpace, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable, Untrusted
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, sign_note
 from support.logs import LogKeys, statement_line, statement_lines
 
@@ -152,8 +152,9 @@ async def test_a_full_disk_refuses_the_batch_and_the_next_one_may_pass(
         assert await sequencer.append(statement_line(1)) == 0
 
 
-async def test_a_disk_that_fills_before_the_checkpoint_delays_it_and_ends_nothing(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", (OutOfSpace("the disk is full"), Conflict("busy", code="LEDGER-BUSY")))
+async def test_a_full_disk_or_a_busy_database_delays_a_checkpoint_and_ends_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, failure: ComityError
 ) -> None:
     tried = 0
 
@@ -161,7 +162,7 @@ async def test_a_disk_that_fills_before_the_checkpoint_delays_it_and_ends_nothin
         nonlocal tried
         tried += 1
         if tried == 2:  # the first covers the empty log
-            _full()
+            raise failure
         set_note(self, name, note)
 
     set_note = LogStore.set_note

@@ -26,7 +26,7 @@ LINGER: Final = 0.005
 INTERVAL: Final = 1.0
 """Minimum seconds between checkpoints."""
 RETRY: Final = 0.5
-"""Seconds until a checkpoint that found the disk full is tried again."""
+"""Seconds until a checkpoint that found the disk full or the database busy is tried again."""
 QUEUE_SIZE: Final = 4096
 """Maximum size of the queue; further callers wait until it has space."""
 
@@ -208,12 +208,12 @@ class Sequencer:
             start = end
 
     async def _checkpoint(self) -> None:
-        """Sign the entries that no checkpoint covers. If the disk is full, they wait for the next attempt: who asks for
-        a proof of them waits as well."""
+        """Sign the entries that no checkpoint covers. If the disk is full or the database is busy, they wait for the
+        next attempt: who asks for a proof of them waits as well."""
         size = self._size
         try:
             await asyncio.to_thread(self._sign_and_store, size)
-        except OutOfSpace:
+        except (OutOfSpace, Conflict):
             self._due = self._now() + max(self._interval, RETRY)
             return
         self._due = self._now() + self._interval
