@@ -3,6 +3,7 @@ decides it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -47,6 +48,22 @@ async def test_an_upload_that_would_use_the_reserve_is_refused_with_its_setting(
         assert not store.has(want.digest)
         roomy = Uploads(AsyncLedger(ledger), store, Pools(), Metrics())
         assert await roomy.upload(want, 0, _chunks(data)) == len(data)
+    finally:
+        ledger.close()
+
+
+async def test_a_write_that_the_system_cuts_short_loses_no_byte_of_an_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that becomes full, and has room again a moment later, takes a part of what it is given."""
+    data, pwrite = bytes(range(256)) * 64, os.pwrite
+    want = Want(sha256(data), len(data), "")
+    ledger, store = Ledger.open(tmp_path / "ledger", lambda: 1_000), FolderStore(tmp_path / "blobs")
+    monkeypatch.setattr(os, "pwrite", lambda file, view, at: pwrite(file, bytes(view)[:4096], at))
+    try:
+        uploads = Uploads(AsyncLedger(ledger), store, Pools(), Metrics())
+        assert await uploads.upload(want, 0, _chunks(data)) == len(data)
+        assert store.verify(want.digest)
     finally:
         ledger.close()
 

@@ -324,7 +324,10 @@ class Uploads:
         with disk_errors(f"{short(digest)} was not received"):
             descriptor = os.open(self._partial(digest), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                os.pwrite(descriptor, chunk, at)
+                left = memoryview(chunk)
+                while left:  # a disk that becomes full takes a part
+                    written = os.pwrite(descriptor, left, at)
+                    left, at = left[written:], at + written
             finally:
                 os.close(descriptor)
 
