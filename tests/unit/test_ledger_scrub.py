@@ -170,3 +170,20 @@ async def test_a_pass_goes_on_where_its_budget_ended(folder: Path) -> None:
             await scrub.read(1)
             steps += 1
         assert steps > 1
+
+
+async def test_a_clock_that_was_ahead_stops_no_pass(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, begin = list[float](), LedgerScrub._begin_pass
+
+    async def noted(self: LedgerScrub) -> None:
+        begun.append(parts.now)
+        await begin(self)
+
+    monkeypatch.setattr(LedgerScrub, "_begin_pass", noted)
+    with closing(opened(folder)) as ledger:
+        parts = Scrubbed(ledger, folder, now=1_000 * PASS_SECONDS)
+        scrub = parts.scrub()
+        for now in (2_000.0, 900 * PASS_SECONDS, 3_000.0, 4_000.0):
+            parts.now = now
+            await scrub._step()
+    assert begun == [2_000.0, 900 * PASS_SECONDS, 3_000.0]

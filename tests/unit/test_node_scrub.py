@@ -117,6 +117,21 @@ def test_rounds_are_a_day_apart_at_least(parts: Parts) -> None:
     assert kept(parts).whole == parts.now
 
 
+def test_a_clock_that_was_ahead_stops_no_scrub_and_makes_none_younger(parts: Parts) -> None:
+    (digest,) = add(parts, MIB)
+    right, parts.now = parts.now, parts.now + 1000 * PASS_SECONDS
+    parts.scrub().read(10 * MIB)
+    rot(parts, digest)
+    parts.now = right
+    scrub = parts.scrub()
+    assert (scrub.age(), scrub.status().whole) == (0, None), "nobody knows when that pass began"
+    scrub.read(10 * MIB)
+    parts.now += PASS_SECONDS
+    assert scrub.age() == PASS_SECONDS
+    scrub.read(10 * MIB)
+    assert not parts.store.has(digest)
+
+
 def test_a_blob_that_is_removed_meanwhile_is_no_damage(parts: Parts) -> None:
     first, second = add(parts, MIB, MIB + 1)
     scrub = parts.scrub()

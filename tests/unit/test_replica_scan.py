@@ -292,6 +292,17 @@ async def test_ages_outlive_a_restart_and_a_statement_after_the_last_mark_is_new
     assert (again.of(last - 1), again.of(last), again.of(last + 1)) == (7_260, 60, 0)
 
 
+async def test_statements_become_older_also_after_a_clock_was_ahead(bench: Bench) -> None:
+    bench.prove(FLOODED, [FLOOD.publish("a/b@v1", Release(b"1\n"))])
+    bench.now += 100_000_000
+    await bench.ages.load()
+    bench.now -= 100_000_000
+    bench.prove(QUIET, [FEW.publish("c/d@v1", Release(b"3\n"))])
+    await bench.ages.mark()
+    bench.now += 3_600
+    assert bench.ages.of(bench.ledger.proven.last_number()) == 3_600
+
+
 async def test_while_copies_are_paused_nothing_is_copied_and_the_reason_shows(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,10 +70,10 @@ class LedgerScrub:
         self._clock = clock
         self._metrics = metrics
         self._sources = sources
-        self._first_at = clock() + FIRST_PASS_SECONDS
+        self._started = clock()
         self._begun: float | None = None
         self._over = True
-        self._repair_at = 0.0
+        self._tried_at = float("-inf")
         self._page: int | None = None
         self._pages = list[int]()
         self._logs = list[str]()
@@ -96,14 +96,18 @@ class LedgerScrub:
         return (*parts, *self._damage, *(error for error in self._found if str(error) not in known))
 
     async def _step(self) -> None:
-        if self._clock() >= self._first_at and within_hours(self._hours, self._clock()):
+        if not self._within(FIRST_PASS_SECONDS, self._started) and within_hours(self._hours, self._clock()):
             await self.read(int(STEP_SECONDS * self._rate))
+
+    def _within(self, seconds: float, since: float) -> bool:
+        """Whether fewer seconds have passed since then. A time that is still to come is of a clock that was ahead."""
+        return 0 <= self._clock() - since < seconds
 
     async def read(self, budget: int) -> None:
         """Check about `budget` bytes, or to the end of a pass. Raises Unavailable if the disk cannot be read."""
         await self._repair_again()
         if self._over:
-            if self._begun is not None and self._clock() - self._begun < PASS_SECONDS:
+            if self._begun is not None and self._within(PASS_SECONDS, self._begun):
                 return
             await self._begin_pass()
         while budget > 0 and not self._over:
@@ -161,9 +165,9 @@ class LedgerScrub:
         """Try some parts again: a peer may answer now that did not before. When all are repaired, a pass begins that
         looks at the pages once more."""
         waiting = [(parts, number) for parts in self._parts.values() for number in parts]
-        if not waiting or not self._sources() or self._clock() < self._repair_at:
+        if not waiting or not self._sources() or self._within(REPAIR_SECONDS, self._tried_at):
             return
-        self._repair_at = self._clock() + REPAIR_SECONDS
+        self._tried_at = self._clock()
         for parts, number in waiting[:REPAIRS_AT_A_TIME]:
             if await self._repaired(parts[number]):
                 del parts[number]

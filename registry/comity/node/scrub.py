@@ -66,6 +66,11 @@ class ScrubProgress:
         except (OSError, ValueError, KeyError, TypeError):
             return cls(now)
 
+    def known_at(self, now: float) -> ScrubProgress:
+        """Without times that are still to come: they are of a clock that was ahead, and nobody knows when that was."""
+        whole = None if self.whole is None or self.whole > now else self.whole
+        return replace(self, begun=min(self.begun, now), whole=whole)
+
     @property
     def per_mille(self) -> int:
         """How much of this pass is done. Digests are spread evenly, so the last one read says it."""
@@ -115,7 +120,7 @@ class Scrub:
 
     def status(self) -> ScrubStatus:
         """What was read again, for the operator."""
-        progress = self._progress
+        progress = self._progress.known_at(self._clock())
         whole = None if progress.whole is None else int(progress.whole)
         return ScrubStatus(self._rate, self._hours, int(progress.begun), progress.per_mille, whole)
 
@@ -128,12 +133,14 @@ class Scrub:
 
     def age(self) -> float:
         """Seconds since the last complete pass began; before the first one, since this pass began."""
-        since = self._progress.begun if self._progress.whole is None else self._progress.whole
-        return self._clock() - since
+        now = self._clock()
+        progress = self._progress.known_at(now)
+        return now - (progress.begun if progress.whole is None else progress.whole)
 
     def read(self, budget: int) -> None:
         """Read about `budget` bytes, or to the end of a pass. Blocking. Raises Unavailable, OutOfSpace."""
         before = self._progress
+        self._progress = before.known_at(self._clock())
         while budget > 0 and (reading := self._reading or self._open_next()):
             self._reading = reading
             for count in reading:

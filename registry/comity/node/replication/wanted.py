@@ -60,9 +60,9 @@ class StatementAges:
         await self.mark()
 
     async def mark(self) -> None:
-        """Set a mark if statements were verified and the last mark is an hour old."""
+        """Set a mark if statements were verified and the last mark is an hour old, or of a clock that was ahead."""
         tables, now = self._ledger.tables, int(self._clock())
-        if self._times and now < self._times[-1] + HOUR_SECONDS:
+        if self._times and 0 <= now - self._times[-1] < HOUR_SECONDS:
             return
         number = await self._ledger.read(tables.proven.last_number)
         if not self._numbers or number > self._numbers[-1]:
