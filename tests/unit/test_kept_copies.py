@@ -34,6 +34,7 @@ from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
 from comity.trust.mirror_rules import MirrorQuotas
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
@@ -202,6 +203,26 @@ async def test_a_start_looks_at_no_file_and_a_round_at_each(ledger: Ledger, tmp_
     second, more_still = await copies.check_page()
     assert (len(first) + len(second), more, more_still) == (200, True, False), "no file is in the store"
     assert await copies.check_page() == ([], False), "the next round is due in a day"
+
+
+async def test_a_store_that_does_not_answer_has_lost_nothing_and_is_asked_again(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.logs.append(OWN.vkey, [claim(number, 0) for number in range(200)])
+    copies = held_copies(ledger, tmp_path)
+    await copies.open()
+
+    def silent(self: FolderStore, digest: Digest) -> bool:
+        raise Unavailable("the blob store did not answer", code="DISK")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "has", silent)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await copies.check_page()
+    first, _ = await copies.check_page()
+    second, more = await copies.check_page()
+    assert (len(first) + len(second), more) == (200, False)
 
 
 def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:

@@ -24,7 +24,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import missing_files, read_manifest
 from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, HeldArtifact, read_holds
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.statement import Statement, parse_entry
 
 PAGE: Final = 256
@@ -161,17 +161,22 @@ class HeldCopies:
 
     async def check_page(self) -> tuple[list[Digest], bool]:
         """Look at the files of the next page of holds. Returns the artifacts of which one is missing, and whether the
-        round goes on."""
+        round goes on. Raises what the store raises that does not answer; the next call looks at the same page."""
         if self._round_at is None:
             if self._clock() < self._next_round:
                 return [], False
             self._begin_round()
-        page = await self._next_holds(self._round_at or 0)
+        at = self._round_at or 0
+        page = await self._next_holds(at)
         lines = _first(page, CHECKED)
         self._round_at = lines[-1].number if len(page) == CHECKED or len(lines) < len(page) else None
         self.hurries = self.hurries and self._round_at is not None
         own = [line for line in lines if self._is_own(line) and line.number <= self._position]
-        missing = await self._missing(own)
+        try:
+            missing = await self._missing(own)
+        except ComityError:
+            self._round_at = at if self._round_at is None else min(at, self._round_at)
+            raise
         return missing, self._round_at is not None
 
     async def _missing(self, lines: list[ProvenLine]) -> list[Digest]:
@@ -185,7 +190,7 @@ class HeldCopies:
         return await self.with_gaps([item for artifact, (_, item) in holds.items() if copies[artifact].stands])
 
     async def with_gaps(self, held: list[HeldArtifact]) -> list[Digest]:
-        """Those of these artifacts of which a file is missing."""
+        """Those of these artifacts of which a file is missing. Raises what a store raises that does not answer."""
         return await self._pools.files(self._incomplete, held)
 
     def _incomplete(self, held: list[HeldArtifact]) -> list[Digest]:
@@ -198,7 +203,7 @@ class HeldCopies:
             if not self._store.has(held.pieces.digest):
                 return True
             return bool(missing_files(self._store, read_manifest(self._store, held.manifest)))
-        except ComityError:
+        except (NotFound, Malformed, Untrusted):
             return True  # the manifest is missing or damaged
 
     def _begin_round(self) -> None:
