@@ -97,6 +97,13 @@ def test_a_healthy_home_has_no_problem(planted: Planted) -> None:
     assert worst(planted.findings()) == "warn"
 
 
+def test_a_ledger_is_read_whatever_its_path_is_made_of(planted: Planted, tmp_path: Path) -> None:
+    home = tmp_path / "node #1? 100%41"
+    planted.home.rename(home)
+    moved = Planted(NodeHome(home, planted.node.card))
+    assert [finding.level for finding in moved.findings() if finding.topic == "ledger"] == ["ok"]
+
+
 # One fault each: what an operator may have done, the topic, and what the fix must say.
 
 

@@ -112,7 +112,9 @@ def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
         fix = f"read {folder / 'quarantine'}/*.reason, and test the disk: smartctl -H DEVICE"
         yield Diagnosis("storage", "warn", f"{damaged} damaged blobs are in quarantine", fix)
     if node.config.storage.s3 is not None:
-        yield Diagnosis("storage", "unknown", "the bucket is not tested here; the node does at its start")
+        yield Diagnosis(
+            "storage", "unknown", "the bucket is not tested here; /readyz of the running node says whether it answers"
+        )
 
 
 def _probe(folder: Path) -> Diagnosis:
@@ -136,7 +138,7 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
         yield Diagnosis("ledger", "unknown", f"{file} is made at the first start")
         return
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as database:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
             (version,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
             (begun,) = database.execute("SELECT coalesce(max(size), 0) FROM logs WHERE own").fetchone()
             whole = file.stat().st_size <= MAX_CHECKED_BYTES
