@@ -101,6 +101,17 @@ def test_a_blob_that_came_back_is_given_another_day(parts: Parts, listing: Store
     assert parts.look(listing, 1) == set()
 
 
+def test_records_of_many_blobs_go_pass_by_pass(
+    parts: Parts, listing: StoreListing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs a commit, and who asks for the counts waits for the pass."""
+    monkeypatch.setattr(store_listing, "FORGOTTEN_AT_A_TIME", 2)
+    for number in range(5):
+        parts.store.remove(parts.add(b"%d" % number))
+    parts.look(listing)
+    assert [len(parts.look(listing, after)) for after in (RECORD_RETENTION, 0, 0)] == [3, 1, 0]
+
+
 def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, listing: StoreListing) -> None:
     there = parts.add(THERE)
     parts.store.remove(there)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from comity.content.blobs import BlobStore, lock_if_free
@@ -29,6 +30,8 @@ BLOBS_AT_A_TIME: Final = 1_000
 """Blobs between two looks at the clock."""
 RECORD_RETENTION: Final = 86_400.0
 """Seconds that the piece records of a missing blob are kept."""
+FORGOTTEN_AT_A_TIME: Final = 200
+"""Blobs whose records are removed after one pass: each costs a commit, and who asks for the counts waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,8 @@ class StoreListing:
         now = self._clock()
         self._missing_since = {blob: self._missing_since.get(blob, now) for blob in missing}
         locks = self._store.partial_path(sha256(b"")).parent
-        for blob in [blob for blob, since in self._missing_since.items() if now - since >= RECORD_RETENTION]:
+        gone = (blob for blob, since in self._missing_since.items() if now - since >= RECORD_RETENTION)
+        for blob in list(islice(gone, FORGOTTEN_AT_A_TIME)):
             with lock_if_free(locks, blob) as free:
                 if free and not self._store.has(blob):
                     self._pieces.delete_records(blob)
