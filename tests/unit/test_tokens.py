@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from pathlib import Path
@@ -205,3 +206,19 @@ def test_the_command_rotates_and_lists_when_a_token_ends(tmp_path: Path, capsys:
     old, new = run(capsys, "token", "ls", "--node", str(tmp_path))["tokens"]
     assert (old["id"], new["id"], new["used"]) == (made["id"], rotated["id"], None)
     assert old["expires"] < made["expires"]
+
+
+def test_tokens_that_root_makes_belong_to_the_owner_of_the_home(
+    file: TokenFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node, which is not root, reads them, and changes them in its console."""
+    given = dict[str, int]()
+
+    def chown(path: Path, user: int, group: int, *, follow_symlinks: bool) -> None:
+        given[path.name] = user
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", chown)
+    file.add("ci", ("*",), 1_800_000_000)
+    owner = tmp_path.stat().st_uid
+    assert given == {"tokens.json": owner, ".tokens.json.lock": owner}

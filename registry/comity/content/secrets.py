@@ -33,8 +33,8 @@ import re
 import secrets
 import stat
 import string
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -247,10 +247,20 @@ class TokenFile:
         listed: list[Json] = [_token_json(token) for token in tokens]
         document = json.dumps({"schema": TOKENS_SCHEMA, "tokens": listed}, indent=1).encode() + b"\n"
         durable.write_file(self._path, document, mode=0o600, point="tokens")
+        self._give_to_node(self._path)
 
-    def _writing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         """Hold the lock for the only writer."""
-        return durable.exclusive(self._path.with_name(f".{self._path.name}.lock"), "the tokens were not written")
+        lock = self._path.with_name(f".{self._path.name}.lock")
+        with durable.exclusive(lock, "the tokens were not written"):
+            self._give_to_node(lock)
+            yield
+
+    def _give_to_node(self, path: Path) -> None:
+        """The node is not root, and reads and writes what root has made."""
+        with disk_errors(f"{path.name} did not get the owner of its folder"):
+            durable.give_to_owner(path, owner_of=self._path.parent)
 
 
 def token_hash(secret: str) -> Digest:
