@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -12,13 +14,14 @@ import pytest
 from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node import store_listing
-from comity.node.app import Housekeeping
+from comity.node.app import PARTIAL_SECONDS, STALE_SECONDS, Housekeeping
 from comity.node.metrics import Metrics
 from comity.node.store_listing import RECORD_RETENTION, StoreCount, StoreListing
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Unavailable
 from comity.trust.tlog.note import VerifierKey
 from support.logs import LogKeys
 
@@ -165,3 +168,31 @@ def test_a_small_store_is_counted_when_it_is_asked(parts: Parts, listing: StoreL
     assert listing.count().blobs == 0
     parts.add(HERE)
     assert listing.count() == StoreCount(1, len(HERE))
+
+
+async def test_a_copy_that_nobody_went_on_with_leaves_the_disk(parts: Parts, housekeeping: Housekeeping) -> None:
+    """A restart has forgotten it, and what it is part of may be wanted no longer."""
+    old, new, running = (parts.store.partial_path(sha256(name)) for name in (b"old", b"new", b"running"))
+    before = time.time() - PARTIAL_SECONDS - 1
+    for path in (old, new, running):
+        path.write_bytes(b"some pieces")
+    for path in (old, running):
+        os.utime(path, (before, before))
+    with BlobLock(running.parent, Digest(running.name)):
+        await housekeeping._step()
+    assert [path.exists() for path in (old, new, running)] == [False, True, True]
+
+
+async def test_a_store_that_cannot_be_swept_keeps_nothing_else_on_the_disk(
+    parts: Parts, housekeeping: Housekeeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(self: FolderStore) -> None:
+        raise Unavailable("the blob store was not swept")
+
+    upload = parts.store.partial_path(sha256(HERE)).with_suffix(".upload")
+    upload.write_bytes(HERE)
+    os.utime(upload, (time.time() - STALE_SECONDS - 1,) * 2)
+    monkeypatch.setattr(FolderStore, "sweep", silent)
+    with pytest.raises(Unavailable):
+        await housekeeping._step()
+    assert not upload.exists()

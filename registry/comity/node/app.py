@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +48,7 @@ from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
 from comity.node.pull_counts import PullCounts
 from comity.node.readiness import Readiness, ReadinessChecks
+from comity.node.replication.on_demand import remove_abandoned
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import Scrub
 from comity.node.services.artifact import ArtifactService
@@ -80,6 +82,8 @@ LOG_SIZES_TIMING: Final = LoopTiming(interval=5.0, deadline=60.0)
 STORE_SIZE_TIMING: Final = LoopTiming(interval=5.0, deadline=1800.0)
 STALE_SECONDS: Final = 7 * 86_400.0
 """Seconds after which an upload or import that was not continued is removed."""
+PARTIAL_SECONDS: Final = 30 * 86_400.0
+"""Seconds after which a file that was fetched in part from peers is removed: they may be away for weeks."""
 
 
 class Housekeeping:
@@ -131,10 +135,20 @@ class Housekeeping:
         await self._pools.files(return_freed)
 
     async def _step(self) -> None:
-        await self._pools.files(self._store.sweep)
-        # File times use the system clock, not the node's clock.
-        await self._pools.files(self._uploads.remove_stale, time.time() - STALE_SECONDS)
-        await self._pools.files(remove_stale_imports, self._store, time.time() - STALE_SECONDS)
+        """Remove each kind of what was abandoned, also where another kind cannot be removed."""
+        now, failure = time.time(), None  # file times use the system clock, not the node's clock
+        for work in (
+            self._store.sweep,
+            partial(self._uploads.remove_stale, now - STALE_SECONDS),
+            partial(remove_stale_imports, self._store, now - STALE_SECONDS),
+            partial(remove_abandoned, self._store, now - PARTIAL_SECONDS),
+        ):
+            try:
+                await self._pools.files(work)
+            except ComityError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def checkpoint_age(self) -> float:
         """Seconds, when a metric is read: 0 before the first cosignature."""

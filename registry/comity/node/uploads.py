@@ -16,7 +16,7 @@ import stat
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -292,10 +292,12 @@ class Uploads:
             check_records(records, size=want.size, expected=layout)
 
     def remove_stale(self, before: float) -> None:
-        """Remove partial uploads last written before a time (POSIX seconds). Blocking."""
-        for partial in self._partial(sha256(b"")).parent.glob(f"*{_SUFFIX}"):
-            if partial.stat().st_mtime < before:
-                partial.unlink(missing_ok=True)
+        """Remove partial uploads last written before a time (POSIX seconds). Blocking. Raises Unavailable (DISK)."""
+        with disk_errors("stale uploads were not removed"):
+            for partial in self._partial(sha256(b"")).parent.glob(f"*{_SUFFIX}"):
+                with suppress(FileNotFoundError):  # it was complete meanwhile
+                    if partial.stat().st_mtime < before:
+                        partial.unlink()
 
     @contextmanager
     def _locked(self, digest: Digest) -> Iterator[None]:

@@ -11,9 +11,11 @@ bound.
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -25,8 +27,8 @@ from comity.node.threads import Pools
 from comity.node.uploads import Want, read_artifact
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, PieceLayout
-from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, NotFound, OutOfSpace, Unavailable
+from comity.trust.encoding import Digest, parse_digest, sha256, short
+from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
@@ -52,6 +54,30 @@ def trim(store: BlobStore, newest_first: Iterable[Digest], limit: int = MAX_PART
                 total += size
                 kept.append(digest)
     return kept
+
+
+def remove_abandoned(store: BlobStore, before: float) -> None:
+    """Delete partial files, of copies too, that were last written before a time (POSIX seconds); files being written
+    stay. Nothing else remembers them after a restart. Blocking.
+
+    Raises Unavailable (DISK).
+    """
+    folder = store.partial_path(sha256(b"")).parent
+    with disk_errors("what was fetched in part was not looked at"):
+        for path in folder.iterdir():
+            if not _is_old_partial(path, before):
+                continue
+            with lock_if_free(folder, Digest(path.name)) as free:
+                if free and _is_old_partial(path, before):
+                    path.unlink()
+
+
+def _is_old_partial(path: Path, before: float) -> bool:
+    try:
+        found = path.lstat()
+        return bool(parse_digest(path.name)) and stat.S_ISREG(found.st_mode) and found.st_mtime < before
+    except (FileNotFoundError, Malformed):
+        return False
 
 
 MAX_CONCURRENT: Final = 24
