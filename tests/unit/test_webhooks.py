@@ -11,22 +11,27 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from attackers.forging import Identity, Release
 from click.testing import CliRunner
+from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Step, Supervisor
+from comity.node.threads import AsyncLedger, Pools
 from comity.node.webhooks import deliveries
-from comity.node.webhooks.cloud_events import FoundConditions, NodeEvent, source_of, statement_event
+from comity.node.webhooks.cloud_events import FoundConditions, NodeConditions, NodeEvent, source_of, statement_event
 from comity.node.webhooks.deliveries import GIVE_UP, EventQueue, Webhooks, signature
 from comity.node.webhooks.hooks import EVENTS, Webhook, parse_hooks, parse_secret
 from comity.trust.errors import Malformed, Refused, Unavailable
 from comity_cli.main import command
 from comity_cli.output import Output
 from support.case import case
+from support.logs import LogKeys
 from support.webhook_receiver import receiving
 
 KEY = bytes(range(32))
@@ -205,6 +210,30 @@ def test_a_condition_is_told_when_it_begins_and_again_only_if_it_ended(tmp_path:
     assert [waiting("a"), waiting("a"), waiting("a", "b")] == [1, 1, 2]
     assert waiting(unknown="alert") == 2  # just started: not known is not over
     assert [waiting("a", "b"), waiting(), waiting("a")] == [2, 2, 3]
+
+
+async def test_what_a_ledger_proves_that_began_anew_is_told(tmp_path: Path) -> None:
+    """As after a move to another database: statements are counted from 1 again, and the queue has seen a million."""
+    log, publisher = LogKeys.generate("node-ch.example/log"), Identity.made("a publisher")
+    ledger, pools = AsyncLedger(Ledger.open(tmp_path / "ledger", lambda: 1_000)), Pools()
+    hooks, queue = (hook("http://127.0.0.1:9/", "version"),), EventQueue(tmp_path)
+    queue.add(hooks, (), source_of(log.origin), NOW, 1_000_000)
+    conditions = cast(NodeConditions, SimpleNamespace(now=nothing_found))
+    node = Webhooks(hooks, queue, tmp_path, ledger, pools, lambda: NOW, Metrics(), log.origin, conditions)
+    try:
+        ledger.tables.logs.create(log.origin, log.vkey, own=True)
+        for number in range(2):
+            ledger.tables.logs.append(log.vkey, [publisher.publish(f"a/b@v{number}", Release(b"%d\n" % number))])
+            await node.collect()
+        assert queue.waiting() == {"ops": 1}, "what was there at the first look is history"
+    finally:
+        node.close()
+        pools.close()
+        ledger.close()
+
+
+async def nothing_found() -> FoundConditions:
+    return FoundConditions((), frozenset())
 
 
 def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path) -> None:

@@ -280,10 +280,12 @@ class Webhooks:
             thread.shutdown(wait=False, cancel_futures=True)
 
     async def collect(self) -> None:
-        """Queue what is new. At the first start there is no history to tell: it begins with what comes next."""
+        """Queue what is new. At the first start, or with another ledger, there is no history to tell: it begins
+        with what comes next."""
         position = await self._pools.files(self._queue.position)
-        if position is None:
-            position = await self._ledger.read(self._ledger.tables.proven.last_number)
+        last = await self._ledger.read(self._ledger.tables.proven.last_number)
+        if position is None or position > last:
+            position = last
             await self._pools.files(self._queue.add, self._hooks, (), self._source, self._clock(), position)
         while lines := await self._ledger.run(self._ledger.tables.proven.since, position, PREDICATES, STEP):
             events = [event for line in lines if (event := statement_event(line)) is not None]
