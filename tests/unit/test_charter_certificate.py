@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +21,9 @@ from comity.trust.charter.document import Body, CharterPolicy, draft
 from comity.trust.charter.votes import consent, parse_body_statement, parse_vote
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.keys import PublicKey
 from comity.trust.rotation import Rotation, RotationChains, follow, parse_rotation, rotate
-from comity.trust.statement import Entry, Statement, Subject, parse_entry, sign_payload, sign_statement
+from comity.trust.statement import Entry, Envelope, Statement, Subject, parse_entry, sign_payload, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import Identity, seat, signer
@@ -388,6 +390,22 @@ def test_a_vote_with_the_shortest_path_of_rotations_is_proven_by_it(room: Assemb
     room.lines += [rotation, again]
     vote(room, body, A, B, C)
     assert len(certified(room, body).lines) == 6
+
+
+def test_states_that_a_vote_does_not_name_cost_it_nothing(room: Assembly, body: Body) -> None:
+    """A member may rotate one state in as many ways as others log, and vote with the keys of each."""
+    begun, checked = seated(C.member, of(C)), list[bytes]()
+    for number in range(1, 9):
+        after, rotation = begun.to(f"branch {number}")
+        room.lines.append(rotation)
+        room.intent(replace_signer(C, after.keys[0]), body, number)
+
+    def signed(keys: KeySet, envelope: Envelope, more: Collection[PublicKey] = (), /) -> bool:
+        checked.append(envelope.payload)
+        return keys.signed(envelope, more)
+
+    assert len(ValidVotes(room.body, StatementSet.sort(room.lines), signed).votes) == 8
+    assert len(checked) == len(set(checked)) == 16
 
 
 def test_rotations_count_up_to_a_limit(room: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,10 +284,20 @@ class RotationChain:
         forks = self.steps_from.values()
         return tuple((first.entry, other.entry) for first, *others in forks for other in others)
 
-    def signers(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> tuple[KeyState, ...]:
+    def signers(
+        self,
+        envelope: Envelope,
+        extra_keys: Collection[PublicKey] = (),
+        *,
+        check: SignatureCheck = KeySet.signed,
+    ) -> tuple[KeyState, ...]:
         """The states on any branch whose keys signed `envelope`, by the rule of `Envelope.signed_by`.
 
-        Each signature is verified once, even if thousands of states of a hostile identity list its key.
+        Each signature is verified once, even if thousands of states of a hostile identity list its key, and states
+        whose keys it does not name cost nothing.
+
+        Args:
+            check: verifies signatures; simulations pass a cheaper function.
         """
         present = {signature.keyid for signature in envelope.signatures}
         complete: dict[int, list[VerifyingKey]] = {}
@@ -303,7 +313,7 @@ class RotationChain:
             if len(keys) >= self.reached[index].keys.threshold
             and present == others.union(half.id for key in keys for half in key.halves)
         ]
-        return tuple(matching) if matching and matching[0].keys.signed(envelope, extra_keys) else ()
+        return tuple(matching) if matching and check(matching[0].keys, envelope, extra_keys) else ()
 
     def signed(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
         return bool(self.signers(envelope, extra_keys))

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import ChainMap, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Lock
@@ -55,7 +55,7 @@ from comity.trust.charter.votes import (
 )
 from comity.trust.encoding import Digest, bare_digest, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable
-from comity.trust.identity import Inception, KeySet, check_inception
+from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Author, Entry, Envelope, Statement, parse_entry
@@ -247,8 +247,6 @@ MAX_ROTATIONS_A_LOG: Final = 16
 MAX_NEWCOMER_STATEMENTS: Final = 16
 """Limit of statements of one newcomer in one log that cause a new tally."""
 
-Signed = Callable[[KeySet, Envelope], bool]
-
 
 @dataclass(slots=True)
 class ReadStep:
@@ -277,7 +275,7 @@ class VoteReader:
     """Reads the logs into one `VoteInbox` for each body. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, signed: Signed
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, signed: SignatureCheck
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -337,7 +335,7 @@ class VoteReader:
             entries = await self._pools.files(_page_entries, self._store, page)
             writer = _Writer(log, members.writers(log), members.owner(log))
             wanted = [entry for entry in entries if self._classify(step, writer, entry)]
-            for entry in await self._pools.hashing(self._verified, wanted, self._keys()):
+            for entry in await self._pools.hashing(self._verified, wanted, self._chains()):
                 if (body := self.put(entry)) is not None:
                     step.updated.add(body)
         if not step.behind and (self._reread_pending or self._is_stale()):
@@ -413,17 +411,18 @@ class VoteReader:
         seen[statement] = seen.get(statement, 0) + 1
         return seen[statement] <= MAX_ENVELOPES
 
-    def _keys(self) -> Mapping[Digest, Sequence[KeySet]]:
+    def _chains(self) -> Mapping[Digest, Sequence[RotationChain]]:
         members = self._membership
-        return {identity: members.reached(identity) for identity in members.known}
+        return {identity: members.chains(identity) for identity in members.known}
 
-    def _verified(self, wanted: Iterable[Entry], keys: Mapping[Digest, Sequence[KeySet]]) -> list[Entry]:
-        """Blocking. The entries with a valid signature of a current or former member."""
+    def _verified(self, wanted: Iterable[Entry], chains: Mapping[Digest, Sequence[RotationChain]]) -> list[Entry]:
+        """Blocking. The entries with a valid signature of a current or former member. States that an entry does not
+        name cost nothing, however many a member made."""
         return [
             entry
             for entry in wanted
-            if entry.statement.by
-            and any(self._signed(key_set, entry.envelope) for key_set in keys.get(entry.statement.by.id, ()))
+            if (by := entry.statement.by)
+            and any(chain.signers(entry.envelope, check=self._signed) for chain in chains.get(by.id, ()))
         ]
 
 

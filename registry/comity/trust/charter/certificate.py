@@ -196,7 +196,12 @@ class ValidVotes:
 
     def is_signed_by(self, identity: Digest, envelope: Envelope) -> bool:
         """7.3: whether keys of the seat in `previous`, or keys that known rotations lead to from there, signed it."""
-        return any(self.signed(state.keys, envelope) for state in self._paths.get(identity, ()))
+        return bool(self.signers(identity, envelope))
+
+    def signers(self, identity: Digest, envelope: Envelope) -> tuple[KeyState, ...]:
+        """The key states of `rotation_paths` whose keys signed it."""
+        chain = self._chains.get(identity)
+        return chain.signers(envelope, check=self.signed) if chain is not None else ()
 
     def _verified_votes(self) -> dict[Vote, Entry]:
         votes: dict[Vote, Entry] = {}
@@ -443,7 +448,7 @@ def _path_to_vote(valid_votes: ValidVotes, member: Digest, entry: Entry) -> tupl
     states = valid_votes.rotation_paths(member)
     if len(states) == 1:
         return ()
-    return min((path for state, path in states.items() if valid_votes.signed(state.keys, entry.envelope)), key=len)
+    return min((states[state] for state in valid_votes.signers(member, entry.envelope)), key=len)
 
 
 def _turnout(previous: Body, rounds: Mapping[int, Collection[Digest]]) -> str:
