@@ -110,7 +110,8 @@ async def compared_resolution(
     gathered = resolution.gathered
     collected = await collect_proofs(session, seen_logs, gathered.readings, policy, (), on_event)
     evidence = Evidence(data, None, gathered.lines, tuple(kept.proof for kept in collected.proofs))
-    verdict = verify(evidence, policy, reader=session.reader)
+    publisher = resolution.publication.publisher.id if resolution.publication else None
+    verdict = verify(evidence, policy, reader=session.reader, publisher=publisher)
     folder = (await asyncio.to_thread(load)).folder if load else None
     published = resolution.current.published if resolution.current else None
     return ComparedArtifact(resolution.title, Manifest.parse(data), folder, gathered.readings, published, verdict)

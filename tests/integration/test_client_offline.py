@@ -71,6 +71,20 @@ def test_a_version_in_the_cache_is_the_answer_without_nodes(pulled: Pulled) -> N
         assert all(fake.node.record.name in found.cache.why for fake in pulled.federation.nodes)
 
 
+def test_a_stranger_who_publishes_the_same_bytes_changes_no_answer(pulled: Pulled, tmp_path: Path) -> None:
+    """Anybody may make identities until one has an id that comes before that of the publisher."""
+    stranger = min((identity(f"Stranger {number}", "CH") for number in range(24)), key=lambda who: who.id)
+    assert stranger.id < OWNER.id
+    made = release(tmp_path / "source", FILES, by=stranger, name="elsewhere/tiny@v1", spdx="CC-BY-NC-4.0")
+    for line in (stranger.entry.line, made.entry.line):
+        pulled.federation.nodes[0].log.append(line)
+    again = pulled.client.pull("swiss-ai/tiny@v1").verdict
+    assert (again.name, again.row("licence").summary.rpartition(" ")[2]) == ("swiss-ai/tiny@v1", "Apache-2.0")
+    pulled.close()
+    found = pulled.client.pull("swiss-ai/tiny@v1")
+    assert found.cache is not None and found.verdict.name == "swiss-ai/tiny@v1"
+
+
 def test_the_command_says_what_the_answer_rests_on(pulled: Pulled, capsys: pytest.CaptureFixture[str]) -> None:
     pulled.close()
     assert ends("pull", "swiss-ai/tiny@v1") == 0

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.statements import Parent
-from comity.trust.verify import counted_evaluation, verify
+from comity.trust.verify import counted_evaluation, counted_publication, verify
 from support.case import Case, case, filled, nodes, release
 from support.world import Identity, found, identity
 
@@ -130,6 +130,22 @@ def by_both(name: str, more: int) -> Case:
 def test_of_two_publishers_whom_nobody_names_the_one_with_more_cosigners_counts() -> None:
     for more, spdx in enumerate(("MIT", "ISC")):
         assert licence(replace(by_both(V1, more), federation=found(nodes())).verdict()) == spdx
+
+
+def test_of_two_publishers_whom_nobody_names_the_one_whose_name_was_resolved_counts() -> None:
+    for more in range(2):
+        told = replace(by_both("rival/tiny@v1", more), federation=found(nodes()))
+        for publisher, name, spdx in ((OWNER, V1, "MIT"), (identity("Rival", "SG"), "rival/tiny@v1", "ISC")):
+            verdict = verify(told.evidence, told.policy, publisher=publisher.id)
+            assert (verdict.name, licence(verdict)) == (name, spdx)
+            counted = counted_publication(told.evidence, told.policy, EvidenceReader(), publisher.id)
+            assert counted is not None and counted.publisher.id == publisher.id
+
+
+def test_a_resolved_name_does_not_make_up_for_a_step_that_its_publisher_does_not_pass() -> None:
+    told = replace(by_both("rival/tiny@v1", 0), federation=found(nodes()))
+    unlogged = replace(told, proofs=told.proofs[1:])
+    assert verify(unlogged.evidence, unlogged.policy, publisher=OWNER.id).name == "rival/tiny@v1"
 
 
 def test_a_publisher_whom_the_charter_names_counts_before_one_whom_nobody_names() -> None:

@@ -18,6 +18,7 @@ from comity.trust.evidence import OK, Evidence, EvidenceReader, Verdict
 from comity.trust.key_validity import Evaluation
 from comity.trust.names import Reference
 from comity.trust.policy import Policy
+from comity.trust.resolution import PublisherClaim
 from comity.trust.verify import counted_evaluation, verify
 from comity.verifier import collect_evidence
 from comity_client.pull.model_sig import keyless_for
@@ -73,9 +74,11 @@ def local_answer(
     """
     reader = EvidenceReader()
     evidence = collect_evidence(folder, workers=workers, on_hashed=on_hashed, reader=reader)
-    verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader)
-    chosen = counted_evaluation(evidence, policy, reader)
-    title = _title(reference, evidence, verdict, chosen, bindings, names, reader)
+    claimant = names.claimant(reference.repository or "") if reference.digest is None else None
+    publisher = claimant.publisher if claimant else None
+    verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader, publisher=publisher)
+    chosen = counted_evaluation(evidence, policy, reader, publisher)
+    title = _title(reference, evidence, verdict, chosen, bindings, claimant, reader)
     if verdict.exit_status != OK or verdict.artifact is None or not title:
         raise failure
     times = [at for seen in chosen.witnessed for c in seen.cosigners for at, _ in c.lines if at] if chosen else []
@@ -101,7 +104,7 @@ def _title(
     verdict: Verdict,
     chosen: Evaluation | None,
     bindings: Bindings,
-    names: KnownNames,
+    claimant: PublisherClaim | None,
     reader: EvidenceReader,
 ) -> str:
     """Return the name of the artifact if it is what the reference means, else an empty text."""
@@ -112,7 +115,6 @@ def _title(
     if chosen is None or verdict.artifact is None:
         return ""
     publisher = chosen.publication.publisher.id
-    claimant = names.claimant(reference.repository or "")
     if claimant is not None and claimant.publisher != publisher:
         return ""
     stated = read_claims(evidence.claims, verdict.artifact, reader).publications

@@ -344,8 +344,13 @@ def _judge(
     final: bool,
 ) -> Verdict:
     """Steps (2) and (5). If a log contradiction caused the refusal, that error is raised."""
-    reader = context.session.reader
-    verdict = verify(pack.evidence(files), context.policy, keyless=keyless_for(context.policy), reader=reader)
+    verdict = verify(
+        pack.evidence(files),
+        context.policy,
+        keyless=keyless_for(context.policy),
+        reader=context.session.reader,
+        publisher=resolution.publication.publisher.id if resolution.publication else None,
+    )
     context.on_event(PolicyJudged(verdict, final))
     if (refused := verdict_error(verdict, resolution.title)) is not None:
         raise alarms[0] if alarms else refused

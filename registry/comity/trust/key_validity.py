@@ -229,10 +229,19 @@ class Evaluation:
         return self.accepted is not False, best is not None, cosigned, self.accepted is True, counted
 
 
-def choose(evaluations: Sequence[Evaluation], policy: Policy) -> Evaluation | None:
+def choose(evaluations: Sequence[Evaluation], policy: Policy, publisher: Digest | None = None) -> Evaluation | None:
     """Return the evaluation that the rows follow: the best one, or a newer statement of the same publisher that passes
-    the same steps, which corrects it. None if there is none."""
-    best = max(evaluations, key=lambda each: each.rank(policy), default=None)
+    the same steps, which corrects it. None if there is none.
+
+    Args:
+        publisher: of those that pass the same steps, the statements of this identity are the best.
+    """
+
+    def order(each: Evaluation) -> tuple[tuple[bool, bool, bool, bool], bool, int]:
+        rank = each.rank(policy)
+        return rank[:-1], each.publication.publisher.id == publisher, rank[-1]
+
+    best = max(evaluations, key=order, default=None)
     if best is None:
         return None
     passed = best.rank(policy)[:-1]

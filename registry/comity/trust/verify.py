@@ -108,6 +108,7 @@ def verify(
     *,
     keyless: KeylessVerifier | None = None,
     reader: EvidenceReader | None = None,
+    publisher: Digest | None = None,
 ) -> Verdict:
     """Judge `evidence` by `policy`. Raises nothing for bad evidence; bad material becomes rows and notes.
 
@@ -117,12 +118,14 @@ def verify(
         keyless: verifies a keyless `model.sig`; without it, a keyless `model.sig` is not checked.
         reader: that of the session, which has read parts of the evidence before; it changes the cost, never the
             verdict. Default: a new one.
+        publisher: the identity to whose name the artifact belongs here. Of publications that pass the same steps, the
+            rows follow its own, however many others published the same bytes. It turns no row of steps (1) to (6).
     """
     evidence = _ordered(evidence)
     manifest = identify(evidence)
     if isinstance(manifest, Row):
         return _conclude(None, None, (manifest,), policy, otherwise="cannot be checked without a valid manifest")
-    found = _find(evidence, manifest, policy, keyless, reader or EvidenceReader())
+    found = _find(evidence, manifest, policy, keyless, reader or EvidenceReader(), publisher)
     rows = tuple(row(found) for row in _ROWS)
     refusals = tuple(advisory for _, advisory in found.advisories if advisory.by.id in policy.refuse_from)
     corroboration = check_facts(found.checks, found.claims, policy.pins)
@@ -130,13 +133,17 @@ def verify(
     return replace(verdict, inputs=_inputs(verdict.rows, found.claims.entries))
 
 
-def counted_publication(evidence: Evidence, policy: Policy, reader: EvidenceReader) -> Publication | None:
+def counted_publication(
+    evidence: Evidence, policy: Policy, reader: EvidenceReader, publisher: Digest | None = None
+) -> Publication | None:
     """Return the publication that `verify` follows; None if there is none. The files are not needed."""
-    counted = counted_evaluation(evidence, policy, reader)
+    counted = counted_evaluation(evidence, policy, reader, publisher)
     return counted.publication if counted else None
 
 
-def counted_evaluation(evidence: Evidence, policy: Policy, reader: EvidenceReader) -> Evaluation | None:
+def counted_evaluation(
+    evidence: Evidence, policy: Policy, reader: EvidenceReader, publisher: Digest | None = None
+) -> Evaluation | None:
     """As `counted_publication`, with what is proven about it."""
     evidence = _ordered(evidence)
     manifest = identify(evidence)
@@ -145,7 +152,8 @@ def counted_evaluation(evidence: Evidence, policy: Policy, reader: EvidenceReade
     claims = read_claims(evidence.claims, manifest.digest, reader)
     bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
-    return choose([evaluate(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications], policy)
+    evaluations = [evaluate(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications]
+    return choose(evaluations, policy, publisher)
 
 
 def _ordered(evidence: Evidence) -> Evidence:
@@ -154,7 +162,12 @@ def _ordered(evidence: Evidence) -> Evidence:
 
 
 def _find(
-    evidence: Evidence, manifest: Manifest, policy: Policy, keyless: KeylessVerifier | None, reader: EvidenceReader
+    evidence: Evidence,
+    manifest: Manifest,
+    policy: Policy,
+    keyless: KeylessVerifier | None,
+    reader: EvidenceReader,
+    publisher: Digest | None,
 ) -> Findings:
     """Verify everything that the rows are about, each thing once."""
     artifact = manifest.digest
@@ -162,7 +175,7 @@ def _find(
     bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
     evaluations = tuple(evaluate(each, evidence.proofs, growths, bound, policy, reader) for each in claims.publications)
-    chosen = choose(evaluations, policy)
+    chosen = choose(evaluations, policy, publisher)
     publication = chosen.publication if chosen else None
     members = [member for body in policy.pins for member in body.members]
     advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound])

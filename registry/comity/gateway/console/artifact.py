@@ -211,10 +211,13 @@ class ArtifactPages:
         return {member: line for member, predicate, line in last.values() if predicate in HOLD_PREDICATES}
 
     async def _make(self, snapshot: Snapshot) -> ArtifactPage:
-        mirrored = not isinstance(snapshot.claim, Published)
+        publisher = snapshot.claim.by if isinstance(snapshot.claim, Published) else None
+        mirrored = publisher is None
         line = await self._ledger.run(self._line, snapshot)
         evidence = await self._catalogue.local_artifacts.evidence(snapshot.manifest, line)
-        verdict: Verdict = await self._pools.hashing(lambda: self._catalogue.judge.verdict(evidence, mirrored=mirrored))
+        verdict: Verdict = await self._pools.hashing(
+            lambda: self._catalogue.judge.verdict(evidence, mirrored=mirrored, publisher=publisher)
+        )
         statements, more = await self._ledger.run(self._statements, snapshot.artifact)
         card, path, cut = await self._card(snapshot)
         return ArtifactPage(

@@ -369,7 +369,7 @@ class Catalogue:
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> PolicyDecision:
         evidence = await self.local_artifacts.evidence(manifest, candidate.publication.entry.digest)
         title = str(candidate.publication.published.name)
-        return await self._pools.hashing(self.judge.judge, evidence, title)
+        return await self._pools.hashing(self.judge.judge, evidence, title, candidate.publisher)
 
     async def _manifest_of(self, candidate: Candidate) -> tuple[Manifest, str]:
         manifest = await self._pools.files(self.local_artifacts.manifest, candidate.publication.published.manifest)

@@ -191,16 +191,21 @@ class PolicyJudge:
         """Return the advisories about an artifact without a statement yet."""
         return tuple(_advisories(verify(evidence, self.policy, reader=self._reader))[:MAX_NOTICES])
 
-    def judge(self, evidence: Evidence, title: str) -> PolicyDecision:
-        """Apply the policy to `evidence`. Invalid evidence is not raised."""
-        return PolicyDecision(_refusal(verdict := self.verdict(evidence), title), _notices(verdict, self.policy))
+    def judge(self, evidence: Evidence, title: str, publisher: Digest | None = None) -> PolicyDecision:
+        """Apply the policy to `evidence`. Invalid evidence is not raised.
 
-    def verdict(self, evidence: Evidence, *, mirrored: bool = False) -> Verdict:
+        Args:
+            publisher: that of the name under which the artifact is served.
+        """
+        verdict = self.verdict(evidence, publisher=publisher)
+        return PolicyDecision(_refusal(verdict, title), _notices(verdict, self.policy))
+
+    def verdict(self, evidence: Evidence, *, mirrored: bool = False, publisher: Digest | None = None) -> Verdict:
         """Return the verdict behind `judge`, or behind `judge_mirrored`, with every row."""
         policy = self.policy
         if mirrored and self._own is None:
             policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
-        return verify(evidence, policy, reader=self._reader)
+        return verify(evidence, policy, reader=self._reader, publisher=publisher)
 
 
 def _refusal(verdict: Verdict, title: str) -> ComityError | None:
