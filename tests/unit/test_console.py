@@ -27,9 +27,8 @@ from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
 from comity.trust.charter.document import Member
 from comity.trust.copies import CopyPolicy
-from comity.trust.encoding import Digest
+from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import Malformed
-from comity.trust.offers.offer import MAX_TIME
 from comity.trust.places import COUNTRIES
 from comity.trust.statement import SideObject
 from comity.wire.node import ReplicaCounts
@@ -154,9 +153,9 @@ def test_the_language_is_the_readers_choice_then_the_browsers() -> None:
 
 
 def test_a_time_after_the_last_date_is_no_error_of_a_page() -> None:
-    """An offer may end at MAX_TIME; one such offer must not end the board of all."""
-    assert (day(253_402_300_799), moment(253_402_300_799)) == ("9999-12-31", "9999-12-31 23:59 UTC")
-    assert (day(MAX_TIME), moment(MAX_TIME)) == (f"second {MAX_TIME}", f"second {MAX_TIME}")
+    """A peer may name any time; one of them must not end a page."""
+    assert (day(LAST_TIME), moment(LAST_TIME)) == ("9999-12-31", "9999-12-31 23:59 UTC")
+    assert (day(LAST_TIME + 1), moment(LAST_TIME + 1)) == (f"second {LAST_TIME + 1}", f"second {LAST_TIME + 1}")
 
 
 def test_a_catalogue_that_cannot_be_read_is_refused() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from comity.trust import evaluation
-from comity.trust.encoding import Json, sha256
+from comity.trust.encoding import LAST_TIME, Json, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evaluation import (
     MAX_EVALUATIONS,
@@ -212,6 +212,13 @@ def test_results_round_trip_and_meet_a_threshold_as_numbers_do(names: list[str],
     for threshold, value, met in zip(thresholds, made.values, made.met, strict=True):
         assert met != replace(threshold, comparator=opposite[threshold.comparator]).is_met_by(value)
         assert threshold.is_met_by(threshold.threshold) == ("=" in threshold.comparator)
+
+
+def test_results_of_a_time_that_no_calendar_can_show_are_none() -> None:
+    last = replace(RESULTS, at=LAST_TIME)
+    assert EvaluationResults.parse(last.encode()).predicate(LAB.id, GOOD.artifact).time == "9999-12-31T23:59:59Z"
+    with pytest.raises(Malformed):
+        EvaluationResults.parse(replace(last, at=LAST_TIME + 1).encode())
 
 
 def test_criteria_are_written_by_people_and_every_document_is_another() -> None:

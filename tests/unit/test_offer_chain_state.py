@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused
 from comity.trust.offers.chain import GrantState
-from comity.trust.offers.offer import Eligibility, SliceAllocation
+from comity.trust.offers.offer import MAX_TIME, Eligibility, SliceAllocation, Window
 from comity.trust.offers.records import (
     Acceptance,
     Accepted,
@@ -327,6 +328,13 @@ def test_an_offer_that_names_another_log_is_no_offer_here() -> None:
 def test_an_offer_that_cannot_be_kept_cannot_be_made(wrong: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         an_offer(**wrong)
+
+
+def test_an_offer_has_no_time_that_no_calendar_can_show() -> None:
+    """Everybody who lists offers writes their windows as dates."""
+    assert datetime.fromtimestamp(Window(START, MAX_TIME).end, UTC).year == 9999
+    with pytest.raises(Malformed):
+        Window(START, MAX_TIME + 1)
 
 
 def test_who_may_ask_is_said_by_the_offer() -> None:

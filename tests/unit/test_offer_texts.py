@@ -10,8 +10,8 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from comity.trust.encoding import LAST_TIME
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.offers.offer import MAX_TIME
 from comity.trust.offers.records import CutOff, Redeemed, Redemption
 from comity_cli.main import command
 from comity_cli.offers.arguments import allocations, amounts, moment
@@ -49,9 +49,9 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_a_time_after_the_last_date_can_be_shown() -> None:
-    """An offer may end at MAX_TIME; one such offer must not end the list of all."""
+    """A peer may name any time; one of them must not end a list."""
     assert when(START) == "2027-01-15 08:00Z"
-    assert when(MAX_TIME) == f"second {MAX_TIME}"
+    assert when(LAST_TIME + 1) == f"second {LAST_TIME + 1}"
 
 
 def test_a_want_without_an_amount_is_all_that_its_nodes_give() -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from comity.trust.encoding import sha256, short
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Row
-from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.note import MAX_TIMESTAMP, SignedNote
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import counted_evaluation, counted_publication
 from support.case import Case, case, filled, nodes, release
 from support.rotations import of
 from support.verdict_rows import proven
-from support.world import Identity, found, identity, node, seat
+from support.world import NOW, Identity, Node, found, identity, node, seat
 
 GOOD = case()
 OWNER = identity("Swiss AI", "CH")
+CH, SG, ES, KR = nodes(4)
+DAY = 86_400
 RULE = '[cosigners]\nat_least = 2\njurisdictions = 2\noutside = ["publisher"]\n'
 
 
@@ -114,6 +117,39 @@ def test_of_several_rivals_the_first_is_named_with_the_first_digits_of_its_id() 
 def test_the_time_is_shown_by_the_proof_with_the_cosignatures() -> None:
     (proof,) = GOOD.proofs_of(GOOD.publication.line)
     assert [fact.evidence for fact in row(GOOD, "time").facts] == [sha256(proof.data)]
+
+
+def beside(*cosigners: Node, time: int = NOW) -> Case:
+    """GOOD with a proof at a lower index, of another log of the same member."""
+    second = node(CH.seat, "second.example")
+    log = filled(second, 0)
+    log.append(GOOD.publication.line)
+    said = GOOD.saying(second.entry.line)
+    return replace(said, proofs=(*GOOD.proofs, log.proof(GOOD.publication.line, cosigners, time)))
+
+
+def test_an_old_proof_beside_a_new_one_makes_nothing_older() -> None:
+    (proof,) = GOOD.proofs_of(GOOD.publication.line)
+    both = beside(SG, ES, KR, time=NOW - 365 * DAY)
+    shown = row(both, "time")
+    assert (shown.state, [fact.evidence for fact in shown.facts]) == ("pass", [sha256(proof.data)])
+    assert row(replace(both, proofs=tuple(each for each in both.proofs if each != proof)), "time").state == "fail"
+
+
+def test_a_cosigner_may_state_any_time_and_none_is_later_than_dates_are() -> None:
+    evaluation = counted_evaluation(beside(SG, ES, KR, time=MAX_TIMESTAMP).evidence, GOOD.policy, EvidenceReader())
+    assert evaluation is not None
+    newest = evaluation.newest_cosigned(GOOD.policy)
+    assert newest is not None and datetime.fromtimestamp(newest[0], UTC).year == 9999
+    assert {at for seen in evaluation.witnessed for each in seen.cosigners for at, _ in each.lines} == {NOW, newest[0]}
+
+
+def test_a_proof_with_classical_cosignatures_only_hides_none_with_others() -> None:
+    (proof,) = GOOD.proofs_of(GOOD.publication.line)
+    both = beside(*(node(each.seat, "", ("ed25519",)) for each in (SG, ES, KR)))
+    assert row(both, "crypto health").state == "pass"
+    alone = replace(both, proofs=tuple(each for each in both.proofs if each != proof))
+    assert row(alone, "crypto health").state == "fail"
 
 
 def test_the_publication_that_a_verdict_follows_is_found_without_the_files() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import sha256
-from comity.trust.offers.offer import MAX_TIME
 from comity.trust.tlog.note import MAX_TIMESTAMP
 from comity.wire.limits import INTEGER
 from comity_cli.commands import member, pull
@@ -23,7 +22,6 @@ from comity_client.pull.offline import CacheBasis
     [
         (0, "1970-01-01 00:00Z"),
         (253_402_300_799, "9999-12-31 23:59Z"),
-        (MAX_TIME, f"second {MAX_TIME}"),
         (MAX_TIMESTAMP, f"second {MAX_TIMESTAMP}"),
     ],
 )

@@ -2,11 +2,11 @@
 
 The answer of a node is its own selection, so only lines that `prove` verifies are used. For each log that has a line,
 the proof with most cosigners is kept, or of a hold the first valid one; its checkpoint is reconciled with the stored
-checkpoints of that log, and a contradiction is reported and its proof dropped. The answer about a name begins with the oldest claim of each claimant;
-a member counts once, and not at all if its nodes disagree. Also gathered: statements about the keys of the publisher,
-rival claims, statements about ancestors (interpreted by `comity.trust.lineage`), and consistency proofs to the cuts of
-rotations, even if this user pins none, because a later verifier of the pack may. `verdict_error` maps a verdict to an
-error with the exit statuses of docs/verifying.md.
+checkpoints of that log, and a contradiction is reported and its proof dropped. The answer about a name begins with the
+oldest claim of each claimant; a member counts once, and not at all if its nodes disagree. Also gathered: statements
+about the keys of the publisher, rival claims, statements about ancestors (interpreted by `comity.trust.lineage`), and
+consistency proofs to the cuts of rotations, even if this user pins none, because a later verifier of the pack may.
+`verdict_error` maps a verdict to an error with the exit statuses of docs/verifying.md.
 """
 
 from __future__ import annotations

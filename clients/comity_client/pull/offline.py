@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.trust.claims import read_claims
-from comity.trust.encoding import Digest
+from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import OK, Evidence, EvidenceReader, Verdict
 from comity.trust.key_validity import Evaluation
@@ -28,8 +28,8 @@ from comity_client.trust_store import Bindings
 
 @dataclass(frozen=True, slots=True)
 class CacheBasis:
-    """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: the time of the newest cosignature on
-    the log head that proves the publication, in seconds since 1970, by the clock of its cosigner; None without one.
+    """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: since when enough cosigners have seen a
+    log head that proves the publication, in seconds since 1970, by their clocks; None without a cosigner.
     `answered`: nodes answered, and none of them knows it."""
 
     why: str
@@ -81,7 +81,6 @@ def local_answer(
     title = _title(reference, evidence, verdict, chosen, bindings, claimant, reader)
     if verdict.exit_status != OK or verdict.artifact is None or not title:
         raise failure
-    times = [at for seen in chosen.witnessed for c in seen.cosigners for at, _ in c.lines if at] if chosen else []
     files = evidence.files or ()
     return LocalAnswer(
         title=title,
@@ -90,8 +89,19 @@ def local_answer(
         verdict=verdict,
         files=len(files),
         bytes=sum(file.size for file in files),
-        basis=CacheBasis(failure.why or str(failure), max(times, default=None), _nodes_answered(failure)),
+        basis=CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure)),
     )
+
+
+def _cosigned_at(chosen: Evaluation | None, policy: Policy) -> int | None:
+    """The newest time since when enough cosigners have seen the publication, or any of them if they are too few; the
+    clock of one cosigner may say anything."""
+    if chosen is None:
+        return None
+    times = [at for seen in chosen.witnessed for c in seen.cosigners for at, _ in c.lines if at]
+    newest = chosen.newest_cosigned(policy)
+    at = newest[0] if newest else max(times, default=0)
+    return min(at, LAST_TIME) or None
 
 
 def _nodes_answered(failure: Unavailable) -> bool:

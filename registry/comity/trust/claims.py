@@ -23,7 +23,7 @@ from typing import TypeAlias, TypeVar
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import prove_record_states
 from comity.trust.copies import HOLD_PREDICATES, hold_of
-from comity.trust.encoding import Digest, sha256, short
+from comity.trust.encoding import LAST_TIME, Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
@@ -61,7 +61,8 @@ class BoundNode:
 
 @dataclass(frozen=True, slots=True)
 class ProvenCosigner:
-    """A member that cosigned: the cosigner's name, and the time by the cosigner's clock (POSIX seconds).
+    """A member that cosigned: the cosigner's name, and the time by the cosigner's clock (POSIX seconds), at most
+    LAST_TIME: it may state any, and programs write it as a date.
     `post_quantum`: the cosignature and the keys that bind the cosigner stay secure if classical cryptography is broken.
     `lines` are all cosignatures of the member on this checkpoint: time, and whether post-quantum. `reach` is what the
     records of this cosigner declare, all together; empty if they declare nothing."""
@@ -234,7 +235,7 @@ def _cosigners(
             if key is None:
                 continue
             try:
-                timestamp = verify_cosignature(signature, key, checkpoint)
+                timestamp = min(verify_cosignature(signature, key, checkpoint), LAST_TIME)
             except Untrusted as error:
                 refused.append(f"cosignature by {key.name}: {error}")
                 continue

@@ -34,6 +34,8 @@ MAX_DEPTH = 32
 
 _DUMPER = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"))
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
+LAST_TIME: Final = 253_402_300_799
+"""The end of the year 9999 in seconds since 1970: later times have no date that programs can show."""
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 _TIME_FORM: Final = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 
@@ -323,14 +325,10 @@ def format_time(time: int) -> str:
     return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime(_TIME)
 
 
-LAST_DATED: Final = 253_402_300_799
-"""The last second of the year 9999, after which there are no dates."""
-
-
 def format_moment(time: float, form: str) -> str:
-    """Seconds since 1970 in a form of `strftime`, in UTC; beyond `LAST_DATED` as they are: offers may name such
-    times."""
-    if time > LAST_DATED:
+    """Seconds since 1970 in a form of `strftime`, in UTC; beyond `LAST_TIME` as they are: peers may say
+    such times."""
+    if time > LAST_TIME:
         return f"second {int(time)}"
     return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime(form)
 

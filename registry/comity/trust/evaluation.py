@@ -37,6 +37,7 @@ from comity.trust.attestations.predicates import (
 )
 from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, Vouch
 from comity.trust.encoding import (
+    LAST_TIME,
     Digest,
     Fields,
     Json,
@@ -59,7 +60,6 @@ CRITERIA: Final = "comity/evaluation-criteria/v1"
 RESULTS: Final = "comity/evaluation-results/v1"
 MAX_DOCUMENT: Final = 256 * 1024
 MAX_CLAIMS: Final = 256
-MAX_TIME: Final = 2**40
 MAX_EVALUATIONS: Final = 64
 """Evaluations of one artifact that are judged, those of members first; the others stay plain vouches."""
 MAX_SHOWN: Final = 16
@@ -182,7 +182,7 @@ class EvaluationResults:
         criteria = EvaluationCriteria.from_json(fields.take("criteria"))
         values = fields.object("values")
         found = tuple(read_decimal(values, each.metric) for each in criteria.thresholds)
-        made = cls(criteria, found, fields.integer("at", most=MAX_TIME))
+        made = cls(criteria, found, fields.integer("at", most=LAST_TIME))
         values.done()
         fields.done()
         return made

@@ -221,6 +221,17 @@ class Evaluation:
 
         return max(self.witnessed, key=rank, default=None)
 
+    def newest_cosigned(self, policy: Policy) -> tuple[int, Digest | None] | None:
+        """The newest time since when as many counted cosigners as the policy requires, at least one, have seen it, and
+        the proof of that; None if too few have. An old proof beside a new one, from whoever, makes nothing older."""
+        needed, found = max(policy.cosigners.at_least, 1), list[tuple[int, Digest | None]]()
+        for seen in self.witnessed:
+            counted = seen.counted(policy.cosigners, self.jurisdictions)
+            times = sorted((cosigner.timestamp for cosigner in counted), reverse=True)
+            if len(times) >= needed:
+                found.append((times[needed - 1], seen.proof))
+        return max(found, key=lambda each: each[0], default=None)
+
     def rank(self, policy: Policy) -> tuple[bool, bool, bool, bool, int]:
         """The sort key by which the best publication is chosen. More evidence can only raise the highest (I4)."""
         best = self.best(policy)

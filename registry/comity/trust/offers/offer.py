@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256
+from comity.trust.encoding import LAST_TIME, Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.identity import check_jurisdiction
 from comity.trust.tlog.note import ED25519, VerifierKey
@@ -27,7 +27,7 @@ NODE_HOURS: Final = "node-hours"
 ACCELERATOR_HOURS: Final = "accelerator-hours"
 MEASURES: Final = (NODE_HOURS, ACCELERATOR_HOURS)
 HOUR: Final = 3600
-MAX_TIME: Final = 2**40
+MAX_TIME: Final = LAST_TIME
 MAX_AMOUNT: Final = 10**12
 MAX_NODES: Final = 10**6
 MAX_SLICES: Final = 8

@@ -323,29 +323,28 @@ def _dispute(first: Entry, second: Entry) -> str:
 def time_row(found: Findings) -> Row:
     """Row (14); compromise notices add facts, and do not change its state, which is about freshness."""
     notices = tuple(map(_compromise_fact, found.compromised))
-    policy, chosen, best = found.policy, found.chosen, found.best
+    policy, needed = found.policy, max(found.policy.cosigners.at_least, 1)
     if policy.freshness is None:
         return Row("time", "not-checked", "the policy sets no time.as_of", 14, facts=notices)
-    counted = best.counted(policy.cosigners, chosen.jurisdictions) if chosen and best else ()
-    needed = max(policy.cosigners.at_least, 1)
-    if len(counted) < needed:
+    newest = found.chosen.newest_cosigned(policy) if found.chosen else None
+    if newest is None:
         return Row("time", "unknown", "too few cosignatures with a time", 14, "missing", notices)
-    newest = sorted((cosigner.timestamp for cosigner in counted), reverse=True)[needed - 1]
-    age = policy.freshness.as_of - newest
+    age = policy.freshness.as_of - newest[0]
     text = f"{needed} cosigners saw it at most {max(age, 0) // 86_400} days before as_of"
     basis: Basis = "claimed" if age <= policy.freshness.max_age else "stale or absent"
-    facts = (RowFact(text, basis, "its cosigners' clocks", best.proof if best else None), *notices)
+    facts = (RowFact(text, basis, "its cosigners' clocks", newest[1]), *notices)
     if age <= policy.freshness.max_age:
         return Row("time", "pass", text, 14, facts=facts)
     return Row("time", "fail", text, 14, "short", facts, hint="comity pull REF")
 
 
 def crypto_health_row(found: Findings) -> Row:
-    """Row (15): passes if the post-quantum signatures alone satisfy the policy."""
+    """Row (15): passes if the post-quantum signatures alone, in any proof, satisfy the policy."""
     policy, chosen, best = found.policy, found.chosen, found.best
     if chosen is None or best is None:
         return Row("crypto health", "unknown", "no logged signature to judge", 15, "missing")
     rule = replace(policy.cosigners, post_quantum=True)
+    best = next((seen for seen in chosen.witnessed if seen.satisfies(rule, chosen.jurisdictions)), best)
     counted = best.counted(policy.cosigners, chosen.jurisdictions)
     post_quantum = best.counted(rule, chosen.jurisdictions)
     classical_only = [] if chosen.publication.post_quantum else ["the publisher's signature"]
