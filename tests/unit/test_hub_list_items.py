@@ -14,9 +14,11 @@ from comity.gateway.hub import list_items
 from comity.gateway.hub.card import Card
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem
-from comity.gateway.hub.list_items import REFUSED_KEPT, SETTLED, ListItems
+from comity.gateway.hub.list_items import REFUSED_KEPT, SETTLED, ListItems, kept_list
 from comity.gateway.hub.views import Snapshot
 from comity.ledger.ledger import Ledger
+from comity.node.metrics import Metrics
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
@@ -241,16 +243,32 @@ async def test_the_background_task_makes_what_was_never_made(listed: Listed, mon
     items = listed.list_items()
     await listed.ids(items, "a/two")
     listed.judged.clear()
-    task = asyncio.create_task(items.run())
+    supervisor = Supervisor(Metrics())
+    items.begin(supervisor)
     while "a/one" not in listed.judged:
         await asyncio.sleep(0)
     while len(await items._kept(["a/one", "a/two"])) < 2:
         await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await supervisor.stop()
     await listed.ids(items, "a/one", "a/two")
     assert listed.judged == []
     items.close()
+
+
+async def test_an_unexpected_error_does_not_end_the_background_task(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_items, "PASSES", LoopTiming(interval=0.001, deadline=60.0, max_delay=0.001))
+    items, asked = listed.list_items(), list[str]()
+
+    async def names(*given: object) -> tuple[list[str], str]:
+        asked.append("names")
+        raise KeyError("unexpected")
+
+    monkeypatch.setattr(items._names, "names", names)
+    async with kept_list(items, Metrics()):
+        while len(asked) < 3:
+            await asyncio.sleep(0)
 
 
 async def test_what_is_made_without_a_judge_is_listed_and_kept_and_the_rest_is_judged(listed: Listed) -> None:

@@ -198,7 +198,7 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
             read_through = ReadThroughRoutes(pools, imports, catalogue)
             made = await pools.files(list_items, home, catalogue)
             async with (
-                kept_list(made) as items,
+                kept_list(made, home.metrics) as items,
                 open_registry(ledger, read_through, pools) as registry,
                 open_console(node, catalogue, uses) as console,
             ):

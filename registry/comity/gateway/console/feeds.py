@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Final, Literal
 from xml.sax.saxutils import escape, quoteattr
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -35,6 +34,7 @@ from comity.gateway.console.words import shown_text
 from comity.gateway.http import GatewayAccess
 from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha256
 from comity.trust.errors import ComityError, NotFound
@@ -48,15 +48,13 @@ MAX_FEEDS_FILE: Final = 64 * 1024
 MAX_ENTRIES: Final = 100
 MAX_TEXT: Final = 2_000
 STEP: Final = 128
-PAUSE: Final = 5.0
+LOOKS: Final = LoopTiming(interval=5.0, deadline=3_600.0)
 LOOKED_BACK: Final = 100_000
 """Statements before the newest one, among which entries are sought at the start."""
 
 FeedKind = Literal["versions", "advisories"]
 TITLES: Final[Mapping[FeedKind, str]] = {"versions": "New versions", "advisories": "Warnings about artifacts"}
 _KINDS: Final[Mapping[str, FeedKind]] = {PUBLISHED: "versions", OBSERVED: "versions", ADVISORY: "advisories"}
-
-_log: Final = structlog.get_logger("comity.gateway.console")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +120,13 @@ class Feeds:
     def routes(self) -> list[BaseRoute]:
         return [Route(f"{PREFIX}/feeds/{{kind}}.atom", self.feed, methods=["GET", "HEAD"])]
 
-    async def run(self) -> None:
-        """Follow the statements until cancelled."""
-        while True:
-            more = False
-            try:
-                more = await self.step()
-            except ComityError as error:
-                _log.warning("the feeds cannot be brought up to date", why=str(error))
-            await asyncio.sleep(0 if more else PAUSE)
+    def begin(self, supervisor: Supervisor) -> None:
+        """Follow the statements in the background."""
+        supervisor.loop("console feeds", self._follow, LOOKS)
+
+    async def _follow(self) -> None:
+        while await self.step():
+            await asyncio.sleep(0)
 
     async def step(self) -> bool:
         """Read one step, once artifacts have their names. Returns whether more may follow."""

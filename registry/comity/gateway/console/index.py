@@ -43,6 +43,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact import Manifest
 from comity.trust.audit import DAY
@@ -59,8 +60,8 @@ STEP: Final = 256
 """Statements read at a time."""
 DETAILS: Final = 32
 """Manifests read after each step."""
-PAUSE: Final = 1.0
-"""Seconds between two looks at a ledger without news."""
+LOOKS: Final = LoopTiming(interval=1.0, deadline=86_400.0)
+"""Of looks at a ledger without news; the first one may read a million names."""
 FILE_NAME: Final = "console-{}.sqlite"
 FORMATS: Final = {
     ".safetensors": "safetensors",
@@ -79,7 +80,7 @@ _log: Final = structlog.get_logger("comity.gateway.console")
 
 
 class ArtifactIndex:
-    """`close` it after `run` has ended.
+    """`close` it after its loop has ended.
 
     Args:
         folder: where the files of the list are, beside the ledger.
@@ -119,15 +120,13 @@ class ArtifactIndex:
         self._read_to = -1
         self.version = 0
 
-    async def run(self) -> None:
-        """Read until cancelled."""
-        while True:
-            try:
-                more = await self.step()
-            except ComityError as error:
-                _log.warning("the artifact index cannot read the ledger", why=str(error))
-                more = False
-            await asyncio.sleep(0 if more else PAUSE)
+    def begin(self, supervisor: Supervisor) -> None:
+        """Follow the ledger in the background."""
+        supervisor.loop("console index", self._follow, LOOKS)
+
+    async def _follow(self) -> None:
+        while await self.step():
+            await asyncio.sleep(0)
 
     async def step(self) -> bool:
         """Read one step. Returns whether there is more to read now."""

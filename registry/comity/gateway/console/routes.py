@@ -55,6 +55,7 @@ from comity.node.app import RunningNode
 from comity.node.operator_acts import OperatorActs
 from comity.node.pull_counts import WeekCount, counted_file
 from comity.node.settings import Gateway
+from comity.node.supervisor import Supervisor
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
@@ -124,11 +125,10 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins, acts)
     feeds_file = home.config.path(FEEDS_FILE)
     feeds = Feeds(feeds_file, name, settings.url, home.ledger, home.pools, home.clock, states, access)
-    tasks = (
-        asyncio.create_task(index.run(), name="console index"),
-        asyncio.create_task(_prepare(home.pools, states), name="console templates"),
-        asyncio.create_task(feeds.run(), name="console feeds"),
-    )
+    supervisor = Supervisor(home.metrics)
+    index.begin(supervisor)
+    feeds.begin(supervisor)
+    preparing = asyncio.create_task(_prepare(home.pools, states), name="console templates")
     try:
         yield [
             *sign_in.routes(),
@@ -140,9 +140,8 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
             *console_routes(console),
         ]
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        preparing.cancel()
+        await asyncio.gather(preparing, supervisor.stop(), return_exceptions=True)
         await pages.close()
         await asyncio.to_thread(index.close)
 

@@ -27,8 +27,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 import comity
 from comity.content.secrets import ALL_REPOSITORIES
 from comity.gateway.hub.card import Cards
@@ -40,6 +38,8 @@ from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblin
 from comity.ledger.intake import INCEPTION, ROTATED, fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
+from comity.node.metrics import Metrics
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, Json, canonical, sha256
@@ -54,18 +54,16 @@ REFUSED_KEPT: Final = 30
 SHARE: Final = 0.5
 NAMES: Final = 100
 """Names that the background task looks up at a time."""
-PAUSE: Final = 60.0
-"""Seconds between two passes over all names."""
+PASSES: Final = LoopTiming(interval=60.0, deadline=86_400.0)
+"""Of passes over all names."""
 OF_KEYS: Final = frozenset({INCEPTION, ROTATED})
 """Predicates of an author's statements that concern everything that the author signed."""
 ALL: Final = "*"
 COPIES: Final = frozenset({*HOLD_PREDICATES, HOLD_WITHDRAWN})
 
-_log: Final = structlog.get_logger("comity.gateway")
-
 
 class ListItems:
-    """`close` it after `run` has ended. `cards` are those that it reads."""
+    """`close` it after its loop has ended. `cards` are those that it reads."""
 
     def __init__(
         self,
@@ -111,14 +109,9 @@ class ListItems:
         found = [await self._item(name, kept.get(fold_name(name)), siblings=siblings) for name in names]
         return [item for item in found if item is not None]
 
-    async def run(self) -> None:
-        """Make what was never made, until cancelled."""
-        while True:
-            try:
-                await self._pass()
-            except ComityError as error:
-                _log.warning("the list of the gateway was not read", why=str(error))
-            await asyncio.sleep(PAUSE)
+    def begin(self, supervisor: Supervisor) -> None:
+        """Make what was never made, in the background."""
+        supervisor.loop("list of the gateway", self._pass, PASSES)
 
     def close(self) -> None:
         """Blocking."""
@@ -304,12 +297,12 @@ async def _pause_since(before: float) -> None:
 
 
 @asynccontextmanager
-async def kept_list(items: ListItems) -> AsyncIterator[ListItems]:
+async def kept_list(items: ListItems, metrics: Metrics) -> AsyncIterator[ListItems]:
     """Makes items ahead while the block lasts."""
-    task = asyncio.create_task(items.run(), name="list of the gateway")
+    supervisor = Supervisor(metrics)
+    items.begin(supervisor)
     try:
         yield items
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await supervisor.stop()
         await asyncio.to_thread(items.close)
