@@ -17,6 +17,7 @@ from comity.trust.policy import ROWS
 from comity.trust.report import (
     MAX_FACTS_PER_ROW,
     MAX_INPUT_ATTESTATIONS,
+    MAX_INPUTS,
     MAX_TEXT,
     RESULTS,
     VerdictReport,
@@ -212,6 +213,17 @@ def test_nobody_can_flood_a_report_until_it_cannot_be_written() -> None:
     row = report.verdict.row("notes")
     assert row.facts[-1].text == "7 more are not listed"
     assert {len(fact.text) for fact in row.facts[:-1]} == {len(row.summary)} == {MAX_TEXT + 1}
+
+
+def test_no_number_of_statements_makes_a_report_that_cannot_be_read() -> None:
+    digests = tuple(sha256(b"%d" % number) for number in range(MAX_INPUTS + 1))
+    facts = tuple(RowFact("note", "verified here", evidence=digest) for digest in digests)
+    flooded = replace(GOOD.verdict().row("notes"), facts=facts)
+    rows = tuple(flooded if row.name == "notes" else row for row in GOOD.verdict().rows)
+    inputs = tuple(sorted((*digests, *GOOD.verdict().inputs)))
+    report = VerdictReport.of(replace(GOOD.verdict(), rows=rows, inputs=inputs), "1.0")
+    assert VerdictReport.parse(report.encode()) == report
+    assert {*GOOD.verdict().inputs, *digests[:MAX_FACTS_PER_ROW]} == set(report.verdict.inputs)
 
 
 def test_a_flood_of_claims_hides_nothing_that_is_verified_here() -> None:

@@ -52,10 +52,13 @@ class VerdictReport:
     @classmethod
     def of(cls, verdict: Verdict, version: str) -> VerdictReport:
         """Build a report that always fits the limits, whatever an attacker put into the evidence. Per row at most
-        `MAX_FACTS_PER_ROW` facts are kept, verified facts before claims, and `MAX_TEXT` characters per text. Bytes
-        of file names that are not Unicode are escaped."""
-        rows = tuple(_bounded(row) for row in verdict.rows)
-        return cls(version, replace(verdict, name=_text(verdict.name), rows=rows))
+        `MAX_FACTS_PER_ROW` facts are kept, verified facts before claims, and `MAX_TEXT` characters per text; of the
+        inputs above `MAX_INPUTS`, those of the kept facts. Bytes of file names that are not Unicode are escaped."""
+        rows, inputs = tuple(_bounded(row) for row in verdict.rows), verdict.inputs
+        if len(inputs) > MAX_INPUTS:
+            named = {fact.evidence for row in rows for fact in row.facts}
+            inputs = tuple(digest for digest in inputs if digest in named)[:MAX_INPUTS]
+        return cls(version, replace(verdict, name=_text(verdict.name), rows=rows, inputs=inputs))
 
     def encode(self) -> bytes:
         """Raises Malformed if the report is larger than 16 MiB."""
