@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -14,6 +14,7 @@ from comity.trust.lineage import (
     MAX_DEPTH,
     MAX_EDGES,
     MAX_NODES,
+    MAX_STATEMENTS,
     ArtifactClaims,
     DerivationClaim,
     LineageGraph,
@@ -22,7 +23,7 @@ from comity.trust.lineage import (
     build_graph,
 )
 from comity.trust.rows.content import derivation_text
-from comity.trust.statement import parse_entry
+from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.statements import Extent, Parent, parse_derived, sign_derived
 from support.case import Case, case, nodes, release
 from support.derivations import derived_line
@@ -320,10 +321,49 @@ def test_of_several_licence_conflicts_the_row_names_the_first_of_those_that_it_l
     assert (refused.state, refused.summary) == ("fail", first) and first != second
 
 
+def test_who_says_that_they_derived_it_from_something_else_decides_nothing() -> None:
+    """Anybody may sign that two artifacts have tensors in common, and publish one of them."""
+    theirs, line = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/other@v1", "other")
+    plain, whole = case(), CHILD.saying(BASE_LINE)
+    for good in (plain, whole):
+        for made_from, more in ((theirs, (line,)), (sha256(b"nobody knows it"), ())):
+            lines = (STRANGER.entry.line, *more, derived_line(good.artifact, made_from, by=STRANGER, exact=False))
+            told = demanding(good.saying(*lines), "refuse_licence_conflicts")
+            assert (row(told).state, row(good).state) == ("pass", "pass")
+            assert any("50 of 101 tensors are the same" in fact.text for fact in row(told).facts)
+            assert not [fact for fact in told.verdict().row("licence").facts if "conflict" in fact.text]
+
+
+def last(lines: Iterable[bytes]) -> bytes:
+    """Of several lines of one statement, the last one in the order in which statements are read."""
+    return max(lines, key=sha256)
+
+
+def test_no_number_of_strangers_hides_what_a_member_derived() -> None:
+    _, node, *_ = nodes(4)
+    said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
+    good = last(sign_derived(replace(said, by=node.record.node), node.online).line for _ in range(20))
+    flood = [
+        sign_derived(replace(said, by=STRANGER.inception.author, left_out=number), STRANGER.signer).line
+        for number in range(4 * MAX_STATEMENTS)
+    ]
+    told = row(CHILD.saying(BASE_LINE, STRANGER.entry.line, good, *flood))
+    assert f"derived bit for bit, as claimed by {node.record.name}" in told.summary
+    assert sum("reproduced bit for bit" in fact.text for fact in told.facts) == MAX_STATEMENTS
+
+
+def test_no_number_of_forged_statements_hides_that_of_a_publisher() -> None:
+    names = [f"swiss-ai/base@v{number}" for number in range(2, 4 * MAX_STATEMENTS)]
+    statements = [release(PARENT_FILES, by=OWNER, name=name)[1].statement for name in names]
+    forged = [sign_statement(each, STRANGER.signer).line for each in statements]
+    honest = last(parent()[1] for _ in range(20))
+    assert row(CHILD.saying(honest, *forged)).state == "pass"
+
+
 def test_two_artifacts_that_are_claimed_to_be_made_from_one_another_are_named() -> None:
-    checker = identity("Checking lab", "ES")
-    lines = [derived_line(CHILD.artifact, BASE), derived_line(BASE, CHILD.artifact)]
-    found = row(CHILD.saying(BASE_LINE, checker.entry.line, *lines))
+    back = (Parent("converted", "swiss-ai/tiny@v1", CHILD.artifact),)
+    again = release(PARENT_FILES, by=OWNER, name="swiss-ai/base@v1", lineage=back)[1]
+    found = row(CHILD.saying(again.line))
     assert (found.state, found.summary.rpartition("; ")[2]) == (
         "unknown",
         "the claims about swiss-ai/base@v1 form a cycle",

@@ -3,7 +3,8 @@
 A `published` statement names parents and counts if the publisher's keys signed it. If the policy names a publisher for
 a namespace, only that publisher's statements about artifacts of the namespace count, so that others who publish the
 same bytes under other terms change nothing. A `derived` statement counts if signed by the keys of an identity whose
-inception is among the claims, of a member, or of a bound node.
+inception is among the claims, of a member, or of a bound node. Anybody may sign one about any two artifacts: alone it
+adds an edge that is shown, and decides nothing (`claimed_lineage`).
 
 A parent without a statement is in the graph as missing. A parent named without a digest is a separate node, because
 names resolve elsewhere and change. Input is untrusted: nodes, edges and depth are limited, truncation is reported, and
@@ -30,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, Publication
+from comity.trust.claims import BoundNode, KnownAuthor, KnownAuthors, ParsedClaims, Publication
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
@@ -358,8 +359,8 @@ def artifact_key(digest: Digest) -> Key:
 
 
 MAX_STATEMENTS: Final = 16
-"""Limit per artifact of `published` statements, and of `derived` statements, whose signatures are verified. Those of
-publishers that the policy names come first."""
+"""Limit per artifact of proven `published` statements, and of proven `derived` statements. Those of publishers that
+the policy names, and derivations of members of pinned bodies and of their nodes, come first."""
 
 
 def lineage_of(
@@ -371,13 +372,20 @@ def lineage_of(
         chosen: the publication of `artifact` to use; None if there is none.
     """
     index = _StatementIndex(parsed, policy, tuple(bound))
-
-    def claims_of(digest: Digest) -> ArtifactClaims:
-        claims = index.claims(digest) if digest != artifact else (_publication_claim(chosen),) if chosen else ()
-        return ArtifactClaims(claims, index.derivations(digest))
-
-    graph = build_graph(artifact, claims_of)
+    graph = build_graph(
+        artifact, lambda digest: ArtifactClaims(index.claims(digest, artifact, chosen), index.derivations(digest))
+    )
     return graph, tuple(Remark(f"derived {short(line)} is ignored: {why}", line) for line, why in index.refused.items())
+
+
+def claimed_lineage(parsed: ParsedClaims, artifact: Digest, chosen: Publication | None, policy: Policy) -> LineageGraph:
+    """The graph of the parents that publishers name, without what others say that they derived.
+
+    Args:
+        chosen: the publication of `artifact` to use; None if there is none.
+    """
+    index = _StatementIndex(parsed, policy, ())
+    return build_graph(artifact, lambda digest: ArtifactClaims(index.claims(digest, artifact, chosen)))
 
 
 class _StatementIndex:
@@ -393,26 +401,34 @@ class _StatementIndex:
             if entry.statement.predicate in ("published", DERIVED):
                 self._entries.setdefault((entry.statement.predicate, entry.statement.subject), []).append(entry)
 
-    def claims(self, artifact: Digest) -> tuple[PublicationClaim, ...]:
+    def claims(self, artifact: Digest, root: Digest, chosen: Publication | None) -> tuple[PublicationClaim, ...]:
+        """What publishers claim about an artifact; about the `root`, what `chosen` claims."""
+        if artifact == root:
+            return (_publication_claim(chosen),) if chosen else ()
         entries = self._entries.get(("published", artifact), [])
         entries.sort(
             key=lambda entry: not self._is_named_publisher(entry.statement.by, entry.statement.subjects[0].name)
         )
         found: list[PublicationClaim] = []
-        for entry in entries[:MAX_STATEMENTS]:
+        for entry in entries:
+            if len(found) == MAX_STATEMENTS:
+                break
             with contextlib.suppress(ComityError):  # an invalid statement about an ancestor is ignored
                 found.append(_publication_claim(_publication(entry, self._parsed)))
         named = [claim for claim in found if self._is_named_publisher(Author("identity", claim.publisher), claim.name)]
         return tuple(named or found)
 
     def derivations(self, artifact: Digest) -> tuple[DerivationClaim, ...]:
-        found: list[DerivationClaim] = []
-        for entry in self._entries.get((DERIVED, artifact), [])[:MAX_STATEMENTS]:
+        found: list[tuple[bool, DerivationClaim]] = []
+        for entry in self._entries.get((DERIVED, artifact), []):
             try:
-                found.append(_derivation_claim(entry, self._authors))
+                derived, author = _proven_derivation(entry, self._authors)
             except ComityError as error:
                 self.refused[entry.digest] = error
-        return tuple(found)
+            else:
+                found.append((author.member is None, DerivationClaim(author.name, derived, entry.digest)))
+        members_first = sorted(found, key=lambda item: item[0])
+        return tuple(claim for _, claim in members_first[:MAX_STATEMENTS])
 
     def _is_named_publisher(self, by: Author | None, name: str) -> bool:
         """Whether the policy names this publisher, for the namespace of `name` or in general."""
@@ -439,9 +455,9 @@ def _publication_claim(publication: Publication) -> PublicationClaim:
     return PublicationClaim(published.by, by, str(published.name), published.licence.spdx, parents, line)
 
 
-def _derivation_claim(entry: Entry, authors: KnownAuthors) -> DerivationClaim:
+def _proven_derivation(entry: Entry, authors: KnownAuthors) -> tuple[Derived, KnownAuthor]:
     derived = parse_derived(entry.statement)
     author = authors.author_of(entry)
     if author is None:
         raise Untrusted("derived refused", why=f"not proven to be signed by {short(derived.by.id)}", code="SIGNATURE")
-    return DerivationClaim(author.name, derived, entry.digest)
+    return derived, author

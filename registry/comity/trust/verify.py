@@ -71,7 +71,7 @@ from comity.trust.key_validity import (
     evaluate,
     prove_entry,
 )
-from comity.trust.lineage import lineage_of
+from comity.trust.lineage import claimed_lineage, lineage_of
 from comity.trust.model_signing.certificates import TrustedTime
 from comity.trust.model_signing.judging import KeylessVerifier, ModelSignatureResult, judge
 from comity.trust.officers import ApprovalCircumstances, judge_approval, prove_approvals
@@ -203,6 +203,7 @@ def _find(
         model_sig=_judge_model_sig(evidence, manifest, policy, evaluations, keyless),
         mirroring=collect_mirror_evidence(claims.entries, artifact, bound),
         lineage=lineage,
+        claimed=claimed_lineage(claims, artifact, publication, policy),
         advisories=advisories,
         checks=checks,
         disputes=tuple(claims.chains.disputes(involved)),

@@ -318,21 +318,22 @@ LINEAGE_HINT = "comity lineage REF"
 
 
 def lineage_row(found: Findings) -> Row:
-    """Row (8): passes if every ancestor is named by digest and described by a proven statement, up to artifacts without
-    parents. It fails only for requirements of the policy."""
-    graph, rule = found.lineage, found.policy.lineage
+    """Row (8): passes if every ancestor that publishers name is named by digest and described by a proven statement, up
+    to artifacts without parents. It fails only for requirements of the policy. What others say that they derived is
+    shown, and decides nothing."""
+    graph, claimed, rule = found.lineage, found.claimed, found.policy.lineage
     if found.chosen is None:
         return Row(
             LINEAGE_ROW, "unknown", "no publication names its parents", LINEAGE_STEP, "missing", hint="comity pull REF"
         )
-    facts = tuple(_lineage_facts(graph))
+    facts = (*_lineage_facts(graph), *_conflict_facts(claimed))
     own = [edge for edge in graph.edges if edge.child == graph.root.key]
     without_digest = [graph.node(edge.parent) for edge in own if graph.node(edge.parent).digest is None]
     if rule.by_digest and without_digest:
         text = f"its parent {without_digest[0].title} is named without a digest"
         return Row(LINEAGE_ROW, "fail", text, LINEAGE_STEP, "short", facts, LINEAGE_HINT)
-    if rule.no_conflicts and graph.conflicts:
-        return Row(LINEAGE_ROW, "fail", _conflicts(graph)[0], LINEAGE_STEP, "short", facts, LINEAGE_HINT)
+    if rule.no_conflicts and claimed.conflicts:
+        return Row(LINEAGE_ROW, "fail", _conflicts(claimed)[0], LINEAGE_STEP, "short", facts, LINEAGE_HINT)
     if not graph.edges:
         claim = found.chosen.publication
         fact = RowFact("no parent is named", "claimed", claim.publisher.display, claim.entry.digest)
@@ -341,7 +342,7 @@ def lineage_row(found: Findings) -> Row:
         f"{_relation(edge)} of {graph.node(edge.parent).title} ({_edge_evidence(edge)})" for edge in own[:3]
     )
     text += f" and {len(own) - 3} more" if len(own) > 3 else ""
-    if open_end := _open_end(graph):
+    if open_end := _open_end(claimed):
         return Row(LINEAGE_ROW, "unknown", f"{text}; {open_end}", LINEAGE_STEP, "missing", facts, LINEAGE_HINT)
     return Row(LINEAGE_ROW, "pass", text, LINEAGE_STEP, facts=facts)
 
@@ -371,7 +372,6 @@ def _lineage_facts(graph: LineageGraph) -> Iterator[RowFact]:
             yield verified_fact(f"{child.title} and {parent.title} are claimed to be made from one another")
     for node in graph.missing:
         yield RowFact(f"{_node_label(node)}: no statement of its publisher is here", "stale or absent")
-    yield from _conflict_facts(graph)
     if graph.truncation:
         yield RowFact(f"more is claimed than was read: {graph.truncation}", "stale or absent")
 
@@ -427,7 +427,7 @@ def licence_row(found: Findings) -> Row:
     if not policy.licences or chosen is None:
         claimed = chosen.publication.published.licence.spdx if chosen else "nothing"
         text = f"the policy lists no licences; claimed: {claimed}"
-        return Row("licence", "not-checked", text, 9, facts=tuple(_conflict_facts(found.lineage)))
+        return Row("licence", "not-checked", text, 9, facts=tuple(_conflict_facts(found.claimed)))
     licence = chosen.publication.published.licence
     publisher = identity_label(chosen.publication.publisher)
     facts = [RowFact(licence.spdx, "claimed", publisher, chosen.publication.entry.digest)]
@@ -435,7 +435,7 @@ def licence_row(found: Findings) -> Row:
         present = licence.text.digest in found.evidence.objects
         text = f"its text, sha256 {short(licence.text.digest)}, is {'present' if present else 'missing'}"
         facts.append(RowFact(text, "verified here" if present else "stale or absent", evidence=licence.text.digest))
-    facts += _conflict_facts(found.lineage)
+    facts += _conflict_facts(found.claimed)
     if not policy.licences.isdisjoint(_spellings(licence.spdx)):
         return Row("licence", "pass", f"{licence.spdx}, as {publisher} claims", 9, facts=tuple(facts))
     return Row("licence", "fail", f"{licence.spdx} is not an accepted licence", 9, "short", tuple(facts))

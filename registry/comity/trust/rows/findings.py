@@ -50,9 +50,9 @@ class Findings:
     the names of nodes whose member no pinned body lists. `checks` are proven `verified` statements, `vouches` proven
     `vouched` statements, `announced` the evaluations among them whose results are at hand, `approvals` approvals of the
     officers whom the policy names. `holders` are the members whose nodes hold a copy, by their own logs, each with the
-    digest of the line. `model_sig` is None if there is no
-    `model.sig`; `without_manifest`: it alone lists the files. `remarks` describe material that did not verify, apart
-    from those in `claims` and `evaluations`.
+    digest of the line. `lineage` has what publishers and others say, `claimed` only what publishers do. `model_sig` is
+    None if there is no `model.sig`; `without_manifest`: it alone lists the files. `remarks` describe material that did
+    not verify, apart from those in `claims` and `evaluations`.
     """
 
     evidence: Evidence
@@ -67,6 +67,7 @@ class Findings:
     model_sig: ModelSignatureResult | None
     mirroring: MirrorEvidence
     lineage: LineageGraph
+    claimed: LineageGraph
     advisories: tuple[tuple[Entry, Advisory], ...]
     checks: tuple[tuple[Entry, Verified], ...]
     disputes: tuple[tuple[Entry, Entry], ...]
