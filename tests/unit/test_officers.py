@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 
@@ -12,17 +12,18 @@ from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,
     approval_key,
+    filled_places,
     sign_approval_ended,
 )
 from comity.trust.claims import read_claims
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import PublicKey
 from comity.trust.officers import prove_approvals
 from comity.trust.policy import ApprovalRule, parse_policy
-from comity.trust.rotation import LogCut
+from comity.trust.rotation import LogCut, parse_rotation
 from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Advisory, Compromise, Vouched, sign_advisory, sign_vouched
 from comity.trust.verify import verify
@@ -152,6 +153,20 @@ def test_an_approval_may_be_as_long_as_the_policy_allows() -> None:
     assert (over.state, over.summary.rpartition(": ")[2]) == ("fail", "it is for 41 days, and the policy allows 40")
 
 
+def test_an_officer_who_approves_very_often_costs_no_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[int]()
+
+    def fill(places: Sequence[Collection[Digest]], people: Sequence[Collection[Digest]]) -> Mapping[int, int]:
+        tried.append(len(people))
+        return filled_places(places, people)
+
+    monkeypatch.setattr("comity.trust.rows.approvals.filled_places", fill)
+    often = [line for number in range(20) for line in by(ANNA, until=AS_OF + (20 + number) * DAY)]
+    passed = row(asking().saying(*often, *by(BEN, until=AS_OF + 10 * DAY)))
+    assert (passed.state, passed.summary.rpartition("until ")[2]) == ("pass", "2026-12-04T00:00:00Z")
+    assert len(tried) == 3
+
+
 def test_an_approval_of_another_artifact_does_not_count() -> None:
     assert row(asking(at_least=1).saying(*by(ANNA, artifact=sha256(b"other")))).state == "fail"
 
@@ -213,6 +228,25 @@ def test_a_member_of_a_pinned_charter_may_be_an_officer() -> None:
     asked = replace(GOOD, policy_text=GOOD.policy_text + text)
     assert row(asked.saying(entry_of(ES.seat).line)).state == "pass"
     assert row(asked.saying(entry_of(seat("SG")).line)).state == "fail"
+
+
+def test_a_member_may_be_an_officer_with_keys_that_its_charter_lists_since_a_rotation() -> None:
+    """A policy may pin that rotation, and a notice of a lost key may be signed with the keys before it."""
+    first = ES.seat
+    second, rotated = of(first).to("Spain second")
+    listed = replace(first.member, keys=second.state.keys, recovery=second.state.recovery)
+    pinned = draft([listed if each.seat.id == first.id else each.seat.member for each in nodes()])
+    text = table(1, of='["Spain"]').replace("[approvals.officers]\n", f'[approvals.officers]\nSpain = "{first.id}"\n')
+    pin = f'[publishers.rotations]\n"{first.id}" = "{parse_rotation(rotated)[0].digest}"\n[cosigners]\n'
+    asked = replace(GOOD, policy_text=GOOD.policy_text + text).demanding("[cosigners]\n", pin)
+    approval = entry_of(Identity(first.inception, second.keys[0], first.entry))
+    asked = asked.saying(first.entry.line, rotated.line, approval.line)
+    policy = replace(asked.policy, pins=(pinned,))
+    assert verify(asked.evidence, policy).row("approvals").state == "pass"
+    lost = Compromise(second.keys[0].public.id, CH.origin, 0)
+    said = Advisory(first.inception.author, first.id, "key-compromise", "critical", "gone", lost)
+    asked = asked.saying(sign_advisory(said, first.signer).line)
+    assert "reports that the key was compromised" in verify(asked.evidence, policy).row("approvals").summary
 
 
 WITH_ROLE = asking(of='["Anna", "security"]', roles='security = ["Anna", "Ben"]')

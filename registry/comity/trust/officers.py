@@ -126,10 +126,11 @@ def _with_end(proven: ProvenApproval, end: tuple[ApprovalEnded, Digest] | None) 
 
 
 def _signing_chain(claims: ParsedClaims, seat: Member | None, identity: Digest, entry: Entry) -> RotationChain | None:
-    """The keys of the identity, from its inception or its seat, if they signed the entry."""
-    chains = [claims.chains.follow(seat.key_state)] if seat else []
-    if (inception := claims.inceptions.get(identity)) is not None:
-        chains.append(claims.chains.follow(KeyState.of_inception(inception)))
+    """The keys of the identity, from its inception or its seat, if they signed the entry. Those from the inception
+    come first: the keys and the rotations before the seat are among them."""
+    inception = claims.inceptions.get(identity)
+    chains = [claims.chains.follow(KeyState.of_inception(inception))] if inception else []
+    chains += [claims.chains.follow(seat.key_state)] if seat else []
     return next((chain for chain in chains if chain.signed(entry.envelope)), None)
 
 

@@ -7,6 +7,7 @@ What is missing is a requirement of the policy, so the row fails with cause `sho
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from comity.trust.approvals import filled_places
@@ -27,7 +28,7 @@ def approvals_row(found: Findings) -> Row:
     rule = found.policy.approvals
     if not rule.at_least:
         return Row(APPROVALS_ROW, "not-checked", "the policy asks for no approval", APPROVALS_STEP)
-    counted = [each for each in found.approvals if not each.refusal]
+    counted = _last_of_each([each for each in found.approvals if not each.refusal])
     filled = _filled(rule, counted)
     facts = tuple(fact for name in rule.officers for fact in _facts(name, found))
     officers = {each.officer for each in counted}
@@ -38,6 +39,16 @@ def approvals_row(found: Findings) -> Row:
         return Row(APPROVALS_ROW, "pass", text, APPROVALS_STEP, facts=facts)
     text = f"{text}; at {format_time(rule.as_of)}, of {', '.join(rule.places)}{_first_refusal(found)}"
     return Row(APPROVALS_ROW, "fail", text, APPROVALS_STEP, "short", facts, APPROVALS_HINT)
+
+
+def _last_of_each(approvals: Sequence[JudgedApproval]) -> Sequence[JudgedApproval]:
+    """Of each officer the approval that runs out last, with the keys of all of theirs: an officer may sign any number,
+    and the others change nothing."""
+    last: dict[Digest, JudgedApproval] = {}
+    for each in sorted(approvals, key=_last):
+        known = last.get(each.officer)
+        last[each.officer] = replace(each, keys=each.keys | known.keys) if known else each
+    return list(last.values())
 
 
 def _filled(rule: ApprovalRule, approvals: Sequence[JudgedApproval]) -> Sequence[str]:
