@@ -18,13 +18,15 @@ from comity.trust.evaluation import (
     sign_announced,
 )
 from comity.trust.evidence import RowFact
+from comity.trust.node_records import sign_node_record
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Vouched, sign_vouched
+from comity.trust.tlog.note import log_verifier_key
 from comity_client.evaluations import TEMPLATE, read_criteria, results_of
 from hypothesis import given
 from hypothesis import strategies as st
 from support.case import Case, case, filled, nodes
-from support.world import Identity, Log, identity
+from support.world import Identity, Log, identity, node
 
 CH, SG, ES, KR = nodes(4)
 GOOD = case()
@@ -107,6 +109,19 @@ def test_positions_in_two_logs_prove_no_order() -> None:
     other = filled(SG, 40)
     other.append(second.line)
     made = replace(made, proofs=(*made.proofs, other.proof(second.line, (CH, ES))))
+    assert "no proof here" in facts(made)[-1].text
+
+
+def test_positions_in_two_logs_of_one_origin_and_member_prove_no_order() -> None:
+    """A member that evaluates may make a log with another key, and log what it announces there first."""
+    first, second = announced(), evaluated()
+    other = node(CH.seat, "second")
+    record = replace(other.record, log=log_verifier_key(CH.origin, other.log.public))
+    made = with_lines(first, second, log=logged(second), proven=(second,))
+    made = made.saying(sign_node_record(record, [CH.seat.signer], other.bound).line)
+    log = Log(CH.origin, other.log)
+    log.append(first.line)
+    made = replace(made, proofs=(*made.proofs, log.proof(first.line, (SG, ES))))
     assert "no proof here" in facts(made)[-1].text
 
 

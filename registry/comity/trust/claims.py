@@ -85,7 +85,7 @@ class WitnessedEntry:
     it.
 
     `refused` describes cosignatures of bound keys that did not verify; they do not count. `proof` is the SHA-256 of the
-    tlog-proof.
+    tlog-proof. `log` is the verifier key of the log: a member may have several logs of one origin.
     """
 
     origin: str
@@ -95,6 +95,7 @@ class WitnessedEntry:
     cosigners: tuple[ProvenCosigner, ...]
     refused: tuple[str, ...]
     proof: Digest | None = None
+    log: str = ""
 
     def counted(self, rule: CosignerRule, publisher: frozenset[str]) -> tuple[ProvenCosigner, ...]:
         """Return the cosigners that `rule` counts: members other than the writer, outside excluded jurisdictions. Codes
@@ -210,7 +211,10 @@ def verify_witnessed(proof: TlogProof, line: bytes, bound: tuple[BoundNode, ...]
     key, checkpoint = _verify_under_any(proof, line, tuple(dict.fromkeys(b.record.log for b in writers)))
     cosigners, refused = _cosigners(proof, checkpoint, bound)
     members = dict.fromkeys(b.member for b in writers if b.record.log == key)
-    return tuple(WitnessedEntry(origin, proof.index, checkpoint.size, member, cosigners, refused) for member in members)
+    return tuple(
+        WitnessedEntry(origin, proof.index, checkpoint.size, member, cosigners, refused, log=str(key))
+        for member in members
+    )
 
 
 def _verify_under_any(proof: TlogProof, line: bytes, keys: tuple[VerifierKey, ...]) -> tuple[VerifierKey, Checkpoint]:

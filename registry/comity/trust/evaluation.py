@@ -407,7 +407,7 @@ class _ProvenPlaces:
 
     def order_of(self, announcements: Sequence[Entry], result: Entry) -> tuple[Places, Places]:
         """The places that prove the order, and those that prove the opposite."""
-        results: dict[tuple[str, Digest], int] = {}
+        results: dict[tuple[str, str], int] = {}
         for log, index in self._of(result):
             results[log] = min(index, results.get(log, index))
         before, after = set[tuple[str, int, int]](), set[tuple[str, int, int]]()
@@ -417,7 +417,8 @@ class _ProvenPlaces:
                     (before if index < results[log] else after).add((log[0], index, results[log]))
         return tuple(sorted(before)), tuple(sorted(after))
 
-    def _of(self, entry: Entry) -> Iterator[tuple[tuple[str, Digest], int]]:
-        """Each log (origin, id of its member) that has the line, and the index there."""
+    def _of(self, entry: Entry) -> Iterator[tuple[tuple[str, str], int]]:
+        """Each log (origin, verifier key) that has the line, and the index there. One member may have several logs of
+        one origin, and positions in two of them are in no order."""
         for seen in prove_entry(entry, self._proofs.get(entry.digest, ()), self._bound, self._reader)[0]:
-            yield (seen.origin, seen.writer.id), seen.index
+            yield (seen.origin, seen.log), seen.index
