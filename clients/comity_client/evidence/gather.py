@@ -197,11 +197,13 @@ async def _records(session: Session, identity: Digest, artifact: Digest) -> Pars
 
 @dataclass(frozen=True, slots=True)
 class KeptProof:
-    """The best proof of one line in one log, for a pack."""
+    """The best proof of one line in one log, for a pack. `log` is the verifier key of the log: several members may have
+    logs of one origin."""
 
     line: bytes
     origin: str
     proof: InclusionEvidence
+    log: str = ""
 
 
 @dataclass(slots=True)
@@ -333,8 +335,8 @@ def _best_proofs(
         seen, _, _ = prove_entry(entry, (proof,), bound, reader)
         for witnessed in seen:
             priority = (len({c.member.lineage for c in witnessed.cosigners}), witnessed.size)
-            if witnessed.origin not in best or priority > best[witnessed.origin][0]:
-                best[witnessed.origin] = priority, KeptProof(entry.line, witnessed.origin, proof)
+            if witnessed.log not in best or priority > best[witnessed.log][0]:
+                best[witnessed.log] = priority, KeptProof(entry.line, witnessed.origin, proof, witnessed.log)
     return [kept for _, kept in best.values()]
 
 

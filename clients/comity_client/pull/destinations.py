@@ -93,8 +93,12 @@ class EvidencePack:
             _write(pack / CHAINS / digest, records)
         for digest, data in self.objects.items():
             _write(pack / "objects" / digest, data)
+        names: dict[str, bytes] = {}
         for kept in self.proofs:
-            _write(pack / "proofs" / proof_name(sha256(kept.line), kept.origin), kept.proof.data)
+            name = proof_name(sha256(kept.line), kept.origin)
+            names[name if name not in names else proof_name(sha256(kept.line), kept.log)] = kept.proof.data
+        for name, data in names.items():
+            _write(pack / "proofs" / name, data)
         _write(pack / STATEMENTS, b"".join(line + b"\n" for line in self.claims))
         _remove_old_statements(pack)
         _write(pack / "pieces.json", self.pieces)
