@@ -12,8 +12,9 @@ from comity.trust.evidence import RowFact
 from comity.trust.keys import Signer
 from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
 from comity.trust.statements import VOUCH_KINDS, Vouched, parse_vouched, sign_vouched
+from comity.trust.verify import verify
 from support.case import CARD, Case, case, nodes
-from support.world import identity, seat
+from support.world import draft, identity, seat, succeeded
 
 CH, SG, ES, KR = nodes(4)
 GOOD = case()
@@ -75,6 +76,24 @@ def test_members_are_counted_once_however_they_speak() -> None:
     assert [fact.by for fact in vouches(said)].count("Institute ES (ES)") == 1
     assert len(vouches(said)) == 4
     assert said.verdict().row("documents").summary == "present: card; rehashed, by 2 members"
+
+
+def test_a_member_and_its_successor_are_counted_once_and_an_observer_not_at_all() -> None:
+    heir, watcher = seat("IN"), seat("CA")
+    pinned = succeeded(GOOD.federation.body, ES=heir)
+    watched = replace(watcher.member, status="observer")
+    later = draft([*GOOD.federation.body.members, watched])
+    lines = [
+        line
+        for who in (ES.seat, heir, watcher)
+        for line in (
+            who.entry.line,
+            sign_vouched(Vouched(who.inception.author, GOOD.artifact, "rehashed"), who.signer).line,
+        )
+    ]
+    policy = replace(GOOD.policy, pins=(*GOOD.policy.pins, pinned, later))
+    verdict = verify(GOOD.saying(*lines).evidence, policy)
+    assert verdict.row("documents").summary == "present: card; rehashed, by 1 member"
 
 
 @pytest.mark.parametrize("forger", [KR.online, KR.seat.signer, LAB.signer], ids=["node", "member", "publisher"])

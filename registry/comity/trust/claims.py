@@ -535,9 +535,13 @@ def verify_vouches(
 
 
 def member_counts(vouches: tuple[Vouch, ...]) -> Mapping[str, int]:
-    """For each kind of statement, the number of distinct members of pinned federations that made it, also by a node."""
+    """For each kind of statement, the number of distinct active members of pinned federations that made it, also by a
+    node. A member and its successors count once."""
     behind = {
-        kind: {v.by.member.id for v in vouches if v.vouched.statement == kind and v.by.member} for kind in VOUCH_KINDS
+        kind: {
+            v.by.member.lineage for v in vouches if v.vouched.statement == kind and v.by.member and v.by.member.active
+        }
+        for kind in VOUCH_KINDS
     }
     return {kind: len(members) for kind, members in behind.items() if members}
 
