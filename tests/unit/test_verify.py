@@ -157,6 +157,13 @@ def test_a_node_that_the_owner_lists_can_advise_against_an_artifact() -> None:
     assert "advisory" in verdict.row("notes").summary
 
 
+def test_a_member_that_the_owner_lists_advises_with_the_keys_that_a_pinned_charter_lists() -> None:
+    said = Advisory(ES.seat.inception.author, GOOD.artifact, "malware", "high", "it phones home")
+    for signer, status in ((ES.seat.signer, 4), (KR.seat.signer, 0)):
+        warned = GOOD.saying(sign_advisory(said, signer).line)
+        assert verify(warned.evidence, listed(GOOD, ES.seat.id)).exit_status == status
+
+
 def test_a_refusal_is_4_unless_the_bytes_are_wrong() -> None:
     issuer = identity("Security desk", "ES")
     warned = GOOD.saying(*advisory(GOOD, by=issuer))

@@ -512,7 +512,8 @@ def log_keys(session: Session, origin: str) -> tuple[VerifierKey, ...]:
 
 
 def _advisories(session: Session, gathered: GatheredEvidence) -> tuple[Advisory, ...]:
-    return proven_advisories(gathered.readings, gathered.artifact, (node.record for node in session.nodes))
+    members = [member for federation in session.pins for member in federation.body.members]
+    return proven_advisories(gathered.readings, gathered.artifact, (node.record for node in session.nodes), members)
 
 
 def home_index(publication: Publication, places: frozenset[tuple[str, int]]) -> int | None:

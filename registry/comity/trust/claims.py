@@ -350,23 +350,28 @@ def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader
     )
 
 
-def proven_advisories(claims: ParsedClaims, artifact: Digest, nodes: Iterable[NodeRecord] = ()) -> tuple[Advisory, ...]:
-    """Advisories about `artifact` that are proven to be signed by an identity among the claims or by one of `nodes`."""
-    return tuple(advisory for _, advisory in verify_advisories(claims, artifact, nodes)[0])
+def proven_advisories(
+    claims: ParsedClaims, artifact: Digest, nodes: Iterable[NodeRecord] = (), members: Iterable[Member] = ()
+) -> tuple[Advisory, ...]:
+    """The advisories of `verify_advisories`, without their entries."""
+    return tuple(advisory for _, advisory in verify_advisories(claims, artifact, nodes, members)[0])
 
 
 def verify_advisories(
-    claims: ParsedClaims, artifact: Digest, nodes: Iterable[NodeRecord]
+    claims: ParsedClaims, artifact: Digest, nodes: Iterable[NodeRecord], members: Iterable[Member] = ()
 ) -> tuple[tuple[tuple[Entry, Advisory], ...], tuple[Remark, ...]]:
-    """The proven advisories about `artifact`, and notes on the others."""
+    """The advisories about `artifact` that an identity among the claims, one of `nodes` or one of `members` is proven
+    to have signed, and notes on the others."""
     online = {record.node.id: record for record in nodes}
+    seats = {member.id: member.key_state for member in members}
     found: list[tuple[Entry, Advisory]] = []
     notes: list[Remark] = []
 
     def prove(entry: Entry) -> Advisory:
         advisory = parse_advisory(entry.statement)
-        issuer, node = claims.chain(advisory.by.id), online.get(advisory.by.id)
-        if advisory.by.kind == "identity" and issuer is not None and issuer.signed(entry.envelope):
+        seat, node = seats.get(advisory.by.id), online.get(advisory.by.id)
+        chains = (claims.chain(advisory.by.id), claims.chains.follow(seat) if seat else None)
+        if advisory.by.kind == "identity" and any(chain and chain.signed(entry.envelope) for chain in chains):
             return advisory
         if node is not None and signed_by_node(entry, node):
             return advisory

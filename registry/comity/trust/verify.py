@@ -178,7 +178,7 @@ def _find(
     chosen = choose(evaluations, policy, publisher)
     publication = chosen.publication if chosen else None
     members = [member for body in policy.pins for member in body.members]
-    advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound])
+    advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound], members)
     holds, forged_holds = verify_holds(claims, artifact, bound)
     checks, unproven_checks = verify_checks(claims, artifact, members)
     authors = KnownAuthors(claims, bound, members)
