@@ -185,6 +185,7 @@ def revocation_list(
     due: datetime.datetime = NOW + 30 * DAY,
     reason: x509.ReasonFlags | None = x509.ReasonFlags.certificate_hold,
     signer: Issuer | None = None,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> bytes:
     """A list (DER) of `issuer`, signed by `signer` if it is another."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
@@ -194,6 +195,8 @@ def revocation_list(
         if reason is not None:
             entry = entry.add_extension(x509.CRLReason(reason), critical=False)
         builder = builder.add_revoked_certificate(entry.build())
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical=critical)
     return builder.sign((signer or issuer).key, hashes.SHA384()).public_bytes(Encoding.DER)
 
 

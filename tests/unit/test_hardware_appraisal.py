@@ -184,6 +184,14 @@ def test_a_chain_may_carry_its_root_or_leave_it_out() -> None:
     assert len(chain(leaf, CA).check([CA.der], AT).certificates) == 2
 
 
+def test_of_several_pinned_roots_of_one_name_the_one_that_signed_counts() -> None:
+    leaf, other = issue("leaf", CA, ca=False), vendor().above[0]
+    for roots in ([other.der, ROOT.der], [ROOT.der, other.der]):
+        assert chain(leaf, CA).check(roots, AT).certificates[-1] == ROOT.certificate
+    with pytest.raises(Untrusted, match="is not signed by"):
+        chain(leaf, CA).check([other.der], AT)
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -223,6 +231,18 @@ def test_revocation_is_unknown_until_data_cover_every_certificate() -> None:
     assert revocation(GPU, [of_leaf]) == "unknown"
     assert revocation(GPU, [of_leaf, of_ca]) == "good"
     assert appraised(GPU, replace(PINS, revocations=(of_leaf, of_ca))).state == "verified"
+
+
+def test_a_list_of_a_part_revokes_what_it_lists_and_says_nothing_about_others() -> None:
+    delta = (x509.DeltaCRLIndicator(7), True)
+    authorities = (x509.IssuingDistributionPoint(None, None, False, True, None, False, False), True)
+    for part in (delta, authorities):
+        of_leaf = revocation_list(CA, extensions=[(x509.CRLNumber(8), False), part])
+        assert revocation(GPU, [of_leaf, revocation_list(ROOT)]) == "unknown"
+        listing = revocation_list(CA, [leaf_of(GPU)], extensions=[part])
+        assert failed(appraised(GPU, replace(PINS, revocations=(listing,)))) == ["revocation"]
+    whole = revocation_list(CA, extensions=[(x509.CRLNumber(8), False)])
+    assert revocation(GPU, [whole, revocation_list(ROOT)]) == "good"
 
 
 def test_a_certificate_on_hold_is_refused_by_a_list_and_by_a_response() -> None:

@@ -127,10 +127,10 @@ class VendorChain:
             if certificate in roots:
                 return
         last = self.certificates[-1]
-        for root in roots:
-            if root.subject == last.issuer:
-                yield root
-                return
+        named = [root for root in roots if root.subject == last.issuer]
+        if named:  # a vendor may have several roots of one name, of which one signed this
+            yield next((root for root in named if _is_issued(last, root)), named[0])
+            return
         why = f"no pinned root issued {_name(last)}; its issuer is {last.issuer.rfc4514_string()[:100]}"
         raise Untrusted("chain refused", why=why, hint="comity trust hardware --help", code="HARDWARE-UNTRUSTED")
 
@@ -228,7 +228,9 @@ def _load_revocations(
 def _ask_lists(
     certificate: x509.Certificate, issuer: x509.Certificate, lists: list[x509.CertificateRevocationList], at: int
 ) -> Iterator[tuple[bool, datetime.datetime]]:
-    """Yield (fresh, made at) for each list that covers the certificate."""
+    """Yield (fresh, made at) for each list that covers the certificate. One with a critical extension lists only a part
+    (RFC 5280, section 5.2: changes since another list, or some certificates): it revokes what it lists, and says
+    nothing about others."""
     for each in lists:
         try:
             if each.issuer != issuer.subject or not each.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]  # other key types raise TypeError
@@ -236,13 +238,15 @@ def _ask_lists(
             entry = each.get_revoked_certificate_by_serial_number(certificate.serial_number)
             made, until = each.last_update_utc, each.next_update_utc
             reason = _reason(entry) if entry is not None else ""
+            partial = any(extension.critical for extension in each.extensions)
         except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
             continue
         if made > _datetime(at):
             continue
         if entry is not None and entry.revocation_date_utc <= _datetime(at):
             raise _revoked(certificate, reason, made)
-        yield until is None or _datetime(at) <= until, made
+        if not partial:
+            yield until is None or _datetime(at) <= until, made
 
 
 def _ask_responses(
@@ -308,6 +312,14 @@ def _check_issued(child: x509.Certificate, issuer: x509.Certificate) -> None:
         child.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise _untrusted(f"{_name(child)} is not signed by {_name(issuer)}") from error
+
+
+def _is_issued(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        _check_issued(child, issuer)
+    except Untrusted:
+        return False
+    return True
 
 
 def _check_authority(issuer: x509.Certificate, below: int) -> None:
