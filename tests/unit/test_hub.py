@@ -8,8 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from comity.trust.artifact import MAX_PATH_BYTES, FileEntry, Manifest, blob_id, commit_id, lfs_pointer, tree_id
+from comity.trust.artifact import (
+    MAX_FOLDERS,
+    MAX_PATH_BYTES,
+    FileEntry,
+    Manifest,
+    blob_id,
+    commit_id,
+    lfs_pointer,
+    tree_id,
+)
 from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed
 from support.tools import needs
 
 PATHS = [
@@ -90,6 +100,16 @@ def test_a_pointer_is_what_git_lfs_writes() -> None:
 def test_the_commit_id_follows_from_the_files_alone() -> None:
     assert commit_id(manifest(PATHS)) == commit_id(Manifest.parse(manifest(PATHS).encode()))
     assert commit_id(manifest(PATHS)) != commit_id(manifest(PATHS[1:]))
+
+
+def test_an_artifact_of_very_many_folders_has_no_commit() -> None:
+    """Nodes compute the commit of whatever others publish, and keep the id of every folder."""
+    inner = MAX_PATH_BYTES // 2 - 10
+    count = MAX_FOLDERS // (inner + 1)
+    paths = [f"{number:04}/{'d/' * inner}d" for number in range(count + 1)]
+    assert len(commit_id(manifest(paths[:10]))) == 40
+    with pytest.raises(Malformed, match=f"more than {MAX_FOLDERS} folders"):
+        commit_id(manifest(paths))
 
 
 def test_the_deepest_path_has_a_commit_too() -> None:

@@ -5,6 +5,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from comity.trust import artifact
 from comity.trust.artifact import MAX_FILES, MAX_PATH_BYTES, FileEntry, Manifest, check_path
 from comity.trust.encoding import MAX_INTEGER, Digest, canonical, sha256
 from comity.trust.errors import Malformed
@@ -140,6 +141,19 @@ def test_paths_that_some_file_system_would_merge_are_refused(paths: tuple[str, .
 
 def test_paths_that_look_alike_and_are_not_merged_are_accepted() -> None:
     assert len(Manifest.of(listing("a/b", "a-b", "a.b/c", "ab/c", "a b", "aa/b", "a/c")).files) == 7
+
+
+def test_folders_that_paths_have_in_common_are_not_folded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded, real = list[str](), artifact._folded
+
+    def fold(path: str) -> str:
+        folded.append(path)
+        return real(path)
+
+    monkeypatch.setattr(artifact, "_folded", fold)
+    paths = ["d/" * 400 + f"{number:02}" for number in range(10)]
+    Manifest.of(listing(*paths))
+    assert len(folded) == 2 * len(paths)
 
 
 def test_deep_paths_cost_no_more_than_their_bytes() -> None:

@@ -49,6 +49,8 @@ MANIFEST_SCHEMA: Final = "comity/manifest/v1"
 MAX_FILES: Final = 100_000
 MAX_PATH_BYTES: Final = 1024
 MAX_MANIFEST: Final = 64 * 1024 * 1024
+MAX_FOLDERS: Final = MAX_FILES
+"""Folders of an artifact that has git ids. A manifest of 64 MiB could have thirty million."""
 RESERVED: Final = (".comity", ".git", ".cache/huggingface")
 CHAINED_LAYOUT: Final = "sha256-chain-4MiB/1"
 INITIAL_STATE: Final = bytes.fromhex("6a09e667bb67ae853c6ef372a54ff53a510e527f9b05688c1f83d9ab5be0cd19")
@@ -79,7 +81,7 @@ def check_path(path: str) -> str:
         raise _bad_path(path, "it has an empty, '.' or '..' segment")
     if "\\" in path or any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
         raise _bad_path(path, "it has a backslash, control character or lone surrogate")
-    if any(f"{_folded(path)}/".startswith(f"{folder}/") for folder in RESERVED):
+    if f"{_folded(path)}/".startswith(tuple(f"{folder}/" for folder in RESERVED)):
         raise _bad_path(path, "it is in a reserved folder")
     return path
 
@@ -159,7 +161,8 @@ def _refuse_collisions(paths: Iterable[str]) -> None:
         if right.startswith(left + "\0"):
             raise _bad_path(path, "it is both a file and a folder")
         folders = zip(path.split("/")[:-1], other.split("/")[:-1], strict=False)
-        if any(a != b for a, b in itertools.takewhile(lambda pair: _folded(pair[0]) == _folded(pair[1]), folders)):
+        first = next((pair for pair in folders if pair[0] != pair[1]), None)
+        if first is not None and _folded(first[0]) == _folded(first[1]):
             raise _bad_path(other, f"one of its folders differs from a folder of {path!r} only by case or Unicode form")
 
 
@@ -313,6 +316,8 @@ class PieceIndex:
 
 
 _TreeRows: TypeAlias = list[tuple[bytes, bytes, bytes]]
+_OpenFolder: TypeAlias = tuple[str, str, _TreeRows]
+"""Name, path and rows."""
 
 
 def lfs_pointer(entry: FileEntry) -> bytes:
@@ -331,29 +336,37 @@ def tree_id(manifest: Manifest) -> str:
 
 
 def tree_ids(manifest: Manifest) -> dict[str, str]:
-    """Git tree ids of all folders by path; the root folder has the empty path."""
+    """Git tree ids of all folders by path; the root folder has the empty path. Raises Malformed for an artifact with
+    more than MAX_FOLDERS folders."""
     return git_tree_ids(manifest, blob_id)
 
 
 def git_tree_ids(manifest: Manifest, blob_id_of: Callable[[FileEntry], str]) -> dict[str, str]:
     """As `tree_ids`; `blob_of` returns the git blob id of a file. Every file has mode 100644."""
     ids: dict[str, str] = {}
-    open_folders: list[tuple[str, _TreeRows]] = [("", [])]  # from the root inwards; no recursion: up to 512 levels
+    open_folders: list[_OpenFolder] = [("", "", [])]  # from the root inwards; no recursion: up to 512 levels
+    count = 0
     for entry in manifest.files:  # in byte order: the files of one folder are consecutive
         *folders, name = entry.path.split("/")
-        current = [folder for folder, _ in open_folders[1:]]
+        current = [folder for folder, _, _ in open_folders[1:]]
         pairs = zip(current, folders, strict=False)
         shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        count += len(folders) - shared
+        if count > MAX_FOLDERS:
+            why = f"more than {MAX_FOLDERS} folders"
+            raise Malformed("the artifact has no git id", why=why, hint="comity pull REF --out DIR")
         _close_folders(open_folders, shared + 1, ids)
-        open_folders.extend((folder, []) for folder in folders[shared:])
-        open_folders[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_id_of(entry))))
+        for folder in folders[shared:]:
+            above = open_folders[-1][1]
+            open_folders.append((folder, f"{above}/{folder}" if above else folder, []))
+        open_folders[-1][2].append((name.encode(), b"100644", bytes.fromhex(blob_id_of(entry))))
     _close_folders(open_folders, 1, ids)
-    ids[""] = _tree_hash(open_folders[0][1]).hex()
+    ids[""] = _tree_hash(open_folders[0][2]).hex()
     return ids
 
 
 def commit_id(manifest: Manifest) -> str:
-    """Git commit id (40 lower-case hex digits) of this artifact for Hub clients."""
+    """Git commit id (40 lower-case hex digits) of this artifact for Hub clients. Raises Malformed as `tree_ids`."""
     text = (
         f"tree {tree_id(manifest)}\n"
         "author Comity <comity@invalid> 0 +0000\n"
@@ -363,14 +376,13 @@ def commit_id(manifest: Manifest) -> str:
     return _object_id("commit", text.encode()).hex()
 
 
-def _close_folders(open_folders: list[tuple[str, _TreeRows]], depth: int, ids: dict[str, str]) -> None:
+def _close_folders(open_folders: list[_OpenFolder], depth: int, ids: dict[str, str]) -> None:
     """Close the innermost folders until `depth` are open; each becomes a row of its parent folder."""
     while len(open_folders) > depth:
-        path = "/".join(folder for folder, _ in open_folders[1:])
-        folder, rows = open_folders.pop()
+        folder, path, rows = open_folders.pop()
         oid = _tree_hash(rows)
         ids[path] = oid.hex()
-        open_folders[-1][1].append((folder.encode() + b"/", b"40000", oid))
+        open_folders[-1][2].append((folder.encode() + b"/", b"40000", oid))
 
 
 def _tree_hash(rows: _TreeRows) -> bytes:
