@@ -10,7 +10,7 @@ import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused
 from comity.trust.offers.chain import GrantState
-from comity.trust.offers.offer import MAX_TIME, Eligibility, SliceAllocation, Window
+from comity.trust.offers.offer import MAX_TIME, Eligibility, Offer, SliceAllocation, Window
 from comity.trust.offers.records import (
     Acceptance,
     Accepted,
@@ -222,6 +222,25 @@ def test_a_superseding_offer_keeps_what_was_given_out(less: dict[str, object]) -
     log.grant(chain, hours(0, 10, nodes=2, amount=100))
     with pytest.raises(Refused):
         log.record(Offered(to(chain), an_offer(slices=(a_slice(**less),), supersedes=chain)))
+
+
+def test_a_record_costs_the_same_however_often_the_offer_was_superseded(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Written()
+    chain = newest = log.post()
+    for number in range(5):
+        offer = an_offer(title=f"version {number}", supersedes=newest)
+        log.record(Offered(to(chain), offer))
+        newest = offer.id
+    encoded, real = list[Offer](), Offer.encode
+
+    def encode(offer: Offer) -> bytes:
+        encoded.append(offer)
+        return real(offer)
+
+    monkeypatch.setattr(Offer, "encode", encode)
+    asked = log.request(chain, hours(0, 10))
+    log.record(Rejected(to(chain), asked.digest, "not now"))
+    assert log.chain(chain).fault is None and encoded == []
 
 
 def test_a_withdrawn_offer_grants_no_more_and_keeps_its_grants() -> None:

@@ -178,7 +178,7 @@ class OfferIndex:
             self._add_statement(FoundStatement(name, located))
         if chain is None:
             return
-        for offer in chain.state.offers:
+        for offer in chain.state.offers[-1:]:
             self._log_of.setdefault(offer.id, name)
         if chain.fault is not None and chain.fault.index == index:
             self._new_faults.append(FaultyChain(name, chain))

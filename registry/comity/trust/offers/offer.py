@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.encoding import LAST_TIME, Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256
@@ -423,6 +423,7 @@ class Offer:
         accept_seconds: seconds that a grantee has to accept a grant.
         artifacts: digests of the models that are stored near the machines.
         supersedes: id of the offer in the same log whose chain this one continues.
+        id: SHA-256 of `encode`; requests and grants use it.
     """
 
     provider: Digest
@@ -440,6 +441,7 @@ class Offer:
     artifacts: tuple[Digest, ...] = ()
     contact: str = ""
     supersedes: Digest | None = None
+    id: Digest = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if VerifierKey.parse(self.log).type != ED25519:
@@ -461,6 +463,7 @@ class Offer:
             raise _malformed(f"the time to accept is not 1 to {MAX_ACCEPT} seconds")
         if list(self.artifacts) != sorted(set(self.artifacts)) or len(self.artifacts) > MAX_ARTIFACTS:
             raise _malformed(f"its artifacts are not at most {MAX_ARTIFACTS}, each once, sorted")
+        object.__setattr__(self, "id", sha256(self.encode()))
 
     @classmethod
     def parse(cls, data: bytes) -> Offer:
@@ -515,11 +518,6 @@ class Offer:
     def encode(self) -> bytes:
         """The document in canonical form, RFC 8785."""
         return canonical(self.to_json())
-
-    @property
-    def id(self) -> Digest:
-        """SHA-256 of `encode`; requests and grants use it."""
-        return sha256(self.encode())
 
     def slice(self, name: str) -> Slice | None:
         return next((part for part in self.slices if part.name == name), None)
