@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from comity.trust.encoding import sha256, short
+import pytest
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Row
+from comity.trust.key_validity import prove_entry
 from comity.trust.tlog.note import MAX_TIMESTAMP, SignedNote
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import counted_evaluation, counted_publication
@@ -117,6 +119,19 @@ def test_of_several_rivals_the_first_is_named_with_the_first_digits_of_its_id() 
 def test_the_time_is_shown_by_the_proof_with_the_cosignatures() -> None:
     (proof,) = GOOD.proofs_of(GOOD.publication.line)
     assert [fact.evidence for fact in row(GOOD, "time").facts] == [sha256(proof.data)]
+
+
+def test_a_line_is_hashed_once_however_many_proofs_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [InclusionEvidence(sha256(b"%d" % number), b"") for number in range(20)]
+    hashed = list[bytes]()
+
+    def counted(data: bytes) -> Digest:
+        hashed.append(data)
+        return sha256(data)
+
+    monkeypatch.setattr("comity.trust.statement.sha256", counted)
+    assert prove_entry(GOOD.publication, others, (), EvidenceReader()) == ((), (), ())
+    assert hashed == [GOOD.publication.line]
 
 
 def beside(*cosigners: Node, time: int = NOW) -> Case:

@@ -271,7 +271,8 @@ async def _collect(
     collected = CollectedProofs()
     here = tuple(known)
     for entry, proofs in zip(entries, offered, strict=True):
-        candidates = (*proofs, *(proof for proof in here if proof.line == entry.digest))
+        digest = entry.digest
+        candidates = (*proofs, *(proof for proof in here if proof.line == digest))
         for kept in _best_proofs(entry, candidates, bound, session.reader):
             await _check_against_seen(session, seen_logs, kept, bound, collected, on_event)
     return collected

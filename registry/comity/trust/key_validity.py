@@ -279,9 +279,9 @@ def evaluate(
     policy: Policy,
     reader: EvidenceReader,
 ) -> Evaluation:
-    entry, publisher = publication.entry, publication.publisher
+    entry, publisher, digest = publication.entry, publication.publisher, publication.entry.digest
     seen, broken, unbound = prove_entry(entry, proofs, bound, reader)
-    own = (proof.data for proof in proofs if proof.line == entry.digest)
+    own = (proof.data for proof in proofs if proof.line == digest)
     validity = judge_keys(entry, publication.chain, policy.rotations.get(publisher.id), own, growth_proofs, reader)
     members = (body.member(publisher.id) for body in policy.pins)
     jurisdictions = frozenset({publisher.jurisdiction} | {member.jurisdiction for member in members if member})
@@ -297,8 +297,9 @@ def prove_entry(
     seen: list[WitnessedEntry] = []
     broken: list[Remark] = []
     unbound: list[Remark] = []
+    digest = entry.digest
     for proof in proofs:
-        if proof.line != entry.digest:
+        if proof.line != digest:
             continue
         try:
             witnessed = verify_witnessed(reader.proof(proof.data), entry.line, bound)

@@ -192,8 +192,8 @@ def _too_long(proven: ProvenApproval, rule: ApprovalRule) -> str:
 
 
 def _bad_keys(proven: ProvenApproval, given: ApprovalCircumstances, seen: Sequence[WitnessedEntry]) -> str:
-    entry, officer, chain = proven.entry, proven.approved.by, proven.chain
-    own = (proof.data for proof in given.evidence.proofs if proof.line == entry.digest)
+    entry, officer, chain, digest = proven.entry, proven.approved.by, proven.chain, proven.entry.digest
+    own = (proof.data for proof in given.evidence.proofs if proof.line == digest)
     pinned = given.policy.rotations.get(officer)
     validity = judge_keys(entry, chain, pinned, own, given.growths, given.reader)
     if not validity.accepted or validity.text.startswith(UNKNOWN):
