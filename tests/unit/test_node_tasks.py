@@ -135,3 +135,23 @@ async def test_who_gave_up_waiting_holds_nothing() -> None:
         await asyncio.wait([waiting])
     async with asyncio.timeout(10), holding.acquire(("a", "b")):
         pass
+
+
+async def test_who_is_cancelled_while_it_gives_a_name_back_keeps_nobody_waiting() -> None:
+    holding, end = NameLocks(), asyncio.Event()
+
+    async def work() -> None:
+        async with holding.acquire(("a",)):
+            await end.wait()
+
+    first = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(holding.acquire(("a",)).__aenter__())
+    await asyncio.sleep(0)
+    async with holding._changed:  # as another one that has just been woken
+        end.set()
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+    async with asyncio.timeout(10):
+        await second

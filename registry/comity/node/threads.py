@@ -103,5 +103,8 @@ class NameLocks:
             yield
         finally:
             self._locked -= wanted
-            async with self._changed:
-                self._changed.notify_all()
+            await asyncio.shield(self._notify())  # others wait for it, also if this caller has gone
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
