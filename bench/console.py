@@ -26,6 +26,7 @@ from comity.content.blobs import FolderStore
 from comity.gateway.app import serve_gateway
 from comity.gateway.hub.list_items import ListItems
 from comity.ledger.ledger import Ledger
+from comity.node.supervisor import Supervisor
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.names import Name
@@ -120,12 +121,12 @@ async def settled() -> None:
             return
 
 
-async def make_nothing_ahead(items: ListItems) -> None:
-    await asyncio.Event().wait()
+def make_nothing_ahead(items: ListItems, supervisor: Supervisor) -> None:
+    """Each item is made when it is asked for."""
 
 
 async def main(count: int, rounds: int) -> None:
-    ListItems.run = make_nothing_ahead  # type: ignore[assignment, method-assign]
+    ListItems.begin = make_nothing_ahead  # type: ignore[assignment, method-assign]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as folder:
         publisher = Publisher.generate()

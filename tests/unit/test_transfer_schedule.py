@@ -642,7 +642,8 @@ def test_a_failure_teaches_the_rate_of_what_arrived_before() -> None:
 
 
 def test_a_request_to_end_is_looked_for_once_however_many_sources_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = schedule(500, **{f"s{number}": FAST for number in range(100)})
+    sources: dict[str, float | None] = {f"s{number}": FAST for number in range(100)}
+    plan = schedule(500, None, **sources)
     for request in plan.assign(0.0):
         plan.begin(request, request.at, 0.0)
     looked, preemptible = list[float](), Schedule._preemptible
