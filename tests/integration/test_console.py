@@ -98,6 +98,15 @@ async def test_the_list_of_the_hub_is_the_same_for_a_browser(node: Shop, ready: 
             assert [item["id"] for item in answer.json()] == ["tests/model"]
 
 
+async def test_an_index_that_is_none_is_in_no_log(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        log = (await page(http, "/-/logs")).found("a")
+        (link,) = [found["href"] for found in log if found.get("href", "").startswith("/-/logs/")]
+        for index in ("9" * 19, "9" * 5_000, "x", "-1"):
+            assert "BEYOND-LOG" in (await http.get(f"{link}/{index}")).text
+            assert (await http.get(f"{link}/{index}.proof")).status_code == 404
+
+
 async def test_every_page_is_sound_and_has_its_headers(node: Shop, ready: Release) -> None:
     async with browser(node) as http:
         await listed(http, "tests/model")

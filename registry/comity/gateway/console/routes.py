@@ -69,6 +69,8 @@ FILES_PAGE: Final = 100
 AFFECTED: Final = 25
 MAX_WORDS: Final = 8
 FACET_VALUES: Final = 12
+MAX_DIGITS: Final = 18
+"""Of the index of an entry."""
 FACETS: Final = ("publisher", "licence", "format", "size")
 MEMBER_STATES: Final = {
     "here": marked("This node"),
@@ -200,8 +202,8 @@ def console_routes(console: Console) -> list[BaseRoute]:
         Route(f"{PREFIX}/logs", page(console.logs)),
         Route(f"{PREFIX}/logs/{{log}}", page(console.entries)),
         Route(f"{PREFIX}/logs/{{log}}/checkpoint", page(console.checkpoint)),
-        Route(f"{PREFIX}/logs/{{log}}/{{index:int}}", page(console.entry)),
-        Route(f"{PREFIX}/logs/{{log}}/{{index:int}}.proof", page(console.proof)),
+        Route(f"{PREFIX}/logs/{{log}}/{{index}}.proof", page(console.proof)),
+        Route(f"{PREFIX}/logs/{{log}}/{{index}}", page(console.entry)),
         Route(f"{PREFIX}/proposals", page(console.proposals)),
         Route(f"{PREFIX}/compute", page(console.compute)),
         Route(f"{PREFIX}/alerts", page(console.alerts)),
@@ -454,10 +456,10 @@ def _first_gguf(page: ArtifactPage) -> str:
 
 
 def _index(reader: Reader) -> int:
-    index: int = reader.request.path_params["index"]
-    if index >= 1 << 62:
-        raise NotFound("not in the log", code="BEYOND-LOG")
-    return index
+    text = str(reader.request.path_params["index"])
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
+        raise NotFound("not in the log", why=text[:40], code="BEYOND-LOG")
+    return int(text)
 
 
 def _download(data: bytes, name: str) -> Response:
