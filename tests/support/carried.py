@@ -39,6 +39,8 @@ class MemoryNode:
     asked: list[str] = field(default_factory=list)
     refusals: int = 0
     """How many calls for objects are refused, because there were too many."""
+    limited: set[str] = field(default_factory=set)
+    """Calls of which the next one is refused, because there were too many."""
     lacks: str = ""
     """The layout of which it has no piece records."""
     on_read: Callable[[], None] = lambda: None
@@ -62,25 +64,36 @@ class MemoryNode:
     def with_timeout(self, timeout: float) -> Self:
         return self
 
+    def _count(self, call: str) -> None:
+        if call in self.limited:
+            self.limited.remove(call)
+            raise Refused("too many calls", code="RATE")
+
     async def node(self) -> NodeFacts:
+        self._count("node")
         return NodeFacts("comity", ORIGIN)
 
     async def charter(self, epoch: int | None = None) -> Charter:
+        self._count("charter")
         return Charter(0, self.body, (b"a line",))
 
     async def epochs(self, start: int = 0) -> tuple[Charter, ...]:
+        self._count("epochs")
         if start:
             raise NotFound("no such charter")
         return (await self.charter(),)
 
     async def logs(self) -> tuple[LogHead, ...]:
+        self._count("logs")
         return (LogHead(ORIGIN, self.keys.vkey, self.keys.note_over(self.lines).encode()),)
 
     async def entries(self, origin: str, start: int, end: int) -> AsyncGenerator[EntryBatch, None]:
+        self._count("entries")
         for at in range(start, end, 7):
             yield EntryBatch(at, tuple(self.lines[at : min(end, at + 7)]))
 
     async def misbehaviour(self) -> tuple[Any, ...]:
+        self._count("misbehaviour")
         return ()
 
     async def claims(self, digest: Digest) -> tuple[LocatedEntry, ...]:
@@ -104,6 +117,7 @@ class MemoryNode:
         return f"records of {digest} in {layout}".encode()
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        self._count("read")
         self.on_read()
         for at in range(offset, offset + length, CHUNK):
             data = self.blobs[digest][at : min(at + CHUNK, offset + length)]

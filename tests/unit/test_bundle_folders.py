@@ -343,10 +343,11 @@ async def test_disks_that_are_too_small_are_refused_with_the_number_that_is_need
 
 async def test_an_export_waits_while_the_node_limits_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "PAUSE_SECONDS", 0)
-    node = some_node(tmp_path, weights=10_000)
+    node = some_node(tmp_path)
     node.refusals = 9
+    node.limited = {"node", "charter", "epochs", "logs", "entries", "misbehaviour", "read"}
     await exported(node, tmp_path / "out")
-    assert everything_in(BundleFolder.open([tmp_path / "out"]), node)
+    assert (node.limited, everything_in(BundleFolder.open([tmp_path / "out"]), node)) == (set(), True)
 
 
 async def test_a_file_with_other_bytes_than_its_name_is_not_written(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ class BundleExport:
                 if not file.complete:
                     await self._fetch(layout.files[number], file.size, file.write)
                 await asyncio.to_thread(file.finish)
-        facts = await self._client.node()
+        facts = await _patiently(self._client.node)
         index = BundleIndex(
             federation=federation,
             node=facts.origin,
@@ -252,7 +252,7 @@ class BundleExport:
     async def _charters(self) -> tuple[str, int, int]:
         """Write the epochs after those of earlier bundles. Returns the federation, the first epoch and their number."""
         try:
-            federation = sha256((await self._client.charter(0)).body)
+            federation = sha256((await _patiently(partial(self._client.charter, 0))).body)
         except NotFound:
             return "", 0, 0
         for bundle in self._order.earlier:
@@ -262,7 +262,7 @@ class BundleExport:
         first = at = max((each.index.first_epoch + each.index.epochs for each in self._order.earlier), default=0)
         try:
             while True:
-                for charter in await self._client.epochs(at):
+                for charter in await _patiently(partial(self._client.epochs, at)):
                     await self._add(f"charter/{charter.epoch:06d}.body", charter.body)
                     await self._add(f"charter/{charter.epoch:06d}.certificate", _joined(charter.certificate))
                     at = charter.epoch + 1
@@ -275,7 +275,7 @@ class BundleExport:
             if log.end.size >= starts.get(log.log, Frontier.empty()).size:
                 starts[log.log] = log.end
         logs: list[CarriedLog] = []
-        for head in sorted(await self._client.logs(), key=lambda head: head.vkey):
+        for head in sorted(await _patiently(self._client.logs), key=lambda head: head.vkey):
             start = starts.get(head.vkey, Frontier.empty())
             if head.note and Checkpoint.parse(SignedNote.parse(head.note).text).size >= start.size:
                 logs.append(await self._log(len(logs), head, start))
@@ -307,6 +307,12 @@ class BundleExport:
         path = f"logs/{number:05d}/{start:012d}.lines"
         if self._writer.find(path):
             return split_lines(await asyncio.to_thread(self._writer.read, path))
+        lines = await _patiently(partial(self._entries, log, start, end))
+        await self._add(path, _joined(lines))
+        return lines
+
+    async def _entries(self, log: str, start: int, end: int) -> list[bytes]:
+        """Some entries of a log from `start` on. Raises Untrusted (WITHHELD) if there are none."""
         lines, size = list[bytes](), 0
         async with aclosing(self._client.entries(log, start, end)) as batches:
             async for batch in batches:
@@ -316,11 +322,10 @@ class BundleExport:
                     break
         if not lines:
             raise Untrusted("the node withholds entries of a log", why=f"no entry {start}", code="WITHHELD")
-        await self._add(path, _joined(lines))
         return lines
 
     async def _misbehaviour(self) -> None:
-        for number, shown in enumerate(await self._client.misbehaviour()):
+        for number, shown in enumerate(await _patiently(self._client.misbehaviour)):
             data = encode_misbehaviour_proof(shown.kind, shown.origin, shown.parts)
             await self._add(f"misbehaviour/{number:05d}", data)
 
@@ -340,17 +345,15 @@ class BundleExport:
         """Read the publications that earlier bundles have; nothing of it is written."""
         at = 0
         while at < log.start.size:
-            async with aclosing(self._client.entries(log.log, at, log.start.size)) as batches:
-                async for batch in batches:
-                    at += len(batch.lines)
-                    for line in batch.lines:
-                        if (statement := _statement(line)) is not None:
-                            self._collected.add_publication(statement)
+            lines = await _patiently(partial(self._entries, log.log, at, log.start.size))
+            at += len(lines)
+            for statement in filter(None, map(_statement, lines)):
+                self._collected.add_publication(statement)
 
     async def _claimed(self, artifact: Digest) -> list[_Publication]:
         """The publications of an artifact, also of entries that earlier bundles have. Raises NotFound."""
         with suppress(NotFound):
-            for located in await self._client.claims(artifact):
+            for located in await _patiently(partial(self._client.claims, artifact)):
                 if (statement := _statement(located.line)) is not None:
                     self._collected.add_publication(statement)
         if artifact not in self._collected.publications:
@@ -428,14 +431,19 @@ class BundleExport:
     async def _fetch(self, file: CarriedFile, start: int, write: Callable[[bytes], None]) -> None:
         while start < file.size:
             length = min(limits.READ, file.size - start)
-            async with aclosing(self._client.read(file.sha256, start, length)) as chunks:
-                async for chunk in chunks:
-                    await asyncio.to_thread(write, chunk)
-                    self._on_event(Progress(file.path, len(chunk)))
-                    start += len(chunk)
-                    length -= len(chunk)
-            if length:
+            if await _patiently(partial(self._read, file, start, length, write)) < length:
                 raise NotFound("a file ends early at the node", why=file.path)
+            start += length
+
+    async def _read(self, file: CarriedFile, start: int, length: int, write: Callable[[bytes], None]) -> int:
+        """Fetch a range of a file. Returns its bytes, fewer if the file ends in it."""
+        count = 0
+        async with aclosing(self._client.read(file.sha256, start, length)) as chunks:
+            async for chunk in chunks:
+                await asyncio.to_thread(write, chunk)
+                self._on_event(Progress(file.path, len(chunk)))
+                count += len(chunk)
+        return count
 
     async def _add(self, path: str, data: bytes) -> None:
         if self._writer.find(path) is None:
