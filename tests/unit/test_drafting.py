@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
 from comity.trust.encoding import Digest
-from comity.trust.errors import Conflict, Malformed
+from comity.trust.errors import Conflict, Malformed, NotFound
 from comity.trust.rotation import KeyState
 from comity_client.charter.proposals import (
     draft_admission,
@@ -20,7 +20,10 @@ from comity_client.charter.proposals import (
     draft_succession,
     rebase_draft,
 )
+from comity_client.charter.state import CharterMaterial, compute_charter_state
 from comity_client.trust_store import body_changes
+from support.charters import Seated, votes
+from support.rotations import of
 from support.world import seat
 
 CODES = ("CH", "ES", "KR", "SG", "BR", "KE", "NO")
@@ -125,3 +128,14 @@ def test_the_same_change_on_both_sides_is_no_conflict() -> None:
 def test_the_last_member_cannot_be_removed() -> None:
     with pytest.raises(Malformed):
         draft_removal(charter(1), member("CH").id)
+
+
+def test_a_draft_that_was_decided_is_said_to_be() -> None:
+    start = charter(4)
+    body = draft_policy_change(start, dataclasses.replace(start.policy, min_copies=4))
+    people = [Seated(each.inception, each.signer, of(each).recovery[0]) for each in map(seat, CODES[:4])]
+    material = CharterMaterial.of([entry.line for entry in votes(people, start, body)], [body.data])
+    for state in (compute_charter_state(start, material), compute_charter_state(body, material)):
+        with pytest.raises(NotFound) as caught:
+            state.draft(body.digest[:12])
+        assert caught.value.why == "it was decided, as the charter of epoch 1"

@@ -93,15 +93,20 @@ class CharterState:
         found = [draft for draft in self.tally.drafts if draft.body.digest.startswith(wanted)]
         if len(wanted) < 8 or len(found) != 1:
             known = ", ".join(draft.body.digest[:12] for draft in self.tally.drafts) or "none"
-            hint = "comity proposal ls"
-            raise NotFound(f"no draft {name[:80]!r}", why=f"open drafts: {known}", hint=hint, code="NO-DRAFT")
+            certified = [body.epoch for body in self._certified if len(wanted) >= 8 and body.digest.startswith(wanted)]
+            why = f"it was decided, as the charter of epoch {certified[0]}" if certified else f"open drafts: {known}"
+            raise NotFound(f"no draft {name[:80]!r} is open", why=why, hint="comity proposal ls", code="NO-DRAFT")
         return found[0]
+
+    @property
+    def _certified(self) -> tuple[Body, ...]:
+        return (self.start, *(made.body for made in self.tally.epochs))
 
     def superseded(self, name: str) -> tuple[Body, Body]:
         """The losing body of an earlier epoch whose digest begins with `name`, and the body before it. Raises NotFound
         (NO-DRAFT)."""
         wanted = name.removeprefix("sha256:")
-        past = {body.digest: body for body in (self.start, *(made.body for made in self.tally.epochs))}
+        past = {body.digest: body for body in self._certified}
         found = [
             (drafted, past[drafted.prev])
             for digest, data in self.material.objects.items()
