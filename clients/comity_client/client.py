@@ -866,6 +866,7 @@ class Client:
                 folder = cached_folder(what, hub_cache)
             except NotFound:
                 return self._user.run(lambda session: self._model(session, what, pattern))
+            return replace(model_in(folder, pattern), title=what)  # a snapshot is named by its commit
         return model_in(folder, pattern)
 
     async def _model(self, session: Session, reference: str, pattern: str) -> Model:

@@ -14,8 +14,11 @@ from comity.trust.errors import Conflict, NotFound, Unavailable
 from comity.trust.evidence import PACK
 from comity.trust.names import Name, Reference
 from comity_cli.main import command
+from comity_client.client import Client
+from comity_client.home import Home
 from comity_client.pull.cache import cached_artifacts, find_cached, interrupted_files, remove_cached
 from comity_client.pull.destinations import PARTIAL, HubCacheDestination
+from support.weights import safetensors
 
 SHARED = b"the same in both versions"
 MANIFEST = Manifest.of([FileEntry("shared.bin", len(SHARED), sha256(SHARED))])
@@ -65,6 +68,11 @@ def test_what_is_removed_is_named_by_some_digits_of_its_digest_too(cache: Path) 
     (artifact,) = [item for item in cached_artifacts(cache) if "v1" in item.versions]
     for reference in (f"sha256:{artifact.artifact[:9]}", f"inst/model@sha256:{artifact.artifact[:9]}"):
         assert str(artifact.folder) in run("rm", reference, "--hub-cache", cache, "--dry-run").stdout
+
+
+def test_a_model_in_the_cache_has_the_name_that_was_typed(cache: Path, tmp_path: Path) -> None:
+    place(cache, "inst/weights@v1", {"model.safetensors": safetensors({"w": bytes(8)})})
+    assert Client(Home(tmp_path / "home")).model("inst/weights@v1", hub_cache=cache).title == "inst/weights@v1"
 
 
 def test_a_pull_request_that_another_program_placed_hides_nothing(cache: Path) -> None:
