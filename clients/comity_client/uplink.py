@@ -19,7 +19,6 @@ from comity.trust.identity import check_inception
 from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import VerifierKey
-from comity.verifier import hash_file
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
@@ -258,6 +257,8 @@ class _Upload:
 
 def _require_unchanged(path: Path, wanted: MissingObject) -> None:
     """Raise Conflict (CHANGED) unless a file still has the bytes that were hashed. Blocking."""
+    from comity.verifier import hash_file  # loads what commands do not need that only ask nodes
+
     with disk_errors(f"{path} was not read"):
         found = hash_file(path, lambda count: None)
     if found != (wanted.size, wanted.digest):
