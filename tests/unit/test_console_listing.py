@@ -31,7 +31,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import Member
 from comity.trust.copies import FRESH_DAYS, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Unavailable
+from comity.trust.errors import Malformed, Unavailable
 from comity.trust.statement import SideObject
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +147,32 @@ def test_a_search_by_copies_and_places(listing: ListingFile) -> None:
     assert names(listing, CatalogueQuery(short_of=CopyPolicy(2, 2))) == ["a/two"]
     affected = listing.affected(lambda held_by: held_by == 3, 9, lambda name: True)
     assert [found.name for found in affected.found] == ["a/one"]
+
+
+def test_a_cursor_names_nothing_that_its_reader_may_not_see(
+    listing: ListingFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_file, "SCANNED", 10)
+    hidden = [f"hidden/model-{number}" for number in range(35)]
+    listing.add([claim(number, name) for number, name in enumerate([*hidden, "own/model"])], END)
+    found, after, cursors = list[str](), "", list[str]()
+    while True:
+        page = listing.page(CatalogueQuery(), after, 5, lambda name: name.startswith("own/"))
+        found += [each.name for each in page.found]
+        if not page.after:
+            break
+        after = page.after
+        cursors.append(after)
+    assert found == ["own/model"]
+    assert len(cursors) == 3
+    assert not any("hidden" in cursor for cursor in cursors)
+
+
+@pytest.mark.parametrize("after", ["#", "#x", "#-1", "#99", "#" + "9" * 30])
+def test_a_cursor_of_no_row_is_refused(listing: ListingFile, after: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        listing.page(CatalogueQuery(), after, 5, lambda name: True)
+    assert refused.value.code == "CURSOR"
 
 
 @pytest.mark.parametrize("most", [1, 7, 100])

@@ -23,6 +23,7 @@ from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cach
 from comity.gateway.console.copies import CopyHolders
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject
 
 SCANNED: Final = 20_000
@@ -46,6 +47,10 @@ SIZES: Final = {
 """Least size in bytes of each size class, and the least above it."""
 MIRRORED: Final = "mirrored"
 """The value of the facet `publisher` of mirrored repositories."""
+ROW: Final = "#"
+"""Begins a cursor that is the number of a row. It stands for a name that the reader may not see: where the names that
+one page looks at end."""
+MAX_DIGITS: Final = 18
 NEVER: Final = (1 << 62) - 1
 """The day on which artifacts are due whose copies no date changes."""
 _VERSION: Final = 3
@@ -149,7 +154,7 @@ class CatalogueQuery:
 
 @dataclass(frozen=True, slots=True)
 class CataloguePage:
-    """Repositories, and the key after which the next page begins, empty at the end."""
+    """Repositories, and the cursor after which the next page begins, empty at the end."""
 
     found: tuple[ListedRepository, ...]
     after: str
@@ -310,7 +315,9 @@ class ListingFile:
             return list(database.execute(wanted, (kind, most)))
 
     def page(self, query: CatalogueQuery, after: str, most: int, readable: Readable) -> CataloguePage:
-        """At most `most` repositories whose keys follow `after`, in their order."""
+        """At most `most` repositories that follow `after`, a key or the cursor of a page, in the order of their keys.
+        Raises Malformed (CURSOR)."""
+        after = self._key(after)
         wanted = self.holders.where(query.jurisdiction) if query.jurisdiction else 0
         rule = query.short_of
 
@@ -348,7 +355,7 @@ class ListingFile:
         """Read at most `SCANNED` names after `after`."""
         where, values = condition
         window = "SELECT * FROM repository WHERE key > ? ORDER BY key LIMIT ?"
-        last = f"SELECT count(*), max(key) FROM ({window})"
+        last = f"SELECT count(*), max(key), id FROM ({window})"
         joined = f"({window}) r JOIN artifact a ON a.digest = r.artifact"
         wanted = f"SELECT {_REPOSITORY} FROM {joined} WHERE {where} ORDER BY r.key"
         found: list[ListedRepository] = []
@@ -359,8 +366,19 @@ class ListingFile:
                         found.append(repository)
                     if len(found) > most:
                         return CataloguePage(tuple(found[:most]), found[most - 1].key)
-            count, key = database.execute(last, (after, SCANNED)).fetchone()
-        return CataloguePage(tuple(found), key if count == SCANNED else "")
+            count, _, row = database.execute(last, (after, SCANNED)).fetchone()
+        return CataloguePage(tuple(found), f"{ROW}{row}" if count == SCANNED else "")
+
+    def _key(self, after: str) -> str:
+        if not after.startswith(ROW):
+            return after
+        number = after.removeprefix(ROW)
+        if number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS:
+            with self._reading() as database:
+                found = database.execute("SELECT key FROM repository WHERE id = ?", (int(number),)).fetchone()
+            if found is not None:
+                return str(found[0])
+        raise Malformed("not a page of this list", why="start again from the first page", code="CURSOR")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
