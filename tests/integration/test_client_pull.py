@@ -366,6 +366,24 @@ def test_a_file_that_another_pull_placed_meanwhile_is_not_fetched_again(
     assert client.verify(tmp_path / "model").exit_status == 0
 
 
+def test_a_folder_into_which_another_artifact_was_pulled_meanwhile_is_left_alone(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    other = {"config.json": b"{}", "other.bin": b"other"}
+    federation.publish(release(tmp_path / "second", other, by=federation.publisher, name=f"{TINY}@v2"))
+
+    def pull_the_other(event: Event) -> None:
+        if isinstance(event, PolicyJudged) and event.final:
+            pulling = threading.Thread(target=client.pull, args=(f"{TINY}@v2",), kwargs={"to": tmp_path / "model"})
+            pulling.start()
+            pulling.join()
+
+    with pytest.raises(Conflict):
+        client.pull(f"{TINY}@v1", to=tmp_path / "model", on_event=pull_the_other)
+    assert files_in(tmp_path / "model") == other
+    assert client.verify(tmp_path / "model").exit_status == 0
+
+
 def test_a_corrupt_blob_in_a_hub_cache_is_replaced(tmp_path: Path, client: Client, made: Release) -> None:
     pulled = client.pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
     blob = (pulled.folder / "config.json").resolve()

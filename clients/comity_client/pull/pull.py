@@ -406,7 +406,8 @@ async def _place(
     pack: EvidencePack,
     on_event: OnEvent,
 ) -> None:
-    """Step (6)."""
+    """Step (6). Raises Conflict if another artifact was placed there meanwhile."""
+    await asyncio.to_thread(destination.prepare)
     groups: dict[Digest, list[FileEntry]] = {}
     for entry in missing:
         groups.setdefault(entry.sha256, []).append(entry)
