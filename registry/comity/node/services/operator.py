@@ -121,7 +121,7 @@ class StatusReport:
         governance = await self._governance(logs)
         limits = await self._capacity.now()
         store = await self._pools.files(self._store_status)
-        misbehaviour = len(await self._ledger.run(self._ledger.tables.misbehaviour.all))
+        misbehaviour = await self._ledger.run(self._ledger.tables.misbehaviour.count)
         disputed = await self._ledger.run(disputes, self._ledger.tables, self._membership)
         replication = await self._copies.status()
         return NodeStatus(
