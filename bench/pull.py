@@ -10,7 +10,7 @@
     …, sync             the same, and the bytes on the disk when it ends
     …, gateway          the same client from the node's gateway over plain HTTP
     pull                `comity pull --to` from one node: pieces and whole file verified, evidence judged; gRPC at the
-                        open port and HTTPS ranges: HTTPS unless gRPC shows itself to be half as fast again
+                        open port and HTTPS ranges: HTTPS from 150 MB/s on, below unless gRPC is half as fast again
     pull, gRPC alone    the same by one way only
     pull, HTTPS alone
     pull, mutual TLS    the same as the first with gRPC at the mutual port, with another node's certificate
