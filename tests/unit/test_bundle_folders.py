@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -170,6 +171,18 @@ async def test_a_disk_that_becomes_full_is_told_as_that(tmp_path: Path, monkeypa
     monkeypatch.setattr(LargeFile, "_continued", lambda *_: os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b"))
     with pytest.raises(OutOfSpace):
         await exported(some_node(tmp_path), tmp_path / "out")
+
+
+async def test_a_file_system_without_large_files_is_named_with_the_option_that_helps(tmp_path: Path) -> None:
+    """FAT, as most sticks are sold with, has files of up to 4 GiB."""
+    node, before = some_node(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, before[1]))
+    try:
+        with pytest.raises(OutOfSpace) as raised:
+            await exported(node, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "--split" in raised.value.hint
 
 
 async def test_the_name_of_a_small_file_on_a_disk_survives_a_power_failure(

@@ -8,6 +8,7 @@ from the size of everything.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -318,13 +319,24 @@ class LargeFile:
                 if self._open is None:
                     self._open = self._continued(path, left)
                 part = view[:left]
-                self._open.write(part)
+                self._write(part)
                 self._hash.update(part)
                 self.size += len(part)
                 self._on_written(len(part))
                 view = view[len(part) :]
                 if len(part) == left:
                     self._seal(path)
+
+    def _write(self, part: memoryview) -> None:
+        assert self._open is not None
+        try:
+            self._open.write(part)
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            why = "its file system takes no file of this size"
+            hint = "remove the folder, and export again with --split 4G"
+            raise OutOfSpace(f"{self._file.path} does not fit on this disk", why=why, hint=hint) from error
 
     def close(self) -> None:
         """What a full disk does not take now is fetched again by the next try."""
