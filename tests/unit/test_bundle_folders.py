@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -32,10 +33,11 @@ from comity_client.bundles.contents import (
     parse_contents_line,
 )
 from comity_client.bundles.erasure import ErasureCode
-from comity_client.bundles.exporting import EarlierBundle, ExportOrder
+from comity_client.bundles.exporting import EarlierBundle, ExportOrder, export_bundle
 from comity_client.bundles.folder import BundleFolder
 from comity_client.bundles.loading import CarriedTree
 from comity_client.bundles.writing import DiskPlan, LargeFile
+from comity_client.events import Event, Progress, Started
 from support import carried
 from support.carried import MemoryNode, Stopped, contents, exported, rewritten, some_node
 from support.publisher import Publisher, Release
@@ -112,6 +114,38 @@ async def test_an_interrupted_export_continues_and_gives_the_same_bundle(tmp_pat
     with pytest.raises(Conflict) as raised:
         await exported(node, tmp_path / "stopped", order)
     assert (raised.value.code, node.asked) == ("BUNDLE-EXISTS", [])
+
+
+async def test_the_progress_of_a_continued_export_adds_up_to_its_work(tmp_path: Path) -> None:
+    node, order = some_node(tmp_path), ExportOrder(everything=True, disks=DiskPlan(code=ErasureCode(2, 3)))
+    node.budget = 1_000_000
+    with pytest.raises(Stopped):
+        await exported(node, tmp_path / "out", order)
+    node.budget, seen = float("inf"), list[Event]()
+    await export_bundle(node.client, order, tmp_path / "out", seen.append)
+    (started,) = [event for event in seen if isinstance(event, Started)]
+    assert sum(event.count for event in seen if isinstance(event, Progress)) == started.work > 2_500_000
+
+
+async def test_an_export_that_is_interrupted_computes_no_more_parity(tmp_path: Path) -> None:
+    """Its thread would keep the program from ending for as long as that takes."""
+    node, order = some_node(tmp_path), ExportOrder(everything=True, disks=DiskPlan(code=ErasureCode(1, 2)))
+    parity, begun, released = list[Event](), threading.Event(), threading.Event()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Progress) and event.path == "parity":
+            parity.append(event)
+            begun.set()
+            assert released.wait(60)
+
+    exporting = asyncio.create_task(export_bundle(node.client, order, tmp_path / "out", on_event))
+    assert await asyncio.to_thread(begun.wait, 30)
+    exporting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exporting
+    released.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert len(parity) == 1
 
 
 async def test_another_export_does_not_continue_what_was_begun(tmp_path: Path) -> None:

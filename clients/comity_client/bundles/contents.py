@@ -288,6 +288,11 @@ class DiskLayout:
     def size(self) -> int:
         return self._starts[-1] + self.files[-1].size if self.files else 0
 
+    @property
+    def parity_bytes(self) -> int:
+        """Bytes of one parity disk; 0 if there is none."""
+        return self.used(self.code.data) if self.code.total > self.code.data else 0
+
     def start(self, number: int) -> int:
         """Where a file begins in the sequence of all bytes."""
         return self._starts[number]

@@ -41,7 +41,7 @@ from comity_client.bundles.erasure import ErasureCode
 from comity_client.bundles.folder import disk_roots, read_listing
 from comity_client.bundles.loading import split_lines
 from comity_client.bundles.writing import BundleWriter, DiskPlan
-from comity_client.events import Note, OnEvent, Progress, Started
+from comity_client.events import Note, OnEvent, Progress, Started, in_thread
 
 LINES_BYTES: Final = 4 * 1024 * 1024
 PACK_BYTES: Final = 64 * 1024 * 1024
@@ -223,10 +223,11 @@ class BundleExport:
         await self._pack()
         large = [(digest, size) for digest, size in self._collected.files.items() if size > PACKED]
         layout = await asyncio.to_thread(writer.lay_out, large)
-        self._on_event(Started(len(layout.files), layout.size, 0, sum(size for _, size in large)))
+        work = sum(size for _, size in large) + layout.parity_bytes
+        self._on_event(Started(len(layout.files), layout.size, 0, work))
         for number in range(len(layout.files) - len(large), len(layout.files)):
             with closing(writer.open_large(layout, number)) as file:
-                await asyncio.to_thread(file.resume)
+                await in_thread(partial(_reported, file.resume, layout.files[number].path), self._on_event)
                 if not file.complete:
                     await self._fetch(layout.files[number], file.size, file.write)
                 await asyncio.to_thread(file.finish)
@@ -244,7 +245,8 @@ class BundleExport:
             epochs=epochs,
             artifacts=len(self._collected.complete),
         )
-        index = await asyncio.to_thread(writer.finish, layout, index, lambda count: None)
+        finish = partial(writer.finish, layout, index)
+        index = await in_thread(partial(_reported, finish, "parity"), self._on_event)
         entries = sum(log.end.size - log.start.size for log in logs)
         incomplete = tuple(self._collected.incomplete)
         return ExportedBundle(index, len(layout.files), entries, writer.written, incomplete)
@@ -474,6 +476,11 @@ class _Pack:
         path, members = f"packs/{number:06d}", tuple(self._members)
         await asyncio.to_thread(self._writer.add, path, bytes(self._data), members)
         self._members, self._data = [], bytearray()
+
+
+def _reported(work: Callable[[Callable[[int], None]], T], path: str, on_event: OnEvent) -> T:
+    """Run `work`, and report the bytes that it has done as progress."""
+    return work(lambda count: on_event(Progress(path, count)))
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:

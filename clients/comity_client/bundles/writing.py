@@ -254,6 +254,7 @@ class BundleWriter:
         for path, start, size in parity_files(layout.used(code.data)):
             targets = [roots[disk] / path for disk in range(code.data, code.total)]
             if all(target.exists() for target in targets):
+                on_parity(size)
                 continue
             with ExitStack() as opened:
                 for target in targets:
@@ -288,7 +289,7 @@ class LargeFile:
         self.size = 0
         self._open: BinaryIO | None = None
 
-    def resume(self) -> None:
+    def resume(self, on_read: Callable[[int], None]) -> None:
         """Hash what is there; a part that has all its bytes, but not yet its name, gets it. Raises OutOfSpace,
         Unavailable."""
         with disk_errors(f"{self._file.path} was not read"):
@@ -300,6 +301,7 @@ class LargeFile:
                 for data in _blocks(present, size):
                     self._hash.update(data)
                     self.size += len(data)
+                    on_read(len(data))
                 if present == unfinished:
                     if present.stat().st_size < size:
                         return
