@@ -35,7 +35,7 @@ from comity_client.bundles.contents import (
 from comity_client.bundles.erasure import ErasureCode
 from comity_client.bundles.exporting import EarlierBundle, ExportOrder, export_bundle
 from comity_client.bundles.folder import BundleFolder
-from comity_client.bundles.loading import CarriedTree
+from comity_client.bundles.loading import CarriedTree, _check
 from comity_client.bundles.writing import DiskPlan, LargeFile
 from comity_client.events import Event, Progress, Started
 from support import carried
@@ -146,6 +146,26 @@ async def test_an_export_that_is_interrupted_computes_no_more_parity(tmp_path: P
     released.set()
     await asyncio.get_running_loop().shutdown_default_executor()
     assert len(parity) == 1
+
+
+async def test_a_check_that_is_interrupted_reads_no_further(tmp_path: Path) -> None:
+    await exported(some_node(tmp_path), tmp_path / "out")
+    read, begun, released = list[Event](), threading.Event(), threading.Event()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Progress):
+            read.append(event)
+            begun.set()
+            assert released.wait(60)
+
+    checking = asyncio.create_task(_check(BundleFolder.open([tmp_path / "out"]), on_event))
+    assert await asyncio.to_thread(begun.wait, 30)
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    released.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert len(read) == 1
 
 
 async def test_another_export_does_not_continue_what_was_begun(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from comity.wire.node import Charter
 from comity.wire.server import Services, make_server
 from comity_client.bundles.contents import CarriedLog, parse_misbehaviour_proof
 from comity_client.bundles.folder import BundleFolder
-from comity_client.events import OnEvent, Progress, Started, ignore_event
+from comity_client.events import OnEvent, Progress, Started, ignore_event, in_thread
 
 CHUNK_BYTES: Final = 16 * 1024 * 1024
 """The largest size of a file of entries."""
@@ -387,7 +387,7 @@ async def _require_federation(client: NodeClient, bundle: BundleFolder) -> None:
 async def _check(bundle: BundleFolder, on_event: OnEvent) -> None:
     """Raises Untrusted (BUNDLE)."""
     on_event(Started(len(bundle.layout.files), bundle.index.size, 0, bundle.index.size))
-    bad = await asyncio.to_thread(bundle.check, lambda count: on_event(Progress("", count)))
+    bad = await in_thread(lambda report: bundle.check(lambda count: report(Progress("", count))), on_event)
     if bad:
         why = f"{len(bad)} files are not as listed, such as {bad[0]}"
         raise Untrusted("this bundle is damaged", why=why, hint="copy it again from where it was made", code="BUNDLE")
