@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.artifact import CHAINED_LAYOUT, Manifest, commit_id
+from comity.trust.artifact import CHAINED_LAYOUT, Manifest, PieceRecord, commit_id
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.names import Reference
@@ -22,6 +22,7 @@ from comity_client.client import Client
 from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceDropped, Started
 from comity_client.home import Home
 from comity_client.pull.cache import find_cached, remove_cached
+from comity_client.pull.fetch import PlacedPieces
 from comity_client.seen import CONTRADICTION_CODES
 from support.fakes import FakeFederation, FakeNode, Release, fork, misdescribed, release
 from support.world import identity
@@ -167,6 +168,18 @@ def test_pieces_of_a_placed_file_are_not_fetched_for_another_folder(
     assert other.tally.reused == len(FILES["model.safetensors"]) + len(FILES["config.json"]) + 4
     assert other.tally.by_node == {}
     assert files_in(tmp_path / "other") == FILES
+
+
+def test_no_piece_is_looked_for_here_if_none_can_be(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database is opened for each look, and a large file has tens of thousands of pieces."""
+    for fake in federation.nodes:
+        fake.records_held = {key: data for key, data in fake.records_held.items() if key[1] != CHAINED_LAYOUT}
+    looked: list[PieceRecord] = []
+    monkeypatch.setattr(PlacedPieces, "find", lambda placed, record: looked.append(record) or [])
+    client.pull(TINY, to=tmp_path / "model")
+    assert looked == []
 
 
 def test_an_unmodified_hub_client_finds_the_artifact_offline(tmp_path: Path, client: Client, made: Release) -> None:

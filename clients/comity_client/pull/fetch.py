@@ -351,13 +351,13 @@ class PullFetch:
         failure: ComityError = Unavailable(f"{entry.path} cannot be fetched", why="no piece index is known")
         second = await sources_with_blob(self._other_ways, entry.sha256, entry.size)
         sources: list[BlobSource] = [*self._sources, *second]
-        async for want, records in self._ways(entry):
+        async for want, records, reusable in self._ways(entry):
             try:
                 fetched = await fetch_file(
                     want,
                     sources,
                     self._incoming / entry.sha256,
-                    local=None if want.chained else LocalSource(self._local_pieces),
+                    local=LocalSource(self._local_pieces) if reusable else None,
                     limits=self._limits,
                     on_progress=lambda count: self._on_event(Progress(entry.path, count)),
                     health=self._source_health,
@@ -380,20 +380,22 @@ class PullFetch:
         place = self._place_of(entry)
         return not (self._incoming / entry.sha256).exists() and place.exists() and has_file(place, entry)
 
-    async def _ways(self, entry: FileEntry) -> AsyncGenerator[tuple[WantedFile, Sequence[PieceRecord]], None]:
-        """Yield the file as different records divide it, and the records by which later pulls find its pieces.
+    async def _ways(self, entry: FileEntry) -> AsyncGenerator[tuple[WantedFile, Sequence[PieceRecord], bool], None]:
+        """Yield the file as different records divide it, the records by which later pulls find its pieces, and whether
+        some of these may be here.
 
         Chained records come first, unless pieces may be here already: only plain hashes find them. After a piece that
         does not match a chain, the records of signed indexes tell which source was wrong.
         """
         untried = True
         async for want in self._layouts.layouts_of(entry):
-            if untried and not await asyncio.to_thread(self._reusable, want):
+            reusable = await asyncio.to_thread(self._reusable, want)
+            if untried and not reusable:
                 chained = await self._layouts.chained(entry)
                 if chained is not None:
-                    yield chained, want.records
+                    yield chained, want.records, False
             untried = False
-            yield want, want.records
+            yield want, want.records, reusable
 
     def _reusable(self, want: WantedFile) -> bool:
         try:
