@@ -361,6 +361,20 @@ def test_new_keys_that_no_node_took_are_not_made_again(
     assert ran.exception.hint.startswith(f"the new keys are in {made.keys}")
 
 
+def test_a_node_that_was_named_and_did_not_log_it_is_an_exit_status(
+    client: Client, publisher: Publisher, federation: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(client.home.root))
+    named = [federation.nodes[0].node.record.name, federation.nodes[1].node.record.name]
+    arguments = ["publish", str(write(tmp_path / "source")), "--as", "lab/tiny@v1", "--licence", "MIT"]
+    arguments += [word for name in named for word in ("--node", name)]
+    federation.nodes[1].accepts = False
+    for status in (8, 0):
+        ran = CliRunner().invoke(command, arguments, obj=Output(), standalone_mode=False)
+        assert (ran.return_value, ran.exception) == (status, None)
+        federation.nodes[1].accepts = True
+
+
 def test_a_log_is_checked_from_its_entries_and_remembered(client: Client, publisher: Publisher, tmp_path: Path) -> None:
     origin = "node-ch.example/log"
     assert client.log_check(origin).continues == 0

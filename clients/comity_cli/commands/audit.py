@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,7 +74,7 @@ def challenge(
     drawn = ask_challenges(socket_of(socket, home), request)
     durable.write_file(file, encode_challenges(drawn), mode=0o644)
     out.done(f"{plural(len(drawn), 'challenge')} written to {file}.")
-    out.hint(f"comity audit answer {file} --out answers.json, at {prover}")
+    out.hint(f"at {prover}: comity audit answer {shlex.quote(str(file))} --out answers.json --node HOME")
     out.document("audit-challenges", {"file": str(file), "challenges": len(drawn)})
 
 
@@ -97,6 +98,7 @@ def answer(challenges: Path, file: Path, socket: Path | None, home: Path | None)
         out.warn(f"no answer about sha256:{refused.artifact}: {refused.why}")
     counts = {"answers": len(answers.answers), "refused": len(answers.refused)}
     out.document("audit-answers", {"file": str(file), **counts})
+    out.hint(f"carry it back, then there: comity audit check {shlex.quote(str(file))} --node HOME")
     if answers.refused:
         raise click.exceptions.Exit(FAILED_STATUS)
 

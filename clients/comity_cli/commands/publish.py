@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.evidence import PARTIAL
 from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
@@ -73,9 +74,10 @@ def command(
     publisher: str,
     nodes: tuple[str, ...],
     link: bool,
-) -> None:
+) -> int:
     """Hash FOLDER, sign its manifest with your publisher's keys, upload what the node lacks, and log the statement.
-    A receipt is printed only after the node's checkpoint proves the entry. Run it again to continue."""
+    A receipt is printed only after the node's checkpoint proves the entry. Run it again to continue. Exit status 8: not
+    every node that you named logged it."""
     out = output()
     api = client()
     signer = signing(api, publisher)
@@ -105,6 +107,7 @@ def command(
         out.warn(f"model.sig does not cover, as with other tools of the format: {', '.join(receipt.uncovered[:5])}")
     show_receipt(out, receipt)
     out.hint(f"comity whereis {receipt.title}   # to see the mirrors")
+    return PARTIAL if len(receipt.logged) < len(nodes) else 0
 
 
 def _model_key(publisher: Publisher, file: Path | None) -> PrivateKey:
