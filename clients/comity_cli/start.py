@@ -13,6 +13,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+FAILED = 1
 INTERRUPTED = 130
 COLLECT_AFTER = 50_000
 """New objects after which Python searches them for cycles, in a command. Importing makes 150,000 objects that stay, and
@@ -39,6 +40,8 @@ def start() -> None:
         main()
     except KeyboardInterrupt:  # while it ended
         _end(signal.SIGINT, None)
+    except BrokenPipeError:  # nobody reads the document of an error any more; an ordinary exit would write it again
+        os._exit(FAILED)
 
 
 def collect_as_in_a_long_run() -> None:

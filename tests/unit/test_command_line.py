@@ -194,6 +194,20 @@ def test_a_terminal_that_lacks_a_sign_gets_its_escape() -> None:
     assert b"51aa\\u2026" in ran.stdout
 
 
+def test_a_reader_that_is_gone_makes_no_traceback_of_an_error(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "comity_cli.start", "pull", "not a reference", "--json"],
+        env={**os.environ, "COMITY_HOME": str(tmp_path)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (1, b"")
+
+
 def test_an_unreadable_reference_is_a_clear_error_and_not_a_traceback(
     tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
