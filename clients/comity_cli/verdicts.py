@@ -12,7 +12,7 @@ import click
 from comity.trust.encoding import printable
 from comity.trust.evidence import Row, RowFact, Verdict
 
-from comity_cli.output import Output
+from comity_cli.output import Output, terminal_width
 
 WIDTH: Final = 110
 MARKS = {"pass": ("PASS", "green"), "fail": ("FAIL", "red"), "unknown": ("UNKN", "yellow"), "not-checked": ("----", "")}
@@ -44,7 +44,7 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False, folder: str = ""
         out.say(what.headline, sign=f"{out.mark('✗', 'red')} ")
     for row in what.deciding:
         out.say(f"    {row.name}: {printable(row.summary)}")
-    for line in textwrap.wrap(what.advice, WIDTH):
+    for line in textwrap.wrap(what.advice, min(WIDTH, (terminal_width() or WIDTH) - len("  "))):
         out.say(f"  {line}")
     if what.notable:
         out.say(f"  Not required, but notable: {', '.join(row.name for row in what.notable)}")

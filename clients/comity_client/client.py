@@ -231,10 +231,7 @@ class Client:
         """
         from comity_client.pull.model_sig import keyless_for
 
-        folder = Path(what)
-        if isinstance(what, str) and not folder.is_dir():
-            folder = cached_folder(what, hub_cache)
-        reader = EvidenceReader()
+        folder, reader = folder_of(what, hub_cache), EvidenceReader()
         judged_by = policy or self._user.policy(self._user.pins(reader), str(what))
         evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
         return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader)

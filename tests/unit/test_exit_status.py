@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from comity_cli import verdicts
 from comity_cli.main import main
 from support.case import case, nodes
 
@@ -40,6 +41,25 @@ def test_a_file_that_differs_is_a_verification_that_failed(tmp_path: Path) -> No
     changed = next(path for path in folder.iterdir() if path.is_file())
     changed.write_bytes(changed.read_bytes() + b"!")
     assert _exits(["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]) == 3
+
+
+def test_one_file_is_no_artifact_and_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = case().write(tmp_path)
+    assert _exits(["verify", str(folder / "LICENSE")]) == 5
+    said = capsys.readouterr().err
+    assert f"{folder / 'LICENSE'} is one file" in said
+    assert f"try: name {folder} instead" in said
+
+
+def test_what_a_verdict_advises_fits_a_terminal_of_80_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = case().write(tmp_path)
+    monkeypatch.setattr(verdicts, "terminal_width", lambda: 80)
+    assert _exits(["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    advice = lines[next(n for n, line in enumerate(lines) if line.startswith("  Your policy allows")) :]
+    assert max(map(len, advice)) <= 80
 
 
 def test_cosigners_that_are_too_few_are_a_policy_that_is_not_met(tmp_path: Path) -> None:
