@@ -61,6 +61,7 @@ class WithdrawingNode:
     Attributes:
         refuse_log: what the own log raises, if it is set.
         unclaimed: the files of each complete copy whose claim is not logged yet.
+        refuse_claims: what claiming these raises, if it is set.
         asked: the copies that were audited.
     """
 
@@ -94,6 +95,7 @@ class WithdrawingNode:
         self.outcome = PASSED
         self.refuse_log: ComityError | None = None
         self.unclaimed: list[Sequence[bytes]] = []
+        self.refuse_claims: ComityError | None = None
         self.asked: list[str] = []
         self.withdrawn: set[Digest] = set()
         self.signer = cast(NodeSigner, SimpleNamespace(record=own.record, online=own.online))
@@ -191,6 +193,8 @@ class WithdrawingNode:
         """Facts are added when they are logged."""
 
     async def _claim_waiting(self) -> None:
+        if self.refuse_claims is not None:
+            raise self.refuse_claims
         while self.unclaimed:
             self.hold(self.unclaimed.pop())
 

@@ -64,6 +64,16 @@ async def test_files_of_a_complete_copy_that_is_not_claimed_yet_stay(node: Withd
     assert node.store.has(sha256(SHARED))
 
 
+async def test_a_claim_that_cannot_be_logged_stops_a_removal_but_not_an_order(node: WithdrawingNode) -> None:
+    held = node.hold([FIRST])
+    node.refuse_claims = Unavailable("the blob store did not answer")
+    with pytest.raises(Unavailable):
+        await node.withdrawals.decide(HoldOrder(held, "space"))
+    assert node.store.has(sha256(FIRST))
+    await node.withdrawals.decide(HoldOrder(held, "legal-order", "order 12", force=True))
+    assert not node.store.has(sha256(FIRST))
+
+
 async def test_too_few_proofs_put_everything_back(node: WithdrawingNode) -> None:
     node.outcome = MISSED
     held = node.hold([FIRST])

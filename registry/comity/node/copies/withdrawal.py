@@ -180,7 +180,7 @@ class Withdrawals:
         self._unfinished.add(artifact)
         results: list[AuditedCopy] = []
         try:
-            await self._replicas.claim_waiting()  # else a complete copy that nothing claims yet loses shared files
+            await self._claim_others(order)
             alone = await self._only_here(order, hold)
             taken = await self._pools.files(self._withheld.take, artifact, alone)
             if not order.force:
@@ -194,6 +194,16 @@ class Withdrawals:
         _log.warning("hold withdrawn", artifact=artifact, reason=order.reason, forced=order.force, index=index)
         proven, unproven = _names(results)
         return HoldDecision(entry.line, index, proven, unproven, 0 if failure is not None else taken)
+
+    async def _claim_others(self, order: HoldOrder) -> None:
+        """Log the claims of complete copies that wait: a copy that nothing claims would lose the files it shares. An
+        order does not wait for that."""
+        try:
+            await self._replicas.claim_waiting()
+        except ComityError as error:
+            if not order.force:
+                raise
+            _log.warning("copies were not claimed before a withdrawal", artifact=order.artifact, why=str(error))
 
     async def _log_withdrawal(self, order: HoldOrder, hold: StandingHold) -> tuple[Entry, int]:
         record, online = self._signer.record, self._signer.online
