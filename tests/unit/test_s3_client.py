@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.stub import Stubber
 from comity.content.s3 import S3Store, open_client
 from comity.content.secrets import MAX_SECRET, read_secret
 from comity.trust.encoding import sha256
@@ -82,3 +84,21 @@ def test_a_presigned_url_opens_one_blob_for_a_while_and_shows_no_secret(tmp_path
     assert url.startswith(f"https://s3.example/bucket/p/blobs/{digest[:2]}/{digest}?")
     assert "X-Amz-Expires=600" in url and "X-Amz-Signature=" in url
     assert USER.secret_key not in url
+
+
+def test_a_sweep_ends_copies_within_the_bucket_that_a_crash_left_behind(tmp_path: Path) -> None:
+    """Nothing locks these: one that began today may still run."""
+    client = open_client("https://s3.example", "default", write_credentials(tmp_path / "s3.toml", USER))
+    now = datetime.now(UTC)
+    begun = {"old": now - timedelta(days=2), "new": now - timedelta(hours=1)}
+    with Stubber(client) as service:
+        for folder in ("blobs", "quarantine", "withheld"):
+            prefix = f"p/{folder}/"
+            found = [{"Key": f"{prefix}{name}", "UploadId": name, "Initiated": at} for name, at in begun.items()]
+            asked = {"Bucket": "bucket", "Prefix": prefix}
+            service.add_response("list_multipart_uploads", {"Uploads": found if folder != "blobs" else []}, asked)
+            if folder != "blobs":
+                aborted = {"Bucket": "bucket", "Key": f"{prefix}old", "UploadId": "old"}
+                service.add_response("abort_multipart_upload", {}, aborted)
+        S3Store("bucket", client, tmp_path / "local", "p/").sweep()
+        service.assert_no_pending_responses()

@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -121,6 +122,8 @@ def _parse_credentials(data: bytes) -> tuple[str, str]:
     raise Malformed("S3 credentials are malformed", why='expected TOML: access_key = "…" and secret_key = "…"')
 
 
+_COPY_TIME: Final = timedelta(days=1)
+"""After which a copy that the service makes within the bucket counts as left behind by a crash."""
 ConditionalPut: TypeAlias = Literal["honoured", "ignored", "refused"]
 
 _PART: Final = 16 * 1024 * 1024  # the transfer manager raises it if a file would have more than 10,000 parts
@@ -268,9 +271,14 @@ class S3Store:
 
     def sweep(self) -> None:
         with disk_errors("the blob store was not swept"), s3_errors("the blob store was not swept"):
-            for digest, key, upload in list(self._unfinished_uploads()):
-                with lock_if_free(self._uploading, digest) as free:
-                    if free:
+            for key, upload, _ in list(self._unfinished_uploads("blobs")):
+                if digest := _digest_in(key):
+                    with lock_if_free(self._uploading, digest) as free:
+                        if free:
+                            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+            for folder in ("quarantine", "withheld"):
+                for key, upload, begun in list(self._unfinished_uploads(folder)):
+                    if datetime.now(UTC) - begun > _COPY_TIME:
                         self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
             for digest in [found for path in self._uploading.iterdir() if (found := _digest_in(path.name))]:
                 with lock_if_free(self._uploading, digest) as free:
@@ -346,12 +354,12 @@ class S3Store:
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
             yield from ((item["Key"], item["Size"]) for item in page.get("Contents", ()))
 
-    def _unfinished_uploads(self) -> Iterator[tuple[Digest, str, str]]:
+    def _unfinished_uploads(self, folder: str) -> Iterator[tuple[str, str, datetime]]:
+        """The key, the id and the begin of each, below the prefix `folder`."""
         pages = self._client.get_paginator("list_multipart_uploads")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}blobs/"):
+        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/"):
             for upload in page.get("Uploads", ()):
-                if digest := _digest_in(upload["Key"]):
-                    yield digest, upload["Key"], upload["UploadId"]
+                yield upload["Key"], upload["UploadId"], upload["Initiated"]
 
 
 class WithheldObjects:
