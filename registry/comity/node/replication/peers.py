@@ -51,6 +51,10 @@ class PeerDiscovery:
         """Numbers of the last node record and the last addresses that were read."""
         self._read_to = -1
         """The number of the last proven statement up to which both were read."""
+        self._new: list[Peer] = []
+        """New peers that were not returned yet: a failure in between must not lose them."""
+        self._moved = set[Digest]()
+        """Ids of nodes whose newest addresses are not read yet."""
         self._reading = asyncio.Lock()
 
     async def read(self) -> tuple[Peer, ...]:
@@ -61,27 +65,30 @@ class PeerDiscovery:
                 return ()
             self._read_to = last
             try:
-                return await self._read_new()
+                await self._read_new()
             except BaseException:
                 self._read_to = -1
                 raise
+            new, self._new = tuple(self._new), []
+            return new
 
-    async def _read_new(self) -> tuple[Peer, ...]:
-        members, new = self._membership, list[Peer]()
+    async def _read_new(self) -> None:
+        members = self._membership
         while page := await self._since(self._last_record, NODE_RECORD):
             self._last_record = page[-1].number
-            new += members.learn(record for item in page if (record := _found_record(item)) is not None)
+            learned = members.learn(record for item in page if (record := _found_record(item)) is not None)
+            self._new += learned
+            self._moved.update(peer.record.node.id for peer in learned)
             await asyncio.sleep(0)
-        moved = {peer.record.node.id for peer in new}
         while page := await self._since(self._last_addresses, ADDRESSES):
             self._last_addresses = page[-1].number
-            moved |= {by.id for item in page if (by := parse_entry(item.line).statement.by)}
+            self._moved.update(by.id for item in page if (by := parse_entry(item.line).statement.by))
         for peer in members.peers:
-            if peer.record.node.id in moved:
+            if peer.record.node.id in self._moved:
                 addresses = await self._ledger.run(_newest_addresses, self._ledger.tables, peer.record)
                 if addresses is not None:
                     members.relocate(PeerKey.of(peer.record), addresses.mutual, addresses.open)
-        return tuple(new)
+        self._moved.clear()
 
     def forget(self) -> None:
         """Read all records again: after an epoch or a rotation more of them may be valid."""
