@@ -31,14 +31,14 @@ class Bench:
         self.held: set[Digest] = set()
         self.wanted = SimpleNamespace(answered=frozenset({FRIEND}), asked={})
         members = [SimpleNamespace(id=member, jurisdiction="CH") for member in (OWN, FRIEND, STRANGER, OTHER)]
-        peers = [
+        self.peers = [
             SimpleNamespace(member=SimpleNamespace(id=member), record=SimpleNamespace(log=log))
             for log, member in LOGS.items()
         ]
         membership = SimpleNamespace(
             seat=SimpleNamespace(inception=SimpleNamespace(id=OWN)),
             body=SimpleNamespace(active=members),
-            peers=peers,
+            peers=self.peers,
             member=lambda member: next((item for item in members if item.id == member), None),
             owner=LOGS.get,
         )
@@ -121,3 +121,13 @@ async def test_copies_that_a_liar_claims_delay_no_answer_for_ever(bench: Bench) 
     bench.now = 3 * PATIENCE
     await bench.round()
     assert set(bench.asked) == {MODELS[0]}
+
+
+async def test_a_node_that_begins_another_log_in_a_round_keeps_no_other_from_being_answered(bench: Bench) -> None:
+    bench.wanted.answered = frozenset({FRIEND, OTHER})
+    bench.index.add([wanted("friend/log+2+key", MODELS[0]), wanted("other/log+4+key", MODELS[1])])
+    await bench.answers.step()
+    assert set(bench.asked) == {MODELS[0]}
+    bench.peers[0].record.log = "friend/log+5+another"
+    await bench.answers.step()
+    assert bench.asked == {MODELS[1]: frozenset({OTHER})}

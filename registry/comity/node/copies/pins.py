@@ -362,8 +362,9 @@ class WantedAnswers:
         members = {str(peer.record.log): peer.member.id for peer in self._membership.peers}
         asked: dict[Digest, set[Digest]] = {}
         for log, artifacts in self._due.items():
-            for artifact in artifacts:
-                asked.setdefault(artifact, set()).add(members[log])
+            if (member := members.get(log)) is not None:  # else its node writes another log since this round began
+                for artifact in artifacts:
+                    asked.setdefault(artifact, set()).add(member)
         self._wanted.asked = {artifact: frozenset(askers) for artifact, askers in asked.items()}
 
 
