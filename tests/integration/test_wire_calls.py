@@ -165,6 +165,8 @@ async def test_objects_and_records_arrive_whole() -> None:
     async with met(node) as client:
         assert await client.object(held) == node.blobs[held]
         assert await client.records(held, "fixed-4MiB/1") == node.blobs[held]
+        with pytest.raises(Malformed):
+            await client.records(held, "fixed-4MiB/1", 36)
         with pytest.raises(NotFound):
             await client.object(NOWHERE)
 

@@ -13,13 +13,15 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.replication.artifacts import Copy
 from comity.node.replication.files import FileFetcher
+from comity.node.replication.link import CopySource
 from comity.node.replication.replicas import ArtifactCopier
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want
-from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.trust.artifact import FIXED_LAYOUT, MAX_PIECES, RECORD_BYTES, FileEntry, Manifest, PieceIndex, PieceLayout
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Unavailable
 from comity.trust.statement import SideObject
+from comity.wire import limits
 
 DATA = b"weights\n"
 MANIFEST = Manifest.of([FileEntry("w.bin", len(DATA), sha256(DATA))])
@@ -123,3 +125,21 @@ async def test_what_is_not_about_the_index_tries_no_other(scene: Scene, failure:
     with pytest.raises(type(failure)):
         await scene.copier.complete(scene.copy(OTHER, GOOD))
     assert scene.claimed == []
+
+
+async def test_no_more_records_are_read_than_the_index_names(scene: Scene) -> None:
+    """A node that claims to have every file could otherwise answer with 64 MiB for each file that is copied."""
+    asked = list[int]()
+
+    async def records(digest: Digest, layout: str, most: int) -> bytes:
+        asked.append(most)
+        raise NotFound("no piece records here", code="NO-RECORDS")
+
+    ledger: Any = AsyncLedger(scene.ledger)
+    fetcher = FileFetcher(ledger, scene.store, Pools(), *cast(Any, (None, None, list, None)))
+    holder = cast(CopySource, SimpleNamespace(client=SimpleNamespace(records=records)))
+    for count in (3, MAX_PIECES):
+        with pytest.raises(NotFound):
+            layout = PieceLayout(FIXED_LAYOUT, count, sha256(b"root"))
+            await fetcher._records(Want(sha256(DATA), len(DATA), "w.bin"), layout, [holder])
+    assert asked == [3 * RECORD_BYTES, limits.RECORDS]

@@ -122,10 +122,11 @@ class BlobCalls(ServiceCalls):
                         raise Untrusted("not the requested object", why=f"its sha256 is not {digest}", code="DIGEST")
                     yield digest, data
 
-    async def records(self, digest: Digest, layout: str) -> bytes:
-        """Returns the piece records of a blob. Check their root against a piece index. Raises NotFound."""
+    async def records(self, digest: Digest, layout: str, most: int = limits.RECORDS) -> bytes:
+        """Returns the piece records of a blob, at most so many bytes. Check their root against a piece index. Raises
+        NotFound, and Malformed (UNBOUNDED) for more bytes."""
         request = blob_pb2.GetRecordsRequest(blob=encode_digest(digest), layout=layout)
-        return await self._calls.join(self._blob.GetRecords, request, limits.RECORDS)
+        return await self._calls.join(self._blob.GetRecords, request, most)
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         """Returns what the node has of each blob, in the order of `digests`."""

@@ -30,11 +30,11 @@ from comity.node.uploads import Uploads, Want
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, RangeSource, SourceKey, sources_with_blob
-from comity.trust.artifact import PIECE_SIZE, PieceLayout, PieceRecord, check_records, encode_records
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceLayout, PieceRecord, check_records, encode_records
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.statement import SideObject
-from comity.wire.limits import STAT_DIGESTS
+from comity.wire.limits import RECORDS, STAT_DIGESTS
 
 SLICE: Final = 256 * 1024
 """Bytes that a reader gets at a time: the memory that a stalled client costs."""
@@ -451,10 +451,11 @@ class FileFetcher:
         if known is not None:
             return known
         failure: ComityError | None = None
+        most = min(RECORDS, layout.count * RECORD_BYTES)
         for link in holders:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
-                    data = await link.client.records(want.digest, layout.layout)
+                    data = await link.client.records(want.digest, layout.layout, most)
                 return check_records(data, size=want.size, expected=layout)
             except ComityError as error:
                 failure = failure if isinstance(failure, Untrusted) else error
