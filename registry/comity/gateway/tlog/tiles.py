@@ -21,6 +21,8 @@ from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 
 SHORT_CACHE: Final = {"Cache-Control": "public, max-age=1"}
 IMMUTABLE_CACHE: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+COMPRESSED_AT_ONCE: Final = 2
+"""Tiles that are compressed at once, by threads that hash files and judge artifacts too. Others are sent plain."""
 
 
 class TileRoutes:
@@ -39,6 +41,7 @@ class TileRoutes:
         self._url = url
         self._known = known
         self._witness = witness
+        self._compressing = 0
 
     async def index(self, request: Request) -> JSONResponse:
         """List the served logs, and the keys that sign for them."""
@@ -77,10 +80,17 @@ class TileRoutes:
         headers = dict(IMMUTABLE_CACHE)
         if tile.level == ENTRIES:
             headers["Vary"] = "Accept-Encoding"
-            if _takes_gzip(request):
-                data = await self._pools.hashing(gzip.compress, data, 6, mtime=0)
+            if _takes_gzip(request) and self._compressing < COMPRESSED_AT_ONCE:
+                data = await self._compressed(data)
                 headers["Content-Encoding"] = "gzip"
         return Response(data, media_type="application/octet-stream", headers=headers)
+
+    async def _compressed(self, data: bytes) -> bytes:
+        self._compressing += 1
+        try:
+            return await self._pools.hashing(gzip.compress, data, 6, mtime=0)
+        finally:
+            self._compressing -= 1
 
     async def _served_checkpoint(self, key: VerifierKey) -> SignedNote:
         """Return the checkpoint that bounds what is served of a log. Raises NotFound (NO-CHECKPOINT)."""
