@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Refused
 from comity.wire.blob import BlobStat
 from comity.wire.client import NodeClient
-from comity.wire.log import EntryBatch, LogHead
+from comity.wire.log import EntryBatch, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
 from comity_client.bundles.exporting import ExportedBundle, ExportOrder, export_bundle
@@ -39,6 +39,7 @@ class MemoryNode:
     asked: list[str] = field(default_factory=list)
     refusals: int = 0
     """How many calls for objects are refused, because there were too many."""
+    misbehaving: list[ShownMisbehaviour] = field(default_factory=list)
     limited: set[str] = field(default_factory=set)
     """Calls of which the next one is refused, because there were too many."""
     lacks: str = ""
@@ -92,9 +93,9 @@ class MemoryNode:
         for at in range(start, end, 7):
             yield EntryBatch(at, tuple(self.lines[at : min(end, at + 7)]))
 
-    async def misbehaviour(self) -> tuple[Any, ...]:
+    async def misbehaviour(self) -> tuple[ShownMisbehaviour, ...]:
         self._count("misbehaviour")
-        return ()
+        return tuple(self.misbehaving)
 
     async def claims(self, digest: Digest) -> tuple[LocatedEntry, ...]:
         return tuple(LocatedEntry(ORIGIN, index, line) for index, line in enumerate(self.lines))

@@ -22,6 +22,7 @@ from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import Frontier, MemoryTree, consistency_proof, leaf_hash
+from comity.wire.log import ShownMisbehaviour
 from comity_client.bundles import exporting
 from comity_client.bundles.contents import (
     INDEX,
@@ -31,6 +32,7 @@ from comity_client.bundles.contents import (
     DiskLayout,
     parse_contents,
     parse_contents_line,
+    parse_misbehaviour_proof,
 )
 from comity_client.bundles.erasure import ErasureCode
 from comity_client.bundles.exporting import EarlierBundle, ExportOrder, export_bundle
@@ -166,6 +168,18 @@ async def test_a_check_that_is_interrupted_reads_no_further(tmp_path: Path) -> N
     released.set()
     await asyncio.get_running_loop().shutdown_default_executor()
     assert len(read) == 1
+
+
+async def test_a_proof_of_misbehaviour_that_came_during_an_interruption_is_in_the_bundle(tmp_path: Path) -> None:
+    node = some_node(tmp_path)
+    old, new = (ShownMisbehaviour("roots", origin, (b"one", b"two")) for origin in ("b/log", "a/log"))
+    node.misbehaving, node.budget = [old], 1_000_000
+    with pytest.raises(Stopped):
+        await exported(node, tmp_path / "out")
+    node.misbehaving, node.budget = [new, old], float("inf")
+    await exported(node, tmp_path / "out")
+    proofs = [path.read_bytes() for path in sorted((tmp_path / "out/misbehaviour").iterdir())]
+    assert [parse_misbehaviour_proof(proof)[1] for proof in proofs] == ["b/log", "a/log"]
 
 
 async def test_another_export_does_not_continue_what_was_begun(tmp_path: Path) -> None:

@@ -327,9 +327,12 @@ class BundleExport:
         return lines
 
     async def _misbehaviour(self) -> None:
-        for number, shown in enumerate(await _patiently(self._client.misbehaviour)):
+        written = {file.sha256 for file in self._writer.files if file.path.startswith("misbehaviour/")}
+        for shown in await _patiently(self._client.misbehaviour):
             data = encode_misbehaviour_proof(shown.kind, shown.origin, shown.parts)
-            await self._add(f"misbehaviour/{number:05d}", data)
+            if sha256(data) not in written:  # the node may show more than before, in any order
+                await self._add(f"misbehaviour/{len(written):05d}", data)
+                written.add(sha256(data))
 
     async def _choose(self, logs: Sequence[CarriedLog]) -> None:
         """Collect the files of the chosen artifacts."""
