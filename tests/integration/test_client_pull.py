@@ -177,7 +177,12 @@ def test_no_piece_is_looked_for_here_if_none_can_be(
     for fake in federation.nodes:
         fake.records_held = {key: data for key, data in fake.records_held.items() if key[1] != CHAINED_LAYOUT}
     looked: list[PieceRecord] = []
-    monkeypatch.setattr(PlacedPieces, "find", lambda placed, record: looked.append(record) or [])
+
+    def find(placed: PlacedPieces, record: PieceRecord) -> list[tuple[Path, int]]:
+        looked.append(record)
+        return []
+
+    monkeypatch.setattr(PlacedPieces, "find", find)
     client.pull(TINY, to=tmp_path / "model")
     assert looked == []
 
