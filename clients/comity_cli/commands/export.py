@@ -17,6 +17,7 @@ from comity_cli.output import Output, plural, size
 if TYPE_CHECKING:
     from comity_client.bundles.exporting import ExportedBundle
 
+PARTIAL = 8
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -60,10 +61,11 @@ def command(
     disk_bytes: int | None,
     parity: str | None,
     node: str | None,
-) -> None:
+) -> int:
     """Write charters, logs and artifacts into a folder that can be carried to where there is no network. Without REF
     and --all: the artifacts that the exported log entries publish. After an interruption, run the same command again.
-    Signatures are checked where the bundle is loaded."""
+    Signatures are checked where the bundle is loaded. Exit status 8: an artifact of REF is incomplete at the node, and
+    was left out."""
     from comity_client.bundles.erasure import ErasureCode
     from comity_client.bundles.writing import DiskPlan
 
@@ -86,6 +88,7 @@ def command(
     show_export(out, exported, folder)
     out.document("export", export_document(exported, folder))
     out.hint(f"carry it, then at the other side: comity load {folder} --node HOME")
+    return PARTIAL if references and exported.incomplete else 0
 
 
 def named_node(node: str | None) -> str:

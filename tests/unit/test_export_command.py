@@ -1,0 +1,35 @@
+"""`comity export`: what a script can tell from its exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from comity.trust.encoding import sha256
+from comity_cli.commands import export
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.bundles.contents import BundleIndex
+from comity_client.bundles.erasure import ErasureCode
+from comity_client.bundles.exporting import ExportedBundle
+
+INDEX = BundleIndex("", "node-ch/log", (), sha256(b""), 0, 1, ErasureCode(1, 1), (), 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("what", "incomplete", "status"),
+    [
+        (["lab/tiny@v1"], ("lab/tiny@v1",), 8),
+        (["lab/tiny@v1"], (), 0),
+        (["--all"], ("lab/tiny@v1",), 0),
+    ],
+    ids=["a named one is left out", "it is whole", "one of all is left out"],
+)
+def test_a_named_artifact_that_was_left_out_is_in_the_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: list[str], incomplete: tuple[str, ...], status: int
+) -> None:
+    made = ExportedBundle(INDEX, 0, 0, 0, incomplete)
+    monkeypatch.setattr(export, "client", lambda: SimpleNamespace(export_bundle=lambda *_, **__: made))
+    arguments = ["export", *what, "--out", str(tmp_path / "out"), "--node", "node-ch"]
+    assert command.main(args=arguments, standalone_mode=False, obj=Output()) == status
