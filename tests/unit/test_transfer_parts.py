@@ -345,6 +345,26 @@ async def test_the_trail_hashes_in_file_order_whatever_the_order_of_arrival(tmp_
     assert await hashing == want.digest
 
 
+async def test_a_piece_that_is_gone_from_the_partial_file_is_a_fault_of_the_disk_and_not_of_the_pieces(
+    tmp_path: Path,
+) -> None:
+    data = weights(3)
+    want = wanted(data)
+    partial, buffers = PartialFile(tmp_path / "p", want), PieceBuffers(3, PIECE_SIZE)
+    partial.candidate_pieces()
+    trail = FileHasher(want, partial, buffers, ahead=1)
+    for number in (2, 1, 0):
+        buffer = await buffers.take()
+        view = memoryview(buffer)[: want.records[number].length]
+        view[:] = piece(data, number)
+        partial.write_piece(number, view)
+        trail.add(number, buffer)
+    os.truncate(tmp_path / "p", PIECE_SIZE)
+    with pytest.raises(Unavailable) as failure:
+        await trail.digest(None)
+    assert failure.value.code == "DISK"
+
+
 def test_local_copies_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(b"..abcd..")
     (tmp_path / "cut").write_bytes(b"..ab")

@@ -328,6 +328,8 @@ class FileHasher:
                 continue
             own = own or bytearray(max(record.length for record in self._want.records))
             view = memoryview(own)[: record.length]
-            await loop.run_in_executor(executor, self._partial.read, piece, view)
+            if not await loop.run_in_executor(executor, self._partial.read, piece, view):
+                what = f"the partial file of {short(self._want.digest)} failed"
+                raise Unavailable(what, why=f"it lost piece {piece}, which was written", code="DISK")
             await loop.run_in_executor(executor, sha.update, view)
         return Digest(sha.digest().hex())
