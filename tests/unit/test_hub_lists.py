@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from comity.content.secrets import Token
 from comity.gateway.hub.catalogue import SEARCHES, RepositoryList
-from comity.gateway.hub.routes import LIST_PAGE, MAX_LISTED_FILES, HubRoutes
+from comity.gateway.hub.routes import LARGE_VIEWS, LIST_PAGE, MANY_FILES, MAX_LISTED_FILES, HubRoutes
 from comity.node.settings import Gateway
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
@@ -152,6 +152,30 @@ async def test_readers_of_lists_do_not_take_every_thread_of_the_ledger(pools: Po
     ledger.go_on.set()
     assert [answer.status_code for answer in await asyncio.gather(*lists)] == [200] * 40
     assert ledger.most <= SEARCHES
+
+
+@pytest.mark.parametrize(("files", "at_once"), [(MANY_FILES, LARGE_VIEWS), (MANY_FILES - 1, 20)])
+async def test_views_of_large_artifacts_do_not_take_every_thread(
+    files: int, at_once: int, pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, running, most = asyncio.Event(), list[object](), list[int]()
+
+    async def hashing(work: Any) -> Any:
+        running.append(work)
+        most.append(len(running))
+        await go_on.wait()
+        running.remove(work)
+        return work()
+
+    monkeypatch.setattr(pools, "hashing", hashing)
+    hub = hub_of(listed(Names()), Items(0), pools)
+    snapshot: Any = SimpleNamespace(manifest=SimpleNamespace(files=[None] * files), commit="c" * 40, notices=())
+    views = [asyncio.create_task(hub._json(asking(""), snapshot, list)) for _ in range(20)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    go_on.set()
+    assert [bytes(answer.body) for answer in await asyncio.gather(*views)] == [b"[]"] * 20
+    assert max(most) == at_once
 
 
 async def test_a_list_with_files_ends_its_page_after_many_files(pools: Pools) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode
 
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from comity.gateway.http import GatewayAccess, error_response, read_body
+from comity.gateway.http import ConnectionSlots, GatewayAccess, error_response, read_body
 from comity.gateway.hub import views
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import RepositoryList
@@ -33,6 +34,10 @@ from comity.wire.errors import clean
 LIST_PAGE: Final = 100
 MAX_EXAMINED: Final = 300
 """Repositories of which one request for a list reads more than the name; then the page is short, with a cursor."""
+MANY_FILES: Final = 5_000
+LARGE_VIEWS: Final = 2
+"""Views of artifacts with `MANY_FILES` that are made at once: of 100,000 files each takes half a second, in a thread
+that also hashes files and judges artifacts."""
 MAX_LISTED_FILES: Final = 20_000
 """Files after which a list with files ends its page: an artifact has up to 100,000."""
 UNKNOWN: Final = ("num_parameters", "apps", "inference", "inference_provider", "trained_dataset")
@@ -82,6 +87,7 @@ class HubRoutes:
         self._repository_list = repository_list
         self._items = items
         self._aliases = settings.alias_targets()
+        self._large = ConnectionSlots(LARGE_VIEWS, "views of large artifacts")
 
     async def whoami(self, request: Request) -> Response:
         token = await self._access.token(request)
@@ -154,7 +160,7 @@ class HubRoutes:
             case "refs":
                 return await self._refs(address)
             case "commits":
-                return await self._commits(address)
+                return await self._commits(request, address)
             case _:  # auth-check: access was checked above
                 return Response()
 
@@ -200,7 +206,7 @@ class HubRoutes:
         blobs = views.read_bool(request.query_params.get("blobs"))
         snapshot = await self._snapshot(address)
         card = await self._cards.card(snapshot.artifact, snapshot.manifest)
-        return await self._json(snapshot, lambda: views.model_view(snapshot, card, blobs=blobs))
+        return await self._json(request, snapshot, lambda: views.model_view(snapshot, card, blobs=blobs))
 
     async def _tree(self, request: Request, address: HubAddress) -> Response:
         snapshot = await self._snapshot(address)
@@ -215,25 +221,27 @@ class HubRoutes:
             shown, after = views.page_view(whole, query.get("cursor", ""), limit)
             return shown
 
-        response = await self._json(snapshot, page)
+        response = await self._json(request, snapshot, page)
         response.headers.update(self._link(request, after) if after else {})
         return response
 
     async def _paths_info(self, request: Request, address: HubAddress) -> Response:
         snapshot = await self._snapshot(address)
         paths, expand = _form(request.headers.get("content-type", ""), await read_body(request, MAX_FORM))
-        return await self._json(snapshot, lambda: views.paths_info_view(snapshot, paths, expand=expand))
+        return await self._json(request, snapshot, lambda: views.paths_info_view(snapshot, paths, expand=expand))
 
-    async def _commits(self, address: HubAddress) -> Response:
+    async def _commits(self, request: Request, address: HubAddress) -> Response:
         snapshot = await self._snapshot(address)
         commits = views.commits_view(snapshot)
-        response = await self._json(snapshot, lambda: commits)
+        response = await self._json(request, snapshot, lambda: commits)
         response.headers["X-Total-Count"] = str(len(commits))
         return response
 
-    async def _json(self, snapshot: Snapshot, view: Callable[[], object]) -> Response:
+    async def _json(self, request: Request, snapshot: Snapshot, view: Callable[[], object]) -> Response:
         """Return `view()` as JSON; runs in a thread, because an artifact may have 100,000 files."""
-        body = await self._pools.hashing(lambda: json.dumps(view(), ensure_ascii=False).encode())
+        many = len(snapshot.manifest.files) >= MANY_FILES
+        async with self._large.slot(request.scope) if many else nullcontext():
+            body = await self._pools.hashing(lambda: json.dumps(view(), ensure_ascii=False).encode())
         return _with_notices(Response(body, media_type="application/json"), snapshot)
 
     async def _refs(self, address: HubAddress) -> Response:
