@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.gateway import http as bounds
-from comity.gateway import http as server
+from comity.gateway import http_listener as server
 from comity.gateway.app import serve_gateway
 from comity.node.listeners import ConnectionLimits
 from comity.trust.errors import Unavailable

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from comity.gateway.http import ABORT, ConnectionSlots
+from comity.gateway.http import ConnectionSlots
+from comity.gateway.http_listener import ABORT
 from comity.trust.errors import Unavailable
 
 

@@ -12,19 +12,8 @@ from typing import Any, cast
 
 import pytest
 import uvicorn
-from comity.gateway.http import (
-    ABORT,
-    HEAD_SECONDS,
-    LONG,
-    LONG_AT_ONCE,
-    MAX_HEAD,
-    MAX_PIPELINED,
-    PART,
-    SLOWEST,
-    STALLED,
-    RequestBounds,
-    _Connection,
-)
+from comity.gateway.http import LONG, LONG_AT_ONCE, PART, SLOWEST, STALLED, RequestBounds
+from comity.gateway.http_listener import ABORT, HEAD_SECONDS, MAX_HEAD, MAX_PIPELINED, _Connection
 from comity.node.metrics import Metrics
 from comity.wire.limits import FairShares
 from starlette.responses import JSONResponse

@@ -18,10 +18,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from comity.content.secrets import TOKENS_FILE, USES_FILE, TokenUses
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.fileserver.verified import REMOTE_PIECES
-from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
+from comity.gateway.http import ConnectionSlots, RequestBounds, error_response, on_error
+from comity.gateway.http_listener import listen_http
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, FileResponses

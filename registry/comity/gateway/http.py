@@ -1,4 +1,4 @@
-"""HTTP infrastructure of the gateway: connections, request slots, access tokens, error responses, request bounds.
+"""Bounds of each request at the gateway, slots for those that hold memory, and error responses.
 
 (1) each caller has a rate and a number of concurrent requests; unknown callers are counted by network address
 (2) the request target and body have size limits, and a body must arrive at `SLOWEST` bytes a second or faster
@@ -10,42 +10,29 @@
 
 Slots limit requests that hold memory while the client is slow (file bodies, uploads). If all are used, a request waits;
 the address block with most slots loses one to requests from other blocks: its connection is aborted, and the client can
-resume. Anyone may read a public gateway; else a token of this node is required. An unknown token is ignored and never
-logged, because it may be a secret for another endpoint. An error is JSON `{"error", "code", "hint"}` with
-`X-Error-Code` and `X-Error-Message` for Hub clients; a few codes are mapped to those that they know. ASGI server:
-docs/decisions/0008-asgi-server.md.
+resume. An error is JSON `{"error", "code", "hint"}` with `X-Error-Code` and `X-Error-Message` for Hub clients; a few
+codes are mapped to those that they know.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import itertools
 import re
 import secrets
-import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvicorn
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from comity.content.secrets import ALL_REPOSITORIES, Token, TokenFile, TokenUses, looks_like_token, token_hash
-from comity.node.listeners import connection_limits
+from comity.gateway.http_listener import ABORT
 from comity.node.metrics import Metrics
-from comity.node.settings import Gateway
-from comity.node.threads import Clock, Pools
-from comity.trust.encoding import Digest
 from comity.trust.errors import (
     ComityError,
     Conflict,
@@ -69,8 +56,8 @@ RETRY_INTERVAL: Final = 1.0
 """Seconds after which a waiting request tries again."""
 REPOSITORY: Final = "comity.repository"
 """Key in an ASGI scope: the repository that the request is about."""
-ABORT: Final = "comity.cut"
-"""Key in an ASGI scope: a function that aborts the connection."""
+
+_log: Final = structlog.get_logger("comity.gateway")
 
 
 class ConnectionSlots:
@@ -122,326 +109,6 @@ class ConnectionSlots:
         """Wake all waiting requests; they try again in order of arrival."""
         self._freed.set()
         self._freed = asyncio.Event()
-
-
-SHUTDOWN_GRACE: Final = 2
-"""Seconds for active requests when the node stops."""
-KEEP_ALIVE: Final = 30
-HEAD_SECONDS: Final = 60.0
-"""Seconds until the head of a request must be complete, from the connection or the previous response."""
-MAX_HEAD: Final = 64 * 1024
-HANDSHAKE: Final = 10.0
-"""Seconds for a TLS handshake."""
-BACKLOG: Final = 1024
-MAX_PIPELINED: Final = 16
-"""Requests of one connection that wait for the response to an earlier one."""
-
-_log: Final = structlog.get_logger("comity.gateway")
-
-
-@asynccontextmanager
-async def listen_http(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
-    """Serve `app` while the block lasts; yields its URL.
-
-    Raises Unavailable (LISTEN); NotFound and Malformed for certificate and key.
-    """
-    tls = tls_context(settings)
-    listener = _listen(settings.http)
-    config = uvicorn.Config(
-        app,
-        http=_Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=SHUTDOWN_GRACE,
-    )
-    config.load()
-    server = _Server(config)
-    task = asyncio.create_task(server.serve([]), name="gateway")
-    acceptor = asyncio.create_task(_Acceptor(server, listener, tls).run(), name="gateway connections")
-    try:
-        yield _url(settings, listener)
-    finally:
-        acceptor.cancel()
-        await asyncio.wait([acceptor])
-        listener.close()
-        server.should_exit = True
-        await task
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the node, and accepting to `_Acceptor`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class _Acceptor:
-    """Accepts connections and counts them from the start, so that a stalled TLS handshake uses a slot too.
-
-    If all slots are used, `FairShares` selects the connection to abort. Not thread-safe: call from the event loop.
-    """
-
-    def __init__(self, server: uvicorn.Server, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-        self._server = server
-        self._listener = listener
-        self._tls = tls
-        self._shares: FairShares[socket.socket] = FairShares(connection_limits().http, time.monotonic)
-        self._handshakes: set[asyncio.Task[None]] = set()
-
-    async def run(self) -> None:
-        """Accept until cancelled. An accept error is logged and delays the next accept by 0.1 s."""
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                try:
-                    client, address = await loop.sock_accept(self._listener)
-                except OSError as error:
-                    _log.warning("accept failed", why=str(error))
-                    await asyncio.sleep(0.1)
-                    continue
-                self._admit(client, str(address[0]))
-        finally:
-            for task in self._handshakes:
-                task.cancel()
-
-    def _admit(self, client: socket.socket, host: str) -> None:
-        evicted = self._shares.acquire(client, address_block(host))
-        if evicted is client:
-            client.close()
-            return
-        if evicted is not None:
-            with contextlib.suppress(OSError):  # its transport closes the socket
-                evicted.shutdown(socket.SHUT_RDWR)
-        task = asyncio.create_task(self._handshake(client), name="gateway handshake")
-        self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
-
-    async def _handshake(self, client: socket.socket) -> None:
-        """Do the TLS handshake, if any, and start the protocol."""
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.connect_accepted_socket(
-                lambda: self._connection(client),
-                client,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE if self._tls else None,
-            )
-        except (OSError, TimeoutError):  # not TLS, disconnected, aborted, or too slow
-            self._shares.release(client)
-            client.close()
-
-    def _connection(self, client: socket.socket) -> _Connection:
-        made = _Connection(self._server.config, self._server.server_state, {})
-        made.attach_slot(self._shares, client)
-        return made
-
-
-class _TooManyPipelined(Exception):
-    """Ends the parser, which would go on with the bytes that it has."""
-
-
-class _Connection(HttpToolsProtocol):
-    """A connection with limits on time and size of request heads. It holds one slot of `_Acceptor` until it closes;
-    requests and taken response bytes count as progress.
-
-    Also while an earlier response is sent, only `MAX_HEAD` bytes are kept that are no part of a body (the next head, or
-    trailers), and `MAX_PIPELINED` requests. When the connection closes, every request of it is told.
-    """
-
-    _head = 0
-    """Bytes since the last complete head or part of a body."""
-    _requests: tuple[RequestResponseCycle, ...] = ()
-    """Those without a complete response."""
-    _timer: asyncio.TimerHandle | None = None
-    _shares: FairShares[socket.socket]
-    _client: socket.socket
-
-    def attach_slot(self, shares: FairShares[socket.socket], client: socket.socket) -> None:
-        """Set the slot that this connection holds."""
-        self._shares, self._client = shares, client
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._start_head_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
-        self._shares.release(self._client)
-        super().connection_lost(exc)
-        for request in self._requests:  # uvicorn tells the last one only
-            request.disconnected = not request.response_complete
-            request.message_event.set()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope[ABORT] = self.transport.abort
-
-    def resume_writing(self) -> None:
-        self._shares.progress(self._client)
-        super().resume_writing()
-
-    def data_received(self, data: bytes) -> None:
-        self._head += len(data)
-        super().data_received(data)
-        if self._head > MAX_HEAD:
-            self.transport.abort()
-
-    def on_headers_complete(self) -> None:
-        self._stop_head_timer()
-        self._head = 0
-        self._shares.progress(self._client)
-        super().on_headers_complete()
-        self._requests = (*(each for each in self._requests if not each.response_complete), self.cycle)
-        if len(self.pipeline) > MAX_PIPELINED:
-            self.transport.abort()
-            raise _TooManyPipelined
-
-    def on_body(self, body: bytes) -> None:
-        self._head = 0
-        super().on_body(body)
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.cycle.response_complete:  # else the next request is being handled already
-            self._start_head_timer()
-
-    def _start_head_timer(self) -> None:
-        self._stop_head_timer()
-        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
-
-    def _stop_head_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
-
-
-def tls_context(settings: Gateway) -> ssl.SSLContext | None:
-    """Return the TLS context for the configured certificate, if any. Raises NotFound, Malformed."""
-    if settings.certificate is None or settings.key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.certificate, settings.key)
-    except FileNotFoundError as error:
-        missing: list[Path] = [path for path in (settings.certificate, settings.key) if not path.exists()]
-        raise NotFound("no certificate for the gateway", why=f"{missing[0]} is missing") from error
-    except (ssl.SSLError, OSError) as error:
-        raise Malformed("the certificate of the gateway is not usable", why=str(error), code="CONFIG") from error
-    return context
-
-
-def _listen(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    # asyncio disables Nagle's algorithm only on sockets created as TCP; with Nagle, responses wait for 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((host.strip("[]"), int(port)))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        hint = "choose another address in node.toml, or stop the program that listens there"
-        why = error.strerror or str(error)
-        raise Unavailable(f"cannot listen on {address}", why=why, hint=hint, code="LISTEN") from error
-    return listener
-
-
-def _url(settings: Gateway, listener: socket.socket) -> str:
-    scheme = "https" if settings.certificate else "http"
-    return f"{scheme}://{settings.http.rpartition(':')[0]}:{listener.getsockname()[1]}"
-
-
-class GatewayAccess:
-    """Checks tokens; reloads the token file when it changes. `uses` keeps when each was used last."""
-
-    def __init__(self, file: Path, pools: Pools, uses: TokenUses, clock: Clock, *, public: bool) -> None:
-        self._pools = pools
-        self._public = public
-        self._uses = uses
-        self._clock = clock
-        self._file = TokenFile(file)
-        self._version: tuple[int, ...] | None = None
-        self._tokens: dict[Digest, Token] = {}
-
-    async def token(self, request: Request) -> Token | None:
-        """Return the token of a request if it is one of this node and has not ended."""
-        token = await self._known(request)
-        now = self._clock()
-        if token is None or token.expired(now):
-            return None
-        if self._uses.seen(token.id, now):
-            with suppress(ComityError):  # a full disk keeps no reader out
-                await self._pools.files(self._uses.write)
-        return token
-
-    async def _known(self, request: Request) -> Token | None:
-        secret = _secret(request.headers.get("authorization", ""))
-        if not looks_like_token(secret):
-            return None
-        await self._pools.files(self._refresh)
-        return self._tokens.get(token_hash(secret))
-
-    async def require_any(self, request: Request) -> Token | None:
-        """Return the token of a request, None at a public gateway. Raises Refused (NO-TOKEN, TOKEN-EXPIRED)."""
-        if self._public:
-            return None
-        token = await self.token(request)
-        if token is None and await self._known(request) is not None:
-            raise Refused("the token has expired", hint="ask the operator of this node", code="TOKEN-EXPIRED")
-        if token is None:
-            raise Refused("a token of this node is required", hint="ask its operator", code="NO-TOKEN")
-        return token
-
-    async def require(self, request: Request, repository: str) -> None:
-        """Raise Refused (NO-TOKEN, TOKEN-EXPIRED, TOKEN-SCOPE) unless the request may read `repository`, which its log
-        line names."""
-        request.scope[REPOSITORY] = repository
-        token = await self.require_any(request)
-        if token is not None and not token.allows(repository):
-            raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
-
-    async def reach(self, request: Request) -> tuple[str, ...]:
-        """Return what the request may read, as `Token.reach` does."""
-        if self._public:
-            return (ALL_REPOSITORIES,)
-        token = await self.token(request)
-        return token.reach if token is not None else ()
-
-    async def readable_names(self, request: Request) -> Callable[[str], bool]:
-        """Return a predicate of the repository names that the request may read, for lists."""
-        if self._public:
-            return lambda name: True
-        token = await self.token(request)
-        return token.allows if token is not None else lambda name: False
-
-    def _refresh(self) -> None:
-        version = self._file.version()
-        if version != self._version:
-            self._tokens = {token.hash: token for token in self._file.read()}
-            self._version = version
-
-
-def _secret(authorization: str) -> str:
-    """Return the secret of a header: a bearer token, or the password of registry clients, with any user name."""
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return given.strip()
-    if scheme.lower() == "basic":
-        with suppress(ValueError):
-            return base64.b64decode(given.strip(), validate=True).decode("ascii").partition(":")[2]
-    return ""
 
 
 STATUS: Final[Mapping[type[ComityError], int]] = {

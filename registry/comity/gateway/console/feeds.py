@@ -28,10 +28,10 @@ from starlette.routing import BaseRoute, Route
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.page import HEADERS, PREFIX
 from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.console.words import shown_text
-from comity.gateway.http import GatewayAccess
 from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.supervisor import LoopTiming, Supervisor

@@ -33,6 +33,7 @@ from starlette.types import Scope
 
 from comity.content.secrets import TOKENS_FILE, TokenFile, TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
@@ -47,7 +48,7 @@ from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
 from comity.gateway.console.state import FederationState, MemberView, StateReader
 from comity.gateway.console.words import Formats, marked, prepare_templates, translations
-from comity.gateway.http import ConnectionSlots, GatewayAccess
+from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
 from comity.ledger.intake import fold_name

@@ -20,6 +20,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from comity.content.secrets import Token, TokenUses
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.page import (
     FORM_KEY,
     HEADERS,
@@ -33,7 +34,6 @@ from comity.gateway.console.page import (
     require_form_key,
 )
 from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
-from comity.gateway.http import GatewayAccess
 from comity.node.operator_acts import OperatorActs
 from comity.node.sign_in_links import PATH, SignInLinks
 from comity.node.threads import Clock, Pools

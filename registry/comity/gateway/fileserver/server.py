@@ -43,7 +43,7 @@ from comity.gateway.fileserver.http1 import (
     peer_of,
 )
 from comity.gateway.fileserver.verified import FilePart, PieceRecords, VerifiedBlobs
-from comity.gateway.http import tls_context
+from comity.gateway.http_listener import tls_context
 from comity.ledger.records import PieceRecordTable
 from comity.node.listeners import connection_limits
 from comity.node.metrics import LOCATION_SECONDS, LocationProviders, Metrics, ServedBytes

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from comity.gateway.http import ConnectionSlots, GatewayAccess, error_response, read_body
+from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.http import ConnectionSlots, error_response, read_body
 from comity.gateway.hub import views
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import RepositoryList

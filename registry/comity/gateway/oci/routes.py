@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from comity.gateway.http import GatewayAccess, error_response
+from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.http import error_response
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes

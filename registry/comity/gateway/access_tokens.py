@@ -1,0 +1,103 @@
+"""Who may read at the gateway: anyone if it is public, else who has a token of this node.
+
+An unknown token is ignored and never logged, because it may be a secret for another endpoint.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from starlette.requests import Request
+
+from comity.content.secrets import ALL_REPOSITORIES, Token, TokenFile, TokenUses, looks_like_token, token_hash
+from comity.gateway.http import REPOSITORY
+from comity.node.threads import Clock, Pools
+from comity.trust.encoding import Digest
+from comity.trust.errors import (
+    ComityError,
+    Refused,
+)
+
+
+class GatewayAccess:
+    """Checks tokens; reloads the token file when it changes. `uses` keeps when each was used last."""
+
+    def __init__(self, file: Path, pools: Pools, uses: TokenUses, clock: Clock, *, public: bool) -> None:
+        self._pools = pools
+        self._public = public
+        self._uses = uses
+        self._clock = clock
+        self._file = TokenFile(file)
+        self._version: tuple[int, ...] | None = None
+        self._tokens: dict[Digest, Token] = {}
+
+    async def token(self, request: Request) -> Token | None:
+        """Return the token of a request if it is one of this node and has not ended."""
+        token = await self._known(request)
+        now = self._clock()
+        if token is None or token.expired(now):
+            return None
+        if self._uses.seen(token.id, now):
+            with suppress(ComityError):  # a full disk keeps no reader out
+                await self._pools.files(self._uses.write)
+        return token
+
+    async def _known(self, request: Request) -> Token | None:
+        secret = _secret(request.headers.get("authorization", ""))
+        if not looks_like_token(secret):
+            return None
+        await self._pools.files(self._refresh)
+        return self._tokens.get(token_hash(secret))
+
+    async def require_any(self, request: Request) -> Token | None:
+        """Return the token of a request, None at a public gateway. Raises Refused (NO-TOKEN, TOKEN-EXPIRED)."""
+        if self._public:
+            return None
+        token = await self.token(request)
+        if token is None and await self._known(request) is not None:
+            raise Refused("the token has expired", hint="ask the operator of this node", code="TOKEN-EXPIRED")
+        if token is None:
+            raise Refused("a token of this node is required", hint="ask its operator", code="NO-TOKEN")
+        return token
+
+    async def require(self, request: Request, repository: str) -> None:
+        """Raise Refused (NO-TOKEN, TOKEN-EXPIRED, TOKEN-SCOPE) unless the request may read `repository`, which its log
+        line names."""
+        request.scope[REPOSITORY] = repository
+        token = await self.require_any(request)
+        if token is not None and not token.allows(repository):
+            raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
+
+    async def reach(self, request: Request) -> tuple[str, ...]:
+        """Return what the request may read, as `Token.reach` does."""
+        if self._public:
+            return (ALL_REPOSITORIES,)
+        token = await self.token(request)
+        return token.reach if token is not None else ()
+
+    async def readable_names(self, request: Request) -> Callable[[str], bool]:
+        """Return a predicate of the repository names that the request may read, for lists."""
+        if self._public:
+            return lambda name: True
+        token = await self.token(request)
+        return token.allows if token is not None else lambda name: False
+
+    def _refresh(self) -> None:
+        version = self._file.version()
+        if version != self._version:
+            self._tokens = {token.hash: token for token in self._file.read()}
+            self._version = version
+
+
+def _secret(authorization: str) -> str:
+    """Return the secret of a header: a bearer token, or the password of registry clients, with any user name."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            return base64.b64decode(given.strip(), validate=True).decode("ascii").partition(":")[2]
+    return ""
