@@ -4,6 +4,7 @@ removed and computed again."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ MAX_WAL_BYTES: Final = 4 * 1024 * 1024
 def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
     """Open the file, or make it. Blocking; the connection may go from thread to thread.
 
-    Raises sqlite3.Error, also for a file of another version than `version`: remove it then, and open it again.
+    Raises sqlite3.Error, also for a file of another version than `version` (`opened_or_made_again`).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(file, check_same_thread=False, timeout=30)
@@ -37,7 +38,28 @@ def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Conne
     return database
 
 
-def is_no_cache(error: sqlite3.Error) -> bool:
+def opened_or_made_again(file: Path, what: str, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+    """What `connect` opens; if the file is no such cache, that of a new file. One that a full or failing disk, or
+    another process, keeps from being opened stays. Blocking.
+
+    Args:
+        what: what could not be done if this raises, for the error.
+
+    Raises OutOfSpace, Unavailable (INDEX).
+    """
+    try:
+        try:
+            return connect()
+        except sqlite3.Error as error:
+            if not _is_no_cache(error):
+                raise
+        remove_sqlite_cache(file)
+        return connect()
+    except sqlite3.Error as error:
+        raise sqlite_cache_error(what, error) from error
+
+
+def _is_no_cache(error: sqlite3.Error) -> bool:
     """Whether a file could not be opened because of what is in it, and not because of the disk or another process."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

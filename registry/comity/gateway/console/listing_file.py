@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache, sqlite_cache_error
+from comity.content.sqlite_cache import connect_sqlite_cache, opened_or_made_again, sqlite_cache_error
 from comity.gateway.console.copies import CopyHolders
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
@@ -207,12 +208,9 @@ class ListingFile:
         self.basis = basis
         self.holders = holders
         self._lock = threading.Lock()
-        with disk_errors("the list of the console was not opened"):
-            try:
-                self._database = _read_database(file, basis)
-            except sqlite3.DatabaseError:
-                remove_sqlite_cache(file)  # it is derived: make it again
-                self._database = _read_database(file, basis)
+        what = "the list of the console was not opened"
+        with disk_errors(what):
+            self._database = opened_or_made_again(file, what, partial(_read_database, file, basis))
         self.sets, self.tested = self._read_sets("held"), self._read_sets("tested")
 
     def close(self) -> None:

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import connect_sqlite_cache, remove_sqlite_cache, sqlite_cache_error
+from comity.content.sqlite_cache import connect_sqlite_cache, opened_or_made_again, sqlite_cache_error
 from comity.trust.encoding import Digest
 
 FILE_NAME: Final = "hub-list.sqlite"
@@ -54,12 +55,10 @@ class ListFile:
     def __init__(self, file: Path, basis: str) -> None:
         """Open the file, or make it. Raises Unavailable, OutOfSpace."""
         self._lock = threading.Lock()
-        with disk_errors("the list of the gateway was not opened"):
-            try:
-                self._database = connect_sqlite_cache(file, _SCHEMA, _VERSION)
-            except sqlite3.DatabaseError:
-                remove_sqlite_cache(file)  # it is derived: make it again
-                self._database = connect_sqlite_cache(file, _SCHEMA, _VERSION)
+        what = "the list of the gateway was not opened"
+        with disk_errors(what):
+            connect = partial(connect_sqlite_cache, file, _SCHEMA, _VERSION)
+            self._database = opened_or_made_again(file, what, connect)
         if self._state()[0] != basis:
             self.begin_again(basis)
 

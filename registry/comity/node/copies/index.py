@@ -23,12 +23,13 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import MAX_WAL_BYTES, is_no_cache, remove_sqlite_cache, sqlite_cache_error
+from comity.content.sqlite_cache import MAX_WAL_BYTES, opened_or_made_again, sqlite_cache_error
 from comity.trust.artifact_pins import MAX_WANTED
 from comity.trust.audit import AuditChallenge
 from comity.trust.copies import MISSED, AuditResult, CopyPolicy, result_rank
@@ -190,12 +191,10 @@ class CopiesIndex:
         self._own_log = own_log
         self._draw = draw
         self._lock = threading.Lock()
-        with disk_errors("the index of copies was not opened"):
+        what = "the index of copies was not opened"
+        with disk_errors(what):
             file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._database = _open_or_replace(file)
-            except sqlite3.Error as error:
-                raise sqlite_cache_error("the index of copies was not opened", error) from error
+            self._database = opened_or_made_again(file, what, partial(_open, file))  # it has what only this node knows
         self._logs: dict[str, int] = dict(self._database.execute("SELECT vkey, id FROM log"))
         self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
         self._result_counts = self._count_results()
@@ -495,18 +494,6 @@ def _forget(database: sqlite3.Connection) -> None:
     """Forget what was read from the logs."""
     for table in ("position", "copy", "result", "wanted"):
         database.execute(f"DELETE FROM {table}")
-
-
-def _open_or_replace(file: Path) -> sqlite3.Connection:
-    """Open the file; make it again if it is no such database. One that a full or failing disk keeps from being opened
-    stays: it has what only this node knows."""
-    try:
-        return _open(file)
-    except sqlite3.Error as error:
-        if not is_no_cache(error):
-            raise
-    remove_sqlite_cache(file)
-    return _open(file)
 
 
 def _open(file: Path) -> sqlite3.Connection:

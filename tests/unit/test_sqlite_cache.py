@@ -1,0 +1,55 @@
+"""Files that cache what a node computed: which are made again, and which stay."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import partial
+from pathlib import Path
+
+import pytest
+from comity.content.sqlite_cache import connect_sqlite_cache, opened_or_made_again
+from comity.trust.errors import ComityError, OutOfSpace, Unavailable
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS item (name TEXT PRIMARY KEY)"
+WHAT = "the list was not opened"
+
+
+def opened(file: Path, version: int = 1) -> list[str]:
+    """The items of the file, opened as a cache."""
+    database = opened_or_made_again(file, WHAT, partial(connect_sqlite_cache, file, SCHEMA, version))
+    try:
+        return [name for (name,) in database.execute("SELECT name FROM item")]
+    finally:
+        database.close()
+
+
+@pytest.fixture(name="file")
+def _file(tmp_path: Path) -> Path:
+    """A cache with an item."""
+    file = tmp_path / "cache.sqlite"
+    database = connect_sqlite_cache(file, SCHEMA, 1)
+    database.execute("INSERT INTO item VALUES ('kept')")
+    database.commit()
+    database.close()
+    return file
+
+
+def test_a_file_that_is_no_such_cache_is_made_again(file: Path) -> None:
+    assert opened(file) == ["kept"]
+    assert opened(file, version=2) == []
+    file.write_bytes(b"no database" * 1000)
+    assert opened(file) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(sqlite3.SQLITE_FULL, OutOfSpace), (sqlite3.SQLITE_IOERR, Unavailable)], ids=["full", "failing"]
+)
+def test_a_disk_that_cannot_be_written_loses_no_file(file: Path, code: int, kind: type[ComityError]) -> None:
+    def refused() -> sqlite3.Connection:
+        error = sqlite3.OperationalError("the disk refused it")
+        error.sqlite_errorcode = code
+        raise error
+
+    with pytest.raises(kind, match=WHAT):
+        opened_or_made_again(file, WHAT, refused)
+    assert opened(file) == ["kept"]
