@@ -234,7 +234,9 @@ class Client:
         folder, reader = folder_of(what, hub_cache), EvidenceReader()
         judged_by = policy or self._user.policy(self._user.pins(reader), str(what))
         evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
-        return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader)
+        named = known_reference(str(what), hub_cache) if folder != Path(what) else None
+        publisher = self._user.publisher_of(named) if named else None
+        return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader, publisher=publisher)
 
     def import_upstream(
         self,

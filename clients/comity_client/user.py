@@ -17,6 +17,7 @@ from comity_client.home import Home
 from comity_client.trust_store import TrustStore
 
 if TYPE_CHECKING:
+    from comity.trust.encoding import Digest
     from comity.trust.policy import Policy
     from comity_client.events import OnEvent
     from comity_client.evidence.inspect import ArtifactInfo, Replica
@@ -52,6 +53,11 @@ class User:
         from comity_client.seen import KnownNames
 
         return KnownNames(self.home.ensure(self.home.memory))
+
+    def publisher_of(self, reference: Reference) -> Digest | None:
+        """Return to whom the name belonged at its first resolution; None for a digest, and if nobody is known."""
+        claimant = self.known_names().claimant(reference.repository or "") if reference.digest is None else None
+        return claimant.publisher if claimant else None
 
     def placed_pieces(self) -> PlacedPieces:
         from comity_client.pull.fetch import PlacedPieces

@@ -80,6 +80,7 @@ def test_a_stranger_who_publishes_the_same_bytes_changes_no_answer(pulled: Pulle
         pulled.federation.nodes[0].log.append(line)
     again = pulled.client.pull("swiss-ai/tiny@v1").verdict
     assert (again.name, again.row("licence").summary.rpartition(" ")[2]) == ("swiss-ai/tiny@v1", "Apache-2.0")
+    assert pulled.client.verify("swiss-ai/tiny@v1").name == "swiss-ai/tiny@v1"
     pulled.close()
     found = pulled.client.pull("swiss-ai/tiny@v1")
     assert found.cache is not None and found.verdict.name == "swiss-ai/tiny@v1"
