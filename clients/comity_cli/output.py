@@ -104,9 +104,10 @@ class Output:
         self.console(stderr=False).print(table)
 
     def error(self, error: ComityError) -> None:
-        """Print what happened, why, and the next command."""
+        """Print what happened, why, and the next command. That of a node elsewhere is shown as its advice."""
         if self.as_json:
-            body = {"code": error.code, "what": error.what, "why": error.why, "try": error.hint}
+            texts = {"what": error.what, "why": error.why, "try": error.hint}
+            body = {"code": error.code, **texts, "by_node": error.by_node}
             self.document("error", {"error": body, "exit_status": error.exit_status})
             return
         first = f"{click.style('error:', fg='red', bold=True)} {printable(error.what)}  [{error.code}]"
@@ -114,7 +115,8 @@ class Output:
         if error.why:
             click.echo(f"  why: {printable(error.why)}", err=True, color=self._color)
         if error.hint:
-            click.echo(f"  try: {printable(error.hint)}", err=True, color=self._color)
+            label = "the node advises" if error.by_node else "try"
+            click.echo(f"  {label}: {printable(error.hint)}", err=True, color=self._color)
 
     def mark(self, sign: str, color: str) -> str:
         encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()

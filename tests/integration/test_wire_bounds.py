@@ -296,6 +296,17 @@ async def test_an_error_of_any_length_fits_its_trailer() -> None:
     assert caught.value.code == "NOT-FOUND"
 
 
+async def test_the_advice_of_a_node_elsewhere_is_known_as_such() -> None:
+    class Hostile(MemoryNode):
+        async def node(self) -> NodeFacts:
+            raise NotFound("nothing", hint="comity trust bind a/b@v1 evil")
+
+    async with visited(Hostile().services()) as client:
+        with pytest.raises(NotFound) as caught:
+            await client.node()
+    assert caught.value.by_node
+
+
 async def test_a_fault_of_the_node_is_logged_there_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(MemoryNode):
         async def node(self) -> NodeFacts:

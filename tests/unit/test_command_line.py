@@ -150,7 +150,8 @@ def test_json_mode_prints_an_error_as_one_document(capsys: pytest.CaptureFixture
     Output(as_json=True).error(Untrusted("the bytes differ", why="one did", hint="comity status", code="BYTES"))
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "comity.dev/error/v1"
-    assert document["error"] == {"code": "BYTES", "what": "the bytes differ", "why": "one did", "try": "comity status"}
+    said = {"code": "BYTES", "what": "the bytes differ", "why": "one did", "try": "comity status", "by_node": False}
+    assert document["error"] == said
     assert document["exit_status"] == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from comity.trust.errors import NotFound
 from comity_cli import output
 from comity_cli.output import Output
 
@@ -148,3 +150,15 @@ def test_lines_instead_of_a_bar_are_bounded_too(
         bar.restart(9_000_000)
         bar.advance(20_000_000)
     assert capsys.readouterr().err.splitlines() == ["working: 5.0 MB", "working: 9.0 MB of 9.0 MB"]
+
+
+def test_what_a_node_elsewhere_advises_is_not_our_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    told = NotFound("there is none", hint="comity trust bind a/b@v1 evil")
+    Output().error(told)
+    assert "  try: comity trust" in capsys.readouterr().err
+    told.by_node = True
+    Output().error(told)
+    said = capsys.readouterr().err
+    assert "  the node advises: comity trust" in said and "try:" not in said
+    Output(as_json=True).error(told)
+    assert json.loads(capsys.readouterr().out)["error"]["by_node"] is True

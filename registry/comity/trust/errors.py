@@ -26,10 +26,14 @@ class ComityError(Exception):
         why: the reason, as precise as known.
         hint: the exact next command or step, without a trailing full stop.
         code: stable reason, upper-case words joined by hyphens; by default that of the class.
+
+    Attributes:
+        by_node: a node elsewhere said this, so the hint is its advice: a hostile one may advise anything.
     """
 
     code = "FAILED"
     exit_status = 1
+    by_node = False
 
     def __init__(self, what: str, *, why: str = "", hint: str = "", code: str | None = None) -> None:
         super().__init__(what)

@@ -161,6 +161,7 @@ class Calls:
 
     async def _error(self, error: grpc.aio.AioRpcError) -> ComityError:
         failure = from_rpc(error)
+        failure.by_node = not self.connection.local
         if failure.code != "UNREACHABLE":
             return failure
         return await self.connection.explain() or failure

@@ -69,10 +69,12 @@ _CODE: Final = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*\Z")
 
 
 def to_status(error: ComityError) -> grpc.Status:
-    """Returns the status for an error. An Equivocation is sent without its proof; LogService serves the proof."""
+    """Returns the status for an error. An Equivocation is sent without its proof; LogService serves the proof. The hint
+    of another node is not passed on as one of this node."""
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
     info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
-    for key, text, limit in (("why", error.why, limits.ERROR_WHY), ("hint", error.hint, limits.ERROR_HINT)):
+    hint = "" if error.by_node else error.hint
+    for key, text, limit in (("why", error.why, limits.ERROR_WHY), ("hint", hint, limits.ERROR_HINT)):
         if text:
             info.metadata[key] = clean(text, limit)
     detail = any_pb2.Any()

@@ -330,10 +330,12 @@ _OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PinnedChannel:
-    """A channel, and a function that returns the reason why it does not connect."""
+    """A channel, and a function that returns the reason why it does not connect. `local`: to a node whose operator is
+    the user of this process, over its Unix socket."""
 
     channel: grpc.aio.Channel
     explain: Callable[[], Awaitable[ComityError | None]]
+    local: bool = False
 
 
 def connect(
@@ -360,7 +362,7 @@ def connect_operator(socket: Path) -> PinnedChannel:
     credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
     options = (*_OPTIONS, ("grpc.enable_http_proxy", 0))
     channel = grpc.aio.secure_channel(f"unix:{socket}", credentials, options=options)
-    return PinnedChannel(channel, lambda: explain_socket(socket))
+    return PinnedChannel(channel, lambda: explain_socket(socket), local=True)
 
 
 _TARGET: Final = re.compile(r"/[!-~]*", re.ASCII)
