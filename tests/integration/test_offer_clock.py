@@ -114,7 +114,8 @@ def test_what_a_provider_says_by_a_new_key_counts_once_that_is_known(granting: G
     found = granting.index.find(chain)
     assert found is not None
     assert (found[1].doubtful, found[1].fault, found[1].state.withdrawn) == (True, None, False)
-    granting.membership._records[rotated.node] = rotated  # as if a node record that binds it had been proven
+    members = granting.membership  # as if a node record that binds it had been proven
+    members._records[rotated.node], members._lookups = rotated, type(members._lookups)()
     granting.tick()
     found = granting.index.find(chain)
     assert found is not None

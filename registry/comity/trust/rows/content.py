@@ -326,7 +326,7 @@ def lineage_row(found: Findings) -> Row:
         return Row(
             LINEAGE_ROW, "unknown", "no publication names its parents", LINEAGE_STEP, "missing", hint="comity pull REF"
         )
-    facts = (*_lineage_facts(graph), *_conflict_facts(claimed))
+    facts = (*_lineage_facts(graph), *_conflict_facts(graph))
     own = [edge for edge in graph.edges if edge.child == graph.root.key]
     without_digest = [graph.node(edge.parent) for edge in own if graph.node(edge.parent).digest is None]
     if rule.by_digest and without_digest:
