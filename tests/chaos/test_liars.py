@@ -310,7 +310,7 @@ def test_a_fork_is_found_in_one_round_and_proven_to_everybody(
         user = scene.newcomer()
         pulled = user.pull(scene.known, to=tmp_path / "pulled")
         assert pulled.verdict.exit_status == 0
-        states = json.loads(scene.comity(user, "status", "--json"))["nodes"]
+        states = json.loads(scene.comity(user, "status", "--json", status=3))["nodes"]
         assert [state["misbehaviour"] > 0 for state in states if state["name"] != liar.name] == [True, True]
         assert liar.log.origin in scene.comity(user, "log", "misbehaviour")
 

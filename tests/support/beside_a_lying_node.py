@@ -65,11 +65,11 @@ class Scene:
         client.pin(self.federation)
         return client
 
-    def comity(self, client: Client, *arguments: str) -> str:
-        """What a command says, as that client's user."""
+    def comity(self, client: Client, *arguments: str, status: int = 0) -> str:
+        """What a command says that ends with `status`, as that client's user."""
         environ = {**os.environ, "COMITY_HOME": str(client.home.root)}
         ran = run_comity(*arguments, environ=environ, patience=60)
-        ran.check_returncode()
+        assert ran.returncode == status, ran.stderr
         return ran.stdout + ran.stderr
 
     def noticed(self, event: str, *words: str, at: Sequence[NodeProcess] = (), **named: str) -> None:

@@ -51,8 +51,8 @@ def listed(files: Mapping[str, bytes] = FILES) -> ModelStatement:
 
 
 def signed(files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
-    """A `model.sig` over these files."""
-    return sign_model(listed(files), key)
+    """A `model.sig` over these files, of the usual length: one signature in a hundred is shorter."""
+    return max((sign_model(listed(files), key) for _ in range(4)), key=len)
 
 
 def outcome(data: bytes, files: tuple[FoundFile, ...] | None = None, rule: ModelSigningRule = RULE, **more: Any) -> str:
