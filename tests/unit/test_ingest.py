@@ -225,12 +225,13 @@ def test_the_error_of_the_bad_file_is_told_also_where_another_one_ends_before_it
     for name in ("bad", "good"):
         (tmp_path / name).write_bytes(b"")
     made: dict[str, Future[object]] = {}
-    both = threading.Event()
+    both, making = threading.Event(), threading.Lock()
 
     class Pool(ThreadPoolExecutor):
         def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
-            made[arguments[0]] = super().submit(function, *arguments, **named)
-            return made[arguments[0]]
+            with making:
+                made[arguments[0]] = super().submit(function, *arguments, **named)
+                return made[arguments[0]]
 
     class Failed(threading.Event):
         """The bad file's worker tells the other one, and is held up before its own end."""
@@ -239,7 +240,9 @@ def test_the_error_of_the_bad_file_is_told_also_where_another_one_ends_before_it
             first = not self.is_set()
             super().set()
             if first:
-                wait([made["good"]], 30)
+                with making:  # the other one may run before it is in `made`
+                    good = made["good"]
+                wait([good], 30)
 
     def hash_file(path: str, source: Path, progress: Callable[[int], None]) -> None:
         while path == "good":
