@@ -177,7 +177,7 @@ def test_a_proven_blob_is_not_hashed_again(site: BlobSite) -> None:
 def test_a_blob_that_is_proven_leaves_in_long_stretches(site: BlobSite) -> None:
     digest, _ = site.add(SIZE)
     read(site.verified, digest)
-    with site.verified.open(digest) as blob:
+    with site.verified.blob(digest) as blob:
         parts = list(blob.parts(0, SIZE))
     assert [(part.offset, part.length) for part in parts if isinstance(part, FilePart)] == [
         (0, 2 * PIECE_SIZE),
@@ -210,7 +210,7 @@ def test_a_proof_is_forgotten_after_a_day(site: BlobSite) -> None:
 
 def test_a_blob_put_aside_while_it_is_read_cuts_the_reader_off(site: BlobSite) -> None:
     digest, data = site.add(SIZE)
-    with site.verified.open(digest) as blob:
+    with site.verified.blob(digest) as blob:
         parts = blob.parts(0, SIZE)
         next(parts)
         site.store.quarantine(digest, "for a test")
@@ -282,15 +282,15 @@ def test_no_more_pieces_of_a_service_are_in_memory_than_are_allowed(
     digest, data = site.add(SIZE)
     verified = opened(site, remote)
     with contextlib.ExitStack() as opened_blobs:
-        held = [opened_blobs.enter_context(verified.open(digest)).parts(0, SIZE) for _ in range(REMOTE_PIECES)]
+        held = [opened_blobs.enter_context(verified.blob(digest)).parts(0, SIZE) for _ in range(REMOTE_PIECES)]
         for parts in held:
             next(parts)
-        with verified.open(digest) as blob, pytest.raises(Unavailable) as refused:
+        with verified.blob(digest) as blob, pytest.raises(Unavailable) as refused:
             next(blob.parts(0, 1))
         assert refused.value.code == "BUSY"
         assert left(verified.read(digest, 0, SIZE)) == (data, ""), "a thread of the gateway waits for nobody"
         held.pop().close()  # type: ignore[attr-defined]  # a generator
-        with verified.open(digest) as blob:
+        with verified.blob(digest) as blob:
             assert b"".join(chunks(next(blob.parts(0, 1)))) == data[:1]
         for parts in held:
             parts.close()  # type: ignore[attr-defined]  # a generator

@@ -4,9 +4,10 @@ removed and computed again."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from comity.trust.errors import OutOfSpace, Unavailable
@@ -63,6 +64,19 @@ def _is_no_cache(error: sqlite3.Error) -> bool:
     """Whether a file could not be opened because of what is in it, and not because of the disk or another process."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@contextmanager
+def locked_cache(lock: Lock, database: sqlite3.Connection, what: str) -> Iterator[sqlite3.Connection]:
+    """The connection, under its lock. An error of SQLite becomes that of `what`.
+
+    Raises OutOfSpace, Unavailable (INDEX).
+    """
+    with lock:
+        try:
+            yield database
+        except sqlite3.Error as error:
+            raise sqlite_cache_error(what, error) from error
 
 
 def sqlite_cache_error(what: str, error: sqlite3.Error) -> OutOfSpace | Unavailable:

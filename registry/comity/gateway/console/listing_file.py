@@ -13,14 +13,14 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import connect_sqlite_cache, opened_or_made_again, sqlite_cache_error
+from comity.content.sqlite_cache import connect_sqlite_cache, locked_cache, opened_or_made_again
 from comity.gateway.console.copies import CopyHolders
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
@@ -378,23 +378,16 @@ class ListingFile:
                 return str(found[0])
         raise Malformed("not a page of this list", why="start again from the first page", code="CURSOR")
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._database
-            except sqlite3.Error as error:
-                raise sqlite_cache_error("the list of the console was not read", error) from error
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return locked_cache(self._lock, self._database, "the list of the console was not read")
 
     @contextmanager
     def _writing(self, counts: _CountChanges) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                with self._database:
-                    yield self._database
-                    _write_counts(self._database, counts)
-            except sqlite3.Error as error:
-                raise sqlite_cache_error("the list of the console was not written", error) from error
+        what = "the list of the console was not written"
+        with locked_cache(self._lock, self._database, what) as database:
+            with database:
+                yield database
+                _write_counts(database, counts)
             for known, changes in ((self.sets, counts.sets), (self.tested, counts.tested)):
                 for members, change in changes.items():
                     known[members] += change

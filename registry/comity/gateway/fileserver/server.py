@@ -168,7 +168,7 @@ class _FileExchange:
             )
 
     def _open(self, request: FileRequest, digest: Digest) -> None:
-        with self._site.verified.open(digest) as blob:
+        with self._site.verified.blob(digest) as blob:
             response = file_response(request, digest, blob.size)
             parts = blob.parts(response.span.offset, response.span.length)
             first = next(parts, None)

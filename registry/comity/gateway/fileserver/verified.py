@@ -265,12 +265,12 @@ class VerifiedBlobs:
         """Whether each piece is read into memory."""
         return not isinstance(self._store, FolderStore)
 
-    def open(self, digest: Digest) -> AbstractContextManager[VerifiedBlob]:
-        """Raises NotFound, Unavailable."""
-        return self._opened(digest, self._memory_slots)
+    def blob(self, digest: Digest) -> AbstractContextManager[VerifiedBlob]:
+        """An open blob, which ends with the block. Raises NotFound, Unavailable."""
+        return self._blob(digest, self._memory_slots)
 
     @contextlib.contextmanager
-    def _opened(self, digest: Digest, memory: threading.Semaphore | None) -> Iterator[VerifiedBlob]:
+    def _blob(self, digest: Digest, memory: threading.Semaphore | None) -> Iterator[VerifiedBlob]:
         if not isinstance(self._store, FolderStore):
             yield _RemoteBlob(self, self._store, memory, digest)
             return
@@ -285,13 +285,13 @@ class VerifiedBlobs:
             os.close(descriptor)
 
     def read(self, digest: Digest, offset: int, length: int) -> Iterator[bytes]:
-        """Yield a range in parts of at most 256 KiB, without `sendfile`. Raises as `open` and
+        """Yield a range in parts of at most 256 KiB, without `sendfile`. Raises as `blob` and
         `VerifiedBlob.parts` do.
 
         Nothing waits for memory here, in a thread that others need: the caller lets at most `REMOTE_PIECES` read at
         once from a `remote` store.
         """
-        with self._opened(digest, None) as blob:
+        with self._blob(digest, None) as blob:
             for part in blob.parts(offset, length):
                 yield from chunks(part)
 

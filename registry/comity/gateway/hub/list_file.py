@@ -11,14 +11,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import connect_sqlite_cache, opened_or_made_again, sqlite_cache_error
+from comity.content.sqlite_cache import connect_sqlite_cache, locked_cache, opened_or_made_again
 from comity.trust.encoding import Digest
 
 FILE_NAME: Final = "hub-list.sqlite"
@@ -112,19 +112,11 @@ class ListFile:
             row = database.execute("SELECT basis, number, line FROM state").fetchone()
         return row or ("", 0, "")
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._database
-            except sqlite3.Error as error:
-                raise sqlite_cache_error("the list of the gateway was not read", error) from error
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return locked_cache(self._lock, self._database, "the list of the gateway was not read")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                with self._database:
-                    yield self._database
-            except sqlite3.Error as error:
-                raise sqlite_cache_error("the list of the gateway was not written", error) from error
+        what = "the list of the gateway was not written"
+        with locked_cache(self._lock, self._database, what) as database, database:
+            yield database
