@@ -1,13 +1,15 @@
 """A drill of a real federation: what its nodes answer, given to `trust.party_drill`; and the page about the result.
 
 It reads only. The copies are what one node computes from the logs; which logs a node has, and whether it answers, is
-asked of every node.
+asked of every node. Entries that were logged just now are on their way to the other nodes, so those are asked again for
+some seconds while the loss of one party would take entries from which the copies were computed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.trust.copies import CopyPolicy, Party
@@ -33,6 +35,10 @@ from comity_client.copies import CopyList, copies_of_federation
 from comity_client.reports import page_template
 from comity_client.session import RemoteNode, Session
 
+ARRIVAL_TIME: Final = 10
+"""Seconds in which entries that were logged just now reach the other nodes; news takes one or two."""
+PAUSE: Final = 0.5
+"""Seconds between two questions."""
 KIND_WORDS: Final[Mapping[str, str]] = {
     "member": "member",
     "jurisdiction": "jurisdiction",
@@ -71,19 +77,31 @@ class FederationDrill:
 async def drill_federation(session: Session, node: str = "", hubs: Sequence[str] = ()) -> FederationDrill:
     """Raises NotFound, Unavailable if no node lists copies."""
     listed = await copies_of_federation(session, node)
-    answers = await session.ask(_heads)
-    keys = {remote.record.origin: remote for remote in session.nodes}
-    declared = declared_places(listed)
-    nodes = tuple(
-        _node(remote, answers.found.get(remote), keys, declared) for remote in session.nodes if not remote.former
-    )
+    source = session.named(listed.source)
+    read = _sizes(await source.ask(_heads), session)  # after the list, so at least what the list was computed from
     artifacts = tuple(
         DrillArtifact(item.artifact, listed.label(item), listed.holders(item)) for item in listed.artifacts
     )
-    publishers = sorted({publisher for pin in session.pins for publisher in pin.body.namespaces.values()})
-    given = DrillInput(nodes, artifacts, listed.policy, tuple(publishers), tuple(hubs))
-    silent = tuple(item.name for item in nodes if not item.answers)
+    publishers = tuple(sorted({publisher for pin in session.pins for publisher in pin.body.namespaces.values()}))
+    given = DrillInput((), artifacts, listed.policy, read, publishers, tuple(hubs))
+    given = await _with_nodes(given, session, declared_places(listed))
+    silent = tuple(item.name for item in given.nodes if not item.answers)
     return FederationDrill(listed.source, drill(given), silent, listed.names, listed.policy, len(artifacts))
+
+
+async def _with_nodes(given: DrillInput, session: Session, declared: Mapping[Digest, tuple[Reach, str]]) -> DrillInput:
+    """The same, with what each node answers now; asked again while entries that were read may be on their way."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + ARRIVAL_TIME
+    while True:
+        answers = await session.ask(_heads)
+        nodes = tuple(
+            _node(remote, answers.found.get(remote), session, declared) for remote in session.nodes if not remote.former
+        )
+        given = replace(given, nodes=nodes)
+        if not given.on_their_way() or clock() >= ends:
+            return given
+        await asyncio.sleep(PAUSE)
 
 
 async def _heads(node: NodeClient) -> tuple[LogHead, ...]:
@@ -99,7 +117,7 @@ def declared_places(listed: CopyList) -> dict[Digest, tuple[Reach, str]]:
 def _node(
     remote: RemoteNode,
     heads: Sequence[LogHead] | None,
-    nodes: Mapping[str, RemoteNode],
+    session: Session,
     declared: Mapping[Digest, tuple[Reach, str]],
 ) -> DrillNode:
     """A node, with the place that its newest known record declares: a pin may have an older one."""
@@ -114,19 +132,20 @@ def _node(
         cloud=cloud,
         answers=heads is not None,
         numeric=any(Address.parse(address).target.startswith("ipv") for address in remote.addresses),
-        entries=None if heads is None else dict(_sizes(heads, nodes)),
+        entries=None if heads is None else _sizes(heads, session),
     )
 
 
-def _sizes(heads: Sequence[LogHead], nodes: Mapping[str, RemoteNode]) -> list[tuple[str, int]]:
-    """The sizes of the logs of known nodes, by checkpoints that these logs signed."""
-    found = []
+def _sizes(heads: Sequence[LogHead], session: Session) -> dict[str, int]:
+    """The sizes of the logs of known nodes by origin, by checkpoints that these logs signed."""
+    writers = {remote.record.origin: remote for remote in session.nodes}
+    found = {}
     for head in heads:
-        writer = nodes.get(head.origin)
+        writer = writers.get(head.origin)
         if writer is None or not head.note:
             continue
         try:
-            found.append((head.origin, open_checkpoint(SignedNote.parse(head.note), writer.record.log).size))
+            found[head.origin] = open_checkpoint(SignedNote.parse(head.note), writer.record.log).size
         except ComityError:
             continue  # not a checkpoint of this log: as if the node did not have it
     return found

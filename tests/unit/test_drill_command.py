@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.copies import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder
-from comity.trust.encoding import sha256
+from comity.trust.copies import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder, Party
+from comity.trust.encoding import Digest, sha256
 from comity.trust.party_drill import DrillArtifact, DrillInput, DrillNode, drill
 from comity.wire.audit import ListedCopies
+from comity.wire.log import LogHead
 from comity_cli.commands import drill as command_module
 from comity_cli.main import command
 from comity_cli.output import Output
+from comity_client import party_drill as drill_module
 from comity_client.copies import CopyList
 from comity_client.party_drill import FederationDrill, declared_places, render_drill
+from comity_client.session import Answers
+from support.logs import LogKeys
 
 A, B = sha256(b"a"), sha256(b"b")
 LOGS = {"node-a/log": 3}
@@ -28,7 +34,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 def drilled(*artifacts: DrillArtifact, silent: tuple[str, ...] = ()) -> FederationDrill:
     policy = CopyPolicy(2, 2)
-    outcomes = drill(DrillInput(NODES, artifacts, policy, (sha256(b"p"),)))
+    outcomes = drill(DrillInput(NODES, artifacts, policy, LOGS, (sha256(b"p"),)))
     return FederationDrill("node-a", outcomes, silent, {A: "Institute A", B: "Institute B"}, policy, len(artifacts))
 
 
@@ -85,3 +91,63 @@ def test_the_page_says_the_same_and_no_name_becomes_markup(monkeypatch: pytest.M
     assert "&lt;script&gt;" in text
     assert "everything is left" in render_drill(drilled(DrillArtifact(sha256(b"x"), "x", BOTH)), "2026-11-27")
     assert "no artifact to lose" in render_drill(drilled(), "2026-11-27")
+
+
+@dataclass(eq=False)
+class Remote:
+    """What the drill reads of a node."""
+
+    name: str
+    member: Any
+    record: Any
+    ask: Any = None
+    jurisdiction: str = "CH"
+    addresses: tuple[str, ...] = ("127.0.0.1:1",)
+    former: bool = False
+
+
+def remote(name: str, member: Digest, keys: LogKeys) -> Remote:
+    record = SimpleNamespace(origin=keys.origin, log=keys.verifier, place=None, node=SimpleNamespace(id=member))
+    return Remote(name, SimpleNamespace(id=member), record)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_entries_on_their_way_to_the_other_nodes_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
+    keys = LogKeys.generate("node-a/log")
+    nodes: Any = remote("node-a", A, keys), remote("node-b", B, LogKeys.generate("node-b/log"))
+    heads = {size: (LogHead(keys.origin, keys.vkey, keys.note(size, bytes(32)).encode()),) for size in (4, 5)}
+    asked = []
+
+    async def source_answers(_: object) -> Sequence[LogHead]:
+        return heads[5]
+
+    nodes[0].ask = source_answers
+
+    class Asked:
+        pins = ()
+
+        def __init__(self) -> None:
+            self.nodes = nodes
+
+        def named(self, name: str) -> Any:
+            return {node.name: node for node in nodes}[name]
+
+        async def ask(self, _: object) -> Answers[Sequence[LogHead]]:
+            asked.append(1)
+            return Answers({nodes[0]: heads[5], nodes[1]: heads[5 if arrives and len(asked) > 2 else 4]}, {})
+
+    async def listed(*_: object) -> CopyList:
+        copies = tuple(AssessedCopy(ClaimedCopy(who, who, code), CLAIMED, ()) for who, code in ((A, "A"), (B, "B")))
+        return CopyList("node-a", (ListedCopies(sha256(b"x"), "lab/x@v1", copies),), {}, CopyPolicy(1, 1), 20_000, A)
+
+    monkeypatch.setattr(drill_module, "copies_of_federation", listed)
+    monkeypatch.setattr(drill_module, "PAUSE", 0)
+    if not arrives:
+        monkeypatch.setattr(drill_module, "ARRIVAL_TIME", 0)
+    session: Any = Asked()
+    found = await drill_module.drill_federation(session)
+    without = {outcome.party: outcome for outcome in found.outcomes}[Party("member", A)]
+    assert (without.survived, len(asked)) == ((True, 3) if arrives else (False, 1))
+    assert [item.count for item in without.remainders] == ([] if arrives else [1])

@@ -32,7 +32,7 @@ NODES = (
 HOLDERS = tuple(Holder(node.member, node.jurisdiction, True, node.reach, node.cloud) for node in NODES)
 WIDE = DrillArtifact(sha256(b"wide"), "lab/wide@v1", HOLDERS)
 CLOUDY = DrillArtifact(sha256(b"cloudy"), "lab/cloudy@v1", HOLDERS[:2])
-SCENE = DrillInput(NODES, (WIDE, CLOUDY), CopyPolicy(2, 2), (sha256(b"publisher"),), ("https://hub.example",))
+SCENE = DrillInput(NODES, (WIDE, CLOUDY), CopyPolicy(2, 2), LOGS, (sha256(b"publisher"),), ("https://hub.example",))
 
 
 def outcome(kind: str, name: str = "", scene: DrillInput = SCENE) -> PartyOutcome:
@@ -89,10 +89,32 @@ def test_a_copy_of_a_node_that_does_not_answer_is_not_counted_on() -> None:
 
 def test_entries_that_only_the_lost_node_has_make_it_unknown_whether_anything_verifies() -> None:
     ahead = replace(NODES[0], entries=LOGS | {"node-a/log": 12})
-    found = outcome("member", A, replace(SCENE, nodes=(ahead, *NODES[1:])))
+    scene = replace(SCENE, nodes=(ahead, *NODES[1:]), read=LOGS | {"node-a/log": 12})
+    found = outcome("member", A, scene)
     assert (found.pulls, found.verifies, found.survived) == (2, 0, False)
     assert [(item.origin, item.first, item.count) for item in found.remainders] == [("node-a/log", 10, 2)]
-    assert outcome("member", B, replace(SCENE, nodes=(ahead, *NODES[1:]))).survived
+    assert outcome("member", B, scene).survived
+
+
+def test_entries_that_nobody_read_are_not_about_the_artifacts() -> None:
+    ahead = replace(NODES[0], entries=LOGS | {"node-a/log": 10**6, "node-a/another": 1})
+    scene = replace(SCENE, nodes=(ahead, *NODES[1:]))
+    assert outcome("member", A, scene).survived
+    assert scene.on_their_way() == ()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(8, 11), st.booleans()), min_size=3, max_size=3))
+def test_entries_are_on_their_way_exactly_if_a_loss_takes_them_and_leaves_a_node(
+    told: list[tuple[bool, int, bool]],
+) -> None:
+    nodes = tuple(
+        replace(node, answers=answers, entries={"node-a/log": size} if answers else None, numeric=numeric)
+        for node, (answers, size, numeric) in zip(NODES, told, strict=True)
+    )
+    scene = replace(SCENE, nodes=nodes, read={"node-a/log": 10})
+    cut = [item for item in drill(scene) if item.remainders]
+    leaves = [item for item in cut if any(node.answers and not node.lost_with(item.party) for node in nodes)]
+    assert bool(scene.on_their_way()) == bool(leaves)
 
 
 def test_many_fallen_artifacts_are_counted_and_the_first_are_named() -> None:

@@ -1,12 +1,14 @@
 """What is left of a federation without each single party, artifact by artifact: a drill by reasoning. Pure.
 
-The input is what nodes answer: which members claim a copy of each artifact, which copies were tested, and how much of
-each log each node has. A party is removed with all that it takes; an artifact then
+The input is what nodes answer: which members claim a copy of each artifact and which copies were tested, as one node
+reads the logs, and how much of each log each node has. A party is removed with all that it takes; an artifact then
 
     pulls       if another member claims a copy, and a node of that member answers now
-    verifies    if besides that the other nodes have every log as far as any node has it: the statements and proofs of
-                the artifact are in the logs, which every node mirrors. Otherwise it is unknown whether it verifies
+    verifies    if besides that the other nodes have every log as far as the node that lists the artifacts has it: the
+                statements and proofs of the artifact are there. Otherwise it is unknown whether it verifies
     is enough   if the copies that are left meet the charter's policy
+
+Newer entries are not about the listed artifacts, so nobody can make the result unknown by adding some.
 
 Nothing is stopped and no byte is read, so the result is as good as the answers: claims, except for tested copies.
 Parties on which nothing depends are listed with the reason, so that a reader does not have to ask.
@@ -50,10 +52,13 @@ class DrillNode:
     numeric: bool = True
     entries: Mapping[str, int] | None = None
 
+    def parties(self) -> set[Party]:
+        """The parties whose loss takes this node."""
+        found = set(parties_of(Holder(self.member, self.jurisdiction, False, self.reach, self.cloud)))
+        return found if self.numeric else found | {Party(DNS, "")}
+
     def lost_with(self, party: Party) -> bool:
-        if party.kind == DNS:
-            return not self.numeric
-        return party in parties_of(Holder(self.member, self.jurisdiction, False, self.reach, self.cloud))
+        return party in self.parties()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class DrillArtifact:
 
 @dataclass(frozen=True, slots=True)
 class LogRemainder:
-    """Entries of the log `origin` from `first` on, `count` of them, that only lost nodes have."""
+    """Entries of the log `origin` from `first` on, `count` of them, that were read and that only lost nodes have."""
 
     origin: str
     first: int
@@ -115,11 +120,17 @@ class PartyOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DrillInput:
-    """What nodes answer. `publishers` and `hubs` are those whose loss is to be shown."""
+    """What nodes answer.
+
+    Attributes:
+        read: the entries of each log from which the list of artifacts was computed, by origin.
+        publishers, hubs: those whose loss is to be shown.
+    """
 
     nodes: tuple[DrillNode, ...]
     artifacts: tuple[DrillArtifact, ...]
     policy: CopyPolicy
+    read: Mapping[str, int]
     publishers: tuple[str, ...] = ()
     hubs: tuple[str, ...] = ()
 
@@ -132,6 +143,23 @@ class DrillInput:
         found |= {Party(HUB, name) for name in self.hubs}
         found |= {Party(DNS, ""), Party(CA_STORE, ""), Party(CLOCK, "")}
         return tuple(sorted(found, key=lambda party: (KINDS.index(party.kind), party.name)))
+
+    def on_their_way(self) -> tuple[str, ...]:
+        """The logs of which the loss of one party takes entries that were read, while it leaves a node that may get
+        them: to ask the nodes again may give another result."""
+        answering = [node for node in self.nodes if node.answers]
+        unavoidable = _parties_of_all(answering)
+        found = []
+        for origin, size in sorted(self.read.items()):
+            whole = [node for node in answering if (node.entries or {}).get(origin, 0) >= size]
+            if answering and (not whole or _parties_of_all(whole) - unavoidable):
+                found.append(origin)
+        return tuple(found)
+
+
+def _parties_of_all(nodes: Sequence[DrillNode]) -> set[Party]:
+    """The parties whose loss takes every one of the nodes."""
+    return set.intersection(*(node.parties() for node in nodes)) if nodes else set()
 
 
 def drill(given: DrillInput, parties: Iterable[Party] | None = None) -> tuple[PartyOutcome, ...]:
@@ -149,7 +177,7 @@ def _remove(
     lost = tuple(node.name for node in given.nodes if node.lost_with(party))
     left = [node for node in given.nodes if node.answers and not node.lost_with(party)]
     serving = frozenset(node.member for node in left)
-    remainders = tuple(_remainders(given.nodes, left))
+    remainders = tuple(_remainders(given.read, left))
     pulls = tested = enough = 0
     fallen: list[FallenArtifact] = []
     for holders, artifacts in groups.items():
@@ -169,18 +197,9 @@ def _remove(
     )
 
 
-def _remainders(everybody: Sequence[DrillNode], left: Sequence[DrillNode]) -> Iterator[LogRemainder]:
-    """What the nodes that are left do not have of the logs."""
-    longest, others = _longest(everybody), _longest(left)
-    for origin, size in sorted(longest.items()):
-        known = others.get(origin, 0)
+def _remainders(read: Mapping[str, int], left: Sequence[DrillNode]) -> Iterator[LogRemainder]:
+    """What the nodes that are left do not have of what was read."""
+    for origin, size in sorted(read.items()):
+        known = max(((node.entries or {}).get(origin, 0) for node in left), default=0)
         if known < size:
             yield LogRemainder(origin, known, size - known)
-
-
-def _longest(nodes: Iterable[DrillNode]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for node in nodes:
-        for origin, size in (node.entries or {}).items():
-            found[origin] = max(found.get(origin, 0), size)
-    return found
