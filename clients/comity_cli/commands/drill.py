@@ -119,7 +119,9 @@ def _result(outcome: PartyOutcome) -> str:
         return f"nothing depends on it: {outcome.why}"
     if outcome.survived:
         return "all left" if outcome.enough == outcome.artifacts else "all left, below the policy"
-    rest = ", ".join(f"{item.count} entries of {item.origin} nowhere else" for item in outcome.remainders)
+    rest = ", ".join(
+        f"{plural(item.count, 'entry', 'entries')} of {item.origin} nowhere else" for item in outcome.remainders
+    )
     return rest or f"{plural(outcome.artifacts - outcome.pulls, 'artifact')} lost"
 
 
