@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from comity.node.replication.link import PeerLink  # noqa: E402
-from comity.node.replication.peers import Peers  # noqa: E402
+from comity.node.replication.rounds import PeerRounds  # noqa: E402
 from comity.trust import keys, statement  # noqa: E402
 from comity_client.client import Client  # noqa: E402
 from comity_client.home import Home  # noqa: E402
@@ -90,13 +90,13 @@ IN_ROUND: ContextVar[bool] = ContextVar("in_round", default=False)
 
 async def cosigned(writer: NodeHome, cosigner: NodeHome) -> Passed:
     """What the rounds of `cosigner`, which runs here, pass until it has cosigned the log of `writer`."""
-    real, rounds = Peers._round, [0]
+    real, rounds = PeerRounds.run, [0]
 
-    async def watched(peers: Peers, link: PeerLink) -> None:
+    async def watched(peer_rounds: PeerRounds, link: PeerLink, links: Collection[PeerLink]) -> None:
         IN_ROUND.set(True)
         rounds[0] += 1
         try:
-            await real(peers, link)
+            await real(peer_rounds, link, links)
         finally:
             rounds[0] -= 1
             IN_ROUND.set(False)
@@ -105,7 +105,7 @@ async def cosigned(writer: NodeHome, cosigner: NodeHome) -> Passed:
         """Threads of a pool do not know on whose behalf they run; a round waits for them."""
         return IN_ROUND.get() or (rounds[0] > 0 and threading.current_thread() is not threading.main_thread())
 
-    with patch.object(Peers, "_round", watched), passing(wanted) as seen:
+    with patch.object(PeerRounds, "run", watched), passing(wanted) as seen:
         async with serving(cosigner), cosigner.client() as client:
 
             async def has_cosigned() -> bool:

@@ -13,7 +13,7 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import PeerNews
-from comity.node.replication.peers import CHARTER_RETRY_SECONDS, Peers
+from comity.node.replication.rounds import CHARTER_RETRY_SECONDS, PeerRounds
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import Malformed, OutOfSpace
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash
@@ -105,7 +105,7 @@ async def test_proofs_that_a_peer_cannot_show_do_not_keep_its_logs_from_being_mi
     news = PeerNews()
     news.misbehaviour = 1
     link = SimpleNamespace(news=news, client=scene.client, name="a peer")
-    peers = SimpleNamespace(_misbehaviour=scene.proofs, _interval=5.0)
-    await Peers._fetch_misbehaviour(cast(Peers, peers), link)  # type: ignore[arg-type]
+    rounds = SimpleNamespace(_misbehaviour=scene.proofs, _interval=5.0)
+    await PeerRounds._fetch_misbehaviour(cast(PeerRounds, rounds), link)  # type: ignore[arg-type]
     assert news.fetched_misbehaviour is None
     assert news.fetch_at >= CHARTER_RETRY_SECONDS / 2

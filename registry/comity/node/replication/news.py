@@ -62,6 +62,10 @@ class ToldLog:
     error: str = ""
     invalid: bool = False
 
+    @property
+    def origin(self) -> str:
+        return self.log.partition("+")[0]
+
 
 class PeerNews:
     """What one peer told. Not thread-safe: call from the event loop."""

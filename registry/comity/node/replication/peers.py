@@ -1,15 +1,15 @@
-"""Two loops for each peer: one reads its news, the other processes them: mirrors the logs, and fetches misbehaviour
-proofs and the charter.
+"""Two loops for each peer: one reads its news, the other processes them in rounds (`PeerRounds`).
 
 Each peer has loops of its own, so that a slow or dishonest peer does not delay the others. A round makes no call if the
-peer has told nothing new. `PeerDiscovery` reads node records and addresses from the logs.
+peer has told nothing new. `PeerDiscovery` reads node records and addresses from the logs, `MissingCosignatures` asks
+for cosignatures that were not told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -23,18 +23,16 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import newest_addresses
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.link import PeerLink, StartBarrier
-from comity.node.replication.mirror import LogMirror, OwnLogRecovery, ShownHead
-from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
+from comity.node.replication.mirror import LogMirror, OwnLogRecovery
+from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader
+from comity.node.replication.rounds import PeerRounds
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger, Clock
+from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey
-from comity.trust.tlog.proof import ROOTS
-from comity.wire.client import NodeClient
 from comity.wire.limits import ASKED_LOGS
 
 PAGE: Final = 32
@@ -127,18 +125,12 @@ def _newest_addresses(ledger: Ledger, record: NodeRecord) -> Addresses | None:
 
 ROUND_DEADLINE: Final = 1800.0
 READ_DEADLINE: Final = CALL_SECONDS + 300.0
-ROUND_PAUSE: Final = 0.05
-"""Seconds after a round before the next: what a peer tells in quick succession is processed together."""
 ASK_ROUNDS: Final = 12
 """Rounds between two questions for missing cosignatures."""
 MAX_SKIP: Final = 15
 """Questions left out at most while no peer has an answer."""
 MAX_COSIGN_SECONDS: Final = 30.0
 """Seconds after which it is checked at the latest whether a cosignature is due by the clock."""
-CHARTER_RETRY_SECONDS: Final = 600.0
-"""Seconds for which the charter, or proofs, are not fetched from a peer that sent invalid ones: they are large."""
-INVALID_SECONDS: Final = 600.0
-"""Seconds for which heads of a log are not looked at that a peer tells which told one that the log did not sign."""
 START_RETRY_SECONDS: Final = 0.25
 """Seconds between tries while the node waits for first answers."""
 
@@ -178,41 +170,31 @@ class MissingCosignatures:
 
 
 class Peers:
-    """One link and one loop for each peer."""
+    """One link and two loops for each peer. Not thread-safe: call from the event loop."""
 
     def __init__(
         self,
         ledger: AsyncLedger,
         membership: Membership,
         metrics: Metrics,
-        clock: Clock,
         interval: float,
         connect: Callable[[PeerKey], PeerLink],
         supervisor: Supervisor,
         start: StartBarrier,
         mirror: LogMirror,
-        misbehaviour: MisbehaviourProofs,
         recovery: OwnLogRecovery,
-        sync_charter: Callable[[Peer, NodeClient], Awaitable[None]],
-        is_charter_due: Callable[[Peer, Digest | None], bool],
+        rounds: PeerRounds,
         cosigner: CheckpointCosigner,
     ) -> None:
-        self._ledger = ledger
         self._membership = membership
         self._metrics = metrics
-        self._clock = clock
         self._interval = interval
         self._connect = connect
         self._supervisor = supervisor
         self._start = start
         self._mirror = mirror
-        self._misbehaviour = misbehaviour
         self._recovery = recovery
-        self._sync = sync_charter
-        self._is_charter_due = is_charter_due
-        self._charter_retry_at: dict[PeerKey, float] = {}
-        self._lag_shown: dict[PeerKey, str] = {}
-        """The name under which the metric shows the lag of each peer."""
+        self._rounds = rounds
         key_ids = [key.key_id for key in cosigner.cosigners]
         self._reader: NewsReader[PeerLink] = NewsReader(
             HEARTBEAT_ROUNDS * interval, key_ids, mirror.is_mirrored, self._taken
@@ -289,149 +271,26 @@ class Peers:
         """A peer has answered: its news are in `link.news`."""
         link.seen()
         self._metrics.peer_up.labels(link.name).set(1)
-        own = link.news.get(self._membership.seat.log)
-        if own is not None and not own.invalid and (head := self._parse_head(link, own)) is not None:
-            self._recovery.add_head(link, head)
+        self._add_own_head(link)
         if link.news.answered:
             self._start.attempted(link.peer_key, answered=True)
         self._supervisor.wake(_round_name(link.peer_key))
 
+    def _add_own_head(self, link: PeerLink) -> None:
+        """The peer may have entries of this node's own log that the ledger here lacks."""
+        own = link.news.get(self._membership.seat.log)
+        if own is None or own.invalid:
+            return
+        try:
+            head = self._rounds.parse_head(link, own)
+        except ComityError as error:
+            link.state.last_error = f"{own.origin}: {error}"
+            return
+        if head is not None:
+            self._recovery.add_head(link, head)
+
     async def _round(self, link: PeerLink) -> None:
-        """Process what a peer has told."""
-        if not link.news.answered or not link.state.reachable:
-            return
-        await self._fetch_misbehaviour(link)
-        link.state.last_error = ""
-        processed = await self._process_told(link)
-        link.state.last_error = link.state.last_error or link.news.error
-        if link.news.settled and link.state.lag == 0:
-            link.state.level_since = self._clock()
-            self._show_lag(link)
-        await self._sync_charter(link)
-        if processed:
-            await asyncio.sleep(ROUND_PAUSE)
-
-    async def _fetch_misbehaviour(self, link: PeerLink) -> None:
-        """Fetch a peer's proofs if their number has changed, at most once in an interval."""
-        told, now = link.news.misbehaviour, asyncio.get_running_loop().time()
-        if (told is not None and told == link.news.fetched_misbehaviour) or now < link.news.fetch_at:
-            return
-        link.news.fetch_at = now + self._interval / 2
-        link.news.fetched_misbehaviour = told  # before the call: more logs may be mirrored here meanwhile
-        try:
-            await self._misbehaviour.fetch(link.client)
-        except (Malformed, Untrusted) as error:  # the peer's logs may be good
-            link.news.fetched_misbehaviour, link.news.fetch_at = None, now + CHARTER_RETRY_SECONDS
-            _log.warning("misbehaviour proofs not fetched", peer=link.name, why=str(error), code=error.code)
-        except BaseException:
-            link.news.fetched_misbehaviour = None
-            raise
-
-    async def _process_told(self, link: PeerLink) -> bool:
-        """Process the logs that the peer has told, its own log first. Returns whether there were any."""
-        clock = asyncio.get_running_loop().time
-        if link.news.settled:
-            return False
-        due = link.news.due(clock(), str(link.peer.record.log))
-        for told in due:
-            link.state.last_error = ""
-            if await self._process(link, told) and self._start.settled:
-                link.news.settle(told)
-            else:
-                link.news.postpone(told, clock() + self._interval, link.state.last_error)
-        return bool(due)
-
-    async def _process(self, link: PeerLink, told: ToldLog) -> bool:
-        """Returns whether nothing is left to do."""
-        if not told.note:
-            return await self._collect(link, told)
-        head = self._parse_head(link, told)
-        if head is None:
-            if error := link.state.last_error:
-                until = asyncio.get_running_loop().time() + INVALID_SECONDS
-                link.news.postpone(told, until, error, invalid=True)
-            return not error
-        return await self._follow(link, head) and not link.state.last_error
-
-    async def _collect(self, link: PeerLink, told: ToldLog) -> bool:
-        try:
-            return await self._mirror.collect(told)
-        except ComityError as error:
-            link.state.last_error = f"{told.log.partition('+')[0]}: {error}"
-            return False
-
-    async def _sync_charter(self, link: PeerLink) -> None:
-        """Fetch charter data last, so that a failure does not affect the mirroring of logs (I3)."""
-        now, told = asyncio.get_running_loop().time(), link.news.charter
-        if now < self._charter_retry_at.get(link.peer_key, 0.0):
-            return
-        if link.news.misbehaviour is not None and not self._is_charter_due(link.peer, told):
-            return
-        self._charter_retry_at[link.peer_key] = now + self._interval / 2
-        try:
-            await self._sync(link.peer, link.client)
-        except ComityError as error:
-            if isinstance(error, Malformed | Untrusted):
-                self._charter_retry_at[link.peer_key] = now + CHARTER_RETRY_SECONDS
-            link.state.last_error = link.state.last_error or str(error)
-            _log.warning("charter not fetched", peer=link.name, what=error.what, why=error.why, code=error.code)
-
-    async def _follow(self, link: PeerLink, head: ShownHead) -> bool:
-        """Process one head. Returns whether nothing is left to fetch. A failure is recorded, and the other logs
-        continue."""
-        writers = [other for other in self.links.values() if other.peer.record.log == head.key]
-        settled = False
-        try:
-            if head.log == self._membership.seat.log:
-                settled = await self._mirror.agree(head)
-            else:
-                settled = await self._mirror.follow(
-                    link,
-                    head,
-                    from_own_node=link in writers,
-                    own_node_reachable=any(writer.state.reachable for writer in writers),
-                )
-        except OutOfSpace as error:
-            link.state.last_error = str(error)
-        except Equivocation as error:
-            await self._misbehaviour.keep(ROOTS, head.key, error.proof)
-        except (ComityError, TimeoutError) as error:
-            link.state.last_error = f"{head.origin}: {error}"
-            _log.warning("log not mirrored", peer=link.name, origin=head.origin, why=link.state.last_error)
-        if link in writers:
-            await self._update_lag(link, head)
-        return settled
-
-    async def _update_lag(self, link: PeerLink, head: ShownHead) -> None:
-        logs = await self._ledger.read(self._ledger.tables.logs.all)
-        local_size = next((log.size for log in logs if log.vkey == head.log), 0)
-        state, now = link.state, self._clock()
-        state.lag = max(0, head.checkpoint.size - local_size)
-        if state.lag == 0 or state.level_since is None:
-            state.level_since = now
-        self._show_lag(link)
-
-    def _show_lag(self, link: PeerLink) -> None:
-        """Let the metric say how long the copy is behind when it is read, and not when a round was done."""
-        if self._lag_shown.get(link.peer_key) == link.name:
-            return
-        self._lag_shown[link.peer_key] = link.name
-
-        def behind() -> float:
-            state = link.state
-            return self._clock() - state.level_since if state.lag and state.level_since is not None else 0.0
-
-        self._metrics.peer_lag.labels(link.name).set_function(behind)
-
-    def _parse_head(self, link: PeerLink, told: ToldLog) -> ShownHead | None:
-        try:
-            return self._mirror.parse_head(told)
-        except ComityError as error:
-            origin = told.log.partition("+")[0]
-            link.state.last_error = f"{origin}: {error}"
-            self._metrics.verify_failures.labels("head").inc()
-            _log.warning("head not signed by its log", peer=link.name, origin=origin, why=str(error))
-            return None
+        await self._rounds.run(link, self.links.values())
 
 
 def _round_name(key: PeerKey) -> str:

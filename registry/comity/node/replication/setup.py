@@ -13,7 +13,7 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import READ_PREDICATES
 from comity.node.home import OpenedHome
 from comity.node.intake import Intake
-from comity.node.members import Membership, Peer
+from comity.node.members import Membership
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.bundles import BundleLoading
@@ -26,6 +26,7 @@ from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.replication.peers import Peers
 from comity.node.replication.replicas import Replicas
+from comity.node.replication.rounds import PeerRounds
 from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRepair
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
@@ -34,7 +35,6 @@ from comity.node.uploads import Uploads
 from comity.trust.offers.chain import PREDICATES
 from comity.trust.statement import Entry
 from comity.trust.upstream import OBSERVED
-from comity.wire.client import NodeClient
 
 CHARTER: Final = "charter"
 STEP_DEADLINE: Final = 1800.0
@@ -91,20 +91,28 @@ class ReplicationTasks:
         self.intake = Intake(ledger, pools, membership, interval, self.proven)
         self.own_log = OwnLog(ledger, membership.seat, home.keys, home.config.advertise, self._recover)
         self.charter_follower = self._charter_follower(home)
-        self.peers = Peers(
+        rounds = PeerRounds(
             ledger,
             membership,
             metrics,
             home.clock,
             interval,
+            self.start,
+            self._mirror,
+            self.misbehaviour,
+            self.charter_follower,
+        )
+        self.peers = Peers(
+            ledger,
+            membership,
+            metrics,
+            interval,
             partial(PeerLink, membership, home.keys.tls, home.clock),
             supervisor,
             self.start,
             self._mirror,
-            self.misbehaviour,
             self.recovery,
-            self.charter_follower.fetch_epochs if self.charter_follower else _no_charter,
-            self.charter_follower.is_behind if self.charter_follower else lambda peer, charter: False,
+            rounds,
             self.cosigner,
         )
         self._bundles: list[CopySource] = []
@@ -243,7 +251,3 @@ def _answer_quorum(membership: Membership) -> AnswerQuorum | None:
     if (body := membership.body) is None:
         return None
     return AnswerQuorum(membership.seat.inception.id, frozenset(member.id for member in body.active), body.quorum)
-
-
-async def _no_charter(peer: Peer, client: NodeClient) -> None:
-    """Without a federation there is no charter to fetch."""
