@@ -29,12 +29,12 @@ from comity.ledger.entry_rows import named_objects
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.node.members import Membership, PeerKey
-from comity.node.replication.artifacts import LogTurn, LogTurns
 from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
 from comity.node.replication.link import CopySource, PeerLink, StartBarrier
+from comity.node.replication.log_turns import STEP_LINES, LogTurn, LogTurns, StepPace
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
-from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, MAX_LINES, STEP_DEADLINE, fetch_entries
+from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, STEP_DEADLINE, fetch_entries
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings import Limits
 from comity.node.threads import AsyncLedger, Pools
@@ -76,7 +76,6 @@ class Quotas:
         return logs.weight(log) + (logs.added_weight(log, lines) if lines else 0)
 
 
-STEP_LINES: Final = MAX_LINES
 STEP_SECONDS: Final = 10.0
 """Seconds after which a step stops with the entries received so far."""
 STEPS: Final = 16
@@ -84,33 +83,7 @@ STEPS: Final = 16
 OWN_NODE_ROUNDS: Final = 3
 """Rounds in which only a log's own node, if reachable, is used before other mirrors."""
 
-FIRST_LINES: Final = 64
-"""Lines that the first steps with a peer go for."""
-AIM_SECONDS: Final = 60.0
-"""After a step that took less than a third of this, the next one goes for four times the lines; after one that took
-more, for half of them. Each step costs some round trips."""
-
 _log: Final = structlog.get_logger("comity.node")
-
-
-class StepPace:
-    """How many lines ahead of the stored ones a step looks for a checkpoint, by peer. Not thread-safe: call from the
-    event loop."""
-
-    def __init__(self) -> None:
-        self._lines: dict[PeerKey, int] = {}
-
-    def lines(self, peer: PeerKey) -> int:
-        return min(self._lines.get(peer, FIRST_LINES), STEP_LINES)
-
-    def stored(self, peer: PeerKey, seconds: float) -> None:
-        """A step with this peer took so long, with its side objects."""
-        lines = self.lines(peer)
-        if seconds < AIM_SECONDS / 3:
-            lines = min(4 * lines, STEP_LINES)
-        elif seconds > AIM_SECONDS:
-            lines = max(lines // 2, FIRST_LINES)
-        self._lines[peer] = lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,37 +227,27 @@ class LogMirror:
             self._turns.finish(turn, clock(), failed=failed)
 
     async def _step(
-        self, link: CopySource, others: MutableSequence[NodeClient], head: ShownHead, turn: LogTurn
+        self, link: CopySource, others: MutableSequence[NodeClient], shown: ShownHead, turn: LogTurn
     ) -> bool:
-        """Fetch, verify and store the next entries. Returns whether the log has reached the head."""
-        client = link.client
-        state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
-        if state.size >= head.checkpoint.size:
+        """Fetch, verify and store the next entries. Returns whether the log has reached the head that was shown."""
+        state = await self._ledger.run(self._ledger.tables.logs.get, shown.log)
+        if state.size >= shown.checkpoint.size:
             return True
-        clock = asyncio.get_running_loop().time
-        began, shown = clock(), head
-        head = await self._head_on_the_way(link, head, state.staged)
-        start, target = state.staged, head.checkpoint
-        if start > target.size:  # staged for a larger head, which no peer shows any more
+        clock, client = asyncio.get_running_loop().time, link.client
+        began = clock()
+        head = await self._head_on_the_way(link, shown, state.staged)
+        start = state.staged
+        if start > head.checkpoint.size:  # staged for a larger head, which no peer shows any more
             start = state.size
-        async with asyncio.timeout(STEP_DEADLINE):
-            if start == state.size:
-                await self._verify_continuation(client, head, start, state.root)  # (3)
-            last = min(target.size, start + STEP_LINES)
-            lines = await fetch_entries(client, head.log, start, last, others=others, seconds=STEP_SECONDS)
+        lines = await self._fetch(client, others, head, start, state)
         objects = await self._pools.hashing(_named_in, lines)
         turn.received += sum(map(len, lines))
-        await self._quotas.require(head.key, target.size, lines)
+        await self._quotas.require(head.key, head.checkpoint.size, lines)
         turn.received += await self._side_objects.fetch_all(client, objects, link.peer_key, others)
-        end = start + len(lines)
-        if end == target.size:
-            await self._ledger.run(self._ledger.tables.logs.advance, head.log, start, lines, head.note)  # (5)
-            await self._advanced(head)
-        else:
-            await self._stage(client, head, start, lines)  # (4)
+        await self._store(client, head, start, lines)
         self._turns.step_stored(turn)
         self._pace.stored(link.peer_key, clock() - began)
-        return end == shown.checkpoint.size
+        return start + len(lines) == shown.checkpoint.size
 
     async def _head_on_the_way(self, link: CopySource, head: ShownHead, start: int) -> ShownHead:
         """The largest head that the pace of this peer reaches from `start`, or that one step reaches, if the peer has
@@ -307,6 +270,29 @@ class LogMirror:
             return None
         return ShownHead(head.key, note, checkpoint)
 
+    async def _fetch(
+        self, client: NodeClient, others: MutableSequence[NodeClient], head: ShownHead, start: int, state: LogState
+    ) -> list[bytes]:
+        """The entries of a step, from `start` on; before the first ones it is proven that `head` continues the log."""
+        async with asyncio.timeout(STEP_DEADLINE):
+            if start == state.size:
+                await self._verify_continuation(client, head, state.size, state.root)  # (3)
+            last = min(head.checkpoint.size, start + STEP_LINES)
+            return await fetch_entries(client, head.log, start, last, others=others, seconds=STEP_SECONDS)
+
+    async def _store(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
+        """Make the entries visible if they reach `head`, else stage them."""
+        if start + len(lines) < head.checkpoint.size:
+            await self._stage(client, head, start, lines)  # (4)
+            return
+        await self._ledger.run(self._ledger.tables.logs.advance, head.log, start, lines, head.note)  # (5)
+        await self._advanced(head)
+
+    async def _advanced(self, head: ShownHead) -> None:
+        self._behind_since.pop(head.log, None)
+        _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
+        await self._on_advance(head.log)
+
     async def _stage(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
         end = start + len(lines)
         proof = await client.consistency(head.log, end, head.checkpoint.size)
@@ -326,11 +312,6 @@ class LogMirror:
         except Untrusted:
             await self._misbehaviour.search(client, head.key, head.note, size)
             raise
-
-    async def _advanced(self, head: ShownHead) -> None:
-        self._behind_since.pop(head.log, None)
-        _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
-        await self._on_advance(head.log)
 
 
 def _named_in(lines: Sequence[bytes]) -> list[SideObject]:
