@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.derivation.check import Comparison, WeightFiles, compare, read_weights
-from comity.trust.claims import ParsedClaims, Publication, bind_nodes, read_claims
+from comity.trust.bound_nodes import bind_nodes
+from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound
 from comity.trust.evidence import EvidenceReader

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from comity.trust.claims import ProvenCosigner, WitnessedEntry
+from comity.trust.bound_nodes import ProvenCosigner, WitnessedEntry
 from comity.trust.key_validity import Evaluation
 from comity.trust.policy import CosignerRule
 from comity.trust.rows.findings import cosigned_times

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from comity.trust.claims import bind_nodes, read_claims
+from comity.trust.bound_nodes import bind_nodes
+from comity.trust.claims import read_claims
 from comity.trust.evidence import EvidenceReader
 from comity.trust.node_records import sign_node_record
 from comity.trust.tlog.note import log_verifier_key

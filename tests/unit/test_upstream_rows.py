@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.claims import BoundNode, collect_mirror_evidence
+from comity.trust.bound_nodes import BoundNode
+from comity.trust.claims import collect_mirror_evidence
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row, Verdict

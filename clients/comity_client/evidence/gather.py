@@ -18,15 +18,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from comity.trust.bound_nodes import BoundNode, bind_nodes
 from comity.trust.charter.document import Body
-from comity.trust.claims import (
-    BoundNode,
-    KnownAuthors,
-    ParsedClaims,
-    Publication,
-    bind_nodes,
-    verify_vouches,
-)
+from comity.trust.claims import KnownAuthors, ParsedClaims, Publication, verify_vouches
 from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted

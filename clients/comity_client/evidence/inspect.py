@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from comity.trust.artifact import Manifest
+from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import (
     KnownAuthors,
     MirrorEvidence,
@@ -22,7 +23,6 @@ from comity.trust.claims import (
     Publication,
     RivalPublication,
     Vouch,
-    bind_nodes,
     rivals,
     verify_checks,
     verify_vouches,

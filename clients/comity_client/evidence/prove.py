@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from comity.trust.bound_nodes import BoundNode, bind_nodes
 from comity.trust.charter.document import Body
-from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, bind_nodes
+from comity.trust.claims import KnownAuthors, ParsedClaims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ, EvidenceReader

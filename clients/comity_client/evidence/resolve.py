@@ -17,13 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from comity.trust.claims import (
-    MirrorEvidence,
-    Publication,
-    bind_nodes,
-    collect_mirror_evidence,
-    proven_advisories,
-)
+from comity.trust.bound_nodes import bind_nodes
+from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
 from comity.trust.evidence import EvidenceReader

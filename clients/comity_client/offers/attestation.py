@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from comity.trust.claims import BoundNode
+from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices

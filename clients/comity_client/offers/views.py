@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from comity.trust.bound_nodes import BoundNode, WitnessedEntry, bind_nodes
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
-from comity.trust.claims import BoundNode, WitnessedEntry, bind_nodes
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader, InclusionEvidence

@@ -1,12 +1,7 @@
-"""Parses claim lines and verifies the statements about one artifact: their signers, their logs and their cosigners.
+"""Parses claim lines and verifies the statements about one artifact: who signed each.
 
 A line that does not parse or verify becomes a note and does not count; it never hides another line. Authors are proven
 by inceptions and rotations (identities), by pinned bodies (members), and by node records (nodes).
-
-A cosigner counts if and only if a node record binds its key to an active member of a *pinned* body, with the
-jurisdiction in that body, and is signed by keys that the body lists or that the member's rotations reach from them. The
-log must be bound to a member X in the same way. Members other than X count, each once, for any number of nodes and
-keys. Source: protocol, section 3, "the verifier's chain".
 
 Nobody owns a name: a binding of the owner or of a pinned charter decides between claimants, and other claims are
 reported. Without a binding, or if one publisher gave one version to two artifacts, there is a dispute. Members
@@ -16,22 +11,20 @@ observed other bytes contradicts them; which one is wrong is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, TypeVar
 
-from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import prove_record_states
+from comity.trust.bound_nodes import BoundNode
+from comity.trust.charter.document import Member
 from comity.trust.copies import HOLD_PREDICATES, hold_of
-from comity.trust.encoding import LAST_TIME, Digest, sha256, short
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_records import NodeRecord, signed_by_node
-from comity.trust.places import Reach, declared_reach, excluded_reach
-from comity.trust.policy import PUBLISHER, CosignerRule
 from comity.trust.report import VERIFIED, Verified
-from comity.trust.rotation import KeyState, RotationChain, RotationChains, SigningStates
+from comity.trust.rotation import KeyState, RotationChain, RotationChains
 from comity.trust.statement import Author, Entry, Statement
 from comity.trust.statements import (
     VOUCH_KINDS,
@@ -43,239 +36,36 @@ from comity.trust.statements import (
     parse_advisory,
     parse_vouched,
 )
-from comity.trust.tlog.note import MLDSA44_COSIGNATURE, Checkpoint, NoteSignature, VerifierKey, verify_cosignature
-from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import CHANGED, GONE, OBSERVED, Changed, Gone, Observed, parse_changed, parse_gone
 
-
-@dataclass(frozen=True, slots=True)
-class BoundNode:
-    """A node record that a pinned body proves, and its member. `post_quantum`: its signature and the rotations before
-    it stay secure if classical cryptography is broken."""
-
-    member: Member
-    record: NodeRecord
-    entry: Entry
-    post_quantum: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ProvenCosigner:
-    """A member that cosigned: the cosigner's name, and the time by the cosigner's clock (POSIX seconds), at most
-    LAST_TIME: it may state any, and programs write it as a date.
-    `post_quantum`: the cosignature and the keys that bind the cosigner stay secure if classical cryptography is broken.
-    `lines` are all cosignatures of the member on this checkpoint: time, and whether post-quantum. `reach` is what the
-    records of this cosigner declare, all together; empty if they declare nothing."""
-
-    member: Member
-    name: str
-    timestamp: int
-    post_quantum: bool
-    lines: tuple[tuple[int, bool], ...] = ()
-    reach: Reach = ()
-
-    def times(self, rule: CosignerRule) -> tuple[int, ...]:
-        """Return the times of the cosignatures that `rule` counts and that have a time."""
-        return tuple(at for at, strong in self.lines if at and (strong or not rule.post_quantum))
-
-
-@dataclass(frozen=True, slots=True)
-class WitnessedEntry:
-    """An entry that is proven to be in a log of the member `writer`, and the cosigners of a checkpoint that includes
-    it.
-
-    `refused` describes cosignatures of bound keys that did not verify; they do not count. `proof` is the SHA-256 of the
-    tlog-proof. `log` is the verifier key of the log: a member may have several logs of one origin.
-    """
-
-    origin: str
-    index: int
-    size: int
-    writer: Member
-    cosigners: tuple[ProvenCosigner, ...]
-    refused: tuple[str, ...]
-    proof: Digest | None = None
-    log: str = ""
-
-    def counted(self, rule: CosignerRule, publisher: frozenset[str]) -> tuple[ProvenCosigner, ...]:
-        """Return the cosigners that `rule` counts: members other than the writer, outside excluded jurisdictions. Codes
-        that the rule names exclude a cosigner by its seat and by its declared reach; `publisher` excludes by seat.
-
-        Args:
-            publisher: the publisher's jurisdictions.
-        """
-        named = frozenset(rule.outside) - {PUBLISHER}
-        excluded = set(named)
-        if PUBLISHER in rule.outside:
-            excluded |= publisher | {self.writer.jurisdiction}
-        return tuple(
-            cosigner
-            for cosigner in self.cosigners
-            if cosigner.member != self.writer
-            and cosigner.member.jurisdiction not in excluded
-            and not excluded_reach(cosigner.reach, named)
-            and (cosigner.reach or not rule.declared)
-            and (cosigner.post_quantum or not rule.post_quantum)
-        )
-
-    def satisfies(self, rule: CosignerRule, publisher: frozenset[str]) -> bool:
-        counted = self.counted(rule, publisher)
-        jurisdictions = {cosigner.member.jurisdiction for cosigner in counted}
-        return len(counted) >= rule.at_least and len(jurisdictions) >= rule.jurisdictions
-
-
-def bind_nodes(
-    pins: Iterable[Body], entries: Iterable[Entry], chains: RotationChains
-) -> tuple[tuple[BoundNode, ...], tuple[Remark, ...], tuple[str, ...]]:
-    """Verify node records under the pinned bodies. Returns the bound nodes, notes on records that do not verify, and
-    the names of nodes whose member no pinned body lists (for example newer members)."""
-    bodies, bound, notes, unlisted_nodes = tuple(pins), dict[Digest, BoundNode](), list[Remark](), list[str]()
-    members, listed = _active_members(bodies), {member.id for body in bodies for member in body.members}
-    for member in (member for body in bodies for member in body.members):
-        chains.follow(member.key_state)
-    for entry in entries:
-        if entry.statement.predicate != "node-record" or not bodies:
-            continue
-        if entry.statement.by is not None and entry.statement.by.id not in listed:
-            unlisted_nodes.append(entry.statement.subjects[0].name)
-            continue
-        known = bound.get(entry.statement_digest)
-        if known is not None and known.post_quantum:
-            continue  # one statement is one record, even in several envelopes
-        try:
-            record, post_quantum = _verify_record(entry, bodies, chains)
-        except ComityError as error:
-            text = f"node record of {entry.statement.subjects[0].name!r} does not verify: {error}"
-            notes.append(Remark(text, entry.digest))
-        else:
-            if known is None or post_quantum:
-                bound[entry.statement_digest] = BoundNode(members[record.member], record, entry, post_quantum)
-    return tuple(bound.values()), tuple(notes), tuple(unlisted_nodes)
-
-
-def _active_members(bodies: tuple[Body, ...]) -> dict[Digest, Member]:
-    """Active members by id. A member and its successors, over all pinned bodies, count as one member, as described by
-    the last body that lists it. The result depends on the pins only, never on other evidence.
-    """
-    before = {member.id: member.successor_of for body in bodies for member in body.members if member.successor_of}
-    first = {member.id: _first_predecessor(member.id, before) for body in bodies for member in body.active}
-    latest = {first[member.id]: member for body in bodies for member in body.active}
-    return {identifier: latest[first[identifier]] for identifier in first}
-
-
-def _first_predecessor(member: Digest, before: Mapping[Digest, Digest]) -> Digest:
-    """The first predecessor of `member`; members that succeed one another in a cycle count as one."""
-    line = [member]
-    while (earlier := before.get(line[-1])) is not None and earlier not in line:
-        line.append(earlier)
-    return line[-1] if earlier is None else min(line[line.index(earlier) :])
-
-
-def _verify_record(entry: Entry, bodies: tuple[Body, ...], chains: RotationChains) -> tuple[NodeRecord, bool]:
-    """The record, under the first body in which its member is active and signed it; and whether it is post-quantum
-    under any of the bodies."""
-    refusal: ComityError = Untrusted("node record refused", why="its member has no vote", code="NON-MEMBER")
-    for body in bodies:
-        try:
-            record, states = prove_record_states(entry, body, chains)
-        except ComityError as error:
-            refusal = error
-            continue
-        if any(member.id == record.member for member in body.active):
-            others = (other for other in bodies if other is not body)
-            return record, states.post_quantum or any(
-                _is_post_quantum(entry, record, other, chains) for other in others
-            )
-    raise refusal
-
-
-def _is_post_quantum(entry: Entry, record: NodeRecord, body: Body, chains: RotationChains) -> bool:
-    """Whether keys that `body` lists, or that rotations reach, signed the record, and no link is classical only."""
-    member = body.member(record.member)
-    if member is None or not member.active:
-        return False
-    return SigningStates.of(chains.follow(member.key_state), entry.envelope, record.bound_keys).post_quantum
-
-
-def verify_witnessed(proof: TlogProof, line: bytes, bound: tuple[BoundNode, ...]) -> tuple[WitnessedEntry, ...]:
-    """Verify a proof for `line`. Returns one entry for each member to which the proof's log is bound.
-
-    Raises Untrusted (LOG-UNBOUND) if no pinned member's record binds the log; Untrusted also if the log's signature or
-    the inclusion does not verify.
-    """
-    origin = proof.checkpoint.text.partition("\n")[0]
-    writers = [b for b in bound if b.record.origin == origin]
-    if not writers:
-        why = f"no pinned charter binds the log {origin!r} to a member"
-        raise Untrusted("proof refused", why=why, code="LOG-UNBOUND")
-    key, checkpoint = _verify_under_any(proof, line, tuple(dict.fromkeys(b.record.log for b in writers)))
-    cosigners, refused = _cosigners(proof, checkpoint, bound)
-    members = dict.fromkeys(b.member for b in writers if b.record.log == key)
-    return tuple(
-        WitnessedEntry(origin, proof.index, checkpoint.size, member, cosigners, refused, log=str(key))
-        for member in members
-    )
-
-
-def _verify_under_any(proof: TlogProof, line: bytes, keys: tuple[VerifierKey, ...]) -> tuple[VerifierKey, Checkpoint]:
-    """Verify under one of `keys`: several keys may be bound to one origin."""
-    refusal: Untrusted | None = None
-    for key in keys:
-        try:
-            return key, proof.verify(line, key)
-        except Untrusted as error:
-            refusal = error
-    raise refusal or Untrusted("proof refused", why="no log key")
-
-
-def _cosigners(
-    proof: TlogProof, checkpoint: Checkpoint, bound: tuple[BoundNode, ...]
-) -> tuple[tuple[ProvenCosigner, ...], tuple[str, ...]]:
-    found: list[ProvenCosigner] = []
-    refused: list[str] = []
-    for signature in proof.checkpoint.signatures:
-        for node in bound:
-            key = _key_of(signature, node.record)
-            if key is None:
-                continue
-            try:
-                timestamp = min(verify_cosignature(signature, key, checkpoint), LAST_TIME)
-            except Untrusted as error:
-                refused.append(f"cosignature by {key.name}: {error}")
-                continue
-            post_quantum = key.type == MLDSA44_COSIGNATURE and node.post_quantum
-            found.append(ProvenCosigner(node.member, key.name, timestamp, post_quantum))
-    reaches = _declared_reaches(bound)
-    best: dict[Member, ProvenCosigner] = {}
-    lines: dict[Member, set[tuple[int, bool]]] = {}
-    for cosigner in found:
-        lines.setdefault(cosigner.member, set()).add((cosigner.timestamp, cosigner.post_quantum))
-        known = best.get(cosigner.member)
-        if known is None or (cosigner.post_quantum, cosigner.timestamp) > (known.post_quantum, known.timestamp):
-            best[cosigner.member] = cosigner
-    each = (
-        replace(cosigner, lines=tuple(sorted(lines[member])), reach=reaches.get((member, cosigner.name), ()))
-        for member, cosigner in best.items()
-    )
-    return tuple(each), tuple(dict.fromkeys(refused))
-
-
-def _declared_reaches(bound: tuple[BoundNode, ...]) -> dict[tuple[Member, str], Reach]:
-    """By member and name of the cosigner: what its records declare. Which of several records is the newest is not
-    known here, so all count."""
-    found: dict[tuple[Member, str], set[str]] = {}
-    for node in bound:
-        if node.record.place is not None:
-            reach = declared_reach(node.member.jurisdiction, node.record.place)
-            found.setdefault((node.member, node.record.cosigners[0].name), set()).update(reach)
-    return {key: tuple(sorted(codes)) for key, codes in found.items()}
-
-
-def _key_of(signature: NoteSignature, record: NodeRecord) -> VerifierKey | None:
-    return next((key for key in record.cosigners if signature.by(key)), None)
-
-
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+def _prove_each(
+    subjects: Iterable[S], prove: Callable[[S], T | Remark]
+) -> tuple[tuple[tuple[S, T], ...], tuple[Remark, ...]]:
+    """Each subject with what `prove` returns for it, and a note on each that it refuses: the one that it returns, or
+    one about the error that it raises."""
+    found: list[tuple[S, T]] = []
+    notes: list[Remark] = []
+    for subject in subjects:
+        try:
+            result = prove(subject)
+        except ComityError as error:
+            result = _note(subject, error)
+        if isinstance(result, Remark):
+            notes.append(result)
+        else:
+            found.append((subject, result))
+    return tuple(found), tuple(notes)
+
+
+def _note(subject: object, error: ComityError) -> Remark:
+    kind = "did not verify" if isinstance(error, Untrusted) else "could not be read"
+    name = f"{subject.statement.predicate} {short(subject.digest)}" if isinstance(subject, Entry) else "a claim line"
+    evidence = subject.digest if isinstance(subject, Entry) else sha256(subject) if isinstance(subject, bytes) else None
+    return Remark(f"{name} {kind} and does not count: {error}", evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +106,16 @@ class ParsedClaims:
         inception = self.inceptions.get(identity)
         return self.chains.follow(KeyState.of_inception(inception)) if inception else None
 
+    def signed(self, entry: Entry, identity: Digest, member: Member | None) -> bool:
+        """Whether keys of an identity signed the entry: keys that its rotations reach from its inception among the
+        claims, or from those that a charter lists for it as `member`."""
+        chains = (self.chain(identity), self.chains.follow(member.key_state) if member else None)
+        return any(chain is not None and chain.signed(entry.envelope) for chain in chains)
+
+    def about(self, artifact: Digest, *predicates: str) -> list[Entry]:
+        """The statements about `artifact` with one of these predicates, by predicate."""
+        return [entry for predicate in predicates for entry in self.entries if _is_about(entry, artifact, predicate)]
+
 
 def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader | None = None) -> ParsedClaims:
     """Parse each line once, verify inceptions and rotations, then verify the publications of `artifact`.
@@ -323,31 +123,38 @@ def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader
     Args:
         reader: that of the session; default: a new one.
     """
-    notes: list[Remark] = []
-    parse = (reader or EvidenceReader()).entry
-    entries = [entry for line in dict.fromkeys(lines) if (entry := _attempt(parse, line, notes)) is not None]
-    proven = (_attempt(check_inception, e, notes) for e in entries if e.statement.predicate == "inception")
-    inceptions = {inception.id: inception for inception in proven if inception is not None}
+    read, unread = _prove_each(dict.fromkeys(lines), (reader or EvidenceReader()).entry)
+    entries = tuple(entry for _, entry in read)
+    starts, forged = _prove_each((e for e in entries if e.statement.predicate == "inception"), check_inception)
+    inceptions = {inception.id: inception for _, inception in starts}
     chains = RotationChains(entries)
-    publications, failed, unknown_publishers = [], 0, []
-    for entry in entries:
-        statement = entry.statement
-        if statement.predicate != "published" or artifact not in {s.digest for s in statement.subjects}:
-            continue
-        publisher = inceptions.get(statement.by.id) if statement.by else None
-        if publisher is None:
-            if statement.by is not None:
-                unknown_publishers.append(statement.by.id)
-            continue
-        chain = chains.follow(KeyState.of_inception(publisher))
-        published = _attempt(lambda e, who=publisher, keys=chain: check_published(e, who, keys), entry, notes)
-        if published is None:
-            failed += 1
-        else:
-            publications.append(Publication(entry, published, publisher, chain))
+    claimed = [
+        (entry, by.id) for entry in entries if _is_about(entry, artifact, "published") and (by := entry.statement.by)
+    ]
+    known = (entry for entry, by in claimed if by in inceptions)
+    found, refused = _prove_each(known, lambda entry: _publication(entry, inceptions, chains))
     return ParsedClaims(
-        tuple(entries), inceptions, chains, tuple(publications), failed, tuple(unknown_publishers), tuple(notes)
+        entries,
+        inceptions,
+        chains,
+        publications=tuple(publication for _, publication in found),
+        failed=len(refused),
+        unknown_publishers=tuple(by for _, by in claimed if by not in inceptions),
+        notes=(*unread, *forged, *refused),
     )
+
+
+def _is_about(entry: Entry, artifact: Digest, predicate: str) -> bool:
+    statement = entry.statement
+    return statement.predicate == predicate and artifact in {subject.digest for subject in statement.subjects}
+
+
+def _publication(entry: Entry, inceptions: Mapping[Digest, Inception], chains: RotationChains) -> Publication:
+    """The publication in an entry of a publisher whose inception is known. Raises Malformed, Untrusted."""
+    assert entry.statement.by is not None
+    publisher = inceptions[entry.statement.by.id]
+    chain = chains.follow(KeyState.of_inception(publisher))
+    return Publication(entry, check_published(entry, publisher, chain), publisher, chain)
 
 
 def proven_advisories(
@@ -363,25 +170,18 @@ def verify_advisories(
     """The advisories about `artifact` that an identity among the claims, one of `nodes` or one of `members` is proven
     to have signed, and notes on the others."""
     online = {record.node.id: record for record in nodes}
-    seats = {member.id: member.key_state for member in members}
-    found: list[tuple[Entry, Advisory]] = []
-    notes: list[Remark] = []
+    seats = {member.id: member for member in members}
 
     def prove(entry: Entry) -> Advisory:
         advisory = parse_advisory(entry.statement)
-        seat, node = seats.get(advisory.by.id), online.get(advisory.by.id)
-        chains = (claims.chain(advisory.by.id), claims.chains.follow(seat) if seat else None)
-        if advisory.by.kind == "identity" and any(chain and chain.signed(entry.envelope) for chain in chains):
+        by, node = advisory.by, online.get(advisory.by.id)
+        if by.kind == "identity" and claims.signed(entry, by.id, seats.get(by.id)):
             return advisory
         if node is not None and signed_by_node(entry, node):
             return advisory
-        why = f"not proven to be signed by {short(advisory.by.id)}"
-        raise Untrusted("advisory refused", why=why, code="SIGNATURE")
+        raise _unproven("advisory", by.id)
 
-    for entry in _about(claims, artifact, "advisory"):
-        if (advisory := _attempt(prove, entry, notes)) is not None:
-            found.append((entry, advisory))
-    return tuple(found), tuple(notes)
+    return _prove_each(claims.about(artifact, "advisory"), prove)
 
 
 def verify_checks(
@@ -389,23 +189,19 @@ def verify_checks(
 ) -> tuple[tuple[tuple[Entry, Verified], ...], tuple[Remark, ...]]:
     """The `verified` statements about `artifact` that an identity among the claims, or one of `members`, is proven to
     have signed, and notes on the others."""
-    known = {member.id: member.key_state for member in members}
-    found: list[tuple[Entry, Verified]] = []
-    notes: list[Remark] = []
+    seats = {member.id: member for member in members}
 
     def prove(entry: Entry) -> Verified:
         verified = Verified.parse(entry.statement)
-        member = known.get(verified.by)
-        for chain in (claims.chains.follow(member) if member else None, claims.chain(verified.by)):
-            if chain is not None and chain.signed(entry.envelope):
-                return verified
-        why = f"not proven to be signed by {short(verified.by)}"
-        raise Untrusted("verified refused", why=why, code="SIGNATURE")
+        if not claims.signed(entry, verified.by, seats.get(verified.by)):
+            raise _unproven("verified", verified.by)
+        return verified
 
-    for entry in _about(claims, artifact, VERIFIED):
-        if (verified := _attempt(prove, entry, notes)) is not None:
-            found.append((entry, verified))
-    return tuple(found), tuple(notes)
+    return _prove_each(claims.about(artifact, VERIFIED), prove)
+
+
+def _unproven(predicate: str, by: Digest) -> Untrusted:
+    return Untrusted(f"{predicate} refused", why=f"not proven to be signed by {short(by)}", code="SIGNATURE")
 
 
 def verify_holds(
@@ -417,8 +213,6 @@ def verify_holds(
     A hold counts only in the node's own log; the caller checks that.
     """
     nodes = _nodes_by_author(bound)
-    found: list[tuple[Entry, BoundNode]] = []
-    notes: list[Remark] = []
 
     def prove(entry: Entry) -> list[BoundNode]:
         held = hold_of(entry.statement, artifact)
@@ -427,10 +221,8 @@ def verify_holds(
             raise Untrusted("hold refused", why="not signed by the node that it names", code="SIGNATURE")
         return known
 
-    for predicate in HOLD_PREDICATES:
-        for entry in _about(claims, artifact, predicate):
-            found += [(entry, node) for node in _attempt(prove, entry, notes) or ()]
-    return tuple(found), tuple(notes)
+    found, notes = _prove_each(claims.about(artifact, *HOLD_PREDICATES), prove)
+    return tuple((entry, node) for entry, known in found for node in known), notes
 
 
 def _nodes_by_author(bound: Iterable[BoundNode]) -> dict[Author, list[BoundNode]]:
@@ -438,27 +230,6 @@ def _nodes_by_author(bound: Iterable[BoundNode]) -> dict[Author, list[BoundNode]
     for node in bound:
         nodes.setdefault(node.record.node, []).append(node)
     return nodes
-
-
-def _about(claims: ParsedClaims, artifact: Digest, predicate: str) -> Iterator[Entry]:
-    for entry in claims.entries:
-        if entry.statement.predicate == predicate and artifact in {s.digest for s in entry.statement.subjects}:
-            yield entry
-
-
-def _attempt(step: Callable[[object], T] | Callable[..., T], subject: object, notes: list[Remark]) -> T | None:
-    try:
-        return step(subject)
-    except ComityError as error:
-        notes.append(_note(subject, error))
-        return None
-
-
-def _note(subject: object, error: ComityError) -> Remark:
-    kind = "did not verify" if isinstance(error, Untrusted) else "could not be read"
-    name = f"{subject.statement.predicate} {short(subject.digest)}" if isinstance(subject, Entry) else "a claim line"
-    evidence = subject.digest if isinstance(subject, Entry) else sha256(subject) if isinstance(subject, bytes) else None
-    return Remark(f"{name} {kind} and does not count: {error}", evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,9 +265,7 @@ class KnownAuthors:
                 return None
             return KnownAuthor(by.id, f"{node.record.name}, of {member_label(node.member)}", node.member)
         member, inception = self._members.get(by.id), self._claims.inceptions.get(by.id)
-        starts = [member.key_state] if member else []
-        starts += [KeyState.of_inception(inception)] if inception else []
-        if not any(self._claims.chains.follow(start).signed(entry.envelope) for start in starts):
+        if not self._claims.signed(entry, by.id, member):
             return None
         if member is not None:
             return KnownAuthor(by.id, member_label(member), member)
@@ -520,23 +289,16 @@ def verify_vouches(
     claims: ParsedClaims, artifact: Digest, authors: KnownAuthors
 ) -> tuple[tuple[Vouch, ...], tuple[Remark, ...]]:
     """The proven `vouched` statements about `artifact`, and notes on the others."""
-    found: list[Vouch] = []
-    notes: list[Remark] = []
-    for entry in claims.entries:
-        if entry.statement.predicate != VOUCHED or artifact not in {s.digest for s in entry.statement.subjects}:
-            continue
-        try:
-            vouched, author = parse_vouched(entry.statement), authors.author_of(entry)
-        except ComityError as error:
-            text = f"vouched {short(entry.digest)} could not be read and does not count: {error}"
-            notes.append(Remark(text, entry.digest))
-            continue
+
+    def prove(entry: Entry) -> Vouch | Remark:
+        vouched, author = parse_vouched(entry.statement), authors.author_of(entry)
         if author is None:
             text = f"vouched {short(entry.digest)} is not proven to be signed by {short(vouched.by.id)}"
-            notes.append(Remark(text, entry.digest))
-        else:
-            found.append(Vouch(entry, vouched, author))
-    return tuple(found), tuple(notes)
+            return Remark(text, entry.digest)
+        return Vouch(entry, vouched, author)
+
+    found, notes = _prove_each(claims.about(artifact, VOUCHED), prove)
+    return tuple(vouch for _, vouch in found), notes
 
 
 def member_counts(vouches: tuple[Vouch, ...]) -> Mapping[str, int]:
@@ -625,24 +387,27 @@ class MirrorEvidence:
         return max((len(self.corroborating(name)) for name in self.names), default=0)
 
 
+_MIRROR_READERS: Final[Mapping[str, Callable[[Statement], Observed | UpstreamChange]]] = {
+    OBSERVED: Observed.parse,
+    CHANGED: parse_changed,
+    GONE: parse_gone,
+}
+
+
 def collect_mirror_evidence(entries: Iterable[Entry], artifact: Digest, bound: Sequence[BoundNode]) -> MirrorEvidence:
     """Collect the mirror statements about `artifact` that bound nodes signed. Others are ignored; nothing is raised."""
     nodes = _nodes_by_author(bound)
     observations: list[ProvenObservation] = []
     changes: list[tuple[Entry, UpstreamChange, tuple[Member, ...]]] = []
     for entry in entries:
-        predicate = entry.statement.predicate
-        if predicate not in (OBSERVED, CHANGED, GONE):
+        said = _mirror_statement(entry)
+        members = _signing_members(entry, nodes) if said is not None else ()
+        if said is None or not members:
             continue
-        members = _signing_members(entry, nodes)
-        if not members:
-            continue
-        if predicate == OBSERVED and (observed := _parse(Observed.parse, entry.statement)) is not None:
-            observations.append(ProvenObservation(entry, observed, members))
-        reader: Callable[[Statement], UpstreamChange] = parse_changed if predicate == CHANGED else parse_gone
-        change = _parse(reader, entry.statement) if predicate != OBSERVED else None
-        if change is not None and change.artifact == artifact:
-            changes.append((entry, change, members))
+        if isinstance(said, Observed):
+            observations.append(ProvenObservation(entry, said, members))
+        elif said.artifact == artifact:
+            changes.append((entry, said, members))
     seen = tuple(item for item in observations if item.observed.artifact == artifact)
     names = {item.observed.upstream.name for item in seen}
     rivals = (s for s in observations if s.observed.artifact != artifact and s.observed.upstream.name in names)
@@ -655,8 +420,12 @@ def _signing_members(entry: Entry, nodes: dict[Author, list[BoundNode]]) -> tupl
     return tuple(dict.fromkeys(node.member for node in known if signed_by_node(entry, node.record)))
 
 
-def _parse(reader: Callable[[Statement], T], statement: Statement) -> T | None:
+def _mirror_statement(entry: Entry) -> Observed | UpstreamChange | None:
+    """None for other statements, and for one that cannot be read."""
+    reader = _MIRROR_READERS.get(entry.statement.predicate)
+    if reader is None:
+        return None
     try:
-        return reader(statement)
+        return reader(entry.statement)
     except ComityError:
         return None

@@ -35,7 +35,8 @@ from comity.trust.attestations.predicates import (
     ThresholdClaim,
     read_decimal,
 )
-from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, Vouch
+from comity.trust.bound_nodes import BoundNode
+from comity.trust.claims import KnownAuthors, ParsedClaims, Vouch
 from comity.trust.encoding import (
     LAST_TIME,
     Digest,

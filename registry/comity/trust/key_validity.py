@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from comity.trust.claims import BoundNode, ParsedClaims, Publication, WitnessedEntry, verify_witnessed
+from comity.trust.bound_nodes import BoundNode, WitnessedEntry, verify_witnessed
+from comity.trust.claims import ParsedClaims, Publication
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark

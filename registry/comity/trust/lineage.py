@@ -31,7 +31,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from comity.trust.claims import BoundNode, KnownAuthor, KnownAuthors, ParsedClaims, Publication
+from comity.trust.bound_nodes import BoundNode
+from comity.trust.claims import KnownAuthor, KnownAuthors, ParsedClaims, Publication
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark

@@ -24,8 +24,9 @@ from comity.trust.approvals import (
     parse_approval_ended,
     parse_approved,
 )
+from comity.trust.bound_nodes import BoundNode, WitnessedEntry
 from comity.trust.charter.document import Member
-from comity.trust.claims import BoundNode, ParsedClaims, WitnessedEntry
+from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest, format_time, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, EvidenceReader, Remark

@@ -32,12 +32,11 @@ from dataclasses import replace
 from typing import Final
 
 from comity.trust.artifact import Manifest
+from comity.trust.bound_nodes import BoundNode, bind_nodes
 from comity.trust.claims import (
-    BoundNode,
     KnownAuthors,
     ParsedClaims,
     Publication,
-    bind_nodes,
     collect_mirror_evidence,
     member_label,
     read_claims,

@@ -27,7 +27,8 @@ from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.audit import DAY
-from comity.trust.claims import ParsedClaims, bind_nodes, read_claims
+from comity.trust.bound_nodes import bind_nodes
+from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.copies import FAILED, HOLD_PREDICATES, HOLD_WITHDRAWN, STATES, CopyPolicy
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError

@@ -12,18 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from comity.trust.artifact import Manifest
+from comity.trust.bound_nodes import BoundNode, ProvenCosigner, WitnessedEntry
 from comity.trust.charter.document import Body, Member
-from comity.trust.claims import (
-    BoundNode,
-    MirrorEvidence,
-    ParsedClaims,
-    ProvenCosigner,
-    ProvenObservation,
-    UpstreamChange,
-    Vouch,
-    WitnessedEntry,
-    member_label,
-)
+from comity.trust.claims import MirrorEvidence, ParsedClaims, ProvenObservation, UpstreamChange, Vouch, member_label
 from comity.trust.encoding import Digest, format_time, short
 from comity.trust.evaluation import JudgedEvaluation
 from comity.trust.evidence import Evidence, Remark, RowFact

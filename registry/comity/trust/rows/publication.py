@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from comity.trust.claims import ProvenCosigner, RivalPublication, member_label, rivals
+from comity.trust.bound_nodes import ProvenCosigner
+from comity.trust.claims import RivalPublication, member_label, rivals
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Basis, Row, RowFact
 from comity.trust.key_validity import CompromiseNotice, Evaluation, is_logged_before, own_statements
