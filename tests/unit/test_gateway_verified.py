@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from comity.gateway.fileserver.verified import (
     RECHECK,
     REMOTE_PIECES,
     TIMESTAMP_GRANULARITY,
+    BlobReader,
     FilePart,
     VerifiedBlobs,
     chunks,
@@ -177,7 +179,7 @@ def test_a_proven_blob_is_not_hashed_again(site: BlobSite) -> None:
 def test_a_blob_that_is_proven_leaves_in_long_stretches(site: BlobSite) -> None:
     digest, _ = site.add(SIZE)
     read(site.verified, digest)
-    with site.verified.blob(digest) as blob:
+    with site.verified.blob(digest, BlobReader()) as blob:
         parts = list(blob.parts(0, SIZE))
     assert [(part.offset, part.length) for part in parts if isinstance(part, FilePart)] == [
         (0, 2 * PIECE_SIZE),
@@ -210,7 +212,7 @@ def test_a_proof_is_forgotten_after_a_day(site: BlobSite) -> None:
 
 def test_a_blob_put_aside_while_it_is_read_cuts_the_reader_off(site: BlobSite) -> None:
     digest, data = site.add(SIZE)
-    with site.verified.blob(digest) as blob:
+    with site.verified.blob(digest, BlobReader()) as blob:
         parts = blob.parts(0, SIZE)
         next(parts)
         site.store.quarantine(digest, "for a test")
@@ -282,16 +284,38 @@ def test_no_more_pieces_of_a_service_are_in_memory_than_are_allowed(
     digest, data = site.add(SIZE)
     verified = opened(site, remote)
     with contextlib.ExitStack() as opened_blobs:
-        held = [opened_blobs.enter_context(verified.blob(digest)).parts(0, SIZE) for _ in range(REMOTE_PIECES)]
+        readers = [BlobReader("192.0.2.0/24") for _ in range(REMOTE_PIECES)]
+        held = [opened_blobs.enter_context(verified.blob(digest, reader)).parts(0, SIZE) for reader in readers]
         for parts in held:
             next(parts)
-        with verified.blob(digest) as blob, pytest.raises(Unavailable) as refused:
+        another = BlobReader("192.0.2.0/24")
+        with verified.blob(digest, another) as blob, pytest.raises(Unavailable) as refused:
             next(blob.parts(0, 1))
         assert refused.value.code == "BUSY"
         assert left(verified.read(digest, 0, SIZE)) == (data, ""), "a thread of the gateway waits for nobody"
         held.pop().close()  # type: ignore[attr-defined]  # a generator
-        with verified.blob(digest) as blob:
+        with verified.blob(digest, another) as blob:
             assert b"".join(chunks(next(blob.parts(0, 1)))) == data[:1]
+        for parts in held:
+            parts.close()  # type: ignore[attr-defined]  # a generator
+
+
+def test_readers_of_one_address_block_that_hold_all_memory_lose_some_to_another_block(
+    site: BlobSite, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checked_module, "PATIENCE", 0.01)
+    digest, data = site.add(SIZE)
+    verified, ended = opened(site, remote), list[int]()
+    readers = [BlobReader("192.0.2.0/24", partial(ended.append, number)) for number in range(REMOTE_PIECES)]
+    with contextlib.ExitStack() as opened_blobs:
+        held = [opened_blobs.enter_context(verified.blob(digest, reader)).parts(0, SIZE) for reader in readers]
+        for parts in held:
+            next(parts)
+        verified.memory.progress(readers[0])
+        for _ in range(3):
+            with verified.blob(digest, BlobReader("198.51.100.0/24")) as blob:
+                assert b"".join(chunks(next(blob.parts(0, 1)))) == data[:1]
+        assert ended == [1], "the one that took nothing for longest, once: its place is free then"
         for parts in held:
             parts.close()  # type: ignore[attr-defined]  # a generator
 

@@ -2,7 +2,8 @@
 
 One thread per connection, because `sendfile`, hashing and encryption run outside the interpreter lock
 (bench/gateway.py); one more thread checks the deadlines. A connection uses a slot from accept on; if all are used,
-`FairShares` selects the connection to close, so that one address block cannot block the others. The first part of a
+`FairShares` selects the connection to close, so that one address block cannot block the others. Memory for the pieces
+of a remote store is shared in the same way. The first part of a
 blob is verified before the response starts, so a corrupt blob is a 503. A later error closes the connection: the client
 sees a short response without any byte of the corrupt piece. The signer of a URL decides about access; this module knows
 no names, artifacts or tokens.
@@ -42,7 +43,7 @@ from comity.gateway.fileserver.http1 import (
     parse,
     peer_of,
 )
-from comity.gateway.fileserver.verified import FilePart, PieceRecords, VerifiedBlobs
+from comity.gateway.fileserver.verified import BlobReader, FilePart, PieceRecords, VerifiedBlobs
 from comity.gateway.http_listener import tls_context
 from comity.ledger.records import PieceRecordTable
 from comity.node.listeners import connection_limits
@@ -92,16 +93,17 @@ class FileSite:
 class FileConnection:
     """Serves one client over `client` until it disconnects, is refused, or is too slow."""
 
-    def __init__(self, site: FileSite, client: ClientSocket, host: str) -> None:
+    def __init__(self, site: FileSite, client: ClientSocket, host: str, reader: BlobReader) -> None:
         self._site = site
         self._client = client
         self._host = host
+        self._reader = reader
         self._buffer = b""
 
     def serve(self) -> None:
         """Raises OSError if the client disconnected, or is too slow."""
         while (head := self._head()) is not None:
-            if not _FileExchange(self._site, self._client, self._host).answer(head):
+            if not _FileExchange(self._site, self._client, self._host, self._reader).answer(head):
                 return
 
     def _head(self) -> bytes | None:
@@ -127,10 +129,11 @@ class FileConnection:
 class _FileExchange:
     """One request and its response."""
 
-    def __init__(self, site: FileSite, client: ClientSocket, host: str) -> None:
+    def __init__(self, site: FileSite, client: ClientSocket, host: str, reader: BlobReader) -> None:
         self._site = site
         self._client = client
         self._host = host
+        self._reader = reader
         self._blob: Digest | None = None
         self._peer = ""
         self._status = self._asked = self._sent = 0
@@ -168,7 +171,7 @@ class _FileExchange:
             )
 
     def _open(self, request: FileRequest, digest: Digest) -> None:
-        with self._site.verified.blob(digest) as blob:
+        with self._site.verified.blob(digest, self._reader) as blob:
             response = file_response(request, digest, blob.size)
             parts = blob.parts(response.span.offset, response.span.length)
             first = next(parts, None)
@@ -280,21 +283,21 @@ class BlobServer:
         with self._lock:
             for client, known in self._clients.items():
                 if known.deadline.at < now:
-                    with contextlib.suppress(OSError):
-                        client.shutdown(socket.SHUT_RDWR)
+                    _shut(client)
 
     def _start(self, client: socket.socket, host: str) -> None:
-        deadline = Deadline(lambda: self._progress(client))
+        block = address_block(host)
+        reader = BlobReader(block, partial(_shut, client))
+        deadline = Deadline(lambda: self._progress(client, reader))
         deadline.within(HANDSHAKE)
         with self._lock:
-            evicted = self._shares.acquire(client, address_block(host))
+            evicted = self._shares.acquire(client, block)
             if evicted is not client:
-                work = (client, host, deadline)
+                work = (client, host, deadline, reader)
                 thread = threading.Thread(target=self._serve, args=work, name="blob", daemon=True)
                 self._clients[client] = _Client(thread, deadline)
                 if evicted is not None:
-                    with contextlib.suppress(OSError):  # its thread closes the socket
-                        evicted.shutdown(socket.SHUT_RDWR)
+                    _shut(evicted)
         if evicted is client:
             client.close()
             return
@@ -304,20 +307,21 @@ class BlobServer:
             _log.warning("accept failed", why=str(error))
             self._end(client)
 
-    def _progress(self, client: socket.socket) -> None:
+    def _progress(self, client: socket.socket, reader: BlobReader) -> None:
         with self._lock:
             self._shares.progress(client)
+        self._site.verified.memory.progress(reader)
 
-    def _serve(self, client: socket.socket, host: str, deadline: Deadline) -> None:
+    def _serve(self, client: socket.socket, host: str, deadline: Deadline, reader: BlobReader) -> None:
         """Run one connection in its thread. An unexpected error is logged and ends only this connection."""
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is None:
-                FileConnection(self._site, PlainClientSocket(client, deadline), host).serve()
+                FileConnection(self._site, PlainClientSocket(client, deadline), host, reader).serve()
                 deadline.within(LINGER)
                 _linger(client)
             else:
-                self._encrypted(self._tls, client, host, deadline)
+                self._encrypted(self._tls, client, host, deadline, reader)
         except OSError:
             pass  # disconnected, or too slow
         except Exception:
@@ -325,9 +329,11 @@ class BlobServer:
         finally:
             self._end(client)
 
-    def _encrypted(self, tls: ssl.SSLContext, client: socket.socket, host: str, deadline: Deadline) -> None:
+    def _encrypted(
+        self, tls: ssl.SSLContext, client: socket.socket, host: str, deadline: Deadline, reader: BlobReader
+    ) -> None:
         with tls.wrap_socket(client.dup(), server_side=True) as wrapped:
-            FileConnection(self._site, TlsClientSocket(wrapped, deadline), host).serve()
+            FileConnection(self._site, TlsClientSocket(wrapped, deadline), host, reader).serve()
             deadline.within(LINGER)
             wrapped.unwrap()
 
@@ -336,6 +342,12 @@ class BlobServer:
             del self._clients[client]
             self._shares.release(client)
         client.close()
+
+
+def _shut(client: socket.socket) -> None:
+    """End a connection; its thread gets an error, and closes the socket."""
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_RDWR)
 
 
 def _linger(client: socket.socket) -> None:

@@ -32,6 +32,7 @@ from comity.content.durable import disk_errors
 from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records, fixed_pieces, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
+from comity.wire.limits import FairShares
 
 HASH: Final = 32
 
@@ -204,6 +205,8 @@ REMOTE_PIECES: Final = 16
 """Maximum number of pieces of a remote store in memory: for all that `open`, and for all that `read`."""
 PATIENCE: Final = 10.0
 """Seconds that who opened a blob of a remote store waits for memory."""
+RETRY_INTERVAL: Final = 1.0
+"""Seconds after which it tries again: a holder may have stalled meanwhile."""
 
 Read: TypeAlias = Callable[[int, int], memoryview]
 """(offset, most) -> at most that many bytes, none only at the end; valid until the next call."""
@@ -236,6 +239,51 @@ class VerifiedBlob(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BlobReader:
+    """Who reads blobs, one part at a time: its address block, and what ends its connection."""
+
+    block: str = ""
+    abort: Callable[[], None] = lambda: None
+
+
+class PieceSlots:
+    """Slots for pieces in memory while they are sent. If all are used, the address block with most loses one to a
+    reader of another block: its connection is ended. Thread-safe.
+
+    Args:
+        slots: pieces in memory, one of a reader. An ended reader's piece stays until its thread notices.
+    """
+
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shares: FairShares[BlobReader] = FairShares(slots, clock)
+        self._clock = clock
+        self._freed = threading.Condition()
+
+    @contextlib.contextmanager
+    def slot(self, reader: BlobReader) -> Iterator[None]:
+        """Hold a slot. Raises Unavailable (BUSY) after `PATIENCE` seconds without one."""
+        with self._freed:
+            ends = self._clock() + PATIENCE
+            while (evicted := self._shares.acquire(reader, reader.block)) is reader:
+                if (left := ends - self._clock()) <= 0:
+                    raise Unavailable("too many readers at once", why="the memory for pieces is used", code="BUSY")
+                self._freed.wait(min(RETRY_INTERVAL, left))
+        if evicted is not None:
+            evicted.abort()
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._shares.release(reader)
+                self._freed.notify_all()
+
+    def progress(self, reader: BlobReader) -> None:
+        """The reader took bytes: one that stalls loses its slot first."""
+        with self._freed:
+            self._shares.progress(reader)
+
+
 class VerifiedBlobs:
     """Opens blobs of `store`. Thread-safe.
 
@@ -257,7 +305,7 @@ class VerifiedBlobs:
         self._damaged = damaged
         self._records = records
         self.hashed = hashed
-        self._memory_slots = threading.BoundedSemaphore(REMOTE_PIECES)
+        self.memory = PieceSlots(REMOTE_PIECES)
         self.proofs = VerifiedPiecesCache(now, wall)
 
     @property
@@ -265,14 +313,14 @@ class VerifiedBlobs:
         """Whether each piece is read into memory."""
         return not isinstance(self._store, FolderStore)
 
-    def blob(self, digest: Digest) -> AbstractContextManager[VerifiedBlob]:
+    def blob(self, digest: Digest, reader: BlobReader) -> AbstractContextManager[VerifiedBlob]:
         """An open blob, which ends with the block. Raises NotFound, Unavailable."""
-        return self._blob(digest, self._memory_slots)
+        return self._blob(digest, reader)
 
     @contextlib.contextmanager
-    def _blob(self, digest: Digest, memory: threading.Semaphore | None) -> Iterator[VerifiedBlob]:
+    def _blob(self, digest: Digest, reader: BlobReader | None) -> Iterator[VerifiedBlob]:
         if not isinstance(self._store, FolderStore):
-            yield _RemoteBlob(self, self._store, memory, digest)
+            yield _RemoteBlob(self, self._store, reader, digest)
             return
         with disk_errors(f"blob {short(digest)} was not read"):
             try:
@@ -403,12 +451,10 @@ class _LocalBlob:
 class _RemoteBlob:
     """An object of a remote store, which has no file identity: each piece is read into memory and hashed each time."""
 
-    def __init__(
-        self, verified: VerifiedBlobs, store: BlobStore, memory: threading.Semaphore | None, digest: Digest
-    ) -> None:
+    def __init__(self, verified: VerifiedBlobs, store: BlobStore, reader: BlobReader | None, digest: Digest) -> None:
         self._verified = verified
         self._store = store
-        self._memory_slots = memory
+        self._reader = reader
         self._digest = digest
         self.size = store.size(digest)
 
@@ -445,17 +491,8 @@ class _RemoteBlob:
     def _read(self, offset: int, length: int) -> memoryview:
         return memoryview(self._store.read(self._digest, offset, length))
 
-    @contextlib.contextmanager
-    def _memory_slot(self) -> Iterator[None]:
-        if self._memory_slots is None:
-            yield
-            return
-        if not self._memory_slots.acquire(timeout=PATIENCE):
-            raise Unavailable("too many readers at once", why="the memory for pieces is used", code="BUSY")
-        try:
-            yield
-        finally:
-            self._memory_slots.release()
+    def _memory_slot(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._reader is None else self._verified.memory.slot(self._reader)
 
 
 def chunks(part: FilePart | memoryview) -> Iterator[bytes]:
