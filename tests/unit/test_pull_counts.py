@@ -172,3 +172,17 @@ def test_the_command_reads_a_home_whose_node_is_stopped(tmp_path: Path) -> None:
     counts.close()
     shown = runner.invoke(command, ["pulls", "--node", str(tmp_path), "--json"], obj=Output())
     assert json.loads(shown.stdout)["weeks"] == [{"begins": "2027-01-11", "count": 1}]
+
+
+def test_a_node_starts_with_new_counts_where_the_file_is_damaged(tmp_path: Path, pools: Pools) -> None:
+    counts = PullCounts(tmp_path, pools, Clock())
+    counts.count(FILE)
+    counts.close()
+    file = tmp_path / PULLS_FILE
+    file.write_bytes(b"\0" * 100 + file.read_bytes()[100:])
+    counts = PullCounts(tmp_path, pools, Clock())
+    assert counts.weeks(FILE) == []
+    counts.count(FILE)
+    counts.close()
+    assert [week.count for week in counts.weeks(FILE)] == [1]
+    assert file.with_name(f"{PULLS_FILE}.damaged").exists()

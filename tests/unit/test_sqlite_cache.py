@@ -1,4 +1,4 @@
-"""Files that cache what a node computed: which are made again, and which stay."""
+"""Files beside a ledger: which are made again, which are kept under another name, and which stay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from comity.content.sqlite_cache import connect_sqlite_cache, opened_or_made_again
+from comity.content.sqlite_cache import connect_sqlite_cache, make_tables_or_set_aside, opened_or_made_again
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS item (name TEXT PRIMARY KEY)"
@@ -53,3 +53,28 @@ def test_a_disk_that_cannot_be_written_loses_no_file(file: Path, code: int, kind
     with pytest.raises(kind, match=WHAT):
         opened_or_made_again(file, WHAT, refused)
     assert opened(file) == ["kept"]
+
+
+def test_a_damaged_file_of_what_cannot_be_computed_again_is_kept_under_another_name(file: Path) -> None:
+    make_tables_or_set_aside(file, SCHEMA)
+    assert opened(file) == ["kept"]
+    for kept in ("cache.sqlite.damaged", "cache.sqlite.damaged-2"):
+        damaged = b"damaged" + file.read_bytes()[7:]
+        file.write_bytes(damaged)
+        make_tables_or_set_aside(file, SCHEMA)
+        assert file.with_name(kept).read_bytes() == damaged
+        assert opened(file) == []
+
+
+def test_a_file_that_another_process_locks_is_not_set_aside(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    with monkeypatch.context() as busy:
+        busy.setattr(sqlite3, "connect", refused)
+        with pytest.raises(sqlite3.OperationalError):
+            make_tables_or_set_aside(file, SCHEMA)
+    assert opened(file) == ["kept"]
+    assert [path.name for path in file.parent.iterdir() if "damaged" in path.name] == []

@@ -325,3 +325,13 @@ def test_the_command_writes_a_webhook_whose_secret_only_its_owner_reads(tmp_path
     assert [(each["name"], each["waiting"]) for each in listed] == [("ops", 0), ("all", 0)]
     assert [found.events for found in parse_hooks((tmp_path / "webhooks.toml").read_bytes())] == [("alert",), EVENTS]
     assert str(made["secret"]) not in (tmp_path / "webhooks.toml").read_text() + (tmp_path / "audit.log").read_text()
+
+
+def test_a_node_starts_with_an_empty_queue_where_the_file_is_damaged(tmp_path: Path) -> None:
+    EventQueue(tmp_path).add((), (), "urn:x", 1.0, 7)
+    file = tmp_path / "webhooks.sqlite"
+    damaged = b"\0" * 100 + file.read_bytes()[100:]
+    file.write_bytes(damaged)
+    queue = EventQueue(tmp_path)
+    assert queue.position() is None, "it begins with what comes next"
+    assert file.with_name("webhooks.sqlite.damaged").read_bytes() == damaged

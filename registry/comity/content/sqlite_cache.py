@@ -1,19 +1,60 @@
-"""SQLite files that cache what a node computed from its ledger. A file that is damaged, or of another version, is
-removed and computed again."""
+"""SQLite files beside a ledger without which a node can start.
+
+One that caches what was computed from the ledger is removed and computed again if it is damaged, or of another version.
+One that cannot be computed again, such as counts, is kept under another name if it is damaged, and a new one begins.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final
+
+import structlog
 
 from comity.trust.errors import OutOfSpace, Unavailable
 
 MAX_WAL_BYTES: Final = 4 * 1024 * 1024
 """Bytes of the write-ahead log that stay on the disk after a checkpoint: SQLite makes one when it has about as many."""
+
+DAMAGED: Final = ".damaged"
+"""Added to the name of a damaged file that is kept; a second one has a number besides."""
+
+_log: Final = structlog.get_logger("comity.content")
+
+
+def make_tables_or_set_aside(file: Path, schema: str) -> None:
+    """Make the tables that the file lacks. A file that is damaged, or no database, is kept under another name, with a
+    warning that names it, and a new file is made. Damage that is not read here, after the start of the file, is not
+    noticed. Blocking.
+
+    Raises sqlite3.Error if the disk, or another process, keeps the file from being opened; OSError.
+    """
+    try:
+        _make_tables(file, schema)
+    except sqlite3.Error as error:
+        if not _is_no_cache(error):
+            raise
+        kept = _set_aside(file)
+        _log.warning("a damaged file was kept under another name", file=str(file), kept=str(kept), why=str(error))
+        _make_tables(file, schema)
+
+
+def _make_tables(file: Path, schema: str) -> None:
+    with closing(sqlite3.connect(file, timeout=10)) as database:
+        database.executescript(schema)
+
+
+def _set_aside(file: Path) -> Path:
+    """Rename a file that is not open. Returns the new path. Raises OSError."""
+    number, kept = 1, file.with_name(file.name + DAMAGED)
+    while kept.exists():
+        number += 1
+        kept = file.with_name(f"{file.name}{DAMAGED}-{number}")
+    return file.rename(kept)
 
 
 def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:

@@ -5,7 +5,8 @@ other members' nodes copy is not counted. The pulls of an artifact are the count
 has the files already asks for none, one that resumes is counted once, and one that takes parts from several nodes is
 counted where it took the end. Two artifacts with the same largest file have the same counts.
 
-The counts are in `pulls.sqlite` beside the ledger, written every half minute; a process that dies loses that much.
+The counts are in `pulls.sqlite` beside the ledger, written every half minute; a process that dies loses that much. If
+the file is damaged, it is kept under another name at the next start, and the counts begin again.
 
     grows with                   bound       at the bound
     files counted in one week    MAX_FILES   further files are counted together, without their names
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
+from comity.content.sqlite_cache import make_tables_or_set_aside
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock, Pools
 from comity.trust.artifact import Manifest
@@ -81,8 +83,8 @@ class PullCounts:
         self._unwritten: Counter[tuple[int, bytes]] = Counter()
         self._files: tuple[int, int] = (0, 0)
         """A week, and the number of its rows."""
-        with self._database() as database:
-            database.executescript(_SCHEMA)
+        with _errors():
+            make_tables_or_set_aside(self._path, _SCHEMA)
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("pull counts", self._step, TIMING)

@@ -36,6 +36,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from comity.content.durable import disk_errors
+from comity.content.sqlite_cache import make_tables_or_set_aside
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -94,8 +95,8 @@ class EventQueue:
     def __init__(self, folder: Path) -> None:
         self._path = folder / QUEUE_FILE
         self._lock = threading.Lock()
-        with self._database() as database:
-            database.executescript(_SCHEMA)
+        with _errors():
+            make_tables_or_set_aside(self._path, _SCHEMA)
 
     def position(self) -> int | None:
         """The number of the last statement that was read; None before the first one."""
@@ -153,12 +154,18 @@ class EventQueue:
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
         """One transaction."""
-        what = "the queue of the webhooks was not read or written"
-        try:
-            with self._lock, disk_errors(what), closing(sqlite3.connect(self._path, timeout=10)) as database, database:
-                yield database
-        except sqlite3.Error as error:
-            raise Unavailable(what, why=str(error), code="DISK") from error
+        with self._lock, _errors(), closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+            yield database
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    what = "the queue of the webhooks was not read or written"
+    try:
+        with disk_errors(what):
+            yield
+    except sqlite3.Error as error:
+        raise Unavailable(what, why=str(error), code="DISK") from error
 
 
 def _add(database: sqlite3.Connection, hooks: Sequence[Webhook], event: NodeEvent, source: str, now: float) -> int:
