@@ -1,17 +1,16 @@
 """Answers challenges about this node's copies, within a budget for each member.
 
     cost of a challenge       bound                              charged to
-    bytes read                30 pieces and their records        the member: BYTES_PER_HOUR; all: ALL_MEMBERS times that
+    bytes read                30 pieces and their records        the member: `AuditBudget`
     manifest and piece index  read once, and kept for the next   the member, like bytes read
-    answers at once           AT_ONCE                            waits
+    answers at once           AT_ONCE, one of a member           waits; members take turns
 
-Only nodes of the federation may ask. A member that has used its budget is refused, and nobody else is: its own budget
-is a small part of what all may use. A refusal is no failure, but others see that this node gave no answer.
+Only nodes of the federation may ask. A member that has used its budget is refused, and nobody else is: each has a
+reserve that no other can use. A refusal is no failure, but others see that this node gave no answer.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from comity.node.copies.own_copies import OwnClaims, OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
+from comity.node.replication.fair_queue import FairSlots
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.audit import AuditChallenge, DamagedPiece, draw_nonce, read_pieces, sign_answer
 from comity.trust.encoding import Digest, short
@@ -31,46 +31,76 @@ from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Ref
 from comity.wire.access import Caller
 from comity.wire.audit import AuditOrder, AuditReply
 
-ALL_MEMBERS: Final = 8
-"""What all members together may use, as a multiple of the budget of one."""
+RESERVED: Final = 4
+"""What is reserved for all members, in equal parts, as a multiple of the budget of one."""
+SHARED: Final = 4
+"""What all members may use beyond their reserves, as a multiple of the budget of one."""
+LEAST_RESERVE: Final = 1 / 4
+"""How much of a reserve a member can save up, as a part of its budget: with many members, the reserve of an hour is
+less than one challenge costs."""
 AT_ONCE: Final = 2
+MAX_WAITING: Final = 64
+"""Challenges of one member that wait."""
 HOUR: Final = 3600.0
 
 _log: Final = structlog.get_logger("comity.node.audits")
 
 
 @dataclass(slots=True)
-class _MemberAccount:
+class _ByteAccount:
+    """Bytes that may be read, refilled continuously."""
+
     left: float
     since: float
 
+    def refill(self, per_hour: float, most: float, now: float) -> None:
+        self.left = min(most, self.left + max(0.0, now - self.since) * per_hour / HOUR)
+        self.since = now
+
 
 class AuditBudget:
-    """Bytes that a member may make this node read, refilled continuously: `per_hour` in an hour. No clock.
+    """Bytes that members may make this node read, refilled continuously. No clock.
 
-    The accounts are those of members, whose number the charter bounds.
+        account of a member   in an hour
+        its budget            `per_hour`
+        its reserve           `RESERVED` times `per_hour`, divided by the number of members
+        what all share        `SHARED` times `per_hour`
+
+    A challenge is paid from its member's budget, and besides from the reserve or, if that has too little, from what all
+    share. So others who use all that is shared leave each member its reserve. The accounts are those of members, whose
+    number the charter bounds.
     """
 
     def __init__(self, per_hour: int) -> None:
         self._per_hour = per_hour
-        self._accounts: dict[str, _MemberAccount] = {}
+        self._budgets: dict[str, _ByteAccount] = {}
+        self._reserves: dict[str, _ByteAccount] = {}
+        self._shared: dict[str, _ByteAccount] = {}
 
-    def charge(self, member: str, size: int, now: float) -> None:
-        """Raises OutOfSpace (AUDIT-BUDGET) if the member, or all together, asked for too much."""
-        accounts = [(self._account(member, 1, now)), (self._account("", ALL_MEMBERS, now))]
-        short_of = next((account for account in accounts if account.left < size), None)
-        if short_of is not None:
+    def charge(self, member: str, size: int, now: float, members: int) -> None:
+        """Raises OutOfSpace (AUDIT-BUDGET) if the member asked for too much, or has used its reserve and all together
+        asked for too much.
+
+        Args:
+            members: how many members may ask; at least 1.
+        """
+        reserved = RESERVED * self._per_hour / members
+        budget = _refilled(self._budgets, member, self._per_hour, self._per_hour, now)
+        reserve = _refilled(self._reserves, member, reserved, max(reserved, LEAST_RESERVE * self._per_hour), now)
+        shared = _refilled(self._shared, "", SHARED * self._per_hour, SHARED * self._per_hour, now)
+        pays = reserve if reserve.left >= size else shared
+        if min(budget.left, pays.left) < size:
             why = f"{size} bytes would be read; a member may ask for {self._per_hour} in an hour"
             raise OutOfSpace("the budget for audits is used up", why=why, hint="ask later", code="AUDIT-BUDGET")
-        for account in accounts:
-            account.left -= size
+        budget.left -= size
+        pays.left -= size
 
-    def _account(self, name: str, times: int, now: float) -> _MemberAccount:
-        most = float(times * self._per_hour)
-        account = self._accounts.setdefault(name, _MemberAccount(most, now))
-        account.left = min(most, account.left + max(0.0, now - account.since) * most / HOUR)
-        account.since = now
-        return account
+
+def _refilled(accounts: dict[str, _ByteAccount], name: str, per_hour: float, most: float, now: float) -> _ByteAccount:
+    """The account of a name, which is full when it is new."""
+    account = accounts.setdefault(name, _ByteAccount(most, now))
+    account.refill(per_hour, most, now)
+    return account
 
 
 class AuditResponder:
@@ -109,10 +139,11 @@ class AuditResponder:
         self._pieces = pieces
         self._leases = leases
         self._chance = random.SystemRandom()
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = FairSlots(AT_ONCE, per_key=1, max_per_key=MAX_WAITING)
 
     async def answer(self, caller: Caller, order: AuditOrder) -> AuditReply:
-        """Raises Refused (AUDITORS-ONLY), OutOfSpace (AUDIT-BUDGET), NotFound (NOT-HELD), Malformed."""
+        """Raises Refused (AUDITORS-ONLY), OutOfSpace (AUDIT-BUDGET), NotFound (NOT-HELD), Malformed, and Unavailable
+        (BUSY) if too many challenges of the member wait."""
         peer = self._membership.by_certificate(caller.certificate) if caller.certificate else None
         if peer is None:
             why = "only nodes of the federation may audit"
@@ -134,7 +165,7 @@ class AuditResponder:
 
     def _charge(self, member: Digest | None, size: int) -> None:
         if member is not None:
-            self._budget.charge(member, size, self._monotonic())
+            self._budget.charge(member, size, self._monotonic(), max(1, len(self._membership.others)))
 
     async def _answer(self, challenge: AuditChallenge, member: Digest | None) -> AuditReply:
         hold = await self._ledger.run(self._claims.hold, challenge.artifact, challenge.pieces)
@@ -143,7 +174,7 @@ class AuditResponder:
         if self._leases.withdrawing(challenge.artifact):
             why = "it is about to withdraw the copy, and does not vouch for it meanwhile"
             raise Conflict("this node does not answer now", why=why, hint="ask later", code="WITHDRAWING")
-        async with self._turns:
+        async with self._turns.slot(member):
             self._charge(member, 1 + hold.manifest.size + hold.pieces.size)
             try:
                 numbers = await self._pools.files(self._pieces.numbers, hold.manifest, hold.pieces)
