@@ -203,7 +203,7 @@ def test_a_charter_is_confirmed_by_the_cosigned_home_logs_of_enough_members(
     found = governance.confirm(governance.charter_state())
     assert (found.epoch, found.confirmed, found.needed, found.enough) == (0, 4, 2, True)
     assert {len(head.cosigners) for head in found.heads} == {3}, "a member's own cosignature does not count"
-    assert found.seen == NOW
+    assert found.seen(NOW) == NOW
 
 
 def test_who_is_shown_an_old_charter_sees_that_members_act_under_another(
@@ -229,4 +229,4 @@ def test_the_age_of_a_frozen_view_shows(federation: FakeFederation, governance: 
     for fake in federation.nodes:
         fake.cosigners = {}
     found = governance.confirm(governance.charter_state())
-    assert (found.confirmed, found.seen, found.enough) == (0, None, False)
+    assert (found.confirmed, found.seen(NOW), found.enough) == (0, None, False)

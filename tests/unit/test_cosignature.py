@@ -6,10 +6,12 @@ from comity.trust.keys import PrivateKey
 from comity.trust.tlog import note
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import (
+    AHEAD_SECONDS,
     MAX_TIMESTAMP,
     Checkpoint,
     NoteSignature,
     SignedNote,
+    corroborated_time,
     cosign,
     cosigner_key,
     log_verifier_key,
@@ -17,6 +19,9 @@ from comity.trust.tlog.note import (
     verified_cosigners,
     verify_cosignature,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.examples import examples
 
 NAME = "node-b.example/cosigner"
 CHECKPOINT = Checkpoint("node-a.example/log", 300, leaf_hash(b""))
@@ -126,3 +131,23 @@ def test_a_log_key_does_not_cosign_and_no_time_is_beyond_the_last() -> None:
         line = NoteSignature("w.example", verifier.key_id, timestamp.to_bytes(8, "big") + signed)
         with pytest.raises(Untrusted):
             verify_cosignature(line, verifier, CHECKPOINT)
+
+
+TIMES = st.integers(0, 2**63 - 1)
+
+
+@given(
+    st.lists(st.integers(NOW - 100_000, NOW), min_size=1, max_size=6),
+    st.lists(TIMES, max_size=1),
+)
+@settings(max_examples=examples(100))
+def test_one_member_moves_the_time_of_a_checkpoint_neither_ahead_nor_back(honest: list[int], liar: list[int]) -> None:
+    found = corroborated_time([*honest, *liar], NOW)
+    assert found is not None
+    assert max(honest) <= found <= NOW + AHEAD_SECONDS
+
+
+def test_a_clock_of_the_reader_that_is_behind_hides_no_time_that_two_members_state() -> None:
+    assert corroborated_time([NOW, NOW + 5], NOW - 86_400) == NOW
+    assert corroborated_time([NOW], NOW - 86_400) is None
+    assert corroborated_time([], NOW) is None

@@ -15,6 +15,7 @@ from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node import store_listing
 from comity.node.app import PARTIAL_SECONDS, STALE_SECONDS, Housekeeping
+from comity.node.members import Membership, Seat
 from comity.node.metrics import Metrics
 from comity.node.store_listing import RECORD_RETENTION, StoreCount, StoreListing
 from comity.node.threads import AsyncLedger, Pools
@@ -24,6 +25,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.tlog.note import VerifierKey
 from support.logs import LogKeys
+from support.world import node, seat
 
 LOG = VerifierKey.parse(LogKeys.generate("own.example/log").vkey)
 HERE, THERE = b"a blob that is here", b"one that was"
@@ -75,7 +77,9 @@ def listing(parts: Parts) -> StoreListing:
 def housekeeping(parts: Parts, metrics: Metrics, listing: StoreListing) -> Housekeeping:
     ledger, pools = AsyncLedger(parts.ledger), Pools()
     uploads = Uploads(ledger, parts.store, pools, metrics)
-    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, listing, LOG)
+    own = seat("CH", ("ed25519",))
+    membership = Membership(Seat.parse(own.entry.line, node(own).entry.line), None)
+    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, listing, membership, LOG)
 
 
 @pytest.mark.parametrize("how", ["removed", "put aside"])

@@ -14,7 +14,7 @@ from comity.trust.keys import HybridSigner
 from comity.trust.node_records import certificate_key, parse_node_record, sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.tlog.note import VerifierKey, log_verifier_key
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, log_verifier_key
 from comity.wire.tls import CertificatePin, make_certificate
 from support.world import Identity, Node, found, node, private_key, seat, signer
 
@@ -305,3 +305,12 @@ def test_a_home_whose_member_rotated_reads_its_rotations() -> None:
 
 def _key(der: bytes) -> bytes:
     return certificate_key(der).raw
+
+
+def test_the_times_of_a_checkpoint_are_counted_by_member_and_those_of_unknown_keys_are_not() -> None:
+    members, checkpoint = start(), Checkpoint("example.org/log", 1, bytes(32))
+    sg, es, stranger = node(SG), node(ES), node(BR)
+    lines = [*sg.cosign(checkpoint, 100), *es.cosign(checkpoint, 200), *stranger.cosign(checkpoint, 2**62)]
+    later = es.cosign(checkpoint, 250)
+    note = SignedNote(checkpoint.text, (*lines, *later))
+    assert members.cosigned_times(note) == {SG.id: 100, ES.id: 250}

@@ -241,22 +241,29 @@ def show_confirmation(out: Output, confirmed: Confirmation, now: float) -> None:
     Args:
         now: POSIX seconds.
     """
-    age = "never" if confirmed.seen is None else f"{span(now - confirmed.seen)} ago"
+    seen = confirmed.seen(now)
+    age = "never" if seen is None else f"{span(now - seen)} ago"
     count = f"{confirmed.confirmed} (of {confirmed.needed} needed)"
     out.say(f"  confirmed by {count} members with cosigned logs, the newest {age}")
     for head in confirmed.elsewhere:
         out.warn(f"{head.name} acts under a charter that is unknown here: this charter is old, or there is a fork")
+    names = {head.member: head.name for head in confirmed.heads}
+    for member, seconds in confirmed.ahead(now).items():
+        name = names.get(member, member[:12])
+        out.warn(f"{name} dates its cosignatures {span(seconds)} later than the clock of this machine: one is wrong")
     if not confirmed.enough:
         out.warn("this charter may be old: try again later, or get a federation file from members by another channel")
 
 
-def confirmation_json(confirmed: Confirmation | None) -> dict[str, Any] | None:
+def confirmation_json(confirmed: Confirmation | None, now: float) -> dict[str, Any] | None:
+    """The JSON document; `now` in POSIX seconds."""
     if confirmed is None:
         return None
     return {
         "confirmed": confirmed.confirmed,
         "needed": confirmed.needed,
         "enough": confirmed.enough,
-        "seen": confirmed.seen,
+        "seen": confirmed.seen(now),
         "elsewhere": [head.member for head in confirmed.elsewhere],
+        "ahead": list(confirmed.ahead(now)),
     }

@@ -38,11 +38,11 @@ def ls(**options: Any) -> None:
     from comity_cli.charter import rendering
 
     out, context = output(), CharterContext(**options)
-    charter_state, confirmed = context.charter_state, context.confirmation
+    charter_state, confirmed, now = context.charter_state, context.confirmation, time.time()
     rendering.show_alarms(out, charter_state)
     rendering.show_current(out, charter_state)
     if confirmed is not None:
-        rendering.show_confirmation(out, confirmed, time.time())
+        rendering.show_confirmation(out, confirmed, now)
     seats = charter_state.current.members
     rows = [
         (m.name, m.jurisdiction, m.status, _notes(charter_state, m) or "-", syllables(m.id), m.id[:16]) for m in seats
@@ -55,7 +55,7 @@ def ls(**options: Any) -> None:
             "epoch": charter_state.current.epoch,
             "body": charter_state.current.digest,
             "members": [_member_json(charter_state, seat) for seat in seats],
-            "confirmation": rendering.confirmation_json(confirmed),
+            "confirmation": rendering.confirmation_json(confirmed, now),
             **rendering.alarms_json(charter_state),
         },
     )

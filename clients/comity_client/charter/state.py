@@ -46,7 +46,7 @@ from comity.trust.names import is_meant
 from comity.trust.node_records import signed_by_node
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
-from comity.trust.tlog.note import SignedNote, open_checkpoint, verified_cosigners
+from comity.trust.tlog.note import AHEAD_SECONDS, SignedNote, corroborated_time, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.events import OnEvent, ignore_event
@@ -424,8 +424,8 @@ class HomeLogHead:
 
     Attributes:
         size: of the newest known checkpoint; None for none.
-        cosigners: other members that cosigned that checkpoint.
-        seen: POSIX seconds of the newest of these cosignatures, by the cosigners' clocks; None for none.
+        times: of the other members that cosigned that checkpoint, the POSIX seconds of the newest cosignature by the
+            member's clock.
         adopted: whether the member's node acts under the charter that is `current` here, an `earlier` one, or one that
             is `unknown` here; `silent` if it logged no `adopted`, as under a genesis.
     """
@@ -435,9 +435,12 @@ class HomeLogHead:
     jurisdiction: str
     origin: str
     size: int | None
-    cosigners: tuple[Digest, ...]
-    seen: int | None
+    times: Mapping[Digest, int]
     adopted: str
+
+    @property
+    def cosigners(self) -> tuple[Digest, ...]:
+        return tuple(sorted(self.times))
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,10 +467,21 @@ class Confirmation:
         """Members that act under a charter unknown here: the state here is old, or there is a fork."""
         return tuple(head for head in self.heads if head.adopted == UNKNOWN)
 
-    @property
-    def seen(self) -> int | None:
-        """The time of the newest cosignature of all heads, by the cosigner's clock."""
-        return max((head.seen for head in self.heads if head.seen is not None), default=None)
+    def seen(self, now: float) -> int | None:
+        """The time of the newest cosignatures of all heads, by the cosigners' clocks, as `corroborated_time` takes it
+        from the newest of each member: one member cannot move it. POSIX seconds."""
+        return corroborated_time(self._newest().values(), now)
+
+    def ahead(self, now: float) -> dict[Digest, float]:
+        """The members whose cosignatures are dated later than `now`, with the seconds."""
+        return {member: at - now for member, at in sorted(self._newest().items()) if at > now + AHEAD_SECONDS}
+
+    def _newest(self) -> dict[Digest, int]:
+        newest: dict[Digest, int] = {}
+        for head in self.heads:
+            for member, at in head.times.items():
+                newest[member] = max(at, newest.get(member, 0))
+        return newest
 
 
 async def confirm_logged(session: Session, federation: Federation, charter_state: CharterState) -> Confirmation:
@@ -487,7 +501,7 @@ async def confirm_logged(session: Session, federation: Federation, charter_state
         for node in session.nodes
         if (seat := seats.get(node.record.member)) is not None
     ]
-    best = {head.member: head for head in sorted(heads_, key=lambda head: (len(head.cosigners), head.seen or 0))}
+    best = {head.member: head for head in sorted(heads_, key=lambda head: len(head.times))}
     return Confirmation(current.epoch, current.digest, tuple(best.values()), current.policy.cosigner_quorum)
 
 
@@ -515,8 +529,7 @@ def _head(
         seat.jurisdiction,
         node.record.origin,
         size,
-        tuple(sorted(times)),
-        max(times.values(), default=None),
+        times,
         adopted.get(seat.id, SILENT),
     )
 

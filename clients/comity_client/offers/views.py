@@ -10,6 +10,7 @@ A chain has one of these states:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,7 @@ from comity.trust.offers.records import (
 )
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
+from comity.trust.tlog.note import corroborated_time
 from comity_client.offers.bundle import OfferBundle, parse_line
 
 
@@ -119,7 +121,8 @@ class ChainView:
     Attributes:
         status: proven, claimed or convicted; `why` is the reason if not proven.
         provider: the node that writes the chain, if a pinned charter binds it.
-        as_of: time of the newest cosignature that covers the newest record, POSIX seconds; None if there is none.
+        as_of: time of the newest cosignatures that cover the newest record, as `corroborated_time` takes it; POSIX
+            seconds; None if there is none.
         cosigners: number of members that cosigned.
         bundle: the lines and proofs that the view was computed from.
     """
@@ -209,8 +212,10 @@ def _classify(
     if not seen:
         return made(CLAIMED, "no proof of its newest record is available")
     best = max(seen, key=lambda each: (len(each.cosigners), each.size))
-    times = [cosigner.timestamp for each in seen for cosigner in each.cosigners if cosigner.timestamp]
-    return made(PROVEN, "", max(times, default=None), len(best.cosigners))
+    times: dict[Digest, int] = {}
+    for cosigner in (cosigner for each in seen for cosigner in each.cosigners if cosigner.timestamp):
+        times[cosigner.member.id] = max(cosigner.timestamp, times.get(cosigner.member.id, 0))
+    return made(PROVEN, "", corroborated_time(times.values(), time.time()), len(best.cosigners))
 
 
 def _newest_proofs(

@@ -7,6 +7,7 @@ or a digest is answered, because the newest version of a name is what nodes say 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from comity.trust.key_validity import Evaluation
 from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
+from comity.trust.tlog.note import corroborated_time
 from comity.trust.verify import counted_evaluation, verify
 from comity.verifier import collect_evidence
 from comity_client.pull.model_sig import keyless_for
@@ -94,14 +96,19 @@ def local_answer(
 
 
 def _cosigned_at(chosen: Evaluation | None, policy: Policy) -> int | None:
-    """The newest time since when enough cosigners have seen the publication, or any of them if they are too few; the
-    clock of one cosigner may say anything."""
+    """The newest time since when enough cosigners have seen the publication, or the `corroborated_time` of all of them
+    if they are too few; the clock of one cosigner may say anything."""
     if chosen is None:
         return None
-    times = [at for seen in chosen.witnessed for c in seen.cosigners for at, _ in c.lines if at]
     newest = chosen.newest_cosigned(policy)
-    at = newest[0] if newest else max(times, default=0)
-    return min(at, LAST_TIME) or None
+    if newest is not None:
+        return min(newest[0], LAST_TIME) or None
+    times: dict[Digest, int] = {}
+    for cosigner in (cosigner for seen in chosen.witnessed for cosigner in seen.cosigners):
+        for at, _ in cosigner.lines:
+            times[cosigner.member.id] = max(at, times.get(cosigner.member.id, 0))
+    found = corroborated_time(filter(None, times.values()), time.time())
+    return None if found is None else min(found, LAST_TIME)
 
 
 def _nodes_answered(failure: Unavailable) -> bool:

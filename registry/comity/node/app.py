@@ -40,6 +40,7 @@ from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.ledger_scrub import LedgerScrub
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
+from comity.node.members import Membership
 from comity.node.metrics import Metrics, MetricsListener
 from comity.node.offers.controller import OfferController
 from comity.node.offers.index import OfferIndex
@@ -69,8 +70,9 @@ from comity.node.uploads import Uploads
 from comity.node.webhooks.cloud_events import NodeConditions
 from comity.node.webhooks.deliveries import QUEUE_FILE, EventQueue, Webhooks
 from comity.node.webhooks.hooks import read_hooks
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.tlog.note import VerifierKey
+from comity.trust.tlog.note import VerifierKey, corroborated_time
 from comity.wire.access import CALL
 from comity.wire.calls import traced
 from comity.wire.server import Services
@@ -98,6 +100,7 @@ class Housekeeping:
         clock: Clock,
         uploads: Uploads,
         listing: StoreListing,
+        membership: Membership,
         log: VerifierKey,
     ) -> None:
         self._ledger = ledger
@@ -108,7 +111,8 @@ class Housekeeping:
         self._uploads = uploads
         self._log = log
         self._listing = listing
-        self._newest_cosignature: int | None = None
+        self._membership = membership
+        self._cosigned_at: int | None = None
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("housekeeping", self._step, TIMING)
@@ -125,10 +129,11 @@ class Housekeeping:
     async def _measure_logs(self) -> None:
         for log in await self._ledger.read(self._ledger.tables.logs.all):
             self._metrics.log_size.labels(log.origin).set(log.size)
-        newest = await self._ledger.run(newest_cosignature, self._ledger.tables, self._log)
-        if newest is not None and self._newest_cosignature is None:
+        times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._log)
+        cosigned = corroborated_time(times.values(), self._clock())
+        if cosigned is not None and self._cosigned_at is None:
             self._metrics.checkpoint_age.set_function(self.checkpoint_age)
-        self._newest_cosignature = newest or self._newest_cosignature
+        self._cosigned_at = cosigned or self._cosigned_at
 
     async def _return_memory(self) -> None:
         """Large requests leave free memory in the heaps, which would stay when their senders are gone."""
@@ -152,18 +157,17 @@ class Housekeeping:
 
     def checkpoint_age(self) -> float:
         """Seconds, when a metric is read: 0 before the first cosignature."""
-        return self._clock() - self._newest_cosignature if self._newest_cosignature else 0.0
+        return self._clock() - self._cosigned_at if self._cosigned_at else 0.0
 
 
-def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
-    """POSIX time of the newest cosignature of a log's newest checkpoint, by its cosigners' clocks; None if there is
-    none. Blocking."""
+def cosigned_times(ledger: Ledger, membership: Membership, log: VerifierKey) -> dict[Digest, int]:
+    """By member, the newest time (POSIX seconds, by its clock) of its cosignatures of a log's newest checkpoint.
+    Blocking."""
     try:
         note = ledger.cosignatures.cosigned(str(log))
     except NotFound:
-        return None
-    times = [int.from_bytes(line.signature[:8], "big") for line in note.signatures if line.name != log.name]
-    return max(times, default=None)
+        return {}
+    return membership.cosigned_times(note)
 
 
 def _add_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -448,7 +452,9 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         listener = MetricsListener(home.metrics, config.listen.metrics, lambda: _shown(readiness.from_thread()))
         ending.callback(listener.close)
     log = membership.seat.record.log
-    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, log).begin(supervisor)
+    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, home.membership, log).begin(
+        supervisor
+    )
     scrub.begin(supervisor)
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     ending.callback(audit_copies.close)

@@ -27,7 +27,7 @@ from comity.trust.node_records import NodeRecord, check_node_record, parse_node_
 from comity.trust.places import Reach, declared_reach
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Author, Entry, parse_entry
-from comity.trust.tlog.note import VerifierKey
+from comity.trust.tlog.note import MAX_TIMESTAMP, SignedNote, VerifierKey
 from comity.wire.tls import CertificatePin
 
 MAX_NODES: Final = 16
@@ -249,6 +249,17 @@ class Membership:
                     found.setdefault((key.name, key.key_id), (key, record.member))
             lookups.cosigners = found
         return lookups.cosigners
+
+    def cosigned_times(self, note: SignedNote) -> dict[Digest, int]:
+        """By member, the newest time (POSIX seconds, by its clock) of its cosignatures in a note; those of unknown keys
+        are left out. The signatures are not verified here: the ledger keeps verified ones only."""
+        times: dict[Digest, int] = {}
+        for line in note.signatures:
+            known = self.cosigners.get((line.name, line.key_id))
+            time = int.from_bytes(line.signature[:8], "big")
+            if known is not None and time <= MAX_TIMESTAMP:
+                times[known[1]] = max(time, times.get(known[1], 0))
+        return times
 
     def node(self, author: Author) -> NodeRecord | None:
         """The record of the node `author`; older records of the same node are included."""

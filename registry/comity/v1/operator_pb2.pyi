@@ -649,7 +649,7 @@ class LogStatus(_message.Message):
     size: _builtins.int
     own: _builtins.bool
     checkpoint_time: _builtins.int
-    """When the newest checkpoint was made or first seen; 0 for never."""
+    """When the newest checkpoint was cosigned, by the clocks of its cosigners; one of them alone cannot move it. 0 for never."""
     frozen: _builtins.bool
     """It has shown two histories: it neither advances nor is cosigned here any more."""
     full: _builtins.bool

@@ -35,7 +35,8 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """The state of a log. `frozen`: it showed two histories; `full`: it reached a limit of the node."""
+    """The state of a log. `checkpoint_time`: the `corroborated_time` of the cosignatures of its newest checkpoint, 0
+    for none; `frozen`: it showed two histories; `full`: it reached a limit of the node."""
 
     origin: str
     size: int

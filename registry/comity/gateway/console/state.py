@@ -194,7 +194,7 @@ class StateReader:
         self._replication = replication
         self._offers = offers
         self._index = index
-        self._log_states = LogStates(home.ledger, replication)
+        self._log_states = LogStates(home.ledger, home.membership, replication, home.clock)
         self._cached: tuple[float, FederationState] | None = None
         self._lock = asyncio.Lock()
 

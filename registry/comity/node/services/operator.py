@@ -31,7 +31,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
-from comity.trust.tlog.note import MAX_TIMESTAMP, VerifierKey
+from comity.trust.tlog.note import VerifierKey, corroborated_time
 from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus, StoreStatus
 from comity.wire.operator import SignInLink
 
@@ -45,9 +45,13 @@ MAX_DAMAGE_SHOWN: Final = 8
 class LogStates:
     """The state of each log of this node. Blocking."""
 
-    def __init__(self, ledger: AsyncLedger, replication: ReplicationTasks) -> None:
+    def __init__(
+        self, ledger: AsyncLedger, membership: Membership, replication: ReplicationTasks, clock: Clock
+    ) -> None:
         self._ledger = ledger
+        self._membership = membership
         self._replication = replication
+        self._clock = clock
 
     def by_key(self) -> dict[str, LogStatus]:
         """By the verifier key of the log; this node's own log is the first."""
@@ -68,15 +72,14 @@ class LogStates:
         )
 
     def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
-        """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""
+        """The `corroborated_time` of the newest checkpoint, 0 for none, and the names of its cosigners."""
         try:
             note = self._ledger.tables.cosignatures.cosigned(str(log))
         except NotFound:
             return 0, ()
-        lines = [line for line in note.signatures if line.name != log.name]
-        made = {line.name: int.from_bytes(line.signature[:8], "big") for line in lines}
-        times = [time for time in made.values() if time <= MAX_TIMESTAMP]
-        return max(times, default=0), tuple(sorted(made))
+        names = {line.name for line in note.signatures if line.name != log.name}
+        times = self._membership.cosigned_times(note)
+        return corroborated_time(times.values(), self._clock()) or 0, tuple(sorted(names))
 
 
 class StatusReport:
@@ -113,7 +116,7 @@ class StatusReport:
         self._capacity = capacity
         self._followed = followed
         self._replication = replication
-        self._log_states = LogStates(ledger, replication)
+        self._log_states = LogStates(ledger, membership, replication, clock)
         self._started = int(clock())
 
     async def now(self) -> NodeStatus:

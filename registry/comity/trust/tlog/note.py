@@ -344,6 +344,22 @@ def verified_cosigners(note: SignedNote, keys: Iterable[VerifierKey], checkpoint
     return cosigners
 
 
+AHEAD_SECONDS: Final = 600
+"""Seconds by which a cosigner's time may be ahead of the reader's clock before one of the two counts as wrong."""
+
+
+def corroborated_time(times: Iterable[int], now: float) -> int | None:
+    """Return the newest of the times at which distinct members cosigned that is not ahead of `now`, or the second
+    newest of all if that is newer; None if there is neither. POSIX seconds.
+
+    So one member moves it neither way: not forward with a clock that is ahead, and not back with no cosignature, or
+    an old one. If two members are ahead, `now` may be what is wrong.
+    """
+    newest_first = sorted(times, reverse=True)
+    credible = [time for time in newest_first if time <= now + AHEAD_SECONDS]
+    return max((*credible[:1], *newest_first[1:2]), default=None)
+
+
 def _message(checkpoint: Checkpoint, key: VerifierKey, timestamp: int) -> bytes:
     """The signed bytes. `Checkpoint` has no extension lines, so its text is the whole note text."""
     if key.type == ED25519_COSIGNATURE:
