@@ -28,9 +28,10 @@ def command() -> None:
 @click.option("--text", required=True, help="The warning. Public.")
 @PUBLISHER
 @NODE
-def new(reference: str, kind: str, severity: str, text: str, publisher: str, nodes: tuple[str, ...]) -> None:
+def new(reference: str, kind: str, severity: str, text: str, publisher: str, nodes: tuple[str, ...]) -> int:
     """Sign and log a warning about REF. A yank or superseded by its own publisher changes the version that a bare name
-    resolves to; exact versions and digests are always fetched, with the warning shown."""
+    resolves to; exact versions and digests are always fetched, with the warning shown. Exit status 8: not every node
+    that you named logged it."""
     out = output()
     api = client()
     with follow(out, "logging") as on_event:
@@ -38,8 +39,9 @@ def new(reference: str, kind: str, severity: str, text: str, publisher: str, nod
             reference, kind, severity, text, publisher=signing(api, publisher), nodes=nodes, on_event=on_event
         )
     out.say(f"{kind} on {receipt.title}  sha256:{receipt.artifact}")
-    show_receipt(out, receipt)
+    status = show_receipt(out, receipt, nodes)
     out.hint(f"comity advisory ls {receipt.title}   # as other nodes show it")
+    return status
 
 
 @examples(
@@ -52,17 +54,17 @@ def new(reference: str, kind: str, severity: str, text: str, publisher: str, nod
 @click.option("--text", required=True, help="The warning. Public.")
 @PUBLISHER
 @NODE
-def lost_key(since: int, key: str, text: str, publisher: str, nodes: tuple[str, ...]) -> None:
+def lost_key(since: int, key: str, text: str, publisher: str, nodes: tuple[str, ...]) -> int:
     """Sign and log that a key of your publisher was compromised from entry INDEX of its home log on. Change your keys
     first (comity publisher rotate). Statements of that key before the entry stay valid; statements at or after it no
-    longer pass the key policy."""
+    longer pass the key policy. Exit status 8: not every node that you named logged it."""
     out = output()
     api = client()
     signer = signing(api, publisher)
     with follow(out, "logging") as on_event:
         receipt = api.report_lost_key(signer, since, text, key=key, nodes=nodes, on_event=on_event)
     out.say(f"a key of {receipt.title} was compromised from entry {since} of {signer.home} on")
-    show_receipt(out, receipt)
+    return show_receipt(out, receipt, nodes)
 
 
 @examples("comity advisory ls inst/name@v1")

@@ -128,9 +128,10 @@ def end(
     nodes: tuple[str, ...],
     out: Path | None,
     yes: bool,
-) -> None:
+) -> int:
     """Sign that your approvals of an artifact for SITE end. Only their officer can end them. A reader who does not get
-    the end, for example in an older pack, counts the approval until its last day."""
+    the end, for example in an older pack, counts the approval until its last day. Exit status 8: not every node that
+    you named logged it."""
     printed, api = output(), client()
     signer, at = signer_of(api, publisher, home, keys), moment(since) if since else now()
     with follow(printed, "hashing") as on_event:
@@ -141,7 +142,7 @@ def end(
     agree("Sign this?", yes=yes)
     with follow(printed, "ending") as on_event:
         receipt = api.approvals().end(subject, scope, at, text, by=signer, nodes=nodes, out=out, on_event=on_event)
-    show_approval(printed, receipt, "ended")
+    return show_approval(printed, receipt, "ended", nodes)
 
 
 @examples("comity approvals add anna.intoto.jsonl ./apertus-8b --conditions ward.txt")

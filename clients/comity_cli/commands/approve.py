@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from comity.trust.encoding import format_time, printable
 
 from comity_cli.command import Command, agree, client, examples, output
-from comity_cli.commands.publish import NODE
+from comity_cli.commands.publish import NODE, logged_status
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
 from comity_cli.offers.arguments import moment
@@ -55,12 +56,12 @@ def command(
     nodes: tuple[str, ...],
     out: Path | None,
     yes: bool,
-) -> None:
+) -> int:
     """Sign that you approve an artifact for SITE until DATE. An officer is an identity (comity publisher new) that the
     owner of a policy names in [approvals.officers]; for everybody else the approval means nothing.
 
     Of DIR every file is hashed first, and the approval is added to its evidence pack; no network is needed. For REF it
-    is logged, unless --out is given.
+    is logged, unless --out is given. Exit status 8: not every node that you named logged it.
     """
     from comity_client.approving import ApprovalTerms
 
@@ -79,7 +80,7 @@ def command(
     terms = ApprovalTerms(scope, begin, end, conditions)
     with follow(printed, "approving") as on_event:
         receipt = api.approvals().approve(subject, terms, by=signer, nodes=nodes, out=out, on_event=on_event)
-    show_approval(printed, receipt, "approved")
+    return show_approval(printed, receipt, "approved", nodes)
 
 
 def _day(text: str, *, last: bool) -> int:
@@ -90,7 +91,8 @@ def _day(text: str, *, last: bool) -> int:
     return at + DAY_SECONDS - 1 if last and len(text) == len("2027-03-31") else at
 
 
-def show_approval(out: Output, receipt: ApprovalReceipt, what: str) -> None:
+def show_approval(out: Output, receipt: ApprovalReceipt, what: str, nodes: Sequence[str]) -> int:
+    """Print what was signed and where it is. Returns the exit status; `nodes` are those that the user named."""
     out.done(f"{what}: {receipt.title or 'an artifact'}  sha256:{receipt.artifact}")
     for entry in receipt.entries:
         out.fact("statement", f"sha256:{entry.statement_digest}")
@@ -112,3 +114,4 @@ def show_approval(out: Output, receipt: ApprovalReceipt, what: str) -> None:
             "logged": [{"node": each.node, "origin": each.origin, "index": each.index} for each in receipt.logged],
         },
     )
+    return logged_status(receipt.logged, nodes)

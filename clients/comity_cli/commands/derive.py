@@ -45,7 +45,8 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
     and compare bit by bit: casts between FP32, FP16 and BF16, any sharding, and GGUF's F32, F16, BF16, Q8_0, Q4_0,
     Q4_1, Q5_0, Q5_1. The output lists the differences. For other derivations it gives the share of equal tensors.
 
-    Exit status: 0 exact, 8 only a share, 3 a side differs from its manifest.
+    Exit status: 0 exact, 8 only a share, or not logged at every node that you named, 3 a side differs from its
+    manifest.
     """
     if publisher and not nodes:
         raise click.UsageError("--sign-as goes with --node")
@@ -54,16 +55,16 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
     signer = signing(api, publisher) if nodes else None
     derivation = _derive(out, api, child, parent)
     _show(out, derivation)
-    document = _document(derivation)
+    document, status = _document(derivation), 0 if derivation.comparison.exact else NOT_EXACT
     if signer is not None:
         with follow(out, "logging") as on_event:
             receipt = api.log_derivation(derivation, publisher=signer, nodes=nodes, on_event=on_event)
-        show_receipt(out, receipt, document=False)
+        status = show_receipt(out, receipt, nodes, document=False) or status
         document["receipt"] = asdict(receipt)
     elif derivation.comparison.equal:
         out.hint(f"comity derive check {child} {parent} --node NODE   # to log the result, signed")
     out.document("derivation", document)
-    return 0 if derivation.comparison.exact else NOT_EXACT
+    return status
 
 
 def _derive(out: Output, api: Client, child: str, parent: str) -> Derivation:

@@ -55,9 +55,10 @@ def new(target: Path) -> None:
 @out_option("criteria.json")
 @PUBLISHER
 @NODE
-def announce(reference: str, criteria: Path, target: Path, publisher: str, nodes: tuple[str, ...]) -> None:
+def announce(reference: str, criteria: Path, target: Path, publisher: str, nodes: tuple[str, ...]) -> int:
     """Log that you will evaluate REF by these criteria. Only their digest is public until you report. Keep the document
-    that is written to --out: it holds a random number, and without it you cannot show what you announced."""
+    that is written to --out: it holds a random number, and without it you cannot show what you announced. Exit status
+    8: not every node that you named logged it."""
     from comity_client.evaluations import MAX_TOML, read_criteria
 
     _require_new(target)
@@ -67,8 +68,9 @@ def announce(reference: str, criteria: Path, target: Path, publisher: str, nodes
     out.done(f"{target}: your criteria, sha256 {made.digest}; keep it")
     with follow(out, "announcing") as on_event:
         receipt = api.announce_evaluation(reference, made.digest, by=by, nodes=nodes, on_event=on_event)
-    show_receipt(out, receipt)
+    status = show_receipt(out, receipt, nodes)
     out.hint(f"comity evaluation report {reference} --criteria {shlex.quote(str(target))} --value METRIC=VALUE")
+    return status
 
 
 @examples(
@@ -84,9 +86,9 @@ def announce(reference: str, criteria: Path, target: Path, publisher: str, nodes
 @NODE
 def report(
     reference: str, criteria: Path, values: tuple[str, ...], text: str, publisher: str, nodes: tuple[str, ...]
-) -> None:
+) -> int:
     """Log the results as a vouch *evaluated*, with the criteria. Log them at the node that has the announcement: only
-    one log proves which came first."""
+    one log proves which came first. Exit status 8: not every node that you named logged them."""
     from comity.trust.evaluation import MAX_DOCUMENT, EvaluationCriteria
     from comity_client.evaluations import results_of
 
@@ -101,8 +103,9 @@ def report(
             receipt = api.vouch(
                 reference, "evaluated", text=text, document=document, by=by, nodes=nodes, on_event=on_event
             )
-    show_receipt(out, receipt)
+    status = show_receipt(out, receipt, nodes)
     out.hint(f"comity pull {reference}")
+    return status
 
 
 def _show(results: EvaluationResults) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,9 +106,9 @@ def command(
         out.fact("model.sig", f"by key {receipt.model_key[:16]}: comity publisher show {signer.label!r}")
     if receipt.uncovered:
         out.warn(f"model.sig does not cover, as with other tools of the format: {', '.join(receipt.uncovered[:5])}")
-    show_receipt(out, receipt)
+    status = show_receipt(out, receipt, nodes)
     out.hint(f"comity whereis {receipt.title}   # to see the mirrors")
-    return PARTIAL if len(receipt.logged) < len(nodes) else 0
+    return status
 
 
 def _model_key(publisher: Publisher, file: Path | None) -> PrivateKey:
@@ -131,10 +132,18 @@ def _document_of(text: str) -> tuple[str, Path]:
     return kind, Path(file)
 
 
-def show_receipt(out: Output, receipt: PublishReceipt, *, document: bool = True) -> None:
-    """Print the proven log entries, and the cosigners so far (cosignatures follow within seconds).
+def logged_status(logged: Sequence[object], nodes: Sequence[str]) -> int:
+    """The exit status of a command that logs at each of `nodes`, in as many receipts as nodes logged it: 8 if one of
+    those that the user named did not. At least one did, or the command failed."""
+    return PARTIAL if len(logged) < len(nodes) else 0
+
+
+def show_receipt(out: Output, receipt: PublishReceipt, nodes: Sequence[str], *, document: bool = True) -> int:
+    """Print the proven log entries, and the cosigners so far (cosignatures follow within seconds). Returns the exit
+    status.
 
     Args:
+        nodes: those that the user named.
         document: print the JSON document too; False if it is part of another document.
     """
     for logged in receipt.logged:
@@ -142,3 +151,4 @@ def show_receipt(out: Output, receipt: PublishReceipt, *, document: bool = True)
         out.fact("cosigned by", ", ".join(logged.cosigners) or "nobody yet; publishing does not wait for cosignatures")
     if document:
         out.document("receipt", asdict(receipt))
+    return logged_status(receipt.logged, nodes)

@@ -9,6 +9,7 @@ from comity.trust.encoding import format_id, sha256, syllables
 from comity.trust.errors import ComityError
 
 from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.commands.publish import logged_status
 from comity_cli.files import FILE
 from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
@@ -60,10 +61,10 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
 @click.option("--recovery", multiple=True, type=FILE, help="The recovery key, if it was moved.")
 @nodes_option("Log it there. Default: at its home log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: bool) -> None:
+def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: bool) -> int:
     """Give a publisher new keys; its id and its earlier signatures stay valid. Only the recovery key can do this,
     and nobody can prevent it. The rotation records the current size of the home log, so that the old keys cannot be
-    backdated."""
+    backdated. Exit status 8: not every node that you named logged it."""
     out, api = output(), client()
     publisher = api.publisher(label)
     out.say(
@@ -90,6 +91,7 @@ def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: 
         },
     )
     out.hint(f"to pin these keys, other users run: comity trust hold {changed.id} {changed.rotation}")
+    return logged_status(logged, nodes)
 
 
 @examples("comity publisher show 'Swiss AI'", "comity publisher show c7c0efe10f96 --json")

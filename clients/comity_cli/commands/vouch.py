@@ -41,12 +41,13 @@ def command(
     keys: tuple[Path, ...],
     nodes: tuple[str, ...],
     yes: bool,
-) -> None:
+) -> int:
     """Log a statement about an artifact's digest, as your publisher or (--dir) as your member. Others see it as your
     claim; policies can count the members that vouch.
 
     *rehashed* hashes every file of DIR (or of the folder to which REF was pulled) now, and fails unless all are as
-    published. *evaluated* and *reproduced* are claims only: the command does not check them.
+    published. *evaluated* and *reproduced* are claims only: the command does not check them. Exit status 8: not every
+    node that you named logged it.
     """
     out, api, folder = output(), client(), Path(target)
     by = signer_of(api, publisher, home, keys)
@@ -64,8 +65,9 @@ def command(
             on_event=on_event,
         )
     out.say(f"{statement}: {receipt.title}  sha256:{receipt.artifact}")
-    show_receipt(out, receipt)
+    status = show_receipt(out, receipt, nodes)
     out.hint(f"comity show sha256:{receipt.artifact}")
+    return status
 
 
 def _own_node(home: Path | None) -> list[str]:
