@@ -8,7 +8,9 @@ from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from comity.content.blobs import FolderStore
+from comity.ledger.copy_tables import MirrorCharges
 from comity.ledger.ledger import Ledger
 from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
 from comity.node.threads import AsyncLedger, Pools
@@ -29,7 +31,7 @@ ARTIFACTS = 9
 Step = tuple[str, int, int]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(("begin", "begin", "begin", "fail", "complete", "refill", "restart")),
+        st.sampled_from(("begin", "begin", "begin", "fail", "complete", "withdraw", "refill", "restart")),
         st.integers(0, ARTIFACTS - 1),
         st.integers(0, 4),
     ),
@@ -88,6 +90,13 @@ class Bench:
         except ComityError as error:
             assert error is failure
 
+    async def withdraw(self, number: int) -> None:
+        """The operator withdraws a complete copy."""
+        if number in self.complete:
+            self.complete.discard(number)
+            self.store.partial_path(manifest(number).files[0].sha256).unlink()
+            await self.quotas.withdrawn([manifest(number).digest])
+
     async def restart(self) -> None:
         self.running.clear()
         self.quotas = self._made()
@@ -121,6 +130,8 @@ async def run(folder: Path, steps: list[Step]) -> None:
                 await bench.begin(number, units)
             elif what in ("fail", "complete"):
                 await bench.end(number, failure() if what == "fail" else None)
+            elif what == "withdraw":
+                await bench.withdraw(number)
             elif what == "restart":
                 await bench.restart()
             else:
@@ -172,3 +183,24 @@ def test_a_warning_comes_at_four_fifths_of_a_quota(tmp_path: Path) -> None:
         None,
         None,
     )
+
+
+async def test_a_withdrawal_reads_the_charges_of_no_other_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    with closing(bench.ledger):
+        await bench.restart()
+        for number in (1, 4, 7):
+            await bench.begin(number, 0)
+            await bench.end(number, None)
+        read = list[str]()
+        for name in ("used", "waiting_counts", "release_withdrawn"):
+            monkeypatch.setattr(MirrorCharges, name, lambda table, name=name: read.append(name))
+        for number in (1, 4):
+            await bench.withdraw(number)
+        await bench.quotas.withdrawn([])
+        assert read == []
+        monkeypatch.undo()
+        bench.check()
+        assert list(bench.ledger.mirror_charges.find([manifest(7).digest])) == [manifest(7).digest]

@@ -175,6 +175,19 @@ async def test_what_is_withdrawn_is_read_from_the_ledger_until_the_operator_take
     assert await copies.withdrawn(EVERY) == {artifact(1)}, "it was held and withdrawn again since"
 
 
+async def test_each_withdrawal_is_told_once_unless_the_artifact_is_held_again(ledger: Ledger, tmp_path: Path) -> None:
+    copies = held_copies(ledger, tmp_path)
+    ledger.logs.append(OWN.vkey, [claim(number, 0) for number in range(3)])
+    await copies.open()
+    assert copies.take_withdrawn() == []
+    ledger.logs.append(OWN.vkey, [claim(0, 1, hold=False), claim(1, 1, hold=False), claim(1, 2)])
+    await copies.read_new()
+    ledger.logs.append(OWN.vkey, [claim(2, 1)])
+    await copies.read_new()
+    assert copies.take_withdrawn() == [artifact(0)]
+    assert copies.take_withdrawn() == []
+
+
 async def test_a_round_finds_a_row_that_is_missing_and_one_that_is_older_than_its_hold(
     ledger: Ledger, tmp_path: Path
 ) -> None:

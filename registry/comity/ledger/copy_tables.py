@@ -190,11 +190,24 @@ class MirrorCharges:
             rows = [{"artifact": artifact, "wanted": True} for artifact in artifacts]
             connection.execute(insert(schema.lacking_replicas), rows)
 
+    def release(self, artifacts: Sequence[Digest]) -> list[MirrorCharge]:
+        """Delete the charges of these artifacts, and return them."""
+        released: list[MirrorCharge] = []
+        with self._database.writing("charges") as connection:
+            for start in range(0, len(artifacts), _CHUNK):
+                some = _CHARGE.artifact.in_(artifacts[start : start + _CHUNK])
+                released += [
+                    MirrorCharge(*row) for row in connection.execute(select(schema.mirror_charges).where(some))
+                ]
+                connection.execute(delete(schema.mirror_charges).where(some))
+        return released
+
     def release_withdrawn(self) -> None:
-        """Delete the charges of artifacts whose hold this node withdrew."""
+        """Delete the charges of all artifacts whose hold this node withdrew, except of those that wait to be copied
+        again. Reads all rows: for the start."""
         withdrawn = select(_REPLICA.artifact).where(_REPLICA.held <= _REPLICA.withdrawn)
         with self._database.writing("charges") as connection:
-            connection.execute(delete(schema.mirror_charges).where(_CHARGE.artifact.in_(withdrawn)))
+            connection.execute(delete(schema.mirror_charges).where(~_CHARGE.waits, _CHARGE.artifact.in_(withdrawn)))
 
     def release_unwanted(self) -> None:
         """Delete the charges of artifacts that this node neither holds nor wants; all publications must be read."""

@@ -69,6 +69,8 @@ class HeldCopies:
         """Artifacts whose hold is about to be withdrawn; nothing is logged yet."""
         self._taken_back: set[Digest] = set()
         """Artifacts whose withdrawal the operator took back; no hold is logged yet."""
+        self._ended: set[Digest] = set()
+        """Artifacts whose hold was withdrawn since the last `take_withdrawn`."""
         self._position = 0
         self._numbers = CopyNumbers(0, 0)
         self._round_at: int | None = 0
@@ -117,6 +119,11 @@ class HeldCopies:
             self._position = lines[-1].number
             if len(lines) < PAGE:
                 return
+
+    def take_withdrawn(self) -> list[Digest]:
+        """Artifacts of which a withdrawal was read since the last call, and no hold after it."""
+        taken, self._ended = list(self._ended), set()
+        return taken
 
     async def copies(self, artifacts: Iterable[Digest]) -> Mapping[Digest, OwnCopy]:
         """The claims about these artifacts; without the others."""
@@ -212,6 +219,8 @@ class HeldCopies:
     def _add(self, change: CopyChange) -> None:
         now, more = self._numbers, change.numbers
         self._numbers = CopyNumbers(now.standing + more.standing, now.damaged + more.damaged)
+        self._ended -= {copy.artifact for copy in change.copies if copy.stands}
+        self._ended |= {copy.artifact for copy in change.copies if not copy.stands}
         self._on_change(change.copies)
 
     def _is_own(self, line: ProvenLine) -> bool:

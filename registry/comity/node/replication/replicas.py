@@ -247,7 +247,7 @@ class Replicas:
     async def own_claims_logged(self) -> None:
         """A hold of this node, or a withdrawal, was logged."""
         await self._held.read_new()
-        await self._quotas.withdrawn()
+        await self._quotas.withdrawn(self._held.take_withdrawn())
 
     async def has_withdrawn(self, artifact: Digest) -> bool:
         """Whether this node withdrew its copy, or is about to: it is not copied again until the operator says so."""

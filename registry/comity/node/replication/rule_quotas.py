@@ -11,7 +11,7 @@ What this node publishes itself is charged to nobody, nor is what it fetched bec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -59,8 +59,9 @@ class RuleQuotas:
         return bool(self._quotas)
 
     async def load(self) -> None:
-        """Load what is charged."""
+        """Load what is charged. Charges of withdrawn holds end: the process may have ended between the two."""
         if self._quotas:
+            await self._ledger.run(self._ledger.tables.mirror_charges.release_withdrawn)
             await self._load()
             self._room = True
 
@@ -82,12 +83,13 @@ class RuleQuotas:
                 await self._load()
             self.counted = self._room = True
 
-    async def withdrawn(self) -> None:
-        """This node withdrew holds: their charges end."""
-        if self._quotas:
+    async def withdrawn(self, artifacts: Sequence[Digest]) -> None:
+        """This node withdrew its holds of these artifacts: their charges end."""
+        if self._quotas and artifacts:
             async with self._lock:
-                await self._ledger.run(self._ledger.tables.mirror_charges.release_withdrawn)
-                await self._load()
+                for charge in await self._ledger.run(self._ledger.tables.mirror_charges.release, artifacts):
+                    self._quotas.charge(charge.rule, -charge.charged)
+                    self._waiting[charge.rule] = self._waiting.get(charge.rule, 0) - charge.waits
             self._room = True
 
     async def charge_held(self, artifact: Digest, rule: str, name: str, manifest: SideObject) -> None:
