@@ -82,7 +82,7 @@ def test_copies_are_counted_by_the_sets_of_their_members(listing: ListingFile) -
     for held_by, tested_by in ((0, 0), (3, 1), (3, 1), (2, 2), (0, 0)):
         listing.set_copies([held(said, held_by, tested_by)], None)
         assert (listing.sets, listing.tested) == ({held_by: 1}, {tested_by: 1})
-        assert listing.copies_of(1) == held_by & 1
+        assert CopyHolders.by_bit(listing.sets).get(1, 0) == held_by & 1
 
 
 def test_copies_are_due_on_the_day_that_may_change_them_and_after_everything_was_forgotten(
@@ -216,7 +216,7 @@ def test_a_file_of_other_nodes_or_damaged_is_made_again(tmp_path: Path) -> None:
         listing.add([claim(1, "a/b")], END)
         listing.set_copies([held(claim(1, "a/b"), 1)], None)
     with closing(ListingFile(file, "basis", HOLDERS)) as listing:
-        assert (names(listing), listing.position, listing.copies_of(1)) == (["a/b"], END, 1)
+        assert (names(listing), listing.position, CopyHolders.by_bit(listing.sets).get(1, 0)) == (["a/b"], END, 1)
     with closing(ListingFile(file, "another", HOLDERS)) as listing:
         assert (names(listing), listing.position) == ([], ReadPosition())
     file.write_bytes(b"damaged" * 1000)
@@ -405,3 +405,23 @@ async def test_a_restart_looks_only_at_copies_with_changes(indexed: Indexed) -> 
     indexed.copies = CopiesIndex(indexed.folder / "copies.sqlite", "log own", lambda: 1)
     with closing(indexed.index()) as index:
         assert len(await follow(index)) == 3, "something may have been missed"
+
+
+class CountedSets(dict[int, int]):
+    """Sets of members, with how often all of them were read."""
+
+    passes = 0
+
+    def items(self) -> Any:
+        self.passes += 1
+        return super().items()
+
+
+@given(st.dictionaries(st.integers(0, 2**12), st.integers(0, 1000), max_size=40))
+@settings(max_examples=examples(60))
+def test_the_copies_of_all_members_are_counted_in_one_pass_over_the_sets(found: dict[int, int]) -> None:
+    sets = CountedSets(found)
+    by_bit = CopyHolders.by_bit(sets)
+    assert sets.passes == 1
+    for bit in (1 << number for number in range(13)):
+        assert by_bit.get(bit, 0) == sum(number for held, number in found.items() if held & bit)

@@ -84,6 +84,17 @@ class CopyHolders:
     def _count_reaches(self, held_by: int) -> int:
         return count_reaches(self._reaches.get(member.id, ()) for member in self.of(held_by))
 
+    @staticmethod
+    def by_bit(sets: Mapping[int, int]) -> dict[int, int]:
+        """By the bit of a member, the number of artifacts of which it has a copy, in one pass over the sets."""
+        copies: dict[int, int] = {}
+        for held_by, number in sets.items():
+            while held_by:
+                bit = held_by & -held_by
+                copies[bit] = copies.get(bit, 0) + number
+                held_by ^= bit
+        return copies
+
     def count(self, sets: Mapping[int, int], rule: CopyPolicy, without: int = 0) -> CopyCounts:
         """Count artifacts by set of holders, as if the members in `without` held nothing."""
         enough = none = 0

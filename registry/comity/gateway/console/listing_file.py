@@ -232,10 +232,6 @@ class ListingFile:
         with self._reading() as database:
             return int(database.execute("SELECT followed FROM state").fetchone()[0])
 
-    def copies_of(self, bit: int) -> int:
-        """The number of artifacts of which the member with this bit has a copy that counts."""
-        return sum(number for held, number in self.sets.items() if held & bit)
-
     def add(self, statements: Sequence[ReadStatement], position: ReadPosition) -> None:
         """Add what lines say, and move the position, in one transaction. The copies of new artifacts are due. Raises
         Unavailable (INDEX)."""

@@ -219,10 +219,11 @@ class StateReader:
         if follower is not None:
             governance = governance_report(self._membership, follower, by_origin, 0)
         rule, listing = CopyPolicy.of(body.policy if body else None), self._index.listing
-        members = tuple(self._members(governance, by_origin))
+        sets = dict(listing.sets)
+        by_bit = await self._pools.hashing(listing.holders.by_bit, sets)
+        members = tuple(self._members(governance, by_origin, sets, by_bit))
         reachable = {member.id for member in members if member.reachable}
         away = sum(listing.holders.bit(seat) for seat in self._seats() if seat.id not in reachable)
-        sets = dict(listing.sets)
         copies = await self._pools.hashing(listing.holders.count, sets, rule)
         copies_now = await self._pools.hashing(listing.holders.count, sets, rule, away)
         copies_tested = await self._pools.hashing(listing.holders.count, dict(listing.tested), rule)
@@ -245,11 +246,18 @@ class StateReader:
     def _seats(self) -> tuple[Member, ...]:
         return self._membership.body.members if self._membership.body else ()
 
-    def _members(self, governance: GovernanceStatus | None, logs: Mapping[str, LogStatus]) -> Iterator[MemberView]:
-        listing, own = self._index.listing, self._membership.seat
+    def _members(
+        self,
+        governance: GovernanceStatus | None,
+        logs: Mapping[str, LogStatus],
+        sets: Mapping[int, int],
+        by_bit: Mapping[int, int],
+    ) -> Iterator[MemberView]:
+        """`sets`: how many artifacts each set of members holds; `by_bit`: how many each member holds."""
+        holders, own = self._index.listing.holders, self._membership.seat
         adopted = {known.name: known.epoch for known in governance.members} if governance else {}
         for seat in sorted(self._seats(), key=lambda seat: (seat.jurisdiction, seat.name)):
-            bit, mine = listing.holders.bit(seat), seat.id == own.inception.id
+            bit, mine = holders.bit(seat), seat.id == own.inception.id
             nodes = tuple(self._nodes(seat, mine))
             times = [logs[node.origin].checkpoint_time for node in nodes if node.origin in logs]
             yield MemberView(
@@ -259,8 +267,8 @@ class StateReader:
                 active=seat.active,
                 own=mine,
                 nodes=nodes,
-                copies=listing.copies_of(bit) if bit else 0,
-                sole=listing.sets.get(bit, 0) if bit else 0,
+                copies=by_bit.get(bit, 0),
+                sole=sets.get(bit, 0) if bit else 0,
                 checkpoint_time=max(times, default=0),
                 epoch=governance.epoch if mine and governance else adopted.get(seat.name),
             )
