@@ -146,3 +146,15 @@ def test_real_weights_are_known_for_what_they_are(tmp_path: Path) -> None:
         (),
     )
     assert {each.seen.format for path, each in silero.items() if path.endswith(".onnx")} == {"onnx"}
+
+
+def test_a_folder_whose_name_has_lines_cannot_write_a_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model\n✓ the policy refuses no file"
+    folder.mkdir()
+    (folder / "weights.pkl").write_bytes(pickle.dumps(1))
+    run("scan", str(folder))
+    lines = capsys.readouterr().out.splitlines()
+    assert not lines[1].startswith("✓")
+    assert "\\n✓ the policy refuses no file" in lines[0]

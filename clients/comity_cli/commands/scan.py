@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.encoding import printable
 from comity.trust.evidence import KINDS, POLICY_NOT_MET, kind_of
 
 from comity_cli.command import Command, client, examples, output
@@ -45,7 +46,8 @@ def command(target: str, policy: Path | None, pickles: bool, every: bool) -> int
 
 
 def _show(out: Output, census: FolderScan, every: bool) -> None:
-    out.say(f"{census.folder}: {', '.join(f'{count} {name}' for name, count in census.formats.items()) or 'no files'}")
+    formats = ", ".join(f"{count} {name}" for name, count in census.formats.items()) or "no files"
+    out.say(f"{printable(str(census.folder))}: {formats}")
     shown = census.files if every else census.notable
     if shown:
         out.table(("path", "format", "", "what is in it"), [row for each in shown for row in _rows(each)])

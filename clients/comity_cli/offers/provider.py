@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 from comity.content import durable
+from comity.trust.encoding import printable
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.names import parse_id
 from comity.trust.offers.offer import Window
@@ -50,7 +51,8 @@ def approve(request: str, wants: Sequence[str], start: int | None, end: int | No
     content = found.statement
     chosen = allocations(found.view.offer, wants, start, end) if wants else ()
     who = found.view.identities.name(content.by)
-    out.say(f"{who} requests {'a standing pact' if content.pact else 'machines'}: {content.text or 'no reason given'}")
+    reason = printable(content.text) or "no reason given"  # on one line: lines of its own could look like ours
+    out.say(f"{who} requests {'a standing pact' if content.pact else 'machines'}: {reason}")
     for part in chosen or content.allocations:
         free = found.view.state.free_nodes(part.slice, part.start, part.end)
         out.fact(
@@ -161,7 +163,7 @@ def answer(default: str, text: str, **options: Any) -> None:
 
     context = OfferContext(**options)
     found = context.statement(default, Default)
-    output().say(f"{found.view.identities.name(found.statement.by)} says: {found.statement.text}")
+    output().say(f"{found.view.identities.name(found.statement.by)} says: {printable(found.statement.text)}")
     recorded = context.record(AnswerDefault(found.entry.digest, text), "Log this answer?", _unlogged_lines(found))
     _show_record(context, recorded, "answered", f"comity grant show {found.statement.grant[:12]}")
 
