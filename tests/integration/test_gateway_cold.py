@@ -14,6 +14,7 @@ from comity.gateway.hub import files as streams
 from comity.node.replication import on_demand as cold
 from comity.node.replication.files import FileFetcher
 from comity.trust.artifact import PieceRecord
+from comity.wire.limits import FairShares
 from support.federation import serving, until
 from support.publisher import model
 from support.read_through_nodes import Road, shops, stalling, taken, weights_of
@@ -215,7 +216,7 @@ async def test_what_cannot_be_fetched_now_is_a_503_that_says_why_and_when_to_com
             return answer.status_code, answer.headers["X-Error-Code"]
 
         with monkeypatch.context() as scarce:
-            scarce.setattr(cold, "MAX_WAITING", 0)
+            scarce.setattr(FairShares, "acquire_from_others", lambda shares, item, block: item)
             assert await refused() == (503, "COLD-BUSY")
         with monkeypatch.context() as scarce:
             scarce.setattr(cold, "SPARE_FACTOR", 1 << 40)

@@ -15,6 +15,7 @@ import uvicorn
 from comity.gateway.http import LONG, LONG_AT_ONCE, PART, SLOWEST, STALLED, RequestBounds
 from comity.gateway.http_listener import ABORT, HEAD_SECONDS, MAX_HEAD, MAX_PIPELINED, _Connection
 from comity.node.metrics import Metrics
+from comity.wire.access import BLOCK
 from comity.wire.limits import FairShares
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -277,3 +278,18 @@ async def test_few_long_answers_are_in_memory_at_once_and_one_address_block_does
     assert (begun[-1], cut) == ("198.51.100.1", ["192.0.2.1"])
     taken.set()
     assert await asyncio.gather(*held, newcomer) == [[200]] * (LONG_AT_ONCE + 1)
+
+
+async def test_work_for_a_request_is_charged_to_the_address_block_of_its_client() -> None:
+    charged = list[str]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        charged.append(BLOCK.get())
+        await JSONResponse("x")(scope, receive, send)
+
+    async def send(message: Message) -> None:
+        pass
+
+    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500)
+    await asyncio.gather(*(bounds(scope_of(host, []), no_body, send) for host in ("192.0.2.9", "2001:db8:1:2::3")))
+    assert charged == ["192.0.2.0/24", "2001:db8:1::/48"]

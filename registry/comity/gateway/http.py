@@ -45,7 +45,7 @@ from comity.trust.errors import (
     Untrusted,
 )
 from comity.wire import limits
-from comity.wire.access import CALL
+from comity.wire.access import BLOCK, CALL
 from comity.wire.errors import clean
 from comity.wire.limits import Allowance, FairShares, Throttle
 from comity.wire.tls import address_block, caller_name
@@ -223,8 +223,10 @@ class RequestBounds:
         CALL.set(exchange.id)
         begun = time.monotonic()
         host, abort = str((scope.get("client") or ("",))[0]), scope.get(ABORT, lambda: None)
+        block = address_block(host)
+        BLOCK.set(block)
         try:
-            with self._throttle.call(caller_name(host), address_block(host), abort) as running:
+            with self._throttle.call(caller_name(host), block, abort) as running:
                 exchange.on_progress = lambda: self._throttle.progress(running)
                 _require_short_target(scope)
                 await self._app(scope, exchange.receive, exchange.send)

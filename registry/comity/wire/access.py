@@ -40,6 +40,9 @@ class Caller:
 CALLER: ContextVar[Caller] = ContextVar("comity.wire.caller")
 CALL: ContextVar[str] = ContextVar("comity.wire.call")
 """The random id of the call that a task serves, for log events of the node. Never sent to a peer."""
+BLOCK: ContextVar[str] = ContextVar("comity.wire.block", default="")
+"""The address block of the HTTP caller that a task serves; its shares of the node's work are charged to it. Empty for
+the node's own work."""
 
 
 class CallContext(Protocol):

@@ -232,6 +232,13 @@ class FairShares(Generic[K]):
         self.release(oldest)
         return oldest
 
+    def acquire_from_others(self, item: K, block: str) -> K | None:
+        """As `acquire`, but no holder of the item's own block loses its slot: `item` itself is refused instead."""
+        full = len(self._block_of) >= self._slots
+        if full and self.block_size(block) + 1 >= max(map(len, self._blocks.values())):
+            return item
+        return self.acquire(item, block)
+
     def progress(self, item: K) -> None:
         """Record that `item` made progress now. No effect if it has no slot."""
         block = self._block_of.get(item)

@@ -6,6 +6,8 @@
 (3) one import for each commit, for any number of readers; it is an ordinary import: it continues without readers, and
     an interrupted one is continued by the next request
 (4) a failure is not retried at once
+(5) revisions that are asked for, and repositories that wait, are counted by the address block of the first reader:
+    blocks take turns, and above a bound the block with most loses one to a reader in another block
 
 The manifest is known before the bytes: LFS files are listed with their SHA-256, and the small files are fetched first.
 Pieces of a file are not signed by anyone; only the SHA-256 of the whole file is known. So a range that stops before the
@@ -18,16 +20,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
 from comity.node.importing.importer import ImportCounter, Importer
+from comity.node.replication.fair_queue import FairSlots
 from comity.node.replication.files import SLICE, GrowingFile, changed_error, open_partial
 from comity.node.settings import ReadThrough
 from comity.node.threads import Pools
@@ -38,6 +42,8 @@ from comity.trust.upstream import Observation, Observed, UpstreamRequest
 from comity.upstream.download import FileObserver, Timeouts
 from comity.upstream.hub_api import AllowedHosts, RepositoryListing, RevisionInfo
 from comity.upstream.mirror import MirrorOrder
+from comity.wire.access import BLOCK
+from comity.wire.limits import FairShares
 
 
 class ImportedFile(GrowingFile):
@@ -231,10 +237,12 @@ class ReadThroughImport:
 
 
 AT_ONCE: Final = 2
-"""Repositories imported, and revisions pinned, at once: half of the import threads are reserved for operators."""
+"""Repositories imported, and revisions pinned, at once: half of the import threads are reserved for operators. Readers
+in one address block start one of them at a time."""
 MAX_WAITING: Final = 16
-"""Repositories being imported or waiting."""
+"""Repositories that wait to be imported."""
 MAX_PINS: Final = 1_024
+"""Revisions that wait to be pinned, and as many whose commit is cached."""
 PIN_TIMEOUTS: Final = Timeouts(read_timeout=5.0, max_retry_after=2.0, first_delay=0.25)
 """For pinning: short, because a reader waits."""
 PIN_SECONDS: Final = 60.0
@@ -244,6 +252,9 @@ FAILURE_SECONDS: Final = 10.0
 ENDED_SECONDS: Final = 30.0
 """Seconds for which an ended import is kept: to repeat its failure, or until the catalogue has read the log."""
 MAX_TAINTED: Final = 4_096
+
+RevisionKey: TypeAlias = tuple[str, str]
+"""A repository in lower case, and its revision or commit."""
 
 _log: Final = structlog.get_logger("comity.node.importing")
 
@@ -259,9 +270,13 @@ class ReadThroughImports:
         self._importer = importer
         self._settings = settings
         self.enabled = enabled
-        self._import_slots, self._pin_slots = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
-        self._pins: dict[tuple[str, str], asyncio.Task[RevisionInfo]] = {}
-        self._imports: dict[tuple[str, str], ReadThroughImport] = {}
+        self._import_slots = FairSlots(AT_ONCE, per_key=1, max_per_key=MAX_WAITING)
+        self._pin_slots = FairSlots(AT_ONCE, per_key=1, max_per_key=MAX_PINS)
+        self._waiting_imports: FairShares[RevisionKey] = FairShares(MAX_WAITING, time.monotonic)
+        self._waiting_pins: FairShares[RevisionKey] = FairShares(MAX_PINS, time.monotonic)
+        self._pins: dict[RevisionKey, asyncio.Task[RevisionInfo]] = {}
+        self._imports: dict[RevisionKey, ReadThroughImport] = {}
+        self._import_tasks: dict[RevisionKey, asyncio.Task[ComityError | None]] = {}
         self._work: dict[asyncio.Task[Any], ImportCounter] = {}
         self._tainted: dict[Digest, None] = {}
 
@@ -283,13 +298,21 @@ class ReadThroughImports:
             return known.revision
         key = repository.lower(), revision
         if key not in self._pins:
-            if len(self._pins) >= MAX_PINS:
-                raise _busy(f"{MAX_PINS} revisions were requested recently")
+            gives_way = self._waiting_pins.acquire_from_others(key, BLOCK.get())
+            if gives_way == key:
+                raise _busy(f"{MAX_PINS} revisions wait, most of them for your addresses")
+            if gives_way is not None:
+                self._pins[gives_way].cancel()
+            self._drop_cached_pins()
             order, counter = self._order(repository, revision, PIN_TIMEOUTS), ImportCounter()
-            pin = self._pins[key] = asyncio.create_task(self._ask(order, counter))
+            pin = self._pins[key] = asyncio.create_task(self._ask(key, order, counter))
             self._attend(pin, counter)
             pin.add_done_callback(partial(self._pinned, key))
-        revision_info = await asyncio.shield(self._pins[key])
+        pin = self._pins[key]
+        await asyncio.wait((pin,))
+        if pin.cancelled():
+            raise _busy("the request gave way to those from other addresses")
+        revision_info = pin.result()
         self._require_allowed(revision_info.upstream.repository)  # the upstream may have renamed it
         return revision_info
 
@@ -297,11 +320,16 @@ class ReadThroughImports:
         """The import of a commit, started if none runs. Raises Unavailable (COLD-BUSY)."""
         key = revision_info.upstream.repository.lower(), revision_info.upstream.commit
         if key not in self._imports:
-            if sum(not running.over for running in self._imports.values()) >= MAX_WAITING:
-                raise _busy(f"{MAX_WAITING} repositories are being imported or waiting")
+            gives_way = self._waiting_imports.acquire_from_others(key, BLOCK.get())
+            if gives_way == key:
+                raise _busy(f"{MAX_WAITING} repositories wait, most of them for your addresses")
+            if gives_way is not None:
+                self._import_tasks[gives_way].cancel()
             running = self._imports[key] = ReadThroughImport(revision_info, self._taint)
             counter = ImportCounter()
-            self._attend(asyncio.create_task(self._run(running, counter)), counter)
+            task = self._import_tasks[key] = asyncio.create_task(self._run(key, running, counter))
+            self._attend(task, counter)
+            task.add_done_callback(partial(self._ended, key, running))
         return self._imports[key]
 
     async def import_observed(self, observed: Observed) -> ReadThroughImport:
@@ -315,32 +343,39 @@ class ReadThroughImports:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
-    async def _ask(self, order: MirrorOrder, counter: ImportCounter) -> RevisionInfo:
+    async def _ask(self, key: RevisionKey, order: MirrorOrder, counter: ImportCounter) -> RevisionInfo:
         """Runs as a task."""
-        async with self._pin_slots:
+        async with self._pin_slots.slot(BLOCK.get()):
+            self._waiting_pins.release(key)
             return await self._importer.pin(order, counter)
 
-    async def _run(self, running: ReadThroughImport, counter: ImportCounter) -> None:
-        """Runs as a task."""
+    async def _run(self, key: RevisionKey, running: ReadThroughImport, counter: ImportCounter) -> ComityError | None:
+        """Runs as a task. Returns the failure, or None if the import succeeded or raised an unexpected error."""
         upstream = running.revision.upstream
         log = _log.bind(name=upstream.name)
-        failure: ComityError = Unavailable("the import was cancelled", why="the node stopped", code="GIVEN-UP")
         try:
-            async with self._import_slots:
+            async with self._import_slots.slot(BLOCK.get()):
+                self._waiting_imports.release(key)
                 log.info("import started for a reader")
                 order = self._order(upstream.repository, upstream.requested, Timeouts())
                 await self._importer.mirror(order, running.revision, counter, running)
             running.finish()
         except ComityError as error:
             log.warning("import failed", why=str(error), code=error.code)
-            failure = error
+            return error
         except Exception:
             log.exception("import raised an unexpected error")
-        finally:
-            if not running.over:
-                running.finish(failure)
-            key = upstream.repository.lower(), upstream.commit
-            asyncio.get_running_loop().call_later(ENDED_SECONDS, self._imports.pop, key, None)
+        return None
+
+    def _ended(self, key: RevisionKey, running: ReadThroughImport, task: asyncio.Task[ComityError | None]) -> None:
+        """Tell the readers of an import that did not succeed why, also where its task was cancelled before it began."""
+        self._waiting_imports.release(key)
+        del self._import_tasks[key]
+        failure = None if task.cancelled() else task.result()
+        if not running.over:
+            why = "the node stopped, or the import gave way to those for other addresses"
+            running.finish(failure or Unavailable("the import was cancelled", why=why, code="GIVEN-UP"))
+        asyncio.get_running_loop().call_later(ENDED_SECONDS, self._imports.pop, key, None)
 
     def _order(self, repository: str, revision: str, patience: Timeouts) -> MirrorOrder:
         settings = self._settings
@@ -353,9 +388,23 @@ class ReadThroughImports:
         self._work[task] = counter
         task.add_done_callback(self._work.pop)
 
-    def _pinned(self, key: tuple[str, str], pin: asyncio.Task[RevisionInfo]) -> None:
-        well = not pin.cancelled() and pin.exception() is None
-        pin.get_loop().call_later(PIN_SECONDS if well else FAILURE_SECONDS, self._pins.pop, key, None)
+    def _pinned(self, key: RevisionKey, pin: asyncio.Task[RevisionInfo]) -> None:
+        self._waiting_pins.release(key)
+        if pin.cancelled():
+            self._forget_pin(key, pin)
+            return
+        seconds = PIN_SECONDS if pin.exception() is None else FAILURE_SECONDS
+        pin.get_loop().call_later(seconds, self._forget_pin, key, pin)
+
+    def _forget_pin(self, key: RevisionKey, pin: asyncio.Task[RevisionInfo]) -> None:
+        if self._pins.get(key) is pin:
+            del self._pins[key]
+
+    def _drop_cached_pins(self) -> None:
+        """Drop the oldest pins that have ended, above `MAX_PINS`: their revisions are asked for again."""
+        ended = [key for key, pin in self._pins.items() if pin.done()]
+        for key in ended[: max(0, len(ended) + 1 - MAX_PINS)]:
+            del self._pins[key]
 
     def _require_allowed(self, repository: str) -> None:
         if not self.allows(repository):

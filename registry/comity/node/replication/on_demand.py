@@ -3,7 +3,8 @@ bound.
 
 (1) the statement, the manifest and the publisher's piece index are stored: they determine the bytes
 (2) one download for each file, for any number of readers, shared with the replication
-(3) a bounded number of downloads at once, each with reserved disk space, a time limit and a few pieces of buffers
+(3) a bounded number of downloads at once, each with reserved disk space, a time limit and a few pieces of buffers; one
+    address block uses a part of them, and blocks take turns
 (4) a download without readers ends after a short time, unless the node wants the artifact anyway; its partial file is
     kept for the next download, within a bound
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -22,6 +24,7 @@ import structlog
 
 from comity.content.blobs import BlobStore, lock_if_free
 from comity.content.durable import disk_errors
+from comity.node.replication.fair_queue import FairSlots
 from comity.node.replication.files import FileDownload, FileFetcher, Key, abandoned_error
 from comity.node.threads import Pools
 from comity.node.uploads import Want, read_artifact
@@ -31,6 +34,8 @@ from comity.trust.encoding import Digest, parse_digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
+from comity.wire.access import BLOCK
+from comity.wire.limits import FairShares
 
 MAX_PARTIAL_BYTES: Final = 32 * 1024**3
 """Bytes on the disk of all partial files together."""
@@ -81,9 +86,11 @@ def _is_old_partial(path: Path, before: float) -> bool:
 
 
 MAX_CONCURRENT: Final = 24
-"""A stock client requests eight files of a model at once, and treats a 503 as final."""
+MAX_OF_A_BLOCK: Final = 16
+"""Downloads at once that readers in one address block have started. A stock client requests eight files of a model at
+once, and treats a 503 as final."""
 MAX_WAITING: Final = 256
-"""Files being fetched or waiting."""
+"""Files that wait to be fetched. Above it, the address block with most loses one to a reader in another block."""
 LIMITS: Final = TransferLimits(patience=30.0, streams=3, buffers=4)
 """16 MiB of buffers for each download."""
 ANSWER_TIMEOUT: Final = 3.0
@@ -121,7 +128,8 @@ class OnDemandFetch:
         self._wants = wants
         self._files = files
         self._downloads = files.downloads
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._slots = FairSlots(MAX_CONCURRENT, per_key=MAX_OF_A_BLOCK, max_per_key=MAX_WAITING)
+        self._waiting: FairShares[Key] = FairShares(MAX_WAITING, time.monotonic)
         self._tasks: dict[Key, asyncio.Task[ComityError | None]] = {}
         self._reserved_bytes = 0
         self._partial: dict[Digest, None] = {}
@@ -181,9 +189,12 @@ class OnDemandFetch:
                 asyncio.get_running_loop().call_later(LINGER, self._cancel_if_unread, key, download)
 
     def _begin(self, key: Key, published: Published | Observed, entry: FileEntry) -> None:
-        if len(self._tasks) >= MAX_WAITING:
-            why = f"{MAX_WAITING} are being fetched or waiting"
+        gives_way = self._waiting.acquire_from_others(key, BLOCK.get())
+        if gives_way == key:
+            why = f"{MAX_WAITING} wait, most of them for your addresses"
             raise Unavailable("too many files at once", why=why, code="COLD-BUSY")
+        if gives_way is not None:
+            self._tasks[gives_way].cancel()
         want = Want(entry.sha256, entry.size, entry.path)
         task = asyncio.create_task(self._run(key, want, str(published.name)))
         self._tasks[key] = task
@@ -193,6 +204,7 @@ class OnDemandFetch:
         """Report the failure to readers if nothing else did; another download may have started already."""
         if self._tasks.get(key) is task:
             del self._tasks[key]
+            self._waiting.release(key)
             failure = None if task.cancelled() else task.result()
             self._downloads.fail_if_idle(key, failure or abandoned_error())
 
@@ -205,7 +217,8 @@ class OnDemandFetch:
         """Runs as a task. Returns the failure, or None."""
         log = _log.bind(name=name, path=want.path, blob=want.digest)
         try:
-            async with self._slots, asyncio.timeout(FETCH_TIMEOUT):
+            async with self._slots.slot(BLOCK.get()), asyncio.timeout(FETCH_TIMEOUT):
+                self._waiting.release(key)
                 await self._fetch(want, key[1], name)
         except ComityError as error:
             log.warning("not fetched", why=str(error), code=error.code)
@@ -213,7 +226,7 @@ class OnDemandFetch:
         except TimeoutError:
             log.warning("not fetched", why=f"timed out after {FETCH_TIMEOUT:g} s")
         except asyncio.CancelledError:
-            log.info("download cancelled: no reader is left")
+            log.info("download cancelled: no reader is left, or those of other addresses waited")
             raise
         except Exception:
             log.exception("download raised an unexpected error")
