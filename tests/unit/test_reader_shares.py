@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 from comity.content.blobs import FolderStore
+from comity.gateway.console.oidc.provider import OpenIdProvider
 from comity.node.importing import read_through
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.replication import on_demand
@@ -244,3 +245,26 @@ def test_no_holder_of_the_own_block_loses_its_slot() -> None:
     assert shares.acquire_from_others("c1", "c") == "a1"
     assert len(shares) == 3
     assert [shares.block_size(block) for block in "abc"] == [1, 1, 1]
+
+
+async def test_sign_ins_that_one_block_begins_leave_room_for_another_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = OpenIdProvider(cast(Any, None), cast(Any, None), cast(Any, None), lambda: 0.0, lambda: 0.0)
+    asked: list[str] = []
+
+    async def known() -> object:
+        return SimpleNamespace(metadata=None)
+
+    async def exchange(metadata: object, code: str, verifier: str, redirect: str) -> None:
+        asked.append(code)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(provider, "_known", known)
+    monkeypatch.setattr(provider, "_exchange", exchange)
+    begin = partial(provider.person, verifier="", nonce="", redirect="")
+    greedy = [as_block("192.0.2.0/24", partial(begin, f"g{number}")) for number in range(20)]
+    await settle()
+    assert {task.result() for task in greedy if task.done()} == {"OIDC-PROVIDER"}
+    other = as_block("198.51.100.0/24", partial(begin, "honest"))
+    await settle()
+    assert asked == ["g0", "g1", "honest"]
+    await stop(other, *greedy)

@@ -5,7 +5,9 @@ Requests go to the issuer of the settings and to the endpoints that it names, by
     what                          bound         at the bound
     an answer                     MAX_DOCUMENT  Unavailable
     time of one request           TIMEOUT       Unavailable
-    requests for tokens at once   AT_ONCE       Unavailable, at once
+    requests for tokens at once   AT_ONCE, OF_A_BLOCK of one address block;
+                                  MAX_WAITING of a block wait, and then
+                                                Unavailable, at once
     age of metadata and keys      KEPT          they are fetched again
     fetches for a key id that is  KEYS_EVERY    the token is not valid
     not known
@@ -20,7 +22,8 @@ import base64
 import http.client
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -40,12 +43,16 @@ from comity.gateway.console.oidc.provider_documents import (
     parse_tokens,
     read_person,
 )
+from comity.node.replication.fair_queue import FairSlots
 from comity.node.settings import OpenIdConnect
 from comity.node.threads import Clock, Pools
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.wire.access import BLOCK
 
 TIMEOUT: Final = 10.0
 AT_ONCE: Final = 4
+OF_A_BLOCK: Final = 2
+MAX_WAITING: Final = 8
 KEPT: Final = 3600.0
 KEYS_EVERY: Final = 60.0
 RETRY: Final = 5.0
@@ -112,7 +119,7 @@ class OpenIdProvider:
         self._fetched: _Fetched | None = None
         self._failed: tuple[float, ComityError] | None = None
         self._lock = asyncio.Lock()
-        self._exchanges = 0
+        self._exchanges = FairSlots(AT_ONCE, per_key=OF_A_BLOCK, max_per_key=MAX_WAITING)
 
     async def metadata(self) -> ProviderMetadata:
         """Raises Unavailable (OIDC-PROVIDER), Untrusted (OIDC-ISSUER)."""
@@ -123,10 +130,7 @@ class OpenIdProvider:
 
         Raises Unavailable (OIDC-PROVIDER), Untrusted (OIDC-ISSUER, OIDC-TOKEN) and Malformed.
         """
-        if self._exchanges >= AT_ONCE:
-            raise _unavailable("too many people sign in at this moment")
-        self._exchanges += 1
-        try:
+        async with self._turn():
             known = await self._known()
             answer = await self._exchange(known.metadata, code, verifier, redirect)
             token, access = parse_tokens(answer)
@@ -136,8 +140,16 @@ class OpenIdProvider:
                 if self._monotonic() - known.at < KEYS_EVERY:
                     raise
                 return self._read(token, access, nonce, await self._known(fresh=True))
-        finally:
-            self._exchanges -= 1
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of the requests for tokens at once: anybody can cause them, with a code that is none."""
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._exchanges.slot(BLOCK.get()))
+            except Unavailable as error:
+                raise _unavailable("too many people sign in from your addresses at this moment") from error
+            yield
 
     def _read(self, token: str, access: str, nonce: str, known: _Fetched) -> SignedInPerson:
         claims = check_id_token(
