@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 from comity.node.admission import require_permitted
 from comity.node.settings import Publishing
@@ -18,6 +21,9 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused
 from comity.trust.statement import parse_entry
 from comity.wire.access import Caller
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.examples import examples
 from support.logs import AUTHOR, statement_line
 
 
@@ -135,3 +141,48 @@ def test_the_operator_says_who_may_publish(accept: object, code: str) -> None:
         assert refused.value.code == code
     else:
         require_permitted(rule, Caller("192.0.2.1"), entries)
+
+
+class CountedWants(dict[Digest, Want]):
+    """Objects of a submission, with how often all were read."""
+
+    passes = 0
+
+    def values(self) -> Any:
+        self.passes += 1
+        return super().values()
+
+
+def test_the_objects_of_a_large_submission_are_not_counted_again_for_each_other_one() -> None:
+    want = Want(sha256(b"large"), 5)
+    wants = CountedWants({want.digest: want})
+    pending = PendingSubmissions(100)
+    pending.put(PendingSubmission(sha256(b"large one"), "large", wants, "large"))
+    for number in range(2 * MAX_PENDING):
+        pending.put(submission(number, size=0))
+    assert wants.passes == 1
+    assert pending.bytes == 5
+    assert pending.want(sha256(b"large one"), want.digest, 5) == want
+    pending.done(sha256(b"large one"))
+    assert pending.bytes == 0
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(("put", "put", "put", "done")), st.integers(0, 9), st.integers(0, 40)), max_size=60
+)
+
+
+@given(STEPS)
+@settings(max_examples=examples(60))
+def test_the_totals_are_those_of_the_submissions_that_wait(steps: list[tuple[str, int, int]]) -> None:
+    pending, made = PendingSubmissions(100), dict[int, PendingSubmission]()
+    for what, number, size in steps:
+        if what == "done":
+            pending.done(sha256(b"submission %d" % number))
+            continue
+        made[number] = submission(number, size=size, caller=str(number % 3))
+        with contextlib.suppress(OutOfSpace):
+            pending.put(made[number])
+        waiting = [each for each in made.values() if waits(pending, each)]
+        assert pending.bytes == sum(each.size for each in waiting) <= 100
+        assert len(pending) == len(waiting)

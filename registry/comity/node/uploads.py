@@ -17,7 +17,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,10 +73,11 @@ class PendingSubmission:
     wants: Mapping[Digest, Want]
     block: str = ""
     """The block of addresses, or the caller, to which it is charged."""
+    size: int = field(init=False)
+    """Bytes of all objects; summed once, because every later submission is compared with it."""
 
-    @property
-    def size(self) -> int:
-        return sum(want.size for want in self.wants.values())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", sum(want.size for want in self.wants.values()))
 
 
 def submission_id(lines: Sequence[bytes]) -> Digest:
@@ -98,14 +99,14 @@ class PendingSubmissions:
         self._waiting: OrderedDict[Digest, PendingSubmission] = OrderedDict()
         """The one unused longest first."""
         self._used: dict[Digest, float] = {}
+        self._wanted = 0
+        """Objects that all of them together wait for."""
+        self.bytes = 0
+        """Bytes of these objects."""
         self._uploads: Counter[Digest] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    @property
-    def bytes(self) -> int:
-        return sum(submission.size for submission in self._waiting.values())
 
     def put(self, submission: PendingSubmission) -> None:
         """Add a submission. Raises OutOfSpace (UPLOAD-QUOTA) if it exceeds a limit alone, or beside smaller ones."""
@@ -128,6 +129,8 @@ class PendingSubmissions:
             _log.info("pending submission dropped", submission=dropped.id, caller=dropped.caller, size=dropped.size)
             self.done(dropped.id)
         self._waiting[submission.id], self._used[submission.id] = submission, self._clock()
+        self._wanted += len(submission.wants)
+        self.bytes += submission.size
 
     def want(self, submission: Digest, digest: Digest, size: int) -> Want:
         """The object that an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
@@ -165,8 +168,11 @@ class PendingSubmissions:
                 self._used[submission] = self._clock()
 
     def done(self, submission: Digest) -> None:
-        self._waiting.pop(submission, None)
-        self._used.pop(submission, None)
+        ended = self._waiting.pop(submission, None)
+        if ended is not None:
+            del self._used[submission]
+            self._wanted -= len(ended.wants)
+            self.bytes -= ended.size
 
     def _idle(self) -> PendingSubmission | None:
         before = self._clock() - IDLE_SECONDS
@@ -190,10 +196,9 @@ class PendingSubmissions:
         return max(len(submissions) / MAX_PENDING, wanted, sum(each.size for each in submissions) / self.max_bytes)
 
     def _fits(self, submission: PendingSubmission) -> bool:
-        others: Iterable[PendingSubmission] = self._waiting.values()
         return (
             len(self._waiting) < MAX_PENDING
-            and sum(len(other.wants) for other in others) + len(submission.wants) <= MAX_WANTED
+            and self._wanted + len(submission.wants) <= MAX_WANTED
             and self.bytes + submission.size <= self.max_bytes
         )
 
