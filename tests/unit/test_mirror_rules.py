@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +18,17 @@ from comity.node.threads import Pools
 from comity.trust.claims import MirrorEvidence
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.mirror_rules import MirrorClaim, MirrorContents, MirrorDecision, MirrorRules, parse_mirror_rules
+from comity.trust.mirror_rules import (
+    ACTIONS,
+    MAX_AGE_HOURS,
+    Action,
+    MirrorClaim,
+    MirrorContents,
+    MirrorDecision,
+    MirrorRule,
+    MirrorRules,
+    parse_mirror_rules,
+)
 from comity.trust.statements import Published
 from comity_cli.commands import mirror
 from comity_cli.main import command
@@ -137,6 +149,54 @@ def test_what_is_too_old_is_for_the_next_rule_and_an_old_skip_waits_for_nothing(
     assert rules(f'{ONE}do = "skip"\nmin_age_hours = 1\n'.encode()).decide(claim()) == MirrorDecision(False)
     late = f'{ONE}do = "copy"\nmin_age_hours = 9\n[[rule]]\nname = "b"\ndo = "skip"\n'.encode()
     assert rules(late).decide(claim(), None, 3_600.0) == MirrorDecision(False, "a", 8 * 3_600.0)
+
+
+def test_what_is_skipped_while_it_is_young_waits_until_it_is_too_old_for_that() -> None:
+    found = rules(f'{ONE}do = "skip"\nmax_age_hours = 1\n[[rule]]\nname = "b"\ndo = "copy"\n'.encode())
+    assert found.decide(claim(), None, 3_600.0) == MirrorDecision(False, "b", 1.0)
+    assert found.decide(claim(), None, 3_601.0) == MirrorDecision(True, "b")
+    then_default = b'default = "copy"\n[[rule]]\nname = "a"\ndo = "skip"\nmax_age_hours = 1\n'
+    assert rules(then_default).decide(claim()) == MirrorDecision(False, "", 3_601.0)
+
+
+def test_what_is_copied_later_depends_on_contents_that_only_a_later_rule_looks_at() -> None:
+    late = f'{ONE}do = "skip"\nmax_age_hours = 1\n[[rule]]\nname = "b"\ndo = "copy"\nmax_bytes = 5000\n'
+    found = rules(late.encode())
+    assert found.decide(claim()) is None
+    assert found.decide(claim(), CONTENTS) == MirrorDecision(False, "b", 3_601.0)
+    assert found.decide(claim(), replace(CONTENTS, size=5_001)) == MirrorDecision(False, "a")
+
+
+def fits_at(rule: MirrorRule, age: float) -> bool:
+    return rule.min_age_hours * 3_600 <= age and (
+        rule.max_age_hours == MAX_AGE_HOURS or age <= rule.max_age_hours * 3_600
+    )
+
+
+@pytest.mark.parametrize("default", ACTIONS)
+def test_an_artifact_waits_for_the_first_age_at_which_it_is_copied(default: Action) -> None:
+    """All pairs of rules with limits of up to two hours, at the ages around each limit."""
+    limits = [(least, most) for most in (0, 1, 2, MAX_AGE_HOURS) for least in (0, 1, 2) if least <= most]
+    kinds = [(do, *limit) for do in ACTIONS for limit in limits]
+    ages = [3_600 * hour + second for hour in range(3) for second in (0, 1)]
+    for pair in itertools.product(kinds, repeat=2):
+        made = [
+            MirrorRule(str(n), do, min_age_hours=least, max_age_hours=most) for n, (do, least, most) in enumerate(pair)
+        ]
+        decided = {}
+        for age in ages:
+            rule = next((rule for rule in made if fits_at(rule, age)), None)
+            decided[age] = MirrorDecision((rule.do if rule else default) == "copy", rule.name if rule else "")
+        for age in ages:
+            later = [MirrorDecision(False, decided[at].rule, at - age) for at in ages if at > age and decided[at].copy]
+            expected = decided[age] if decided[age].copy or not later else later[0]
+            assert MirrorRules(tuple(made), default).decide(claim(), None, age) == expected, (pair, age)
+
+
+def test_what_other_artifacts_wait_for_changes_nothing() -> None:
+    others = 'do = "copy"\nrepositories = ["other/*"]\n'
+    found = rules(f'{ONE}{others}max_age_hours = 1\n[[rule]]\nname = "b"\n{others}min_age_hours = 1\n'.encode())
+    assert found.decide(claim()) == MirrorDecision(False)
 
 
 @given(st.text(st.sampled_from("ab/*?.-"), min_size=1, max_size=12), st.text(st.sampled_from("ab/.-"), max_size=12))

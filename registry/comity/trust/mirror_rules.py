@@ -21,8 +21,9 @@
 
 A rule fits if each of its conditions does; a rule without conditions fits everything. `*` and `?` are the only
 wildcards. What a rule looks at are claims of publishers and nodes, except for the paths and sizes in a manifest, and
-ages. An artifact that a rule copies only at a greater age waits for it, unless another rule copies it before. Rules
-decide what is copied from now on: they remove nothing.
+ages. An artifact that is copied only at a greater age waits for it: because of the `min_age_hours` of the rule that
+copies it, or because of the `max_age_hours` of one that skips it. Rules decide what is copied from now on: they remove
+nothing.
 
 Quotas bound how many bytes the rules copy, each and in all. An artifact is charged to the rule that copies it before
 its first byte is fetched, with the size of all its files. So what is fetched is never more than what was charged, and
@@ -49,7 +50,7 @@ MAX_SIZE: Final = 2**53
 MAX_AGE_HOURS: Final = 10 * 366 * 24
 HOUR_SECONDS: Final = 3_600
 Action = Literal["copy", "skip"]
-ACTIONS: Final = ("copy", "skip")
+ACTIONS: Final[tuple[Action, ...]] = ("copy", "skip")
 _KEYS: Final = frozenset(
     {"name", "do", "repositories", "versions", "publishers", "organisations", "licences", "formats"}
     | {"min_bytes", "max_bytes", "min_age_hours", "max_age_hours", "quota_bytes", "wanted_by"}
@@ -78,7 +79,7 @@ class MirrorClaim:
         if isinstance(claimed, Published):
             return cls(repository, version, claimed.by, claimed.licence.spdx)
         organisation = repository.removeprefix(UPSTREAM).partition("/")[0]
-        return cls(repository, version, None, claimed.conditions.licence or "", organisation)
+        return cls(repository, version, None, claimed.conditions.licence, organisation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,10 @@ class MirrorRule:
     quota_bytes: int | None = None
 
     @property
-    def needs_age(self) -> bool:
-        return self.min_age_hours > 0 or self.max_age_hours < MAX_AGE_HOURS
+    def changes(self) -> tuple[int, ...]:
+        """The ages, in seconds, from which on the rule fits or fits no more; empty if it fits at every age."""
+        first = (self.min_age_hours * HOUR_SECONDS,) if self.min_age_hours else ()
+        return first if self.max_age_hours == MAX_AGE_HOURS else (*first, self.max_age_hours * HOUR_SECONDS + 1)
 
     @property
     def needs_contents(self) -> bool:
@@ -135,19 +138,16 @@ class MirrorRule:
         fits = self.min_bytes <= contents.size <= self.max_bytes
         return fits and (not self.formats or not self.formats.isdisjoint(contents.suffixes))
 
-    def is_young_enough(self, age: float) -> bool:
-        """Whether an artifact of this age, in seconds, is not too old."""
-        return self.max_age_hours == MAX_AGE_HOURS or age <= self.max_age_hours * HOUR_SECONDS
-
-    def seconds_until(self, age: float) -> float:
-        """Seconds until an artifact of this age is old enough."""
-        return max(0.0, self.min_age_hours * HOUR_SECONDS - age)
+    def fits_age(self, age: float) -> bool:
+        """Whether an artifact of this age, in seconds, is neither too young nor too old."""
+        is_young_enough = self.max_age_hours == MAX_AGE_HOURS or age <= self.max_age_hours * HOUR_SECONDS
+        return is_young_enough and age >= self.min_age_hours * HOUR_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorDecision:
     """`rule` is the name of the rule that decided; empty for the default. An artifact that is not copied yet and will
-    be at a greater age has the seconds until then in `wait`."""
+    be at a greater age has the seconds until then in `wait`, and the rule that will copy it."""
 
     copy: bool
     rule: str = ""
@@ -162,38 +162,47 @@ class MirrorRules:
 
     @property
     def quotas(self) -> dict[str, int]:
-        """The quotas in bytes by the name of the rule, and that of all together under the empty name."""
-        total = {} if self.quota_bytes is None else {"": self.quota_bytes}
+        """The quotas in bytes by the name of the rule, and that of all together as `ALL`."""
+        total = {} if self.quota_bytes is None else {ALL: self.quota_bytes}
         return total | {rule.name: rule.quota_bytes for rule in self.rules if rule.quota_bytes is not None}
 
     @property
     def need_age(self) -> bool:
-        return any(rule.needs_age for rule in self.rules)
+        return any(rule.changes for rule in self.rules)
 
     def decide(
         self, claim: MirrorClaim, contents: MirrorContents | None = None, age: float = 0.0
     ) -> MirrorDecision | None:
-        """The decision of the first rule that fits; None if it depends on the contents, and these are not given.
+        """The decision of the first rule that fits, or else when one will copy; None if that depends on the contents,
+        and these are not given.
 
         Args:
             age: seconds since the node verified the publication.
         """
-        later: MirrorDecision | None = None
+        now = self._decide_at(claim, contents, age)
+        if now is None or now.copy:
+            return now
+        changes = {at for rule in self.rules for at in rule.changes if at > age and rule.fits_claim(claim)}
+        for moment in sorted(changes):
+            then = self._decide_at(claim, contents, moment)
+            if then is None:
+                return None
+            if then.copy:
+                return MirrorDecision(False, then.rule, moment - age)
+        return now
+
+    def _decide_at(self, claim: MirrorClaim, contents: MirrorContents | None, age: float) -> MirrorDecision | None:
+        """What the rules and the default decide at one age."""
         for rule in self.rules:
-            if not (rule.fits_claim(claim) and rule.is_young_enough(age)):
+            if not (rule.fits_age(age) and rule.fits_claim(claim)):
                 continue
             if rule.needs_contents:
                 if contents is None:
                     return None
                 if not rule.fits_contents(contents):
                     continue
-            if wait := rule.seconds_until(age):
-                if rule.do == "copy" and (later is None or wait < later.wait):
-                    later = MirrorDecision(False, rule.name, wait)
-                continue
-            decided = MirrorDecision(rule.do == "copy", rule.name)
-            return decided if decided.copy or later is None else later
-        return later if later is not None and self.default == "skip" else MirrorDecision(self.default == "copy")
+            return MirrorDecision(rule.do == "copy", rule.name)
+        return MirrorDecision(self.default == "copy")
 
     @property
     def answered(self) -> frozenset[str]:
