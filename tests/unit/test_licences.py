@@ -42,6 +42,27 @@ def test_the_answer_is_the_tables(child: str, parent: str, answer: str) -> None:
     assert found.why
 
 
+@pytest.mark.parametrize(
+    ("child", "parent", "why"),
+    [
+        ("other", "GPL-3.0-only", "other is not in the table"),
+        ("other", "MIT", "other is not in the table"),
+        ("GPL-3.0-only", "other", "other is not in the table"),
+        (
+            "CC-BY-NC-SA-4.0",
+            "CC-BY-NC-4.0",
+            "CC-BY-NC-4.0 forbids commercial use, and so does CC-BY-NC-SA-4.0; the table does not say if it is enough",
+        ),
+        ("gemma", "CC-BY-NC-4.0", "CC-BY-NC-4.0 forbids commercial use; the table does not say if gemma meets this"),
+        ("MIT", "llama3.1", "the terms of llama3.1 must be passed on; MIT does not meet this"),
+    ],
+)
+def test_the_reason_names_the_condition_or_the_licence_that_is_not_in_the_table(
+    child: str, parent: str, why: str
+) -> None:
+    assert licence_fit(child, parent).why == why
+
+
 @given(st.sampled_from(sorted(FAMILY)), st.text(max_size=12).filter(lambda text: text.lower() not in FAMILY))
 def test_what_is_not_in_the_table_is_never_said_to_fit(listed: str, strange: str) -> None:
     assert licence_fit(listed, strange).answer == "unknown"
