@@ -182,6 +182,20 @@ def test_no_number_of_evaluations_of_strangers_hides_that_of_a_member() -> None:
     assert sum(fact.evidence == own.digest for fact in found) == 2
 
 
+def test_no_number_of_evaluations_of_one_member_hides_that_of_another() -> None:
+    one, other = CH.seat, SG.seat
+
+    def said(by: Identity, text: str) -> Entry:
+        document = SideObject.of(RESULTS.encode())
+        return sign_vouched(Vouched(by.inception.author, GOOD.artifact, "evaluated", text, document), by.signer)
+
+    many = [said(one, str(number)) for number in range(MAX_EVALUATIONS + 5)]
+    last = max((said(other, f"of another {number}") for number in range(200)), key=lambda entry: entry.digest)
+    found = facts(with_lines(last, *many).saying(one.entry.line, other.entry.line))
+    assert len(found) == 3 * MAX_EVALUATIONS
+    assert sum(fact.evidence == last.digest for fact in found) == 2
+
+
 def test_a_document_is_parsed_once_however_many_vouches_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data, parsed = RESULTS.encode()[:-1], list[bytes]()
     vouches = [

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.trust.claims import KnownAuthor, in_turn
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import RowFact
@@ -76,6 +77,23 @@ def test_members_are_counted_once_however_they_speak() -> None:
     assert [fact.by for fact in vouches(said)].count("Institute ES (ES)") == 1
     assert len(vouches(said)) == 4
     assert said.verdict().row("documents").summary == "present: card; rehashed, by 2 members"
+
+
+def test_members_come_first_and_each_party_in_turn() -> None:
+    heir = KnownAuthor(sha256(b"heir"), "heir", replace(ES.seat.member, id=sha256(b"heir"), successor_of=ES.seat.id))
+    seats = {each: KnownAuthor(each.seat.id, "a seat", each.seat.member) for each in (ES, KR)}
+    by_node = KnownAuthor(sha256(b"its node"), "a node", ES.seat.member)
+    one, two = (KnownAuthor(sha256(name), "a stranger") for name in (b"one", b"two"))
+    said = [(one, "a"), (one, "b"), (seats[ES], "c"), (two, "d"), (by_node, "e"), (heir, "f"), (seats[KR], "g")]
+    assert in_turn(said) == ["c", "g", "e", "f", "a", "d", "b"]
+    assert in_turn(()) == []
+
+
+def test_no_number_of_vouches_moves_those_of_a_member_away_from_the_start() -> None:
+    many = [sign_vouched(replace(SAID, text=str(number)), LAB.signer).line for number in range(9)]
+    own = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line
+    for lines in ((*many, own), (own, *many)):
+        assert vouches(GOOD.saying(LAB.entry.line, *lines))[0].by.startswith(ES.record.name)
 
 
 def test_a_member_and_its_successor_are_counted_once_and_an_observer_not_at_all() -> None:

@@ -11,6 +11,7 @@ observed other bytes contradicts them; which one is wrong is not decided here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
@@ -272,6 +273,22 @@ class KnownAuthors:
         return KnownAuthor(by.id, f"{inception.display if inception else ''} [{short(by.id)}]")
 
 
+def in_turn(said: Iterable[tuple[KnownAuthor, T]]) -> list[T]:
+    """What several parties say, in an order in which no party takes another's place: members before others, and of both
+    one statement of each party in turn. A member, its nodes and its successor are one party.
+
+    Args:
+        said: each statement with its author; those of one party stay in this order.
+    """
+    placed: list[tuple[bool, int, T]] = []
+    turns: Counter[Digest] = Counter()
+    for author, item in said:
+        party = author.member.lineage if author.member else author.id
+        placed.append((author.member is None, turns[party], item))
+        turns[party] += 1
+    return [item for _, _, item in sorted(placed, key=lambda place: place[:2])]
+
+
 def member_label(member: Member) -> str:
     return f"{member.name} ({member.jurisdiction})"
 
@@ -288,7 +305,7 @@ class Vouch:
 def verify_vouches(
     claims: ParsedClaims, artifact: Digest, authors: KnownAuthors
 ) -> tuple[tuple[Vouch, ...], tuple[Remark, ...]]:
-    """The proven `vouched` statements about `artifact`, and notes on the others."""
+    """The proven `vouched` statements about `artifact`, members and others in turn, and notes on those not proven."""
 
     def prove(entry: Entry) -> Vouch | Remark:
         vouched, author = parse_vouched(entry.statement), authors.author_of(entry)
@@ -298,7 +315,7 @@ def verify_vouches(
         return Vouch(entry, vouched, author)
 
     found, notes = _prove_each(claims.about(artifact, VOUCHED), prove)
-    return tuple(vouch for _, vouch in found), notes
+    return tuple(in_turn((vouch.by, vouch) for _, vouch in found)), notes
 
 
 def member_counts(vouches: tuple[Vouch, ...]) -> Mapping[str, int]:

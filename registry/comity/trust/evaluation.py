@@ -62,7 +62,7 @@ RESULTS: Final = "comity/evaluation-results/v1"
 MAX_DOCUMENT: Final = 256 * 1024
 MAX_CLAIMS: Final = 256
 MAX_EVALUATIONS: Final = 64
-"""Evaluations of one artifact that are judged, those of members first; the others stay plain vouches."""
+"""Evaluations of one artifact that are judged, the first ones; the others stay plain vouches."""
 MAX_SHOWN: Final = 16
 """Thresholds of one evaluation that become facts."""
 _NONCE: Final = re.compile(r"[0-9a-f]{32}\Z")
@@ -312,14 +312,14 @@ def judge_evaluations(
     """The evaluations among `vouches` whose results are at hand, and notes on announcements that are not proven.
 
     Args:
+        vouches: in an order in which nobody takes another's place (`claims.in_turn`).
         objects: side objects by digest.
         bound: nodes of members of pinned charters; a log of another node proves no order.
     """
     announced, notes = _proven_announcements(claims, artifact, authors)
     places = _ProvenPlaces(proofs, bound, reader)
-    known_first = sorted(vouches, key=lambda vouch: (vouch.by.member is None, vouch.entry.digest))
     judged = []
-    for vouch, results in itertools.islice(evaluations_of(known_first, objects), MAX_EVALUATIONS):
+    for vouch, results in itertools.islice(evaluations_of(vouches, objects), MAX_EVALUATIONS):
         own = [each for each in announced if each[1].by.id == vouch.by.id]
         same = tuple(entry for entry, said in own if said.criteria == results.criteria.digest)
         before, after = places.order_of(same, vouch.entry)
