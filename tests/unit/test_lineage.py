@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
+from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import Row
 from comity.trust.lineage import (
@@ -17,13 +18,16 @@ from comity.trust.lineage import (
     MAX_STATEMENTS,
     ArtifactClaims,
     DerivationClaim,
+    LicenceFit,
     LineageGraph,
+    LineageNode,
     LocalComparison,
     PublicationClaim,
     build_graph,
+    lineage_of,
 )
 from comity.trust.rows.content import derivation_text
-from comity.trust.statement import parse_entry, sign_statement
+from comity.trust.statement import parse_entry, sign_payload, sign_statement
 from comity.trust.statements import Extent, Parent, parse_derived, sign_derived
 from support.case import Case, case, nodes, release
 from support.derivations import derived_line
@@ -59,7 +63,7 @@ def test_it_goes_up_from_the_root_by_digest() -> None:
     found = graph(
         "c", c=ArtifactClaims((claim("c", "b"),)), b=ArtifactClaims((claim("b", "a"),)), a=ArtifactClaims((claim("a"),))
     )
-    assert [node.title for node in found.nodes] == ["lab/c@v1", "lab/b@v1", "lab/a@v1"]
+    assert [(node.title, node.depth) for node in found.nodes] == [("lab/c@v1", 0), ("lab/b@v1", 1), ("lab/a@v1", 2)]
     assert edges(found) == {("lab/c@v1", "lab/b@v1", "claimed"), ("lab/b@v1", "lab/a@v1", "claimed")}
     assert not found.missing
     assert not found.truncation
@@ -120,6 +124,52 @@ def test_a_circle_ends_where_it_closes() -> None:
     }
 
 
+def test_two_parents_without_a_digest_are_two_artifacts() -> None:
+    parents: Parents = (("merge", "lab/a@v1", None), ("merge", "lab/b@v1", None))
+    found = graph("c", c=ArtifactClaims((replace(claim("c"), parents=parents),)))
+    assert [node.key for node in found.nodes[1:]] == ["name:lab/a@v1", "name:lab/b@v1"]
+
+
+def test_only_the_edge_that_leads_back_closes_a_circle() -> None:
+    found = graph(
+        "c",
+        c=ArtifactClaims((claim("c", "x", "y"),)),
+        x=ArtifactClaims((claim("x", "c"),)),
+        y=ArtifactClaims((claim("y", "x"),)),
+    )
+    assert [(found.node(edge.child).title, edge.closes_cycle) for edge in found.edges] == [
+        ("lab/c@v1", False),
+        ("lab/c@v1", False),
+        ("lab/x@v1", True),
+        ("lab/y@v1", False),
+    ]
+
+
+def test_an_artifact_has_the_name_that_its_first_claim_gives_it() -> None:
+    two = (claim("a"), replace(claim("a", by="Other"), name="other/copy@v1"))
+    found = graph("a", a=ArtifactClaims(two))
+    assert (found.root.title, found.root.publishers) == ("lab/a@v1", ("Lab", "Other"))
+
+
+def test_many_ways_to_one_ancestor_cost_no_more_than_their_edges() -> None:
+    """Each generation has two artifacts, made from both of the one before: 2**27 ways lead to the oldest."""
+    known = {"top": claim("top", "x0", "late0"), "late28": claim("late28", "x0")}
+    for i in range(28):
+        known |= {f"{side}{i}": claim(f"{side}{i}", f"x{i + 1}", f"y{i + 1}") for side in "xy"}
+        known[f"late{i}"] = claim(f"late{i}", f"late{i + 1}")
+    found = graph("top", **{name: ArtifactClaims((said,)) for name, said in known.items()})
+    assert (len(found.nodes), len(found.edges)) == (1 + 57 + 29, 2 + 2 + 27 * 4 + 28 + 1)
+    assert not [edge for edge in found.edges if edge.closes_cycle]
+
+
+def test_at_the_last_generation_edges_to_what_is_known_are_still_read() -> None:
+    known = {digest(f"n{i}"): ArtifactClaims((claim(f"n{i}", f"n{i + 1}", "n0"),)) for i in range(MAX_DEPTH + 1)}
+    found = build_graph(digest("n0"), lambda artifact: known.get(artifact, ArtifactClaims()))
+    last = digest(f"n{MAX_DEPTH}")
+    assert [(found.node(edge.child).digest, edge.closes_cycle) for edge in found.edges[-1:]] == [(last, True)]
+    assert "generations" in found.truncation
+
+
 def test_a_diamond_has_each_artifact_once() -> None:
     found = graph(
         "d",
@@ -170,10 +220,26 @@ def test_licences_conflict_along_edges_and_over_what_is_missing_between() -> Non
 
 def test_publishers_who_claim_different_licences_make_it_unknown() -> None:
     two = (claim("a", licence="CC-BY-NC-4.0"), claim("a", licence="MIT", by="Other"))
+    unknown = LicenceFit("unknown", "publishers claim different licences")
     found = graph("b", b=ArtifactClaims((claim("b", "a"),)), a=ArtifactClaims(two))
     assert not found.conflicts
-    assert found.edges[0].licence.answer == "unknown"
+    assert found.edges[0].licence == unknown
     assert found.node(found.edges[0].parent).licence is None
+    children = tuple(replace(each, parents=claim("b", "a").parents) for each in two)
+    (edge,) = graph("b", b=ArtifactClaims(children), a=ArtifactClaims((claim("a", licence="CC-BY-NC-4.0"),))).edges
+    assert edge.licence == unknown
+
+
+def test_the_licence_of_an_artifact_that_nobody_describes_is_missing() -> None:
+    missing = LicenceFit("unknown", "the licence of one artifact is missing")
+    (upward,) = graph("b", b=ArtifactClaims((claim("b", "a", licence="MIT"),))).edges
+    (downward,) = graph("b", b=ArtifactClaims((), (word("b", "a"),)), a=ArtifactClaims((claim("a"),))).edges
+    assert (upward.licence, downward.licence) == (missing, missing)
+
+
+def test_no_licence_conflicts_with_itself_where_nothing_was_derived() -> None:
+    found = graph("a", a=ArtifactClaims((claim("a", licence="CC-BY-ND-4.0"),)))
+    assert not found.conflicts
 
 
 PARENT_FILES: Mapping[str, bytes] = {"model.safetensors": bytes(64)}
@@ -352,6 +418,19 @@ def test_no_number_of_strangers_hides_what_a_member_derived() -> None:
     assert sum("reproduced bit for bit" in fact.text for fact in told.facts) == MAX_STATEMENTS
 
 
+def test_no_number_of_statements_of_one_member_hides_what_another_derived() -> None:
+    _, one, other, _ = nodes(4)
+    said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
+    good = last(sign_derived(replace(said, by=other.record.node), other.online).line for _ in range(20))
+    flood = [
+        sign_derived(replace(said, by=one.record.node, left_out=number), one.online).line
+        for number in range(4 * MAX_STATEMENTS)
+    ]
+    told = row(CHILD.saying(BASE_LINE, good, *flood))
+    assert any(fact.by.startswith(other.record.name) for fact in told.facts)
+    assert sum("reproduced bit for bit" in fact.text for fact in told.facts) == MAX_STATEMENTS
+
+
 def test_no_number_of_forged_statements_hides_that_of_a_publisher() -> None:
     names = [f"swiss-ai/base@v{number}" for number in range(2, 4 * MAX_STATEMENTS)]
     statements = [release(PARENT_FILES, by=OWNER, name=name)[1].statement for name in names]
@@ -379,6 +458,81 @@ def test_a_stranger_who_publishes_the_parents_bytes_under_other_terms_changes_no
     flooded = demanding(CHILD.saying(BASE_LINE, STRANGER.entry.line, theirs), "refuse_licence_conflicts")
     assert row(flooded).state == "pass"
     assert not [fact for fact in flooded.verdict().row("licence").facts if "conflict" in fact.text]
+
+
+def test_who_publishes_under_a_name_that_is_bound_to_another_describes_nothing() -> None:
+    """Not even where the publisher to whom the name is bound says nothing about these bytes."""
+    for name, state in (
+        ("swiss-ai/base@v1", "unknown"),
+        ("Swiss-AI/base@v1", "unknown"),
+        ("elsewhere/base@v1", "pass"),
+    ):
+        _, theirs = parent("Apache-2.0", STRANGER, name)
+        assert row(CHILD.saying(STRANGER.entry.line, theirs)).state == state, name
+
+
+def parent_node(lines: Iterable[bytes], policy: str = "") -> LineageNode:
+    """What the graph of `CHILD` says of its parent."""
+    readings = read_claims([*CHILD.claims, *lines], CHILD.artifact)
+    chosen = replace(CHILD, policy_text=CHILD.policy_text + policy)
+    found, _ = lineage_of(readings, CHILD.artifact, readings.publications[0], chosen.policy, ())
+    return found.nodes[1]
+
+
+def test_who_may_describe_an_ancestor_comes_by_what_the_policy_names() -> None:
+    _, theirs = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/base@v1")
+    other = identity("Another", "BR")
+    _, others = parent("MIT", other, "nowhere/base@v1")
+    strangers = (STRANGER.entry.line, theirs, other.entry.line, others)
+    assert parent_node((BASE_LINE, *strangers)) == parent_node((BASE_LINE,))
+    assert set(parent_node(strangers).licences) == {"MIT", "CC-BY-NC-4.0"}
+    bound = f'[publishers.names]\nnowhere = "{other.id}"\n'
+    assert parent_node(strangers, bound).licences == ("MIT",)
+
+
+def test_a_publisher_whom_the_policy_accepts_describes_an_ancestor_under_any_name() -> None:
+    _, theirs = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/base@v1")
+    other = identity("Another", "BR")
+    _, others = parent("MIT", other, "swiss-ai/base@v1")
+    lines = (STRANGER.entry.line, theirs, other.entry.line, others)
+    accepting = CHILD.demanding(f'accept = ["{OWNER.id}"]', f'accept = ["{OWNER.id}", "{other.id}"]')
+    readings = read_claims([*CHILD.claims, *lines], CHILD.artifact)
+    found, _ = lineage_of(readings, CHILD.artifact, readings.publications[0], accepting.policy, ())
+    assert found.nodes[1].licences == ("MIT",)
+
+
+def test_the_graph_is_one_for_every_order_of_lines() -> None:
+    other = identity("Another", "BR")
+    lines = [STRANGER.entry.line, other.entry.line, parent(by=STRANGER, name="elsewhere/base@v1")[1]]
+    lines += [parent("MIT", other, "nowhere/base@v1")[1]]
+    assert {parent_node(order) for order in itertools.permutations(lines)} == {parent_node(lines)}
+
+
+def test_no_more_than_so_many_statements_about_an_ancestor_are_read() -> None:
+    strangers = [identity(f"Stranger {number}", "BR", algs=("ed25519",)) for number in range(MAX_STATEMENTS + 3)]
+    lines = [each.entry.line for each in strangers]
+    lines += [parent(by=each, name="elsewhere/base@v1")[1] for each in strangers]
+    assert len(parent_node(lines).publishers) == MAX_STATEMENTS
+
+
+def test_statements_without_an_author_or_without_its_keys_describe_nothing() -> None:
+    _, theirs = parent(by=STRANGER, name="elsewhere/base@v1")
+    payload = parse_entry(theirs).envelope.payload.replace(b'"urn:comity:published:v1"', b'"published"')
+    nobody = sign_payload(payload, OWNER.signer).encode()
+    assert (parse_entry(nobody).statement.predicate, parse_entry(nobody).statement.by) == ("published", None)
+    assert parent_node((theirs, nobody)).missing
+    assert not parent_node((theirs, nobody, STRANGER.entry.line)).missing
+
+
+def test_the_root_is_what_the_chosen_publication_says_of_it() -> None:
+    again = release(PARENT_FILES, by=STRANGER, name="elsewhere/base@v1", spdx="CC-BY-NC-4.0")[1].line
+    readings = read_claims([BASE_LINE, again, OWNER.entry.line, STRANGER.entry.line], BASE)
+    assert len(readings.publications) == 2
+    for chosen in readings.publications:
+        found, _ = lineage_of(readings, BASE, chosen, CHILD.policy, ())
+        assert found.root.licences == (chosen.published.licence.spdx,)
+    none, _ = lineage_of(readings, BASE, None, CHILD.policy, ())
+    assert none.root.missing
 
 
 def test_the_order_of_claims_changes_no_row() -> None:

@@ -32,12 +32,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from comity.trust.bound_nodes import BoundNode
-from comity.trust.claims import KnownAuthor, KnownAuthors, ParsedClaims, Publication
+from comity.trust.claims import KnownAuthor, KnownAuthors, ParsedClaims, Publication, in_turn
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
 from comity.trust.policy import Policy
-from comity.trust.statement import Author, Entry
+from comity.trust.rotation import KeyState
+from comity.trust.statement import Entry
 from comity.trust.statements import DERIVED, Derived, Extent, Published, check_published, parse_derived
 
 Answer = Literal["fits", "conflict", "unknown"]
@@ -361,7 +362,7 @@ def artifact_key(digest: Digest) -> Key:
 
 MAX_STATEMENTS: Final = 16
 """Limit per artifact of proven `published` statements, and of proven `derived` statements. Those of publishers that
-the policy names, and derivations of members of pinned bodies and of their nodes, come first."""
+the policy names, and derivations of members of pinned bodies and of their nodes, come first, one of each in turn."""
 
 
 def lineage_of(
@@ -390,7 +391,7 @@ def claimed_lineage(parsed: ParsedClaims, artifact: Digest, chosen: Publication 
 
 
 class _StatementIndex:
-    """The `published` and `derived` statements by artifact; signatures are verified on request."""
+    """The statements by predicate and artifact; signatures are verified on request."""
 
     def __init__(self, parsed: ParsedClaims, policy: Policy, bound: tuple[BoundNode, ...]) -> None:
         self._parsed = parsed
@@ -399,52 +400,56 @@ class _StatementIndex:
         self._entries: dict[tuple[str, Digest], list[Entry]] = {}
         self.refused: dict[Digest, ComityError] = {}
         for entry in sorted(parsed.entries, key=lambda entry: entry.digest):
-            if entry.statement.predicate in ("published", DERIVED):
-                self._entries.setdefault((entry.statement.predicate, entry.statement.subject), []).append(entry)
+            self._entries.setdefault((entry.statement.predicate, entry.statement.subject), []).append(entry)
 
     def claims(self, artifact: Digest, root: Digest, chosen: Publication | None) -> tuple[PublicationClaim, ...]:
         """What publishers claim about an artifact; about the `root`, what `chosen` claims."""
         if artifact == root:
             return (_publication_claim(chosen),) if chosen else ()
-        entries = self._entries.get(("published", artifact), [])
-        entries.sort(
-            key=lambda entry: not self._is_named_publisher(entry.statement.by, entry.statement.subjects[0].name)
-        )
+        named, others = list[Entry](), list[Entry]()
+        for entry in self._entries.get(("published", artifact), []):
+            if (is_named := self._is_named_publisher(entry)) is not False:
+                (named if is_named else others).append(entry)
+        return self._first_claims(named) or self._first_claims(others)
+
+    def _first_claims(self, entries: Iterable[Entry]) -> tuple[PublicationClaim, ...]:
+        """What the first of these statements that verify claim."""
         found: list[PublicationClaim] = []
         for entry in entries:
-            if len(found) == MAX_STATEMENTS:
-                break
             with contextlib.suppress(ComityError):  # an invalid statement about an ancestor is ignored
                 found.append(_publication_claim(_publication(entry, self._parsed)))
-        named = [claim for claim in found if self._is_named_publisher(Author("identity", claim.publisher), claim.name)]
-        return tuple(named or found)
+            if len(found) == MAX_STATEMENTS:
+                break
+        return tuple(found)
 
     def derivations(self, artifact: Digest) -> tuple[DerivationClaim, ...]:
-        found: list[tuple[bool, DerivationClaim]] = []
+        found: list[tuple[KnownAuthor, DerivationClaim]] = []
         for entry in self._entries.get((DERIVED, artifact), []):
             try:
                 derived, author = _proven_derivation(entry, self._authors)
             except ComityError as error:
                 self.refused[entry.digest] = error
             else:
-                found.append((author.member is None, DerivationClaim(author.name, derived, entry.digest)))
-        members_first = sorted(found, key=lambda item: item[0])
-        return tuple(claim for _, claim in members_first[:MAX_STATEMENTS])
+                found.append((author, DerivationClaim(author.name, derived, entry.digest)))
+        return tuple(in_turn(found)[:MAX_STATEMENTS])
 
-    def _is_named_publisher(self, by: Author | None, name: str) -> bool:
-        """Whether the policy names this publisher, for the namespace of `name` or in general."""
-        if by is None:
-            return False
-        return by.id in self._policy.publishers or self._policy.bound_publisher(name.partition("/")[0]) == by.id
+    def _is_named_publisher(self, entry: Entry) -> bool | None:
+        """Whether the policy names the author, for the namespace of the statement or in general; None if it names
+        nobody for that namespace."""
+        author = entry.statement.by.id if entry.statement.by else None
+        if author in self._policy.publishers:
+            return True
+        bound = self._policy.bound_publisher(entry.statement.subjects[0].name.partition("/")[0])
+        return None if bound is None else bound == author
 
 
 def _publication(entry: Entry, parsed: ParsedClaims) -> Publication:
     by = entry.statement.by.id if entry.statement.by else Digest("")
-    publisher, chain = parsed.inceptions.get(by), parsed.chain(by)
-    if publisher is None or chain is None:
-        raise Untrusted(
-            "published refused", why=f"the inception record of publisher {short(by)} is missing", code="SIGNATURE"
-        )
+    publisher = parsed.inceptions.get(by)
+    if publisher is None:
+        why = f"the inception record of publisher {short(by)} is missing"
+        raise Untrusted("published refused", why=why, code="SIGNATURE")
+    chain = parsed.chains.follow(KeyState.of_inception(publisher))
     return Publication(entry, check_published(entry, publisher, chain), publisher, chain)
 
 
