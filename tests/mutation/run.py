@@ -77,6 +77,18 @@ SUITES: Final = (
     Suite((f"{TRUST}/policy.py",), "federation_file officers policy policy_files safety_row"),
     Suite((f"{TRUST}/audit.py",), "audit audit_bounds"),
     Suite((f"{TRUST}/copies.py",), "copies holds"),
+    Suite(
+        (f"{TRUST}/mirror_rules.py", f"{TRUST}/retention.py", f"{TRUST}/rule_file.py"),
+        "mirror_rule_conditions mirror_rules retention_rules rule_file",
+        "mirror_quotas",
+    ),
+    Suite((f"{TRUST}/lineage.py",), "drawing licences lineage"),
+    Suite((f"{TRUST}/evaluation.py",), "evaluation_announced"),
+    Suite(
+        (f"{TRUST}/claims.py",),
+        """compromise cosigned_moments cosigner_places evaluation_announced evidence_reader holds kept_proofs key_validity
+        newest_statement publication_rows rivals upstream_choosing upstream_rows vouched witnessing""",
+    ),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )
 
