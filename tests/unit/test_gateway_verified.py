@@ -222,6 +222,58 @@ def test_a_blob_put_aside_while_it_is_read_cuts_the_reader_off(site: BlobSite) -
     assert data
 
 
+def another_name(site: BlobSite, digest: Digest) -> Path:
+    """A second name of a blob, as the folder of an import has until its end."""
+    name = site.store.path(digest).parent / "other"
+    name.hardlink_to(site.store.path(digest))
+    return name
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_blob_that_loses_another_name_while_it_is_read_is_read_to_its_end(site: BlobSite, proven: bool) -> None:
+    digest, data = site.add(SIZE)
+    name = another_name(site, digest)
+    if proven:
+        read(site.verified, digest)
+    with site.verified.blob(digest) as blob:
+        parts = blob.parts(0, SIZE)
+        got = b"".join(chunks(next(parts)))
+        site.hashed.clear()
+        name.unlink()
+        got += b"".join(chunk for part in parts for chunk in chunks(part))
+    assert got == data
+    assert site.hashed == {"piece": SIZE}, "what was sent before is verified again"
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_byte_that_changes_unseen_beside_a_name_cuts_the_reader_off(site: BlobSite, proven: bool) -> None:
+    digest, _ = site.add(SIZE)
+    name = another_name(site, digest)
+    if proven:
+        read(site.verified, digest)
+    with site.verified.blob(digest) as blob:
+        parts = blob.parts(0, SIZE)
+        next(parts)
+        site.flip_unseen(digest, 7)
+        name.unlink()
+        with pytest.raises(Unavailable) as refused:
+            next(parts)
+    assert refused.value.code == "BLOB-DAMAGED"
+    assert site.damaged == [digest]
+
+
+def test_a_byte_that_changes_while_it_is_read_cuts_the_reader_off(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE)
+    with site.verified.blob(digest) as blob:
+        parts = blob.parts(0, SIZE)
+        next(parts)
+        site.flip(digest, SIZE - 1)
+        os.utime(site.store.path(digest), ns=(0, 0))  # it may have been written within a tick of the clock before
+        with pytest.raises(Unavailable) as refused:
+            next(parts)
+    assert refused.value.code == "BLOB-CHANGED"
+
+
 def test_what_is_not_here_is_not_found(site: BlobSite) -> None:
     with pytest.raises(NotFound):
         read(site.verified, sha256(b"elsewhere"), 0, 1)

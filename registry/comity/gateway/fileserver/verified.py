@@ -25,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal, Protocol, Self, TypeAlias
 
 from comity.content.blobs import BlobStore, FolderStore, blob_not_found, check_range
@@ -123,9 +124,7 @@ MAX_PIECES: Final = 1_000_000
 Identity: TypeAlias = tuple[int, int, int, int, int]
 
 
-def identity(descriptor: int) -> Identity:
-    """Return the identity of an open file. Raises OSError."""
-    found = os.fstat(descriptor)
+def identity(found: os.stat_result) -> Identity:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -323,12 +322,13 @@ class VerifiedBlobs:
             yield _RemoteBlob(self, self._store, reader, digest)
             return
         with disk_errors(f"blob {short(digest)} was not read"):
+            path = self._store.path(digest)
             try:
-                descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError as error:
                 raise blob_not_found(digest) from error
         try:
-            yield _LocalBlob(self, digest, descriptor)
+            yield _LocalBlob(self, digest, path, descriptor)
         finally:
             os.close(descriptor)
 
@@ -380,9 +380,10 @@ class VerifiedBlobs:
 class _LocalBlob:
     """A blob in a file; the descriptor stays open even if the name is removed."""
 
-    def __init__(self, verified: VerifiedBlobs, digest: Digest, descriptor: int) -> None:
+    def __init__(self, verified: VerifiedBlobs, digest: Digest, path: Path, descriptor: int) -> None:
         self._verified = verified
         self._digest = digest
+        self._path = path
         self._descriptor = descriptor
         self.size = self._identity()[2]
 
@@ -394,9 +395,22 @@ class _LocalBlob:
             found = self._identity()
             stop = min(end, self._prove(offset, found))
             yield FilePart(self._descriptor, offset, stop - offset)
+            if (now := self._identity()) != found:
+                self._prove_again(offset, stop, found, now)
             offset = stop
-            if self._identity() != found:
-                raise Unavailable(f"blob {short(self._digest)} changed", why="while it was sent", code="BLOB-CHANGED")
+
+    def _prove_again(self, offset: int, stop: int, before: Identity, now: Identity) -> None:
+        """Verify a sent range whose file got another identity. Raises Unavailable, unless the file is still the blob
+        and only its change time differs: another name of it was added or removed, as at the end of an import."""
+        named = None
+        with disk_errors(f"blob {short(self._digest)} was not found"), contextlib.suppress(FileNotFoundError):
+            named = identity(self._path.lstat())
+        if now[:-1] == before[:-1] and named == now:
+            while offset < stop:
+                offset = self._prove(offset, now)
+            if self._identity() == now:
+                return
+        raise Unavailable(f"blob {short(self._digest)} changed", why="while it was sent", code="BLOB-CHANGED")
 
     def _prove(self, offset: int, found: Identity) -> int:
         """Verify the piece at `offset`; returns the end of the verified range."""
@@ -445,7 +459,7 @@ class _LocalBlob:
 
     def _identity(self) -> Identity:
         with disk_errors(f"blob {short(self._digest)} was not read"):
-            return identity(self._descriptor)
+            return identity(os.fstat(self._descriptor))
 
 
 class _RemoteBlob:
