@@ -17,7 +17,7 @@ from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow, HoldFact, ResultFact, WithdrawalFact
 from comity.node.copies.leases import Leases
 from comity.node.copies.own_copies import OwnClaims, WithheldFiles
-from comity.node.copies.withdrawal import Withdrawals
+from comity.node.copies.withdrawal import LoggedHolds, OtherHolders, SoleFiles, Withdrawals, WithdrawnFiles
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
 from comity.node.own_log import OwnLog
@@ -110,32 +110,29 @@ class WithdrawingNode:
         self.files = HeldFilesReader(
             ledger, self.store, self.pools, self.membership, self.held, lambda: self.today * DAY
         )
+        replicas = cast(
+            Replicas,
+            SimpleNamespace(
+                has_withdrawn=self._has_withdrawn,
+                begin_withdrawal=self.withdrawn.add,
+                end_withdrawal=self.withdrawn.discard,
+                own_claims_logged=self._nothing,
+                claim_waiting=self._claim_waiting,
+                want_again=self._wanted_again,
+            ),
+        )
+        self.played_auditor = SimpleNamespace(read_new=self._nothing, peer=self.peers.get, audit=self._audit)
+        claims = OwnClaims(self.ledger, self.signer.record.node.id, self.log)
+        holds = LoggedHolds(ledger, self.pools, claims, self.signer, self.own_log, replicas)
         self.withdrawals = Withdrawals(
             ledger,
-            self.store,
-            self.pools,
-            self.membership,
-            self.signer,
-            self.own_log,
             lambda: self.now,
             Leases(0.0),
-            self.index,
-            OwnClaims(self.ledger, self.signer.record.node.id, self.log),
-            cast(Auditor, SimpleNamespace(read_new=self._nothing, peer=self.peers.get, audit=self._audit)),
-            WithheldFiles(self.store),
-            self.held,
-            self.files,
-            cast(
-                Replicas,
-                SimpleNamespace(
-                    has_withdrawn=self._has_withdrawn,
-                    begin_withdrawal=self.withdrawn.add,
-                    end_withdrawal=self.withdrawn.discard,
-                    own_claims_logged=self._nothing,
-                    claim_waiting=self._claim_waiting,
-                    want_again=self._wanted_again,
-                ),
-            ),
+            holds,
+            OtherHolders(ledger, self.membership, self.index, cast(Auditor, self.played_auditor), lambda: self.now),
+            SoleFiles(ledger, self.store, self.pools, self.held, self.files),
+            WithdrawnFiles(self.pools, holds, WithheldFiles(self.store), replicas),
+            replicas,
             lambda: None,
         )
         return self.withdrawals

@@ -14,7 +14,7 @@ from comity.content.withheld import WithheldFolder
 from comity.node.copies import held_files, withdrawal
 from comity.node.copies.auditor import AuditedCopy
 from comity.node.copies.index import CopyRow
-from comity.node.copies.withdrawal import Withdrawals
+from comity.node.copies.withdrawal import Withdrawals, WithdrawnFiles
 from comity.node.members import Peer
 from comity.node.uploads import read_manifest
 from comity.trust.artifact import Manifest
@@ -181,7 +181,7 @@ async def test_a_start_finishes_what_a_crash_interrupted(node: WithdrawingNode, 
     held = node.hold([FIRST])
     if logged:
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(Withdrawals, "_finish", nothing)  # as if the process had ended
+            monkeypatch.setattr(WithdrawnFiles, "finish", nothing)  # as if the process had ended
             await node.withdrawals.decide(HoldOrder(held, "space"))
     else:
         node.store.withheld().take(held, sha256(FIRST))
@@ -205,7 +205,7 @@ async def never_answers(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch, 
             await asyncio.Event().wait()
         return AuditedCopy(peer, PASSED)
 
-    monkeypatch.setattr(node.withdrawals._auditor, "audit", audit)
+    monkeypatch.setattr(node.played_auditor, "audit", audit)
     return asked
 
 

@@ -16,7 +16,7 @@ from comity.node.copies.own_copies import OwnClaims, OwnPieces, WithheldFiles
 from comity.node.copies.pins import PinRepair, WantedAnswers
 from comity.node.copies.responder import AuditResponder
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
-from comity.node.copies.withdrawal import Withdrawals
+from comity.node.copies.withdrawal import LoggedHolds, OtherHolders, SoleFiles, Withdrawals, WithdrawnFiles
 from comity.node.home import OpenedHome
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -42,8 +42,8 @@ class CopiesController:
         file = home.config.storage.ledger.with_name(INDEX_FILE)
         self.index = CopiesIndex(file, home.membership.seat.log, lambda: chance.getrandbits(62))
         self._held = HeldFiles(file, home.membership.seat.log)
-        self._withheld = WithheldFiles(home.store)
-        pieces = OwnPieces(home.ledger.tables, home.store, self._withheld)
+        withheld = WithheldFiles(home.store)
+        pieces = OwnPieces(home.ledger.tables, home.store, withheld)
         claims = OwnClaims(home.ledger.tables, home.membership.seat.record.node.id, home.membership.seat.log)
         leases = Leases(time.monotonic())
         self.responder = AuditResponder(
@@ -79,21 +79,17 @@ class CopiesController:
         self.counter = CopyCounter(
             home.ledger, home.membership, replication.replicas, self.index, home.clock, self.auditor.read_new
         )
+        holds = LoggedHolds(
+            home.ledger, home.pools, claims, home.keys.signer, replication.own_log, replication.replicas
+        )
         self.withdrawals = Withdrawals(
             home.ledger,
-            home.store,
-            home.pools,
-            home.membership,
-            home.keys.signer,
-            replication.own_log,
             time.monotonic,
             leases,
-            self.index,
-            claims,
-            self.auditor,
-            self._withheld,
-            self._held,
-            files,
+            holds,
+            OtherHolders(home.ledger, home.membership, self.index, self.auditor, time.monotonic),
+            SoleFiles(home.ledger, home.store, home.pools, self._held, files),
+            WithdrawnFiles(home.pools, holds, withheld, replication.replicas),
             replication.replicas,
             replication.blob_lost,
         )
