@@ -305,7 +305,7 @@ async def test_what_takes_long_to_make_is_not_kept_either(listed: Listed, monkey
     async def slowly(names: Sequence[str]) -> list[KeptItem]:
         made = await real(names)
         for _ in range(2):
-            await items._follow()
+            await items._follower.follow()
         return made
 
     monkeypatch.setattr(items._proven, "make", slowly)

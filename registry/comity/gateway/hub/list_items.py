@@ -4,6 +4,8 @@ Most items are made from the proven statements alone, a hundred at a time (`prov
 statements about the artifact, signatures and proofs, tens of milliseconds each. All are made ahead by a background
 task, and kept in a file (`list_file`) with the position in the proven statements up to which they hold.
 
+`StatementFollower` knows which statements were followed; `ListItems` makes and keeps the items.
+
 (1) before items are used, new statements are followed: those about a name, an artifact or an author, and those by which
     an author changes its keys, remove its items; those of `OF_ALL` remove every item; while many are new, items are
     made as if nothing was kept
@@ -22,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -31,11 +33,12 @@ import comity
 from comity.content.secrets import ALL_REPOSITORIES
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList
-from comity.gateway.hub.judge import OF_ALL, READ, changed_name
+from comity.gateway.hub.judge import OF_ALL, READ, PolicyJudge, changed_name
 from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem, ListFile
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings
 from comity.ledger.intake import INCEPTION, ROTATED, fold_name
+from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -62,6 +65,110 @@ ALL: Final = "*"
 COPIES: Final = frozenset({*HOLD_PREDICATES, HOLD_WITHDRAWN})
 
 
+class StatementFollower:
+    """Follows the proven statements, and removes from the file the items that they are about.
+
+    Args:
+        predicates: of the statements that change items.
+        basis: on what items depend besides the ledger, now.
+    """
+
+    def __init__(
+        self, file: ListFile, ledger: AsyncLedger, pools: Pools, predicates: Sequence[str], basis: Callable[[], str]
+    ) -> None:
+        self._file = file
+        self._ledger = ledger
+        self._pools = pools
+        self._predicates = predicates
+        self._basis = basis
+        self._used_basis = basis()
+        self._lock = asyncio.Lock()
+        self._due = float("-inf")
+        """When new statements are looked for again, by the event loop's clock."""
+        self._current = False
+        self._searched = 0
+        """The number of a statement up to which there are no others to follow than those that were followed."""
+        self._touched: dict[str, float] = {}
+        """Subjects of the newest statements, and when they were followed; `ALL` for every subject."""
+        self._begun: list[float] = []
+        """When the items were begun that are being made."""
+
+    @property
+    def current(self) -> bool:
+        """Whether all statements were followed: else the file may have items that a statement changed."""
+        return self._current
+
+    @contextmanager
+    def making(self) -> Iterator[float]:
+        """Yields the time. While items are made, no subject of a statement is forgotten that was followed since."""
+        begun = asyncio.get_running_loop().time()
+        self._begun.append(begun)
+        try:
+            yield begun
+        finally:
+            self._begun.remove(begun)
+
+    async def unchanged(self, items: Sequence[KeptItem], since: float) -> list[KeptItem]:
+        """The items about whose subjects no statement was followed since this time; none while many are new."""
+        await self.follow()
+        changed = {subject for subject, at in self._touched.items() if at >= since}
+        return [item for item in items if self._current and changed.isdisjoint(_subjects_of(item))]
+
+    async def follow(self) -> None:
+        """Follow what is new, at most `STEP` statements, and if there were fewer, at most once a second."""
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if now < self._due:
+                return
+            self._due = now + CHECK_INTERVAL
+            self._forget_settled(now)
+            await self._compare_basis()
+            position, _ = await self._pools.files(lambda: self._file.position)
+            if not position:
+                position = await self._begin(now)
+            proven = self._ledger.tables.proven
+            last = await self._ledger.run(proven.last_number)
+            lines = await self._ledger.run(proven.since, max(position, self._searched), self._predicates, STEP)
+            self._current = len(lines) < STEP
+            if self._current:
+                self._searched = last
+            if lines:
+                await self._remove_items_of(lines, now)
+            if not self._current:
+                self._due = now
+
+    def _forget_settled(self, now: float) -> None:
+        settled = min([now, *self._begun]) - SETTLED
+        self._touched = {subject: at for subject, at in self._touched.items() if at >= settled}
+
+    async def _compare_basis(self) -> None:
+        basis = self._basis()
+        if basis != self._used_basis:
+            self._used_basis = basis
+            await self._pools.files(self._file.begin_again, basis)
+
+    async def _begin(self, now: float) -> int:
+        """Without items there is nothing to remove: go on from the newest statement. Returns its number, or 0."""
+        self._touched[ALL] = now
+        proven = self._ledger.tables.proven
+        number = await self._ledger.run(proven.last_number_of, self._predicates)
+        lines = await self._ledger.run(proven.since, number - 1, self._predicates, 1) if number else []
+        for line in lines:
+            await self._pools.files(self._file.clear, line.number, sha256(line.line))
+        return lines[0].number if lines else 0
+
+    async def _remove_items_of(self, lines: Sequence[ProvenLine], now: float) -> None:
+        statements = [parse_entry(line.line).statement for line in lines]
+        last, digest = lines[-1].number, sha256(lines[-1].line)
+        if any(statement.predicate in OF_ALL for statement in statements):
+            self._touched[ALL] = now
+            await self._pools.files(self._file.clear, last, digest)
+            return
+        subjects = dict.fromkeys(_subjects(statements))
+        self._touched.update(dict.fromkeys(subjects, now))
+        await self._pools.files(self._file.follow, list(subjects), last, digest)
+
+
 class ListItems:
     """`close` it after its loop has ended. `cards` are those that it reads."""
 
@@ -78,29 +185,16 @@ class ListItems:
         clock: Clock,
     ) -> None:
         """Opens the file. Blocking. Raises Unavailable, OutOfSpace."""
-        self._ledger = ledger
         self._pools = pools
-        self._membership = membership
         self._catalogue = catalogue
         self._names = names
         self.cards = cards
         self._proven = proven
         self._clock = clock
-        self._basis = self._present_basis()
-        self._file = ListFile(folder / FILE_NAME, self._basis)
-        if not self._is_of_this_ledger():
-            self._file.begin_again(self._basis)
-        self._read = READ if catalogue.judge.by_own_policy else tuple(kind for kind in READ if kind not in COPIES)
-        self._lock = asyncio.Lock()
-        self._checked = float("-inf")
-        self._current = False
-        """Whether all statements were followed."""
-        self._searched = 0
-        """The number of a statement up to which there are no others to follow than those that were followed."""
-        self._touched: dict[str, float] = {}
-        """Subjects of the newest statements, and when they were followed; `ALL` for every subject."""
-        self._begun: list[float] = []
-        """When the items were begun that are being made."""
+        judge = catalogue.judge
+        self._file = _open_file(folder / FILE_NAME, ledger.tables, _basis(membership, judge))
+        read = READ if judge.by_own_policy else tuple(kind for kind in READ if kind not in COPIES)
+        self._follower = StatementFollower(self._file, ledger, pools, read, lambda: _basis(membership, judge))
 
     async def items(self, names: Sequence[str], *, siblings: bool) -> list[Document]:
         """The items of the repositories with these names that are served, in their order."""
@@ -121,9 +215,13 @@ class ListItems:
         cursor = ""
         while True:
             names, cursor = await self._names.names("", "", cursor, NAMES, (ALL_REPOSITORIES,))
-            await self._follow()
-            kept = await self._pools.files(self._file.get, [fold_name(name) for name in names]) if self._current else {}
-            if self._current:
+            await self._follower.follow()
+            kept = (
+                await self._pools.files(self._file.get, [fold_name(name) for name in names])
+                if self._follower.current
+                else {}
+            )
+            if self._follower.current:
                 await self._make_ahead([name for name in names if fold_name(name) not in kept])
             if not cursor or not names:
                 return
@@ -140,8 +238,8 @@ class ListItems:
                 await _pause_since(before)
 
     async def _kept(self, names: Sequence[str]) -> dict[str, KeptItem]:
-        await self._follow()
-        if not self._current or not names:
+        await self._follower.follow()
+        if not self._follower.current or not names:
             return {}
         now = self._clock()
         found = await self._pools.files(self._file.get, [fold_name(name) for name in names])
@@ -165,14 +263,14 @@ class ListItems:
         """Make the items that need no judge, and keep them. Returns them by folded name."""
         if not names:
             return {}
-        with self._making() as begun:
+        with self._follower.making() as begun:
             made = await self._proven.make(names)
             await self._keep(made, begun)
         return {item.name: item for item in made}
 
     async def _make(self, name: str) -> Snapshot | None:
         """Have an item judged, and keep it. Returns None if the repository is not served."""
-        with self._making() as begun:
+        with self._follower.making() as begun:
             try:
                 snapshot = await self._catalogue.snapshot(name, "main")
             except ComityError:
@@ -197,84 +295,27 @@ class ListItems:
 
     async def _keep(self, items: Sequence[KeptItem], since: float) -> None:
         """Keep the items about whose subjects no statement was followed since this time."""
-        await self._follow()
-        changed = {subject for subject, at in self._touched.items() if at >= since}
-        quiet = [item for item in items if self._current and changed.isdisjoint(_subjects_of(item))]
-        if quiet:
+        unchanged = await self._follower.unchanged(items, since)
+        if unchanged:
             with suppress(ComityError):
-                await self._pools.files(self._file.put, quiet)
+                await self._pools.files(self._file.put, unchanged)
 
-    @contextmanager
-    def _making(self) -> Iterator[float]:
-        """Yields the time. While items are made, no subject of a statement is forgotten that was followed since."""
-        begun = asyncio.get_running_loop().time()
-        self._begun.append(begun)
-        try:
-            yield begun
-        finally:
-            self._begun.remove(begun)
 
-    async def _follow(self) -> None:
-        """Follow what is new, at most once a second."""
-        async with self._lock:
-            now = asyncio.get_running_loop().time()
-            if now - self._checked < CHECK_INTERVAL:
-                return
-            self._checked = now
-            settled = min([now, *self._begun]) - SETTLED
-            self._touched = {subject: at for subject, at in self._touched.items() if at >= settled}
-            basis = self._present_basis()
-            if basis != self._basis:
-                self._basis = basis
-                await self._pools.files(self._file.begin_again, basis)
-            position, _ = await self._pools.files(lambda: self._file.position)
-            if not position:
-                self._touched[ALL] = now
-                position = await self._begin()
-            proven = self._ledger.tables.proven
-            last = await self._ledger.run(proven.last_number)
-            lines = await self._ledger.run(proven.since, max(position, self._searched), self._read, STEP)
-            self._current = len(lines) < STEP
-            if self._current:
-                self._searched = last
-            if lines:
-                await self._follow_lines(lines, now)
-            if not self._current:
-                self._checked = float("-inf")
+def _open_file(file: Path, ledger: Ledger, basis: str) -> ListFile:
+    """The items that were kept, if the ledger has the statement that was followed last. Blocking."""
+    opened = ListFile(file, basis)
+    number, line = opened.position
+    if number:
+        found = ledger.proven.since(number - 1, READ, 1)
+        if [(each.number, sha256(each.line)) for each in found] != [(number, line)]:
+            opened.begin_again(basis)
+    return opened
 
-    async def _begin(self) -> int:
-        """Without items there is nothing to remove: go on from the newest statement. Returns its number, or 0."""
-        proven = self._ledger.tables.proven
-        number = await self._ledger.run(proven.last_number_of, self._read)
-        lines = await self._ledger.run(proven.since, number - 1, self._read, 1) if number else []
-        for line in lines:
-            await self._pools.files(self._file.clear, line.number, sha256(line.line))
-        return lines[0].number if lines else 0
 
-    async def _follow_lines(self, lines: Sequence[ProvenLine], now: float) -> None:
-        statements = [parse_entry(line.line).statement for line in lines]
-        last, digest = lines[-1].number, sha256(lines[-1].line)
-        if any(statement.predicate in OF_ALL for statement in statements):
-            self._touched[ALL] = now
-            await self._pools.files(self._file.clear, last, digest)
-            return
-        subjects = dict.fromkeys(_subjects(statements))
-        self._touched.update(dict.fromkeys(subjects, now))
-        await self._pools.files(self._file.follow, list(subjects), last, digest)
-
-    def _is_of_this_ledger(self) -> bool:
-        """Blocking. Whether the ledger has the statement that was followed last."""
-        number, line = self._file.position
-        if not number:
-            return True
-        lines = self._ledger.tables.proven.since(number - 1, READ, 1)
-        return bool(lines) and (lines[0].number, sha256(lines[0].line)) == (number, line)
-
-    def _present_basis(self) -> str:
-        """On what items depend besides the ledger."""
-        body, judge = self._membership.body, self._catalogue.judge
-        nodes = list[Json](sorted(str(node) for node in self._membership.node_ids))
-        return sha256(canonical([comity.__version__, body.digest if body else "", nodes, judge.basis]))
+def _basis(membership: Membership, judge: PolicyJudge) -> str:
+    """On what items depend besides the ledger."""
+    body, nodes = membership.body, list[Json](sorted(str(node) for node in membership.node_ids))
+    return sha256(canonical([comity.__version__, body.digest if body else "", nodes, judge.basis]))
 
 
 def _subjects_of(item: KeptItem) -> Iterable[str]:
