@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import DATABASE_FILE, Ledger
-from comity.ledger.page_sums import SUFFIX, PageSums, check_pages, damaged_pages
+from comity.ledger.page_files import SUFFIX
+from comity.ledger.page_sums import PageSums, check_pages, damaged_pages
 from comity.ledger.sqlite import SqliteFile
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError

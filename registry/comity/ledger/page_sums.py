@@ -1,11 +1,11 @@
 """Checksums of the pages of an SQLite file, so that damage on the disk is found in every table, index and free page.
 
-A file beside the ledger has a CRC-32 of each page. SQLite writes pages to the database file only in a checkpoint of its
-write-ahead log, and this module makes all checkpoints of a ledger:
+A file beside the ledger has a CRC-32 of each page (`page_files`). SQLite writes pages to the database file only in a
+checkpoint of its write-ahead log, and this module makes all checkpoints of a ledger:
 
     commits -> write-ahead log -> checkpoint -> CRC-32 of each page that the log contained -> fsync
 
-A writer cannot begin the next write-ahead log before that fsync, because the caller of `checkpoint` holds the ledger's
+A writer cannot begin the next write-ahead log before that fsync, because the caller of `committed` holds the ledger's
 write lock. After a crash the log is still there, and its pages get their sums again. A page without a sum gets one when
 it is checked. All sums are forgotten when they may be of another state of the file: the file has another inode, the
 ledger was opened without this module, or its write-ahead log disappeared after a crash.
@@ -19,35 +19,24 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import struct
 import threading
-import zlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from comity.content.durable import disk_errors, fsync
+from comity.content.durable import disk_errors
+from comity.ledger.page_files import SUFFIX, DatabasePages, SumsHeader, SumTable, WriteAheadLog, wrong
 from comity.trust.errors import Unavailable, Untrusted
 
-SUFFIX: Final = "-sums"
-"""Follows the name of the database file."""
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the write-ahead log from which on a commit makes a checkpoint. A page that changes often, such as the last
 one of a table, is written to the file once for all its changes in the log."""
 PAGES_READ: Final = 256
 """Pages in one read of a check."""
-
-_MAGIC: Final = b"comity-sums1"
-_HEADER: Final = struct.Struct("<12sIQQB")
-_CHECKSUM: Final = struct.Struct("<I")
-_BLOCK: Final = 4096
-_SUMS: Final = _BLOCK // 4 - 1
-"""Sums in one block; the last four bytes are the block's own CRC-32."""
-_WAL_HEADER: Final = 32
-_FRAME_HEADER: Final = struct.Struct(">II8s8s")
+MAX_DAMAGED: Final = 1_000
+"""Damaged pages after which a check ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,58 +54,19 @@ class PageRange:
     fresh: int
 
 
-class _SumTable:
-    """The file of sums: a header, and blocks with a checksum each. Raises OSError."""
+@dataclass(slots=True)
+class _PendingPages:
+    """What is to be known of single pages until the next complete checkpoint gives each page of the log its sum.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    Attributes:
+        moving: an incomplete checkpoint may have moved them: the file has the old or the new bytes.
+        damaged: they are in the write-ahead log, were damaged before, and get a wrong sum.
+        accepted: they get the sum of their bytes though they were damaged, because their contents were proven.
+    """
 
-    def header(self) -> tuple[bytes, int, int, int, int] | None:
-        """Magic, page size, inode, fencing token, and whether a process writes; None if it is missing or damaged."""
-        data = os.pread(self._descriptor, _HEADER.size + _CHECKSUM.size, 0)
-        if len(data) < _HEADER.size + _CHECKSUM.size:
-            return None
-        packed = data[: _HEADER.size]
-        if zlib.crc32(packed) != _CHECKSUM.unpack_from(data, _HEADER.size)[0]:
-            return None
-        magic, page_size, inode, fence, running = _HEADER.unpack(packed)
-        return magic, page_size, inode, fence, running
-
-    def write_header(self, page_size: int, inode: int, fence: int, *, running: bool) -> None:
-        packed = _HEADER.pack(_MAGIC, page_size, inode, fence, running)
-        os.pwrite(self._descriptor, packed + _CHECKSUM.pack(zlib.crc32(packed)), 0)
-
-    def read(self, pages: Iterable[int]) -> dict[int, int]:
-        """The sums that are known of `pages`."""
-        known = dict[int, int]()
-        for number, members in _by_block(pages).items():
-            sums = self._read_block(number)
-            known.update({page: sums[(page - 1) % _SUMS] for page in members})
-        return {page: value for page, value in known.items() if value}
-
-    def write(self, sums: Mapping[int, int]) -> None:
-        for number, members in _by_block(sums).items():
-            block = self._read_block(number)
-            for page in members:
-                block[(page - 1) % _SUMS] = sums[page]
-            packed = struct.pack(f"<{_SUMS}I", *block)
-            os.pwrite(self._descriptor, packed + _CHECKSUM.pack(zlib.crc32(packed)), (number + 1) * _BLOCK)
-
-    def forget(self) -> None:
-        os.ftruncate(self._descriptor, 0)
-
-    def sync(self, point: str) -> None:
-        fsync(self._descriptor, point=point)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-    def _read_block(self, number: int) -> list[int]:
-        """The sums of one block; zeros, which mean unknown, if it is missing or damaged."""
-        data = os.pread(self._descriptor, _BLOCK, (number + 1) * _BLOCK)
-        if len(data) < _BLOCK or zlib.crc32(data[:-4]) != _CHECKSUM.unpack(data[-4:])[0]:
-            return [0] * _SUMS
-        return list(struct.unpack(f"<{_SUMS}I", data[:-4]))
+    moving: set[int] = field(default_factory=set)
+    damaged: set[int] = field(default_factory=set)
+    accepted: set[int] = field(default_factory=set)
 
 
 class PageSums:
@@ -124,18 +74,25 @@ class PageSums:
 
     The connection that it keeps is the last one to be closed: SQLite makes a checkpoint when the last connection is
     closed, and `close` has made it before.
+
+    Attributes:
+        tables: what SQLite says about pages and tables.
     """
 
     def __init__(self, file: Path, checkpoint_bytes: int = CHECKPOINT_BYTES) -> None:
+        self.tables = PageTables(file)
         self._file = file
-        self._sums = file.with_name(file.name + SUFFIX)
-        self._wal = file.with_name(file.name + "-wal")
+        self._log = WriteAheadLog(file)
         self._checkpoint_bytes = checkpoint_bytes
-        self._crashed_log = _size(self._wal) > _WAL_HEADER
+        self._crashed_log = self._log.has_pages
         """Whether an earlier process left a write-ahead log."""
         self._lock = threading.Lock()
         self._tried = 0
         """Size of the write-ahead log at the last checkpoint, until the log begins again."""
+        self._pending = _PendingPages()
+        self._pages: DatabasePages | None = None
+        self._table: SumTable | None = None
+        self._header = SumsHeader(0, 0, 0, running=False)
         try:
             self._keeper = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -143,94 +100,141 @@ class PageSums:
         with contextlib.suppress(sqlite3.Error):  # the ledger's own connections meet the same error, and name it
             self._keeper.execute("PRAGMA journal_mode=WAL")
             self._keeper.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opened now, not at its first use
-        self._descriptor = -1
-        self._opened: _SumTable | None = None
-        self._page_size = 0
-        self._fence = 0
-        self._moving = set[int]()
-        """Pages that an incomplete checkpoint may have moved: the file has the old or the new bytes."""
-        self._damaged = set[int]()
-        """Damaged pages that are in the write-ahead log and get a wrong sum."""
-        self._accepted = set[int]()
-        """Pages that get the sum of their bytes though they were damaged, because their contents were proven."""
 
     def begin(self, fence: int) -> None:
         """Use the sums that are there, or forget them. `fence`: the ledger's fencing token, incremented once by each
         opener. Raises OutOfSpace, Unavailable."""
-        try:
-            self._keeper.execute("PRAGMA wal_autocheckpoint=0")
-            (self._page_size,) = self._keeper.execute("PRAGMA page_size").fetchone()
-            self._keeper.execute("PRAGMA busy_timeout=0")  # a checkpoint does not wait for readers
-        except sqlite3.Error as error:
-            raise Unavailable("the ledger's database failed", why=str(error), code="LEDGER-FAILED") from error
-        self._fence = fence
+        page_size = self._take_over_checkpoints()
         with disk_errors("cannot open the page sums of the ledger"):
-            # Never closed before the connections: closing any descriptor of the file drops SQLite's locks on it.
-            self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
-            self._opened = table = _SumTable(os.open(self._sums, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            if not self._continues(table, fence):
+            self._pages = DatabasePages(self._file, page_size)
+            self._table = table = SumTable(self._file, os.O_RDWR | os.O_CREAT)
+            self._header = SumsHeader(page_size, self._inode(), fence, running=True)
+            if not self._continues(table.header()):
                 table.forget()
             if self._crashed_log:
-                self._moving.update(self._wal_pages())
-            table.write_header(self._page_size, self._inode(), fence, running=True)
+                self._pending.moving |= self._log.pages(page_size)
+            table.write_header(self._header)
             table.sync("ledger.sums.begin")
 
     def close(self) -> None:
         """Make the last checkpoint, and close. Every other connection of this process is closed already."""
         with self._lock:
-            if self._opened is not None:
-                self._finish(self._opened)
-                self._opened.close()
+            if self._pages is not None and self._table is not None:
+                self._finish(self._pages, self._table)
+                self._table.close()
             self._keeper.close()
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._opened, self._descriptor = None, -1
-
-    def _finish(self, table: _SumTable) -> None:
-        with contextlib.suppress(OSError, sqlite3.Error):  # the next start finds the write-ahead log
-            if self._checkpoint(table, "TRUNCATE"):
-                table.write_header(self._page_size, self._inode(), self._fence, running=False)
-                table.sync("ledger.sums.end")
+            if self._pages is not None:
+                self._pages.close()  # after the connections: it drops the locks of SQLite on the file
+            self._pages = self._table = None
 
     def committed(self) -> None:
         """Make a checkpoint if the write-ahead log is large. Called after each commit, under the ledger's write lock.
         A checkpoint that fails is tried again after the next commit: the log still has every page."""
-        size = _size(self._wal)
+        size = self._log.size
         if size < self._tried:
             self._tried = 0
         if size >= self._tried + self._checkpoint_bytes:
             self._tried = size  # while a reader keeps an old state, the log grows, and is not read at each commit
             with self._lock, contextlib.suppress(sqlite3.Error, OSError):
-                if self._opened is not None:
-                    self._checkpoint(self._opened, "PASSIVE")
+                if self._pages is not None and self._table is not None:
+                    self._checkpoint(self._pages, self._table, "PASSIVE")
 
     def check(self, first: int, count: int = PAGES_READ) -> PageRange:
         """Check `count` pages from page `first`, which is 1 or more. Reads from the disk, not from the page cache.
 
         Raises Unavailable if the disk cannot be read.
         """
-        with self._using("the ledger cannot be read") as table:
-            offset, length = (first - 1) * self._page_size, count * self._page_size
-            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
-            data = os.pread(self._descriptor, length, offset)
-            found = dict(_page_sums(data, first, self._page_size))
-            known = table.read(found)
-            damaged = [page for page, value in found.items() if known.get(page, value) != value]
-            damaged = [page for page in damaged if page not in self._moving]
-            fresh = {page: value for page, value in found.items() if page not in known and page not in self._moving}
+        with self._using("the ledger cannot be read") as (pages, table):
+            pages.drop_cached(first, count)
+            found = pages.sums_from(first, count)
+            at_rest = {page: value for page, value in found.items() if page not in self._pending.moving}
+            known = table.read(at_rest)
+            damaged = tuple(page for page, value in at_rest.items() if known.get(page, value) != value)
+            fresh = {page: value for page, value in at_rest.items() if page not in known}
             table.write(fresh)
-        ends = len(data) < length
-        return PageRange(None if ends else first + count, tuple(damaged), len(fresh))
+        return PageRange(first + count if len(found) == count else None, damaged, len(fresh))
 
     def accept(self, pages: Iterable[int]) -> None:
         """Give damaged pages, whose contents were checked and repaired by other means, the sums of their bytes."""
-        with self._using("the page sums of the ledger cannot be written") as table:
-            self._accepted.update(pages)
-            self._damaged.difference_update(pages)
-            table.write(dict(self._current(page for page in sorted(self._accepted - self._moving))))
+        accepted = set(pages)
+        with self._using("the page sums of the ledger cannot be written") as (database, table):
+            pending = self._pending
+            pending.accepted |= accepted
+            pending.damaged -= accepted
+            table.write(database.sums(pending.accepted - pending.moving))
 
-    def tables(self, pages: tuple[int, ...]) -> Mapping[int, str]:
-        """The table or index to which each of `pages` belongs, as far as SQLite can say it. Reads the whole file."""
+    @contextlib.contextmanager
+    def _using(self, what: str) -> Iterator[tuple[DatabasePages, SumTable]]:
+        with self._lock, disk_errors(what):
+            if self._pages is None or self._table is None:
+                raise Unavailable(what, why="the ledger is closed", code="LEDGER-FAILED")
+            yield self._pages, self._table
+
+    def _take_over_checkpoints(self) -> int:
+        """From now on SQLite makes none. Returns the size of a page."""
+        try:
+            self._keeper.execute("PRAGMA wal_autocheckpoint=0")
+            (page_size,) = self._keeper.execute("PRAGMA page_size").fetchone()
+            self._keeper.execute("PRAGMA busy_timeout=0")  # a checkpoint does not wait for readers
+        except sqlite3.Error as error:
+            raise Unavailable("the ledger's database failed", why=str(error), code="LEDGER-FAILED") from error
+        return int(page_size)
+
+    def _continues(self, found: SumsHeader | None) -> bool:
+        """Whether the sums are of the file as the last process left it."""
+        if found is None:
+            return False
+        before = replace(self._header, fence=self._header.fence - 1, running=found.running)
+        return found == before and (not found.running or self._crashed_log)
+
+    def _inode(self) -> int:
+        assert self._pages is not None
+        return self._pages.inode
+
+    def _finish(self, pages: DatabasePages, table: SumTable) -> None:
+        with contextlib.suppress(OSError, sqlite3.Error):  # the next start finds the write-ahead log
+            if self._checkpoint(pages, table, "TRUNCATE"):
+                table.write_header(replace(self._header, running=False))
+                table.sync("ledger.sums.end")
+
+    def _checkpoint(self, pages: DatabasePages, table: SumTable, mode: str) -> bool:
+        """Returns whether every page of the write-ahead log is in the file, and has its sum."""
+        pending, changed = self._pending, self._log.pages(pages.page_size)
+        pending.damaged |= table.mismatches(pages.sums(changed - pending.moving)) - pending.accepted
+        if not self._move(mode, changed):
+            return False
+        try:
+            now = pages.sums(changed)
+            table.write({page: wrong(value) if page in pending.damaged else value for page, value in now.items()})
+            table.sync("ledger.sums.fsync")
+        except OSError:
+            table.forget()  # wrong sums are worse than none
+        self._pending = _PendingPages()
+        return True
+
+    def _move(self, mode: str, changed: set[int]) -> bool:
+        """Have SQLite move the pages of the write-ahead log, which are `changed`, to the file. Returns whether all
+        are there."""
+        try:
+            busy, frames, moved = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error:
+            self._pending.moving |= changed  # a full disk stops it in the middle
+            raise
+        if busy or frames != moved:
+            self._pending.moving |= changed  # a reader still reads an older state; the pages keep their place
+            return False
+        return True
+
+
+class PageTables:
+    """What SQLite says about the pages and tables of a database file, as far as it can. Each question has a connection
+    of its own, so that no commit waits for a long read. Thread-safe."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def of_pages(self, pages: tuple[int, ...]) -> Mapping[int, str]:
+        """The table or index to which each of `pages` belongs. Reads the whole file."""
         marks = ",".join("?" * len(pages))
         try:
             with self._reading() as database:
@@ -258,79 +262,13 @@ class PageSums:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection of its own, so that no commit waits for a long read."""
         with contextlib.closing(sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True)) as database:
             yield database
-
-    @contextlib.contextmanager
-    def _using(self, what: str) -> Iterator[_SumTable]:
-        with self._lock, disk_errors(what):
-            if self._opened is None:
-                raise Unavailable(what, why="the ledger is closed", code="LEDGER-FAILED")
-            yield self._opened
-
-    def _continues(self, table: _SumTable, fence: int) -> bool:
-        """Whether the sums are of the file as the last process left it."""
-        header = table.header()
-        if header is None or header[:4] != (_MAGIC, self._page_size, self._inode(), fence - 1):
-            return False
-        return not header[4] or self._crashed_log
-
-    def _inode(self) -> int:
-        return os.fstat(self._descriptor).st_ino
-
-    def _checkpoint(self, table: _SumTable, mode: str) -> bool:
-        """Returns whether every page of the write-ahead log is in the file, and has its sum."""
-        changed = set(self._wal_pages())
-        before = dict(self._current(sorted(changed - self._moving)))
-        known = table.read(before)
-        wrong = {page for page, value in before.items() if known.get(page, value) != value}
-        self._damaged |= wrong - self._accepted
-        try:
-            busy, frames, moved = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        except sqlite3.Error:
-            self._moving |= changed  # a full disk stops it in the middle
-            raise
-        if busy or frames != moved:
-            self._moving |= changed  # a reader still reads an older state; the pages keep their place in the log
-            return False
-        try:
-            now = dict(self._current(sorted(changed)))
-            table.write({page: _wrong(value) if page in self._damaged else value for page, value in now.items()})
-            table.sync("ledger.sums.fsync")
-        except OSError:
-            table.forget()  # wrong sums are worse than none
-        for pages in (self._moving, self._damaged, self._accepted):
-            pages.clear()
-        return True
-
-    def _current(self, pages: Iterable[int]) -> Iterator[tuple[int, int]]:
-        for page in pages:
-            data = os.pread(self._descriptor, self._page_size, (page - 1) * self._page_size)
-            if len(data) == self._page_size:
-                yield page, _page_sum(data, page)
-
-    def _wal_pages(self) -> Iterator[int]:
-        """The pages that the write-ahead log contains, and perhaps some that a transaction which did not end wrote."""
-        try:
-            descriptor = os.open(self._wal, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            salt = os.pread(descriptor, _WAL_HEADER, 0)[16:24]
-            step, end = _FRAME_HEADER.size + self._page_size, os.fstat(descriptor).st_size
-            for at in range(_WAL_HEADER, end - step + 1, step):
-                page, _size_after, found, _checksum = _FRAME_HEADER.unpack(os.pread(descriptor, _FRAME_HEADER.size, at))
-                if found != salt:
-                    return  # of an earlier log in the same file
-                yield page
-        finally:
-            os.close(descriptor)
 
 
 def damaged_pages(sums: PageSums, damaged: tuple[int, ...]) -> Untrusted:
     """The error for pages that are damaged."""
-    names = sums.tables(damaged)
+    names = sums.tables.of_pages(damaged)
     shown = ", ".join(f"{page} ({names[page]})" if page in names else str(page) for page in damaged[:8])
     return Untrusted(
         "the ledger is damaged",
@@ -341,9 +279,10 @@ def damaged_pages(sums: PageSums, damaged: tuple[int, ...]) -> Untrusted:
 
 
 def check_pages(sums: PageSums, on_read: Callable[[int], None] = lambda count: None) -> tuple[int, ...]:
-    """Check every page. Returns the damaged ones, at most 1,000. `on_read` gets the number of pages of each read."""
+    """Check every page. Returns the damaged ones, at most `MAX_DAMAGED` and those of one read more. `on_read` gets the
+    number of pages of each read."""
     damaged, first = list[int](), 1
-    while len(damaged) < 1_000:
+    while len(damaged) < MAX_DAMAGED:
         found = sums.check(first)
         damaged += found.damaged
         on_read(PAGES_READ)
@@ -354,56 +293,22 @@ def check_pages(sums: PageSums, on_read: Callable[[int], None] = lambda count: N
 
 
 def closed_file_damage(file: Path) -> tuple[int, ...] | None:
-    """Check every page of a database that no process writes. Returns the damaged ones, at most 1,000; None if there are
-    no sums of this file. Changes nothing. Raises Unavailable."""
-    sums = file.with_name(file.name + SUFFIX)
-    if not sums.exists():
+    """Check every page of a database that no process writes. Returns the damaged ones, at most `MAX_DAMAGED`; None if
+    there are no sums of this file. Changes nothing. Raises Unavailable."""
+    if not file.with_name(file.name + SUFFIX).exists():
         return None
-    with disk_errors("the ledger cannot be read"), file.open("rb") as database:
-        table = _SumTable(os.open(sums, os.O_RDONLY | os.O_CLOEXEC))
-        try:
-            header = table.header()
-            if header is None or header[0] != _MAGIC or header[4] or header[2] != os.fstat(database.fileno()).st_ino:
+    with disk_errors("the ledger cannot be read"), contextlib.closing(SumTable(file, os.O_RDONLY)) as table:
+        header = table.header()
+        if header is None or header.running:
+            return None
+        with contextlib.closing(DatabasePages(file, header.page_size)) as pages:
+            if header.inode != pages.inode:
                 return None
-            return tuple(islice(_damaged(database.fileno(), table, header[1]), 1_000))
-        finally:
-            table.close()
+            return tuple(islice(_damaged(pages, table), MAX_DAMAGED))
 
 
-def _damaged(descriptor: int, table: _SumTable, page_size: int) -> Iterator[int]:
+def _damaged(pages: DatabasePages, table: SumTable) -> Iterator[int]:
     first = 1
-    while data := os.pread(descriptor, PAGES_READ * page_size, (first - 1) * page_size):
-        found = dict(_page_sums(data, first, page_size))
-        known = table.read(found)
-        yield from (page for page, value in found.items() if known.get(page, value) != value)
+    while found := pages.sums_from(first, PAGES_READ):
+        yield from sorted(table.mismatches(found))
         first += PAGES_READ
-
-
-def _by_block(pages: Iterable[int]) -> Mapping[int, list[int]]:
-    """The pages by the number of the block that has their sums."""
-    members = defaultdict[int, list[int]](list)
-    for page in pages:
-        members[(page - 1) // _SUMS].append(page)
-    return members
-
-
-def _page_sums(data: bytes, first: int, page_size: int) -> Iterator[tuple[int, int]]:
-    view = memoryview(data)
-    for nth in range(len(data) // page_size):
-        yield first + nth, _page_sum(view[nth * page_size : (nth + 1) * page_size], first + nth)
-
-
-def _page_sum(data: bytes | memoryview, page: int) -> int:
-    """CRC-32 over the number of the page and its bytes; never 0, which means unknown."""
-    return zlib.crc32(data, page) or 1
-
-
-def _wrong(value: int) -> int:
-    return value ^ 0xFFFFFFFF or 1
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0

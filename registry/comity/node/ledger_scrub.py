@@ -226,10 +226,10 @@ async def _entries(source: CopySource, part: DamagedPart) -> list[bytes]:
 def _unproven(ledger: Ledger, pages: tuple[int, ...], *, logs_sound: bool) -> ComityError | None:
     """Accept damaged pages if all are of tables whose contents the pass proved; else the error that names them."""
     assert ledger.pages is not None
-    names = ledger.pages.tables(pages)
-    owners = {ledger.pages.owner(name) for name in names.values()}
+    names = ledger.pages.tables.of_pages(pages)
+    owners = {ledger.pages.tables.owner(name) for name in names.values()}
     proven = logs_sound and len(names) == len(pages) and owners <= set(LOG_TABLES)
-    if not proven or not all(map(ledger.pages.is_well_formed, sorted(owners))):
+    if not proven or not all(map(ledger.pages.tables.is_well_formed, sorted(owners))):
         return damaged_pages(ledger.pages, pages)
     ledger.pages.accept(pages)
     return None
