@@ -10,19 +10,20 @@ import os
 import resource
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from comity.hashing import FileHash
-from comity.transfer.fetch import NoObserver, TransferReceiver, _AsyncAnswer, fetch_file
-from comity.transfer.partial import FileHasher, PartialFile, PieceBuffers
-from comity.transfer.scheduler import RangeRequest, TransferLimits, WantedFile
+from comity.transfer.fetch import Writing, _AsyncAnswer, _PieceReader, fetch_file
+from comity.transfer.partial import PartialFile
+from comity.transfer.receiver import FileHasher, HeldPiece, NoObserver, PieceBuffers, TransferReceiver
+from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PIECE_SIZE as CHAINED_PIECE
 from comity.trust.artifact import PieceRecord, chained_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
-from support.sources import PIECE_SIZE, MemorySource, source_key, wanted, weights
+from support.sources import PIECE_SIZE, MemorySource, wanted, weights
 
 
 @pytest.mark.parametrize(
@@ -334,14 +335,14 @@ async def test_the_trail_hashes_in_file_order_whatever_the_order_of_arrival(tmp_
     want = wanted(data)
     partial, buffers = PartialFile(tmp_path / "p", want), PieceBuffers(3, PIECE_SIZE)
     partial.candidate_pieces()
-    trail = FileHasher(want, partial, buffers, ahead=1)
+    trail = FileHasher(want, partial, ahead=1)
     hashing = asyncio.create_task(trail.digest(None))
     for number in order:
         buffer = await buffers.take()
         view = memoryview(buffer)[: want.records[number].length]
         view[:] = piece(data, number)
         partial.write_piece(number, view)
-        trail.add(number, buffer)
+        trail.add(HeldPiece(number, view, buffer, buffers))
     assert await hashing == want.digest
 
 
@@ -352,13 +353,13 @@ async def test_a_piece_that_is_gone_from_the_partial_file_is_a_fault_of_the_disk
     want = wanted(data)
     partial, buffers = PartialFile(tmp_path / "p", want), PieceBuffers(3, PIECE_SIZE)
     partial.candidate_pieces()
-    trail = FileHasher(want, partial, buffers, ahead=1)
+    trail = FileHasher(want, partial, ahead=1)
     for number in (2, 1, 0):
         buffer = await buffers.take()
         view = memoryview(buffer)[: want.records[number].length]
         view[:] = piece(data, number)
         partial.write_piece(number, view)
-        trail.add(number, buffer)
+        trail.add(HeldPiece(number, view, buffer, buffers))
     os.truncate(tmp_path / "p", PIECE_SIZE)
     with pytest.raises(Unavailable) as failure:
         await trail.digest(None)
@@ -397,16 +398,16 @@ async def test_a_request_cancelled_while_an_earlier_piece_is_checked_gives_its_b
     receiver = TransferReceiver(want, tmp_path / "p", limits, lambda count: None, NoObserver(), None)
     checks: list[asyncio.Future[bytes]] = []
 
-    class Checking:
-        def start_check(self, request: object, piece: int, buffer: bytearray, writing: object) -> asyncio.Future[bytes]:
-            checks.append(asyncio.get_running_loop().create_future())
-            return checks[0]
+    def start_check(held: HeldPiece, writing: Writing) -> asyncio.Future[bytes]:
+        checks.append(asyncio.get_running_loop().create_future())
+        return checks[0]
 
-    request = RangeRequest(source_key("a"), 0, 3, started=0.0, at=0)
-    answer = _AsyncAnswer(cast(Any, Checking()), receiver, request, RangeStream(chunks(data), read_timeout=1.0))
-    await answer.take(0)
-    second = asyncio.create_task(answer.take(1))
-    while request.received < 2 * PIECE_SIZE:
+    received = list[int]()
+    answer = _AsyncAnswer(receiver, RangeStream(chunks(data), read_timeout=1.0), received.append)
+    reader = _PieceReader(receiver, answer, start_check)
+    await reader.read(0)
+    second = asyncio.create_task(reader.read(1))
+    while sum(received) < 2 * PIECE_SIZE:
         await asyncio.sleep(0)
     second.cancel()
     await asyncio.wait({second})

@@ -1,12 +1,8 @@
-"""The receiving side's parts: the partial file, piece buffers, and the hashes that prove pieces and the whole file.
+"""The partial file of a transfer, and the hash of one piece.
 
 The partial file is its own journal. Only verified pieces are written, and pieces found in it later are hashed before
 use, so there is no second file that could be torn, stale or about other records, and no fsync per piece: a crash can
 lose pieces but never add bad ones. Holes are skipped where the file system reports them.
-
-The whole file is proven in one of two ways. By plain records its hash is computed in file order while pieces arrive, so
-that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.artifact`) the
-last piece that is right proves it; each byte is hashed once, in any order.
 
 Pieces are written past the page cache where that is wanted and the file system allows it
 (docs/decisions/0036-pieces-past-the-page-cache.md).
@@ -14,24 +10,21 @@ Pieces are written past the page cache where that is wanted and the file system 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import hashlib
-import mmap
 import os
 import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final
 
 from comity.content import durable, fault
-from comity.hashing import ENGINE, FileHash
+from comity.hashing import ENGINE
 from comity.transfer.scheduler import WantedFile
 from comity.trust.artifact import INITIAL_STATE, ContinuedHash, result_of
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import short
 from comity.trust.errors import OutOfSpace, Unavailable
 
 MAKE_ROOM: Final = "free some space, then run the same command again: it continues from here"
@@ -39,9 +32,6 @@ _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 ALIGNMENT: Final = 4096
 """Bytes: offset, length and memory of a direct write are multiples of it. No disk in use has larger sectors."""
 _DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
-
-PieceBuffer: TypeAlias = bytearray | mmap.mmap
-"""Memory for one piece; an `mmap` begins at a page."""
 
 
 class PieceHash:
@@ -206,130 +196,3 @@ def _extents(fd: int) -> Iterator[tuple[int, int]]:
                 return
             start, stop = stop, size
         yield start, stop
-
-
-class PieceBuffers:
-    """A fixed number of reusable piece buffers. They give back-pressure: a stream that waits for a buffer does not read
-    further from its source. With `aligned`, the bytes in a buffer are as far from the beginning of a page as in the
-    file from the beginning of a block."""
-
-    def __init__(self, count: int, size: int, *, aligned: bool = False) -> None:
-        self._size = size
-        self._aligned = aligned and size > 0
-        self._free: list[PieceBuffer] = []
-        self._semaphore = asyncio.Semaphore(count)
-
-    async def take(self) -> PieceBuffer:
-        await self._semaphore.acquire()
-        if self._free:
-            return self._free.pop()
-        return mmap.mmap(-1, self._size + ALIGNMENT) if self._aligned else bytearray(self._size)
-
-    def view(self, buffer: PieceBuffer, want: WantedFile, piece: int) -> memoryview:
-        """Where the bytes of a piece are in a buffer."""
-        offset, length = want.span(piece)
-        start = offset % ALIGNMENT if self._aligned else 0
-        return memoryview(buffer)[start : start + length]
-
-    def give(self, buffer: PieceBuffer) -> None:
-        self._free.append(buffer)
-        self._semaphore.release()
-
-
-class FileProof(Protocol):
-    """Proves a whole file from its verified pieces."""
-
-    def add(self, piece: int, buffer: PieceBuffer) -> None:
-        """Add a piece that is verified and in the partial file. Its bytes are in `buffer`, whose ownership passes to
-        this object."""
-        ...
-
-    async def digest(self, executor: Executor | None) -> Digest:
-        """The file's SHA-256, when every piece has been added. Raises Unavailable if a piece cannot be read."""
-        ...
-
-    @property
-    def states(self) -> Sequence[bytes] | None:
-        """The states for chained records, after `digest`; None if they are not known."""
-        ...
-
-
-class ChainProof:
-    """The proof by chained records: once every piece is right, the last record is the hash of the file."""
-
-    def __init__(self, want: WantedFile, buffers: PieceBuffers) -> None:
-        self._want = want
-        self._buffers = buffers
-        self._missing = len(want.records)
-        self._complete = asyncio.Event()
-
-    def add(self, piece: int, buffer: PieceBuffer) -> None:
-        self._buffers.give(buffer)
-        self._missing -= 1
-        if not self._missing:
-            self._complete.set()
-
-    async def digest(self, executor: Executor | None) -> Digest:
-        await self._complete.wait()
-        return Digest(self._want.records[-1].sha256.hex())
-
-    @property
-    def states(self) -> Sequence[bytes] | None:
-        return [record.sha256 for record in self._want.records[:-1]]
-
-
-class FileHasher:
-    """Hashes pieces in file order as they become verified.
-
-    A buffer is kept until it is hashed if its piece extends the verified prefix of the file, or is less than `ahead`
-    pieces beyond it. Pieces of the prefix do not depend on a source; `ahead` plus the open streams must leave a buffer
-    for each stream. Other pieces are read back later from the partial file, into the hasher's own buffer, because all
-    shared buffers may then be in use for later pieces.
-    """
-
-    def __init__(self, want: WantedFile, partial: PartialFile, buffers: PieceBuffers, *, ahead: int) -> None:
-        self._want = want
-        self._partial = partial
-        self._buffers = buffers
-        self._ahead = ahead
-        self._verified = bytearray(len(want.records) + 1)
-        self._verified_prefix = 0
-        self._buffered: dict[int, PieceBuffer] = {}
-        self._added = asyncio.Event()
-        self._sha = FileHash(want.size)
-
-    @property
-    def states(self) -> Sequence[bytes] | None:
-        return self._sha.states
-
-    def add(self, piece: int, buffer: PieceBuffer) -> None:
-        """Add a piece that is verified and in the partial file. Its bytes are in `buffer`, whose ownership passes to
-        the hasher."""
-        self._verified[piece] = True
-        while self._verified[self._verified_prefix]:
-            self._verified_prefix += 1
-        if piece < self._verified_prefix + self._ahead:
-            self._buffered[piece] = buffer
-        else:
-            self._buffers.give(buffer)
-        self._added.set()
-
-    async def digest(self, executor: Executor | None) -> Digest:
-        """The file's SHA-256, when every piece has been added. Raises Unavailable if a piece cannot be read."""
-        loop, sha, own = asyncio.get_running_loop(), self._sha, bytearray()
-        for piece, record in enumerate(self._want.records):
-            while piece >= self._verified_prefix:
-                self._added.clear()
-                await self._added.wait()
-            buffer = self._buffered.pop(piece, None)
-            if buffer is not None:
-                await loop.run_in_executor(executor, sha.update, self._buffers.view(buffer, self._want, piece))
-                self._buffers.give(buffer)
-                continue
-            own = own or bytearray(max(record.length for record in self._want.records))
-            view = memoryview(own)[: record.length]
-            if not await loop.run_in_executor(executor, self._partial.read, piece, view):
-                what = f"the partial file of {short(self._want.digest)} failed"
-                raise Unavailable(what, why=f"it lost piece {piece}, which was written", code="DISK")
-            await loop.run_in_executor(executor, sha.update, view)
-        return Digest(sha.digest().hex())
