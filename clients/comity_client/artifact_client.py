@@ -1,0 +1,328 @@
+"""Artifacts as a synchronous Python API: looked up, pulled, verified, inspected and compared.
+
+Modules that a look at a name, a copy or a node does not need are imported where they are used: loading all of them
+costs more than such a look (`tests/unit/test_light_commands.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comity.trust.artifact import Manifest
+from comity.trust.encoding import Digest
+from comity.trust.errors import NotFound, Unavailable
+from comity.trust.evidence import EvidenceReader, Verdict
+from comity.trust.policy import Policy, SafetyRule
+from comity.trust.verify import verify
+from comity.verifier import collect_evidence
+from comity_client.events import OnEvent, Progress, ignore_event, in_thread
+from comity_client.evidence import inspect
+from comity_client.evidence.resolve import Resolution
+from comity_client.pull.destinations import (
+    Destination,
+    LocalCopy,
+    cached_folder,
+    folder_of,
+    hash_local_copy,
+    known_reference,
+    local_copy_loader,
+)
+from comity_client.session import Session
+from comity_client.trust_client import TrustClient
+
+if TYPE_CHECKING:
+    from comity_client.diff import ComparedArtifact, Differences
+    from comity_client.lineage import Derivation, Lineage
+    from comity_client.offers.fit import Model
+    from comity_client.pull.pull import PullContext, Pulled, PullPlan
+    from comity_client.reports import CheckedReport
+    from comity_client.scan import FolderScan, PickleScan
+
+
+def workers() -> int:
+    """Return the number of threads that hash files."""
+    return min(4, os.cpu_count() or 1)
+
+
+class ArtifactClient(TrustClient):
+    """Nothing here is logged at a node."""
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        to: Path | None = None,
+        hub_cache: Path | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        policy: Policy | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> Pulled:
+        """Fetch an artifact to this machine and verify it: into folder `to`, or into a Hub cache (default: the user's
+        own).
+
+        If no node gives it, the complete copy of an exact version that is here already is the answer, verified again
+        (`Pulled.cache`). Raises as `pull.pull` does. On an error nothing is placed, and verified data stay for
+        the next attempt.
+        """
+
+        from comity_client.pull.pull import pull
+
+        async def work(session: Session) -> Pulled:
+            try:
+                context, resolution = await self._pulling(session, reference, policy, on_event)
+            except Unavailable as error:
+                judged_by = policy or self._user.policy(session.pins, reference)
+                return await in_thread(partial(self._pulled, reference, to, hub_cache, judged_by, error), on_event)
+            destination = partial(_destination, resolution, to, hub_cache)
+            return await pull(context, resolution, destination, include, exclude)
+
+        return self._user.run(work, on_event)
+
+    def plan_pull(
+        self,
+        reference: str,
+        *,
+        to: Path | None = None,
+        hub_cache: Path | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        policy: Policy | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> PullPlan:
+        """Return what `pull` with the same arguments would fetch, and where to; writes nothing. Raises as `pull`."""
+
+        from comity_client.pull.pull import plan_pull
+
+        async def work(session: Session) -> PullPlan:
+            context, resolution = await self._pulling(session, reference, policy, on_event)
+            destination = partial(_destination, resolution, to, hub_cache)
+            return await plan_pull(context, resolution, destination, include, exclude)
+
+        return self._user.run(work, on_event)
+
+    async def _pulling(
+        self, session: Session, reference: str, policy: Policy | None, on_event: OnEvent
+    ) -> tuple[PullContext, Resolution]:
+        from comity_client.pull.pull import PullContext
+
+        judged_by = policy or self._user.policy(session.pins, reference)
+        resolution = await self._user.resolve(session, reference, judged_by)
+        stores = self._user.seen_logs(), self._user.placed_pieces()
+        return PullContext(session, *stores, judged_by, self._limits, on_event), resolution
+
+    def _pulled(
+        self,
+        reference: str,
+        to: Path | None,
+        hub_cache: Path | None,
+        policy: Policy,
+        failure: Unavailable,
+        on_event: OnEvent,
+    ) -> Pulled:
+        """Return the copy that an earlier pull left, as the answer without nodes. Raises `failure`."""
+        from comity_client.pull.fetch import BytesBySource
+        from comity_client.pull.offline import is_exact, local_answer
+        from comity_client.pull.pull import Pulled
+
+        try:
+            folder = to or cached_folder(reference, hub_cache)
+            parsed = known_reference(reference, hub_cache)
+        except NotFound:
+            raise failure from None
+        if not folder.is_dir() or not is_exact(parsed):
+            raise failure
+        found = local_answer(
+            folder,
+            parsed,
+            policy,
+            self.bindings(),
+            self._user.known_names(),
+            failure,
+            workers=workers(),
+            on_hashed=lambda count: on_event(Progress("", count)),
+        )
+        here, tally = found.bytes, BytesBySource()
+        return Pulled(
+            found.title, found.artifact, folder, found.verdict, found.files, here, here, tally, (), found.basis
+        )
+
+    def verify(
+        self,
+        what: Path | str,
+        *,
+        policy: Policy | None = None,
+        hub_cache: Path | None = None,
+        on_hashed: Callable[[int], None] | None = None,
+    ) -> Verdict:
+        """Verify a folder with its evidence pack, or the copy of a reference in a Hub cache. Uses no network.
+
+        Raises NotFound if there is no such copy, Malformed if a pack exceeds a bound.
+        """
+        from comity_client.pull.model_sig import keyless_for
+
+        folder, reader = folder_of(what, hub_cache), EvidenceReader()
+        judged_by = policy or self._user.policy(self._user.pins(reader), str(what))
+        evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
+        named = known_reference(str(what), hub_cache) if folder != Path(what) else None
+        publisher = self._user.publisher_of(named) if named else None
+        return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader, publisher=publisher)
+
+    def resolve(self, reference: str) -> Resolution:
+        """Resolve a reference to an artifact. Raises Malformed, NotFound, Unavailable; PolicyNotMet with the claimants
+        listed if only the owner can decide."""
+        return self._user.run(lambda session: self._user.resolve(session, reference))
+
+    def search(self, text: str, limit: int = 50) -> list[inspect.FoundArtifacts]:
+        """Raises Unavailable."""
+        return self._user.run(lambda session: inspect.search_artifacts(session, text, limit))
+
+    def show(self, reference: str) -> inspect.ArtifactInfo:
+        """Raises as `resolve` does."""
+        return self._user.show(reference)
+
+    def whereis(self, reference: str) -> list[inspect.Replica]:
+        """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
+        return self._user.whereis(reference)
+
+    def lineage(self, what: Path | str, *, check: bool = False, hub_cache: Path | None = None) -> Lineage:
+        """Return the lineage of an artifact: of a folder from its pack only, of a reference from the statements of all
+        nodes.
+
+        Args:
+            check: recompute the weights of each edge whose two artifacts are on this machine.
+
+        Raises as `resolve` and `lineage_of_folder` do.
+        """
+
+        from comity_client.lineage import check_edges, lineage_of_folder, lineage_of_resolution
+
+        async def work(session: Session) -> Lineage:
+            policy = self._user.policy(session.pins)
+            return await lineage_of_resolution(session, await self._user.resolve(session, str(what), policy), policy)
+
+        folder = Path(what) if Path(what).is_dir() else None
+        found = lineage_of_folder(folder, self.policy()) if folder else self._user.run(work)
+        if not check:
+            return found
+        places = {found.graph.root.digest: folder} if folder else {}
+
+        def derivation(child: Digest, parent: Digest) -> Derivation:
+            sides = (self.local_copy(places.get(d) or f"sha256:{d}", hub_cache=hub_cache) for d in (child, parent))
+            return self.derive(*sides)
+
+        return check_edges(found, derivation)
+
+    def local_copy(
+        self, what: Path | str, *, hub_cache: Path | None = None, on_hashed: Callable[[int], None] | None = None
+    ) -> LocalCopy:
+        """Hash an artifact on this machine: a folder, or the pulled copy of a reference. Uses no network. Raises as
+        `destinations.hash_local_copy` does."""
+        return hash_local_copy(what, workers=workers(), hub_cache=hub_cache, on_hashed=on_hashed)
+
+    def derive(
+        self, child: LocalCopy, parent: LocalCopy, *, on_read: Callable[[int], None] = lambda _: None
+    ) -> Derivation:
+        """Check tensor by tensor whether `child` was made from `parent`. Uses no network. Raises as `lineage.derive`
+        does."""
+        from comity_client.lineage import derive
+
+        return derive(child, parent, workers=workers(), on_read=on_read)
+
+    def compare(
+        self,
+        before: Path | str,
+        after: Path | str,
+        *,
+        policy: Policy | None = None,
+        hub_cache: Path | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> Differences:
+        """Compare two artifacts, each a folder or a reference.
+
+        Raises as `resolve` and `destinations.hash_local_copy` do. The result lists the parts that could not be
+        compared.
+        """
+
+        from comity_client.diff import compare_sides, compared_folder, compared_resolution
+
+        def load(what: Path | str) -> LocalCopy:
+            return self.local_copy(what, hub_cache=hub_cache, on_hashed=lambda count: on_event(Progress("", count)))
+
+        async def side(session: Session, what: Path | str, judged_by: Policy) -> ComparedArtifact:
+            if isinstance(what, Path) or Path(what).exists():
+                return compared_folder(await asyncio.to_thread(load, what), judged_by)
+            resolution = await self._user.resolve(session, what, judged_by)
+            here = local_copy_loader(f"sha256:{resolution.artifact}", hub_cache, load)
+            return await compared_resolution(session, self._user.seen_logs(), resolution, judged_by, on_event, here)
+
+        async def work(session: Session) -> Differences:
+            judged_by = policy or self._user.policy(session.pins)
+            sides = [await side(session, what, judged_by) for what in (before, after)]
+            return await compare_sides(session, *sides)
+
+        return self._user.run(work, on_event)
+
+    def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> FolderScan:
+        """Inspect the files of a folder, or of the pulled copy of a reference. Nothing is loaded or hashed. Without a
+        policy the default safety rule applies. Raises NotFound, Unavailable, Malformed."""
+        from comity_client.scan import scan_folder
+
+        rule = policy.safety if policy else SafetyRule()
+        return scan_folder(folder_of(what, hub_cache), rule, workers=workers())
+
+    def scan_pickles(self, census: FolderScan) -> PickleScan:
+        """Run picklescan on the files that may hold pickles. Raises as `scan.scan_pickles` does."""
+        from comity_client.scan import scan_pickles
+
+        return scan_pickles(census.folder, [each.file.path for each in census.files if each.may_hold_pickles])
+
+    def bom(self, what: Path | str, *, on_hashed: Callable[[int], None] | None = None) -> str:
+        """Return a CycloneDX ML-BOM of a folder, which is hashed, or of the artifact of a reference, as nodes describe
+        it. Raises as `local_copy` and `show` do."""
+        from comity_client import bom
+
+        if isinstance(what, Path):
+            here = self.local_copy(what, on_hashed=on_hashed)
+            return bom.write_bom(bom.bom_of_folder(here, self.policy()))
+        return bom.write_bom(bom.bom_of_artifact(self.show(what)))
+
+    def check_report(self, path: Path, *, by: str = "") -> CheckedReport:
+        """Check the report in a file and its signature. The signer must be known to this user, or be `by`. Uses no
+        network. Raises as `reports.read_signed` and `reports.check_signer` do."""
+        from comity_client.reports import check_signer, read_signed
+
+        trust = self._user.trust_store()
+        return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
+
+    def model(self, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
+        """Return the memory needs of a model, for `offers.fit.fit`: from a folder, from the copy in a Hub cache, or
+        from nodes, of which only headers are fetched. Raises as `resolve` does; NotFound if there are no weights,
+        Malformed (WHICH-WEIGHTS) if `pattern` must select one of several models."""
+        from comity_client.offers.fit import model_in
+
+        folder = Path(what)
+        if isinstance(what, str) and not folder.is_dir():
+            try:
+                folder = cached_folder(what, hub_cache)
+            except NotFound:
+                return self._user.run(lambda session: self._model(session, what, pattern))
+            return replace(model_in(folder, pattern), title=what)  # a snapshot is named by its commit
+        return model_in(folder, pattern)
+
+    async def _model(self, session: Session, reference: str, pattern: str) -> Model:
+        from comity_client.offers.fit import model_of
+
+        return await model_of(session, await self._user.resolve(session, reference), pattern)
+
+
+def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None, made: Manifest) -> Destination:
+    from comity_client.pull.pull import destination_of
+
+    return destination_of(resolution, made, to, hub_cache)
