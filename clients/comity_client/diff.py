@@ -31,7 +31,7 @@ from comity.trust.statements import Published
 from comity.trust.verify import verify
 from comity.wire.client import NodeClient
 from comity_client.events import OnEvent
-from comity_client.evidence.gather import collect_proofs, fetch_object
+from comity_client.evidence.proofs import collect_proofs, fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import LocalCopy
 from comity_client.pull.fetch import Layouts, named_indexes

@@ -21,7 +21,7 @@ from comity.trust.statements import MAX_STEPS, Derived, Extent, Parent
 from comity.trust.verify import counted_publication
 from comity.verifier import read_pack
 from comity_client.events import Note, OnEvent
-from comity_client.evidence.gather import gather_ancestors, with_ancestor_lines
+from comity_client.evidence.related import gather_ancestors, with_ancestor_lines
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import LocalCopy
 from comity_client.session import Session

@@ -12,8 +12,8 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import EvidenceReader
 from comity.trust.policy import Policy
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence import gather as ancestors
-from comity_client.evidence.gather import gather_ancestors, with_ancestor_lines
+from comity_client.evidence import related as ancestors
+from comity_client.evidence.related import gather_ancestors, with_ancestor_lines
 from comity_client.session import Answers, RemoteNode, Session
 from support.derivations import derived_line
 from support.world import identity

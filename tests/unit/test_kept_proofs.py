@@ -11,7 +11,7 @@ from comity.trust.evidence import EvidenceReader
 from comity.trust.node_records import sign_node_record
 from comity.trust.tlog.note import log_verifier_key
 from comity.verifier import read_pack
-from comity_client.evidence.gather import _best_proofs
+from comity_client.evidence.proofs import _best_proofs
 from comity_client.pull.destinations import EvidencePack
 from support.case import case, nodes
 from support.world import Log, node

@@ -32,7 +32,8 @@ from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
 from comity.verifier import read_pack
 from comity_client.events import Note, OnEvent
-from comity_client.evidence.gather import fetch_object, lines_by_log, select_lines
+from comity_client.evidence.gather import lines_by_log, select_lines
+from comity_client.evidence.proofs import fetch_object
 from comity_client.session import Session
 
 MAX_TEXTS: Final = 64

@@ -49,13 +49,9 @@ from comity.wire.limits import STAT_DIGESTS
 from comity.wire.log import ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity_client.copies import LoggedResult, logged_results
-from comity_client.evidence.gather import (
-    fetch_object,
-    places_of,
-    prove_publication,
-    publisher_records,
-    related_lines,
-)
+from comity_client.evidence.gather import places_of, prove_publication, publisher_records
+from comity_client.evidence.proofs import fetch_object
+from comity_client.evidence.related import related_lines
 from comity_client.evidence.resolve import Resolution, home_index, log_keys, versions
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session

@@ -46,7 +46,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.offers.offer import Slice
 from comity.wire.client import NodeClient
-from comity_client.evidence.gather import fetch_object
+from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.offers.handoff import LABEL
 from comity_client.offers.measure import MIB, NAME, PREFIX, MeasuredFigures

@@ -34,19 +34,11 @@ from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, c
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
-from comity.trust.evidence import (
-    OLD_STATEMENTS,
-    PACK,
-    STATEMENTS,
-    Evidence,
-    EvidenceReader,
-    FoundFile,
-    proof_name,
-)
+from comity.trust.evidence import OLD_STATEMENTS, PACK, STATEMENTS, Evidence, EvidenceReader, FoundFile, proof_name
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
-from comity_client.evidence.gather import KeptProof
 from comity_client.evidence.lookup import reference_of
+from comity_client.evidence.proofs import KeptProof
 
 PARTIAL: Final = "partial"
 INCOMING: Final = "incoming"

@@ -43,7 +43,7 @@ from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.upstream import OBSERVED, Observed
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
-from comity_client.evidence.gather import fetch_object
+from comity_client.evidence.proofs import fetch_object
 from comity_client.pull.destinations import has_file
 from comity_client.session import NodeSource, RemoteNode, Session, https_sources
 

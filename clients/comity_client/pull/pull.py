@@ -25,28 +25,25 @@ from comity.formats.inspect import inspect, inspect_name
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
-from comity.trust.evidence import Evidence, FoundFile, Verdict
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, FoundFile, Verdict
 from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
+from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.verify import verify
 from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
 from comity_client.evidence.approvals import fetch_conditions, gather_approvals, officer_entries
-from comity_client.evidence.gather import (
+from comity_client.evidence.gather import select_lines
+from comity_client.evidence.proofs import (
     collect_evaluation_proofs,
     collect_growths,
     collect_objects,
     collect_proofs,
     fetch_object,
-    gather_ancestors,
-    related_lines,
-    select_lines,
-    verdict_error,
-    vouched_documents,
-    with_ancestor_lines,
 )
-from comity_client.evidence.resolve import Resolution, upstream_of
+from comity_client.evidence.related import gather_ancestors, related_lines, vouched_documents, with_ancestor_lines
+from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import (
     Destination,
     EvidencePack,
@@ -233,7 +230,7 @@ def destination_of(resolution: Resolution, manifest: Manifest, to: Path | None, 
     artifact that has no place in a cache."""
     if to is not None:
         return FolderDestination(to, manifest)
-    upstream = upstream_of(resolution.mirroring)
+    upstream = resolution.mirroring.upstream
     if upstream and (resolution.reference.mirrored or not resolution.publication):
         namespace, _, repository = upstream.repository.partition("/")
         named = Name(namespace, repository, upstream.requested if is_segment(upstream.requested) else upstream.commit)
@@ -352,7 +349,7 @@ def _judge(
         publisher=resolution.publication.publisher.id if resolution.publication else None,
     )
     context.on_event(PolicyJudged(verdict, final))
-    if (refused := verdict_error(verdict, resolution.title)) is not None:
+    if (refused := _verdict_error(verdict, resolution.title)) is not None:
         raise alarms[0] if alarms else refused
     return verdict
 
@@ -431,3 +428,23 @@ def _remember(
         except Unavailable as error:
             context.on_event(Note(str(error)))
             return
+
+
+def _verdict_error(verdict: Verdict, title: str) -> ComityError | None:
+    """Return the error that prevents placing the files; None if they may be placed."""
+    if verdict.exit_status in (OK, PARTIAL):
+        return None
+    failing = [row for row in verdict.rows if row.name in verdict.required and row.state != "pass"]
+    why = "; ".join(f"{row.name}: {row.summary}" for row in failing) or verdict.row("policy").summary
+    if verdict.exit_status == VERIFICATION_FAILED:
+        return Untrusted(f"{title} does not verify", why=why, hint="comity status", code="VERIFICATION-FAILED")
+    if verdict.exit_status == POLICY_NOT_MET:
+        if any(row.name == APPROVALS_ROW for row in failing):
+            hint = f"comity approvals ls {title} --policy FILE"
+            return PolicyNotMet(f"{title} is not approved", why=why, hint=hint, code="NOT-APPROVED")
+        unsafe = any(row.name == "file safety" and row.state == "fail" for row in failing)
+        first = "inspect its files" if unsafe else "wait for more cosignatures"
+        hint = f"{first}, or name a policy: comity pull {title} --policy FILE"
+        return PolicyNotMet(f"{title} is authentic, but the policy is not met", why=why, hint=hint)
+    hint = f"try again in a minute: comity pull {title}"
+    return Unavailable(f"evidence about {title} is missing", why=why, hint=hint, code="EVIDENCE-MISSING")

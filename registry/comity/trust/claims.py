@@ -37,7 +37,7 @@ from comity.trust.statements import (
     parse_advisory,
     parse_vouched,
 )
-from comity.trust.upstream import CHANGED, GONE, OBSERVED, Changed, Gone, Observed, parse_changed, parse_gone
+from comity.trust.upstream import CHANGED, GONE, OBSERVED, Changed, Gone, Observed, Upstream, parse_changed, parse_gone
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -113,6 +113,11 @@ class ParsedClaims:
         chains = (self.chain(identity), self.chains.follow(member.key_state) if member else None)
         return any(chain is not None and chain.signed(entry.envelope) for chain in chains)
 
+    def publication(self, entry: Entry) -> Publication | None:
+        """The publication in a `published` entry; None if the inception of its publisher is not among the claims.
+        Raises Malformed, and Untrusted if the publisher did not sign it."""
+        return _publication(entry, self.inceptions, self.chains)
+
     def about(self, artifact: Digest, *predicates: str) -> list[Entry]:
         """The statements about `artifact` with one of these predicates, by predicate."""
         return [entry for predicate in predicates for entry in self.entries if _is_about(entry, artifact, predicate)]
@@ -132,13 +137,12 @@ def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader
     claimed = [
         (entry, by.id) for entry in entries if _is_about(entry, artifact, "published") and (by := entry.statement.by)
     ]
-    known = (entry for entry, by in claimed if by in inceptions)
-    found, refused = _prove_each(known, lambda entry: _publication(entry, inceptions, chains))
+    found, refused = _prove_each((entry for entry, _ in claimed), lambda e: _publication(e, inceptions, chains))
     return ParsedClaims(
         entries,
         inceptions,
         chains,
-        publications=tuple(publication for _, publication in found),
+        publications=tuple(publication for _, publication in found if publication is not None),
         failed=len(refused),
         unknown_publishers=tuple(by for _, by in claimed if by not in inceptions),
         notes=(*unread, *forged, *refused),
@@ -150,10 +154,11 @@ def _is_about(entry: Entry, artifact: Digest, predicate: str) -> bool:
     return statement.predicate == predicate and artifact in {subject.digest for subject in statement.subjects}
 
 
-def _publication(entry: Entry, inceptions: Mapping[Digest, Inception], chains: RotationChains) -> Publication:
-    """The publication in an entry of a publisher whose inception is known. Raises Malformed, Untrusted."""
-    assert entry.statement.by is not None
-    publisher = inceptions[entry.statement.by.id]
+def _publication(entry: Entry, inceptions: Mapping[Digest, Inception], chains: RotationChains) -> Publication | None:
+    """As `ParsedClaims.publication`."""
+    publisher = inceptions.get(entry.statement.by.id) if entry.statement.by else None
+    if publisher is None:
+        return None
     chain = chains.follow(KeyState.of_inception(publisher))
     return Publication(entry, check_published(entry, publisher, chain), publisher, chain)
 
@@ -351,20 +356,17 @@ def rivals(claims: ParsedClaims, publication: Publication) -> tuple[RivalPublica
 
 
 def _rival(claims: ParsedClaims, entry: Entry, publication: Publication) -> RivalPublication | None:
-    statement = entry.statement
-    if statement.predicate != "published" or statement.by is None or entry.digest == publication.entry.digest:
-        return None
-    publisher, chain = claims.inceptions.get(statement.by.id), claims.chain(statement.by.id)
-    if publisher is None or chain is None:
+    if entry.statement.predicate != "published" or entry.digest == publication.entry.digest:
         return None
     try:
-        published = check_published(entry, publisher, chain)
+        rival = claims.publication(entry)
     except ComityError:
         return None
-    if str(published.name).lower() != str(publication.published.name).lower():
+    if rival is None or str(rival.published.name).lower() != str(publication.published.name).lower():
         return None
-    same = (publisher.id, published.artifact) == (publication.publisher.id, publication.published.artifact)
-    return None if same else RivalPublication(entry, published, publisher)
+    if (rival.publisher.id, rival.published.artifact) == (publication.publisher.id, publication.published.artifact):
+        return None
+    return RivalPublication(entry, rival.published, rival.publisher)
 
 
 UpstreamChange: TypeAlias = Changed | Gone
@@ -387,6 +389,12 @@ class MirrorEvidence:
     seen: tuple[ProvenObservation, ...]
     rivals: tuple[ProvenObservation, ...]
     changes: tuple[tuple[Entry, UpstreamChange, tuple[Member, ...]], ...]
+
+    @property
+    def upstream(self) -> Upstream | None:
+        """Where the artifact was observed, preferably by a node that fetched it; None if it was not."""
+        ordered = sorted(self.seen, key=lambda seen: not seen.observed.fetched)
+        return ordered[0].observed.upstream if ordered else None
 
     @property
     def names(self) -> tuple[str, ...]:
