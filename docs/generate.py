@@ -14,7 +14,7 @@ from typing import Final
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
-from comity_cli.explanations import explanations
+from comity_cli.commands.explain import explanations
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 

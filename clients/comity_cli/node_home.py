@@ -1,12 +1,17 @@
-"""The home of a node on this machine: its settings file, and whether the node itself is installed."""
+"""The home of a node on this machine: its settings file, whether the node is installed, and its audit log."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from comity.trust.errors import NotFound, Unavailable
+from comity.content.audit_log import FAILED, AuditLog, local_user
+from comity.trust.errors import ComityError, NotFound, Unavailable
+
+from comity_cli.command import output
 
 
 @contextmanager
@@ -27,3 +32,38 @@ def node_file(home: Path) -> Path:
         hint = "name your node's home: --node HOME; or make one: comity init --help"
         raise NotFound(f"no node in {home}", why=f"{file} is missing", hint=hint)
     return file
+
+
+def recorded_act(home: Path, act: str, subject: str = "", detail: str = "") -> AbstractContextManager[None]:
+    """A line before the block runs, and another one if it fails. Raises as `AuditLog.append` does."""
+    return AuditLog(home, time.time).recorded(act, local_user(), subject, detail)
+
+
+@contextmanager
+def noted_act(home: Path, act: str, subject: str = "", detail: str = "") -> Iterator[None]:
+    """As `recorded_act`, for an act that only reads the home: where the line cannot be written, such as on a full disk,
+    it warns and goes on, because a backup or a support bundle is wanted most then."""
+    log = AuditLog(home, time.time)
+    try:
+        line = f"line {log.append(act, local_user(), subject, detail).number}"
+    except ComityError as error:
+        output().warn(f"this is not in the audit log: {error.what}: {error.why}")
+        line = ""
+    try:
+        yield
+    except ComityError as error:
+        if line:
+            log.append(act + FAILED, local_user(), subject, f"{line}: {error.code}")
+        raise
+
+
+@contextmanager
+def noted_if_home(node: str | None, act: str, subject: str, detail: str) -> Iterator[None]:
+    """As `noted_act`, where `node` names a home, or is None and a home is here, and this user may write to it. Who may
+    only call the node does nothing there that everybody could not do."""
+    home = Path() if node is None else Path(node)
+    if (home / "node.toml").is_file() and os.access(home, os.W_OK):
+        with noted_act(home, act, subject, detail):
+            yield
+    else:
+        yield

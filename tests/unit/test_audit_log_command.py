@@ -15,8 +15,8 @@ from comity.node.settings import AuditLogCopies
 from comity.node.threads import Pools
 from comity.trust.errors import Conflict, Unavailable, Untrusted
 from comity.wire.access import CALLER, Caller
-from comity_cli.acts import noted_act, recorded_act
 from comity_cli.main import command
+from comity_cli.node_home import noted_act, recorded_act
 from comity_cli.output import Output
 
 

@@ -10,7 +10,7 @@ import pytest
 from comity.trust.charter.document import Body, CharterPolicy, genesis, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, NotFound
-from comity_cli.charter.changes import CHANGES, build_draft
+from comity_cli.commands.proposal import CHANGES, build_draft
 from comity_client.charter.proposals import (
     draft_admission,
     draft_namespaces,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from comity.trust.encoding import Digest
 from comity.trust.identity import KeySet
-from comity_cli.offers import drill
+from comity_cli.commands import pact as drill
+from comity_cli.commands.pact import run_drill
 from comity_cli.offers.context import OfferContext
-from comity_cli.offers.drill import run_drill
 from comity_client.offers.offer_client import FoundGrant
 from comity_client.offers.signer import OfferSigner
 from comity_client.offers.views import IdentityResolver, view

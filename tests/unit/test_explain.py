@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from comity_cli.explanations import explanations
+from comity_cli.commands.explain import explanations
 from comity_cli.main import main
 from support import command_lines, error_codes
 

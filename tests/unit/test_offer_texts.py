@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from comity.trust.encoding import LAST_TIME
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.offers.records import CutOff, Redeemed, Redemption
+from comity_cli.commands.offer import parse_group
 from comity_cli.main import command
 from comity_cli.offers.arguments import allocations, amounts, moment
-from comity_cli.offers.fits import parse_group
 from comity_cli.offers.rendering import STALE_SECONDS, describe_status, next_step, request_rows, statement_rows, when
 from comity_cli.output import Output
 from comity_client.home import Home

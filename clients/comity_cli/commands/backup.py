@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from comity.trust.errors import Malformed
 
-from comity_cli.acts import noted_act, recorded_act
 from comity_cli.command import Group, examples, output
-from comity_cli.node_home import node_file, node_installed
+from comity_cli.node_home import node_file, node_installed, noted_act, recorded_act
 from comity_cli.nodes import home_option
 from comity_cli.output import plural, size
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from comity_cli.acts import noted_if_home
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FOLDER, NEW_FOLDER
 from comity_cli.following import follow
+from comity_cli.node_home import noted_if_home
 from comity_cli.nodes import SpelledOption, node_option
 from comity_cli.output import Output, plural, size
 

@@ -25,8 +25,8 @@ from comity.trust.mirror_rules import (
 )
 from comity.trust.rule_file import MAX_BYTES
 
-from comity_cli.acts import recorded_act
 from comity_cli.command import Group, client, examples, output
+from comity_cli.node_home import recorded_act
 from comity_cli.node_view import span
 from comity_cli.nodes import home_option
 from comity_cli.output import plural, size

@@ -1,18 +1,88 @@
-"""`comity pact`: standing pacts, which the beneficiary alone can make redeemable."""
+"""`comity pact`: standing pacts, which the beneficiary alone can make redeemable.
+
+The drill of a cut-off takes every step except logging.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
-from comity.trust.errors import Refused
-from comity.trust.offers.records import CutOff
+from comity.trust.errors import ComityError, Refused
+from comity.trust.offers.records import CutOff, Redemption
 
 from comity_cli.command import Group, examples, output
-from comity_cli.offers.context import OfferContext, reading_options, signing_options
-from comity_cli.offers.own_grant import find_own_grant
-from comity_cli.offers.requests import request_allocations, request_options
+from comity_cli.offers.context import OfferContext, now, reading_options, signing_options
+from comity_cli.offers.own_grant import find_own_grant, request_allocations, request_options
+from comity_cli.offers.rendering import describe_amounts, when
+
+if TYPE_CHECKING:
+    from comity_client.offers.offer_client import FoundGrant
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a cut-off: whether it succeeded, and details. The field names are keys of the JSON document."""
+
+    what: str
+    well: bool
+    how: str
+
+
+def run_drill(context: OfferContext, found: FoundGrant) -> list[Step]:
+    """The steps of a cut-off, in order. A failed step does not stop the others."""
+    view, grant_state = found.view, found.grant_state
+    steps = [
+        Step(
+            "the pact",
+            grant_state.grant.pact,
+            f"{grant_state.digest[:12]}, lent by {view.identities.name(view.offer.provider)}",
+        ),
+        Step("its chain", view.status == "proven", view.why or f"proven, cosigned by {view.cosigners} members"),
+        Step("its state", grant_state.state == "accepted", grant_state.state),
+        _window(found),
+        Step(
+            "what is left",
+            any(grant_state.left),
+            describe_amounts(grant_state.left, view.offer.measure),
+        ),
+    ]
+    return [*steps, *_sign(context, found)]
+
+
+def _sign(context: OfferContext, found: FoundGrant) -> list[Step]:
+    """Sign a cut-off marked as a drill and a redemption that is never logged, and check both as a node would."""
+    view, grant_state = found.view, found.grant_state
+    try:
+        signer = context.signer
+        mine = signer.identity == grant_state.grant.grantee
+        steps = [
+            Step("your key", mine, signer.label if mine else f"it belongs to {signer.label}, not to the beneficiary")
+        ]
+        declared = signer.sign(CutOff(signer.identity, view.state.chain, grant_state.digest, True, "drill"))
+        asked = signer.sign(
+            Redemption(
+                signer.identity, view.state.chain, grant_state.digest, grant_state.left, grant_state.newest, "drill"
+            )
+        )
+    except ComityError as error:
+        return [Step("your key", False, str(error))]
+    for what, entry in (("the declaration", declared), ("a redemption", asked)):
+        genuine = view.identities.by_identity(entry)
+        how = {True: "signed, with keys that others can verify", None: "signed; nothing here proves your keys"}
+        steps.append(Step(what, genuine is not False, how.get(genuine, "your keys are not those of the charter")))
+    return steps
+
+
+def _window(found: FoundGrant) -> Step:
+    """Whether a part of the pact could be used now, and its intervals."""
+    at, parts = now(), found.grant_state.grant.allocations
+    intervals = ", ".join(f"{when(part.start)} up to {when(part.end)}" for part in parts)
+    if any(part.start <= at < part.end for part in parts):
+        return Step("its window", True, intervals)
+    why = "not begun" if any(at < part.start for part in parts) else "over"
+    return Step("its window", False, f"{intervals}: {why}")
 
 
 @examples(
@@ -89,7 +159,7 @@ def declare(pact: str, text: str, **options: Any) -> None:
 def drill(pact: str, **options: Any) -> None:
     """Perform every step of a cut-off except logging: read and prove the chain, find the key, sign the declaration and
     a redemption, and check both as the provider's node would. Run it regularly to find what is missing in time."""
-    from comity_cli.offers.drill import run_drill
+    from comity_cli.commands.pact import run_drill
 
     out, context = output(), OfferContext(**options)
     steps = run_drill(context, context.grant(pact))

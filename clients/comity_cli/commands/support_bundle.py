@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from comity_cli.acts import noted_act
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE
-from comity_cli.node_home import node_file, node_installed
+from comity_cli.node_home import node_file, node_installed, noted_act
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 

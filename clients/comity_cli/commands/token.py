@@ -10,9 +10,8 @@ from typing import Final
 import click
 from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, USES_FILE, Token, TokenFile, read_uses
 
-from comity_cli.acts import recorded_act
 from comity_cli.command import Group, examples, output
-from comity_cli.node_home import node_file
+from comity_cli.node_home import node_file, recorded_act
 from comity_cli.nodes import home_option
 
 DAY: Final = 86_400

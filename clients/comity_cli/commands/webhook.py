@@ -7,9 +7,8 @@ from typing import Final
 
 import click
 
-from comity_cli.acts import recorded_act
 from comity_cli.command import Group, examples, output
-from comity_cli.node_home import node_file, node_installed
+from comity_cli.node_home import node_file, node_installed, recorded_act
 from comity_cli.nodes import home_option
 
 HOME: Final = home_option("Your node, by its home. Default: here.", exists=False)

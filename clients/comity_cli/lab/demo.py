@@ -1,11 +1,13 @@
 """The demo: publish real weights, mirror them, lose the publisher, pull, verify and load, all on this machine.
 
 Every step runs the commands of a user as separate processes and then checks their results. A step whose check fails
-raises; every printed success was checked.
+raises; every printed success was checked. At the end the unmodified Hugging Face client loads the weights in a process
+of its own, offline, from the cache that a pull wrote.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -18,14 +20,57 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.places import count_reaches
 
-from comity_cli.lab import seclusion, stock
+from comity_cli.lab import seclusion
 from comity_cli.lab.lab import SEATS, Lab, LabNode
 from comity_cli.lab.weights import real_weights
 from comity_cli.output import Output, plural, size
+
+_SNAPSHOT: Final = """
+import sys, huggingface_hub
+for revision in sys.argv[2:]:
+    print(huggingface_hub.snapshot_download(sys.argv[1], revision=revision, local_files_only=True))
+"""
+_TRANSFORMERS: Final = """
+import sys
+from transformers import AutoConfig, AutoTokenizer
+config = AutoConfig.from_pretrained(sys.argv[1], revision=sys.argv[2])
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], revision=sys.argv[2])
+print(type(config).__name__, len(tokenizer), tokenizer("Nobody can take it away.")["input_ids"][:8])
+"""
+
+
+def _load(hub_cache: Path, repository: str, snapshot: Path) -> Iterator[str]:
+    """Load `repository` by version and by commit id. Yields result lines. Raises Untrusted if loading fails."""
+    import huggingface_hub
+
+    commit = snapshot.name
+    paths = _run_script(_SNAPSHOT, hub_cache, repository, "v1", commit).splitlines()
+    manifest = Manifest.parse((snapshot / ".comity" / "manifest.json").read_bytes())
+    for path in paths:
+        missing = [entry.path for entry in manifest.files if not (Path(path) / entry.path).is_file()]
+        if Path(path).resolve() != snapshot.resolve() or missing:
+            raise Untrusted("the Hugging Face client found another snapshot", why=f"{path}; missing: {missing[:3]}")
+    yield f"huggingface_hub {huggingface_hub.__version__}: {len(manifest.files)} files by revision 'v1' and by {commit}"
+    if importlib.util.find_spec("transformers") is None:
+        yield "transformers is not installed here: AutoConfig and AutoTokenizer not tried"
+        return
+    config, length, *tokens = _run_script(_TRANSFORMERS, hub_cache, repository, commit).split(maxsplit=2)
+    yield f"transformers: {config}, a tokenizer of {length} entries, tokens {' '.join(tokens)}"
+
+
+def _run_script(script: str, hub_cache: Path, *arguments: str) -> str:
+    environment = {**os.environ, "HF_HUB_CACHE": str(hub_cache), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", script, *arguments]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise Untrusted("the Hugging Face client did not load the model", why=ran.stderr.strip()[-400:])
+    return ran.stdout.strip()
+
 
 REPOSITORY: Final = "demo/all-MiniLM-L6-v2"
 REFERENCE: Final = f"{REPOSITORY}@v1"
@@ -125,7 +170,7 @@ class Demo:
         with self._step("One flipped byte is refused", "regardless of who served, carried or stored it") as say:
             self._verify(self._with_flipped_byte(snapshot), policy, expected=3, say=say)
         with self._step("An unmodified Hugging Face client loads it", "without endpoint, token or network") as say:
-            for line in stock.load(self.hub_cache, REPOSITORY, snapshot):
+            for line in _load(self.hub_cache, REPOSITORY, snapshot):
                 say(line)
         self.left = self._count_what_is_left(others)
 

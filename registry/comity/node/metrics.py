@@ -183,12 +183,6 @@ class ServedBytes:
         """Bytes by (caller, blob)."""
         return self._sums
 
-    def by_peer(self) -> dict[str, int]:
-        totals: dict[str, int] = {}
-        for (peer, _), sent in self._sums.items():
-            totals[peer] = totals.get(peer, 0) + sent
-        return totals
-
 
 LOCATION_SECONDS: Final = 600
 """Seconds for which a location is valid; a longer pull asks again."""

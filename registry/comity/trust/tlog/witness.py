@@ -30,16 +30,7 @@ from typing import Final, TypeAlias
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
 from comity.trust.errors import Malformed, PolicyNotMet
-from comity.trust.tlog.merkle import (
-    HASH_SIZE,
-    MAX_BUNDLE,
-    MAX_SIZE,
-    WIDTH,
-    encode_entries,
-    leaf_hash,
-    root,
-    verify_subtree,
-)
+from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, WIDTH, encode_entries, leaf_hash, root, verify_subtree
 from comity.trust.tlog.note import (
     COSIGNER_ALGORITHMS,
     ED25519,
@@ -116,10 +107,6 @@ def encode_signatures(lines: Iterable[NoteSignature]) -> bytes:
 
 def _bad_request(why: str) -> Malformed:
     return Malformed("not an add-checkpoint request", why=why, code="ADD-CHECKPOINT")
-
-
-MAX_PACKAGE: Final = MAX_BUNDLE + 1 + MAX_PROOF_HASHES * HASH_SIZE
-"""Bytes of the largest package."""
 
 
 @dataclass(frozen=True, slots=True)
