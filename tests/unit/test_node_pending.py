@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import pytest
@@ -186,3 +187,18 @@ def test_the_totals_are_those_of_the_submissions_that_wait(steps: list[tuple[str
         waiting = [each for each in made.values() if waits(pending, each)]
         assert pending.bytes == sum(each.size for each in waiting) <= 100
         assert len(pending) == len(waiting)
+
+
+def test_who_submits_the_lines_of_another_cannot_end_the_others_upload() -> None:
+    pending, of_owner = PendingSubmissions(1 << 30), submission(0, caller="owner")
+    copied = dataclasses.replace(of_owner, caller="copies", block="copies")
+    pending.put(of_owner)
+    pending.put(copied)
+    for number in range(1, MAX_PER_CALLER + 1):
+        pending.put(submission(number, caller="copies"))
+    assert len(pending) == MAX_PER_CALLER + 1, "its own one was dropped, and only that"
+    assert waits(pending, of_owner)
+    pending.put(copied)
+    pending.done(of_owner.id)
+    assert not waits(pending, of_owner)
+    assert len(pending) == pending.bytes == MAX_PER_CALLER - 1

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -55,6 +55,9 @@ MAX_WANTED: Final = 400_000
 _log: Final = structlog.get_logger("comity.node.uploads")
 
 
+_Key: TypeAlias = tuple[Digest, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """An object to receive. `path` is its path in a manifest, or empty: it decides how the file is cut into pieces."""
@@ -79,6 +82,11 @@ class PendingSubmission:
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", sum(want.size for want in self.wants.values()))
 
+    @property
+    def key(self) -> _Key:
+        """What tells it from submissions of the same lines by other callers."""
+        return self.id, self.caller
+
 
 def submission_id(lines: Sequence[bytes]) -> Digest:
     """SHA-256 over the lines, each followed by a line feed."""
@@ -88,6 +96,9 @@ def submission_id(lines: Sequence[bytes]) -> Digest:
 class PendingSubmissions:
     """The pending submissions. Not thread-safe: call from the event loop.
 
+    The same lines may come from several callers: each is charged for its own submission of them, and one that is
+    dropped ends no upload while that of another caller waits.
+
     Args:
         max_bytes: bytes that all of them together may upload.
         clock: seconds, monotonic.
@@ -96,9 +107,11 @@ class PendingSubmissions:
     def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_bytes = max_bytes
         self._clock = clock
-        self._waiting: OrderedDict[Digest, PendingSubmission] = OrderedDict()
+        self._waiting: OrderedDict[_Key, PendingSubmission] = OrderedDict()
         """The one unused longest first."""
-        self._used: dict[Digest, float] = {}
+        self._callers: dict[Digest, dict[_Key, None]] = {}
+        """By submission, the keys of those that wait."""
+        self._used: dict[_Key, float] = {}
         self._wanted = 0
         """Objects that all of them together wait for."""
         self.bytes = 0
@@ -110,13 +123,13 @@ class PendingSubmissions:
 
     def put(self, submission: PendingSubmission) -> None:
         """Add a submission. Raises OutOfSpace (UPLOAD-QUOTA) if it exceeds a limit alone, or beside smaller ones."""
-        self.done(submission.id)
+        self._drop(submission.key)
         if submission.size > self.max_bytes or len(submission.wants) > MAX_WANTED:
             why = f"{submission.size} bytes in {len(submission.wants)} objects; this node takes {self.max_bytes}"
             raise OutOfSpace("submission too large", why=why, code="UPLOAD-QUOTA")
-        same = [other.id for other in self._waiting.values() if other.caller == submission.caller]
+        same = [other.key for other in self._waiting.values() if other.caller == submission.caller]
         for old in same[: max(0, len(same) + 1 - MAX_PER_CALLER)]:
-            self.done(old)
+            self._drop(old)
         while not self._fits(submission):
             dropped = self._idle() or self._oldest_of_the_largest(submission)
             if dropped is None:
@@ -127,25 +140,27 @@ class PendingSubmissions:
                     code="UPLOAD-QUOTA",
                 )
             _log.info("pending submission dropped", submission=dropped.id, caller=dropped.caller, size=dropped.size)
-            self.done(dropped.id)
-        self._waiting[submission.id], self._used[submission.id] = submission, self._clock()
+            self._drop(dropped.key)
+        self._waiting[submission.key], self._used[submission.key] = submission, self._clock()
+        self._callers.setdefault(submission.id, {})[submission.key] = None
         self._wanted += len(submission.wants)
         self.bytes += submission.size
 
     def want(self, submission: Digest, digest: Digest, size: int) -> Want:
         """The object that an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
-        found = self._waiting.get(submission)
-        if found is None:
+        found = [self._waiting[key] for key in self._callers.get(submission, ())]
+        if not found:
             raise NotFound(
                 "no such submission",
                 why="it was never made, or it expired",
                 hint="submit the lines again",
                 code="NO-SUBMISSION",
             )
-        self._waiting.move_to_end(submission)
-        self._used[submission] = self._clock()
-        want = found.wants.get(digest)
-        if want is None or want.size != size:
+        for each in found:
+            self._waiting.move_to_end(each.key)
+            self._used[each.key] = self._clock()
+        wants = (want for each in found if (want := each.wants.get(digest)) is not None and want.size == size)
+        if (want := next(wants, None)) is None:
             raise NotFound("not an object of this submission", why=f"{digest} of {size} bytes", code="NOT-WANTED")
         return want
 
@@ -164,20 +179,30 @@ class PendingSubmissions:
             self._uploads[submission] -= 1
             if not self._uploads[submission]:
                 del self._uploads[submission]
-            if submission in self._used:
-                self._used[submission] = self._clock()
+            for key in self._callers.get(submission, ()):
+                self._used[key] = self._clock()
 
     def done(self, submission: Digest) -> None:
-        ended = self._waiting.pop(submission, None)
+        """The lines are logged: nobody's submission of them waits any longer."""
+        for key in tuple(self._callers.get(submission, ())):
+            self._drop(key)
+
+    def _drop(self, key: _Key) -> None:
+        ended = self._waiting.pop(key, None)
         if ended is not None:
-            del self._used[submission]
+            del self._used[key]
+            del self._callers[ended.id][key]
+            if not self._callers[ended.id]:
+                del self._callers[ended.id]
             self._wanted -= len(ended.wants)
             self.bytes -= ended.size
 
     def _idle(self) -> PendingSubmission | None:
         before = self._clock() - IDLE_SECONDS
         waiting = self._waiting.items()
-        return next((found for id_, found in waiting if self._used[id_] <= before and not self._uploads[id_]), None)
+        return next(
+            (found for key, found in waiting if self._used[key] <= before and not self._uploads[found.id]), None
+        )
 
     def _oldest_of_the_largest(self, submission: PendingSubmission) -> PendingSubmission | None:
         """The submission to drop for `submission`; None if whoever makes it would have most."""
