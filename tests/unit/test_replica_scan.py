@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,25 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path, monkeypatch)
     yield made
     made.ledger.close()
+
+
+async def test_publications_are_not_parsed_on_the_event_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, threads = publication_reader._parse_publication, set[threading.Thread]()
+
+    def noted(entry: Entry) -> Published | Observed:
+        threads.add(threading.current_thread())
+        return parse(entry)
+
+    monkeypatch.setattr(publication_reader, "_parse_publication", noted)
+
+    async def run(job: Job) -> None:
+        bench.replicas._copies.done(job, 0.0)
+
+    monkeypatch.setattr(bench.replicas, "_run_job", run)
+    bench.prove(FLOODED, [FLOOD.publish("a/b@v1", Release(b"one\n"))])
+    await bench.replicas._work()
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 async def test_a_flood_of_publications_does_not_delay_the_first_copy_from_another_log(

@@ -196,7 +196,7 @@ class PublicationReader:
     async def _queue_wanted(self, lines: Sequence[ProvenLine]) -> tuple[set[Digest], set[Digest]]:
         """Queue what these publications name and this node wants and lacks. Returns the artifacts that are queued now,
         and those that the settings do not name."""
-        said = [(line, _parse_publication(parse_entry(line.line))) for line in lines]
+        said = list(zip(lines, await self._ledger.run(_parse_publications, lines), strict=True))
         copies = await self._held.copies({published.artifact for _, published in said})
         wanted, unlisted, waits = list[_Wanted](), set[Digest](), dict[Digest, float]()
         for line, published in said:
@@ -247,6 +247,11 @@ class PublicationReader:
             name = str(published.name)
             await self._quotas.charge_held(published.artifact, decision.rule, name, published.manifest)
         return decision
+
+
+def _parse_publications(lines: Sequence[ProvenLine]) -> list[Published | Observed]:
+    """In a thread: a page of them takes long enough to delay the event loop."""
+    return [_parse_publication(parse_entry(line.line)) for line in lines]
 
 
 def _parse_publication(entry: Entry) -> Published | Observed:
