@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
-from comity.trust.errors import NotFound
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import parse_entry
 from support.case import case
 from support.logs import LogKeys
@@ -207,3 +209,43 @@ async def test_an_answer_outlives_its_generation_until_a_statement_concerns_it(
     changing.say(NOTED.publish("c/d@v1", Release(b"c")))
     assert await asked() == ["c/d", "unsettled"]
     assert await asked() == ["unsettled"]
+
+
+class Large:
+    """What a computation has read."""
+
+
+async def test_a_failure_that_is_kept_keeps_nothing_that_led_to_it(counting: Counting) -> None:
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 100)
+    seen: list[weakref.ref[Large]] = []
+
+    async def fail(cause: Exception) -> str:
+        manifest = Large()
+        seen.append(weakref.ref(manifest))
+        raise NotFound("no such model", why="why", hint="hint", code="NO-SUCH-REPOSITORY") from cause
+
+    async def ask(key: str) -> str:
+        body = Large()
+        seen.append(weakref.ref(body))
+        try:
+            return await cache.get(key, partial(fail, ValueError()))
+        except NotFound as error:
+            return f"{error}, {error.hint}, {error.code}"
+
+    for _ in range(3):
+        assert await asyncio.create_task(ask("a")) == "no such model: why, hint, NO-SUCH-REPOSITORY"
+    assert len(seen) == 4, "it failed once"
+    gc.collect()
+    assert [found() for found in seen] == [None] * 4
+
+
+async def test_an_unexpected_error_is_whole_for_the_first_and_short_for_the_next(counting: Counting) -> None:
+    cache: AnswerCache[str, str] = AnswerCache(counting.now, 100)
+
+    async def fail() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await cache.get("a", fail)
+    with pytest.raises(ComityError, match="internal error"):
+        await cache.get("a", fail)

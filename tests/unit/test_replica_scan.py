@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from attackers.forging import Identity, Release
@@ -30,7 +32,7 @@ from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
-from comity.trust.errors import Unavailable
+from comity.trust.errors import NotFound, Unavailable
 from comity.trust.keys import HybridSigner
 from comity.trust.mirror_rules import MirrorDecision, MirrorQuotas
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
@@ -369,3 +371,21 @@ async def test_what_is_over_its_quota_leaves_the_queue_and_what_is_held_counts_f
     (lacking,) = await bench.replicas.incomplete_examples(9)
     assert (lacking.name, lacking.state, lacking.code) == ("a/large@v1", "waits", "MIRROR-QUOTA")
     assert len(bench.replicas._copies) == 0
+
+
+async def test_a_copy_that_failed_keeps_no_manifest(bench: Bench) -> None:
+    seen: list[weakref.ref[set[int]]] = []
+
+    async def complete(copy: Copy) -> None:
+        manifest = set[int]()
+        seen.append(weakref.ref(manifest))
+        raise NotFound("no peer has it", why="why", code="NO-HOLDER")
+
+    bench.prove(QUIET, [FEW.publish("c/d@v1", Release(b"few\n"))])
+    bench.replicas._copier = cast(Any, SimpleNamespace(complete=complete))
+    await bench.replicas._work()
+    (copy,) = bench.replicas._copies.incomplete()
+    assert copy.failure is not None
+    assert (str(copy.failure), copy.failure.code) == ("no peer has it: why", "NO-HOLDER")
+    gc.collect()
+    assert [found() for found in seen] == [None]

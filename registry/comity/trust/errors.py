@@ -17,6 +17,8 @@ the gRPC ErrorInfo reason, the JSON field and the argument of `comity explain`.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ComityError(Exception):
     """Base class of all expected failures.
@@ -45,6 +47,13 @@ class ComityError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}" if self.why else self.what
+
+    def without_traceback(self) -> Self:
+        """A new error that says the same, for what keeps errors. A raised error keeps the frames that it went through,
+        with all that they had in memory, and those of its causes; each further raise adds frames."""
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__)
+        return copy
 
 
 class Malformed(ComityError):

@@ -278,13 +278,19 @@ class Generations:
 @dataclass(slots=True)
 class _KeptAnswer(Generic[V]):
     """A result or its computation, valid in `generation`; `read` are the statements that it includes. A failure, and a
-    computation that is not done, have the weight 1."""
+    computation that is not done, have the weight 1. `failure` replaces the task, whose error keeps the frames that
+    raised it, with the manifest and the evidence that they read."""
 
     generation: int
-    task: asyncio.Task[V]
+    task: asyncio.Task[V] | None
     read: ReadStatements | None
     made_at: float
     weight: int = 1
+    failure: ComityError | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.task is None or self.task.done()
 
 
 class AnswerCache(Generic[K, V]):
@@ -321,18 +327,21 @@ class AnswerCache(Generic[K, V]):
         generation = await self._generation()
         read = await self._changes.now() if self._changes is not None else None
         known = self._entries.get(key)
-        if known is None or (known.generation != generation and known.task.done() and not self._keeps(known)):
+        if known is None or (known.generation != generation and known.done and not self._keeps(known)):
             task = asyncio.create_task(make())
             task.add_done_callback(functools.partial(self._made, key))
             self._total += 1 - (known.weight if known is not None else 0)
             known = self._entries[key] = _KeptAnswer(generation, task, read, asyncio.get_running_loop().time())
         self._entries.move_to_end(key)
+        if known.failure is not None:
+            raise known.failure.without_traceback()
+        assert known.task is not None  # only a failure replaces it
         return await asyncio.shield(known.task)
 
     def _keeps(self, known: _KeptAnswer[V]) -> bool:
         """Whether a result of an earlier generation is still right."""
         task, now = known.task, asyncio.get_running_loop().time()
-        if self._changes is None or known.read is None or now - known.made_at > MAX_KEPT:
+        if self._changes is None or known.read is None or now - known.made_at > MAX_KEPT or task is None:
             return False
         if task.cancelled() or task.exception() is not None:
             return False
@@ -341,20 +350,24 @@ class AnswerCache(Generic[K, V]):
 
     async def close(self) -> None:
         """Cancel pending computations."""
-        tasks = [known.task for known in self._entries.values()]
+        tasks = [known.task for known in self._entries.values() if known.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _made(self, key: K, task: asyncio.Task[V]) -> None:
-        if not task.cancelled():
-            task.exception()  # mark the exception as retrieved: no caller may be left
+        # Reading the exception marks it as retrieved: no caller may be left.
+        error = None if task.cancelled() else task.exception()
         known = self._entries.get(key)
         if known is None or known.task is not task:
             return  # it was evicted or replaced before it was done
         self._total -= known.weight
-        known.weight = 1 if task.cancelled() or task.exception() is not None else self._weigh(task.result())
+        known.weight = 1 if task.cancelled() or error is not None else self._weigh(task.result())
         self._total += known.weight
+        if error is not None:
+            fault = ComityError("internal error", why="see the log of the node")
+            known.failure = error.without_traceback() if isinstance(error, ComityError) else fault
+            known.task = None
         while self._total > self._most and len(self._entries) > 1:
             _, evicted = self._entries.popitem(last=False)
             self._total -= evicted.weight

@@ -186,9 +186,9 @@ class ReadThroughImport:
 
     def finish(self, failure: ComityError | None = None) -> None:
         """All of it is in the store and logged, or will not be."""
-        self.over, self._failure = True, failure
+        self.over, self._failure = True, None if failure is None else failure.without_traceback()
         for file in self._files:
-            file.finish(failure)
+            file.finish(self._failure)
         self._known.set()
 
     def on_listing(self, listing: RepositoryListing, paths: Sequence[Path]) -> None:

@@ -239,7 +239,7 @@ class CopyQueue:
         """The job failed. Returns the seconds until it is tried again."""
         self._end(job, now)
         copy = job.copy
-        copy.failure = failure
+        copy.failure = failure.without_traceback() if failure is not None else None  # its frames have the manifest
         copy.failures += 1
         rest = min(MAX_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(copy.failures - 1, 16))
         copy.resting_until = now + rest

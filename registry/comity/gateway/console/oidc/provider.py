@@ -185,12 +185,11 @@ class OpenIdProvider:
             if self._fetched is not None and now - self._fetched.at < (KEYS_EVERY if fresh else KEPT):
                 return self._fetched
             if self._failed is not None and now - self._failed[0] < RETRY:
-                error = self._failed[1]  # a new object, because each raise adds to the traceback of the old one
-                raise type(error)(error.what, why=error.why, hint=error.hint, code=error.code)
+                raise self._failed[1].without_traceback()
             try:
                 metadata, keys = await self._pools.files(fetch_provider, self._settings.issuer, self._access.tls)
             except ComityError as error:
-                self._failed = self._monotonic(), error
+                self._failed = self._monotonic(), error.without_traceback()
                 raise
             self._fetched, self._failed = _Fetched(metadata, keys, self._monotonic()), None
             return self._fetched
