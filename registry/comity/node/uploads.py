@@ -286,12 +286,16 @@ class Uploads:
         await self._pools.files(self._require_space, len(data))
         await self._pools.files(self._store.put, digest, data)
 
-    def records(self, want: Want) -> None:
-        """Compute and store the piece records of a stored blob, cut as `want.path` requires. Blocking.
+    def records(self, want: Want, layout: str) -> None:
+        """Compute and store the piece records of a stored blob in a layout. Blocking.
 
-        Raises Untrusted (DIGEST) if the blob is damaged; it is quarantined then.
+        Raises Untrusted (PIECE-INDEX) if `want.path` and the head of the blob require another layout: a false index
+        costs no more than that head. Raises Untrusted (DIGEST) if the blob is damaged; it is quarantined then.
         """
         with io.BufferedReader(_StoredFile(self._store, want.digest, want.size), MAX_READ) as file:
+            if piece_lengths(want.path, file, want.size)[0] != layout:
+                why = f"the pieces of {want.path} do not have layout {layout}"
+                raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
             try:
                 self._hash(file, want)
             except Untrusted:
@@ -314,11 +318,8 @@ class Uploads:
         for want, layout in _files_with_layouts(manifest, index):
             records = self._ledger.tables.pieces.records(want.digest, layout.layout)
             if records is None:
-                self.records(want)
-                records = self._ledger.tables.pieces.records(want.digest, layout.layout)
-            if records is None:
-                why = f"the pieces of {want.path} do not have layout {layout.layout}"
-                raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
+                self.records(want, layout.layout)
+                records = self._ledger.tables.pieces.records(want.digest, layout.layout) or b""
             check_records(records, size=want.size, expected=layout)
 
     def remove_stale(self, before: float) -> None:

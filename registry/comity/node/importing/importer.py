@@ -531,7 +531,7 @@ class Importer:
             layout, lengths = piece_lengths(want.path, file, want.size)
         known = self._ledger.tables.pieces.records(want.digest, layout)
         if known is None:  # the blob was stored before with another layout
-            self._uploads.records(want)
+            self._uploads.records(want, layout)
             known = self._ledger.tables.pieces.records(want.digest, layout) or b""
         return PieceLayout(layout, len(lengths), records_root(parse_records(known, size=want.size)))
 

@@ -365,10 +365,8 @@ class FileFetcher:
         """Make sure that the piece records of a stored blob are stored. Raises Untrusted if `layout` does not match the
         blob."""
         if await self._known(want, layout) is None:
-            await self._pools.hashing(self._uploads.records, want)
-            if await self._known(want, layout) is None:
-                why = f"the pieces of {want.path} do not have layout {layout.layout}"
-                raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
+            await self._pools.hashing(self._uploads.records, want, layout.layout)
+            await self._known(want, layout)  # compares the root
 
     async def _fetch(
         self,
