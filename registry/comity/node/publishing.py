@@ -101,7 +101,7 @@ class Submissions:
                 waiting = await self._pools.files(self._received, missing[: limits.MISSING])
                 return Submitted(name, missing=tuple(waiting))
             for published in _publications(entries):
-                await self._pools.hashing(self._uploads.check_pieces, published)  # (6)
+                await self._pools.whole_files(self._uploads.check_pieces, published)  # (6)
             asking = CALLER.get(None)  # an import that a reader caused is no operator's act
             if asking is not None and asking.operator:
                 for entry in entries:

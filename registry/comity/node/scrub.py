@@ -127,7 +127,7 @@ class Scrub:
     async def _step(self) -> None:
         if within_hours(self._hours, self._clock()):
             before = self._quarantined
-            await self._pools.hashing(self.read, int(STEP_SECONDS * self._rate))
+            await self._pools.whole_files(self.read, int(STEP_SECONDS * self._rate))
             if self._quarantined > before:
                 self._on_damaged()
 

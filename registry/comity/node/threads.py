@@ -59,12 +59,14 @@ class AsyncLedger:
 
 
 class Pools:
-    """Thread pools: `files` for reads and small writes, `hashing` for whole files, and `imports` for calls to an
-    upstream, which may take hours."""
+    """Thread pools: `files` for reads and small writes, `hashing` for computation that is over within a second or so,
+    such as verification, `whole_files` for work that reads files from their begin to their end, which may take minutes,
+    and `imports` for calls to an upstream, which may take hours."""
 
     def __init__(self) -> None:
         self._files = ThreadPoolExecutor(8, thread_name_prefix="files")
         self.hashing_threads = ThreadPoolExecutor(4, thread_name_prefix="hashing")
+        self._whole_files = ThreadPoolExecutor(4, thread_name_prefix="whole files")
         self._imports = ThreadPoolExecutor(8, thread_name_prefix="imports")
 
     async def files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -73,12 +75,15 @@ class Pools:
     async def hashing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _run(self.hashing_threads, work, *args, **kwargs)
 
+    async def whole_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _run(self._whole_files, work, *args, **kwargs)
+
     async def imports(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _run(self._imports, work, *args, **kwargs)
 
     def close(self) -> None:
         """Wait for running work and drop what has not begun."""
-        for pool in (self._files, self.hashing_threads, self._imports):
+        for pool in (self._files, self.hashing_threads, self._whole_files, self._imports):
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -267,7 +267,7 @@ class Uploads:
                 await self._pools.files(self._append, want.digest, received, chunk)
                 received += len(chunk)
             if received == want.size:
-                await self._pools.hashing(self._admit, want)
+                await self._pools.whole_files(self._admit, want)
             return received
 
     async def adopt(self, path: Path, want: Want) -> bool:
@@ -278,7 +278,7 @@ class Uploads:
         if await self._pools.files(self._store.has, want.digest):
             return True
         with self._locked(want.digest):
-            await self._pools.hashing(self._adopt, path, want)
+            await self._pools.whole_files(self._adopt, path, want)
         return False
 
     async def put(self, digest: Digest, data: bytes) -> None:

@@ -524,7 +524,7 @@ class Importer:
                 if error.code != "BLOB-BUSY":
                     raise
                 await asyncio.sleep(BUSY_PAUSE)
-        return await self._pools.hashing(self._layout, want, path)
+        return await self._pools.whole_files(self._layout, want, path)
 
     def _layout(self, want: Want, path: Path) -> PieceLayout:
         with path.open("rb") as file:

@@ -365,7 +365,7 @@ class FileFetcher:
         """Make sure that the piece records of a stored blob are stored. Raises Untrusted if `layout` does not match the
         blob."""
         if await self._known(want, layout) is None:
-            await self._pools.hashing(self._uploads.records, want, layout.layout)
+            await self._pools.whole_files(self._uploads.records, want, layout.layout)
             await self._known(want, layout)  # compares the root
 
     async def _fetch(
