@@ -83,11 +83,11 @@ SUITES: Final = (
         "mirror_quotas",
     ),
     Suite((f"{TRUST}/lineage.py",), "drawing licences lineage"),
-    Suite((f"{TRUST}/evaluation.py",), "evaluation_announced"),
+    Suite((f"{TRUST}/evaluation.py",), "evaluation_announced evaluation_forms"),
     Suite(
         (f"{TRUST}/claims.py",),
-        """compromise cosigned_moments cosigner_places evaluation_announced evidence_reader holds kept_proofs key_validity
-        newest_statement publication_rows rivals upstream_choosing upstream_rows vouched witnessing""",
+        """compromise cosigned_moments cosigner_places evaluation_announced evidence_reader holds kept_proofs
+        key_validity newest_statement publication_rows rivals upstream_choosing upstream_rows vouched witnessing""",
     ),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )

@@ -146,11 +146,108 @@ def test_announcements_of_others_or_of_other_criteria_do_not_count() -> None:
     assert facts(made)[-1].text == "evaluation refusals 1.2: not announced"
 
 
-def test_how_many_evaluations_the_author_announced_is_told() -> None:
+@pytest.mark.parametrize("more", [0, 1, 3])
+def test_how_many_evaluations_the_author_announced_is_told(more: int) -> None:
     first, second = announced(), evaluated()
-    others = [announced(criteria=replace(CRITERIA, samples=number)) for number in range(3)]
+    others = [announced(criteria=replace(CRITERIA, samples=number)) for number in range(more)]
     made = with_lines(first, second, *others, log=logged(first, second), proven=(first, second))
-    assert facts(made)[-1].text.endswith("; its author announced 4 evaluations of this artifact")
+    said = f"; its author announced {more + 1} evaluations of this artifact" if more else ""
+    assert facts(made)[-1].text.endswith(f"of node-ch.example/log{said}")
+
+
+def test_announcements_about_other_artifacts_are_not_counted() -> None:
+    first, second = announced(), evaluated()
+    said = EvaluationAnnounced(LAB.inception.author, sha256(b"another"), CRITERIA.digest)
+    elsewhere = sign_announced(said, LAB.signer)
+    made = with_lines(first, second, elsewhere, log=logged(elsewhere, second, first), proven=(elsewhere, second, first))
+    assert facts(made)[-1].text.endswith("announced after its result: entry 7 after entry 6 of node-ch.example/log")
+
+
+def test_another_envelope_of_an_announcement_hides_no_proof_and_is_no_other_announcement() -> None:
+    """A signature is drawn anew each time, and a statement is its payload: the log has one of its envelopes."""
+    second = evaluated()
+    envelopes = sorted((announced() for _ in range(5)), key=lambda entry: entry.digest)
+    for first in envelopes:
+        order = facts(with_lines(*envelopes, second, log=logged(first, second), proven=(first, second)))[-1]
+        assert order.text.endswith("announced first: entry 5 before entry 6 of node-ch.example/log")
+        assert order.evidence == first.digest
+        order = facts(with_lines(*envelopes, second, log=logged(second, first), proven=(second, first)))[-1]
+        assert order.text.endswith("announced after its result: entry 6 after entry 5 of node-ch.example/log")
+        assert order.evidence == first.digest
+    unproven = facts(with_lines(*envelopes, second))[-1]
+    assert unproven.evidence == min(envelopes, key=lambda entry: entry.line).digest
+
+
+def test_of_several_logs_that_prove_an_order_the_first_by_name_is_told() -> None:
+    first, second = announced(), evaluated()
+    logs = {owner: filled(owner) for owner in (SG, CH, ES)}
+    for log in logs.values():
+        log.append(first.line)
+        log.append(second.line)
+    proofs = [log.proof(entry.line, (KR,)) for log in logs.values() for entry in (first, second)]
+    for order in (proofs, proofs[::-1]):
+        made = with_lines(first, second)
+        text = facts(replace(made, proofs=(*made.proofs, *order)))[-1].text
+        assert text.endswith("announced first: entry 5 before entry 6 of node-ch.example/log")
+
+
+def test_of_several_logs_that_prove_the_opposite_the_first_by_name_is_told() -> None:
+    first, second = announced(), evaluated()
+    logs = {owner: filled(owner) for owner in (SG, CH, ES)}
+    for log in logs.values():
+        log.append(second.line)
+        log.append(first.line)
+    proofs = [log.proof(entry.line, (KR,)) for log in logs.values() for entry in (first, second)]
+    made = with_lines(first, second)
+    text = facts(replace(made, proofs=(*made.proofs, *proofs)))[-1].text
+    assert text.endswith("announced after its result: entry 6 after entry 5 of node-ch.example/log")
+    in_order = filled(KR)
+    in_order.append(first.line)
+    in_order.append(second.line)
+    proofs += [in_order.proof(entry.line, (CH,)) for entry in (first, second)]
+    text = facts(replace(made, proofs=(*made.proofs, *proofs)))[-1].text
+    assert text.endswith(
+        "announced first: entry 5 before entry 6 of node-kr.example/log; in node-ch.example/log the result comes first"
+    )
+
+
+def test_of_several_places_in_one_log_the_first_is_told() -> None:
+    envelopes, second = [announced() for _ in range(12)], evaluated()
+    for lines, said in (
+        ((*envelopes, second), "announced first: entry 5 before entry 17 of"),
+        ((second, *envelopes), "announced after its result: entry 6 after entry 5 of"),
+    ):
+        made = with_lines(second, *envelopes, log=logged(*lines), proven=lines)
+        assert said in facts(made)[-1].text
+
+
+def test_a_result_that_a_log_has_twice_is_announced_first_only_before_both() -> None:
+    first, second = announced(), evaluated()
+    log = filled(CH)
+    log.append(second.line)
+    early = log.proof(second.line, (SG, ES))
+    log.append(first.line)
+    late = filled(CH)
+    for line in (second.line, first.line, second.line):
+        late.append(line)
+    late.lines[5] = b""  # the proof is for the last place
+    made = with_lines(first, second)
+    proofs = (early, late.proof(first.line, (SG, ES)), late.proof(second.line, (SG, ES)))
+    for order in (proofs, proofs[::-1]):
+        text = facts(replace(made, proofs=(*made.proofs, *order)))[-1].text
+        assert "announced after its result: entry 6 after entry 5" in text
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (15, 15), (16, 16), (17, 16), (40, 16)])
+def test_so_many_thresholds_are_shown_and_the_others_are_counted(count: int, shown: int) -> None:
+    thresholds = tuple(Threshold(f"metric {number}", ">=", "0") for number in range(count))
+    results = EvaluationResults(replace(CRITERIA, thresholds=thresholds), ("1",) * count, 5)
+    made = with_lines(evaluated(results=results))
+    made = replace(made, objects={**GOOD.objects, sha256(results.encode()): results.encode()})
+    texts = [fact.text for fact in facts(made)[:-1]]
+    assert texts[:shown] == [f"evaluation refusals 1.2: metric {number} >= 0: 1, met" for number in range(shown)]
+    more = count - shown
+    assert texts[shown:] == ([f"evaluation refusals 1.2: {more} more thresholds"] if more else [])
 
 
 def test_a_forged_announcement_is_a_note() -> None:

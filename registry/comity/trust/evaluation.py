@@ -175,6 +175,10 @@ class EvaluationResults:
     values: tuple[str, ...]
     at: int
 
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.criteria.thresholds):
+            raise Malformed("evaluation results are malformed", why="one value for each threshold")
+
     @classmethod
     def parse(cls, data: bytes) -> EvaluationResults:
         """Inverse of `encode`. Raises Malformed."""
@@ -189,16 +193,18 @@ class EvaluationResults:
         return made
 
     def encode(self) -> bytes:
-        values: Mapping[str, Json] = {
-            each.metric: value for each, value in zip(self.criteria.thresholds, self.values, strict=True)
-        }
+        values: Mapping[str, Json] = {threshold.metric: value for threshold, value, _ in self.rows()}
         return canonical({"schema": RESULTS, "criteria": self.criteria.to_json(), "values": values, "at": self.at})
+
+    def rows(self) -> Iterator[tuple[Threshold, str, bool]]:
+        """Each threshold, its stated value, and whether the value meets it."""
+        for threshold, value in zip(self.criteria.thresholds, self.values, strict=True):
+            yield threshold, value, threshold.is_met_by(value)
 
     @property
     def met(self) -> tuple[bool, ...]:
         """For each threshold whether its stated value meets it."""
-        pairs = zip(self.criteria.thresholds, self.values, strict=True)
-        return tuple(threshold.is_met_by(value) for threshold, value in pairs)
+        return tuple(met for _, _, met in self.rows())
 
     def predicate(self, evaluator: Digest, artifact: Digest) -> SuiteResult:
         """The results as the predicate that is proposed for in-toto, by the identity `evaluator`."""
@@ -209,8 +215,7 @@ class EvaluationResults:
             suite=criteria.suite,
             suite_version=criteria.suite_version,
             claims=tuple(
-                ThresholdClaim(each.metric, each.comparator, each.threshold, met)
-                for each, met in zip(criteria.thresholds, self.met, strict=True)
+                ThresholdClaim(each.metric, each.comparator, each.threshold, met) for each, _, met in self.rows()
             ),
             samples=criteria.samples,
             model=Commitment("sha256", artifact),
@@ -245,17 +250,16 @@ def parse_announced(statement: Statement) -> EvaluationAnnounced:
     return announced
 
 
-Places: TypeAlias = tuple[tuple[str, int, int], ...]
-"""The log, the index of an announcement, the index of the result."""
+Places: TypeAlias = tuple[tuple[str, int, int, Digest], ...]
+"""The log, the index of an announcement, the index of the result, the digest of the announcement's line."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedEvaluation:
     """An `evaluated` vouch whose document has results in the form above, with the announcements of its author.
 
-    `announcements` are those of these criteria; `announced` counts all of the author about the artifact. `before` are
-    the places (log, index of the announcement, index of the result) that are proven in order, `after` those in the
-    opposite order.
+    `announcements` are the lines about these criteria; `announced` counts all statements of the author about the
+    artifact. `before` are the places that are proven in order, `after` those in the opposite order.
     """
 
     vouch: Vouch
@@ -270,7 +274,7 @@ class JudgedEvaluation:
         criteria, author = self.results.criteria, self.vouch.by.name
         suite = f"{criteria.suite} {criteria.suite_version}".strip()
         line = self.vouch.entry.digest
-        rows = list(zip(criteria.thresholds, self.results.values, self.results.met, strict=True))
+        rows = list(self.results.rows())
         for threshold, value, met in rows[:MAX_SHOWN]:
             text = f"evaluation {suite}: {threshold}: {value}, {'met' if met else 'not met'}"
             yield RowFact(text, "claimed", author, line)
@@ -280,19 +284,19 @@ class JudgedEvaluation:
 
     def _order(self, suite: str) -> RowFact:
         several = f"; its author announced {self.announced} evaluations of this artifact" if self.announced > 1 else ""
-        reverse = "".join(f"; in {log} the result comes first" for log, _, _ in self.after[:1])
+        reverse = f"; in {self.after[0][0]} the result comes first" if self.after else ""
         if self.before:
-            log, first, second = self.before[0]
+            log, first, second, line = self.before[0]
             text = (
                 f"evaluation {suite}: announced first: entry {first} before entry {second} of {log}{reverse}{several}"
             )
-            return RowFact(text, "verified here", evidence=self.announcements[0].digest)
+            return RowFact(text, "verified here", evidence=line)
         if self.after:
-            log, first, second = self.after[0]
+            log, first, second, line = self.after[0]
             text = (
                 f"evaluation {suite}: announced after its result: entry {first} after entry {second} of {log}{several}"
             )
-            return RowFact(text, "verified here", evidence=self.announcements[0].digest)
+            return RowFact(text, "verified here", evidence=line)
         if self.announcements:
             text = f"evaluation {suite}: announced, and no proof here that one log has both in this order{several}"
             return RowFact(text, "stale or absent", evidence=self.announcements[0].digest)
@@ -323,7 +327,8 @@ def judge_evaluations(
         own = [each for each in announced if each[1].by.id == vouch.by.id]
         same = tuple(entry for entry, said in own if said.criteria == results.criteria.digest)
         before, after = places.order_of(same, vouch.entry)
-        judged.append(JudgedEvaluation(vouch, results, same, len(own), before, after))
+        statements = {entry.statement_digest for entry, _ in own}
+        judged.append(JudgedEvaluation(vouch, results, same, len(statements), before, after))
     return tuple(judged), notes
 
 
@@ -345,8 +350,6 @@ def evaluations_of(
 
 def _results_in(document: bytes) -> EvaluationResults | None:
     """The results; None for a document in another form, which the fact of the vouch names."""
-    if len(document) > MAX_DOCUMENT or RESULTS.encode() not in document:
-        return None
     try:
         return EvaluationResults.parse(document)
     except Malformed:
@@ -376,12 +379,11 @@ def _announcement(entry: Entry, artifact: Digest) -> EvaluationAnnounced | None:
 def _proven_announcements(
     claims: ParsedClaims, artifact: Digest, authors: KnownAuthors
 ) -> tuple[list[tuple[Entry, EvaluationAnnounced]], tuple[Remark, ...]]:
-    """Announcements about `artifact` with a proven author, one for each statement, in the order of their digests."""
-    found: dict[Digest, tuple[Entry, EvaluationAnnounced]] = {}
-    notes = []
-    for entry in sorted(claims.entries, key=lambda entry: entry.digest):
-        said = _announcement(entry, artifact)
-        if said is None or entry.statement_digest in found:
+    """Announcements about `artifact` with a proven author: every line, because a log has one of several envelopes of a
+    statement, and anybody may leave a signature out that is not needed."""
+    found, notes = list[tuple[Entry, EvaluationAnnounced]](), list[Remark]()
+    for entry in claims.entries:
+        if (said := _announcement(entry, artifact)) is None:
             continue
         try:
             author = authors.author_of(entry)
@@ -391,8 +393,8 @@ def _proven_announcements(
             text = f"{ANNOUNCED} {short(entry.digest)} is not proven to be signed by {short(said.by.id)}"
             notes.append(Remark(text, entry.digest))
         else:
-            found[entry.statement_digest] = entry, said
-    return list(found.values()), tuple(notes)
+            found.append((entry, said))
+    return found, tuple(notes)
 
 
 class _ProvenPlaces:
@@ -411,11 +413,11 @@ class _ProvenPlaces:
         results: dict[tuple[str, str], int] = {}
         for log, index in self._of(result):
             results[log] = min(index, results.get(log, index))
-        before, after = set[tuple[str, int, int]](), set[tuple[str, int, int]]()
+        before, after = set[tuple[str, int, int, Digest]](), set[tuple[str, int, int, Digest]]()
         for entry in announcements:
             for log, index in self._of(entry):
                 if log in results:
-                    (before if index < results[log] else after).add((log[0], index, results[log]))
+                    (before if index < results[log] else after).add((log[0], index, results[log], entry.digest))
         return tuple(sorted(before)), tuple(sorted(after))
 
     def _of(self, entry: Entry) -> Iterator[tuple[tuple[str, str], int]]:
