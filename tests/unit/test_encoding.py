@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from comity.trust.encoding import (
+    LAST_TIME,
     MAX_DEPTH,
     MAX_INTEGER,
     Json,
     b64decode,
     b64encode,
     canonical,
+    format_moment,
     parse_canonical,
     parse_decimal,
     parse_json,
@@ -21,6 +23,12 @@ from comity.trust.errors import Malformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+
+
+def test_a_moment_after_the_last_date_is_shown_as_a_number() -> None:
+    assert format_moment(0.9, "%Y-%m-%d %H:%M:%S") == "1970-01-01 00:00:00"
+    assert format_moment(LAST_TIME, "%Y-%m-%d %H:%M:%S") == "9999-12-31 23:59:59"
+    assert format_moment(LAST_TIME + 1.5, "%Y") == f"second {LAST_TIME + 1}"
 
 
 def nested(depth: int) -> Json:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.trust import artifact
 from comity.trust.artifact import (
     MAX_FOLDERS,
     MAX_PATH_BYTES,
@@ -17,6 +19,7 @@ from comity.trust.artifact import (
     commit_id,
     lfs_pointer,
     tree_id,
+    tree_ids,
 )
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
@@ -110,6 +113,24 @@ def test_an_artifact_of_very_many_folders_has_no_commit() -> None:
     assert len(commit_id(manifest(paths[:10]))) == 40
     with pytest.raises(Malformed, match=f"more than {MAX_FOLDERS} folders"):
         commit_id(manifest(paths))
+
+
+def test_the_tree_of_a_folder_is_that_of_an_artifact_with_the_files_below_it() -> None:
+    paths = ("a/b/c/d", "a/b/e", "a/f", "a/g/b/h", "b/a/i", "b/a/j/k", "l")
+    found = tree_ids(manifest(paths))
+    assert set(found) == {"", "a", "a/b", "a/b/c", "a/g", "a/g/b", "b", "b/a", "b/a/j"}
+    for folder, oid in found.items():
+        inside = [entry for entry in manifest(paths).files if entry.path.startswith(f"{folder}/" if folder else "")]
+        below = [replace(entry, path=entry.path.removeprefix(f"{folder}/")) for entry in inside]
+        assert oid == tree_id(Manifest.of(below)), folder
+
+
+def test_folders_are_counted_once_each_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ["a/b/c/1", "a/b/c/2", "a/b/d/3", "e/4", "e/5", "6"]
+    monkeypatch.setattr(artifact, "MAX_FOLDERS", 5)
+    assert len(tree_ids(manifest(paths))) == 1 + 5
+    with pytest.raises(Malformed, match="more than 5 folders"):
+        tree_ids(manifest([*paths, "f/7"]))
 
 
 def test_the_deepest_path_has_a_commit_too() -> None:

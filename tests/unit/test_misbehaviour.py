@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tlog.note import NoteSignature, SignedNote
+from comity.trust.tlog.note import NoteSignature, SignedNote, sign_note
 from comity.trust.tlog.proof import (
     HISTORY,
     LEAVES,
@@ -135,6 +137,24 @@ def test_a_proof_is_kept_without_what_makes_it_large(
 ) -> None:
     assert sum(map(len, padded_parts)) > 1_000_000
     assert minimal_misbehaviour(kind, padded_parts, LOG.verifier) == parts
+
+
+def test_signatures_of_others_are_left_out_wherever_they_stand() -> None:
+    other = LogKeys.generate("log.example/log")
+    parts = []
+    for data in (note(ONE, 5), note(OTHER, 5)):
+        own = SignedNote.parse(data)
+        foreign = sign_note(own.text, other.origin, other.key)
+        parts.append(SignedNote(own.text, (foreign, *own.signatures, foreign)).encode())
+    assert minimal_misbehaviour(ROOTS, (parts[0], parts[1]), LOG.verifier) == (note(ONE, 5), note(OTHER, 5))
+
+
+def test_the_hashes_of_a_history_are_not_read_as_text() -> None:
+    """The only hash ends in a byte that no text has."""
+    trees = (tree("X", "b", "c", f"d{number}") for number in itertools.count())
+    larger = next(each for each in trees if consistency_proof(2, 4, each.node)[-1][-1] >= 0xF8)
+    parts = note(ONE, 2), history(larger, 2, 4)
+    assert minimal_misbehaviour(HISTORY, parts, LOG.verifier) == parts
 
 
 def test_what_proves_nothing_has_no_smaller_form() -> None:
