@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from comity.trust.charter.federation import Federation
+from comity.trust.home_logs import OriginOwners, origin_owners
 from comity.trust.policy import CosignerRule, Policy, UpstreamRule
 from comity_client.trust_store import Bindings
 
@@ -22,13 +23,15 @@ def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
     A small federation cannot give more cosigners than its charter promises, and a charter with a low quorum must not
     weaken the rule for another.
     """
-    bodies = tuple(federation.body for federation in pins)
+    federations = tuple(pins)
+    bodies = tuple(federation.body for federation in federations)
     promised = max((body.policy.cosigner_quorum for body in bodies), default=MOST_COSIGNERS)
     return Policy(
         pins=bodies,
         bindings=dict(bindings.publishers),
         rotations=dict(bindings.rotations),
         cosigners=CosignerRule(at_least=min(MOST_COSIGNERS, promised)),
+        origins=OriginOwners.of_all(origin_owners(each.chain, each.identity_entries) for each in federations),
     )
 
 

@@ -14,6 +14,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -24,9 +25,11 @@ from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
+from comity.trust.home_logs import HomeLogs, NamedLog, OriginOwners, home_logs, home_name, home_origin, origin_owners
 from comity.trust.names import is_meant
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
+from comity.trust.tlog.note import VerifierKey
 from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl
 from comity.wire.tls import Address, CertificatePin
@@ -95,6 +98,25 @@ class RemoteNode:
 
 
 @dataclass(frozen=True, slots=True)
+class HomeNode:
+    """The node that writes an identity's home log; `home` names the log."""
+
+    home: str
+
+    def __str__(self) -> str:
+        return home_origin(self.home)
+
+
+Target: TypeAlias = str | HomeNode
+"""A node as a user names it, or as an identity's home log does."""
+
+
+def home_target(home: str) -> tuple[HomeNode, ...]:
+    """Return the node of an identity's home log, to log its statements there; none if it names no home log."""
+    return (HomeNode(home),) if home else ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answers(Generic[T]):
     """Answers of nodes. A node that was too slow is in `failed`, with Unavailable."""
 
@@ -152,19 +174,50 @@ class Session:
 
         return read_claims(lines, artifact, self.reader)
 
+    @cached_property
+    def origins(self) -> OriginOwners:
+        """The owners of the origins of logs, by the pinned charters."""
+        return OriginOwners.of_all(origin_owners(pin.chain, pin.identity_entries) for pin in self.pins)
+
+    def home_logs(self, home: str) -> HomeLogs:
+        """Return the logs that an identity's `home` means, by the records of the pinned nodes."""
+        named = NamedLog.parse(home)
+        return home_logs([named] if named else [], (node.record for node in self.nodes), self.origins)
+
+    def home_named(self, home: str) -> str:
+        """Return the text by which a new statement names the log that a person names by its origin: with its key if the
+        pinned charters and nodes say which log that is."""
+        logs = self.home_logs(home).logs
+        return home_name(VerifierKey.parse(logs[0])) if len(logs) == 1 else home
+
+    def home_node(self, home: str) -> RemoteNode:
+        """Return the node that writes the home log that an identity's `home` names, or its newest successor. If no
+        pinned node has a log with that key, it is the node of the owner of the origin. Raises NotFound."""
+        self.require_nodes()
+        for name in (home, home_origin(home)):
+            for logs in reversed(self.home_logs(name).ranks):
+                if found := [node for node in self.nodes if str(node.record.log) in logs]:
+                    return found[0]
+        known = ", ".join(sorted({node.record.origin for node in self.nodes}))
+        why = f"logs of pinned federations: {known}; of several logs with one origin, name one by its verifier key"
+        raise NotFound(f"no node writes {home!r}", why=why, hint="comity status")
+
     def require_nodes(self) -> None:
         """Raises NotFound (NO-NODES) if no node is known."""
         if not self.nodes:
             raise NotFound("no node is known", why="no federation is pinned", hint=NO_PIN, code="NO-NODES")
 
     def named(self, name: str) -> RemoteNode:
-        """Find a node by its own name, its log, its member's name, its address, or a URL with its address or host; in
-        this order, so that no member can take another node's name. Raises NotFound."""
+        """Find a node by the verifier key of its log, its own name, the origin of its log, its member's name, its
+        address, or a URL with its address or host, in this order. Of several logs with one origin, it is the one that
+        would be the home log of an identity that names this origin, if there is one. Raises NotFound."""
         self.require_nodes()
         url = urlsplit(name) if "://" in name else None
         address, host = (url.netloc.rpartition("@")[2], url.hostname or "") if url else (name, "")
         tests: tuple[Callable[[RemoteNode], bool], ...] = (
+            lambda node: name == str(node.record.log),
             lambda node: name == node.name,
+            lambda node: str(node.record.log) in self.home_logs(name).logs,
             lambda node: name == node.record.origin,
             lambda node: name == node.member.name,
             lambda node: address in node.addresses,

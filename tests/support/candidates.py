@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comity.trust.claims import Publication
 from comity.trust.encoding import Digest
+from comity.trust.home_logs import HomePosition
 from comity.trust.names import Name
 from comity.trust.resolution import Candidate
 from comity.trust.rotation import KeyState, follow
@@ -27,6 +28,7 @@ def candidate(
         licence=Licence("MIT"),
     )
     chain = follow(KeyState.of_inception(by.inception), ())
+    position = None if index is None else HomePosition(0, index)
     return Candidate(
-        Publication(sign_published(published, by.signer), published, by.inception, chain), index, withdrawn
+        Publication(sign_published(published, by.signer), published, by.inception, chain), position, withdrawn
     )

@@ -115,7 +115,7 @@ class FakeNode:
         given = False
         for log in self.logs_held.values():
             for line in log.lines:
-                if sha256(line) == line_digest and origin in (None, log.origin):
+                if sha256(line) == line_digest and origin in (None, log.origin, self._vkey(log)):
                     given = True
                     yield LocatedProof(log.origin, log.proof(line, self.cosigners.get(log.origin, ())).data)
         if not given:
@@ -300,10 +300,12 @@ class FakeNode:
         if self.silent:
             await asyncio.sleep(3600)
 
-    def _held(self, origin: str) -> Log:
-        if origin not in self.logs_held:
-            raise NotFound("no such log here")
-        return self.logs_held[origin]
+    def _held(self, name: str) -> Log:
+        """The log of this verifier key or origin."""
+        for origin, log in self.logs_held.items():
+            if name in (origin, self._vkey(log)):
+                return log
+        raise NotFound("no such log here")
 
     def _note(self, log: Log) -> bytes:
         checkpoint = log.checkpoint()

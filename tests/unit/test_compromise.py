@@ -9,10 +9,13 @@ from comity.trust.bound_nodes import WitnessedEntry
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
+from comity.trust.home_logs import HomeLogs
 from comity.trust.key_validity import CompromiseNotice, is_logged_before
+from comity.trust.node_records import sign_node_record
 from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
+from comity.trust.tlog.note import log_verifier_key
 from support.case import Case, case, nodes
-from support.world import Identity, identity
+from support.world import Identity, Log, identity, node
 
 GOOD = case()
 OWNER = identity("Swiss AI", "CH")
@@ -141,9 +144,25 @@ def test_notices_are_shown_with_the_lowest_entry_first() -> None:
 
 def test_a_statement_that_is_in_the_log_twice_is_as_old_as_its_first_entry() -> None:
     lost = CompromiseNotice(OWNER.entry, OWNER.signer.public.id, HOME, PLACE, "critical", "")
-    seen = [WitnessedEntry(HOME, index, 20, nodes(1)[0].seat.member, (), ()) for index in (9, 4)]
-    elsewhere = replace(seen[0], origin="elsewhere.example/log")
-    assert is_logged_before(lost, seen) is is_logged_before(lost, seen[::-1]) is True
-    assert is_logged_before(lost, [seen[0], replace(seen[1], origin=elsewhere.origin)]) is False
-    assert is_logged_before(lost, [replace(seen[0], index=PLACE)]) is False
-    assert is_logged_before(lost, [elsewhere]) is is_logged_before(lost, []) is None
+    log, home = str(nodes(1)[0].record.log), HomeLogs(((str(nodes(1)[0].record.log),),), {HOME: 0})
+    seen = [WitnessedEntry(HOME, index, 20, nodes(1)[0].seat.member, (), (), log=log) for index in (9, 4)]
+    elsewhere = replace(seen[0], log=str(nodes(2)[1].record.log))
+    assert is_logged_before(lost, seen, home) is is_logged_before(lost, seen[::-1], home) is True
+    assert is_logged_before(lost, [seen[0], replace(seen[1], log=elsewhere.log)], home) is False
+    assert is_logged_before(lost, [replace(seen[0], index=PLACE)], home) is False
+    assert is_logged_before(lost, [elsewhere], home) is is_logged_before(lost, [], home) is None
+
+
+def test_a_log_of_another_member_under_the_same_origin_makes_no_statement_older() -> None:
+    sg = nodes(2)[1]
+    other = node(sg.seat, "second")
+    record = replace(other.record, log=log_verifier_key(HOME, other.log.public))
+    log = Log(HOME, other.log)
+    log.append(GOOD.publication.line)
+    bound = sign_node_record(record, [sg.seat.signer], other.bound)
+    stolen = GOOD.saying(notice(PLACE), bound.line)
+    stolen = replace(stolen, proofs=(*stolen.proofs, log.proof(GOOD.publication.line, nodes()[2:])))
+    assert key_policy(stolen).state == "fail"
+    unlogged = replace(stolen, proofs=tuple(p for p in stolen.proofs if p not in GOOD.proofs_of(GOOD.publication.line)))
+    assert len(unlogged.proofs_of(GOOD.publication.line)) == 1
+    assert (key_policy(unlogged).state, key_policy(unlogged).cause) == ("unknown", "missing")

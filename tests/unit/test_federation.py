@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import draft as next_body
-from comity.trust.charter.federation import CHUNK, Federation, in_chunks, prove_bodies, prove_record
+from comity.trust.charter.federation import CHUNK, Federation, in_chunks, prove_epochs, prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.node_records import sign_node_record
 from comity.trust.policy import parse_policy
@@ -65,9 +65,11 @@ def test_strings_may_be_as_long_as_their_limit() -> None:
 
 
 def test_what_the_format_does_not_know_is_refused() -> None:
-    assert prove_bodies(in_chunks(FEDERATION.encode())) == FEDERATION.chain
+    bodies, identities = prove_epochs(in_chunks(FEDERATION.encode()))
+    assert bodies == FEDERATION.chain
+    assert {entry.line for entry in identities} == {node.seat.entry.line for node in NODES}
     with pytest.raises(Malformed):
-        prove_bodies(in_chunks(document(more=1)))
+        prove_epochs(in_chunks(document(more=1)))
     with pytest.raises(Malformed):
         Federation.parse(listed(more=1))
 

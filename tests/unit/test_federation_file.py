@@ -14,7 +14,7 @@ from comity.content import durable
 from comity.federation_file import StoredCertificate, load_federation, read_federation
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import draft
-from comity.trust.charter.federation import Federation, in_chunks, prove_bodies
+from comity.trust.charter.federation import Federation, in_chunks, prove_epochs
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable, Untrusted
 from comity.trust.policy import parse_policy
 from comity_client.home import Home
@@ -210,7 +210,7 @@ def test_memory_is_that_of_one_epoch() -> None:
         data = json.dumps(document).encode()
         tracemalloc.start()
         try:
-            prove_bodies(in_chunks(data))
+            prove_epochs(in_chunks(data))
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

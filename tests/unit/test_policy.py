@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from comity.trust.encoding import format_id, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
+from comity.trust.home_logs import OriginOwners
 from comity.trust.policy import (
     DEFAULT_REQUIRED,
     PUBLISHER,
@@ -75,6 +76,7 @@ def test_all_that_a_policy_says() -> None:
         freshness=Freshness(1_795_478_400, 7 * 86_400),
         require=("bytes", "key policy", "time"),
         digest=sha256(FULL.encode()),
+        origins=OriginOwners({member.origin: member.seat.id for member in nodes(3)}),
     )
 
 

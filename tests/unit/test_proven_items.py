@@ -28,7 +28,7 @@ from support.observations import observation
 from support.rotations import of
 from support.world import NOW, Identity, found, identity
 
-HOME, ELSEWHERE = LogKeys.generate("node-ch.example/log"), LogKeys.generate("node-fr.example/log")
+HOME, ELSEWHERE = LogKeys(nodes(1)[0].origin, nodes(1)[0].log), LogKeys.generate("node-fr.example/log")
 ALGS = ("ed25519",)
 ANNA, BEN, CARL, UNKNOWN = (identity(name, "CH", algs=ALGS) for name in ("Anna", "Ben", "Carl", "Unknown"))
 README = b"---\nlibrary_name: transformers\n---\n"

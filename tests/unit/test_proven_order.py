@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from comity.trust.claims import Publication
 from comity.trust.encoding import Digest
+from comity.trust.home_logs import HomeLogs, HomePosition
 from comity.trust.names import Reference
+from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, Preference, PublisherClaim
-from comity_client.evidence import resolve
+from comity_client.evidence import home_positions, resolve
+from comity_client.session import Session
 from support.candidates import OURS, A, B, C, candidate
 
 BARE = Reference.parse("swiss-ai/tiny")
@@ -20,18 +24,19 @@ class Proofs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **proven: int) -> None:
         self._proven = {Digest(name * 64): index for name, index in proven.items()}
         self.asked: list[Digest] = []
-        monkeypatch.setattr(resolve, "_proven_index", self._index)
+        monkeypatch.setattr(home_positions, "proven_position", self._position)
 
-    async def _index(self, session: Any, of: Candidate) -> int | None:
-        self.asked.append(of.artifact)
-        return self._proven.get(of.artifact)
+    async def _position(self, session: Any, of: Publication, home: HomeLogs) -> HomePosition | None:
+        artifact = of.published.artifact
+        self.asked.append(artifact)
+        return HomePosition(0, self._proven[artifact]) if artifact in self._proven else None
 
 
 async def choose(*candidates: Candidate, reference: Reference = BARE) -> tuple[Digest, int | None]:
-    session: Any = None
     preference = Preference(PublisherClaim(OURS.id), "bound")
-    chosen = await resolve._choose_proven(session, reference, candidates, preference)
-    return chosen.artifact, chosen.index
+    positions = home_positions.HomePositions(Session([]), Policy())
+    chosen = await resolve._choose_proven(positions, reference, candidates, preference)
+    return chosen.artifact, chosen.position.index if chosen.position else None
 
 
 async def test_a_claimed_index_that_is_proven_decides_and_no_other_one_is_asked_for(

@@ -7,6 +7,7 @@ from itertools import pairwise, permutations
 import pytest
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
+from comity.trust.home_logs import HomePosition
 from comity.trust.names import Reference
 from comity.trust.resolution import Candidate, Preference, PublisherClaim, newest_first, select_candidate, version_order
 from hypothesis import given
@@ -131,7 +132,7 @@ def test_one_publication_of_several_of_the_same_bytes_is_the_newest_that_is_orde
         candidates = [candidate("v1", A, index) for index in indexes]
         newest = max(index for index in indexes if index is not None)
         for order in (candidates, candidates[::-1]):
-            assert select_candidate(Reference.parse(BARE), order, bound(OURS)).index == newest
+            assert select_candidate(Reference.parse(BARE), order, bound(OURS)).position == HomePosition(0, newest)
 
 
 def test_a_version_at_the_beginning_of_the_log_is_older_than_the_next() -> None:

@@ -7,12 +7,14 @@ node alone does not count.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from comity.trust.artifact import Manifest
 from comity.trust.bound_nodes import bind_nodes
@@ -50,12 +52,15 @@ from comity.wire.log import ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity_client.copies import LoggedResult, logged_results
 from comity_client.evidence.gather import places_of, prove_publication, publisher_records
+from comity_client.evidence.home_positions import HomePositions
 from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.related import related_lines
-from comity_client.evidence.resolve import Resolution, home_index, log_keys, versions
+from comity_client.evidence.resolve import Resolution, log_keys, order_statements, versions
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session
 from comity_client.uplink import find_node
+
+K = TypeVar("K")
 
 MAX_PAGES: Final = 100
 """Maximum number of search pages per node."""
@@ -140,8 +145,9 @@ class ArtifactInfo:
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
     """Return at most `limit` publications and mirrored commits whose names contain all words of `text`, sorted by name;
     if there are none, those whose names are near it, the nearest first. A publication that was stated several times is
-    listed once, by its newest statement as nodes claim the order. Where there are more, each node names one in turn, so
-    that no node fills the list alone.
+    listed once, by its newest statement: by the positions that nodes claim if they agree, else by proven ones, of at
+    most `MAX_ORDERED` publications. Where there are more, each node names one in turn, so that no node fills the list
+    alone.
 
     Raises Unavailable.
     """
@@ -171,16 +177,38 @@ async def _listings(session: Session, located: Sequence[LocatedEntry], limit: in
     published = [entry for entry in entries if entry.statement.predicate == "published"]
     newest = list({_key(entry): entry for entry in published}.values())[:limit]
     records = await publisher_records(session, newest)
-    stated: dict[tuple[str, Digest, Digest | None], list[Candidate]] = {}
+    stated: dict[tuple[str, Digest, Digest | None], list[Publication]] = {}
     for entry in published:
         if (publication := prove_publication(entry, records)) is not None:
-            index = home_index(publication, places[entry.line])
-            stated.setdefault(_key(entry), []).append(Candidate(publication, index))
+            stated.setdefault(_key(entry), []).append(publication)
+    chosen = await _newest_statements(HomePositions(session, Policy()), stated, places)
     found = []
     for entry in newest:
-        own = newest_first(stated.get(_key(entry), ()))
-        found.append(_found(own[0].publication.entry, own[0].publication) if own else _found(entry, None))
+        own = chosen.get(_key(entry))
+        found.append(_found(own.entry, own) if own else _found(entry, None))
     return found + _mirrored(session, entries)[: limit - len(found)]
+
+
+MAX_ORDERED: Final = 16
+"""Publications of one search whose statements are ordered by proofs, because nodes do not agree on their positions."""
+
+
+async def _newest_statements(
+    positions: HomePositions,
+    stated: Mapping[K, Sequence[Publication]],
+    places: Mapping[bytes, frozenset[tuple[str, int]]],
+) -> dict[K, Publication]:
+    """Return the newest of several statements of each publication."""
+    found: dict[K, Publication] = {}
+    disputed: list[K] = []
+    for key, own in stated.items():
+        claimed = [Candidate(each, positions.claimed(each, places[each.entry.line])) for each in own]
+        found[key] = newest_first(claimed)[0].publication
+        if len(own) > 1 and any(each.position is None for each in claimed):
+            disputed.append(key)
+    asked = disputed[:MAX_ORDERED]
+    ordered = await asyncio.gather(*(order_statements(positions, stated[key], places) for key in asked))
+    return found | {key: own[0].publication for key, own in zip(asked, ordered, strict=True)}
 
 
 def _key(entry: Entry) -> tuple[str, Digest, Digest | None]:
@@ -457,9 +485,9 @@ async def newest_checkpoint(session: Session, seen_logs: SeenLogs, origin: str) 
 
 async def _newest(session: Session, seen_logs: SeenLogs, origin: str) -> tuple[RemoteNode, SeenCheckpoint]:
     log = _log_key(session, origin)
-    answers = await session.ask(lambda node: node.checkpoint(origin))
+    answers = await session.ask(lambda node: node.checkpoint(str(log)))
     if not answers.found:
-        raise answers.failure(f"no node returns a checkpoint of {origin}")
+        raise answers.failure(f"no node returns a checkpoint of {log.name}")
     seen: list[tuple[RemoteNode, SeenCheckpoint]] = []
     refusal: ComityError | None = None
     for node, data in answers.found.items():
@@ -468,7 +496,7 @@ async def _newest(session: Session, seen_logs: SeenLogs, origin: str) -> tuple[R
         except (Malformed, Untrusted) as error:
             refusal = error
     if not seen:
-        raise refusal or Unavailable(f"no checkpoint of {origin}")
+        raise refusal or Unavailable(f"no checkpoint of {log.name}")
     for _, each in seen:
         try:
             await reconcile_checkpoint(seen_logs, log, SignedNote.parse(each.note), consistency_proofs(session))
@@ -482,7 +510,8 @@ async def read_entries(session: Session, origin: str, start: int, end: int) -> l
     log."""
     if not 0 <= start < end or end - start > limits.ENTRIES_PER_CALL:
         raise Malformed("not a range of entries", why=f"0 <= start < end, at most {limits.ENTRIES_PER_CALL} at once")
-    lines = await session.first(_entries(origin, start, end), f"no node serves entries of {origin}")
+    log = _log_key(session, origin)
+    lines = await session.first(_entries(str(log), start, end), f"no node serves entries of {log.name}")
     return [LogEntry(start + offset, line, session.reader.readable(line)) for offset, line in enumerate(lines)]
 
 
@@ -499,9 +528,9 @@ async def prove_line(session: Session, digest: Digest) -> list[ProvenIn]:
                 made = await _prove(session, log, digest, session.reader.proof(located.proof))
             except ComityError:
                 continue
-            known = proven.get(made.origin)
+            known = proven.get(str(log))
             if known is None or (len(made.cosigners), made.size) > (len(known.cosigners), known.size):
-                proven[made.origin] = made
+                proven[str(log)] = made
     if not proven:
         raise Untrusted("no valid proof", why="the proofs are not for that line in a known log", code="INCLUSION")
     return list(proven.values())
@@ -515,32 +544,32 @@ async def check_log(session: Session, seen_logs: SeenLogs, origin: str) -> LogCh
     """
     log = _log_key(session, origin)
     before = seen_logs.newest(log)
-    known = Checkpoint.parse(before.text) if before else Checkpoint(origin, 0, Frontier.empty().root())
-    node, newest = await _newest(session, seen_logs, origin)
+    known = Checkpoint.parse(before.text) if before else Checkpoint(log.name, 0, Frontier.empty().root())
+    node, newest = await _newest(session, seen_logs, str(log))
     frontier, roots = Frontier.empty(), dict[int, bytes]()
     while frontier.size < newest.checkpoint.size:
         start, end = frontier.size, min(newest.checkpoint.size, frontier.size + ENTRIES_AT_ONCE)
         end = known.size if start < known.size < end else end
-        lines = await node.ask(_entries(origin, start, end))
+        lines = await node.ask(_entries(str(log), start, end))
         if not lines:
             why = f"the node has a checkpoint of size {newest.checkpoint.size}, but no entry from {start} on"
-            raise Untrusted(f"{node.name} hides entries of {origin}", why=why, code="HIDDEN-ENTRIES")
+            raise Untrusted(f"{node.name} hides entries of {log.name}", why=why, code="HIDDEN-ENTRIES")
         frontier = frontier.extend(leaf_hash(line) for line in lines)
         roots[frontier.size] = frontier.root()
     if frontier.root() != newest.checkpoint.root:
         why = f"{frontier.size} entries from {node.name} do not give the root that the log signed"
-        raise Untrusted(f"the entries do not match the checkpoint of {origin}", why=why, code="ROOT")
+        raise Untrusted(f"the entries do not match the checkpoint of {log.name}", why=why, code="ROOT")
     begins = known.size if known.size <= frontier.size else 0
     if before is not None and begins and roots.get(begins) != known.root:
         raise seen_logs.record_contradiction("unreconciled", log, before, SignedNote.parse(newest.note))
     return LogCheck(
-        origin, frontier.size, frontier.root(), newest.cosigners, node.name, continues=begins, seen=known.size
+        log.name, frontier.size, frontier.root(), newest.cosigners, node.name, continues=begins, seen=known.size
     )
 
 
 async def _prove(session: Session, log: VerifierKey, digest: Digest, proof: TlogProof) -> ProvenIn:
     lines = await session.first(
-        _entries(log.name, proof.index, proof.index + 1), f"no node serves entry {proof.index} of {log.name}"
+        _entries(str(log), proof.index, proof.index + 1), f"no node serves entry {proof.index} of {log.name}"
     )
     if [sha256(line) for line in lines] != [digest]:
         raise Untrusted("the entry is another line", why=f"at {proof.index} of {log.name}", code="INCLUSION")
@@ -563,13 +592,16 @@ def _verified_checkpoint(session: Session, log: VerifierKey, node: RemoteNode, d
     return SeenCheckpoint(checkpoint, data, cosigner_names(session, note, checkpoint), node.name)
 
 
-def _log_key(session: Session, origin: str) -> VerifierKey:
+def _log_key(session: Session, name: str) -> VerifierKey:
+    """Return the key of the log that `name` means: a verifier key, or an origin as an identity's home log is named. If
+    several members bind the origin and none of them owns it, it is the log of the first pinned node."""
     session.require_nodes()
-    keys = log_keys(session, origin)
-    if not keys:
-        known = ", ".join(sorted({node.record.origin for node in session.nodes}))
-        raise NotFound(f"no log {origin!r}", why=f"known from pinned federations: {known}", hint="comity status")
-    return keys[0]
+    if keys := [node.record.log for node in session.nodes if str(node.record.log) == name] or log_keys(session, name):
+        with contextlib.suppress(NotFound):
+            return session.home_node(name).record.log
+        return keys[0]
+    known = ", ".join(sorted({node.record.origin for node in session.nodes}))
+    raise NotFound(f"no log {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
 
 
 @dataclass(frozen=True, slots=True)

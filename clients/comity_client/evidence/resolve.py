@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
-from comity.trust.evidence import EvidenceReader
+from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Unavailable
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import (
@@ -36,6 +35,7 @@ from comity.trust.statement import Entry
 from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
 from comity.trust.tlog.note import VerifierKey
 from comity_client.evidence.gather import Claims, GatheredEvidence, claims_of, gather
+from comity_client.evidence.home_positions import HomePositions
 from comity_client.evidence.mirrored import decide_mirrored, mirror_basis
 from comity_client.evidence.related import rival_observations
 from comity_client.seen import KnownNames
@@ -44,8 +44,6 @@ from comity_client.trust_store import Bindings
 
 MAX_STATEMENTS: Final = 16
 """Statements of one publisher about one artifact whose order is proven."""
-AT_ONCE: Final = 16
-"""Maximum number of concurrent requests for proofs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +103,9 @@ async def resolve(
     if publisher is None:
         raise _name_is_mirrored(reference, preference, claims)
     own = await _claims_of_publisher(session, reference, policy, publisher, claims)
-    candidates = candidates_of(own)
-    chosen = await _choose_proven(session, reference, candidates, preference)
+    positions = HomePositions(session, policy)
+    candidates = candidates_of(own, positions)
+    chosen = await _choose_proven(positions, reference, candidates, preference)
     if not preference.decided:
         await asyncio.to_thread(names.remember, repository, preference.claimant)
     gathered = await _gather_all(session, chosen.artifact, policy, publisher)
@@ -119,14 +118,15 @@ async def resolve(
         _advisories(session, gathered),
         _mirror_evidence(gathered, policy),
         _rivals(preference, claims),
-        await _statements(session, gathered, chosen.publication),
+        await _statements(positions, gathered, chosen.publication),
         _published_by(publisher, candidates) if reference.version is None else None,
     )
 
 
 async def versions(session: Session, repository: str, publisher: Digest, policy: Policy) -> tuple[Candidate, ...]:
     """Return every proven publication of `publisher` under the name of a repository. Raises NotFound, Unavailable."""
-    return _published_by(publisher, candidates_of(await claims_of(session, repository, None, policy, publisher)))
+    claims = await claims_of(session, repository, None, policy, publisher)
+    return _published_by(publisher, candidates_of(claims, HomePositions(session, policy)))
 
 
 def _published_by(publisher: Digest, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -134,10 +134,10 @@ def _published_by(publisher: Digest, candidates: Iterable[Candidate]) -> tuple[C
     return tuple(candidate for candidate in candidates if candidate.publication.publisher.id == publisher)
 
 
-def candidates_of(claims: Claims) -> tuple[Candidate, ...]:
-    """Return the publications, each with its claimed index in the home log of its publisher."""
+def candidates_of(claims: Claims, positions: HomePositions) -> tuple[Candidate, ...]:
+    """Return the publications, each with its claimed position in the home logs of its publisher."""
     return tuple(
-        Candidate(p, home_index(p, claims.places.get(p.entry.line, frozenset())), _withdrawn(p, claims.proven.entries))
+        Candidate(p, positions.claimed(p, claims.places.get(p.entry.line, ())), _withdrawn(p, claims.proven.entries))
         for p in claims.publications
     )
 
@@ -222,7 +222,7 @@ async def _resolve_artifact(
     best = max(named or publications, key=priority, default=None)
     statements: tuple[Candidate, ...] = ()
     if best is not None:
-        statements = await _statements(session, gathered, best)
+        statements = await _statements(HomePositions(session, policy), gathered, best)
         wanted = {publication.entry.digest for publication in named or publications}
         newest = (each.publication for each in statements if each.publication.entry.digest in wanted)
         best = next(newest, best)
@@ -231,18 +231,35 @@ async def _resolve_artifact(
     return Resolution(reference, artifact, why, best, gathered, advisories, mirroring, statements=statements)
 
 
-async def _statements(session: Session, gathered: GatheredEvidence, publication: Publication) -> tuple[Candidate, ...]:
-    """Return the statements about the artifact of the publisher of `publication`, the newest first, by proven indexes
-    in its home log. More than `MAX_STATEMENTS` are not ordered: the newest by the claimed indexes come first."""
+async def _statements(
+    positions: HomePositions, gathered: GatheredEvidence, publication: Publication
+) -> tuple[Candidate, ...]:
+    """Return the statements about the artifact of the publisher of `publication`, as `order_statements` does."""
     own = [each for each in gathered.readings.publications if each.publisher.id == publication.publisher.id]
     if publication.entry.digest not in {each.entry.digest for each in own}:
         own.append(publication)
-    claimed = [Candidate(each, home_index(each, gathered.places.get(each.entry.line, frozenset()))) for each in own]
-    if len(claimed) == 1:
+    return await order_statements(positions, own, gathered.places)
+
+
+async def order_statements(
+    positions: HomePositions, stated: Iterable[Publication], places: Mapping[bytes, frozenset[tuple[str, int]]]
+) -> tuple[Candidate, ...]:
+    """Return statements of one publisher about the same bytes, the newest first, by proven positions in its home logs.
+    More than `MAX_STATEMENTS` are not ordered: the newest by the claimed positions come first.
+
+    Args:
+        places: the claimed places of lines.
+    """
+    claimed = [Candidate(each, positions.claimed(each, places.get(each.entry.line, ()))) for each in stated]
+    if len(claimed) < 2:
         return tuple(claimed)
-    nearest = newest_first(claimed)[:MAX_STATEMENTS]
-    indexes = await _ProvenIndexes(session).of_all(nearest)
-    return tuple(newest_first(replace(c, index=index) for c, index in zip(nearest, indexes, strict=True)))
+    return tuple(newest_first(await _proven(positions, newest_first(claimed)[:MAX_STATEMENTS])))
+
+
+async def _proven(positions: HomePositions, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates with their proven positions."""
+    found = await positions.of_all(candidate.publication for candidate in candidates)
+    return [replace(candidate, position=place) for candidate, place in zip(candidates, found, strict=True)]
 
 
 async def _gather_all(
@@ -270,12 +287,12 @@ def _bound_artifact(reference: Reference, bindings: Bindings) -> Digest | None:
 
 
 async def _choose_proven(
-    session: Session, reference: Reference, candidates: Sequence[Candidate], preference: Preference
+    positions: HomePositions, reference: Reference, candidates: Sequence[Candidate], preference: Preference
 ) -> Candidate:
-    """Decide, and if there are several statements prove the log index by which the newest one won. If that proof fails,
-    prove all indexes; an unproven index does not order candidates.
+    """Decide, and if there are several statements prove the position by which the newest one won. If that proof fails,
+    prove all positions; an unproven position does not order candidates.
 
-    Each index is proven once and each decision made at most twice, so that a node that proves a line at several
+    Each position is proven once and each decision made at most twice, so that a node that proves a line at several
     positions cannot prevent an end.
     """
     if reference.version is not None:
@@ -284,57 +301,13 @@ async def _choose_proven(
             return select_candidate(reference, candidates, [preference])
         candidates = same
     # Nodes give one position of a line, which may be in another log than the home log of the publisher.
-    indexes = _ProvenIndexes(session)
-    unplaced = [candidate for candidate in candidates if candidate.index is None]
-    await indexes.of_all(unplaced)
-    placed = [c if c.index is not None else replace(c, index=await indexes.of(c)) for c in candidates]
+    found = await _proven(positions, [candidate for candidate in candidates if candidate.position is None])
+    placed = [*(candidate for candidate in candidates if candidate.position is not None), *found]
     chosen = select_candidate(reference, placed, [preference])
-    if chosen.index is None or await indexes.of(chosen) == chosen.index:
+    if chosen.position is None or await positions.of(chosen.publication) == chosen.position:
         return chosen
-    proven = [replace(c, index=index) for c, index in zip(placed, await indexes.of_all(placed), strict=True)]
-    return select_candidate(reference, proven, [preference]) if any(c.index is not None for c in proven) else chosen
-
-
-class _ProvenIndexes:
-    """Proven indexes of publications in the home logs of their publishers, cached. Not thread-safe."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._semaphore = asyncio.Semaphore(AT_ONCE)
-        self._found: dict[Digest, int | None] = {}
-
-    async def of(self, candidate: Candidate) -> int | None:
-        """Return the first index that any node proves; None if no node proves one."""
-        line = candidate.publication.entry.digest
-        if line not in self._found:
-            async with self._semaphore:
-                self._found[line] = await _proven_index(self._session, candidate)
-        return self._found[line]
-
-    async def of_all(self, candidates: Iterable[Candidate]) -> list[int | None]:
-        return await asyncio.gather(*(self.of(candidate) for candidate in candidates))
-
-
-async def _proven_index(session: Session, candidate: Candidate) -> int | None:
-    """Return the lowest of the proven indexes, because a log may have a line twice."""
-    entry, home = candidate.publication.entry, candidate.publication.publisher.home
-    keys = log_keys(session, home)
-    if not keys:
-        return None
-    answers = await session.ask(lambda node: node.proofs(entry.digest, home))
-    proofs = {located.proof for found in answers.found.values() for located in found}
-    indexes = (_index(session.reader, proof, entry.line, key) for proof in proofs for key in keys)
-    return min((index for index in indexes if index is not None), default=None)
-
-
-def _index(reader: EvidenceReader, proof: bytes, line: bytes, key: VerifierKey) -> int | None:
-    """Return the index of the line in the log of `key` by this proof; None if the proof is invalid."""
-    try:
-        parsed = reader.proof(proof)
-        parsed.verify(line, key)
-    except ComityError:
-        return None
-    return parsed.index
+    proven = await _proven(positions, placed)
+    return select_candidate(reference, proven, [preference]) if any(c.position is not None for c in proven) else chosen
 
 
 def log_keys(session: Session, origin: str) -> tuple[VerifierKey, ...]:
@@ -345,12 +318,6 @@ def log_keys(session: Session, origin: str) -> tuple[VerifierKey, ...]:
 def _advisories(session: Session, gathered: GatheredEvidence) -> tuple[Advisory, ...]:
     members = [member for federation in session.pins for member in federation.body.members]
     return proven_advisories(gathered.readings, gathered.artifact, (node.record for node in session.nodes), members)
-
-
-def home_index(publication: Publication, places: frozenset[tuple[str, int]]) -> int | None:
-    """Return the claimed index in the home log; None if nodes claim none or several, so that it must be proven."""
-    indexes = {index for origin, index in places if origin == publication.publisher.home}
-    return indexes.pop() if len(indexes) == 1 else None
 
 
 def _withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:

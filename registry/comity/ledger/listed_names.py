@@ -31,14 +31,14 @@ _ROTATION = schema.rotations.c
 @dataclass(frozen=True, slots=True)
 class OwnPublication:
     """A verified `published` statement of an owner: `name` is the folded repository, `repository` the name as it is
-    written. `advised`: there are advisories about the artifact, of anybody."""
+    written. `log` is the verifier key of its log. `advised`: there are advisories about the artifact, of anybody."""
 
     name: str
     repository: str
     version: str
     publisher: Digest
     artifact: Digest
-    origin: str
+    log: str
     position: ProvenPosition
     advised: bool
 
@@ -112,15 +112,15 @@ def _publications(connection: Connection, pairs: Sequence[tuple[str, Digest]], l
     advised = exists().where(_SUBJECT.digest == _PUBLICATION.artifact, _SUBJECT.kind == ADVISORY)
     columns = (_PUBLICATION.name, _PUBLICATION.repository, _PUBLICATION.version, _PUBLICATION.publisher)
     wanted = (
-        select(*columns, _PUBLICATION.artifact, _LOG.origin, _PUBLICATION.log_id, _PUBLICATION.index, advised)
+        select(*columns, _PUBLICATION.artifact, _LOG.vkey, _PUBLICATION.log_id, _PUBLICATION.index, advised)
         .join(schema.logs, _LOG.id == _PUBLICATION.log_id)
         .where(tuple_(_PUBLICATION.name, _PUBLICATION.publisher).in_(pairs), _PUBLICATION.predicate == PUBLISHED)
         .order_by(_PUBLICATION.name, _PUBLICATION.version, _PUBLICATION.log_id, _PUBLICATION.turn)
         .limit(limit)
     )
     return [
-        OwnPublication(name, written, version, publisher, artifact, origin, ProvenPosition(log_id, index), bool(warned))
-        for name, written, version, publisher, artifact, origin, log_id, index, warned in connection.execute(wanted)
+        OwnPublication(name, written, version, publisher, artifact, log, ProvenPosition(log_id, index), bool(warned))
+        for name, written, version, publisher, artifact, log, log_id, index, warned in connection.execute(wanted)
     ]
 
 

@@ -4,7 +4,7 @@ takes an `OpenedHome`; every part of the node takes what it uses."""
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProv
 from comity.node.own_log import LedgerMark
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.statement import MAX_LINE
 from comity.wire.blob import BlobLocation
@@ -67,6 +68,17 @@ def check_ports(listeners: Mapping[str, str]) -> None:
             ) from error
 
 
+AT_ONCE: Final = 1_000
+"""Identities in one query."""
+
+
+def _homes_of(members: Sequence[Digest], ledger: Ledger) -> dict[Digest, str]:
+    """Blocking. What the verified inceptions of these members name as their home logs."""
+    parts = (members[start : start + AT_ONCE] for start in range(0, len(members), AT_ONCE))
+    known = (facts for part in parts for facts in ledger.proven.identities(part).values())
+    return {facts.id: facts.home for facts in known}
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedHome:
     """An opened node home. `open` makes one; `close` releases the ledger's lock."""
@@ -95,6 +107,7 @@ class OpenedHome:
         try:
             epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
             membership = Membership(seat, federation, epochs.bodies() if epochs else ())
+            membership.name_homes(_homes_of(membership.known, ledger))
             ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
             metrics = Metrics()
             store = open_store(config)

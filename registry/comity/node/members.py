@@ -22,6 +22,7 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
+from comity.trust.home_logs import AdmittedMembers, HomeLogs, NamedLog, OriginOwners, home_logs, inception_homes
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.node_records import NodeRecord, check_node_record, parse_node_record
 from comity.trust.places import Reach, declared_reach
@@ -34,6 +35,8 @@ MAX_NODES: Final = 16
 """Nodes followed for one member."""
 MAX_ONLINE_KEYS: Final = 64
 """Online keys followed for one node, one after the other: each is another author whose statements are read."""
+MAX_LOGS: Final = 256
+"""Logs that one member binds, of all its nodes, one after the other."""
 MAX_RECORDS: Final = 1_024
 """Records followed for one node, one after the other."""
 OUTSIDE_LOG: Final = -1
@@ -132,6 +135,8 @@ class _Lookups:
     is computing it then fills the object that was replaced."""
 
     by_log: Mapping[str, Mapping[Author, NodeRecord]] | None = None
+    by_origin: Mapping[str, Sequence[NodeRecord]] | None = None
+    origins: OriginOwners | None = None
     cosigners: Mapping[tuple[str, bytes], tuple[VerifierKey, Digest]] | None = None
 
 
@@ -149,6 +154,12 @@ class Membership:
         self._keys_by_name: dict[str, set[PeerKey]] | None = None
         """Computed when it is asked for after records have changed."""
         self._records: dict[Author, NodeRecord] = {seat.record.node: seat.record}
+        self._logs: dict[tuple[Digest, VerifierKey], NodeRecord] = {(seat.record.member, seat.record.log): seat.record}
+        """A record for each log that a member ever bound."""
+        self._logs_of = Counter[Digest]()
+        self._admitted = AdmittedMembers()
+        self._homes = inception_homes(federation.identity_entries if federation else ())
+        """By member, what its inception names as its home log."""
         self._lookups = _Lookups()
         self._accepted = Counter[PeerKey]()
         self._online_keys = Counter[PeerKey]()
@@ -270,6 +281,31 @@ class Membership:
         """The ids of all nodes that ever had a valid record, one for each online key; this node's first."""
         return tuple(author.id for author in self._records)
 
+    @property
+    def origins(self) -> OriginOwners:
+        """The owners of the origins of logs, by the followed epochs."""
+        lookups = self._lookups
+        if lookups.origins is None:
+            lookups.origins = self._admitted.owners(self._homes)
+        return lookups.origins
+
+    def name_homes(self, homes: Mapping[Digest, str]) -> None:
+        """Store what verified inceptions of members name as their home logs."""
+        self._homes |= homes
+        self._lookups = _Lookups()
+
+    def home_logs(self, named: Sequence[NamedLog]) -> HomeLogs:
+        """The logs that the home logs of an identity mean, by all valid records."""
+        lookups = self._lookups
+        if lookups.by_origin is None:
+            found: dict[str, list[NodeRecord]] = {}
+            for record in tuple(self._logs.values()):
+                found.setdefault(record.origin, []).append(record)
+            lookups.by_origin = found
+        by_origin = lookups.by_origin
+        records = [record for origin in {each.origin for each in named} for record in by_origin.get(origin, ())]
+        return home_logs(named, records, self.origins)
+
     def writers(self, log: str) -> frozenset[Author]:
         """The writers of a log, named by its verifier key: one node, under each online key that it had."""
         return frozenset(self._records_of(log))
@@ -316,6 +352,8 @@ class Membership:
     def adopt(self, body: Body) -> None:
         """Take up the next epoch. Members that it no longer lists stay known."""
         self.body = body
+        self._admitted.add(body)
+        self._lookups = _Lookups()
         for seat in body.members:
             self._seats[seat.id] = seat
             state, known = seat.key_state, self.chains(seat.id)
@@ -372,6 +410,7 @@ class Membership:
         """Store a valid record. Returns whether its node was new."""
         key = PeerKey.of(record)
         known = self._peers.get(key)
+        self._add_log(record)
         if record.origin == self.seat.record.origin:
             return False
         another_author = record.node not in self._records
@@ -396,6 +435,13 @@ class Membership:
         self._lookups = _Lookups()
         self._update_pins()
         return known is None
+
+    def _add_log(self, record: NodeRecord) -> None:
+        """Remember that a member bound this log, also if another record of the node is followed."""
+        if (record.member, record.log) not in self._logs and self._logs_of[record.member] < MAX_LOGS:
+            self._logs[record.member, record.log] = record
+            self._logs_of[record.member] += 1
+            self._lookups = _Lookups()
 
     def _update_pins(self) -> None:
         self._pins = tuple(CertificatePin.of(der) for peer in self._peers.values() for der in peer.certificates)

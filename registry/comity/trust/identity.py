@@ -73,8 +73,8 @@ class KeySet:
 class Inception:
     """An inception record.
 
-    `home` is the origin of the log that orders this identity's state-setting statements, or empty. `label` and
-    `jurisdiction` are claims of the identity and prove nothing. `id` is the SHA-256 of the record's JSON.
+    `home` names the log that orders this identity's statements (`home_logs`): its verifier key, its origin, or empty.
+    `label` and `jurisdiction` are claims of the identity and prove nothing. `id` is the SHA-256 of the record's JSON.
     """
 
     kind: str

@@ -12,7 +12,8 @@ A `key-compromise` advisory applies from an entry of the identity's home log on:
 The subject is the identity; `key` is the SHA-256 of one key's JSON. The advisory counts if the identity signed it with
 any keys that it ever had, because a thief of these keys gains nothing from it; by another author it is a claim. It does
 not affect statements below the entry. The author of a statement by that key that is not proven to be below is
-uncertain. Source: protocol, sections 3 and 5.
+uncertain. Which log the origin means is decided as for the home log itself (`home_logs`). Source: protocol, sections 3
+and 5.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from comity.trust.claims import ParsedClaims, Publication
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark
+from comity.trust.home_logs import HomeLogs, HomePosition, home_logs, named_homes
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep, reachable
@@ -182,10 +184,13 @@ def _notice(entry: Entry, identity: Digest, chain: RotationChain) -> CompromiseN
     )
 
 
-def is_logged_before(notice: CompromiseNotice, witnessed: Iterable[WitnessedEntry]) -> bool | None:
-    """Whether the statement is proven to be in the log below the notice's entry; None without a proof of that log."""
-    indexes = [seen.index for seen in witnessed if seen.origin == notice.origin]
-    return min(indexes) < notice.index if indexes else None
+def is_logged_before(notice: CompromiseNotice, witnessed: Iterable[WitnessedEntry], home: HomeLogs) -> bool | None:
+    """Whether the statement is proven to be in the home log below the notice's entry; None without a proof of that log.
+
+    Args:
+        home: the home logs of the identity that the notice is about.
+    """
+    return home.is_before([(seen.log, seen.index) for seen in witnessed], notice.origin, notice.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,7 @@ class Evaluation:
 
     `named` is True if the owner or a pinned charter names the publisher, False if they name another one, None if they
     name none. `jurisdictions` are the publisher's: its own claim, and those of members with its id in pinned bodies.
+    `home` are the publisher's home logs.
     """
 
     publication: Publication
@@ -203,6 +209,7 @@ class Evaluation:
     witnessed: tuple[WitnessedEntry, ...]
     broken: tuple[Remark, ...]
     unbound: tuple[Remark, ...]
+    home: HomeLogs
 
     @property
     def accepted(self) -> bool | None:
@@ -210,10 +217,9 @@ class Evaluation:
         return self.named if self.key_validity.accepted else False
 
     @property
-    def home_index(self) -> int | None:
-        """The index in the home log of the publisher, proven here; None without such a proof."""
-        home = self.publication.publisher.home
-        return min((seen.index for seen in self.witnessed if seen.origin == home), default=None)
+    def home_position(self) -> HomePosition | None:
+        """The position in the home logs of the publisher, proven here; None without such a proof."""
+        return self.home.position((seen.log, seen.index) for seen in self.witnessed)
 
     def best(self, policy: Policy) -> WitnessedEntry | None:
         def rank(seen: WitnessedEntry) -> tuple[bool, int, int]:
@@ -268,7 +274,7 @@ def own_statements(evaluations: Iterable[Evaluation], chosen: Evaluation) -> lis
         for each in evaluations
         if each.publication.publisher.id == chosen.publication.publisher.id
     }
-    ordered = newest_first(Candidate(each.publication, each.home_index) for each in own.values())
+    ordered = newest_first(Candidate(each.publication, each.home_position) for each in own.values())
     return [own[candidate.publication.entry.digest] for candidate in ordered]
 
 
@@ -287,7 +293,8 @@ def evaluate(
     members = (body.member(publisher.id) for body in policy.pins)
     jurisdictions = frozenset({publisher.jurisdiction} | {member.jurisdiction for member in members if member})
     named = _is_named_publisher(publication, policy)
-    return Evaluation(publication, named, validity, jurisdictions, seen, broken, unbound)
+    home = home_logs(named_homes(publication.chain), (node.record for node in bound), policy.origins)
+    return Evaluation(publication, named, validity, jurisdictions, seen, broken, unbound, home)
 
 
 def prove_entry(

@@ -76,10 +76,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from comity.trust.approvals import check_scope, filled_places
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import in_chunks, prove_bodies
+from comity.trust.charter.federation import in_chunks, prove_epochs
 from comity.trust.encoding import Digest, parse_digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.evidence import DEFAULT_ALLOW, FORMATS, KINDS, kind_of
+from comity.trust.home_logs import OriginOwners, origin_owners
 from comity.trust.model_signing.certificates import ModelKey, parse_roots
 from comity.trust.model_signing.judging import KeylessIdentity, ModelSigningRule
 from comity.trust.names import check_segment, find_id, parse_id
@@ -383,20 +384,23 @@ def _check_path(text: str) -> str:
     return text
 
 
-def read_pin(table: PolicyTable, read: Callable[[str], Iterable[bytes]]) -> Body:
-    """Raises Malformed; Untrusted (PIN) if the federation file does not contain the body; and what `read` raises."""
+def read_pin(table: PolicyTable, read: Callable[[str], Iterable[bytes]]) -> tuple[Body, OriginOwners]:
+    """The body that is pinned, and the owners of origins by the epochs up to that body.
+
+    Raises Malformed; Untrusted (PIN) if the federation file does not contain the body; and what `read` raises.
+    """
     file, expected = table.take("file", str, ""), table.take("body", str, "")
     table.done()
     if not file:
         raise malformed(table.what, "'file' is missing")
     with malformed_at(table.what, "body"):
         pinned = parse_digest(expected) if expected else None
-    bodies = prove_bodies(read(file))
+    bodies, identities = prove_epochs(read(file))
     body = next((known for known in bodies if known.digest == pinned), None) if pinned else bodies[-1]
     if body is None:
         why = f"{file} ends with charter body {bodies[-1].digest[:16]} and does not contain {expected[:16]}"
         raise Untrusted("pin refused", why=why, code="PIN")
-    return body
+    return body, origin_owners(bodies[: body.epoch + 1], identities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -639,7 +643,8 @@ def _max_days(table: PolicyTable) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The parsed policy. `digest` is the SHA-256 of its text, for the report."""
+    """The parsed policy. `digest` is the SHA-256 of its text, for the report; `origins` is read from the pinned
+    charters."""
 
     pins: tuple[Body, ...] = ()
     publishers: frozenset[Digest] = frozenset()
@@ -657,6 +662,7 @@ class Policy:
     approvals: ApprovalRule = field(default_factory=ApprovalRule)
     require: tuple[str, ...] = DEFAULT_REQUIRED
     digest: Digest | None = None
+    origins: OriginOwners = field(default_factory=OriginOwners)
 
     def bound_publisher(self, namespace: str) -> Digest | None:
         """Return the publisher to which `namespace` is bound: by the owner, else by the pinned bodies if they agree.
@@ -757,7 +763,8 @@ def parse_policy(
         raise malformed("policy", f"schema must be {SCHEMA!r}")
     pinned = document.take("pin", list, [])
     chunks_of = read_chunks or (lambda name: in_chunks(read(name)))
-    pins = tuple(read_pin(PolicyTable(item, "policy.pin", document.lines), chunks_of) for item in pinned)
+    found = [read_pin(PolicyTable(item, "policy.pin", document.lines), chunks_of) for item in pinned]
+    pins = tuple(body for body, _ in found)
     read_id = id_reader(pins)
     publishers = read_publishers(document.table("publishers"), read_id)
     cosigners, rows = document.table("cosigners"), document.table("rows")
@@ -765,6 +772,7 @@ def parse_policy(
     approvals = read_approvals(document.table("approvals"), read_id, freshness)
     policy = Policy(
         pins=pins,
+        origins=OriginOwners.of_all(owners for _, owners in found),
         publishers=publishers.accept,
         bindings=publishers.names,
         rotations=publishers.rotations,

@@ -11,9 +11,9 @@ A claimant is a publisher, or the upstream repository of that name, which member
 rivals: they are reported and do not change the result. Without a preference between several claimants, or if a
 publisher contradicts itself, the name is not resolved and the error lists them.
 
-A bare name is the newest version: the last one in the publisher's home log, or, if that log has none, the last one by
-its name. Of several statements of one publisher about the same bytes the newest counts, in the same order: it corrects
-the licence, the lineage and the documents of the older ones, which stay visible.
+A bare name is the newest version: the last one in the publisher's home log (`home_logs`), or, if that log has none, the
+last one by its name. Of several statements of one publisher about the same bytes the newest counts, in the same order:
+it corrects the licence, the lineage and the documents of the older ones, which stay visible.
 
 If nodes observed different bytes for one commit, the artifact that most members fetched counts, or, if that is equal,
 the one that most members saw first. The others are reported as a dispute. Source: protocol, sections 5 and 6a.
@@ -30,6 +30,7 @@ from typing import Final, Literal, TypeVar
 from comity.trust.claims import MirrorEvidence, Publication
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound, PolicyNotMet
+from comity.trust.home_logs import HomePosition
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 
@@ -145,11 +146,11 @@ def claimant_label(claimant: PublisherClaim, repository: str, labels: Mapping[Di
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A proven publication under a name. `index` is its index in the publisher's home log, None if it is not in that
-    log. `withdrawn`: the publisher itself yanked or superseded it; advisories of others do not withdraw."""
+    """A proven publication under a name. `position` is its position in the publisher's home logs, None if it is in none
+    of them. `withdrawn`: the publisher itself yanked or superseded it; advisories of others do not withdraw."""
 
     publication: Publication
-    index: int | None
+    position: HomePosition | None
     withdrawn: bool = False
 
     @property
@@ -243,11 +244,7 @@ def _not_published(repository: str, preference: Preference | None, labels: dict[
 def _newest(candidates: list[Candidate]) -> list[Candidate]:
     """The candidates of the newest version: the last one in the publisher's home log. If that log has none of them (the
     publisher has no home log, or that log is lost), the names of the versions decide."""
-    ordered = [candidate for candidate in candidates if candidate.index is not None]
-    if ordered:
-        newest = max(ordered, key=lambda candidate: candidate.index or 0).version
-    else:
-        newest = max(_versions(candidates), key=version_order)
+    newest = max(candidates, key=_age).version
     return [candidate for candidate in candidates if candidate.version == newest]
 
 
@@ -277,15 +274,23 @@ def _single(reference: Reference, candidates: list[Candidate]) -> Candidate:
 
 
 def newest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return the statements of one publisher, the newest first: those in its home log by their index, then the others
-    by the names of their versions. Statements that nothing orders are sorted by their digest, so that everybody gets
-    the same one."""
+    """Return the statements of one publisher, the newest first: those in its home logs by their position, then the
+    others by the names of their versions. Statements that nothing orders are sorted by their digest, so that everybody
+    gets the same one."""
+    return sorted(candidates, key=_age, reverse=True)
 
-    def age(candidate: Candidate) -> tuple[object, ...]:
-        version, digest = version_order(candidate.version), candidate.publication.entry.digest
-        return candidate.index is not None, candidate.index or 0, version, digest
 
-    return sorted(candidates, key=age, reverse=True)
+def _age(candidate: Candidate) -> tuple[object, ...]:
+    return statement_age(candidate.position, candidate.version), candidate.publication.entry.digest
+
+
+def statement_age(position: HomePosition | None, version: str) -> tuple[object, ...]:
+    """The sort key by which of two statements of one publisher the newer one is the greater.
+
+    Args:
+        position: in its publisher's home logs; None if it is in none of them.
+    """
+    return position is not None, position or (), version_order(version)
 
 
 def _versions(candidates: Iterable[Candidate]) -> list[str]:

@@ -28,7 +28,7 @@ from comity.trust.identity import MAX_KEYS, Inception, KeySet, SignatureCheck, r
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
 from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE
-from comity.trust.tlog.note import check_name
+from comity.trust.tlog.note import VerifierKey, check_name
 
 MAX_CUTS: Final = 32
 
@@ -88,7 +88,8 @@ class KeyState:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The content of a rotation. `seq` is 1 for the first rotation of an identity; an empty `home` keeps the home log.
+    """The content of a rotation. `seq` is 1 for the first rotation of an identity. `home` is the verifier key or the
+    origin of a log (`home_logs`); an empty one keeps the home log.
 
     `cut` lists log sizes at the time of the rotation; a log that is not listed is cut at 0. Raises Malformed.
     """
@@ -106,7 +107,9 @@ class Rotation:
             raise Malformed("rotation is malformed", why=f"seq is at least 1; at most {MAX_CUTS} cuts, one per log")
         if len(self.recovery) > MAX_KEYS or len(set(self.recovery)) != len(self.recovery):
             raise Malformed("rotation is malformed", why=f"at most {MAX_KEYS} recovery digests, each once")
-        if self.home:
+        if "+" in self.home:
+            VerifierKey.parse(self.home)
+        elif self.home:
             check_name(self.home)
 
     @property

@@ -50,6 +50,7 @@ from comity.trust.artifact import Manifest, commit_id, tree_ids
 from comity.trust.claims import Publication, proven_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.home_logs import named_homes
 from comity.trust.names import UPSTREAM, Reference, check_segment
 from comity.trust.resolution import (
     MIRROR,
@@ -320,7 +321,11 @@ class Catalogue:
         found: list[Candidate] = []
         for artifact, publishers in artifacts.items():
             proven = await self._proven.get(artifact, functools.partial(self._prove, artifact))
-            found += (c for c in _candidates(proven, name, positions) if c.publisher in publishers)
+            stated = (p for p in proven.publications if p.published.name.repository.lower() == name.lower())
+            for publication in (p for p in stated if p.publisher.id in publishers):
+                home = self._membership.home_logs(named_homes(publication.chain))
+                position = home.position(positions.get(publication.entry.line, ()))
+                found.append(Candidate(publication, position, publication.publisher.author in proven.withdrawals))
         return tuple(found)
 
     async def _others(self, name: str, artifact: Digest | None) -> tuple[Candidate, ...]:
@@ -390,10 +395,11 @@ class Catalogue:
     def _claims(
         self, name: str, publisher: Digest | None, artifact: Digest | None = None, most: int = MAX_ANSWER
     ) -> dict[bytes, list[tuple[str, int]]]:
-        """Return the lines that claim the name, with their positions; only those of `publisher` if given."""
+        """Return the lines that claim the name, with their places (verifier key of a log, index); only those of
+        `publisher` if given."""
         positions: dict[bytes, list[tuple[str, int]]] = {}
         for found in self._published(name, publisher, artifact, most):
-            positions.setdefault(found.line, []).append((found.origin, found.index))
+            positions.setdefault(found.line, []).append((found.vkey, found.index))
         return positions
 
     def _published(
@@ -407,14 +413,6 @@ class Catalogue:
         claimants = [publisher] if publisher else [first.publisher for first in proven.claimants(name).found]
         for claimant in claimants:
             yield from proven.publications(name, claimant, None, max(1, most // len(claimants))).found
-
-
-def _candidates(proven: _Proven, name: str, positions: Mapping[bytes, list[tuple[str, int]]]) -> Iterator[Candidate]:
-    for publication in proven.publications:
-        if publication.published.name.repository.lower() == name.lower():
-            found, home = positions.get(publication.entry.line, []), publication.publisher.home
-            index = max((index for origin, index in found if origin == home), default=None)
-            yield Candidate(publication, index, publication.publisher.author in proven.withdrawals)
 
 
 def _first(candidates: Iterable[Candidate]) -> Candidate:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -26,6 +26,7 @@ from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
+from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.names import UPSTREAM
 from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
 from comity.trust.rows.approvals import APPROVALS_ROW
@@ -159,14 +160,20 @@ class PolicyJudge:
         Approvals are judged at the time of the policy, or at that of the node's clock if it is later, so that what has
         run out or was ended is not served because the policy was not reviewed."""
         body = self._membership.body
-        pins = (body,) if body else ()
+        pins, origins = (body,) if body else (), self._membership.origins
         if self._own is not None:
             approvals = self._own.approvals
             at = max(approvals.as_of, int(self._clock())) if approvals.at_least else 0
-            return replace(self._own, pins=self._own.pins or pins, approvals=replace(approvals, as_of=at))
+            named = (self._own.pins, self._own.origins) if self._own.pins else (pins, origins)
+            return replace(self._own, pins=named[0], origins=named[1], approvals=replace(approvals, as_of=at))
         promised = body.policy.cosigner_quorum if body else 0
         fresh = Freshness(int(self._clock()), STALE_DAYS * DAY)
-        return Policy(pins=pins, cosigners=CosignerRule(at_least=promised), freshness=fresh, require=_SERVED)
+        rule = CosignerRule(at_least=promised)
+        return Policy(pins=pins, cosigners=rule, freshness=fresh, require=_SERVED, origins=origins)
+
+    def home_logs(self, named: Sequence[NamedLog]) -> HomeLogs:
+        """The logs that the home logs of a publisher mean, as this node knows its federation."""
+        return self._membership.home_logs(named)
 
     def judge_mirrored(self, evidence: Evidence, title: str, observed: Digest) -> PolicyDecision:
         """Apply the policy to an artifact served because a node observed it: without a policy of the owner, a node of a

@@ -6,6 +6,7 @@ that signature when it read the line, so it is not verified again for a list. Th
     every repository, if the owner of this node has a policy
     one that nodes mirrored from an upstream; a version with several artifacts, or with statements that nothing orders
     one with an advisory about any of its artifacts, which may withdraw it
+    one whose publisher has several home logs, or logs of which only their writer knows the order
     one whose publisher has rotated its keys, or has no proven inception
 
 For the others, the item is the same as that of the judge.
@@ -30,6 +31,7 @@ from comity.node.intake import already_verified, fits
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact import commit_id
 from comity.trust.errors import ComityError
+from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.identity import Inception, check_inception
 from comity.trust.resolution import bound_claimant, version_order
 from comity.trust.statement import parse_entry
@@ -77,9 +79,20 @@ class ProvenItems:
         decisions = ((fold_name(name), bound_claimant(policy, name)) for name in names)
         bound = {name: found.claimant.publisher for name, found in decisions if found and found.claimant.publisher}
         owned = await self._ledger.run(listed.owned, names, bound, MAX_PUBLICATIONS)
-        newest = list(_newest_of_all(owned)) if owned is not None else []
+        newest = list(self._newest_of_all(owned)) if owned is not None else []
         lines = await self._ledger.run(listed.lines, [publication.position for publication, _ in newest])
         return [(each, owner, lines[each.position]) for each, owner in newest if each.position in lines]
+
+    def _newest_of_all(self, owned: OwnedNames) -> Iterator[tuple[OwnPublication, NamedOwner]]:
+        """The newest publication of each repository that needs no judge, and its publisher."""
+        for name, publications in owned.publications.items():
+            owner = owned.owners.get(publications[0].publisher)
+            if name in owned.mirrored or owner is None or owner.rotated or any(each.advised for each in publications):
+                continue
+            named = NamedLog.parse(owner.home)
+            newest = _newest(publications, self._judge.home_logs([named] if named else []))
+            if newest is not None:
+                yield newest, owner
 
     def _some(self, work: Iterator[tuple[OwnPublication, NamedOwner, bytes]]) -> list[KeptItem]:
         """Make items for a while. Blocking."""
@@ -120,22 +133,11 @@ class ProvenItems:
         return KeptItem(publication.name, published.artifact, published.by, size, until, text)
 
 
-def _newest_of_all(owned: OwnedNames) -> Iterator[tuple[OwnPublication, NamedOwner]]:
-    """The newest publication of each repository that needs no judge, and its publisher."""
-    for name, publications in owned.publications.items():
-        owner = owned.owners.get(publications[0].publisher)
-        if name in owned.mirrored or owner is None or owner.rotated or any(each.advised for each in publications):
-            continue
-        newest = _newest(publications, owner.home)
-        if newest is not None:
-            yield newest, owner
-
-
-def _newest(publications: Sequence[OwnPublication], home: str) -> OwnPublication | None:
+def _newest(publications: Sequence[OwnPublication], home: HomeLogs) -> OwnPublication | None:
     """The statement that `select_candidate` chooses; None if only the judge can say which one that is."""
-    if len({each.repository for each in publications}) > 1:
-        return None  # written in several ways
-    at_home = [each for each in publications if each.origin == home]
+    if len({each.repository for each in publications}) > 1 or len(home.logs) > 1:
+        return None  # written in several ways, or in logs whose order depends on the statement
+    at_home = [each for each in publications if each.log in home.logs]
     last = max(at_home, key=lambda each: each.position.index, default=None)
     version = last.version if last else max((each.version for each in publications), key=version_order)
     versioned = [each for each in publications if each.version == version]

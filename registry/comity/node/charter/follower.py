@@ -33,6 +33,7 @@ from comity.trust.charter.tally import DraftState, Fork, Tally, compute_tally
 from comity.trust.charter.votes import ADOPTED, adopted_statement
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.home_logs import inception_homes
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Entry, SideObject, parse_entry, sign_statement
 from comity.wire.client import NodeClient
@@ -366,6 +367,7 @@ class CharterFollower:
             self.vote_reader.open(previous.digest, body.digest)
             self.vote_reader.open(body.digest)
             self._metrics.charter_epoch.set(body.epoch)
+        self._membership.name_homes(await self._pools.hashing(_inception_homes, certificate))
         _log.info("epoch adopted", epoch=body.epoch, body=body.digest, members=len(body.members))
         await self._changed()
 
@@ -380,6 +382,11 @@ class CharterFollower:
         return frozenset(seat for digest in named for seat in self._bodies.seat_ids(digest)) - set(
             self._membership.known
         )
+
+
+def _inception_homes(certificate: Certificate) -> Mapping[Digest, str]:
+    """Blocking. What the inceptions of members in a certificate name as home logs: those of all new members."""
+    return inception_homes(map(parse_entry, certificate.lines))
 
 
 def _limit_per_member(equivocations: Iterable[EquivocationProof]) -> tuple[EquivocationProof, ...]:

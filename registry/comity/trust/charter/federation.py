@@ -106,12 +106,13 @@ def in_chunks(data: bytes) -> Iterator[bytes]:
     return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
 
 
-def prove_bodies(chunks: Iterable[bytes]) -> tuple[Body, ...]:
-    """The charter bodies of a federation file, verified as by `Federation.read`. Nodes are not verified, because they
-    decide nothing. Raises Malformed/Untrusted, and what `chunks` raises."""
+def prove_epochs(chunks: Iterable[bytes]) -> tuple[tuple[Body, ...], tuple[Entry, ...]]:
+    """The charter bodies of a federation file, verified as by `Federation.read`, and the inceptions and rotations in
+    their certificates. Nodes are not verified, because they decide nothing. Raises Malformed/Untrusted, and what
+    `chunks` raises."""
     reader = FederationReader(lambda at, item, lines: ())
     reader.document(chunks)
-    return tuple(reader.chain)
+    return tuple(reader.chain), tuple(reader.identity_entries)
 
 
 def parse_certificate(data: bytes) -> tuple[bytes, ...]:

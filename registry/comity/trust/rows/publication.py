@@ -94,8 +94,7 @@ def _other_statements(found: Findings, chosen: Evaluation) -> Iterator[RowFact]:
     for number, other in enumerate(own):
         if number == newer:
             continue
-        published, index = other.publication.published, other.home_index
-        where = "" if index is None else f", entry {index} of {other.publication.publisher.home}"
+        published, where = other.publication.published, _home_entry(other)
         lineage = ", ".join(f"{parent.relation} of {parent.name}" for parent in published.lineage) or "no parent"
         text = f"{published.name}, licence {published.licence.spdx}, {lineage}{where}"
         if number < newer:
@@ -103,6 +102,16 @@ def _other_statements(found: Findings, chosen: Evaluation) -> Iterator[RowFact]:
         else:
             text = f"an older statement of its publisher, replaced: {text}"
         yield verified_fact(text, other.publication.entry.digest)
+
+
+def _home_entry(evaluation: Evaluation) -> str:
+    """Where a statement is in its publisher's home logs: `, entry 5 of node-ch.example/log`; empty if it is in none."""
+    position = evaluation.home_position
+    if position is None:
+        return ""
+    logs = evaluation.home.ranks[position.rank]
+    first = min((seen for seen in evaluation.witnessed if seen.log in logs), key=lambda seen: seen.index)
+    return f", entry {first.index} of {first.origin}"
 
 
 def _signer_facts(result: ModelSignatureResult) -> tuple[RowFact, ...]:
@@ -140,7 +149,7 @@ def key_policy_row(found: Findings) -> Row:
         return Row("key policy", "unknown", text, 4, "short", (keys, *notices), hint)
     text = f"{publisher} is the publisher that the policy names"
     facts = (verified_fact(text, found.policy.digest), keys, *notices)
-    before = [is_logged_before(notice, chosen.witnessed) for notice in found.compromised]
+    before = [is_logged_before(notice, chosen.witnessed, chosen.home) for notice in found.compromised]
     if False in before:
         text = f"{publisher} reports that its key was compromised before this statement"
         return Row("key policy", "fail", text, 4, "short", facts)
@@ -157,7 +166,7 @@ def _id_fact(chosen: Evaluation) -> RowFact:
 
 def _notice_facts(notice: CompromiseNotice, chosen: Evaluation) -> tuple[RowFact, RowFact]:
     line = chosen.publication.entry.digest
-    before = is_logged_before(notice, chosen.witnessed)
+    before = is_logged_before(notice, chosen.witnessed, chosen.home)
     if before is None:
         return _compromise_fact(notice), RowFact(
             f"no proof of the index of this statement in {notice.origin}", "stale or absent"
