@@ -48,7 +48,7 @@ from comity_client.offers.signer import OfferSigner
 from comity_client.publish import Logged, LogTargets, publish_statement
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import LocalCopy
-from comity_client.session import Session
+from comity_client.session import Session, Target, home_target
 from comity_client.user import User
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class ApprovalPlaces:
 
     folder: Path | None = None
     out: Path | None = None
-    nodes: Sequence[str] = ()
+    nodes: Sequence[Target] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class ApprovalSubject:
         return cls(resolution.artifact, resolution.title)
 
 
-Log = Callable[[Callable[[LogTargets], Awaitable[tuple[Logged, ...]]], Sequence[str]], tuple[Logged, ...]]
+Log = Callable[[Callable[[LogTargets], Awaitable[tuple[Logged, ...]]], Sequence[Target]], tuple[Logged, ...]]
 
 
 def approve(
@@ -212,7 +212,7 @@ class FindLocalCopy(Protocol):
 
 
 class RunLogging(Protocol):
-    def __call__(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[str], on_event: OnEvent) -> T: ...
+    def __call__(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[Target], on_event: OnEvent) -> T: ...
 
 
 class ApprovalClient:
@@ -306,5 +306,5 @@ def _signer(by: Publisher | OfferSigner) -> OfferSigner:
 
 def _places(subject: ApprovalSubject, signer: OfferSigner, nodes: Sequence[str], out: Path | None) -> ApprovalPlaces:
     if not nodes and subject.folder is None and out is None:
-        nodes = (signer.home,)
+        return ApprovalPlaces(subject.folder, out, home_target(signer.home))
     return ApprovalPlaces(subject.folder, out, nodes)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from comity.bounded_file import read_bounded
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
+from comity.trust.home_logs import home_origin
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
 from comity.trust.report import VerdictReport
@@ -32,7 +33,7 @@ from comity_client.events import OnEvent, ignore_event
 from comity_client.evidence import inspect
 from comity_client.publishers import Publisher, change_keys, default_home_log, lost_key, new_publisher
 from comity_client.seen import LogContradiction
-from comity_client.session import ClaimedGateway, Session, claimed_gateway
+from comity_client.session import ClaimedGateway, Session, Target, claimed_gateway, home_target
 from comity_client.uplink import find_node, open_uplink
 
 if TYPE_CHECKING:
@@ -195,10 +196,11 @@ class Client(ArtifactClient):
         return self._user.run(lambda session: inspect.check_log(session, self._user.seen_logs(), origin))
 
     def new_publisher(self, label: str, jurisdiction: str, home_origin: str | None = None) -> Publisher:
-        """Create an identity. `home_origin` is its home log, empty for none; None selects the log of a member of a
-        pinned federation, of the same jurisdiction if there is one. Raises Conflict, Malformed."""
-        folder = self.home.ensure(self.home.publishers)
-        home = default_home_log(self._user.pins(), jurisdiction) if home_origin is None else home_origin
+        """Create an identity. `home_origin` is its home log, by its origin or its verifier key, empty for none; None
+        selects the log of a member of a pinned federation, of the same jurisdiction if there is one. The identity names
+        it with its key if the pinned federations say which log that is. Raises Conflict, Malformed."""
+        folder, pins = self.home.ensure(self.home.publishers), self._user.pins()
+        home = default_home_log(pins, jurisdiction) if home_origin is None else Session(pins).home_named(home_origin)
         return new_publisher(folder, label=label, jurisdiction=jurisdiction, home=home)
 
     def change_keys(
@@ -206,6 +208,7 @@ class Client(ArtifactClient):
         publisher: Publisher,
         *,
         recovery: Sequence[Path] = (),
+        home_log: str = "",
         nodes: Sequence[str] = (),
         on_event: OnEvent = ignore_event,
     ) -> tuple[Publisher, tuple[Logged, ...]]:
@@ -213,10 +216,14 @@ class Client(ArtifactClient):
         at the current size. The new keys are on disk before anything is logged; if logging fails, publish or call
         `log_keys`.
 
+        Args:
+            home_log: names its home log anew, as `new_publisher` does; empty to keep what it names.
+
         Raises as `publishers.change_keys` and `publish.publish_folder` do.
         """
         cut = [self.cut(publisher.home)] if publisher.home else []
-        changed = change_keys(publisher, recovery, cut)
+        home = Session(self._user.pins()).home_named(home_log) if home_log else ""
+        changed = change_keys(publisher, recovery, cut, home)
         return changed, self.log_keys(changed, nodes=nodes, on_event=on_event)
 
     def cut(self, origin: str) -> LogCut:
@@ -231,7 +238,7 @@ class Client(ArtifactClient):
         """Log the inception and the rotations of a publisher again. Raises as `publish` does."""
         from comity_client.publish import log_keys
 
-        return self._log(lambda targets: log_keys(targets, publisher), nodes or [publisher.home], on_event)
+        return self._log(lambda targets: log_keys(targets, publisher), nodes or home_target(publisher.home), on_event)
 
     def publish(
         self,
@@ -277,7 +284,7 @@ class Client(ArtifactClient):
             details = replace(given, parents=named)
             return await publish_folder(targets, folder, full, publisher, details, workers=workers(), link=link)
 
-        return self._log(work, nodes or [publisher.home], on_event)
+        return self._log(work, nodes or home_target(publisher.home), on_event)
 
     def advise(
         self,
@@ -299,7 +306,7 @@ class Client(ArtifactClient):
             advisory = Advisory(publisher.inception.author, resolution.artifact, kind, severity, text)
             return await publish_advisory(targets, resolution.title, advisory, publisher)
 
-        return self._log(work, nodes or [publisher.home], on_event)
+        return self._log(work, nodes or home_target(publisher.home), on_event)
 
     def report_lost_key(
         self,
@@ -326,11 +333,11 @@ class Client(ArtifactClient):
             raise Conflict(
                 f"{publisher.label} has no home log", why=why, hint="comity publisher rotate --help", code="NO-HOME-LOG"
             )
-        lost = Compromise(lost_key(publisher, key), publisher.home, since)
+        lost = Compromise(lost_key(publisher, key), home_origin(publisher.home), since)
         warning = Advisory(publisher.inception.author, publisher.id, KEY_COMPROMISE, severity, text, lost)
         return self._log(
             lambda targets: publish_advisory(targets, publisher.label, warning, publisher),
-            nodes or [publisher.home],
+            nodes or home_target(publisher.home),
             on_event,
         )
 
@@ -370,7 +377,7 @@ class Client(ArtifactClient):
                 workers=workers(),
             )
 
-        return self._log(work, nodes or [signer.home], on_event)
+        return self._log(work, nodes or home_target(signer.home), on_event)
 
     def approvals(self) -> ApprovalClient:
         """Return the client for approvals by named officers."""
@@ -396,9 +403,9 @@ class Client(ArtifactClient):
         async def work(targets: LogTargets) -> PublishReceipt:
             return await announce(targets, await self._user.resolve(targets.session, reference), criteria, signer)
 
-        return self._log(work, nodes or [signer.home], on_event)
+        return self._log(work, nodes or home_target(signer.home), on_event)
 
-    def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[str], on_event: OnEvent) -> T:
+    def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[Target], on_event: OnEvent) -> T:
         """Run `work`, which logs statements at `nodes`, in a session."""
         from comity_client.publish import LogTargets
 
@@ -420,7 +427,7 @@ class Client(ArtifactClient):
         entry = sign_derived(derivation.statement_by(publisher.inception.author), publisher.signer())
         return self._log(
             lambda targets: publish_statement(targets, derivation.child.title, entry, publisher.lines),
-            nodes or [publisher.home],
+            nodes or home_target(publisher.home),
             on_event,
         )
 
@@ -445,7 +452,7 @@ class Client(ArtifactClient):
         data, title = report.encode(), report.verdict.name or f"sha256:{entry.statement.subject}"
         return self._log(
             lambda targets: publish_statement(targets, title, entry, publisher.lines, {sha256(data): data}),
-            nodes or [publisher.home],
+            nodes or home_target(publisher.home),
             on_event,
         )
 

@@ -19,6 +19,7 @@ from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.home_logs import home_origin
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
 from comity.trust.policy import Policy
@@ -37,7 +38,7 @@ from comity_client.publishers import Publisher
 from comity_client.pull.destinations import LocalCopy, hash_local_copy
 from comity_client.pull.model_sig import sign_folder
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
-from comity_client.session import Session
+from comity_client.session import Session, Target
 from comity_client.uplink import Uplink, log_lines, open_uplink
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Logged:
     size: int
     line: Digest
     cosigners: tuple[str, ...]
+    log: str = ""
+    """The verifier key of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class LogTargets:
 
     session: Session
     seen_logs: SeenLogs
-    nodes: Sequence[str]
+    nodes: Sequence[Target]
     on_event: OnEvent
 
 
@@ -132,22 +135,23 @@ async def publish_folder(
     work = sum(sizes.values()) * sum(map(bool, targets.nodes))
     on_event(Started(len(made.files), made.manifest.size, 0, work))
     logged = await _log_at(targets, [*publisher.lines, entry.line], objects, files, link=link)
-    if earlier and (warning := _order_warning(publisher, name, logged)):
+    if earlier and (warning := _order_warning(publisher, name, logged, targets.session)):
         on_event(Note(warning))
     receipt = PublishReceipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
     return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
 
 
-def _order_warning(publisher: Publisher, name: Name, logged: Sequence[Logged]) -> str:
+def _order_warning(publisher: Publisher, name: Name, logged: Sequence[Logged], session: Session) -> str:
     """Return why a statement about bytes that this publisher published before may not replace the older one."""
     if not publisher.home:
         return (
             f"{publisher.label} has no home log, so nothing orders two statements about {name}: "
             "publish the correction under the next version"
         )
-    if publisher.home in {item.origin for item in logged}:
+    if any(item.log in session.home_logs(publisher.home).logs for item in logged):
         return ""
-    return f"this statement replaces the older one about the same bytes, but counts only when it is in {publisher.home}"
+    origin = home_origin(publisher.home)
+    return f"this statement replaces the older one about the same bytes, but counts only when it is in {origin}"
 
 
 async def publish_advisory(targets: LogTargets, title: str, advisory: Advisory, publisher: Publisher) -> PublishReceipt:
@@ -221,7 +225,7 @@ async def _log_at(
         hint="comity status; then name a node of that list: --node NAME",
         code="NO-NODE-NAMED",
     )
-    for target in filter(None, targets.nodes):
+    for target in (each for each in targets.nodes if each):
         try:
             async with open_uplink(session, target) as uplink:
                 receipts = await log_lines(uplink, lines, objects, files, link=link, on_event=on_event)
@@ -265,6 +269,7 @@ async def verify_logged(
         checkpoint.size,
         sha256(line),
         cosigner_names(session, proof.checkpoint, checkpoint),
+        str(uplink.log),
     )
 
 

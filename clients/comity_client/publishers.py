@@ -24,11 +24,12 @@ from comity.content.secrets import read_signer, write_keys
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
+from comity.trust.home_logs import home_name
 from comity.trust.identity import Inception, KeySet, check_inception, sign_inception
 from comity.trust.keys import HybridSigner, Signer
 from comity.trust.names import is_meant
 from comity.trust.places import check_new_jurisdiction
-from comity.trust.rotation import KeyState, LogCut, Rotation, follow, parse_rotation, rotate
+from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, follow, parse_rotation, rotate
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import Published, sign_published
 
@@ -52,8 +53,13 @@ class Publisher:
 
     @property
     def home(self) -> str:
-        """The log that orders this publisher's statements."""
-        return self.inception.home
+        """The log that orders this publisher's new statements, as its newest rotation names it (`home_logs`)."""
+        return self.chain.current.home
+
+    @property
+    def chain(self) -> RotationChain:
+        """Its keys, from the inception on."""
+        return follow(KeyState.of_inception(self.inception), map(parse_entry, self.rotation_lines))
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -109,13 +115,14 @@ class Publisher:
 
 
 def default_home_log(pins: Iterable[Federation], jurisdiction: str) -> str:
-    """The log of a node in a pinned federation, of a member in this jurisdiction if there is one; empty if none is."""
+    """The name of the log of a node in a pinned federation, of a member in this jurisdiction if there is one; empty if
+    none is."""
     found = []
     for pin in pins:
         members = {member.id: member for member in pin.body.members}
         for node in pin.nodes:
             seat = members.get(node.record.member)
-            found.append((seat is None or seat.jurisdiction != jurisdiction, node.record.origin))
+            found.append((seat is None or seat.jurisdiction != jurisdiction, home_name(node.record.log)))
     return min(found, default=(True, ""))[1]
 
 
@@ -125,7 +132,7 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
     Args:
         label: display name; proves nothing.
         jurisdiction: claimed jurisdiction; cosigners there do not count for its publications.
-        home: the origin of the log that orders its statements.
+        home: the log that orders its statements, by its verifier key or its origin; empty for none.
 
     Raises Conflict if an identity with that label exists, Malformed, OutOfSpace, Unavailable.
     """
@@ -152,21 +159,24 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
     return Publisher(inception, line, path)
 
 
-def change_keys(publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequence[LogCut] = ()) -> Publisher:
+def change_keys(
+    publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequence[LogCut] = (), home: str = ""
+) -> Publisher:
     """Give a publisher new keys, by means of its recovery key. Its identity and its earlier statements do not change.
 
     Args:
         recovery: the recovery key files, if they were moved.
         cut: current sizes of logs; entries beyond a cut are not valid under the old key.
+        home: the new home log, by its verifier key or its origin; empty to keep the old one.
 
     Raises NotFound, Refused, Malformed for the recovery key, Untrusted (ROTATION) if it is of another identity,
     OutOfSpace, Unavailable.
     """
-    before = follow(KeyState.of_inception(publisher.inception), map(parse_entry, publisher.rotation_lines)).current
+    before = publisher.chain.current
     by = [read_signer(path) for path in recovery or (publisher.keys / "recovery.pem",)]
     key, spare, number = HybridSigner.generate(), HybridSigner.generate(), len(publisher.rotation_lines) + 1
     keys = KeySet((key.public,), 1)
-    rotation = Rotation(publisher.id, number, before.digest, keys, (spare.public.id,), "", tuple(cut))
+    rotation = Rotation(publisher.id, number, before.digest, keys, (spare.public.id,), home, tuple(cut))
     line = rotate(before, rotation, by, [key]).line
     with _atomic_folder(_keys_after(publisher.folder, number)) as making:
         write_keys(making / "key.pem", key.keys)
@@ -178,7 +188,7 @@ def change_keys(publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequen
 def lost_key(publisher: Publisher, beginning: str = "") -> Digest:
     """Return the key whose digest has this beginning; without one, the key that was retired last, else the current key.
     Raises NotFound (WHICH-KEY)."""
-    chain = follow(KeyState.of_inception(publisher.inception), map(parse_entry, publisher.rotation_lines))
+    chain = publisher.chain
     states = chain.states[:-1] or chain.states
     if not beginning:
         return states[-1].keys.keys[0].id

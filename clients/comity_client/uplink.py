@@ -23,7 +23,7 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
 from comity_client.events import OnEvent, Progress, first_error
-from comity_client.session import RemoteNode, Session, local_socket
+from comity_client.session import RemoteNode, Session, Target, local_socket
 
 INLINE_BYTES: Final = 2 * 1024 * 1024
 """Maximum total bytes of small objects sent with the lines; other objects are uploaded."""
@@ -50,23 +50,25 @@ class Uplink:
 
 
 @asynccontextmanager
-async def open_uplink(session: Session, target: str) -> AsyncIterator[Uplink]:
-    """Connect to a node of a pinned federation by name, address or URL, or to a node on this machine by its operator
-    socket or its home. A folder that is called like a pinned node, and whose node does not run, is that node's name.
+async def open_uplink(session: Session, target: Target) -> AsyncIterator[Uplink]:
+    """Connect to a node of a pinned federation by name, address, URL or as a home log, or to a node on this machine by
+    its operator socket or its home. A folder that is called like a pinned node, and whose node does not run, is that
+    node's name.
 
     Raises NotFound, Unavailable, Refused; Untrusted if the node behind the socket does not match its pinned record.
     """
-    socket = local_socket(target)
+    socket = local_socket(target) if isinstance(target, str) else None
     if socket is not None and not socket.is_socket() and any(node.name == target for node in session.nodes):
         socket = None
     if socket is None:
-        node = session.named(target)
+        node = session.named(target) if isinstance(target, str) else session.home_node(target.home)
         yield Uplink(await _reached(node), node.name, node.record.log, operator=False)
         return
     async with NodeClient.operator(socket) as client:
         record = await _own_record(client)
         for node in session.nodes:
-            if node.record.origin == record.origin and node.record.log != record.log:
+            same = (node.record.member, node.record.origin) == (record.member, record.origin)
+            if same and node.record.log != record.log:
                 why = f"its log {record.origin} has another key than in the pinned federation"
                 raise Untrusted(f"{target} is not the pinned node", why=why, code="NODE-RECORD")
         yield Uplink(client, record.name, record.log, operator=True)
@@ -79,7 +81,7 @@ async def find_node(session: Session, target: str) -> RemoteNode:
     if socket is None or any(node.name == target for node in session.nodes):
         return session.named(target)
     async with open_uplink(session, target) as uplink:
-        return session.named(uplink.origin)
+        return session.named(str(uplink.log))
 
 
 async def log_lines(

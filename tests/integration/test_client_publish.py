@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.home_logs import home_origin
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
@@ -455,9 +456,9 @@ def test_a_publisher_changes_its_key_and_what_it_signs_with_either_stays_its_own
     assert changed.id == publisher.id
     assert changed.signer().public != publisher.signer().public
     assert client.publisher("Lab One") == changed, "the next command finds the new keys"
-    assert logged[0].origin == publisher.home
+    assert logged[0].log == publisher.home
     (rotated,) = (parse_rotation(parse_entry(line))[0] for line in changed.rotation_lines)
-    assert [(cut.origin, cut.size) for cut in rotated.cut] == [(publisher.home, size)]
+    assert [(cut.origin, cut.size) for cut in rotated.cut] == [(home_origin(publisher.home), size)]
 
     (tmp_path / "source" / "more.txt").write_text("second version")
     client.publish(tmp_path / "source", "lab/tiny@v2", publisher=changed, licence="Apache-2.0")

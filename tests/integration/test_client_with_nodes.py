@@ -74,7 +74,7 @@ def all_hold(client: Client, reference: str) -> bool:
 
 def publish(lab: Lab, source: Path, name: str = "swiss-ai/tiny@v1", **more: Any) -> None:
     receipt = lab.client.publish(source, name, publisher=lab.publisher, licence="MIT", **more)
-    assert receipt.logged[0].origin == lab.publisher.home
+    assert receipt.logged[0].log == lab.publisher.home
     assert receipt.logged[0].size > receipt.logged[0].index
 
 

@@ -69,13 +69,13 @@ def test_proofs_and_roots_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_receipt_lists_where_it_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
-    where = Logged("node-ch", "node-ch/log", 3, 9, Y, ("node-es/cosigner",))
+    where = Logged("node-ch", "node-ch/log", 3, 9, Y, ("node-es/cosigner",), "node-ch/log+id+key")
     show_receipt(Output(as_json=True), PublishReceipt("a/b@v1", X, (where,), 1, 2, (".git",)), ())
     assert json.loads(capsys.readouterr().out) == {
         "schema": "comity.dev/receipt/v1", "title": "a/b@v1", "artifact": X, "files": 1, "bytes": 2,
         "ignored": [".git"], "model_key": None, "uncovered": [],
         "logged": [{"node": "node-ch", "origin": "node-ch/log", "index": 3, "size": 9, "line": Y,
-                    "cosigners": ["node-es/cosigner"]}],
+                    "cosigners": ["node-es/cosigner"], "log": "node-ch/log+id+key"}],
     }  # fmt: skip
 
 

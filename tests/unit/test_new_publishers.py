@@ -15,11 +15,11 @@ PIN = found(nodes(3))
 
 def test_it_is_the_log_of_a_member_in_the_publishers_jurisdiction() -> None:
     for node in nodes(3):
-        assert default_home_log([PIN], node.seat.inception.jurisdiction) == node.record.origin
+        assert default_home_log([PIN], node.seat.inception.jurisdiction) == str(node.record.log)
 
 
 def test_without_such_a_member_it_is_one_of_the_federation_and_without_a_federation_none() -> None:
-    assert default_home_log([PIN], "ZZ") in {node.record.origin for node in nodes(3)}
+    assert default_home_log([PIN], "ZZ") in {str(node.record.log) for node in nodes(3)}
     assert default_home_log([], "CH") == ""
 
 

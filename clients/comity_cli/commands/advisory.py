@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from comity.trust.home_logs import home_origin
 from comity.trust.statements import ADVISORIES, SEVERITIES
 
 from comity_cli.command import Group, client, examples, output
@@ -63,7 +64,7 @@ def lost_key(since: int, key: str, text: str, publisher: str, nodes: tuple[str, 
     signer = signing(api, publisher)
     with follow(out, "logging") as on_event:
         receipt = api.report_lost_key(signer, since, text, key=key, nodes=nodes, on_event=on_event)
-    out.say(f"a key of {receipt.title} was compromised from entry {since} of {signer.home} on")
+    out.say(f"a key of {receipt.title} was compromised from entry {since} of {home_origin(signer.home)} on")
     return show_receipt(out, receipt, nodes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from comity.trust.encoding import format_id, sha256, syllables
 from comity.trust.errors import ComityError
+from comity.trust.home_logs import home_origin
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.publish import logged_status
@@ -32,8 +33,9 @@ def command() -> None:
 )
 @click.option(
     "--home",
-    metavar="ORIGIN",
-    help="The log that orders its versions; '' for none. Default: a pinned member's, of its jurisdiction.",
+    metavar="LOG",
+    help="The log that orders its versions, by origin or verifier key; '' for none. Default: a pinned member's, of its "
+    "jurisdiction.",
 )
 def new(label: str, jurisdiction: str, home: str | None) -> None:
     """Make hybrid keys (Ed25519 and ML-DSA-65) and an identity with these keys. The keys stay on this machine."""
@@ -43,7 +45,7 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
     out.fact("id", publisher.id)
     out.fact("spelled", format_id(publisher.id))
     out.fact("on the phone", syllables(publisher.id))
-    out.fact("home log", publisher.home or "none: its versions are ordered by their names")
+    out.fact("home log", home_origin(publisher.home) or "none: its versions are ordered by their names")
     out.fact("keys", f"{publisher.folder}: move recovery.pem to another place")
     out.document(
         "publisher",
@@ -59,12 +61,21 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
 @command.command("rotate", short_help="Give a publisher new keys, signed by its recovery key.")
 @click.argument("label")
 @click.option("--recovery", multiple=True, type=FILE, help="The recovery key, if it was moved.")
+@click.option(
+    "--home",
+    metavar="LOG",
+    default="",
+    help="Name its home log anew, by origin or verifier key. Nodes of older versions do not read such a rotation.",
+)
 @nodes_option("Log it there. Default: at its home log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: bool) -> int:
+def rotate(label: str, recovery: tuple[Path, ...], home: str, nodes: tuple[str, ...], yes: bool) -> int:
     """Give a publisher new keys; its id and its earlier signatures stay valid. Only the recovery key can do this,
     and nobody can prevent it. The rotation records the current size of the home log, so that the old keys cannot be
-    backdated. Exit status 8: not every node that you named logged it."""
+    backdated. Exit status 8: not every node that you named logged it.
+
+    A publisher of an older version names its home log by the origin alone, which other members may use too. --home with
+    the same log adds its key; with another log, later statements are ordered by that one, after all earlier ones."""
     out, api = output(), client()
     publisher = api.publisher(label)
     out.say(
@@ -72,7 +83,7 @@ def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: 
     )
     agree("Make these keys? The recovery key can be used only once.", yes=yes)
     try:
-        changed, logged = api.change_keys(publisher, recovery=recovery, nodes=nodes)
+        changed, logged = api.change_keys(publisher, recovery=recovery, home_log=home, nodes=nodes)
     except ComityError as error:
         made = api.publisher(publisher.id)
         if len(made.rotation_lines) > len(publisher.rotation_lines):
@@ -132,7 +143,7 @@ def ls() -> None:
     """List the publisher identities of this user."""
     out = output()
     known = client().publishers()
-    rows = [(p.label, p.inception.jurisdiction or "-", p.home or "-", p.id) for p in known]
+    rows = [(p.label, p.inception.jurisdiction or "-", home_origin(p.home) or "-", p.id) for p in known]
     if known:
         out.table(("label", "jur", "home log", "id"), rows)
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import short
+from comity.trust.home_logs import home_origin
 
 from comity_cli.command import Command, examples, output, user
 from comity_cli.mirroring import mirroring_document, show_mirroring
@@ -68,9 +69,14 @@ def command(reference: str, files: bool) -> None:
 def _older(older: Candidate) -> str:
     """What an older statement of the publisher about the same bytes said; it does not count."""
     published = older.publication.published
-    where = "" if older.index is None else f", entry {older.index} of {older.publication.publisher.home}"
+    where = "" if older.position is None else f", entry {older.position.index} of {_home(older)}"
     parents = ", ".join(f"{parent.relation} of {parent.name}" for parent in published.lineage) or "no parent"
     return f"{published.name}: licence {published.licence.spdx}, {parents}{where} (replaced by its publisher)"
+
+
+def _home(statement: Candidate) -> str:
+    """The origin of the home log that its publisher names; of the last one, if it named several."""
+    return home_origin(statement.publication.chain.current.home)
 
 
 def _statements(info: ArtifactInfo) -> list[tuple[str, str, str]]:
@@ -114,7 +120,7 @@ def _document(info: ArtifactInfo) -> dict[str, object]:
                     for parent in each.publication.published.lineage
                 ],
                 "line": each.publication.entry.digest,
-                "home_index": each.index,
+                "home_index": each.position.index if each.position else None,
                 "counts": number == 0,
             }
             for number, each in enumerate(info.statements)

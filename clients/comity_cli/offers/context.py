@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from comity_client.offers.bundle import OfferBundle
     from comity_client.offers.offer_client import FoundChain, FoundGrant, OfferClient, ProviderRecord, SentStatement
     from comity_client.offers.signer import OfferSigner
+    from comity_client.session import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=PartyStatement | Usage)
@@ -140,11 +141,13 @@ class OfferContext:
         return str(socket)
 
     @property
-    def target(self) -> str:
+    def target(self) -> Target:
         """The node that logs what is signed here."""
         if self.to:
             return self.to
-        return self.signer.home if self.publisher is not None else self.socket
+        from comity_client.session import HomeNode
+
+        return HomeNode(self.signer.home) if self.publisher is not None else self.socket
 
     def sign(
         self,

@@ -58,7 +58,7 @@ from comity_client.offers.views import (
     statements_about,
     view,
 )
-from comity_client.session import Question, Session
+from comity_client.session import Question, Session, Target
 from comity_client.uplink import log_lines, open_uplink
 
 MAX_PAGES: Final = 32
@@ -348,7 +348,7 @@ class OfferClient:
 
     # Statements and records
 
-    def deliver(self, lines: Sequence[bytes], to: str) -> tuple[str, tuple[int, ...]]:
+    def deliver(self, lines: Sequence[bytes], to: Target) -> tuple[str, tuple[int, ...]]:
         """Log lines at a node; returns its name and their indexes. Raises NotFound, Refused, Untrusted, Unavailable."""
 
         async def work(session: Session) -> tuple[str, tuple[int, ...]]:
