@@ -64,11 +64,11 @@ class _NodeAnswer:
 async def node_states(session: Session, seen_logs: SeenLogs, on_event: OnEvent) -> list[NodeState]:
     """Query every node. Checkpoints of pinned logs are reconciled with the stored ones; contradictions are reported."""
     answers = await session.ask(_query_node)
-    keys = {node.record.origin: node.record.log for node in session.nodes}
+    keys = {str(node.record.log): node.record.log for node in session.nodes}
     heads = (head for answer in answers.found.values() for head in answer.heads)
-    notes = dict.fromkeys((head.origin, head.note) for head in heads if head.note and head.origin in keys)
-    for origin, note in sorted(notes, key=lambda item: item[0]):
-        await _reconcile(session, seen_logs, keys[origin], note, on_event)
+    notes = dict.fromkeys((head.vkey, head.note) for head in heads if head.note and head.vkey in keys)
+    for log, note in sorted(notes, key=lambda item: item[0]):
+        await _reconcile(session, seen_logs, keys[log], note, on_event)
     return [_state(session, node, answers.found.get(node), str(answers.failed.get(node, ""))) for node in session.nodes]
 
 

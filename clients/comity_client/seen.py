@@ -205,7 +205,7 @@ def _describe(note: SignedNote) -> str:
 
 
 ConsistencyProofs: TypeAlias = "Callable[[str, int, int], AsyncGenerator[tuple[bytes, ...], None]]"
-"""(origin, old size, new size) -> proofs, one for each source that answers."""
+"""(verifier key or origin of a log, old size, new size) -> proofs, one for each source that answers."""
 
 
 async def reconcile_checkpoint(
@@ -224,7 +224,7 @@ async def reconcile_checkpoint(
     if checkpoint.size == 0:
         return
     old, new = sorted((seen, checkpoint), key=lambda head: head.size)
-    proof = await _consistency_proof(old, new, proofs)
+    proof = await _consistency_proof(log, old, new, proofs)
     if proof is None:
         raise seen_logs.record_contradiction("unreconciled", log, seen_logs.newest(log) or note, note)
     if relation == "newer":
@@ -234,10 +234,12 @@ async def reconcile_checkpoint(
             await reconcile_checkpoint(seen_logs, log, note, proofs)
 
 
-async def _consistency_proof(old: Checkpoint, new: Checkpoint, proofs: ConsistencyProofs) -> tuple[bytes, ...] | None:
+async def _consistency_proof(
+    log: VerifierKey, old: Checkpoint, new: Checkpoint, proofs: ConsistencyProofs
+) -> tuple[bytes, ...] | None:
     """Return the first valid proof; None if proofs were given and none is valid."""
     answered = False
-    async with aclosing(proofs(old.origin, old.size, new.size)) as offered:
+    async with aclosing(proofs(str(log), old.size, new.size)) as offered:
         async for proof in offered:
             answered = True
             try:
@@ -247,9 +249,7 @@ async def _consistency_proof(old: Checkpoint, new: Checkpoint, proofs: Consisten
             return proof
     if not answered:
         why = f"no reachable node proves consistency of sizes {old.size} and {new.size}"
-        raise Unavailable(
-            f"log {old.origin} is not proven consistent with earlier checkpoints", why=why, code="UNLINKED"
-        )
+        raise Unavailable(f"log {log.name} is not proven consistent with earlier checkpoints", why=why, code="UNLINKED")
     return None
 
 
@@ -262,11 +262,11 @@ def cosigner_names(session: Session, note: SignedNote, checkpoint: Checkpoint) -
 def consistency_proofs(session: Session, *first: NodeClient) -> ConsistencyProofs:
     """Return a source of proofs that asks `first` in order, then every node of the session."""
 
-    async def proofs(origin: str, old: int, new: int) -> AsyncGenerator[tuple[bytes, ...], None]:
+    async def proofs(log: str, old: int, new: int) -> AsyncGenerator[tuple[bytes, ...], None]:
         for client in first:
             with suppress(Unavailable):
-                yield await client.consistency(origin, old, new)
-        async with aclosing(session.answers(lambda node: node.consistency(origin, old, new))) as answers:
+                yield await client.consistency(log, old, new)
+        async with aclosing(session.answers(lambda node: node.consistency(log, old, new))) as answers:
             async for answer in answers:
                 yield answer
 

@@ -18,6 +18,7 @@ from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import log_verifier_key
 from comity_client.client import Client
+from comity_client.events import Event, MisbehaviourFound
 from comity_client.home import Home
 from comity_client.publishers import Publisher, new_publisher
 from support.fakes import FakeFederation, FakeNode
@@ -150,3 +151,20 @@ def test_a_log_is_checked_by_the_key_of_its_owner(
         assert [entry.line for entry in client.log_entries(name, 0, 2)] == federation.home.log.lines[:2]
     with pytest.raises(NotFound):
         client.log_checkpoint("elsewhere.example/log")
+
+
+def test_a_log_that_grew_is_consistent_with_what_was_seen_of_it(
+    client: Client, federation: LyingFederation, publish: Publish, tmp_path: Path
+) -> None:
+    publish("v1", "MIT")
+    client.log_checkpoint(ORIGIN)
+    federation.lie()
+    for number in range(9):
+        federation.lying.append(federation.lying.lines[number % 2])
+    publish("v2", "MIT")
+    federation.lie()
+    assert client.log_checkpoint(ORIGIN).checkpoint == federation.home.log.checkpoint()
+    alarms: list[Event] = []
+    client.pull("lab/tiny@v2", to=tmp_path / "pulled", on_event=alarms.append)
+    client.status(on_event=alarms.append)
+    assert not [event for event in alarms if isinstance(event, MisbehaviourFound)]

@@ -301,9 +301,9 @@ class FakeNode:
             await asyncio.sleep(3600)
 
     def _held(self, name: str) -> Log:
-        """The log of this verifier key or origin."""
-        for origin, log in self.logs_held.items():
-            if name in (origin, self._vkey(log)):
+        """The log of this verifier key, or the first one of this origin."""
+        for log in self.logs_held.values():
+            if name in (log.origin, self._vkey(log)):
                 return log
         raise NotFound("no such log here")
 

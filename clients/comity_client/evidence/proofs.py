@@ -225,8 +225,8 @@ async def collect_growths(
     found: dict[Digest, bytes] = {}
     here, proofs = tuple(kept), consistency_proofs(session)
     for publication in publications:
-        for cut, checkpoint in _missing_growths(publication, here, session.reader):
-            growth = await _growth(cut, checkpoint, proofs)
+        for cut, checkpoint, log in _missing_growths(publication, here, session.reader):
+            growth = await _growth(cut, checkpoint, log, proofs)
             if growth is not None:
                 found[sha256(growth.encode())] = growth.encode()
     return found
@@ -234,22 +234,23 @@ async def collect_growths(
 
 def _missing_growths(
     publication: Publication, kept: Iterable[KeptProof], reader: EvidenceReader
-) -> Iterator[tuple[LogCut, Checkpoint]]:
+) -> Iterator[tuple[LogCut, Checkpoint, str]]:
     """Yield cuts that could prove the publication older than the retirement of its keys, each with a checkpoint of
-    another size."""
+    another size and the verifier key of its log."""
     chain = publication.chain
     signers = set(chain.signers(publication.entry.envelope))
     cuts = [cut for step in chain.steps if step.before in signers for cut in step.rotation.cut][:MAX_CUTS]
-    for proven in (reader.proof(item.proof.data) for item in kept if item.line == publication.entry.line):
+    for item in (item for item in kept if item.line == publication.entry.line):
+        proven = reader.proof(item.proof.data)
         checkpoint = Checkpoint.parse(proven.checkpoint.text)
         for cut in cuts:
             if cut.origin == checkpoint.origin and proven.index < cut.size != checkpoint.size:
-                yield cut, checkpoint
+                yield cut, checkpoint, item.log
 
 
-async def _growth(cut: LogCut, checkpoint: Checkpoint, proofs: ConsistencyProofs) -> GrowthProof | None:
+async def _growth(cut: LogCut, checkpoint: Checkpoint, log: str, proofs: ConsistencyProofs) -> GrowthProof | None:
     old, new = sorted([(cut.size, cut.root), (checkpoint.size, checkpoint.root)])
-    async with aclosing(proofs(cut.origin, old[0], new[0])) as offered:
+    async with aclosing(proofs(log, old[0], new[0])) as offered:
         async for hashes in offered:
             try:
                 growth = GrowthProof(cut.origin, old[0], new[0], hashes)

@@ -61,7 +61,7 @@ class OfferAttestation:
 async def make_challenge(node: NodeClient, offer: Digest, provider: BoundNode) -> Challenge:
     """The challenge for an offer with the newest checkpoint of its provider's log. Raises Untrusted, Unavailable."""
     record = provider.record
-    note = SignedNote.parse(await node.checkpoint(record.origin))
+    note = SignedNote.parse(await node.checkpoint(str(record.log)))
     checkpoint = open_checkpoint(note, record.log)
     return Challenge(offer, record.origin, checkpoint.size, Digest(checkpoint.root.hex()), record.node.id)
 
@@ -189,11 +189,12 @@ async def _check_order(session: Session, entry: Entry, challenge: Challenge, pro
 
 async def _prove_order(node: NodeClient, entry: Entry, challenge: Challenge, provider: BoundNode) -> int:
     """The proven index. Raises NotFound without a proof, Untrusted if the challenge's root is not of this log."""
-    proofs = await node.proofs(entry.digest, challenge.origin)
+    log = str(provider.record.log)
+    proofs = await node.proofs(entry.digest, log)
     if not proofs:
         raise NotFound("no proof of the attestation", why="no checkpoint covers it yet")
     proof = TlogProof.parse(proofs[0].proof)
     checkpoint = proof.verify(entry.line, provider.record.log)
-    path = await node.consistency(challenge.origin, challenge.size, checkpoint.size)
+    path = await node.consistency(log, challenge.size, checkpoint.size)
     verify_consistency(challenge.size, bytes.fromhex(challenge.root), checkpoint.size, checkpoint.root, path)
     return proof.index
