@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 from comity.node import members as members_module
-from comity.node.members import MAX_NODES, FoundRecord, Membership, PeerKey, Seat
+from comity.node.members import MAX_NODES, OUTSIDE_LOG, FoundRecord, Membership, PeerKey, Seat
 from comity.trust.charter.document import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
+from comity.trust.home_logs import NamedLog
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.node_records import certificate_key, parse_node_record, sign_node_record
@@ -278,6 +279,48 @@ def test_the_writers_of_a_log_are_known_as_soon_as_its_node_is() -> None:
     assert members.writers(log) == {node(SG).record.node}
     assert members.owner(log) == SG.id
     assert members.records_of(log) == (node(SG).record,)
+
+
+def test_an_origin_is_of_the_member_whose_inception_names_it_whatever_others_bind() -> None:
+    members = start()
+    assert members.origins.owners[node(SG).origin] == SG.id
+    members.learn([FoundRecord(called_like(node(KR), node(SG)), 99)])
+    for named in (NamedLog(node(SG).origin), NamedLog(node(SG).origin, node(SG).record.log)):
+        assert members.home_logs([named]).logs == (str(node(SG).record.log),)
+    own = NamedLog(node(CH).origin)
+    members.learn([FoundRecord(called_like(node(KR), node(CH)), 99)])
+    assert members.home_logs([own]).logs == (str(node(CH).record.log),)
+
+
+def test_an_origin_of_a_newcomer_is_known_with_its_inception() -> None:
+    members, origin = start(), node(BR).origin
+    next_epoch(members, *(who.member for who in (CH, SG, ES, KR, BR)))
+    assert origin not in members.origins.owners
+    members.name_homes({BR.id: BR.inception.home})
+    assert members.origins.owners[origin] == BR.id
+    members.learn([FoundRecord(called_like(node(KR), node(BR)), 1), FoundRecord(node(BR).entry, 1)])
+    assert members.home_logs([NamedLog(origin)]).logs == (str(node(BR).record.log),)
+
+
+def test_a_log_whose_key_its_node_changed_stays_a_home_log_before_the_new_one() -> None:
+    members, key = start(), private_key("another log", "ed25519")
+    record = replace(node(SG).record, log=log_verifier_key(node(SG).origin, key.public))
+    bound = (HybridSigner((key,)), node(SG).cosigner, node(SG).online, HybridSigner((node(SG).tls,)))
+    for index in (OUTSIDE_LOG, 7):
+        members.learn([FoundRecord(sign_node_record(record, [SG.signer], bound), index)])
+        home = members.home_logs([NamedLog(node(SG).origin, node(SG).record.log)])
+        assert home.ranks == ((str(node(SG).record.log),), (str(record.log),))
+
+
+def test_a_member_has_a_bounded_number_of_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members_module, "MAX_LOGS", 3)
+    members, origin = start(), "several.example/log"
+    for number in range(5):
+        of = node(KR, f"several-{number}.example", CLASSICAL)
+        record = replace(of.record, log=log_verifier_key(origin, of.log.public))
+        members.learn([FoundRecord(sign_node_record(record, [KR.signer], of.bound))])
+    assert len(members.home_logs([NamedLog(origin)]).logs) == 2, "and the log of its first node"
+    assert members.home_logs([NamedLog(node(SG).origin)]).logs == (str(node(SG).record.log),)
 
 
 def test_a_log_is_found_without_a_look_at_every_node(monkeypatch: pytest.MonkeyPatch) -> None:

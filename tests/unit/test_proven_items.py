@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,21 @@ from comity.gateway.hub.list_file import KEPT, KeptItem
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import model_view
 from comity.ledger.ledger import Backing, Ledger
-from comity.node.members import Membership, Seat
+from comity.node.members import FoundRecord, Membership, Seat
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
+from comity.trust.identity import sign_inception
+from comity.trust.keys import HybridSigner
+from comity.trust.node_records import sign_node_record
 from comity.trust.statement import Author, sign_statement
 from comity.trust.statements import Advisory, sign_advisory
 from support.case import nodes, release
 from support.logs import LogKeys
 from support.observations import observation
 from support.rotations import of
-from support.world import NOW, Identity, found, identity
+from support.world import NOW, Identity, Node, found, identity
 
 HOME, ELSEWHERE = LogKeys(nodes(1)[0].origin, nodes(1)[0].log), LogKeys.generate("node-fr.example/log")
 ALGS = ("ed25519",)
@@ -39,7 +43,7 @@ class JudgedRepositories:
 
     def __init__(self, folder: Path, backing: Backing | None) -> None:
         (here, *_) = peers = nodes(2)
-        membership = Membership(
+        membership = self.membership = Membership(
             Seat.parse(here.seat.entry.line, here.entry.line), found(peers, namespaces={"bound": BEN.id})
         )
         self.store, self.pools = FolderStore(folder / "blobs"), Pools()
@@ -58,6 +62,18 @@ class JudgedRepositories:
 
     def say(self, *lines: bytes, log: LogKeys = HOME) -> None:
         self.ledger.logs.append(log.vkey, lines)
+
+    def learn(self, of: Node, log: LogKeys) -> None:
+        """Follow a record in which the member of this node binds this log."""
+        record = replace(of.record, log=log.verifier)
+        bound = (HybridSigner((log.key,)), of.cosigner, of.online, HybridSigner((of.tls,)))
+        self.membership.learn([FoundRecord(sign_node_record(record, [of.seat.signer], bound))])
+
+    def line(self, by: Identity, name: str, *files: str) -> bytes:
+        """The statement about a model with these files, which are stored."""
+        _, entry, manifest, _ = release(dict.fromkeys(files, b"weights"), by=by, name=name)
+        self.store.put(sha256(manifest), manifest)
+        return entry.line
 
     def publish(
         self, by: Identity, name: str, *files: str, spdx: str = "MIT", log: LogKeys = HOME, stored: bool = True
@@ -136,6 +152,31 @@ async def test_items_without_a_judge_are_those_of_the_judge(on_either: JudgedRep
     assert '"comity:v10"' in made["a/not-at-home"].document and '"comity:v2"' in made["a/several"].document
     assert '"transformers"' in made["a/spelled"].document and '"id":"A/Spelled"' in made["a/spelled"].document
     assert made["a/contested"].author == CARL.id and made["bound/name"].author == BEN.id
+
+
+@pytest.mark.parametrize("home", [HOME.origin, HOME.vkey], ids=["by its origin", "by its key"])
+async def test_a_log_of_another_member_under_the_origin_of_the_home_log_orders_nothing(
+    node: JudgedRepositories, home: str
+) -> None:
+    inception = replace(ANNA.inception, home=home, label="Dora")
+    dora = Identity(inception, ANNA.signer, sign_inception(inception, ANNA.signer))
+    lying = LogKeys.generate(HOME.origin)
+    node.learn(nodes(2)[1], lying)
+    node.ledger.logs.create(lying.origin, lying.vkey, own=True)
+    node.say(dora.entry.line)
+    lines = [node.line(dora, f"d/several@{version}", version) for version in ("v1", "v3", "v2")]
+    node.say(*lines)
+    node.ledger.logs.append(lying.vkey, [*lines[1:], *[lines[0]] * 9])
+    made = await node.made("d/several")
+    assert '"comity:v2"' in made["d/several"].document
+    assert made["d/several"] == await node.judged("d/several")
+
+
+async def test_a_publisher_with_several_home_logs_is_left_to_the_judge(node: JudgedRepositories) -> None:
+    node.learn(nodes(1)[0], LogKeys.generate(HOME.origin))
+    node.publish(ANNA, "a/one@v1")
+    assert await node.made("a/one") == {}
+    assert await node.judged("a/one") is not None
 
 
 async def test_what_needs_a_judge_is_left_to_it(node: JudgedRepositories) -> None:
