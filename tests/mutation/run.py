@@ -69,6 +69,7 @@ SUITES: Final = (
         publication_rows report safety_row upstream_rows verdict_rows verify witnessing""",
     ),
     Suite((f"{TRUST}/resolution.py",), "claimants proven_order resolution upstream_choosing"),
+    Suite((f"{TRUST}/home_logs.py",), "compromise home_logs newest_statement", "home_log_order"),
     Suite(
         (f"{TRUST}/key_validity.py",), "compromise evaluation key_validity newest_statement publication_rows witnessing"
     ),

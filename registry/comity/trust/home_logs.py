@@ -18,7 +18,8 @@ in a later log changes nothing. Several logs of one rank, which only the seat th
 there the names of the versions decide, as for statements that are in no home log.
 
 Which member was admitted first is read from the pinned charters, never from the evidence, so nobody changes it later.
-Source: protocol, sections 3, 5 and 8; decision 40.
+Source: protocol, sections 3, 5 and 8
+([decision 40](../../../docs/decisions/0040-a-home-log-is-named-by-its-key.md)).
 """
 
 from __future__ import annotations
