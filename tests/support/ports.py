@@ -8,7 +8,6 @@ import fcntl
 import itertools
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -18,16 +17,17 @@ from typing import Final
 OURS: Final = range(15_000, 32_000)
 """Below the ports that Linux gives to connections as they are made: nobody takes one in passing."""
 BLOCK: Final = 1_700
+CLAIMS: Final = Path("/tmp/comity-test-ports")
+"""Not in `TMPDIR`: runs with other temporary folders take ports of the same machine."""
 
 
 def _block() -> range:
     """Ports that no other test run on this machine gives out while this one lasts: a node that is down for a moment
     finds its own still free. A node takes the port after its open one for ranges, where nobody says otherwise, so that
     no two neighbours are given."""
-    folder = Path(tempfile.gettempdir()) / "comity-test-ports"
-    folder.mkdir(exist_ok=True)
+    CLAIMS.mkdir(exist_ok=True)
     for start in range(OURS.start, OURS.stop, BLOCK):
-        claim = (folder / str(start)).open("wb")
+        claim = (CLAIMS / str(start)).open("wb")
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
