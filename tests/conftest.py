@@ -5,16 +5,19 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 
 import pytest
 import structlog
 from comity.ledger.ledger import Backing
 from hypothesis import settings
+from support.case import read_policy
 from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
 from support.examples import ALL, THIRD
 from support.made_ledgers import cache_sql_statements, remember_migrations
+from support.memory_folder import memory_folder
 from support.postgres import Postgres, start_postgres
 
 # No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a third.
@@ -37,10 +40,18 @@ cache_sql_statements()
 forget_signatures = check_signatures_once()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The files of the fast tests go to a folder in memory; those of the slow ones are too large. Workers inherit it."""
+    folder = memory_folder(os.environ) if "not slow" in config.option.markexpr else None
+    if folder is not None:
+        os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+
+
 def pytest_runtest_setup() -> None:
-    """A mutant of a check is looked for by every test that reaches it, so each begins with nothing checked."""
+    """A mutant of a check is looked for by every test that reaches it, so each begins with nothing checked or read."""
     if "COMITY_TESTS_CHECK_ANEW" in os.environ:
         forget_signatures()
+        read_policy.cache_clear()
 
 
 @pytest.hookimpl(wrapper=True)

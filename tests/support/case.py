@@ -71,7 +71,7 @@ class Case:
 
     @property
     def policy(self) -> Policy:
-        return parse_policy(self.policy_text.encode(), lambda _: self.federation.encode())
+        return read_policy(self.policy_text, self.federation.encode())
 
     def verdict(self) -> Verdict:
         return verify(self.evidence, self.policy)
@@ -103,6 +103,12 @@ class Case:
         (root / "policy.toml").write_text(self.policy_text, "utf-8")
         (root / "federation.json").write_bytes(self.federation.encode())
         return folder
+
+
+@functools.lru_cache(1_000)
+def read_policy(text: str, federation: bytes) -> Policy:
+    """A policy whose pins all name `federation`. The same one stands in hundreds of tests, and is read once."""
+    return parse_policy(text.encode(), lambda _: federation)
 
 
 def looked_at(path: str, data: bytes) -> FoundFile:

@@ -1,0 +1,34 @@
+"""Whether the files of the fast tests go to a folder in memory, where they are made, synced and removed at once.
+
+On a disk, the tests wait for it: a ledger syncs each commit, and hundreds of tests make one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+SHARED: Final = Path("/dev/shm")
+"""A file system in memory that Linux has for all users; its path is short enough for the sockets of tests."""
+MEMORY: Final = Path("/proc/meminfo")
+ROOM: Final = 2 << 30
+"""Bytes that have to be free in the folder. The fast tests have a fifth of that there at a time."""
+AVAILABLE: Final = 8 << 30
+"""Bytes of memory that have to be available, for the files and the tests themselves."""
+
+
+def memory_folder(environ: Mapping[str, str], folder: Path = SHARED, memory: Path = MEMORY) -> Path | None:
+    """`folder`, if files of tests should go there: `environ` names no other (`TMPDIR`), programs may run there, and it
+    and `memory` (as /proc/meminfo) have room. Else None."""
+    if "TMPDIR" in environ:
+        return None
+    try:
+        found = os.statvfs(folder)
+        lines = memory.read_text().splitlines()
+        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    usable = os.access(folder, os.W_OK | os.X_OK) and not found.f_flag & os.ST_NOEXEC
+    return folder if usable and found.f_bavail * found.f_frsize >= ROOM and available >= AVAILABLE else None

@@ -1,0 +1,52 @@
+"""Where the files of the fast tests go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.memory_folder import AVAILABLE, ROOM, memory_folder
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    path = tmp_path / "meminfo"
+    path.write_text(f"MemTotal: 1 kB\nMemAvailable:   {AVAILABLE >> 10} kB\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A file system with just enough room."""
+    found = SimpleNamespace(f_bavail=ROOM >> 12, f_frsize=1 << 12, f_flag=0)
+    monkeypatch.setattr(os, "statvfs", lambda path: found)
+    return found
+
+
+def test_a_folder_with_room_is_taken(tmp_path: Path, memory: Path) -> None:
+    assert memory_folder({}, tmp_path, memory) == tmp_path
+
+
+def test_a_folder_that_somebody_chose_is_kept(tmp_path: Path, memory: Path) -> None:
+    assert memory_folder({"TMPDIR": "/elsewhere"}, tmp_path, memory) is None
+
+
+@pytest.mark.parametrize("lacks", [{"f_bavail": (ROOM >> 12) - 1}, {"f_flag": os.ST_NOEXEC}], ids=["room", "programs"])
+def test_a_folder_without_room_or_programs_is_not_taken(
+    tmp_path: Path, memory: Path, disk: SimpleNamespace, lacks: dict[str, int]
+) -> None:
+    vars(disk).update(lacks)
+    assert memory_folder({}, tmp_path, memory) is None
+
+
+@pytest.mark.parametrize("text", [f"MemAvailable: {(AVAILABLE >> 10) - 1} kB\n", ""])
+def test_too_little_memory_is_left_to_the_tests(tmp_path: Path, text: str) -> None:
+    memory = tmp_path / "meminfo"
+    memory.write_text(text)
+    assert memory_folder({}, tmp_path, memory) is None
+
+
+def test_where_memory_is_not_told_the_disk_is_used(tmp_path: Path) -> None:
+    assert memory_folder({}, tmp_path, tmp_path / "nothing") is None
