@@ -139,8 +139,9 @@ HELD: list[dict[Digest, Digest]] = [
     {},
     *({SWISS_AI.id: parse_rotation(entry)[0].digest} for entry in (TO_SECOND, TO_THIRD, TO_STOLEN)),
 ]
+POLICY = GOOD.policy
 POLICIES = [
-    replace(GOOD.policy, cosigners=rule, pins=pins, rotations=held) for rule in RULES for pins in PINS for held in HELD
+    replace(POLICY, cosigners=rule, pins=pins, rotations=held) for rule in RULES for pins in PINS for held in HELD
 ]
 SOME_CLAIMS = st.lists(st.sampled_from(CLAIMS), max_size=len(CLAIMS))
 SOME_PROOFS = st.deferred(lambda: st.lists(st.sampled_from(all_proofs()), max_size=5))
@@ -173,7 +174,7 @@ def test_i4_no_rotation_that_turns_up_later_makes_less_of_the_evidence(
 
 @pytest.mark.parametrize("held", HELD)
 def test_i4_everything_at_once_passes_what_any_part_of_it_did(held: dict[Digest, Digest]) -> None:
-    policy = replace(GOOD.policy, pins=(FIRST, listing(SG=NEWER)), rotations=held)
+    policy = replace(POLICY, pins=(FIRST, listing(SG=NEWER)), rotations=held)
     everything = passed(evidence(CLAIMS, all_proofs() + [proofs[0] for _, proofs in bases()], set(OBJECTS)), policy)
     alone = [passed(evidence(claims, proofs, set(OBJECTS)), policy) for claims, proofs in bases()]
     assert set(KEPT) in alone
@@ -215,7 +216,7 @@ def test_stolen_keys_without_recovery_keys_never_lead_to_new_ones(thieves: list[
     line = sign_published(release()[0], thief).line
     claims = (SWISS_AI.entry.line, TO_SECOND.line, rotation.line, line, *NOT_SG)
     proof = logged(CH, line).proof(line, (ES, KR))
-    assert verify(replace(GOOD.evidence, claims=claims, proofs=(proof,)), GOOD.policy).row("signatures").state == "fail"
+    assert verify(replace(GOOD.evidence, claims=claims, proofs=(proof,)), POLICY).row("signatures").state == "fail"
 
 
 def forged_rotation(state: Owned, to: HybridSigner, signers: list[HybridSigner]) -> Entry:
@@ -237,14 +238,14 @@ def test_a_member_counts_once_however_many_keys_speak_for_it(records: set[Owned]
     claims = (SWISS_AI.entry.line, OLD_SAID.line, CH.entry.line, *lines, *(entry.line for entry in ROTATIONS))
     found = replace(GOOD.evidence, claims=claims, proofs=(proof,))
     for pins in PINS[:1] + PINS[2:]:
-        policy = replace(GOOD.policy, pins=pins, cosigners=CosignerRule(0, 0, ()))
+        policy = replace(POLICY, pins=pins, cosigners=CosignerRule(0, 0, ()))
         assert len(verify(found, policy).row("cosigners").facts) == bool(lines)
 
 
 def test_keys_from_before_the_pinned_body_do_not_count() -> None:
     claims = (SWISS_AI.entry.line, OLD_SAID.line, *NOT_SG, *(entry.line for entry in ROTATIONS))
     proof = logged(CH, OLD_SAID.line).proof(OLD_SAID.line, (SG,))
-    policy = replace(GOOD.policy, pins=(listing(SG=NEW),), cosigners=CosignerRule(1, 1))
+    policy = replace(POLICY, pins=(listing(SG=NEW),), cosigners=CosignerRule(1, 1))
     states = {}
     for keys, record in RECORDS.items():
         found = replace(GOOD.evidence, claims=(*claims, record.line), proofs=(proof,))

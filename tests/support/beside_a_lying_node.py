@@ -79,9 +79,9 @@ class Scene:
 
     @contextmanager
     def slowly(self, what: str) -> Iterator[None]:
-        """Slow the honest nodes down where the liar would else not be missed."""
+        """Slow the honest nodes down: else they may have sent all pieces, also the liar's, before its lie has come."""
         for narrow in self.narrows:
-            narrow.rate = {"silence": 3e6, "a byte too many": 8e6, "no end": 8e6}.get(what)
+            narrow.rate = {"silence": 3e6, "a byte too many": 8e6, "no end": 8e6, "drops": 8e6}.get(what, 30e6)
         yield
         for narrow in self.narrows:
             narrow.rate = None
