@@ -41,7 +41,8 @@ forget_signatures = check_signatures_once()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The files of the fast tests go to a folder in memory; those of the slow ones are too large. Workers inherit it."""
+    """The files of the fast tests go to a folder in memory; those of the slow ones are too large. Workers inherit
+    `TMPDIR`."""
     folder = memory_folder(os.environ) if "not slow" in config.option.markexpr else None
     if folder is not None:
         os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
