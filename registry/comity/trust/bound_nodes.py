@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import prove_record_states
+from comity.trust.charter.federation import prove_record
 from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
@@ -154,15 +154,12 @@ def _verify_record(entry: Entry, bodies: tuple[Body, ...], chains: RotationChain
     refusal: ComityError = Untrusted("node record refused", why="its member has no vote", code="NON-MEMBER")
     for body in bodies:
         try:
-            record, states = prove_record_states(entry, body, chains)
+            record = prove_record(entry, body, chains)
         except ComityError as error:
             refusal = error
             continue
         if any(member.id == record.member for member in body.active):
-            others = (other for other in bodies if other is not body)
-            return record, states.post_quantum or any(
-                _is_post_quantum(entry, record, other, chains) for other in others
-            )
+            return record, any(_is_post_quantum(entry, record, each, chains) for each in bodies)
     raise refusal
 
 
