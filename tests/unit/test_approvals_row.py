@@ -108,6 +108,32 @@ def test_an_officer_with_the_keys_of_a_seat_and_other_keys_of_an_inception_is_on
     assert verify(twice.saying(*by(ANNA)).evidence, policy).row("approvals").state == "pass"
 
 
+def test_of_the_approvals_of_one_officer_the_one_that_holds_for_longest_counts() -> None:
+    longer = entry_of(ANNA, until=AS_OF + 30 * DAY)
+    lines = (*by(BEN, until=AS_OF + 20 * DAY), *by(ANNA, until=AS_OF + 10 * DAY), longer.line)
+    assert row(asking().saying(*lines)).summary.endswith(f"; until {format_time(AS_OF + 20 * DAY)}")
+    ended = asking().saying(*lines, end_of(ANNA, longer, AS_OF + 5 * DAY))
+    assert row(ended).summary.endswith(f"; until {format_time(AS_OF + 10 * DAY)}")
+
+
+def test_keys_of_any_approval_of_an_officer_are_keys_of_that_person() -> None:
+    """The seat has other keys than the inception, and Anna has one of the first."""
+    owner = holding("Spain", "K", "1")
+    other = signer("Institute ES second")
+    listed = replace(seat("ES").member, id=owner.id, keys=KeySet((other.public,), 1))
+    pinned = draft([*(each.seat.member for each in nodes() if each.seat.id != seat("ES").id), listed])
+    anna = holding("Anna", "K", "2")
+    asked = officers(owner, anna, of='["Spain", "Anna"]')
+    policy = replace(asked.policy, pins=(pinned,))
+    as_seat = Identity(owner.inception, other, owner.entry)
+    for first, second in ((5, 9), (9, 5)):
+        own = (*by(owner, until=AS_OF + first * DAY), *by(as_seat, until=AS_OF + second * DAY))
+        said = verify(asked.saying(*own, *by(anna)).evidence, policy).row("approvals")
+        assert (said.state, said.summary[:6]) == ("fail", "1 of 2")
+        alone = asked.saying(owner.entry.line, *by(as_seat, until=AS_OF + second * DAY), *by(anna))
+        assert verify(alone.evidence, policy).row("approvals").state == "pass"
+
+
 def approvals(count: int, **changed: int) -> tuple[bytes, ...]:
     return tuple(line for number in range(count) for line in by(ANNA, time=AS_OF - number, **changed))
 

@@ -18,6 +18,7 @@ from comity.trust.report import (
     MAX_FACTS_PER_ROW,
     MAX_INPUT_ATTESTATIONS,
     MAX_INPUTS,
+    MAX_ROWS,
     MAX_TEXT,
     RESULTS,
     VerdictReport,
@@ -224,6 +225,23 @@ def test_no_number_of_statements_makes_a_report_that_cannot_be_read() -> None:
     report = VerdictReport.of(replace(GOOD.verdict(), rows=rows, inputs=inputs), "1.0")
     assert VerdictReport.parse(report.encode()) == report
     assert {*GOOD.verdict().inputs, *digests[:MAX_FACTS_PER_ROW]} == set(report.verdict.inputs)
+
+
+def test_as_many_inputs_as_a_report_may_have_are_listed_whether_facts_name_them_or_not() -> None:
+    digests = tuple(sorted(sha256(b"%d" % number) for number in range(MAX_INPUTS + 1)))
+    for count in (1, 2, MAX_INPUTS):
+        report = VerdictReport.of(replace(GOOD.verdict(), inputs=digests[:count]), "1.0")
+        assert report.verdict.inputs == digests[:count]
+    assert MAX_ROWS * MAX_FACTS_PER_ROW > MAX_INPUTS
+    flooded = tuple(
+        replace(
+            GOOD.verdict().rows[0],
+            facts=tuple(RowFact("note", "verified here", evidence=digest) for digest in digests[at::MAX_ROWS]),
+        )
+        for at in range(MAX_ROWS)
+    )
+    report = VerdictReport.of(replace(GOOD.verdict(), rows=flooded, inputs=digests), "1.0")
+    assert report.verdict.inputs == digests[:MAX_INPUTS]
 
 
 def test_a_flood_of_claims_hides_nothing_that_is_verified_here() -> None:

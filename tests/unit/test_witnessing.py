@@ -118,6 +118,24 @@ def test_a_post_quantum_key_bound_by_classical_keys_is_worth_no_more() -> None:
     assert len(counted(strict)) == 2
 
 
+def test_the_time_is_that_of_as_many_cosigners_as_the_policy_asks_for_and_of_one_at_least() -> None:
+    log = filled(CH)
+    log.append(GOOD.publication.line)
+    days = dict(zip((SG, ES, KR), (1, 2, 3), strict=True))
+    note = TlogProof.parse(log.proof(GOOD.publication.line).data)
+    cosigned = [line for each, day in days.items() for line in each.cosign(log.checkpoint(), NOW - day * 86_400)]
+    proof = replace(note, checkpoint=note.checkpoint.with_signatures(*cosigned)).encode()
+    seen = replace(GOOD, proofs=(InclusionEvidence(GOOD.publication.digest, proof),))
+    texts = []
+    for least in (0, 1, 2, 3):
+        asked = seen.demanding("at_least = 2\njurisdictions = 2", f"at_least = {least}")
+        texts.append(asked.verdict().row("time").summary)
+    first = (GOOD.policy.freshness.as_of - NOW) // 86_400 if GOOD.policy.freshness else 0
+    assert texts == [
+        f"{max(least, 1)} cosigners saw it at most {first + max(least, 1)} days before as_of" for least in (0, 1, 2, 3)
+    ]
+
+
 def test_crypto_health_asks_whether_enough_would_be_left() -> None:
     classical = [node(seat(code), f"classical-{code.lower()}.example", ("ed25519",)) for code in ("SG", "ES")]
     one_left = case(members=(CH, *classical, KR))
