@@ -87,8 +87,9 @@ SUITES: Final = (
     Suite((f"{TRUST}/evaluation.py",), "evaluation_announced evaluation_forms"),
     Suite(
         (f"{TRUST}/claims.py",),
-        """compromise cosigned_moments cosigner_places evaluation_announced evidence_reader holds kept_proofs
-        key_validity newest_statement publication_rows rivals upstream_choosing upstream_rows vouched witnessing""",
+        """bound_nodes compromise cosigned_moments cosigner_places evaluation_announced evidence_reader holds
+        kept_proofs key_validity newest_statement publication_rows read_claims rivals upstream_choosing upstream_rows
+        vouched witnessing""",
     ),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )

@@ -6,17 +6,22 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from comity.trust.charter.document import Body, Member
-from comity.trust.claims import BoundNode, ProvenCosigner, WitnessedEntry, bind_nodes
-from comity.trust.encoding import sha256
+from comity.trust.claims import BoundNode, ProvenCosigner, WitnessedEntry, bind_nodes, verify_witnessed
+from comity.trust.encoding import LAST_TIME, sha256
+from comity.trust.errors import Untrusted
 from comity.trust.evidence import Remark
-from comity.trust.node_records import sign_node_record
+from comity.trust.node_records import NodeRecord, sign_node_record
+from comity.trust.places import Place
 from comity.trust.policy import CosignerRule
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry, sign_payload
-from support.case import nodes
+from comity.trust.tlog.note import NoteSignature, log_verifier_key
+from comity.trust.tlog.proof import TlogProof
+from support.case import filled, nodes
 from support.rotations import of
-from support.world import draft, node, seat, signer, succeeded
+from support.world import Node, draft, node, seat, signer, succeeded
 
 CH, SG, ES, KR = nodes(4)
 BODY = draft([each.seat.member for each in (CH, SG, ES)])
@@ -186,3 +191,100 @@ def test_two_members_of_one_jurisdiction_are_two_cosigners_and_one_jurisdiction(
 def test_times_are_those_that_a_rule_counts_and_that_there_are() -> None:
     known = replace(cosigner(SG.seat.member), lines=((0, True), (3, False), (4, True)))
     assert (known.times(CosignerRule()), known.times(CosignerRule(post_quantum=True))) == ((3, 4), (4,))
+
+
+def witnessed(proof: TlogProof, *bound: BoundNode) -> tuple[WitnessedEntry, ...]:
+    return verify_witnessed(proof, LINE, bound)
+
+
+def proof_of(owner: Node, *signatures: NoteSignature) -> TlogProof:
+    log = filled(owner)
+    log.append(LINE)
+    note = TlogProof.parse(log.proof(LINE).data)
+    return replace(note, checkpoint=note.checkpoint.with_signatures(*signatures))
+
+
+def cosigned(by: Node, time: int) -> tuple[NoteSignature, NoteSignature]:
+    """The classical and the post-quantum cosignature."""
+    log = filled(CH)
+    log.append(LINE)
+    classical, strong = by.cosign(log.checkpoint(), time)
+    return classical, strong
+
+
+def bound_by(owner: Node, member: Member | None = None, record: NodeRecord | None = None) -> BoundNode:
+    return BoundNode(member or owner.seat.member, record or owner.record, owner.entry, True)
+
+
+LINE = KR.entry.line
+
+
+def test_only_the_member_whose_key_signed_a_log_is_its_writer() -> None:
+    """Any member may bind a log of its own to the origin of another member's."""
+    second = replace(SG.record, log=log_verifier_key(CH.origin, SG.log.public))
+    other = bound_by(SG, record=second)
+    for nodes_in_order in ((bound_by(CH), other), (other, bound_by(CH))):
+        (entry,) = witnessed(proof_of(CH), *nodes_in_order)
+        assert (entry.writer, entry.log) == (CH.seat.member, str(CH.record.log))
+    both = witnessed(proof_of(CH), bound_by(CH), bound_by(CH, SG.seat.member))
+    assert [each.writer for each in both] == [CH.seat.member, SG.seat.member]
+
+
+def test_a_proof_of_a_log_that_nobody_binds_or_signed_otherwise_proves_nothing() -> None:
+    with pytest.raises(Untrusted) as refused:
+        witnessed(proof_of(CH), bound_by(SG))
+    assert refused.value.code == "LOG-UNBOUND"
+    with pytest.raises(Untrusted) as refused:
+        witnessed(proof_of(CH), bound_by(SG, record=replace(SG.record, log=log_verifier_key(CH.origin, SG.log.public))))
+    assert refused.value.code != "LOG-UNBOUND"
+
+
+def test_of_the_cosignatures_of_one_member_the_strongest_and_then_the_newest_counts() -> None:
+    twin = node(SG.seat, "twin.example", place=Place("them", "", ("IN",)))
+    (old, old_strong), (new, new_strong) = cosigned(SG, 5), cosigned(SG, 9)
+    (_, latest), (classical, _) = cosigned(twin, 12), cosigned(twin, 20)
+    bound = bound_by(CH), bound_by(SG), bound_by(twin)
+    for signatures, best, lines in (
+        ((old, new), (9, False, ()), ((5, False), (9, False))),
+        ((old_strong, new), (5, True, ()), ((5, True), (9, False))),
+        ((old_strong, new_strong, old), (9, True, ()), ((5, False), (5, True), (9, True))),
+        ((new_strong, latest, classical), (12, True, ("IN", "SG")), ((9, True), (12, True), (20, False))),
+    ):
+        for order in itertools.permutations(signatures):
+            (entry,) = witnessed(proof_of(CH, *order), *bound)
+            (found,) = entry.cosigners
+            assert (found.timestamp, found.post_quantum, found.reach) == best
+            assert (found.member, found.lines, entry.refused) == (SG.seat.member, lines, ())
+
+
+def test_all_records_of_a_cosigner_declare_its_reach() -> None:
+    places = (Place("them", "", ("BR", "CA", "IN")), None, Place("them", "", ("ES", "FR", "KR", "US")))
+    bound = [bound_by(SG, record=replace(SG.record, place=place)) for place in places]
+    (entry,) = witnessed(proof_of(CH, *cosigned(SG, 5)), bound_by(CH), *bound)
+    assert [each.reach for each in entry.cosigners] == [("BR", "CA", "ES", "FR", "IN", "KR", "SG", "US")]
+    (plain,) = witnessed(proof_of(CH, *cosigned(SG, 5)), bound_by(CH), bound[1])
+    assert [each.reach for each in plain.cosigners] == [()]
+
+
+def test_a_cosignature_of_another_checkpoint_does_not_count_and_hides_no_other() -> None:
+    classical, strong = SG.cosign(filled(CH).checkpoint(), 5)
+    genuine = cosigned(ES, 7)
+    proof = proof_of(CH, classical, strong, *genuine)
+    (entry,) = witnessed(proof, bound_by(CH), bound_by(SG), bound_by(ES))
+    assert [each.member for each in entry.cosigners] == [ES.seat.member]
+    assert len(entry.refused) == 1 and entry.refused[0].startswith("cosignature by node-sg.example/cosigner: ")
+    (entry,) = witnessed(proof, bound_by(CH), bound_by(SG), bound_by(SG, KR.seat.member), bound_by(ES))
+    assert [each.member for each in entry.cosigners] == [ES.seat.member]
+
+
+def test_a_cosigner_that_two_members_bind_counts_for_both() -> None:
+    (entry,) = witnessed(proof_of(CH, *cosigned(SG, 5)), bound_by(CH), bound_by(SG), bound_by(SG, ES.seat.member))
+    assert {each.member for each in entry.cosigners} == {SG.seat.member, ES.seat.member}
+    weak = replace(bound_by(SG), post_quantum=False)
+    (entry,) = witnessed(proof_of(CH, *cosigned(SG, 5)), bound_by(CH), weak)
+    assert [each.post_quantum for each in entry.cosigners] == [False]
+
+
+def test_a_time_that_no_calendar_has_is_the_last_one_that_it_has() -> None:
+    (entry,) = witnessed(proof_of(CH, *cosigned(SG, LAST_TIME + 5)), bound_by(CH), bound_by(SG))
+    assert [each.timestamp for each in entry.cosigners] == [LAST_TIME]

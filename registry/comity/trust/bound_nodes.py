@@ -228,7 +228,7 @@ def _cosigners(
         if known is None or (cosigner.post_quantum, cosigner.timestamp) > (known.post_quantum, known.timestamp):
             best[cosigner.member] = cosigner
     each = (
-        replace(cosigner, lines=tuple(sorted(lines[member])), reach=reaches.get((member, cosigner.name), ()))
+        replace(cosigner, lines=tuple(sorted(lines[member])), reach=reaches[member, cosigner.name])
         for member, cosigner in best.items()
     )
     return tuple(each), tuple(dict.fromkeys(refused))
@@ -239,9 +239,8 @@ def _declared_reaches(bound: tuple[BoundNode, ...]) -> dict[tuple[Member, str], 
     known here, so all count."""
     found: dict[tuple[Member, str], set[str]] = {}
     for node in bound:
-        if node.record.place is not None:
-            reach = declared_reach(node.member.jurisdiction, node.record.place)
-            found.setdefault((node.member, node.record.cosigners[0].name), set()).update(reach)
+        reach = declared_reach(node.member.jurisdiction, node.record.place)
+        found.setdefault((node.member, node.record.cosigners[0].name), set()).update(reach)
     return {key: tuple(sorted(codes)) for key, codes in found.items()}
 
 
