@@ -16,8 +16,8 @@ from comity.trust.node_records import NodeRecord, sign_node_record
 from comity.trust.places import Place
 from comity.trust.policy import CosignerRule
 from comity.trust.rotation import RotationChains
-from comity.trust.statement import Entry, parse_entry, sign_payload
-from comity.trust.tlog.note import NoteSignature, log_verifier_key
+from comity.trust.statement import Entry, Subject, parse_entry, sign_payload, sign_statement
+from comity.trust.tlog.note import NoteSignature, VerifierKey, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 from support.case import filled, nodes
 from support.rotations import of
@@ -51,6 +51,8 @@ def test_a_node_of_a_member_that_is_not_listed_is_named_and_hides_no_other() -> 
     bound, notes, unlisted = bind((BODY,), KR.entry, CH.entry, KR.entry, SG.entry)
     assert [each.record for each in bound] == [CH.record, SG.record]
     assert (notes, unlisted) == ((), (KR.origin, KR.origin))
+    two = replace(KR.entry.statement, subjects=(*KR.entry.statement.subjects, Subject("another", sha256(b"x"))))
+    assert bind((BODY,), sign_statement(two, KR.online))[2] == (KR.origin,)
 
 
 def test_two_rotations_of_a_seat_are_a_dispute_though_it_has_no_node_here() -> None:
@@ -255,6 +257,39 @@ def test_of_the_cosignatures_of_one_member_the_strongest_and_then_the_newest_cou
             (found,) = entry.cosigners
             assert (found.timestamp, found.post_quantum, found.reach) == best
             assert (found.member, found.lines, entry.refused) == (SG.seat.member, lines, ())
+
+
+def test_of_cosignatures_of_one_member_that_are_alike_the_first_counts() -> None:
+    twin = node(SG.seat, "twin.example")
+    signatures = cosigned(SG, 5)[1], cosigned(twin, 5)[1]
+    for order in (signatures, signatures[::-1]):
+        (entry,) = witnessed(proof_of(CH, *order), bound_by(CH), bound_by(twin), bound_by(SG))
+        assert [each.name for each in entry.cosigners] == [order[0].name]
+
+
+class SameId(VerifierKey):
+    """A key that was made to have the short id of another one, which has 32 bits."""
+
+    @property
+    def key_id(self) -> bytes:
+        return SG.record.cosigners[0].key_id
+
+
+def test_a_key_with_the_name_and_the_short_id_of_another_hides_no_cosignature() -> None:
+    name, kind = SG.record.cosigners[0].name, SG.record.cosigners[0].type
+    record = replace(KR.record, cosigners=(SameId(name, kind, KR.record.cosigners[0].public),))
+    for bound in itertools.permutations((bound_by(SG), bound_by(KR, record=record))):
+        (entry,) = witnessed(proof_of(CH, cosigned(SG, 5)[0]), bound_by(CH), *bound)
+        assert [each.member for each in entry.cosigners] == [SG.seat.member]
+        assert len(entry.refused) == 1
+
+
+def test_a_cosigner_may_have_one_key() -> None:
+    one = node(SG.seat, "one.example", ("ed25519",), Place("them", "", ("IN",)))
+    log = filled(CH)
+    log.append(LINE)
+    (entry,) = witnessed(proof_of(CH, *one.cosign(log.checkpoint(), 5)), bound_by(CH), bound_by(one))
+    assert [(each.reach, each.post_quantum) for each in entry.cosigners] == [(("IN", "SG"), False)]
 
 
 def test_all_records_of_a_cosigner_declare_its_reach() -> None:

@@ -13,6 +13,7 @@ from comity.trust.claims import (
     KnownAuthors,
     ParsedClaims,
     collect_mirror_evidence,
+    proven_advisories,
     read_claims,
     rivals,
     verify_advisories,
@@ -123,6 +124,7 @@ def test_an_advisory_is_its_author_s_about_this_artifact() -> None:
     assert [entry for entry, _ in found] == [by_stranger, by_node, by_seat]
     assert [said.by for _, said in found] == [WARNING.by, CH.record.node, ES.seat.inception.author]
     assert told(notes) == {as_node.digest, *(each.digest for each in bad)}
+    assert proven_advisories(claims, ARTIFACT, [CH.record], [ES.seat.member]) == tuple(said for _, said in found)
     found, notes = verify_advisories(read(*lines), ARTIFACT, [])
     assert (found, len(notes)) == ((), 6)
 
@@ -237,7 +239,7 @@ def test_what_nodes_say_of_an_upstream_counts_where_they_signed_it() -> None:
     bad = [forged(each) for each in (*seen, against, changed, gone)]
     odd = [sign_statement(replace(each.statement, body={}), CH.online) for each in (seen[0], changed)]
     nobody = [without_author(each) for each in (seen[0], gone)]
-    entries = (*bad, *odd, *nobody, against, elsewhere, gone, of_other, *seen, changed, GOOD.publication)
+    entries = (GOOD.publication, *bad, *odd, *nobody, against, elsewhere, gone, of_other, *seen, changed)
     found = collect_mirror_evidence(entries, ARTIFACT, bound(CH, SG, ES))
     assert [each.entry for each in found.seen] == seen
     assert [each.entry for each in found.rivals] == [against]
