@@ -211,6 +211,14 @@ def test_a_chain_that_breaks_a_rule_is_refused(make: Callable[[], VendorChain], 
     assert why in str(caught.value) or why == "issued"
 
 
+def test_a_chain_under_roots_of_other_names_names_the_issuer_that_is_not_pinned() -> None:
+    leaf = issue("leaf", CA, ca=False)
+    for roots in ([], [vendor("Elsewhere").above[0].der]):
+        with pytest.raises(Untrusted, match=r"no pinned root issued .*; its issuer is ") as refused:
+            chain(leaf, CA).check(roots, AT)
+        assert refused.value.code == "HARDWARE-UNTRUSTED"
+
+
 def under(issuer: Issuer) -> VendorChain:
     return chain(issue("leaf", issuer, ca=False), issuer, *issuer.above[:-1])
 
