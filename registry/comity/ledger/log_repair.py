@@ -124,7 +124,7 @@ def _check_upper_tile(connection: Connection, log: LogRow, tile: Tile) -> None:
     hashes = tree.read_tile(connection, log, tile)
     for nth in range(tile.width):
         below = tree.read_tile(connection, log, Tile(tile.level - 1, tile.index * WIDTH + nth, WIDTH))
-        if merkle.root(_split(below)) != hashes[nth * HASH_SIZE : (nth + 1) * HASH_SIZE]:
+        if merkle.root(tree.split_hashes(below)) != hashes[nth * HASH_SIZE : (nth + 1) * HASH_SIZE]:
             raise corrupt_ledger(log.origin, f"tile {tile.path} does not have the hashes of its children")
 
 
@@ -141,7 +141,7 @@ def _write_hashes(connection: Connection, log: LogRow, number: int, hashes: Sequ
     row = b"".join(hashes) + row[len(hashes) * HASH_SIZE :]  # staged hashes may follow
     _write_row(connection, log, level, number, row)
     while len(row) == WIDTH * HASH_SIZE:
-        parent, (number, place) = merkle.root(_split(row)), divmod(number, WIDTH)
+        parent, (number, place) = merkle.root(tree.split_hashes(row)), divmod(number, WIDTH)
         level, row = level + 1, _row(connection, log, level + 1, number)
         if len(row) < place * HASH_SIZE:
             raise corrupt_ledger(log.origin, f"tile {level}/{number} lacks hashes")
@@ -178,7 +178,3 @@ def _prove(connection: Connection, log: LogRow, part: DamagedPart, leaf: bytes) 
         )
     path = merkle.inclusion_proof(part.start, head.size, tree.node_reader(connection, log, head.size))
     verify_inclusion(leaf, part.start, head.size, path, head.root)
-
-
-def _split(hashes: bytes) -> list[bytes]:
-    return [hashes[start : start + HASH_SIZE] for start in range(0, len(hashes), HASH_SIZE)]

@@ -55,7 +55,7 @@ def extend_tree(connection: Connection, log: LogRow, size: int, leaves: Sequence
         number, filled = divmod(size, WIDTH)
         if filled:
             edge = read_tile(connection, log, Tile(level, number, filled))
-            hashes = _split(edge) + hashes
+            hashes = split_hashes(edge) + hashes
         rows = [hashes[start : start + WIDTH] for start in range(0, len(hashes), WIDTH)]
         connection.execute(
             delete(schema.tiles).where(_ROW.log_id == log.id, _ROW.level == level, _ROW.number >= number)
@@ -74,7 +74,8 @@ def corrupt_ledger(origin: str, why: str) -> Untrusted:
     return schema.damaged_ledger(why, f"the log {origin} is damaged in this ledger")
 
 
-def _split(hashes: bytes) -> list[bytes]:
+def split_hashes(hashes: bytes) -> list[bytes]:
+    """The hashes of a row, which are stored one after the other."""
     return [hashes[start : start + HASH_SIZE] for start in range(0, len(hashes), HASH_SIZE)]
 
 

@@ -34,7 +34,7 @@ from comity.trust.copies import (
 from comity.trust.encoding import Digest, Json, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
-from comity.trust.node_records import NodeRecord
+from comity.trust.node_records import NodeRecord, author_node
 from comity.trust.places import MOST_REACHES
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
 
@@ -113,7 +113,7 @@ def sign_wanted(record: NodeRecord, pin: Pin, online: Signer, label: str = "") -
 
 def parse_wanted(statement: Statement) -> Wanted:
     """Raises Malformed."""
-    by = _node(statement, WANTED)
+    by = author_node(statement, WANTED)
     fields = statement.fields()
     copies, jurisdictions = fields.integer("copies"), fields.integer("jurisdictions")
     policy = CopyPolicy(copies, jurisdictions, fields.integer("reaches"))
@@ -131,17 +131,11 @@ def sign_wanted_withdrawn(record: NodeRecord, ended: WantedWithdrawn, online: Si
 
 def parse_wanted_withdrawn(statement: Statement) -> WantedWithdrawn:
     """Raises Malformed."""
-    by = _node(statement, WANTED_WITHDRAWN)
+    by = author_node(statement, WANTED_WITHDRAWN)
     fields = statement.fields()
     reason, index = fields.choice("reason", WANTED_ENDS), fields.integer("wanted")
     fields.done()
     return WantedWithdrawn(by, statement.sole_subject(), index, reason)
-
-
-def _node(statement: Statement, predicate: str) -> Author:
-    if statement.predicate != predicate or statement.by is None or statement.by.kind != "node":
-        raise Malformed(f"{predicate} is malformed", why=f"not a {predicate} statement of a node")
-    return statement.by
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,8 +286,19 @@ class Fields:
             raise self.error(f"member {name!r} must be an integer from {least} to {most}")
         return value
 
+    def boolean(self, name: str) -> bool:
+        value = self.take(name)
+        if not isinstance(value, bool):
+            raise self.error(f"member {name!r} must be true or false")
+        return value
+
     def digest(self, name: str) -> Digest:
         return bare_digest(self.take(name))
+
+    def digest_or_none(self, name: str) -> Digest | None:
+        """None for null."""
+        value = self.take(name)
+        return None if value is None else bare_digest(value)
 
     def items(self, name: str, *, most: int, least: int = 0) -> Sequence[Json]:
         value = self.take(name)

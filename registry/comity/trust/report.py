@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, format_time, parse_canonical, read_time
+from comity.trust.encoding import Digest, Fields, Json, canonical, format_time, parse_canonical, read_time
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, OK, STATES, Row, RowFact, Verdict
 from comity.trust.identity import Signatory
@@ -78,11 +78,11 @@ class VerdictReport:
         version = tool.text("version", most=64)
         tool.done()
         verdict = Verdict(
-            artifact=_optional(fields, "artifact"),
+            artifact=fields.digest_or_none("artifact"),
             name=_string(fields, "name"),
             rows=tuple(_row(item) for item in fields.items("rows", most=MAX_ROWS)),
             exit_status=fields.integer("exit_status", most=MAX_STATUS),
-            policy=_optional(fields, "policy"),
+            policy=fields.digest_or_none("policy"),
             required=tuple(_row_name(item) for item in fields.items("required", most=MAX_ROWS)),
             inputs=fields.digests("inputs", most=MAX_INPUTS),
         )
@@ -110,7 +110,7 @@ def _row(item: Json) -> Row:
 def _fact(item: Json) -> RowFact:
     fields = Fields(item, "report fact")
     basis = _one_of(fields, "basis", BASES)
-    fact = RowFact(_string(fields, "text"), basis, _string(fields, "by"), _optional(fields, "evidence"))
+    fact = RowFact(_string(fields, "text"), basis, _string(fields, "by"), fields.digest_or_none("evidence"))
     fields.done()
     return fact
 
@@ -129,11 +129,6 @@ def _string(fields: Fields, name: str) -> str:
     if not isinstance(value, str):
         raise fields.error(f"member {name!r} must be a string")
     return value
-
-
-def _optional(fields: Fields, name: str) -> Digest | None:
-    value = fields.take(name)
-    return None if value is None else bare_digest(value)
 
 
 def _row_name(item: Json) -> str:

@@ -89,7 +89,7 @@ class BackupManifest:
             software=fields.text("software", most=255),
             node=fields.text("node", most=255),
             origin=fields.text("origin", most=255),
-            keys=_flag(fields, "keys"),
+            keys=fields.boolean("keys"),
             blobs=fields.choice("blobs", BLOB_KINDS),
             ledger=_parse_ledger(fields.object("ledger")) if fields.has("ledger") else None,
             files=tuple(_parse_file(item) for item in fields.items("files", most=MAX_FILES)),
@@ -138,16 +138,9 @@ def _parse_file(item: Json) -> BackupFile:
     under_home = path.startswith(f"{HOME}/")
     if not (under_home or path in (LEDGER, BLOB_LIST)) or not all(map(_PART.match, path.split("/"))):
         raise fields.error("a path leads out of the backup")
-    file = BackupFile(path, fields.integer("size"), fields.digest("sha256"), _flag(fields, "secret"))
+    file = BackupFile(path, fields.integer("size"), fields.digest("sha256"), fields.boolean("secret"))
     fields.done()
     return file
-
-
-def _flag(fields: Fields, name: str) -> bool:
-    value = fields.take(name)
-    if not isinstance(value, bool):
-        raise fields.error(f"member {name!r} must be true or false")
-    return value
 
 
 def verify_backup(folder: Path, *, expected: str = "") -> BackupManifest:

@@ -256,7 +256,7 @@ class ThresholdClaim:
         fields = Fields(value, "claim of an evaluation")
         metric = fields.text("metric", most=200)
         comparator = fields.choice("comparator", COMPARATORS)
-        return cls(metric, comparator, read_decimal(fields, "threshold"), _boolean(fields, "passed"))
+        return cls(metric, comparator, read_decimal(fields, "threshold"), fields.boolean("passed"))
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -281,7 +281,7 @@ class Commitment:
     @classmethod
     def read(cls, value: Json) -> Commitment:
         fields = Fields(value, "commitment")
-        salted = _boolean(fields, "salted") if fields.has("salted") else False
+        salted = fields.boolean("salted") if fields.has("salted") else False
         return cls(fields.text("alg", most=64), fields.text("value", most=512), salted)
 
     def to_json(self, *, with_salt: bool = True) -> dict[str, Json]:
@@ -456,11 +456,4 @@ def _time(fields: Fields, name: str) -> str:
     value = fields.text(name, most=40)
     if not _TIME.match(value):
         raise fields.error(f"member {name!r} must be a time of RFC 3339, not {value[:40]!r}")
-    return value
-
-
-def _boolean(fields: Fields, name: str) -> bool:
-    value = fields.take(name)
-    if not isinstance(value, bool):
-        raise fields.error(f"member {name!r} must be true or false")
     return value

@@ -140,7 +140,7 @@ class Slice:
             fabric=fields.text("fabric", least=0, most=100),
             amount=fields.integer("amount", least=1, most=MAX_AMOUNT),
             attributes=_attributes(fields.take("attributes")),
-            strict=read_bool(fields, "strict"),
+            strict=fields.boolean("strict"),
         )
         fields.done()
         return made
@@ -217,14 +217,6 @@ def read_allocations(fields: Fields, name: str = "allocations") -> tuple[SliceAl
     if len({allocation.slice for allocation in found}) != len(found):
         raise fields.error("a slice is named twice")
     return found
-
-
-def read_bool(fields: Fields, name: str) -> bool:
-    """A Boolean member. Raises Malformed."""
-    value = fields.take(name)
-    if not isinstance(value, bool):
-        raise fields.error(f"member {name!r} must be true or false")
-    return value
 
 
 def _attributes(value: Json) -> tuple[tuple[str, str], ...]:

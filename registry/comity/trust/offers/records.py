@@ -37,15 +37,7 @@ from typing import Final, TypeAlias
 
 from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, bare_digest
 from comity.trust.errors import Malformed
-from comity.trust.offers.offer import (
-    MAX_TIME,
-    Offer,
-    SliceAllocation,
-    read_allocations,
-    read_amounts,
-    read_bool,
-    read_remaining,
-)
+from comity.trust.offers.offer import MAX_TIME, Offer, SliceAllocation, read_allocations, read_amounts, read_remaining
 from comity.trust.statement import Author, Statement, Subject
 
 OFFER: Final = "offer"
@@ -258,18 +250,12 @@ def _read_redeemed(link: ChainLink, fields: Fields) -> Redeemed:
         fields.digest("grant"),
         fields.digest("redemption"),
         read_amounts(fields),
-        read_digest_or_none(fields, "cut_off"),
+        fields.digest_or_none("cut_off"),
     )
 
 
 def _read_rejected(link: ChainLink, fields: Fields) -> Rejected:
     return Rejected(link, fields.digest("request"), read_text(fields))
-
-
-def read_digest_or_none(fields: Fields, name: str) -> Digest | None:
-    """A member that is a digest or null. Raises Malformed."""
-    value = fields.take(name)
-    return None if value is None else bare_digest(value)
 
 
 def read_text(fields: Fields) -> str:
@@ -286,7 +272,7 @@ _RECORD_READERS: Final[Mapping[str, Callable[[ChainLink, Fields], Record]]] = {
     ACCEPTED: lambda link, fields: Accepted(link, fields.digest("grant"), fields.digest("acceptance")),
     LAPSED: lambda link, fields: Lapsed(link, fields.digest("grant")),
     REDEEMED: _read_redeemed,
-    RELEASED: lambda link, fields: Released(link, fields.digest("grant"), read_digest_or_none(fields, "giving_back")),
+    RELEASED: lambda link, fields: Released(link, fields.digest("grant"), fields.digest_or_none("giving_back")),
 }
 _RECORD_PREDICATES: Final[Mapping[type, str]] = {
     Offered: OFFER,
@@ -445,7 +431,7 @@ def _party_body(content: PartyStatement) -> dict[str, Json]:
 
 def _read_request(by: Digest, offer: Digest, fields: Fields) -> GrantRequest:
     allocations, number = read_allocations(fields), fields.integer("number", most=MAX_INTEGER)
-    return GrantRequest(by, offer, allocations, number, read_bool(fields, "pact"), read_text(fields))
+    return GrantRequest(by, offer, allocations, number, fields.boolean("pact"), read_text(fields))
 
 
 def _read_redemption(by: Digest, chain: Digest, fields: Fields) -> Redemption:
@@ -454,7 +440,7 @@ def _read_redemption(by: Digest, chain: Digest, fields: Fields) -> Redemption:
 
 
 def _read_cut_off(by: Digest, chain: Digest, fields: Fields) -> CutOff:
-    return CutOff(by, chain, fields.digest("grant"), read_bool(fields, "drill"), read_text(fields))
+    return CutOff(by, chain, fields.digest("grant"), fields.boolean("drill"), read_text(fields))
 
 
 _PARTY_READERS: Final[Mapping[str, Callable[[Digest, Digest, Fields], PartyStatement]]] = {
