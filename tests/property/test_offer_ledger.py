@@ -6,6 +6,7 @@ from collections import Counter
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.offers.chain import LocatedStatement
 from comity.trust.offers.offer import SliceAllocation, Window
 from comity.trust.offers.records import Acceptance, GivingBack, GrantRequest, Redemption
 from comity.trust.statement import Entry
@@ -95,6 +96,15 @@ class Lending(RuleBasedStateMachine):
         assert amount <= part.amount
         assert all(nodes <= part.nodes for at, nodes in taken.items() if at >= chain.state.at)
         assert len({held.grant.request for held in chain.state.grants.values()}) == len(chain.state.grants)
+
+    @invariant()
+    def statements_are_found_by_their_grant(self) -> None:
+        for chain in self.granting.read().chains.values():
+            expected: dict[Digest, list[LocatedStatement]] = {}
+            for located in chain.statements:
+                if not isinstance(located.statement, GrantRequest):
+                    expected.setdefault(located.statement.grant, []).append(located)
+            assert chain.by_grant == expected
 
     @property
     def _chain(self) -> Digest:

@@ -10,7 +10,8 @@ from typing import Final, Literal
 from comity.gateway.console.logs import log_id
 from comity.node.charter.follower import CharterFollower
 from comity.node.members import Membership
-from comity.node.offers.index import OfferIndex, matching_offers
+from comity.node.offers.index import OfferIndex
+from comity.node.offers.search import first_of, matching_offers
 from comity.trust.charter.document import Body
 from comity.trust.charter.tally import DraftState
 from comity.trust.charter.votes import CONSENTED
@@ -51,14 +52,15 @@ class OfferPage:
     after: str
 
 
-def offer_page(index: OfferIndex, membership: Membership, now: float, after: str, *, closed: bool) -> OfferPage:
+async def offer_page(index: OfferIndex, membership: Membership, now: float, after: str, *, closed: bool) -> OfferPage:
     """Offers in the order of their ids. Raises Malformed for a key that is none."""
     try:
         key = parse_digest(after) if after else None
     except Malformed as error:
         raise Malformed("not a page of this board", why="start again from the first page", code="CURSOR") from error
     query = OfferQuery(after=key, closed=closed, ends_after=None if closed else int(now))
-    found = [_offer(log, chain, membership, now) for log, chain in islice(matching_offers(index, query), PAGE + 1)]
+    matching = await first_of(matching_offers(index, query), PAGE + 1)
+    found = [_offer(log, chain, membership, now) for log, chain in matching]
     return OfferPage(tuple(found[:PAGE]), found[PAGE - 1].chain if len(found) > PAGE else "")
 
 

@@ -390,7 +390,7 @@ class Console:
 
     async def compute(self, reader: Reader) -> Response:
         state, closed = await self._states.now(), reader.field("closed") == "1"
-        page = boards.offer_page(self._offers, self._membership, state.now, reader.field("after"), closed=closed)
+        page = await boards.offer_page(self._offers, self._membership, state.now, reader.field("after"), closed=closed)
         return self._maker.render(reader, "compute.html", state, page=page, closed=closed)
 
     async def alerts(self, reader: Reader) -> Response:

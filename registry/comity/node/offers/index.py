@@ -1,16 +1,18 @@
 """Index of offers in all logs that this node holds: chains, their faults, and statements of identities.
 
 Each log is read from its beginning in batches, in turn with the other logs. Signatures are checked in a thread. The
-index is only in memory and computed again at each start. It also answers searches for offers and grants (unproven: the
-client computes the result from the lines again) and publishes each faulty chain once in this node's own log.
+index is only in memory and computed again at each start. It also answers searches (`comity.node.offers.search`;
+unproven: the client computes the result from the lines again), and publishes each faulty chain once in this node's own
+log.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -22,13 +24,11 @@ from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.node_records import NodeRecord, signed_by_node
-from comity.trust.offers.chain import PREDICATES, GrantState, LocatedStatement, OfferChain, OfferLogReader
+from comity.trust.offers.chain import PREDICATES, LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.fault_proof import OFFER_FAULT, OfferFault, offer_fault_statement
-from comity.trust.offers.offer import Offer, Slice
 from comity.trust.offers.records import OFFER, GrantRequest
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.trust.tlog.note import VerifierKey
-from comity.wire.offer import GrantQuery, OfferQuery
 
 BATCH: Final = 1024
 """Entries of one log that are read in one batch."""
@@ -48,6 +48,10 @@ class FaultyChain:
 
     log: str
     chain: OfferChain
+
+
+ChainKey: TypeAlias = tuple[Digest, str]
+"""The id of a chain, and its log."""
 
 
 class OfferIndex:
@@ -70,6 +74,8 @@ class OfferIndex:
         """Known writers of each log when it was read last."""
         self._unparked: dict[str, int] = {}
         """Number of parked lines of each log that were unparked when it was read last."""
+        self._order: list[ChainKey] = []
+        """Every chain, in order."""
         self._log_of: dict[Digest, str] = {}
         """Log of each offer, of any version."""
         self._requests: dict[Digest, dict[Digest, FoundStatement]] = {}
@@ -85,6 +91,11 @@ class OfferIndex:
     def chains(self) -> Iterator[tuple[str, OfferChain]]:
         """Every chain, with its log."""
         return ((name, chain) for name, log in self._logs.items() for chain in log.chains.values())
+
+    def chains_after(self, key: ChainKey, most: int) -> list[tuple[ChainKey, OfferChain]]:
+        """At most `most` chains after a key, in the order of their ids."""
+        begin = bisect_right(self._order, key)
+        return [(each, self._logs[each[1]].chains[each[0]]) for each in self._order[begin : begin + most]]
 
     def faulty(self) -> Iterator[tuple[str, OfferChain]]:
         """Chains with a fault, and their logs."""
@@ -146,6 +157,7 @@ class OfferIndex:
             if unparked != self._unparked.get(log, unparked) or (writers != self._writers.get(log) and doubtful):
                 for per_log in (self._logs, self._positions, self._line_counts):
                     per_log.pop(log, None)
+                self._order = [key for key in self._order if key[1] != log]
             self._unparked[log] = unparked
             start = self._positions.get(log, 0)
             if start >= size or not writers or log in self.over_quota:
@@ -178,6 +190,10 @@ class OfferIndex:
             self._add_statement(FoundStatement(name, located))
         if chain is None:
             return
+        key = chain.state.chain, name
+        at = bisect_left(self._order, key)
+        if self._order[at : at + 1] != [key]:
+            self._order.insert(at, key)
         for offer in chain.state.offers[-1:]:
             self._log_of.setdefault(offer.id, name)
         if chain.fault is not None and chain.fault.index == index:
@@ -219,95 +235,6 @@ def _by_writer(log: str, entry: Entry, record: NodeRecord) -> bool:
         return True
     offer = entry.statement.body.get("offer")
     return isinstance(offer, Mapping) and offer.get("provider") == record.member
-
-
-REQUESTED = "requested"
-REJECTED = "rejected"
-
-
-def matching_offers(index: OfferIndex, query: OfferQuery) -> Iterator[tuple[str, OfferChain]]:
-    """Chains whose offer in force matches, with their logs, in order of chain id."""
-    after = query.after or ""
-    found = [(log, chain) for log, chain in index.chains() if chain.state.chain > after and _matches(chain, query)]
-    yield from sorted(found, key=lambda item: item[1].state.chain)
-
-
-def _matches(chain: OfferChain, query: OfferQuery) -> bool:
-    state, offer = chain.state, chain.state.offer
-    if not query.closed and (state.withdrawn or chain.fault is not None or chain.doubtful):
-        return False
-    return _matches_offer(offer, query) and _matches_location(offer, query) and _has_amount(chain, query)
-
-
-def _matches_offer(offer: Offer, query: OfferQuery) -> bool:
-    return (
-        (not query.engine or offer.engine.kind == query.engine)
-        and (not query.measure or offer.measure == query.measure)
-        and (query.provider is None or offer.provider == query.provider)
-        and (query.artifact is None or query.artifact in offer.artifacts)
-        and (query.ends_after is None or offer.window.end > query.ends_after)
-    )
-
-
-def _matches_location(offer: Offer, query: OfferQuery) -> bool:
-    location = offer.location
-    if query.jurisdictions and location.jurisdiction not in query.jurisdictions:
-        return False
-    return not {location.jurisdiction, *location.legal_reach}.intersection(query.beyond_reach_of)
-
-
-def _has_amount(chain: OfferChain, query: OfferQuery) -> bool:
-    """Whether one slice with the queried accelerator has enough left."""
-    wanted = [at for at, part in enumerate(chain.state.offer.slices) if _has_accelerator(part, query.accelerator)]
-    if not wanted or not query.least_amount:
-        return bool(wanted)
-    remaining = chain.state.remaining
-    return any(remaining[at] >= query.least_amount for at in wanted)
-
-
-def _has_accelerator(part: Slice, accelerator: str) -> bool:
-    return not accelerator or part.accelerator.casefold() == accelerator.casefold()
-
-
-class ListedRequest:
-    """A request, its answer and its grant after the records of its chain."""
-
-    def __init__(self, request: FoundStatement, log: str, chain: OfferChain) -> None:
-        self.request = request
-        self.log = log
-        self.chain = chain
-        self.answer: Digest | None = chain.state.answers.get(request.located.line)
-        self.grant_state: GrantState | None = chain.state.grants.get(self.answer) if self.answer else None
-
-    @property
-    def state(self) -> str:
-        if self.grant_state is not None:
-            return self.grant_state.state
-        return REQUESTED if self.answer is None else REJECTED
-
-
-def matching_grants(index: OfferIndex, query: GrantQuery) -> Iterator[ListedRequest]:
-    """Requests that match, in order of chain id, then of arrival."""
-    passed = query.after is None
-    for log, chain in _chains(index, query.offer):
-        for found in index.requests(offer.id for offer in chain.state.offers):
-            if passed and _matches_request(found, query):
-                listed = ListedRequest(found, log, chain)
-                if not query.state or listed.state == query.state:
-                    yield listed
-            passed = passed or found.located.line == query.after
-
-
-def _chains(index: OfferIndex, offer: Digest | None) -> Iterator[tuple[str, OfferChain]]:
-    if offer is None:
-        yield from sorted(index.chains(), key=lambda item: item[1].state.chain)
-    elif (found := index.find(offer)) is not None:
-        yield found
-
-
-def _matches_request(found: FoundStatement, query: GrantQuery) -> bool:
-    request = found.located.statement
-    return isinstance(request, GrantRequest) and query.grantee in (None, request.by)
 
 
 MAX_PUBLISHED_FAULTS: Final = 16

@@ -7,18 +7,25 @@ from itertools import islice
 from typing import Final
 
 from comity.node.offers.controller import OfferController
-from comity.node.offers.index import ListedRequest, OfferIndex, matching_grants, matching_offers
+from comity.node.offers.index import OfferIndex
 from comity.node.offers.own_chains import no_offer
+from comity.node.offers.search import ListedRequest, first_of, matching_grants, matching_offers
 from comity.node.operator_acts import OperatorActs
+from comity.node.replication.fair_queue import FairSlots
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.offers.chain import OfferChain
 from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
+from comity.wire.access import CALLER, Caller
 from comity.wire.messages import LocatedEntry
 from comity.wire.offer import GrantQuery, GrantStatus, OfferAction, OfferQuery, OfferStatus
 
 BATCH: Final = 64
+SEARCHES: Final = 4
+"""Searches at once, one of an address block or of a member's node."""
+MAX_WAITING: Final = 32
+"""Searches of one of these that wait."""
 _SUBJECTS: Final = ("request", "offer", "grant", "redemption", "default")
 """The members of an action that may say what it is about."""
 _UNKNOWN: Final = "unknown: a record is signed by an unknown key, or the log is over its quota here"
@@ -31,10 +38,12 @@ class OfferRpcService:
         self._ledger = ledger
         self._controller = controller
         self._acts = acts
+        self._searches = FairSlots(SEARCHES, per_key=1, max_per_key=MAX_WAITING)
 
     async def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]:
         await self._index.read_own()
-        found = list(islice(matching_offers(self._index, query), query.limit or limits.OFFERS))
+        async with self._searches.slot(_block()):
+            found = await first_of(matching_offers(self._index, query), query.limit or limits.OFFERS)
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
             lines = await self._lines((log, chain.offered[-1]) for log, chain in batch)
@@ -60,7 +69,8 @@ class OfferRpcService:
 
     async def grants(self, query: GrantQuery) -> AsyncGenerator[GrantStatus, None]:
         await self._index.read_own()
-        found = list(islice(matching_grants(self._index, query), query.limit or limits.GRANTS))
+        async with self._searches.slot(_block()):
+            found = await first_of(matching_grants(self._index, query), query.limit or limits.GRANTS)
         for start in range(0, len(found), BATCH):
             for state in await self._grant_states(found[start : start + BATCH]):
                 yield state
@@ -97,11 +107,7 @@ class OfferRpcService:
     def _statements(self, listed: ListedRequest) -> tuple[Digest, ...]:
         if listed.grant_state is None:
             return ()
-        inside = (
-            item.line
-            for item in listed.chain.statements
-            if getattr(item.statement, "grant", None) == listed.grant_state.digest
-        )
+        inside = (item.line for item in listed.chain.by_grant.get(listed.grant_state.digest, ()))
         outside = (item.located.line for item in self._index.grant_statements(listed.grant_state.digest))
         return tuple(islice(dict.fromkeys((*inside, *outside)), limits.GRANT_STATEMENTS))
 
@@ -113,6 +119,11 @@ class OfferRpcService:
         lines = self._ledger.tables.history.entries_at(places)
         origins = {log: VerifierKey.parse(log).name for log, _ in places}
         return [LocatedEntry(origins[log], index, line) for (log, index), line in zip(places, lines, strict=True)]
+
+
+def _block() -> str:
+    """To whom a search is charged."""
+    return CALLER.get(Caller("elsewhere")).block
 
 
 def _state(log: str, chain: OfferChain, located: LocatedEntry) -> OfferStatus:

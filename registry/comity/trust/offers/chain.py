@@ -442,7 +442,7 @@ class OfferChain:
     Attributes:
         indexes: log indexes of its records, by number.
         offered: log indexes of its offers, by version.
-        statements: statements about it that are not records.
+        statements: statements about it that are not records; `by_grant` has those of them that name a grant.
         fault: its permanent fault.
         doubtful: a node that is not known to write this log signed a further record. The provider may have new keys:
             nothing more counts and no fault is reported until the keys are known and the log is read again.
@@ -452,8 +452,15 @@ class OfferChain:
     indexes: list[int] = field(default_factory=list)
     offered: list[int] = field(default_factory=list)
     statements: list[LocatedStatement] = field(default_factory=list)
+    by_grant: dict[Digest, list[LocatedStatement]] = field(default_factory=dict)
     fault: ChainFault | None = None
     doubtful: bool = False
+
+    def add_statement(self, located: LocatedStatement) -> None:
+        """Add a statement about it that is no record."""
+        self.statements.append(located)
+        if not isinstance(located.statement, GrantRequest):
+            self.by_grant.setdefault(located.statement.grant, []).append(located)
 
 
 class OfferLogReader:
@@ -543,7 +550,7 @@ class OfferLogReader:
         self.statements[entry.digest] = located
         chain = self.chain_of(statement.offer if isinstance(statement, GrantRequest) else statement.chain)
         if chain is not None:
-            chain.statements.append(located)
+            chain.add_statement(located)
         return chain
 
     def _add_node_statement(self, index: int, entry: Entry, statement: Usage | DefaultAnswer) -> OfferChain | None:
@@ -553,7 +560,7 @@ class OfferLogReader:
             return None
         if isinstance(statement, Usage) and len(statement.amounts) != len(grant_state.grant.allocations):
             return None
-        chain.statements.append(LocatedStatement(index, entry.digest, statement))
+        chain.add_statement(LocatedStatement(index, entry.digest, statement))
         return chain
 
     def _require_answered_statement(self, state: ChainState, record: Record) -> None:
