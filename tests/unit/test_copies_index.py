@@ -70,11 +70,13 @@ def test_what_an_older_version_has_read_is_read_again(index: CopiesIndex, tmp_pa
     third.close()
 
 
-def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
-    (tmp_path / "copies.sqlite").write_bytes(b"no database at all, but as long as a header of one would be" * 10)
+def test_a_damaged_file_is_made_again_and_kept_for_what_only_this_node_knew(tmp_path: Path) -> None:
+    damaged = b"no database at all, but as long as a header of one would be" * 10
+    (tmp_path / "copies.sqlite").write_bytes(damaged)
     opened = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
     assert opened.position == 0
     opened.close()
+    assert (tmp_path / "copies.sqlite.damaged").read_bytes() == damaged
 
 
 def test_what_only_this_node_knows_outlives_a_start_on_a_full_disk(tmp_path: Path) -> None:

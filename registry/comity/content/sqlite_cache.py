@@ -22,6 +22,8 @@ MAX_WAL_BYTES: Final = 4 * 1024 * 1024
 
 DAMAGED: Final = ".damaged"
 """Added to the name of a damaged file that is kept; a second one has a number besides."""
+_BESIDE: Final = ("", "-wal", "-shm")
+"""What SQLite adds to the name of a database for the files that it keeps beside it, and the database itself."""
 
 _log: Final = structlog.get_logger("comity.content")
 
@@ -38,8 +40,7 @@ def make_tables_or_set_aside(file: Path, schema: str) -> None:
     except sqlite3.Error as error:
         if not _is_no_cache(error):
             raise
-        kept = _set_aside(file)
-        _log.warning("a damaged file was kept under another name", file=str(file), kept=str(kept), why=str(error))
+        _set_aside(file, error)
         _make_tables(file, schema)
 
 
@@ -48,13 +49,16 @@ def _make_tables(file: Path, schema: str) -> None:
         database.executescript(schema)
 
 
-def _set_aside(file: Path) -> Path:
-    """Rename a file that is not open. Returns the new path. Raises OSError."""
+def _set_aside(file: Path, why: sqlite3.Error) -> None:
+    """Rename a damaged file that is not open, with what SQLite keeps beside it, and warn. Raises OSError."""
     number, kept = 1, file.with_name(file.name + DAMAGED)
     while kept.exists():
         number += 1
         kept = file.with_name(f"{file.name}{DAMAGED}-{number}")
-    return file.rename(kept)
+    for suffix in _BESIDE:
+        with suppress(FileNotFoundError):
+            file.with_name(file.name + suffix).rename(kept.with_name(kept.name + suffix))
+    _log.warning("a damaged file was kept under another name", file=str(file), kept=str(kept), why=str(why))
 
 
 def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
@@ -80,12 +84,15 @@ def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Conne
     return database
 
 
-def opened_or_made_again(file: Path, what: str, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+def opened_or_made_again(
+    file: Path, what: str, connect: Callable[[], sqlite3.Connection], *, keep: bool = False
+) -> sqlite3.Connection:
     """What `connect` opens; if the file is no such cache, that of a new file. One that a full or failing disk, or
     another process, keeps from being opened stays. Blocking.
 
     Args:
         what: what could not be done if this raises, for the error.
+        keep: keep the file that is no such cache under another name: it had what cannot be computed again.
 
     Raises OutOfSpace, Unavailable (INDEX).
     """
@@ -95,7 +102,10 @@ def opened_or_made_again(file: Path, what: str, connect: Callable[[], sqlite3.Co
         except sqlite3.Error as error:
             if not _is_no_cache(error):
                 raise
-        remove_sqlite_cache(file)
+            if keep:
+                _set_aside(file, error)
+            else:
+                remove_sqlite_cache(file)
         return connect()
     except sqlite3.Error as error:
         raise sqlite_cache_error(what, error) from error
@@ -129,6 +139,6 @@ def sqlite_cache_error(what: str, error: sqlite3.Error) -> OutOfSpace | Unavaila
 
 def remove_sqlite_cache(file: Path) -> None:
     """Remove a file that is not open, with what SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in _BESIDE:
         with suppress(FileNotFoundError):
             file.with_name(file.name + suffix).unlink()

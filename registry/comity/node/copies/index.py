@@ -194,7 +194,7 @@ class CopiesIndex:
         what = "the index of copies was not opened"
         with disk_errors(what):
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._database = opened_or_made_again(file, what, partial(_open, file))  # it has what only this node knows
+            self._database = opened_or_made_again(file, what, partial(_open, file), keep=True)
         self._logs: dict[str, int] = dict(self._database.execute("SELECT vkey, id FROM log"))
         self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
         self._result_counts = self._count_results()
