@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from comity.node.offers import admission as counter
@@ -122,3 +123,21 @@ def test_what_a_grantee_says_has_room_that_no_request_uses_up(
     redemptions = [said(Redemption(HOLDER.id, chain, about, (amount,), about)) for amount in (1, 2, 3)]
     assert refused_as(granting, at, redemptions) == "OFFER-QUOTA"
     assert refused_as(granting, at, redemptions[:2]) == ""
+
+
+def test_what_the_log_of_another_member_says_about_an_offer_is_not_looked_at(
+    granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer, at = posted(granting), admission(granting)
+    granting.forge(GrantRequest(HOLDER.id, offer.id, (hours(0, 1),), 0), HOLDER.signer)
+    assert refused_as(granting, at, [asking(offer, 9)]) == ""
+    granting.together([])
+    assert len(list(granting.index.requests((offer.id,)))) == 2
+    assert len(list(granting.index.own_requests((offer.id,)))) == 1
+
+    def looked_at(*_: object) -> NoReturn:
+        raise AssertionError("it looked at the statements of all logs")
+
+    for name in ("requests", "grant_statements"):
+        monkeypatch.setattr(granting.index, name, looked_at)
+    assert refused_as(granting, at, [asking(offer, 10)]) == ""

@@ -108,9 +108,9 @@ class OfferAdmission:
     def _logged_alike(self, statement: PartyStatement) -> Iterator[PartyStatement]:
         """Statements in this log of the same kind about the same offer or grant."""
         if isinstance(statement, GrantRequest):
-            found = self._index.requests((statement.offer,))
+            found = self._index.own_requests((statement.offer,))
         else:
-            found = self._index.grant_statements(statement.grant)
+            found = self._index.own_grant_statements(statement.grant)
         for item in found:
             other = item.located.statement
             if (
@@ -151,7 +151,7 @@ class OfferAdmission:
 
     def _unanswered(self, chain: OfferChain) -> Iterator[GrantRequest]:
         """Requests in this log for an offer, of any version, without an answer."""
-        for found in self._index.requests(offer.id for offer in chain.state.offers):
+        for found in self._index.own_requests(offer.id for offer in chain.state.offers):
             line, statement = found.located.line, found.located.statement
             if (
                 isinstance(statement, GrantRequest)

@@ -82,6 +82,9 @@ class OfferIndex:
         """Requests by offer, then by line."""
         self._by_grant: dict[Digest, dict[Digest, FoundStatement]] = {}
         """Statements of identities by grant, then by line."""
+        self._own_requests: dict[Digest, dict[Digest, FoundStatement]] = {}
+        self._own_by_grant: dict[Digest, dict[Digest, FoundStatement]] = {}
+        """Those of them in this node's own log: others' logs may have any number."""
 
     @property
     def own(self) -> OfferLogReader:
@@ -123,6 +126,14 @@ class OfferIndex:
     def grant_statements(self, grant: Digest) -> Iterator[FoundStatement]:
         """Statements of identities about a grant from all logs, each once."""
         return iter(self._by_grant.get(grant, {}).values())
+
+    def own_requests(self, offers: Iterable[Digest]) -> Iterator[FoundStatement]:
+        """Requests for these offers in this node's own log, each once."""
+        return (found for offer in offers for found in self._own_requests.get(offer, {}).values())
+
+    def own_grant_statements(self, grant: Digest) -> Iterator[FoundStatement]:
+        """Statements of identities about a grant in this node's own log, each once."""
+        return iter(self._own_by_grant.get(grant, {}).values())
 
     def take_new_faults(self) -> list[FaultyChain]:
         """Faulty chains that were found since the last call."""
@@ -202,10 +213,11 @@ class OfferIndex:
     def _add_statement(self, found: FoundStatement) -> None:
         content = found.located.statement
         if isinstance(content, GrantRequest):
-            by_key, key = self._requests, content.offer
+            every, own, key = self._requests, self._own_requests, content.offer
         else:
-            by_key, key = self._by_grant, content.grant
-        by_key.setdefault(key, {}).setdefault(found.located.line, found)
+            every, own, key = self._by_grant, self._own_by_grant, content.grant
+        for by_key in (every, own) if found.log == self._membership.seat.log else (every,):
+            by_key.setdefault(key, {}).setdefault(found.located.line, found)
 
     def _log(self, name: str) -> OfferLogReader:
         return self._logs.setdefault(name, OfferLogReader(name))
