@@ -11,22 +11,27 @@ from hypothesis import strategies as st
 
 KEYS = st.sampled_from(("a", "b", "c", "d"))
 PATHS = st.tuples(KEYS, st.integers(0, 3))
-STEPS = st.lists(st.one_of(PATHS, st.none(), st.tuples(PATHS, st.floats(0, 3))), max_size=200)
+STEPS = st.lists(st.one_of(PATHS, st.none(), st.tuples(PATHS, st.floats(0, 3)), st.integers(0, 199)), max_size=200)
+"""A path to put something under, None to take, a path to charge, or the number of what to discard."""
 
 
 @given(STEPS)
 def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[Any]) -> None:
-    queue, inside, out = FairQueue[int](max_per_key=5), set[int](), 0
+    queue, inside, out, paths = FairQueue[int](max_per_key=5), set[int](), 0, dict[int, tuple[str, int]]()
     for number, step in enumerate(steps):
         if step is None:
             if (taken := queue.take()) is not None:
                 inside.remove(taken[1])
             else:
                 assert not inside
+        elif isinstance(step, int):
+            queue.discard(paths.get(step, ("a", 0)), step)
+            inside.discard(step)
         elif isinstance(step[0], tuple):
             queue.charge(*step)
         else:
             inside.add(number)
+            paths[number] = step
             if (lost := queue.put(step, number)) is not None:
                 inside.remove(lost[1])
                 out += 1

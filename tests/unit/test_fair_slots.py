@@ -61,3 +61,18 @@ async def test_calls_beyond_the_bound_are_refused() -> None:
             async with slots.slot("a"):
                 pass
         assert refused.value.code == "BUSY"
+
+
+async def test_calls_that_were_given_up_leave_their_places_to_others() -> None:
+    slots = FairSlots(1, per_key=1, max_per_key=3)
+    async with held(slots, "a", 1) as [holder]:
+        for _ in range(3):
+            async with held(slots, "a", 3):
+                pass
+        async with held(slots, "a", 3) as waiting:
+            assert not any(task.done() for task in waiting)
+            holder.cancel()
+            await settle()
+            assert not any(task.done() for task in waiting)
+    async with asyncio.timeout(5), slots.slot("b"):
+        pass

@@ -150,15 +150,29 @@ class FairQueue(Generic[T]):
                 return item_found, {}
         return None, debts
 
+    def discard(self, path: Path, item: T) -> None:
+        """Remove an item that waits under `path`. No effect if it does not wait."""
+        if self._counts.get(path[0], _Counts()).of(path) and item in (nodes := self._nodes_of(path))[-1].items:
+            nodes[-1].items.remove(item)
+            self._removed(path, nodes)
+
     def _pop_newest(self, path: Path) -> T:
-        children = [self._root]
-        for key in path:
-            children.append(children[-1].children[key])
-        item = children[-1].items.pop()
-        for depth in range(len(path), 0, -1):
-            self._drop_if_empty(children[depth - 1], path[depth - 1], path[:depth])
-        self._count(path, -1)
+        nodes = self._nodes_of(path)
+        item = nodes[-1].items.pop()
+        self._removed(path, nodes)
         return item
+
+    def _nodes_of(self, path: Path) -> list[_Node[T]]:
+        nodes = [self._root]
+        for key in path:
+            nodes.append(nodes[-1].children[key])
+        return nodes
+
+    def _removed(self, path: Path, nodes: list[_Node[T]]) -> None:
+        """An item was removed from the last of the nodes of `path`."""
+        for depth in range(len(path), 0, -1):
+            self._drop_if_empty(nodes[depth - 1], path[depth - 1], path[:depth])
+        self._count(path, -1)
 
     def _drop_if_empty(self, node: _Node[T], key: Hashable, path: Path) -> None:
         if node.children[key].empty:
@@ -236,6 +250,8 @@ class FairSlots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._release(key)
+            else:
+                self._waiting.discard((key,), turn)
             raise
         try:
             yield
@@ -255,7 +271,7 @@ class FairSlots:
             if item_found is None:
                 return
             (key,), turn = item_found
-            if not turn.done():  # else the waiting call was cancelled
+            if not turn.done():  # else the waiting call was cancelled just now
                 self._free -= 1
                 self._used[key] += 1
                 turn.set_result(None)
