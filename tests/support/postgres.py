@@ -36,10 +36,13 @@ SHARED: Final = "shared"
 KEYED: Final = "keyed"
 """A role that has to show `PASSWORD`; the owner need not."""
 PASSWORD: Final = "not a secret"
+READER: Final = "front_end"
+"""A role that may read what the owner's tables hold, and nothing else: see `Postgres.allow_reading`."""
 
 HBA: Final = f"""\
 local all {ADMIN} trust
 local all {OWNER} trust
+local all {READER} trust
 local all {KEYED} scram-sha-256
 local all all     peer
 """
@@ -75,6 +78,13 @@ class Postgres:
         with psycopg.connect(self.url(database, ADMIN), autocommit=True) as connection:
             found = connection.execute(command)
             return found.fetchall() if found.description else []
+
+    def allow_reading(self, database: str) -> None:
+        """Let `READER` read all tables of the owner in this database, as docs/operations.md says."""
+        self.admin(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}", database)
+        self.admin(
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}", database
+        )
 
     def emptied(self) -> PostgresDatabase:
         """One database that all ask for in turn, with all tables and nothing in them, once the first has made them."""
@@ -127,7 +137,7 @@ def start_postgres() -> Iterator[Postgres]:
         stack.enter_context(running([*prefix, *command], folder / "log", stop=signal.SIGQUIT))
         server = stack.enter_context(closing(Postgres(folder)))
         _wait_until_it_answers(server)
-        for role in (OWNER, f"{KEYED} PASSWORD '{PASSWORD}'", f'"{getpass.getuser()}"'):
+        for role in (OWNER, READER, f"{KEYED} PASSWORD '{PASSWORD}'", f'"{getpass.getuser()}"'):
             server.admin(f"CREATE ROLE {role.partition(' ')[0]} LOGIN {role.partition(' ')[2]}")
         yield server
 

@@ -149,6 +149,15 @@ class Database:
         """Call `committed` after each commit, in the writer's thread. It must be short and must not raise."""
         self._watchers = (*self._watchers, committed)
 
+    def changed_elsewhere(self) -> None:
+        """Another process has committed: count it as a commit of this one."""
+        self._committed()
+
+    def _committed(self) -> None:
+        self.version += 1
+        for committed in self._watchers:
+            committed()
+
     def check_writes(self, check: Callable[[Connection], None]) -> None:
         """Call `check` at the beginning of each write transaction. An error that it raises stops the transaction."""
         self._check_writer = check
@@ -197,9 +206,7 @@ class Database:
             except SQLAlchemyError as error:
                 self._failed = not certainly_not_written(error)
                 raise
-            self.version += 1
-            for committed in self._watchers:
-                committed()
+            self._committed()
             fault.point(f"ledger.{step}.after-commit")
 
     def _check_writable(self) -> None:
@@ -222,11 +229,25 @@ _alembic_lock = threading.Lock()
 """Alembic passes the connection to its scripts in global variables."""
 
 
-def migrate(database: Database, revision: str = "head") -> None:
-    """Apply the missing migrations up to `revision` in one transaction. Raises Refused(code="LEDGER-NEWER")."""
+def revision_of(database: Database) -> str | None:
+    """Returns the revision of the tables; None if there are none yet."""
     with database.reading() as connection:
         versioned = inspect(connection).has_table(_VERSION.name)
-        current = connection.scalar(select(_VERSION.c.version_num)) if versioned else None
+        return connection.scalar(select(_VERSION.c.version_num)) if versioned else None
+
+
+def ledger_newer(revision: str) -> Refused:
+    return Refused(
+        "the ledger was written by a newer version",
+        why=f"this version does not know revision {revision} of the tables",
+        hint="install the version of Comity that wrote it, or a later one",
+        code="LEDGER-NEWER",
+    )
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Apply the missing migrations up to `revision` in one transaction. Raises Refused(code="LEDGER-NEWER")."""
+    current = revision_of(database)
     if current == NEWEST:
         return
     # Imported only for a new or older ledger: Alembic would stay in the memory of every node, 13 MB.
@@ -238,12 +259,7 @@ def migrate(database: Database, revision: str = "head") -> None:
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current is not None and current not in known:
-        raise Refused(
-            "the ledger was written by a newer version",
-            why=f"this version does not know revision {current} of the tables",
-            hint="install the version of Comity that wrote it, or a later one",
-            code="LEDGER-NEWER",
-        )
+        raise ledger_newer(current)
     with _alembic_lock, database.rebuilding("migrate") as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

@@ -35,7 +35,7 @@ from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
 from comity.ledger.copy_tables import MirrorCharges, PinTable, ProvenTimes, WaitingCopies
-from comity.ledger.database import Database, WriterLock, migrate, raise_fence
+from comity.ledger.database import Database, WriterLock, migrate, raise_fence, revision_of
 from comity.ledger.entry_index import EntryIndex
 from comity.ledger.history import History
 from comity.ledger.intake import IntakeStore
@@ -45,6 +45,7 @@ from comity.ledger.log_store import LogStore
 from comity.ledger.page_sums import PageSums
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
+from comity.ledger.read_only import NoWriter, ReadBacking, require_revision
 from comity.ledger.records import (
     Cosignatures,
     Epochs,
@@ -137,6 +138,34 @@ class Ledger:
                 database.watch(pages.committed)
             identity = backing.identity()
             undo.pop_all()
+        return cls._with(database, lock, pages, identity, clock)
+
+    @classmethod
+    def open_to_read(cls, backing: ReadBacking, clock: Callable[[], float]) -> Self:
+        """Open a ledger that another process writes: no lock is taken, nothing is migrated, and every write raises
+        Refused(code="FRONT-END"). What the other process commits is noticed by `ledger.following.LedgerFollower` alone.
+
+        Raises Refused(code="LEDGER-OLDER" or "LEDGER-NEWER") if the tables have another revision than this version of
+        Comity, and the errors of `Database`.
+        """
+        lock = NoWriter()
+        database = Database(backing.engine(), lock)
+        try:
+            require_revision(revision_of(database))
+            return cls._with(database, lock, None, backing.identity(), clock)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def _with(
+        cls,
+        database: Database,
+        lock: WriterLock,
+        pages: PageSums | None,
+        identity: str,
+        clock: Callable[[], float],
+    ) -> Self:
         return cls(
             LogStore(database),
             History(database),
@@ -177,6 +206,11 @@ class Ledger:
     def watch(self, committed: Callable[[], None]) -> None:
         """Call `committed` after each commit, in the writer's thread. It must be short and must not raise."""
         self._database.watch(committed)
+
+    def changed_elsewhere(self) -> None:
+        """Another process has committed: results of earlier reads are not kept any longer. Calls what `watch` was
+        given."""
+        self._database.changed_elsewhere()
 
     def close(self) -> None:
         """Close the database, then release the lock. Running calls fail."""

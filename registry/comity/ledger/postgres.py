@@ -6,6 +6,10 @@ network failure, or an administrator. The node checks its end of the connection 
 every second in between. Between the check and the commit another process may still get the lock; the fencing token
 (`database.raise_fence`) covers this case.
 
+`PostgresReader` is for a process that only reads a ledger which another process writes: its transactions are read-only,
+and a database role that may only SELECT is enough. Whether somebody holds the lock is in `pg_locks`, which every role
+may read.
+
 Passwords come only from a file (libpq's `passfile`); a local server may authenticate the node by its user. Every
 connection must reach the server that holds the lock, and commits durably whatever the defaults of the server are.
 """
@@ -13,6 +17,7 @@ connection must reach the server that holds the lock, and commits durably whatev
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from select import POLLIN, poll
 from typing import Any, Final
@@ -23,6 +28,7 @@ from sqlalchemy import Engine, create_engine
 
 from comity.content.secrets import read_secret
 from comity.ledger.database import ledger_locked, lock_lost
+from comity.ledger.read_only import Look, replaced
 from comity.trust.errors import Malformed, Refused, Unavailable
 
 KEY: Final = int.from_bytes(b"comity\0\1", "big", signed=True)
@@ -73,6 +79,10 @@ CONNECTIONS: Final = 16
 TIMEOUT: Final = 10
 """Timeout, in seconds, for a connection or for the locks of another transaction."""
 
+READER_SECONDS: Final = 60
+"""Seconds for which a reader may run one query, or hold a snapshot without a query: one that hangs must not keep the
+server from removing what the writer replaced."""
+
 _SECRETS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 _DEFAULTS: Final = {
     "application_name": "comity",
@@ -84,6 +94,8 @@ _DEFAULTS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+_READER_DEFAULTS: Final = {**_DEFAULTS, "application_name": "comity front end", "target_session_attrs": "primary"}
+"""A role whose sessions are read-only by default does not count as "read-write" for libpq."""
 _FORCED: Final = {
     "client_encoding": "UTF8",
     "password": "",  # overrides PGPASSWORD and service files, so libpq reads only the password file
@@ -97,12 +109,24 @@ SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit
        set_config('tcp_keepalives_interval', '5', false),
        set_config('tcp_keepalives_count', '3', false)
 """
+_READER_SETTINGS: Final = f"""
+SELECT set_config('default_transaction_read_only', 'on', false),
+       set_config('statement_timeout', '{READER_SECONDS}s', false),
+       set_config('idle_in_transaction_session_timeout', '{READER_SECONDS}s', false)
+"""
 _SERVER_QUERY: Final = """
 SELECT current_setting('fsync'), current_setting('server_encoding'), pg_backend_pid(), concat_ws(':',
            (SELECT system_identifier FROM pg_control_system()),
            substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
            (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
+_LOOK_QUERY: Final = f"""
+SELECT pg_current_snapshot()::text, 'logs'::regclass::oid, (SELECT version_num FROM alembic_version),
+       EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND classid::bigint = {KEY >> 32 & 0xFFFF_FFFF} AND objid::bigint = {KEY & 0xFFFF_FFFF})
+"""
+"""Equal snapshots show the same rows: PostgreSQL decides by nothing else which changes a transaction sees."""
 
 
 class PostgresDatabase:
@@ -173,6 +197,54 @@ class PostgresDatabase:
         return connection
 
 
+class PostgresReader:
+    """The same database for a process that only reads it. Arguments and errors as for `PostgresDatabase`."""
+
+    def __init__(self, conninfo: str, password_file: Path | None) -> None:
+        self._conninfo = _parse(conninfo, password_file, _READER_DEFAULTS)
+        self._server = ""
+        """The cluster, timeline and database of the first connection."""
+
+    def engine(self) -> Engine:
+        return create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            isolation_level="REPEATABLE READ",
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=TIMEOUT,
+            pool_pre_ping=True,
+        )
+
+    def identity(self) -> str:
+        return self.look().identity
+
+    def look(self) -> Look:
+        """Look once, by a connection of its own: an old one may lead to a server that is no longer at the address."""
+        try:
+            with self._connect() as connection:
+                ((visible, table, revision, writer),) = connection.execute(_LOOK_QUERY).fetchall()
+        except psycopg.Error as error:
+            raise _failed("PostgreSQL does not serve a ledger", str(error)) from error
+        return Look(visible, f"{self._server}:{table}", revision, writer)
+
+    def _connect(self) -> psycopg.Connection:
+        """A connection whose transactions are read-only. Raises Unavailable(code="LEDGER-REPLACED") if it leads to
+        another server than the first one."""
+        connection = psycopg.connect(self._conninfo)
+        try:
+            server = _configure_session(connection)
+            connection.execute(_READER_SETTINGS)
+            connection.commit()
+            if server != (self._server or server):
+                raise replaced("a standby took over, or the address leads to another database")
+            self._server = server
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
 def _configure_session(connection: psycopg.Connection[Any]) -> str:
     """Set durable commits for this session. Raises Unavailable if impossible. Returns the server and database."""
     connection.execute(_SESSION_SETTINGS)
@@ -188,7 +260,7 @@ def _configure_session(connection: psycopg.Connection[Any]) -> str:
     return str(server)
 
 
-def _parse(conninfo: str, password_file: Path | None) -> str:
+def _parse(conninfo: str, password_file: Path | None, defaults: Mapping[str, Any] = _DEFAULTS) -> str:
     try:
         given: dict[str, Any] = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:  # its text is not shown, because it may contain secrets
@@ -206,7 +278,7 @@ def _parse(conninfo: str, password_file: Path | None) -> str:
     if file is not None:
         read_secret(Path(str(file)))
         given["passfile"] = str(file)
-    return make_conninfo(**{**_DEFAULTS, **given, **_FORCED})
+    return make_conninfo(**{**defaults, **given, **_FORCED})
 
 
 def _failed(what: str, why: str, hint: str = "") -> Unavailable:
