@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
-import uuid
 from pathlib import Path
 
 import pytest
-from comity.content.s3 import S3Store
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import NodeHome, NodeProcess, converged, found, processes, until
 from support.publisher import Publisher, Release, model, release, send
-from support.s3 import S3Account
+from support.s3 import S3Account, keep_in_bucket
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
 MIB = 1024 * 1024
 BOUND = 250 * MIB
-
-
-def keep_in_bucket(home: NodeHome, account: S3Account) -> S3Store:
-    """Have a node keep its blobs in the account's bucket, below a prefix of its own; the store it will have."""
-    prefix = f"{uuid.uuid4()}/"
-    settings = {
-        "endpoint": account.endpoint,
-        "bucket": account.bucket,
-        "credentials_file": str(account.credentials),
-        "prefix": prefix,
-        "region": "default",
-    }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-    with (home.directory / "node.toml").open("a") as file:
-        file.write("\n".join(("", "[storage.s3]", *lines, "")))
-    return account.store(home.directory / "look", prefix=prefix)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

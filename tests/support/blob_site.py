@@ -73,7 +73,7 @@ class BlobSite:
         return self.opened(self.store)
 
     def opened(self, store: BlobStore, **clocks: Callable[[], float]) -> VerifiedBlobs:
-        return VerifiedBlobs(store, self.records, self._damaged, self._hashed, **{"wall": _much_later, **clocks})
+        return VerifiedBlobs(store, self.records, self._damaged, self._hashed, **{"wall": _much_later, **clocks})  # type: ignore[arg-type]
 
     def add(self, size: int, *, cut: bool = True) -> tuple[Digest, bytes]:
         data, digest, records = content(size)

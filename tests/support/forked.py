@@ -31,6 +31,7 @@ set_forkserver_preload(
         "pytest",
         "alembic.command",
         "comity.gateway.app",
+        "comity.gateway.front_end",
         "comity.node.app",
         "comity_client.client",
         "comity_cli.main",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from comity.content.s3 import S3Store, open_client
 from support.ceph import User
+from support.federation import NodeHome
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,6 +37,33 @@ class S3Account:
     def store(self, local: Path, *, prefix: str | None = None, endpoint: str | None = None) -> S3Store:
         """A store below a prefix that nobody else uses, unless one is given."""
         return S3Store(self.bucket, self.client(endpoint), local, prefix or f"{uuid.uuid4()}/")
+
+
+def keep_in_bucket(home: NodeHome, account: S3Account) -> S3Store:
+    """Have a node keep its blobs in the account's bucket, below a prefix of its own; the store it will have."""
+    prefix = f"{uuid.uuid4()}/"
+    settings = {
+        "endpoint": account.endpoint,
+        "bucket": account.bucket,
+        "credentials_file": str(account.credentials),
+        "prefix": prefix,
+        "region": "default",
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    with (home.directory / "node.toml").open("a") as file:
+        file.write("\n".join(("", "[storage.s3]", *lines, "")))
+    return account.store(home.directory / "look", prefix=prefix)
+
+
+def may_only_read(account: S3Account, user: User, name: str) -> None:
+    """Let `user`, called `name` at the service, get and list the objects of the account's bucket, and nothing else."""
+    bucket, who = f"arn:aws:s3:::{account.bucket}", {"AWS": [f"arn:aws:iam:::user/{name}"]}
+    allowed = [
+        {"Effect": "Allow", "Principal": who, "Action": ["s3:GetObject"], "Resource": [f"{bucket}/*"]},
+        {"Effect": "Allow", "Principal": who, "Action": ["s3:ListBucket"], "Resource": [bucket]},
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
+    account.client().put_bucket_policy(Bucket=account.bucket, Policy=policy)
 
 
 def write_credentials(path: Path, user: User, mode: int = 0o600) -> Path:

@@ -375,3 +375,13 @@ def test_readers_of_one_address_block_that_hold_all_memory_lose_some_to_another_
 def _identity(site: BlobSite, digest: Digest) -> tuple[int, int, int, int, int]:
     found = site.store.path(digest).stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def test_a_process_that_does_not_own_the_store_reports_damage_and_moves_nothing(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE)
+    site.flip(digest, 77)
+    told: list[Digest] = []
+    verified = VerifiedBlobs(site.store, site.records, lambda blob, why: told.append(blob), quarantines=False)
+    assert left(verified.read(digest, 0, SIZE)) == (b"", "BLOB-DAMAGED")
+    assert told == [digest]
+    assert site.store.has(digest) and site.store.quarantined() == 0

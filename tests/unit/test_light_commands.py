@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.node import app
+from comity.gateway import front_end
 from comity_cli.commands.serve import command as serve
 from comity_cli.start import _OWN_THRESHOLDS, COLLECT_AFTER
 from comity_client.client import Client
@@ -92,7 +92,7 @@ def test_a_command_seldom_searches_for_cycles_while_it_loads() -> None:
 def test_a_node_searches_for_cycles_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "node.toml").touch()
     before, frozen, found = gc.get_threshold(), list[str](), list[tuple[int, ...]]()
-    monkeypatch.setattr(app, "run", lambda *given: found.append(gc.get_threshold()))
+    monkeypatch.setattr(front_end, "run", lambda *given: found.append(gc.get_threshold()))
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append("all that is loaded"))
     gc.set_threshold(1_000_000)
     try:

@@ -84,7 +84,7 @@ def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path: Path, 
         ("COMITY_GATEWAY_HTPP", "COMITY_GATEWAY_HTTP"),
         ("COMITY_GATWAY_HTTP", "COMITY_GATEWAY_HTTP"),
         ("COMITY_STORAGE_S3_BUCKETT", "COMITY_STORAGE_S3_BUCKET"),
-        ("COMITY_NODE_COLOUR", "docs/operations.md"),
+        ("COMITY_NODE_TEMPERATURE", "docs/operations.md"),
     ),
 )
 def test_an_unknown_variable_is_an_error_that_guesses_what_was_meant(tmp_path: Path, name: str, meant: str) -> None:
@@ -189,3 +189,37 @@ def test_one_port_on_two_hosts_and_ports_that_the_system_chooses_are_fine(tmp_pa
     gateway = '[gateway]\nhttp = "127.0.0.1:7444"\nfiles = "127.0.0.1:0"\n'
     config = load(tmp_path, LEAST.replace("127.0.0.1:7443", "127.0.0.1:0") + gateway)
     assert config.listeners["gateway.http"] == "127.0.0.1:7444"
+
+
+FRONT_END = LEAST.replace("[listen]", 'role = "front-end"\n[listen]')
+DATABASE = '[storage]\ndatabase = "postgresql:///comity"\n'
+GATEWAY = '[gateway]\nhttp = "127.0.0.1:8080"\n'
+NO_OPEN_PORT = 'open = ""'
+
+
+def test_a_front_end_opens_what_strangers_reach_and_nothing_else(tmp_path: Path) -> None:
+    more = GATEWAY + 'files = "127.0.0.1:8081"\nranges = "127.0.0.1:8082"\n'
+    config = load(tmp_path, FRONT_END + DATABASE + more)
+    assert config.is_front_end
+    assert config.listeners == {"listen.open": "[::1]:7444", "gateway.http": "127.0.0.1:8080"}
+    assert not load(tmp_path, LEAST).is_front_end
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (FRONT_END, "storage.database"),
+        (FRONT_END.replace('open = "[::1]:7444"', NO_OPEN_PORT) + DATABASE, "would serve nothing"),
+        (LEAST.replace('open = "[::1]:7444"', NO_OPEN_PORT), "only a front end"),
+        (LEAST.replace("[listen]", 'role = "reader"\n[listen]'), "front-end"),
+    ],
+)
+def test_a_role_that_cannot_be_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        load(tmp_path, text)
+    assert why in caught.value.why
+
+
+def test_a_front_end_without_a_grpc_port_serves_http(tmp_path: Path) -> None:
+    config = load(tmp_path, FRONT_END.replace('open = "[::1]:7444"', NO_OPEN_PORT) + DATABASE + GATEWAY)
+    assert config.listeners == {"gateway.http": "127.0.0.1:8080"}

@@ -11,7 +11,7 @@ from comity.node.epochs import EpochStore
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import consent
-from comity.trust.errors import NotFound, Untrusted
+from comity.trust.errors import NotFound, Unavailable, Untrusted
 from support.assembly import Assembly, change
 
 
@@ -98,3 +98,40 @@ def test_another_federation_begins_anew(ledger: Ledger) -> None:
     EpochStore(ledger.epochs, file_of(assembly)).keep(first)
     other = Assembly.of(3)
     assert EpochStore(ledger.epochs, file_of(other)).newest == other.body
+
+
+def test_a_process_that_does_not_write_stores_no_epoch_of_its_file(ledger: Ledger) -> None:
+    assembly, certificate = decided(1)
+    with pytest.raises(Unavailable) as caught:
+        EpochStore(ledger.epochs, file_of(assembly), writes=False)
+    assert caught.value.code == "CHARTER-NOT-STORED"
+    assert ledger.epochs.all(file_of(assembly).id) == []
+    EpochStore(ledger.epochs, file_of(assembly))
+    assert EpochStore(ledger.epochs, file_of(assembly), writes=False).newest == assembly.body
+    with pytest.raises(Unavailable):
+        EpochStore(ledger.epochs, file_of(assembly, certificate), writes=False)
+
+
+def test_epochs_that_another_process_stores_are_taken_up_once(ledger: Ledger) -> None:
+    assembly, certificate = decided(1)
+    writing = EpochStore(ledger.epochs, file_of(assembly))
+    reading = EpochStore(ledger.epochs, file_of(assembly), writes=False)
+    assert reading.reread() == []
+    writing.keep(certificate)
+    assert reading.reread() == [certificate.body]
+    assert (reading.newest, reading.certificate(1)) == (certificate.body, certificate)
+    assert reading.reread() == []
+
+
+def test_a_process_that_only_reads_ends_when_the_writer_follows_another_branch(ledger: Ledger) -> None:
+    (assembly, first), (_, second) = decided(1), decided(2)
+    writing = EpochStore(ledger.epochs, file_of(assembly))
+    writing.keep(first)
+    reading = EpochStore(ledger.epochs, file_of(assembly), writes=False)
+    writing.keep(second)
+    assert reading.reread() == []
+    reading.branch = second.body.digest
+    with pytest.raises(Untrusted) as caught:
+        reading.reread()
+    assert caught.value.code == "CHARTER-BRANCH"
+    assert reading.newest == first.body

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Check settings, keys, federation file and ports, and start nothing.")
 @click.option("--until-eof", is_flag=True, hidden=True, help="Stop when standard input closes.")
 def command(directory: Path, check: bool, until_eof: bool) -> None:
-    """Run a node from its home directory, with its HTTP gateway if node.toml names one, until SIGTERM or Ctrl-C."""
+    """Run a node from its home directory, with its HTTP gateway if node.toml names one, until SIGTERM or Ctrl-C. With
+    role = "front-end" in node.toml it only reads what the node writes, and serves it."""
     config = node_file(directory)
     with node_installed():
-        from comity.gateway import app as gateway
-        from comity.node import app as node
+        from comity.gateway import front_end as gateway
     if check:
-        _show(node.check(config))
+        _show(gateway.check(config))
         return
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     collect_as_in_a_long_run()
-    node.run(config, gateway.serve_gateway)
+    gateway.run(config)
 
 
 def _show(found: HomeCheck) -> None:

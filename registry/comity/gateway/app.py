@@ -26,7 +26,7 @@ from comity.gateway.http import ConnectionSlots, RequestBounds, error_response, 
 from comity.gateway.http_listener import listen_http
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
-from comity.gateway.hub.files import BODIES, FileResponses
+from comity.gateway.hub.files import BODIES, ColdFiles, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_items import ListItems, kept_list
 from comity.gateway.hub.proven_items import ProvenItems
@@ -39,8 +39,7 @@ from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
 from comity.node.app import RunningNode
-from comity.node.home import OpenedHome
-from comity.node.importing.read_through import ReadThroughImports
+from comity.node.home import OpenedHome, ServedHome
 from comity.node.own_log import OUTSIDE_MARK
 from comity.node.readiness import Readiness
 from comity.node.replication.setup import ReplicationTasks
@@ -49,39 +48,47 @@ from comity.trust.errors import ComityError, Malformed, NotFound
 
 
 def make_app(
-    home: OpenedHome,
-    replication: ReplicationTasks,
-    imports: ReadThroughImports,
-    file_routes: FileRoutes,
+    home: ServedHome,
+    tlog: Sequence[Route],
+    files: FileResponses,
     read_through: ReadThroughRoutes,
     registry: Registry,
     console: Sequence[BaseRoute],
-    uses: TokenUses,
+    access: GatewayAccess,
     items: ListItems,
     readiness: Readiness,
+    middleware: Sequence[Middleware] = (),
 ) -> Starlette:
-    """Return the application for a running node."""
-    settings, pools = home.config.gateway, home.pools
-    access = GatewayAccess(home.config.path(TOKENS_FILE), pools, uses, home.clock, public=settings.public)
-    slots = ConnectionSlots(REMOTE_PIECES if file_routes.verified.remote else BODIES, "readers")
-    files = FileResponses(settings, home.store, pools, file_routes, replication.on_demand, imports, slots, home.served)
-    repositories = RepositoryList(home.ledger)
+    """Return the application for a running node or front end."""
+    settings, pools, repositories = home.config.gateway, home.pools, RepositoryList(home.ledger)
     hub = HubRoutes(settings, pools, repositories, items, read_through, access, files, items.cards)
     bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz(readiness)),
-            *tlog_routes(home, replication),
+            *tlog,
             *oci_routes(OciRoutes(registry, read_through, repositories, access, files)),
             *git_routes(),
             *api_routes(hub),
             *console,
             *resolve_routes(hub),
         ],
-        middleware=[bounds, *cross_origin(settings)],
+        middleware=[bounds, *middleware, *cross_origin(settings)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )
+
+
+def file_responses(home: ServedHome, file_routes: FileRoutes, cold: ColdFiles | None) -> FileResponses:
+    """Return the responses with the bodies of files."""
+    slots = ConnectionSlots(REMOTE_PIECES if file_routes.verified.remote else BODIES, "readers")
+    return FileResponses(home.config.gateway, home.store, home.pools, file_routes, cold, slots, home.served)
+
+
+def gateway_access(home: ServedHome, uses: TokenUses) -> GatewayAccess:
+    """Return who may read."""
+    file, public = home.config.path(TOKENS_FILE), home.config.gateway.public
+    return GatewayAccess(file, home.pools, uses, home.clock, public=public)
 
 
 ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Range", "If-None-Match", "If-Range", "X-Requested-With")
@@ -161,7 +168,7 @@ async def on_routing(request: Request, error: Exception) -> JSONResponse:
     return respond(Malformed("the request cannot be read", why=error.detail))
 
 
-def list_items(home: OpenedHome, catalogue: Catalogue) -> ListItems:
+def list_items(home: ServedHome, catalogue: Catalogue) -> ListItems:
     """Blocking. Raises as `ListItems` does."""
     ledger, pools, clock, folder = home.ledger, home.pools, home.clock, home.config.storage.ledger.parent
     proven = ProvenItems(ledger, pools, catalogue.judge, catalogue.local_artifacts, home.store, clock)
@@ -204,18 +211,10 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
                 open_registry(ledger, read_through, pools) as registry,
                 open_console(node, catalogue, uses) as console,
             ):
-                app = make_app(
-                    home,
-                    replication,
-                    imports,
-                    file_routes,
-                    read_through,
-                    registry,
-                    console,
-                    uses,
-                    items,
-                    node.readiness,
-                )
+                tlog = tlog_routes(home, replication)
+                cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None
+                files, access = file_responses(home, file_routes, cold), gateway_access(home, uses)
+                app = make_app(home, tlog, files, read_through, registry, console, access, items, node.readiness)
                 async with listen_http(app, settings) as url:
                     node.links.serve_at(console_url(settings, url))
                     structlog.get_logger("comity.gateway").info("gateway", url=url)

@@ -46,6 +46,7 @@ from comity.node.offers.controller import OfferController
 from comity.node.offers.index import OfferIndex
 from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
 from comity.node.outside_witnesses import OutsideWitnesses
+from comity.node.own_log import cosigned_times
 from comity.node.publishing import Submissions
 from comity.node.pull_counts import PullCounts
 from comity.node.readiness import Readiness, ReadinessChecks
@@ -70,8 +71,7 @@ from comity.node.uploads import Uploads
 from comity.node.webhooks.cloud_events import NodeConditions
 from comity.node.webhooks.deliveries import QUEUE_FILE, EventQueue, Webhooks
 from comity.node.webhooks.hooks import read_hooks
-from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, NotFound
+from comity.trust.errors import ComityError
 from comity.trust.tlog.note import VerifierKey, corroborated_time
 from comity.wire.access import CALL
 from comity.wire.calls import traced
@@ -158,16 +158,6 @@ class Housekeeping:
     def checkpoint_age(self) -> float:
         """Seconds, when a metric is read: 0 before the first cosignature."""
         return self._clock() - self._cosigned_at if self._cosigned_at else 0.0
-
-
-def cosigned_times(ledger: Ledger, membership: Membership, log: VerifierKey) -> dict[Digest, int]:
-    """By member, the newest time (POSIX seconds, by its clock) of its cosignatures of a log's newest checkpoint.
-    Blocking."""
-    try:
-        note = ledger.cosignatures.cosigned(str(log))
-    except NotFound:
-        return {}
-    return membership.cosigned_times(note)
 
 
 def _add_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -309,17 +299,22 @@ def run(file: Path, companion: Companion = no_companion) -> None:
     limit_arenas()
     allow_descriptors()
     configure_logging()
+    run_until_signalled(serve(NodeConfig.load(file), clock=time.time, companion=companion))
+
+
+def run_until_signalled(work: Coroutine[None, None, None]) -> None:
+    """Run `work` in this process until it ends, or until SIGTERM or SIGINT. Raises what it raises."""
+
+    async def work_until_signalled() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        await work
+
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_until_signalled(NodeConfig.load(file), time.time, companion))
-
-
-async def _until_signalled(config: NodeConfig, clock: Clock, companion: Companion) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    await serve(config, clock=clock, companion=companion)
+        asyncio.run(work_until_signalled())
 
 
 async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: contextlib.AsyncExitStack) -> None:
@@ -449,7 +444,9 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     offers.begin()
     copies.begin()
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
-        listener = MetricsListener(home.metrics, config.listen.metrics, lambda: _shown(readiness.from_thread()))
+        listener = MetricsListener(
+            home.metrics, config.listen.metrics, lambda: shown_readiness(readiness.from_thread())
+        )
         ending.callback(listener.close)
     log = membership.seat.record.log
     Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, home.membership, log).begin(
@@ -510,7 +507,8 @@ async def _watch_lock(ledger: Ledger) -> None:
         await asyncio.sleep(LOCK_CHECK_SECONDS)
 
 
-def _shown(checks: ReadinessChecks) -> tuple[bool, Mapping[str, object]]:
+def shown_readiness(checks: ReadinessChecks) -> tuple[bool, Mapping[str, object]]:
+    """What `MetricsListener` asks for."""
     return checks.ready, checks.document()
 
 

@@ -240,10 +240,29 @@ class NodeConfig(AllSections):
                 raise ValueError(f"{name} = {address} and {other} = {taken} are the same port: change one of them")
         return self
 
+    @model_validator(mode="after")
+    def _fitting_role(self) -> Self:
+        front = self.node.role == "front-end"
+        if not front and not self.listen.open:
+            raise ValueError("listen.open is empty: only a front end may have no open port")
+        if front and not self.storage.database:
+            raise ValueError("a front end needs storage.database: an SQLite file has one process")
+        if front and not self.listen.open and not self.gateway.http:
+            raise ValueError("a front end needs listen.open or gateway.http: it would serve nothing")
+        return self
+
+    @property
+    def is_front_end(self) -> bool:
+        """Whether this process only reads what the node's writer writes."""
+        return self.node.role == "front-end"
+
     @property
     def listeners(self) -> dict[str, str]:
-        """The TCP address of every listener that is set, by `section.key`."""
+        """The TCP address of every listener that this process opens, by `section.key`."""
         listen, gateway = self.listen, self.gateway
+        if self.is_front_end:
+            served = {"listen.open": listen.open, "listen.metrics": listen.metrics, "gateway.http": gateway.http}
+            return {name: address for name, address in served.items() if address}
         addresses = {
             "listen.mutual": listen.mutual,
             "listen.open": listen.open,

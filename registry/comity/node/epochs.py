@@ -15,7 +15,7 @@ from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import Body
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import NotFound, Untrusted
+from comity.trust.errors import NotFound, Unavailable, Untrusted
 
 _BRANCH_HINT: Final = "to follow the branch of the file, set [federation] branch to the digest of its newest body"
 
@@ -26,16 +26,20 @@ class EpochStore:
     Args:
         federation: the pinned federation; its epochs are stored on opening.
         branch: the digest of a body that the followed branch must contain, or empty.
+        writes: whether this process writes the ledger. If not, another one stores the epochs, and `reread` finds them.
 
-    Raises Untrusted (CHARTER-BRANCH) if the file names a body that excludes one that this node adopted.
+    Raises Untrusted (CHARTER-BRANCH) if the file names a body that excludes one that this node adopted, and Unavailable
+    (CHARTER-NOT-STORED) if this process must not write and the ledger lacks an epoch of the file.
     """
 
-    def __init__(self, epochs: Epochs, federation: Federation, branch: str = "") -> None:
+    def __init__(self, epochs: Epochs, federation: Federation, branch: str = "", *, writes: bool = True) -> None:
         self._epochs = epochs
         self.branch = branch
         known = {epoch.digest for epoch in epochs.all(federation.id)}
         for body, lines in zip(federation.chain, federation.certificates, strict=True):
             if body.digest not in known:
+                if not writes:
+                    raise _not_stored(body)
                 epochs.add(_record_of(Certificate(body, tuple(lines))))
         self.federation = federation.id
         path = self._path()
@@ -83,6 +87,21 @@ class EpochStore:
         self.newest = certificate.body
         return True
 
+    def reread(self) -> list[Body]:
+        """Take up the epochs that another process has stored since. Returns their bodies, oldest first.
+
+        Raises Untrusted (CHARTER-BRANCH) if that process follows another branch now.
+        """
+        path, known = self._path(), len(self._digests)
+        if path[:known] != self._digests:
+            why = "the process that writes the ledger has changed its branch"
+            hint = "start this front end again, with the same [federation] branch as the writer"
+            raise Untrusted("the charter is on another branch", why=why, hint=hint, code="CHARTER-BRANCH")
+        new = [self._certificate(digest).body for digest in path[known:]]
+        if new:
+            self._digests, self.newest = path, new[-1]
+        return new
+
     def _certificate(self, digest: Digest) -> Certificate:
         kept = self._epochs.get(self.federation, digest)
         return Certificate(Body.parse(kept.body), kept.certificate)
@@ -118,6 +137,15 @@ class EpochStore:
                     hint=_BRANCH_HINT,
                     code="CHARTER-BRANCH",
                 )
+
+
+def _not_stored(body: Body) -> Unavailable:
+    return Unavailable(
+        "the ledger lacks an epoch of the federation file",
+        why=f"it does not have epoch {body.epoch}, {short(body.digest)}",
+        hint="start the writer of this node with this federation file first",
+        code="CHARTER-NOT-STORED",
+    )
 
 
 def _record_of(certificate: Certificate) -> StoredEpoch:

@@ -1,10 +1,11 @@
 """A node's home, opened: its settings, keys, membership, ledger and blob store. Only the code that puts a node together
-takes an `OpenedHome`; every part of the node takes what it uses."""
+takes an `OpenedHome`, or a `ServedHome`; every part of the node takes what it uses."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from comity.content.audit_log import AuditLog
 from comity.content.blobs import BlobStore, FolderStore
 from comity.federation_file import read_federation
 from comity.ledger.ledger import Backing, Ledger
+from comity.ledger.read_only import ReadBacking
 from comity.ledger.sqlite import SqliteFile
 from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
@@ -43,7 +45,7 @@ class HomeFiles:
     def read(cls, config: NodeConfig) -> HomeFiles:
         """`offline/` is never read. Raises NotFound, Refused, Malformed and Untrusted for invalid files."""
         seat = read_seat(config)
-        return cls(seat, NodeKeys.load(config.keys, seat.record), _federation(config.federation.file))
+        return cls(seat, NodeKeys.load(config.keys, seat.record), pinned_federation(config))
 
 
 def read_seat(config: NodeConfig) -> Seat:
@@ -72,7 +74,7 @@ AT_ONCE: Final = 1_000
 """Identities in one query."""
 
 
-def _homes_of(members: Sequence[Digest], ledger: Ledger) -> dict[Digest, str]:
+def homes_of(members: Sequence[Digest], ledger: Ledger) -> dict[Digest, str]:
     """Blocking. What the verified inceptions of these members name as their home logs."""
     parts = (members[start : start + AT_ONCE] for start in range(0, len(members), AT_ONCE))
     known = (facts for part in parts for facts in ledger.proven.identities(part).values())
@@ -80,11 +82,10 @@ def _homes_of(members: Sequence[Digest], ledger: Ledger) -> dict[Digest, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedHome:
-    """An opened node home. `open` makes one; `close` releases the ledger's lock."""
+class ServedHome:
+    """What serves the readers of a node, whether this process writes the ledger or only reads it."""
 
     config: NodeConfig
-    keys: NodeKeys
     membership: Membership
     epochs: EpochStore | None
     ledger: AsyncLedger
@@ -95,25 +96,40 @@ class OpenedHome:
     locations: LocationProviders
     clock: Clock
 
+    def close(self) -> None:
+        self.pools.close()
+        self.ledger.close()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedHome(ServedHome):
+    """The opened home of a node that writes its ledger. `open` makes one; `close` releases the ledger's lock."""
+
+    keys: NodeKeys
+
     @classmethod
     def open(cls, config: NodeConfig, clock: Clock) -> OpenedHome:
         """Read keys and records, open ledger and blobs, create the own log if it is missing. Blocking.
 
-        Raises as `HomeFiles.read` does, and Conflict (LEDGER-LOCKED) if another process uses the home.
+        Raises as `HomeFiles.read` does, Conflict (LEDGER-LOCKED) if another process uses the home, and Malformed
+        (CONFIG) for the home of a front end.
         """
+        if config.is_front_end:
+            why = 'node.toml has role = "front-end"'
+            raise Malformed("this home is of a front end, which writes no ledger", why=why, code="CONFIG")
         files = HomeFiles.read(config)
         seat, keys, federation = files.seat, files.keys, files.federation
         ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
         try:
             epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
             membership = Membership(seat, federation, epochs.bodies() if epochs else ())
-            membership.name_homes(_homes_of(membership.known, ledger))
+            membership.name_homes(homes_of(membership.known, ledger))
             ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
             metrics = Metrics()
             store = open_store(config)
-            served, locations = ServedBytes(metrics), LocationProviders(*_providers(config, store))
+            served, locations = ServedBytes(metrics), LocationProviders(*location_providers(config, store))
             calls = AsyncLedger(ledger)
-            return cls(config, keys, membership, epochs, calls, store, Pools(), metrics, served, locations, clock)
+            return cls(config, membership, epochs, calls, store, Pools(), metrics, served, locations, clock, keys)
         except BaseException:
             ledger.close()
             raise
@@ -126,22 +142,31 @@ class OpenedHome:
     def audit_log(self) -> AuditLog:
         return AuditLog(self.config.home, self.clock)
 
-    def close(self) -> None:
-        self.pools.close()
-        self.ledger.close()
-
 
 def _backing(config: NodeConfig) -> Backing:
     if not config.storage.database:
         return SqliteFile(config.storage.ledger)
-    try:
+    with _needs_postgres():
         from comity.ledger.postgres import PostgresDatabase
+    return PostgresDatabase(config.storage.database, config.storage.password_file)
+
+
+def read_backing(config: NodeConfig) -> ReadBacking:
+    """The database of the settings, for a process that only reads it. Raises Unavailable, Malformed and Refused."""
+    with _needs_postgres():
+        from comity.ledger.postgres import PostgresReader
+    return PostgresReader(config.storage.database, config.storage.password_file)
+
+
+@contextmanager
+def _needs_postgres() -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         why = f"{error.name or 'libpq'} is missing"
         raise Unavailable(
             "PostgreSQL support is not installed", why=why, hint="pip install 'comity[node,postgres]'"
         ) from error
-    return PostgresDatabase(config.storage.database, config.storage.password_file)
 
 
 def open_store(config: NodeConfig) -> BlobStore:
@@ -158,7 +183,7 @@ def open_store(config: NodeConfig) -> BlobStore:
     return S3Store(s3.bucket, client, config.storage.blobs, s3.prefix)
 
 
-def _providers(config: NodeConfig, store: BlobStore) -> tuple[LocationProvider, ...]:
+def location_providers(config: NodeConfig, store: BlobStore) -> tuple[LocationProvider, ...]:
     """The storage service's own URLs, if the operator enabled them."""
     if config.storage.s3 is None or not config.storage.s3.presigned:
         return ()
@@ -180,6 +205,7 @@ def _lines(path: Path) -> tuple[bytes, ...]:
     return tuple(read_bounded(path, MAX_OWN_ROTATIONS * (MAX_LINE + 1)).splitlines()) if path.exists() else ()
 
 
-def _federation(file: Path) -> Federation | None:
-    """The pinned federation; None if this node has none yet."""
+def pinned_federation(config: NodeConfig) -> Federation | None:
+    """The pinned federation; None if this node has none yet. Raises Malformed, Untrusted."""
+    file = config.federation.file
     return read_federation(file) if file.exists() else None

@@ -70,6 +70,18 @@ class NodeKeys:
         return tuple(cosign(checkpoint, name, key, now) for key in self.cosigners)
 
 
+def load_tls(folder: Path, record: NodeRecord) -> TlsIdentity:
+    """Read `tls.pem` alone: what a process needs that serves under the node's certificate and signs nothing.
+
+    Raises what `read_keys` raises, and Untrusted (KEY-MISMATCH) if the node record does not bind the key.
+    """
+    key = _single(folder / "tls.pem")
+    if key.public != certificate_key(record.tls):
+        why = f"{folder / 'tls.pem'} does not hold the key that node-record.line binds"
+        raise Untrusted("the node's TLS key does not match its record", why=why, code="KEY-MISMATCH")
+    return TlsIdentity(record.tls, key)
+
+
 def _single(path: Path) -> PrivateKey:
     keys = read_keys(path)
     if len(keys) != 1:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,7 +28,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from comity.node.members import Membership
 from comity.node.settings import Limits, Listen
-from comity.trust.errors import Malformed
+from comity.trust.errors import ComityError, Malformed
 from comity.v1 import (
     artifact_pb2,
     audit_pb2,
@@ -47,7 +47,7 @@ from comity.v1 import (
 from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
 from comity.wire.limits import Allowance, Throttle
-from comity.wire.server import AdmitHook, Services, ignore_admitted, make_server
+from comity.wire.server import AdmitHook, RefusedServices, Services, ignore_admitted, make_server
 from comity.wire.tls import TlsIdentity
 
 RESERVED_FILES: Final = 96
@@ -104,24 +104,28 @@ OPERATOR_CONNECTIONS: Final = 32
 
 _PEER: Final = Allowance(calls_per_second=200, burst=1000, at_once=64)
 _OPERATOR: Final = Allowance(calls_per_second=1000, burst=5000, at_once=128)
-_READS: Final = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in (
-        (node_pb2, "NodeService"),
-        (log_pb2, "LogService"),
-        (news_pb2, "NewsService"),
-        (artifact_pb2, "ArtifactService"),
-        (blob_pb2, "BlobService"),
-        (charter_pb2, "CharterService"),
-        (offer_pb2, "OfferService"),
-        (audit_pb2, "AuditService"),
+_READS: Final = {
+    attribute: module.DESCRIPTOR.services_by_name[name].full_name
+    for attribute, module, name in (
+        ("node", node_pb2, "NodeService"),
+        ("logs", log_pb2, "LogService"),
+        ("news", news_pb2, "NewsService"),
+        ("artifacts", artifact_pb2, "ArtifactService"),
+        ("blobs", blob_pb2, "BlobService"),
+        ("governance", charter_pb2, "CharterService"),
+        ("offers", offer_pb2, "OfferService"),
+        ("audits", audit_pb2, "AuditService"),
     )
-)
+}
+"""Services that every port of a node has, by their field of `Services`."""
 _PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name
 _OPERATE: Final = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name
 _LOAD: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
 _PIN: Final = pin_pb2.DESCRIPTOR.services_by_name["PinService"].full_name
 _IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].full_name
+
+
+_OPERATORS: Final = (_OPERATE, _LOAD, _PIN, _IMPORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,18 @@ class Listeners:
         self._guard.start()
         return ListenAddresses(_with_port(listen.mutual, mutual), _with_port(listen.open, open_), listen.operator)
 
+    async def open_front_end(self, refusal: Callable[[], ComityError]) -> str:
+        """Open the open port alone, as a front end does. Returns its address. Calls of services that are not given are
+        answered with `refusal`. Raises as `open`."""
+        listen, most = self._listen, connection_limits().open
+        allowance, shares = _open_allowance(self._limits), _port_shares(most)
+        refused = RefusedServices(frozenset({*_READS.values(), _PUBLISH, *_OPERATORS}), refusal)
+        access = OpenAccess(self._tls)
+        port = await self._serve(access, self._public, allowance, listen.open, most, shares.admitted, refused)
+        self._guard = ConnectionGuard({port: shares})
+        self._guard.start()
+        return _with_port(listen.open, port)
+
     async def close(self) -> None:
         for servicer in self._health.values():
             await servicer.enter_graceful_shutdown()
@@ -197,8 +213,11 @@ class Listeners:
         address: str,
         connections: int,
         admitted: AdmitHook = ignore_admitted,
+        refused: RefusedServices | None = None,
     ) -> int:
         server = make_server(access, services, Throttle(allowance), connections=connections, admitted=admitted)
+        if refused is not None:
+            server.add_generic_rpc_handlers((refused,))  # asked after the services that are given
         await self._report_health(address, server, services)
         try:
             port = server.add_secure_port(address, access.credentials())
@@ -234,7 +253,8 @@ def _service_names(services: Services) -> tuple[str, ...]:
     publish = (_PUBLISH,) if services.publishing else ()
     importing = (_IMPORT,) if services.importing else ()
     loading = (*((_LOAD,) if services.loading else ()), *((_PIN,) if services.pinning else ()))
-    return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing, *loading)
+    reads = (name for attribute, name in _READS.items() if getattr(services, attribute) is not None)
+    return (*reads, *publish, *((_OPERATE,) if services.operating else ()), *importing, *loading)
 
 
 def _port_shares(connections: int) -> PortShares:

@@ -45,6 +45,11 @@ class Metrics:
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
         self.peer_lag = self._gauge("peer_log_lag_seconds", "Seconds since the peer's log is ahead of the copy", "peer")
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
+        self.writer_running = self._gauge("writer_running", "Whether a process writes the ledger")
+        self.writer_running.set(1)
+        self.ledger_look_age = self._gauge(
+            "ledger_look_age_seconds", "Seconds since a front end last looked at the ledger"
+        )
         self.log_size = self._gauge("log_entries", "Entries stored of a log", "origin")
         self.misbehaviour = self._gauge(
             "misbehaviour_proofs", "Stored proofs that a log showed two histories", "origin"

@@ -26,12 +26,14 @@ from comity.ledger.intake import ADDRESSES
 from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Make, Sequencer
 from comity.node.keys import NodeKeys
-from comity.node.members import Seat
+from comity.node.members import Membership, Seat
 from comity.node.settings import Advertise
 from comity.node.threads import AsyncLedger
-from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.node_records import NodeRecord, parse_addresses, sign_addresses
 from comity.trust.statement import parse_entry
+from comity.trust.tlog.note import VerifierKey
 
 PAGE: Final = 200
 
@@ -58,6 +60,16 @@ def last_entry(ledger: Ledger, query: EntryQuery) -> int | None:
 def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
     """The newest `addresses` line of the node of `record` in its own log, or None. Blocking."""
     return ledger.proven.last_by(record.node.id, ADDRESSES, str(record.log))
+
+
+def cosigned_times(ledger: Ledger, membership: Membership, log: VerifierKey) -> dict[Digest, int]:
+    """By member, the newest time (POSIX seconds, by its clock) of its cosignatures of a log's newest checkpoint.
+    Blocking."""
+    try:
+        note = ledger.cosignatures.cosigned(str(log))
+    except NotFound:
+        return {}
+    return membership.cosigned_times(note)
 
 
 LEDGER_MARK: Final = "ledger.inode"

@@ -8,7 +8,7 @@ kept for `FRESH` seconds, so that nobody makes the node work by asking.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import TimeoutError as Late
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +32,8 @@ class ReadinessChecks:
     started: bool
     ledger: bool
     store: bool
+    front_end: Mapping[str, object] | None = None
+    """How old is what a front end shows; None in the process that writes."""
 
     @property
     def ready(self) -> bool:
@@ -39,19 +41,28 @@ class ReadinessChecks:
 
     def document(self) -> dict[str, object]:
         checks = {"started": self.started, "ledger": self.ledger, "store": self.store}
-        return {"status": "ready" if self.ready else "not ready", "checks": checks}
+        found: dict[str, object] = {"status": "ready" if self.ready else "not ready", "checks": checks}
+        return found if self.front_end is None else {**found, "front_end": self.front_end}
 
 
 NOT_STARTED: Final = ReadinessChecks(started=False, ledger=False, store=False)
 
 
 class Readiness:
-    """Make it on the event loop of the node. Not thread-safe, but for `from_thread`."""
+    """Make it on the event loop of the node. Not thread-safe, but for `from_thread`. `front_end` returns how old is
+    what a front end shows."""
 
-    def __init__(self, ledger: AsyncLedger, store: BlobStore, pools: Pools) -> None:
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        front_end: Callable[[], Mapping[str, object] | None] = lambda: None,
+    ) -> None:
         self._ledger = ledger
         self._store = store
         self._pools = pools
+        self._front_end = front_end
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._kept: tuple[float, ReadinessChecks] | None = None
@@ -63,7 +74,7 @@ class Readiness:
             now = self._loop.time()
             if self._kept is None or now - self._kept[0] > FRESH:
                 ledger, store = await asyncio.gather(self._ledger_answers(), self._store_answers())
-                self._kept = self._loop.time(), ReadinessChecks(self.started, ledger, store)
+                self._kept = self._loop.time(), ReadinessChecks(self.started, ledger, store, self._front_end())
             return self._kept[1]
 
     def from_thread(self) -> ReadinessChecks:

@@ -199,17 +199,25 @@ class Section(BaseModel):
 
 
 class Naming(Section):
-    """Display names; the authoritative names are in the node record."""
+    """Display names; the authoritative names are in the node record.
+
+    With `role = "front-end"` this process only reads the ledger and the blobs that the node's writer writes, has none
+    of the node's signing keys, and serves strangers and users. `writer` says where the writer is reached: it is told to
+    callers of what only the writer does.
+    """
 
     name: str
     member: str = ""
+    role: Literal["writer", "front-end"] = "writer"
+    writer: Annotated[str, Field(max_length=200)] = ""
 
 
 class Listen(Section):
-    """The listeners. `metrics` is for a local Prometheus; empty means none."""
+    """The listeners. `metrics` is for a local Prometheus; empty means none. A front end does not use `mutual` and
+    `operator`; with an empty `open` it needs no key of the node and serves HTTP only."""
 
     mutual: Listening
-    open: Listening
+    open: MaybeListening
     operator: Path = Path("operator.sock")
     metrics: MaybeListening = ""
 

@@ -284,6 +284,27 @@ class Services:
     pinning: PinOrders | None = None
 
 
+class RefusedServices(grpc.GenericRpcHandler):
+    """Answers every call of the named services with an error: of services that another process of the node has.
+
+    Args:
+        names: full names of services.
+        refusal: makes the error.
+    """
+
+    def __init__(self, names: frozenset[str], refusal: Callable[[], ComityError]) -> None:
+        self._names = names
+        self._refusal = refusal
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        service = handler_call_details.method.strip("/").partition("/")[0]
+        return grpc.stream_stream_rpc_method_handler(self._refuse) if service in self._names else None
+
+    async def _refuse(self, requests: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
+        raise self._refusal()
+        yield b""
+
+
 def make_server(
     access: Access,
     services: Services,

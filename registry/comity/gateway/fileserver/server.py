@@ -43,7 +43,7 @@ from comity.gateway.fileserver.http1 import (
     parse,
     peer_of,
 )
-from comity.gateway.fileserver.verified import BlobReader, FilePart, PieceRecords, VerifiedBlobs
+from comity.gateway.fileserver.verified import BlobReader, FilePart, Hashed, PieceRecords, VerifiedBlobs
 from comity.gateway.http_listener import tls_context
 from comity.ledger.records import PieceRecordTable
 from comity.node.listeners import connection_limits
@@ -409,10 +409,7 @@ async def serve_files(
         with suppress(RuntimeError):  # the event loop has ended
             loop.call_soon_threadsafe(lost)
 
-    def hashed(what: Literal["piece", "whole"], count: int) -> None:
-        metrics.hashed_bytes.labels(what).inc(count)
-
-    verified = VerifiedBlobs(store, LedgerRecords(pieces), damaged, hashed)
+    verified = VerifiedBlobs(store, LedgerRecords(pieces), damaged, count_hashed(metrics))
     urls = SignedUrls(secrets.token_bytes(32), clock)
     async with AsyncExitStack() as stack:
 
@@ -444,6 +441,27 @@ async def serve_files(
                 )
             )
         yield FileRoutes(verified, urls, files)
+
+
+def read_files(store: BlobStore, pieces: PieceRecordTable, clock: Clock, metrics: Metrics) -> FileRoutes:
+    """Read the blobs of a store that another process owns, and serve them at no address of their own: a signed URL of
+    one front end would mean nothing to another."""
+
+    def damaged(digest: Digest, why: str) -> None:
+        metrics.verify_failures.labels("blob").inc()
+        _log.error("corrupt blob", blob=digest, why=why)
+
+    verified = VerifiedBlobs(store, LedgerRecords(pieces), damaged, count_hashed(metrics), quarantines=False)
+    return FileRoutes(verified, SignedUrls(secrets.token_bytes(32), clock), "")
+
+
+def count_hashed(metrics: Metrics) -> Hashed:
+    """What counts hashed bytes."""
+
+    def hashed(what: Literal["piece", "whole"], count: int) -> None:
+        metrics.hashed_bytes.labels(what).inc(count)
+
+    return hashed
 
 
 def _authority(advertised: Sequence[str], listening_at: str) -> str:

@@ -210,7 +210,7 @@ RETRY_INTERVAL: Final = 1.0
 Read: TypeAlias = Callable[[int, int], memoryview]
 """(offset, most) -> at most that many bytes, none only at the end; valid until the next call."""
 Damaged: TypeAlias = Callable[[Digest, str], None]
-"""Called with a quarantined blob, and the reason."""
+"""Called with a damaged blob, and the reason."""
 Hashed: TypeAlias = Callable[[Literal["piece", "whole"], int], None]
 """Called with the number of bytes hashed: of a piece before it is sent, or of a blob without piece records."""
 
@@ -287,6 +287,7 @@ class VerifiedBlobs:
     """Opens blobs of `store`. Thread-safe.
 
     Args:
+        quarantines: whether a damaged blob is moved to quarantine. If not, another process owns the store.
         now: monotonic seconds. wall: POSIX seconds.
     """
 
@@ -297,11 +298,13 @@ class VerifiedBlobs:
         damaged: Damaged = lambda digest, why: None,
         hashed: Hashed = lambda what, count: None,
         *,
+        quarantines: bool = True,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._damaged = damaged
+        self._quarantines = quarantines
         self._records = records
         self.hashed = hashed
         self.memory = PieceSlots(REMOTE_PIECES)
@@ -355,11 +358,13 @@ class VerifiedBlobs:
             raise self.quarantine_blob(digest, f"its {size} bytes do not match its piece records") from error
 
     def quarantine_blob(self, digest: Digest, why: str) -> Unavailable:
-        """Quarantine a blob; returns the error to raise."""
+        """Quarantine a blob, if this process may; returns the error to raise."""
         self.proofs.forget(digest)
-        self._store.quarantine(digest, why)
+        done = "it was quarantined" if self._quarantines else "the process that owns the store has to quarantine it"
+        if self._quarantines:
+            self._store.quarantine(digest, why)
         self._damaged(digest, why)
-        return Unavailable(f"blob {short(digest)} is damaged", why=f"{why}; it was quarantined", code="BLOB-DAMAGED")
+        return Unavailable(f"blob {short(digest)} is damaged", why=f"{why}; {done}", code="BLOB-DAMAGED")
 
     def _whole(self, digest: Digest, size: int, read: Read) -> PieceBounds:
         cutting, offset = FixedPieceBounds(size), 0

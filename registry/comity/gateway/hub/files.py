@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -125,8 +126,17 @@ def _host(request: Request, url: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+@dataclass(frozen=True, slots=True)
+class ColdFiles:
+    """Where files come from that are not here: peers, and imports from an upstream."""
+
+    on_demand: OnDemandFetch
+    imports: ReadThroughImports
+
+
 class FileResponses:
-    """The responses with the bodies of files. Each body that is sent here uses one of `slots`."""
+    """The responses with the bodies of files. Each body that is sent here uses one of `slots`. Without `cold`, no file
+    is fetched that is not here."""
 
     def __init__(
         self,
@@ -134,8 +144,7 @@ class FileResponses:
         store: BlobStore,
         pools: Pools,
         file_routes: FileRoutes,
-        on_demand: OnDemandFetch,
-        imports: ReadThroughImports,
+        cold: ColdFiles | None,
         slots: ConnectionSlots,
         served: ServedBytes,
     ) -> None:
@@ -143,8 +152,7 @@ class FileResponses:
         self._store = store
         self._pools = pools
         self._file_routes = file_routes
-        self._on_demand = on_demand
-        self._imports = imports
+        self._cold = cold
         self._slots = slots
         self._served = served
 
@@ -154,12 +162,12 @@ class FileResponses:
         here = not entry.size or (
             self._may_serve_stored(claim) and await self._pools.files(self._store.has, entry.sha256)
         )
-        if not here and self._settings.cold == "off":
+        if not here and self._cold is None:
             why = "this node does not have the complete artifact yet, or quarantined the file"
             raise Unavailable(f"{entry.path[:200]} is not available now", why=why, code="NOT-HERE")
         if headers["ETag"] in _etags(request.headers.get("if-none-match")):
             return Response(status_code=304, headers=headers)
-        tainted = self._imports.is_tainted(entry.sha256)
+        tainted = self._cold is not None and self._cold.imports.is_tainted(entry.sha256)
         wanted = None if tainted else request.headers.get("range")
         span = parse_range(entry.size, wanted, request.headers.get("if-range"), headers["ETag"])
         if span is None:
@@ -167,8 +175,8 @@ class FileResponses:
         if request.method == "HEAD":
             headers["Content-Length"] = str(entry.size)
             return Response(headers=headers, media_type="application/octet-stream")
-        if not here:
-            incoming = self._counted(self._incoming(claim, entry, span), entry, span)
+        if not here and self._cold is not None:
+            incoming = self._counted(self._incoming(self._cold, claim, entry, span), entry, span)
             return await _stream(with_slot(self._slots, request.scope, incoming), entry, span, headers)
         redirected = self._file_routes.address and entry.size > INLINE and not self._is_cross_origin(request)
         if redirected and not tainted:  # the file server supports ranges
@@ -212,11 +220,13 @@ class FileResponses:
         finally:
             ahead.add_done_callback(_discard_error)  # retrieves the exception; `parts` is closed with its last reader
 
-    async def _incoming(self, claim: Claim, entry: FileEntry, span: ByteRange) -> AsyncGenerator[bytes, None]:
+    async def _incoming(
+        self, cold: ColdFiles, claim: Claim, entry: FileEntry, span: ByteRange
+    ) -> AsyncGenerator[bytes, None]:
         """Yield a range of a file while it is fetched, and from the store once it is complete. Raises Unavailable."""
         sent = 0
         try:
-            async with aclosing(self._fetched(claim, entry, span)) as parts:
+            async with aclosing(self._fetched(cold, claim, entry, span)) as parts:
                 async with asyncio.timeout(FIRST):
                     part = await anext(parts, b"")
                 while part:
@@ -235,20 +245,22 @@ class FileResponses:
                 async for part in rest:
                     yield part
 
-    async def _fetched(self, claim: Claim, entry: FileEntry, span: ByteRange) -> AsyncGenerator[bytes, None]:
+    async def _fetched(
+        self, cold: ColdFiles, claim: Claim, entry: FileEntry, span: ByteRange
+    ) -> AsyncGenerator[bytes, None]:
         """Yield a range from peers, else from a pending or new import of the upstream."""
         if isinstance(claim, ReadThroughImport):
             pending_import = claim
         else:
             try:
-                async with aclosing(self._on_demand.read(claim, entry, span.offset, span.length)) as parts:
+                async with aclosing(cold.on_demand.read(claim, entry, span.offset, span.length)) as parts:
                     async for part in parts:
                         yield part
                 return
             except NotFound:  # before the first byte: no peer has it
-                if not isinstance(claim, Observed) or not self._imports.allows(claim.upstream.repository):
+                if not isinstance(claim, Observed) or not cold.imports.allows(claim.upstream.repository):
                     raise
-                pending_import = await self._imports.import_observed(claim)
+                pending_import = await cold.imports.import_observed(claim)
         async with aclosing(pending_import.read(entry, span.offset, span.length, self._pools)) as parts:
             async for part in parts:
                 yield part

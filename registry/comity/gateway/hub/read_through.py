@@ -33,9 +33,10 @@ key.
 
 
 class ReadThroughRoutes:
-    """The catalogue with read-through. Not thread-safe: call from the event loop."""
+    """The catalogue with read-through, or the catalogue alone without `imports`. Not thread-safe: call from the event
+    loop."""
 
-    def __init__(self, pools: Pools, imports: ReadThroughImports, catalogue: Catalogue) -> None:
+    def __init__(self, pools: Pools, imports: ReadThroughImports | None, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self._pools = pools
         self._imports = imports
@@ -47,10 +48,10 @@ class ReadThroughRoutes:
         try:
             return await self.catalogue.snapshot(name, revision)
         except NotFound as missing:
-            await self._require_open(name, missing)
+            imports = await self._require_open(name, missing)
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
-                    return await self._mirrored_snapshot(name, branch_or_tag(revision), missing)
+                    return await self._mirrored_snapshot(imports, name, branch_or_tag(revision), missing)
             except TimeoutError as error:
                 raise _import_pending(
                     name, f"its list and small files did not arrive within {ANSWER_TIMEOUT:g} s"
@@ -77,17 +78,18 @@ class ReadThroughRoutes:
         except NotFound:
             return [MAIN]
 
-    async def _require_open(self, name: str, missing: NotFound) -> None:
+    async def _require_open(self, name: str, missing: NotFound) -> ReadThroughImports:
         """Raise `missing`, or its reason, unless the upstream may be asked."""
-        if not self._imports.enabled or missing.code not in ("NO-SUCH-REPOSITORY", "NO-SUCH-REVISION"):
+        imports = self._imports
+        if imports is None or not imports.enabled or missing.code not in ("NO-SUCH-REPOSITORY", "NO-SUCH-REVISION"):
             raise missing
-        if self._imports.allows(name):
+        if imports.allows(name):
             try:
                 repository = await self.catalogue.repository(name)
             except NotFound:
-                return
+                return imports
             if repository.mirrored:
-                return
+                return imports
             raise missing  # the name belongs to a publisher, so only its versions count
         if missing.code == "NO-SUCH-REVISION":
             raise missing
@@ -95,18 +97,22 @@ class ReadThroughRoutes:
         hint = "ask the operator to add it to allow in [upstream] of node.toml"
         raise NotFound(missing.what, why=why, hint=hint, code="UPSTREAM-NOT-ALLOWED") from missing
 
-    async def _mirrored_snapshot(self, name: str, revision: str, missing: NotFound) -> Snapshot:
+    async def _mirrored_snapshot(
+        self, imports: ReadThroughImports, name: str, revision: str, missing: NotFound
+    ) -> Snapshot:
         """Steps (2) to (4)."""
-        pinned = await self._pin_revision(name, revision, missing)
+        pinned = await self._pin_revision(imports, name, revision, missing)
         upstream = pinned.upstream
         try:
             return await self.catalogue.snapshot(upstream.repository, upstream.commit)
         except NotFound:
-            return await self._importing_snapshot(self._imports.import_of(pinned))
+            return await self._importing_snapshot(imports.import_of(pinned))
 
-    async def _pin_revision(self, name: str, revision: str, missing: NotFound) -> RevisionInfo:
+    async def _pin_revision(
+        self, imports: ReadThroughImports, name: str, revision: str, missing: NotFound
+    ) -> RevisionInfo:
         try:
-            return await self._imports.pin(name, revision)
+            return await imports.pin(name, revision)
         except (Malformed, Untrusted) as error:
             if error.code == "BAD-NAME":
                 raise NotFound(missing.what, why=error.why, code=missing.code) from error
@@ -114,7 +120,7 @@ class ReadThroughRoutes:
         except NotFound as error:
             if error.code != "UPSTREAM-NOT-FOUND" or revision == MAIN:
                 raise NotFound(missing.what, why=error.why, code=missing.code) from error
-            await self._pin_revision(name, MAIN, missing)
+            await self._pin_revision(imports, name, MAIN, missing)
             raise NotFound(f"{name} has no {revision[:80]!r}", why=error.why, code="NO-SUCH-REVISION") from error
 
     async def _importing_snapshot(self, pending_import: ReadThroughImport) -> Snapshot:

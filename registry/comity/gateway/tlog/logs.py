@@ -22,14 +22,15 @@ _log: Final = structlog.get_logger("comity.gateway")
 class KnownLogs:
     """Logs by origin and by prefix. Not thread-safe: call from the event loop."""
 
-    def __init__(self, ledger: AsyncLedger, membership: Membership, settings: Tlog, mark: LedgerMark) -> None:
-        """Blocking. `mark` is the mark of what was signed for outside logs."""
+    def __init__(self, ledger: AsyncLedger, membership: Membership, settings: Tlog, mark: LedgerMark | None) -> None:
+        """Blocking. `mark` is the mark of what was signed for outside logs; None in a process that signs nothing."""
         self._ledger = ledger
         self._membership = membership
         self._pushed = tuple(map(VerifierKey.parse, settings.mirror))
         self.witnessed = frozenset(map(VerifierKey.parse, settings.witness))
         """Logs that the plain witness signs."""
-        self._ledger_copy_error = _ledger_copy_error(ledger.tables, mark, (*self._pushed, *self.witnessed))
+        outside = (*self._pushed, *self.witnessed)
+        self._ledger_copy_error = None if mark is None else _ledger_copy_error(ledger.tables, mark, outside)
         self._prefixes: dict[str, VerifierKey] = {}
 
     def require_original_ledger(self, key: VerifierKey) -> None:

@@ -9,6 +9,7 @@ from comity.ledger.entry_index import EntryQuery
 from comity.node.charter.admission import JoinRequests
 from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import first_locations
+from comity.node.epochs import EpochStore
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
 from comity.trust.charter.equivocation import MISBEHAVIOUR
@@ -28,6 +29,16 @@ MAX_MISBEHAVIOUR: Final = 64
 """Limit of `misbehaviour` statements returned from one log."""
 
 
+async def certified_epochs(ledger: AsyncLedger, epoch_store: EpochStore, start: int) -> AsyncGenerator[Charter, None]:
+    """The followed epochs from `start` on, in order. Raises NotFound (NO-CHARTER)."""
+    certificate = await ledger.run(epoch_store.certificate, start)
+    while True:
+        yield Charter(certificate.body.epoch, certificate.body.data, certificate.lines)
+        if certificate.body.epoch + 1 >= len(epoch_store.digests):
+            return
+        certificate = await ledger.run(epoch_store.certificate, certificate.body.epoch + 1)
+
+
 class CharterService:
     """Implements the charter calls of the wire protocol."""
 
@@ -40,13 +51,8 @@ class CharterService:
         self._asks = requests
 
     async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
-        epoch_store = self._require_follower().epoch_store
-        certificate = await self._ledger.run(epoch_store.certificate, start)
-        while True:
-            yield Charter(certificate.body.epoch, certificate.body.data, certificate.lines)
-            if certificate.body.epoch + 1 >= len(epoch_store.digests):
-                return
-            certificate = await self._ledger.run(epoch_store.certificate, certificate.body.epoch + 1)
+        async for charter in certified_epochs(self._ledger, self._require_follower().epoch_store, start):
+            yield charter
 
     async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
         follower = self._require_follower()

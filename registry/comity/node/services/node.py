@@ -25,7 +25,7 @@ class NodeFactsService:
         seat: Seat,
         epochs: EpochStore | None,
         gateway: GatewayUrl | None,
-        counts: Callable[[], ReplicaCounts],
+        counts: Callable[[], ReplicaCounts | None],
     ) -> None:
         self._ledger = ledger
         self._seat = seat

@@ -1,0 +1,162 @@
+"""The gateway of a front end: what only reads, with one answer for what writes; and how old it is.
+
+Served are the Hub API, OCI, Ollama and files by range, as by the node itself, and the logs: checkpoints and tiles. What
+is submitted to the node's logs, its mirror or its witness is refused with the address of the writer. There is no
+console: its pages show what the writer alone knows, such as which peers answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from comity.content.secrets import USES_FILE, TokenUses
+from comity.gateway.app import file_responses, gateway_access, list_items, make_app, serve_gateway
+from comity.gateway.fileserver.server import read_files
+from comity.gateway.http_listener import listen_http
+from comity.gateway.hub.catalogue import open_catalogue
+from comity.gateway.hub.judge import PolicyJudge
+from comity.gateway.hub.list_items import kept_list
+from comity.gateway.hub.read_through import ReadThroughRoutes
+from comity.gateway.oci.registry import open_registry
+from comity.gateway.tlog.logs import KnownLogs
+from comity.gateway.tlog.tiles import TileRoutes
+from comity.node import app as node_app
+from comity.node.config import NodeConfig
+from comity.node.front_end.app import RunningFrontEnd, check_front_end, run_front_end
+from comity.node.front_end.following import ShownAge
+from comity.node.front_end.services import WriterOnly
+from comity.trust.errors import ComityError
+
+WARNING: Final = "X-HF-Warning"
+"""Stock Hub clients show it: a topic, a semicolon, and a sentence."""
+
+_log: Final = structlog.get_logger("comity.gateway")
+
+
+def run(file: Path) -> None:
+    """Run the node or the front end of a `node.toml`, with its gateway, in this process, until SIGTERM or SIGINT."""
+    config = NodeConfig.load(file)
+    if config.is_front_end:
+        run_front_end(config, serve_reading_gateway)
+    else:
+        node_app.run(file, serve_gateway)
+
+
+def check(file: Path) -> node_app.HomeCheck:
+    """As `comity.node.app.check`, for the home of a node or of a front end."""
+    config = NodeConfig.load(file)
+    return check_front_end(config) if config.is_front_end else node_app.check(file)
+
+
+@asynccontextmanager
+async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str]:
+    """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address. Raises as
+    `serve_gateway` does."""
+    home = front_end.home
+    ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
+    settings = home.config.gateway
+    if not settings.http:
+        yield ""
+        return
+    file_routes = read_files(store, ledger.tables.pieces, home.clock, home.metrics)
+    uses = await pools.files(TokenUses, home.config.path(USES_FILE))
+    judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
+    async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
+        read_through = ReadThroughRoutes(pools, None, catalogue)
+        made = await pools.files(list_items, home, catalogue)
+        async with kept_list(made, home.metrics) as items, open_registry(ledger, read_through, pools) as registry:
+            app = make_app(
+                home,
+                reading_tlog_routes(front_end),
+                file_responses(home, file_routes, None),
+                read_through,
+                registry,
+                [Route("/", overview(membership.seat.record.name, front_end.followed.age))],
+                gateway_access(home, uses),
+                items,
+                front_end.readiness,
+                [Middleware(AgeWarning, age=front_end.followed.age)],
+            )
+            async with listen_http(app, settings) as url:
+                _log.info("gateway", url=url)
+                try:
+                    yield url
+                finally:
+                    with suppress(ComityError):
+                        await pools.files(uses.flush)
+
+
+def reading_tlog_routes(front_end: RunningFrontEnd) -> Sequence[Route]:
+    """The routes of the logs, without those that sign or store. Blocking."""
+    home, config = front_end.home, front_end.home.config
+    known = KnownLogs(home.ledger, home.membership, config.tlog, None)
+    tiles = TileRoutes(home.ledger, home.pools, home.membership.seat.record, config.gateway.url, known, None)
+    refuse = refused(front_end.writer)
+    return [
+        Route("/tlog", tiles.index),
+        Route("/tlog/add-checkpoint", refuse, methods=["POST"]),
+        Route("/tlog/add-entries", refuse, methods=["POST"]),
+        Route("/tlog/witness/{log}/checkpoint", refuse),
+        Route("/tlog/{log}/checkpoint", tiles.checkpoint),
+        Route("/tlog/{log}/tile/{tile:path}", tiles.tile),
+    ]
+
+
+def refused(writer: WriterOnly) -> Callable[[Request], object]:
+    """A handler that answers with the address of the writer."""
+
+    async def refuse(request: Request) -> Response:
+        raise writer.refusal()
+
+    return refuse
+
+
+def overview(node: str, age: Callable[[], ShownAge]) -> Callable[[Request], object]:
+    """A handler for `/`, which is never an error."""
+
+    async def answer(request: Request) -> JSONResponse:
+        return JSONResponse({"node": node, "console": False, "status": "ok", "front_end": age().document()})
+
+    return answer
+
+
+class AgeWarning:
+    """Adds a warning to each response while new entries may be missing here; not to those that never change, which
+    caches keep."""
+
+    def __init__(self, app: ASGIApp, age: Callable[[], ShownAge]) -> None:
+        self._app = app
+        self._age = age
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_warning(message: Message) -> None:
+            if message["type"] == "http.response.start" and (text := warning(self._age())):
+                headers = MutableHeaders(scope=message)
+                if "immutable" not in headers.get("Cache-Control", ""):
+                    headers.append(WARNING, text)
+            await send(message)
+
+        await self._app(scope, receive, send_with_warning if scope["type"] == "http" else send)
+
+
+def warning(age: ShownAge) -> str:
+    """The text of the warning; empty while nothing is old."""
+    if not age.old:
+        return ""
+    why = "its ledger does not answer" if age.writer else "the writer of this node does not run"
+    if not age.checkpoint:
+        return f"age; {why}: new entries may be missing"
+    at = datetime.fromtimestamp(age.checkpoint, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"age; {why}: shown is its log as others signed it last, at {at}"

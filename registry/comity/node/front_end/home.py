@@ -1,0 +1,123 @@
+"""The home of a front end, opened: public files of the node, its database and its blobs.
+
+A front end has a home of its own with the node's `node.toml`, `inception.line`, `node-record.line`, `rotations.lines`
+and federation file. Of the node's keys it reads `keys/tls.pem` alone, and that only for the open port. What it keeps is
+in the folder `front-end` beside the setting `storage.ledger`: lists that can be deleted. One front end uses a home.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import structlog
+from filelock import Timeout
+
+from comity.content.durable import disk_errors, file_lock
+from comity.ledger.following import LedgerFollower
+from comity.ledger.ledger import Ledger
+from comity.node.config import NodeConfig
+from comity.node.epochs import EpochStore
+from comity.node.home import (
+    ServedHome,
+    homes_of,
+    location_providers,
+    open_store,
+    pinned_federation,
+    read_backing,
+    read_seat,
+)
+from comity.node.keys import load_tls
+from comity.node.members import Membership
+from comity.node.metrics import LocationProviders, Metrics, ServedBytes
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.errors import Conflict
+from comity.wire.tls import TlsIdentity
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+FOLDER: Final = "front-end"
+LOCK_FILE: Final = "front-end.lock"
+SIGNING_KEYS: Final = ("log.pem", "cosigner.pem", "online.pem")
+"""Keys of the node that no front end needs."""
+
+_log: Final = structlog.get_logger("comity.node.front_end")
+
+
+def front_end_settings(config: NodeConfig) -> NodeConfig:
+    """The settings as a front end uses them: the gateway fetches nothing, has no console and no second address, and
+    what it keeps is in a folder of its own."""
+    gateway = config.gateway.model_copy(update={"cold": "off", "console": False, "files": "", "ranges": ""})
+    file = config.storage.ledger
+    storage = config.storage.model_copy(update={"ledger": file.parent / FOLDER / file.name})
+    return config.model_copy(update={"gateway": gateway, "storage": storage})
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndHome(ServedHome):
+    """The opened home of a front end. `open` makes one. `tls` is None without an open port."""
+
+    tls: TlsIdentity | None
+    follower: LedgerFollower
+    lock: BaseFileLock
+
+    @classmethod
+    def open(cls, config: NodeConfig, clock: Clock) -> Self:
+        """Read the public files, open the ledger for reading, and the blobs. Blocking.
+
+        Args:
+            config: the result of `front_end_settings`.
+
+        Raises Conflict (FRONT-END-RUNS) if another front end uses the home, what `Ledger.open_to_read`, `EpochStore`
+        and `load_tls` raise, and NotFound, Malformed and Untrusted for invalid files.
+        """
+        seat, federation = read_seat(config), pinned_federation(config)
+        tls = load_tls(config.keys, seat.record) if config.listen.open else None
+        _warn_of_keys(config)
+        lock = _lock(config)
+        try:
+            backing = read_backing(config)
+            ledger = Ledger.open_to_read(backing, clock)
+            try:
+                branch = config.federation.branch
+                epochs = EpochStore(ledger.epochs, federation, branch, writes=False) if federation else None
+                membership = Membership(seat, federation, epochs.bodies() if epochs else ())
+                membership.name_homes(homes_of(membership.known, ledger))
+                metrics, store = Metrics(), open_store(config)
+                served, locations = ServedBytes(metrics), LocationProviders(*location_providers(config, store))
+                calls, follower = AsyncLedger(ledger), LedgerFollower(ledger, backing)
+                parts = (membership, epochs, calls, store, Pools(), metrics, served, locations, clock)
+                return cls(config, *parts, tls, follower, lock)
+            except BaseException:
+                ledger.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        self.pools.close()
+        self.ledger.close()
+        self.lock.release()
+
+
+def _lock(config: NodeConfig) -> BaseFileLock:
+    folder = config.storage.ledger.parent
+    with disk_errors("the folder of the front end cannot be used"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = file_lock(folder / LOCK_FILE)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            hint = "give each front end a home of its own: it needs the public files of the node only"
+            why = f"it holds {folder / LOCK_FILE}"
+            raise Conflict("another front end uses this home", why=why, hint=hint, code="FRONT-END-RUNS") from error
+    return lock
+
+
+def _warn_of_keys(config: NodeConfig) -> None:
+    found = [name for name in SIGNING_KEYS if (config.keys / name).exists()]
+    if found:
+        hint = f"remove them from {config.keys}: a front end signs nothing"
+        _log.warning("signing keys are in the home of a front end", files=found, hint=hint)

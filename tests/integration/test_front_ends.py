@@ -1,0 +1,264 @@
+"""Front ends of one node: processes that read its PostgreSQL database with a role that may only SELECT, and serve what
+the node has while it runs, and after it was killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from comity.content.s3 import open_client
+from comity.trust.encoding import sha256
+from comity.trust.errors import NotFound, Refused
+from comity_client.client import Client
+from comity_client.home import Home
+from support.ceph import Ceph
+from support.federation import Founded, NodeHome, NodeProcess, converged, found, until
+from support.front_ends import FrontEndProcess, behind_an_address, make_front_end
+from support.postgres import READER, Postgres
+from support.publisher import Publisher, Release, model, release, send
+from support.s3 import S3Account, keep_in_bucket, may_only_read, write_credentials
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A node whose advertised open address is that of its first front end, a second front end, and another member's
+    node, which cosigns."""
+
+    founded: Founded
+    writer: NodeHome
+    fronts: tuple[NodeHome, NodeHome]
+    peer: NodeHome
+    database: str
+
+
+@pytest.fixture
+def scene(tmp_path: Path, postgres: Postgres) -> Scene:
+    database = postgres.database()
+    postgres.allow_reading(database)
+    founded = found(tmp_path / "nodes", 2)
+    first, peer = founded.homes
+    first.set("storage", database=postgres.url(database))
+    writer = behind_an_address(first)
+    fronts = (
+        make_front_end(tmp_path / "front-0", writer, postgres, database, first.card.open[0]),
+        make_front_end(tmp_path / "front-1", writer, postgres, database),
+    )
+    return Scene(founded, writer, fronts, peer, database)
+
+
+@contextmanager
+def fronts_of(scene: Scene) -> Iterator[tuple[FrontEndProcess, ...]]:
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(closing(FrontEndProcess(home))) for home in scene.fronts)
+
+
+async def published(scene: Scene, folder: Path, name: str) -> Release:
+    what = release(Publisher.generate(), model(folder, weights=6_000_000), name)
+    async with scene.writer.client() as client:
+        await send(client, what)
+    return what
+
+
+async def shown(front: NodeHome, name: str) -> None:
+    """Wait until a front end resolves a name."""
+    async with front.client() as client:
+
+        async def resolves() -> bool:
+            try:
+                return bool(await client.resolve(name))
+            except NotFound:
+                return False
+
+        await until(resolves, what=f"{front.directory.name} to show {name}")
+
+
+def user(folder: Path, scene: Scene) -> Client:
+    client = Client(Home(folder))
+    client.pin(scene.founded.federation.encode())
+    return client
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+async def test_front_ends_serve_what_the_writer_publishes_and_go_on_without_it(tmp_path: Path, scene: Scene) -> None:
+    first, second = scene.fronts
+    with closing(NodeProcess(scene.writer)) as writer, closing(NodeProcess(scene.peer)) as peer:
+        await writer.ready()
+        await peer.ready()
+        with fronts_of(scene) as fronts:
+            for front in fronts:
+                await front.ready()
+            one = await published(scene, tmp_path / "one", "tests/one@v1")
+            for front_home in scene.fronts:
+                await shown(front_home, "tests/one")
+            await converged((first, scene.peer), first, least=3)
+            status = fronts[0].get("/readyz")
+            assert (status.status, status.json()["front_end"]["writer_runs"]) == (200, True)
+            assert "X-HF-Warning" not in fronts[0].get("/api/models").headers
+
+            writer.kill()
+            peer.kill()
+            await until(
+                lambda: not any(front.get("/readyz").json()["front_end"]["writer_runs"] for front in fronts),
+                what="the front ends to notice the death of the writer",
+            )
+            status = fronts[0].get("/readyz")
+            assert (status.status, status.json()["status"]) == (200, "ready")
+            assert status.json()["front_end"]["checkpoint_time"] > 0
+            listed = fronts[1].get("/api/models")
+            assert [item["id"] for item in listed.json()] == ["tests/one"]
+            assert "the writer of this node does not run" in listed.headers["X-HF-Warning"]
+            part = fronts[1].get("/tests/one/resolve/main/weights.bin")
+            assert part.body == (tmp_path / "one" / "weights.bin").read_bytes()
+            puller = user(tmp_path / "home", scene)
+            await asyncio.to_thread(puller.pull, "tests/one@v1", to=tmp_path / "pulled")
+            assert contents(tmp_path / "pulled") == contents(tmp_path / "one")
+            assert puller.verify(tmp_path / "pulled").exit_status == 0
+            assert (await asyncio.to_thread(puller.show, "tests/one@v1")).artifact == one.artifact
+
+            fronts[1].kill()
+            with closing(NodeProcess(scene.writer)) as again, closing(NodeProcess(scene.peer)) as other:
+                await again.ready()
+                await other.ready()
+                await published(scene, tmp_path / "two", "tests/two@v1")
+                await shown(first, "tests/two")
+                with closing(FrontEndProcess(second)) as restarted:
+                    await restarted.ready()
+                    await shown(second, "tests/two")
+                    await shown(second, "tests/one")
+                    assert fronts[0].alive
+                    assert again.stop() == 0
+
+
+async def test_what_writes_is_refused_with_the_address_of_the_writer(
+    tmp_path: Path, scene: Scene, postgres: Postgres
+) -> None:
+    front_home, _ = scene.fronts
+    what = release(Publisher.generate(), model(tmp_path / "one", weights=1024), "tests/one@v1")
+    address = scene.writer.card.open[0]
+    with closing(NodeProcess(scene.writer)) as writer:
+        await writer.ready()
+        with closing(FrontEndProcess(front_home)) as front:
+            await front.ready()
+            async with front_home.client() as client:
+                for call in (
+                    client.submit(what.lines, what.inline()),
+                    client.status(),
+                    client.next_epoch_entries(),
+                    client.audits.copies(what.artifact),
+                ):
+                    with pytest.raises(Refused) as caught:
+                        await call
+                    assert caught.value.code == "FRONT-END"
+                    assert address in caught.value.hint
+                assert (await client.charter()).epoch == 0
+                assert [charter.epoch for charter in await client.epochs(0)] == [0]
+            for path in ("/tlog/add-checkpoint", "/tlog/add-entries"):
+                answer = front.get(path, body=b"anything")
+                assert (answer.status, answer.headers["X-Error-Code"]) == (403, "FRONT-END")
+            logs = front.get("/tlog").json()
+            (own,) = (log for log in logs["logs"] if log["own"])
+            prefix = own["prefix"].removeprefix(scene.writer.config().gateway.url)
+            assert front.get(f"{prefix}/checkpoint").body.startswith(scene.writer.origin.encode())
+            assert writer.stop() == 0
+    granted = postgres.admin(
+        "SELECT DISTINCT privilege_type FROM information_schema.table_privileges WHERE grantee = '" + READER + "'",
+        scene.database,
+    )
+    assert granted == [("SELECT",)]
+
+
+async def test_a_front_end_without_an_open_port_needs_no_key_of_the_node(scene: Scene) -> None:
+    _, home = scene.fronts
+    (home.directory / "keys" / "tls.pem").unlink()
+    home.set("listen", open="")
+    with closing(NodeProcess(scene.writer)) as writer:
+        await writer.ready()
+        with closing(FrontEndProcess(home)) as front:
+            await front.ready()
+            assert front.get("/readyz").status == 200
+            assert front.get("/").json()["front_end"]["writer_runs"] is True
+
+
+async def test_a_second_front_end_in_one_home_is_refused(scene: Scene) -> None:
+    home, _ = scene.fronts
+    with closing(NodeProcess(scene.writer)) as writer:
+        await writer.ready()
+        with closing(FrontEndProcess(home)) as front:
+            await front.ready()
+            with closing(FrontEndProcess(home)) as other:
+                await until(lambda: not other.alive, what="the second front end to end")
+                assert "another front end uses this home" in other.words
+
+
+async def test_without_a_ledger_to_read_it_says_what_to_do_first(scene: Scene) -> None:
+    with closing(FrontEndProcess(scene.fronts[0])) as front:
+        assert front.ended() != 0
+        assert "it has no tables yet" in front.words
+
+
+async def test_a_front_end_goes_on_after_its_database_was_away_and_ends_if_it_went_back(
+    tmp_path: Path, scene: Scene, postgres: Postgres
+) -> None:
+    home, _ = scene.fronts
+    with closing(NodeProcess(scene.writer)) as writer:
+        await writer.ready()
+        await published(scene, tmp_path / "one", "tests/one@v1")
+        assert writer.stop() == 0
+    with closing(FrontEndProcess(home)) as front:
+        await front.ready()
+        assert front.get("/readyz").status == 200
+        postgres.admin(f"ALTER DATABASE {scene.database} ALLOW_CONNECTIONS false")
+        postgres.end(scene.database, "")
+        await until(lambda: front.get("/readyz").status == 503, what="the front end to be not ready")
+        assert front.get("/api/models/tests/one").status == 503
+        assert front.get("/healthz").status == 200
+        postgres.admin(f"ALTER DATABASE {scene.database} ALLOW_CONNECTIONS true")
+        await until(lambda: front.get("/readyz").status == 200, what="the front end to be ready again")
+        assert front.get("/api/models/tests/one").status == 200
+        await until(
+            lambda: any(event["event"] == "the ledger answers again" for event in front.events),
+            what="the front end to look again",
+        )
+        postgres.admin("UPDATE logs SET size = size - 1 WHERE own", scene.database)
+        assert front.ended() != 0
+        (said,) = (event for event in front.events if event["event"] == "the front end ends")
+        assert said["code"] == "LEDGER-REPLACED"
+
+
+@pytest.mark.ceph
+async def test_it_serves_the_blobs_of_a_bucket_with_keys_that_may_only_read(
+    tmp_path: Path, scene: Scene, postgres: Postgres, ceph_cluster: Ceph, s3: S3Account
+) -> None:
+    bucket = keep_in_bucket(scene.writer, s3)
+    home = make_front_end(tmp_path / "front-s3", scene.writer, postgres, scene.database)
+    reader = ceph_cluster.user("front")
+    may_only_read(s3, reader, "front")
+    home.set("storage.s3", credentials_file=str(write_credentials(home.directory / "s3.toml", reader)))
+    home.set("storage", blobs="data/blobs")
+    with closing(NodeProcess(scene.writer)) as writer:
+        await writer.ready()
+        with closing(FrontEndProcess(home)) as front:
+            await front.ready()
+            what = await published(scene, tmp_path / "one", "tests/one@v1")
+            await shown(home, "tests/one")
+            writer.kill()
+            whole = front.get("/tests/one/resolve/main/weights.bin")
+            assert whole.body == (tmp_path / "one" / "weights.bin").read_bytes()
+            async with home.client() as client:
+                stats = await client.stat([*what.objects, *what.blobs, sha256(b"in no bucket")])
+            assert [stat.have for stat in stats] == [*[True] * (len(stats) - 1), False]
+            assert front.get("/readyz").status == 200
+    client = open_client(s3.endpoint, "default", home.directory / "s3.toml")
+    for forbidden in (client.put_object, client.delete_object):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            forbidden(Bucket=s3.bucket, Key=bucket.key(next(iter(what.blobs))))

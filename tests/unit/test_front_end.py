@@ -1,0 +1,255 @@
+"""What a front end follows of its node, what it says about the age of what it shows, and what it refuses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from comity.gateway.front_end import AgeWarning, warning
+from comity.ledger.proven import ProvenLine
+from comity.node.config import NodeConfig
+from comity.node.front_end.following import SILENT_SECONDS, FollowedNode, ShownAge
+from comity.node.front_end.home import front_end_settings
+from comity.node.front_end.services import CharterEpochs, WriterOnly
+from comity.node.home import OpenedHome
+from comity.node.members import Membership, PeerKey, Seat
+from comity.node.metrics import Metrics
+from comity.trust.charter.document import Body, CharterPolicy, draft, quorum
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
+from comity.trust.identity import KeySet
+from comity.trust.keys import HybridSigner
+from comity.trust.rotation import KeyState, Rotation, rotate
+from comity.trust.statement import Entry
+from support.world import Identity, found, node, seat, signer
+
+CH, SG, ES, BR = (seat(code, ("ed25519",)) for code in ("CH", "SG", "ES", "BR"))
+HOME = """\
+[node]
+name = "node-a.example"
+role = "front-end"
+[listen]
+mutual = "127.0.0.1:7443"
+open = "127.0.0.1:7444"
+[storage]
+database = "postgresql:///comity"
+[gateway]
+http = "127.0.0.1:8080"
+files = "127.0.0.1:8081"
+ranges = "127.0.0.1:8082"
+cold = "peers"
+"""
+
+
+@functools.cache
+def federation() -> Federation:
+    return found([node(who) for who in (CH, SG, ES)])
+
+
+def start() -> Membership:
+    return Membership(Seat.parse(CH.entry.line, node(CH).entry.line), federation())
+
+
+def rotated(who: Identity) -> tuple[HybridSigner, Entry]:
+    """New keys of a member, and the rotation to them."""
+    state = KeyState.of_inception(who.inception)
+    new, recovery = (signer(f"{who.inception.label} {name}", ("ed25519",)) for name in ("new", "recovery"))
+    rotation = Rotation(who.id, 1, state.digest, KeySet((new.public,), 1), ())
+    return new, rotate(state, rotation, [recovery], [new])
+
+
+@dataclass
+class FakeLedger:
+    """The proven tables as far as a front end follows them. `run` and `read` call at once."""
+
+    rotations: dict[Digest, list[bytes]] = field(default_factory=dict)
+    records: list[ProvenLine] = field(default_factory=list)
+    number: int = 1
+    failure: Exception | None = None
+    """Raised by each look."""
+
+    def __post_init__(self) -> None:
+        proven = SimpleNamespace(
+            rotations=lambda member: self.rotations.get(member, []),
+            last_number_of=lambda predicates: sum(map(len, self.rotations.values())),
+            last_number=lambda: self.number,
+            since=self._since,
+            by=lambda *given: SimpleNamespace(found=()),
+            last_by=lambda *given: None,
+        )
+        logs = SimpleNamespace(heads=dict)
+        self.tables: Any = SimpleNamespace(
+            proven=proven, logs=logs, cosignatures=SimpleNamespace(cosigned=self._no_checkpoint)
+        )
+        self.writer = True
+
+    async def run(self, work: Callable[..., Any], *given: Any) -> Any:
+        return work(*given)
+
+    read = run
+
+    def look(self) -> bool:
+        """As `LedgerFollower.look`."""
+        self.number += 1
+        if self.failure is not None:
+            raise self.failure
+        return True
+
+    def _since(self, number: int, predicates: Sequence[str], most: int) -> list[ProvenLine]:
+        return [line for line in self.records if line.number > number] if "node-record" in predicates else []
+
+    def _no_checkpoint(self, log: str) -> None:
+        raise NotFound("no checkpoint")
+
+
+@dataclass
+class FakeEpochs:
+    """As `EpochStore`: `new` are the bodies that the writer stored since the last look."""
+
+    new: list[Body] = field(default_factory=list)
+
+    def reread(self) -> list[Body]:
+        found, self.new = self.new, []
+        return found
+
+
+def followed(ledger: FakeLedger, members: Membership, epochs: FakeEpochs | None = None) -> FollowedNode:
+    given: Any = (ledger, ledger, members, epochs or FakeEpochs(), Metrics())
+    return FollowedNode(*given, clock=lambda: 1_000.0, monotonic=lambda: 5.0)
+
+
+def record_line(number: int, entry: Entry, log: str) -> ProvenLine:
+    line: Any = SimpleNamespace(number=number, line=entry.line, vkey=log, index=number)
+    return line
+
+
+async def test_a_rotation_that_the_writer_proved_is_followed_once() -> None:
+    members, ledger = start(), FakeLedger()
+    front_end = followed(ledger, members)
+    await front_end.first_look()
+    assert len(members.keys(SG.id)) == 1
+    new, entry = rotated(SG)
+    ledger.rotations[SG.id] = [entry.line]
+    for _ in range(2):
+        await front_end.first_look()
+        assert [keys.keys for keys in members.keys(SG.id)][-1] == (new.public,)
+    assert len(members.chains(SG.id)[0].steps) == 1
+
+
+async def test_a_node_whose_member_an_epoch_admits_later_is_read_then() -> None:
+    members, ledger, epochs = start(), FakeLedger(), FakeEpochs()
+    joining = node(BR)
+    ledger.records = [record_line(1, joining.entry, str(joining.record.log))]
+    front_end = followed(ledger, members, epochs)
+    await front_end.first_look()
+    assert members.peer(PeerKey.of(joining.record)) is None
+    assert members.body is not None
+    seats = [*members.body.members, *(found([joining]).body.members)]
+    epochs.new = [draft(members.body, members=seats, policy=CharterPolicy(quorum(len(seats)), 1, 1, 0))]
+    await front_end.first_look()
+    assert members.peer(PeerKey.of(joining.record)) is not None
+    assert members.body.epoch == 1
+
+
+@pytest.mark.parametrize("code", ["LEDGER-REPLACED", "LEDGER-NEWER", "LEDGER-OLDER", "CHARTER-BRANCH"])
+async def test_only_another_start_helps_after_some_errors(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    async def at_once(seconds: float) -> None:
+        """Time passes."""
+
+    ledger = FakeLedger()
+    front_end = followed(ledger, start())
+    await front_end.first_look()
+    answers = iter([Unavailable("away", code="LEDGER-FAILED"), None, Unavailable("gone", code=code)])
+
+    def next_answer() -> bool:
+        failure = next(answers)
+        if failure is not None:
+            raise failure
+        return True
+
+    ledger.look = next_answer  # type: ignore[method-assign]
+    monkeypatch.setattr("comity.node.front_end.following.asyncio.sleep", at_once)
+    with pytest.raises(Unavailable) as caught:
+        await front_end.run()
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        (ShownAge(True, 0.5, 86_400), ""),
+        (ShownAge(True, SILENT_SECONDS, 86_400), ""),
+        (ShownAge(True, SILENT_SECONDS + 1, 86_400), "its ledger does not answer"),
+        (ShownAge(False, 0.5, 86_400), "the writer of this node does not run"),
+    ],
+)
+def test_what_may_be_old_has_a_warning_with_the_time_of_the_last_checkpoint(age: ShownAge, said: str) -> None:
+    text = warning(age)
+    assert bool(text) == bool(said)
+    if said:
+        assert said in text and "1970-01-02 00:00:00 UTC" in text
+        assert text.isascii() and text.startswith("age; ")
+    assert "1970" not in warning(ShownAge(age.writer, age.looked, 0))
+
+
+@pytest.mark.parametrize(("cache", "warned"), [(b"public, max-age=1", True), (b"max-age=9, immutable", False)])
+async def test_what_caches_keep_for_ever_has_no_warning(cache: bytes, warned: bool) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"cache-control", cache)]})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    unused: Any = None
+    await AgeWarning(app, lambda: ShownAge(False, 0.0, 0))({"type": "http"}, unused, send)
+    assert (b"x-hf-warning" in dict(sent[0]["headers"])) == warned
+
+
+def loaded(folder: Path, text: str = HOME) -> NodeConfig:
+    (folder / "node.toml").write_text(text)
+    return NodeConfig.load(folder / "node.toml", environ={})
+
+
+def test_a_front_end_fetches_nothing_and_keeps_its_files_apart(tmp_path: Path) -> None:
+    config = front_end_settings(loaded(tmp_path))
+    gateway = config.gateway
+    assert (gateway.cold, gateway.console, gateway.files, gateway.ranges) == ("off", False, "", "")
+    assert config.storage.ledger.parent == tmp_path / "data" / "front-end"
+
+
+def test_a_home_of_a_front_end_is_not_opened_as_a_writer(tmp_path: Path) -> None:
+    with pytest.raises(Malformed) as caught:
+        OpenedHome.open(loaded(tmp_path), lambda: 0.0)
+    assert "front-end" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ("", "ask the writer of this node"),
+        ('[advertise]\nmutual = ["node.example:7443"]\n', "ask the writer of this node: node.example:7443"),
+    ],
+)
+def test_a_refusal_says_where_the_writer_is(tmp_path: Path, more: str, where: str) -> None:
+    assert WriterOnly.of(loaded(tmp_path, HOME + more)).refusal().hint == where
+    named = HOME.replace('role = "front-end"', 'role = "front-end"\nwriter = "inner.example:1"')
+    assert WriterOnly.of(loaded(tmp_path, named + more)).refusal().hint.endswith(": inner.example:1")
+
+
+async def test_votes_and_drafts_are_at_the_writer() -> None:
+    ledger: Any = FakeLedger()
+    charter = CharterEpochs(ledger, None, WriterOnly("inner.example:1"))
+    for calls in (charter.next_epoch_entries(None), charter.asks()):
+        with pytest.raises(Refused) as caught:
+            await anext(calls)
+        assert caught.value.code == "FRONT-END"
+    with pytest.raises(NotFound):
+        await anext(charter.epochs(0))
