@@ -9,7 +9,17 @@ import pytest
 from comity.trust.encoding import Fields, Json
 from comity.trust.errors import Malformed
 from comity.trust.node_records import check_node_record, parse_node_record, sign_node_record
-from comity.trust.places import MAX_REACH, MOST_REACHES, Place, Reach, count_reaches, declared_reach, is_outside
+from comity.trust.places import (
+    MAX_REACH,
+    MOST_REACHES,
+    Place,
+    Reach,
+    check_new_jurisdiction,
+    count_reaches,
+    declared_reach,
+    is_outside,
+    suggest_jurisdiction,
+)
 from comity.trust.statement import parse_entry
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +63,39 @@ def test_a_malformed_place_is_refused(place: Json) -> None:
         Place.read(Fields(place, "place"))
 
 
+def test_a_place_has_one_reach_at_least_and_so_many_at_most() -> None:
+    most = tuple(f"place-{at:02}" for at in range(MAX_REACH))
+    for reach in (("CH",), most):
+        place = Place("A", "c" * 100, reach)
+        assert Place.read(Fields(place.to_json(), "place")) == place
+    for wrong in ((), (*most, "place-99")):
+        with pytest.raises(Malformed):
+            Place("A", "", wrong)
+
+
+@pytest.mark.parametrize("code", ["CH", "GB", "US", "schengen-area", "place-01"])
+def test_a_new_member_is_in_a_country_or_in_a_jurisdiction_that_is_none(code: str) -> None:
+    assert check_new_jurisdiction(code) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "meant"),
+    [("UK", "GB"), ("ch", "CH"), ("che", "CH"), ("CHE", "CH"), ("united-kingdom", "GB"), ("England", "GB"), ("XX", "")],
+)
+def test_what_is_probably_meant_is_said_where_a_jurisdiction_is_refused(code: str, meant: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        check_new_jurisdiction(code)
+    assert (refused.value.code, refused.value.hint.startswith("write two")) == ("BAD-JURISDICTION", not meant)
+    assert f'"{meant or "CH"}"' in refused.value.hint
+
+
+def test_the_closest_name_is_suggested_where_no_country_is_meant() -> None:
+    names = ("nordic-council", "andean-community", "andean-communities")
+    assert suggest_jurisdiction("Andean Communitys", names) == "andean-community"
+    assert suggest_jurisdiction("U.K.", names) == suggest_jurisdiction(" united_kingdom ") == "GB"
+    assert (suggest_jurisdiction("xyz", names), suggest_jurisdiction("nordic-council")) == (None, None)
+
+
 def test_three_countries_on_one_foreign_cloud_are_one_reach() -> None:
     assert count_reaches([("CH", "US"), ("ES", "US"), ("KR", "US")]) == 1
     assert count_reaches([("CH",), ("ES", "US"), ("KR", "US")]) == 2
@@ -75,6 +118,7 @@ def test_a_copy_is_outside_by_its_seat_and_by_its_declared_reach() -> None:
     assert not is_outside("CH", ("CH", "US"), ["US"])  # Swiss seat, foreign cloud
     assert not is_outside("CH", (), ["US"])  # nothing declared
     assert is_outside("CH", ("CH",), [])
+    assert not is_outside("US", ("CH",), ["US"])  # a seat counts whatever is declared
 
 
 @given(REACHES)
