@@ -8,7 +8,10 @@ import hashlib
 import hmac
 import json
 import socket
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -335,3 +338,26 @@ def test_a_node_starts_with_an_empty_queue_where_the_file_is_damaged(tmp_path: P
     queue = EventQueue(tmp_path)
     assert queue.position() is None, "it begins with what comes next"
     assert file.with_name("webhooks.sqlite.damaged").read_bytes() == damaged
+
+
+def test_a_log_with_many_statements_pushes_out_its_own_and_none_of_another_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "MAX_WAITING", 10)
+    with receiving() as receiver:
+        node = Node(tmp_path, hook(receiver.url))
+        flood = [replace(event("advisory", str(number)), subject="flood", log="flooded") for number in range(50)]
+        warnings = [replace(event("advisory", f"warning {number}"), log=f"quiet {number}") for number in range(3)]
+        assert node.tell(*flood[:20], *warnings, *flood[20:]) == 43
+        node.webhooks.deliver(node.hooks[0])
+    subjects = [json.loads(body)["subject"] for _, body in receiver.got]
+    assert sorted(subjects) == ["flood"] * 7 + ["subject"] * 3
+
+
+def test_a_queue_of_an_older_version_is_used_further(tmp_path: Path) -> None:
+    EventQueue(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "webhooks.sqlite")) as database, database:
+        database.execute("ALTER TABLE event DROP COLUMN log")
+    queue = EventQueue(tmp_path)
+    queue.add((hook("http://127.0.0.1:1/"),), (event("alert"),), "comity://a", 1.0, None)
+    assert queue.waiting() == {"ops": 1}

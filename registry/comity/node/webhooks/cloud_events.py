@@ -33,12 +33,14 @@ MAX_CONDITIONS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
-    """What happened. `key` is the same for the same event at every attempt and after a restart."""
+    """What happened. `key` is the same for the same event at every attempt and after a restart. `log` is the verifier
+    key of the log that says it, empty for what this node found."""
 
     kind: str
     key: str
     subject: str
     data: dict[str, Any]
+    log: str = ""
 
     @property
     def urgent(self) -> bool:
@@ -78,15 +80,15 @@ def statement_event(line: ProvenLine) -> NodeEvent | None:
     if statement.predicate == PUBLISHED:
         published = Published.parse(statement)
         found |= {"name": str(published.name), "artifact": published.artifact, "by": published.by}
-        return NodeEvent("version", digest, str(published.name), found)
+        return NodeEvent("version", digest, str(published.name), found, line.vkey)
     if statement.predicate == OBSERVED:
         observed = Observed.parse(statement)
         name = str(observed.upstream)
-        return NodeEvent("version", digest, name, found | {"name": name, "artifact": observed.artifact})
+        return NodeEvent("version", digest, name, found | {"name": name, "artifact": observed.artifact}, line.vkey)
     if statement.predicate == ADVISORY:
         said = parse_advisory(statement)
         found |= {"artifact": said.artifact, "kind": said.kind, "severity": said.severity, "text": said.text[:MAX_TEXT]}
-        return NodeEvent("advisory", digest, said.artifact, found)
+        return NodeEvent("advisory", digest, said.artifact, found, line.vkey)
     return None
 
 

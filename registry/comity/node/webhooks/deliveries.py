@@ -9,7 +9,7 @@ A receiver may get an event twice: `webhook-id` is the same then. Requests are s
 HMAC-SHA-256 over `id.timestamp.body`, in `webhook-signature: v1,…`.
 
     grows with                                bound        at the bound
-    events of one kind for one webhook        MAX_WAITING  the oldest are dropped, and counted
+    events of one kind for one webhook        MAX_WAITING  the oldest of the log with most are dropped, and counted
     the answer of a receiver                  MAX_ANSWER   the rest is not read
     receivers that do not answer              SECONDS      each webhook has a loop of its own; others do not wait
 """
@@ -69,7 +69,7 @@ CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), numb
 CREATE TABLE IF NOT EXISTS condition (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY, hook TEXT NOT NULL, kind TEXT NOT NULL, urgent INTEGER NOT NULL, message TEXT NOT NULL,
-    body BLOB NOT NULL, made REAL NOT NULL, due REAL NOT NULL, attempts INTEGER NOT NULL);
+    body BLOB NOT NULL, made REAL NOT NULL, due REAL NOT NULL, attempts INTEGER NOT NULL, log TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS event_due ON event (hook, due);
 CREATE INDEX IF NOT EXISTS event_kind ON event (hook, kind);
 """
@@ -97,6 +97,9 @@ class EventQueue:
         self._lock = threading.Lock()
         with _errors():
             make_tables_or_set_aside(self._path, _SCHEMA)
+        with self._database() as database:
+            if "log" not in {row[1] for row in database.execute("PRAGMA table_info(event)")}:  # of an older version
+                database.execute("ALTER TABLE event ADD COLUMN log TEXT NOT NULL DEFAULT ''")
 
     def position(self) -> int | None:
         """The number of the last statement that was read; None before the first one."""
@@ -174,18 +177,27 @@ def _add(database: sqlite3.Connection, hooks: Sequence[Webhook], event: NodeEven
     message = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
     for hook in hooks:
         if event.kind in hook.events:
-            values = (hook.name, event.kind, event.urgent, message, body, now, now)
+            values = (hook.name, event.kind, event.urgent, message, body, now, now, event.log)
             database.execute(
-                "INSERT INTO event (hook, kind, urgent, message, body, made, due, attempts)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+                "INSERT INTO event (hook, kind, urgent, message, body, made, due, attempts, log)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
                 values,
             )
-            oldest = "SELECT id FROM event WHERE hook = ? AND kind = ? ORDER BY id DESC LIMIT -1 OFFSET ?"
-            removed = database.execute(
-                f"DELETE FROM event WHERE id IN ({oldest})", (hook.name, event.kind, MAX_WAITING)
-            )
-            dropped += removed.rowcount
+            dropped += _drop_beyond(database, hook.name, event.kind)
     return dropped
+
+
+def _drop_beyond(database: sqlite3.Connection, hook: str, kind: str) -> int:
+    """Drop events above `MAX_WAITING`: the oldest of the log with most, so that a log with many pushes out its own.
+    Returns how many."""
+    of_kind = "FROM event WHERE hook = ? AND kind = ?"
+    (count,) = database.execute(f"SELECT count(*) {of_kind}", (hook, kind)).fetchone()
+    for _ in range(count - MAX_WAITING):
+        largest = f"SELECT log {of_kind} GROUP BY log ORDER BY count(*) DESC, min(id) LIMIT 1"
+        (log,) = database.execute(largest, (hook, kind)).fetchone()
+        oldest = f"SELECT min(id) {of_kind} AND log = ?"
+        database.execute(f"DELETE FROM event WHERE id = ({oldest})", (hook, kind, log))
+    return max(0, count - MAX_WAITING)
 
 
 def signature(key: bytes, message: str, timestamp: int, body: bytes) -> str:
