@@ -21,6 +21,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
+from comity.node.front_end.home import SIGNING_KEYS
 from comity.node.maintenance.doctor import diagnose
 from comity.node.maintenance.findings import Diagnosis, DiskSpace, Machine, disk_space, worst
 from comity.node.own_log import LEDGER_MARK, LedgerMark
@@ -102,6 +103,22 @@ def test_a_ledger_is_read_whatever_its_path_is_made_of(planted: Planted, tmp_pat
     planted.home.rename(home)
     moved = Planted(NodeHome(home, planted.node.card))
     assert [finding.level for finding in moved.findings() if finding.topic == "ledger"] == ["ok"]
+
+
+def test_a_front_end_needs_no_key_that_signs_and_is_told_of_one(planted: Planted) -> None:
+    planted.node.set("node", role="front-end")
+    planted.node.set("storage", database="postgresql:///comity")
+
+    def of_keys() -> list[tuple[str, str]]:
+        return [(found.level, found.fix) for found in planted.findings() if found.topic == "keys"]
+
+    assert [level for level, _ in of_keys()] == ["ok", "warn"]
+    assert all(str(planted.home / "keys" / name) in of_keys()[1][1] for name in SIGNING_KEYS)
+    for name in SIGNING_KEYS:
+        (planted.home / "keys" / name).unlink()
+    assert of_keys() == [("ok", "")]
+    (planted.home / "keys" / "tls.pem").unlink()
+    assert [level for level, _ in of_keys()] == ["fail"]
 
 
 # One fault each: what an operator may have done, the topic, and what the fix must say.

@@ -163,6 +163,14 @@ def test_a_database_without_tables_is_refused_and_left_without_tables(postgres: 
     assert postgres.admin("SELECT to_regclass('logs')", empty) == [(None,)]
 
 
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    backing = PostgresReader(f"postgresql:///x?host={tmp_path}", None)
+    for work in (lambda: Ledger.open_to_read(backing, lambda: 1), backing.look):
+        refusal = refusal_of(work, Unavailable)
+        assert (refusal.code, str(tmp_path) in refusal.why) == ("LEDGER-FAILED", True)
+        assert "[storage] database" in refusal.hint
+
+
 def test_tables_that_are_migrated_under_a_reader_end_it(postgres: Postgres, name: str, reading: Reading) -> None:
     reading.follower.look()
     postgres.admin("UPDATE alembic_version SET version_num = '9999'", name)

@@ -147,8 +147,7 @@ class PostgresDatabase:
         try:
             connection = psycopg.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as error:
-            hint = "check [storage] database in node.toml, and the log of the server"
-            raise _failed("cannot connect to PostgreSQL", str(error), hint) from error
+            raise _cannot_connect(error) from error
         try:
             self._server = _configure_session(connection)
             return AdvisoryLock(connection)
@@ -229,9 +228,12 @@ class PostgresReader:
         return Look(visible, f"{self._server}:{table}", revision, writer)
 
     def _connect(self) -> psycopg.Connection:
-        """A connection whose transactions are read-only. Raises Unavailable(code="LEDGER-REPLACED") if it leads to
-        another server than the first one."""
-        connection = psycopg.connect(self._conninfo)
+        """A connection whose transactions are read-only. Raises Unavailable(code="LEDGER-FAILED"), and Unavailable(
+        code="LEDGER-REPLACED") if it leads to another server than the first one."""
+        try:
+            connection = psycopg.connect(self._conninfo)
+        except psycopg.OperationalError as error:
+            raise _cannot_connect(error) from error
         try:
             server = _configure_session(connection)
             connection.execute(_READER_SETTINGS)
@@ -279,6 +281,11 @@ def _parse(conninfo: str, password_file: Path | None, defaults: Mapping[str, Any
         read_secret(Path(str(file)))
         given["passfile"] = str(file)
     return make_conninfo(**{**defaults, **given, **_FORCED})
+
+
+def _cannot_connect(error: psycopg.OperationalError) -> Unavailable:
+    hint = "check [storage] database in node.toml, and the log of the server"
+    return _failed("cannot connect to PostgreSQL", str(error), hint)
 
 
 def _failed(what: str, why: str, hint: str = "") -> Unavailable:

@@ -28,10 +28,9 @@ from comity.node.app import (
 )
 from comity.node.config import NodeConfig
 from comity.node.front_end.following import FollowedNode
-from comity.node.front_end.home import FrontEndHome, front_end_settings
+from comity.node.front_end.home import FrontEndHome, front_end_settings, read_public_files
 from comity.node.front_end.services import CharterEpochs, WriterOnly
-from comity.node.home import check_ports, pinned_federation, read_seat
-from comity.node.keys import load_tls
+from comity.node.home import check_ports
 from comity.node.listeners import Listeners, allow_descriptors
 from comity.node.metrics import MetricsListener
 from comity.node.readiness import Readiness
@@ -149,9 +148,7 @@ async def _return_memory(home: FrontEndHome) -> None:
 
 def check_front_end(config: NodeConfig) -> HomeCheck:
     """As `comity.node.app.check`, for the home of a front end."""
-    seat, federation = read_seat(config), pinned_federation(config)
-    if config.listen.open:
-        load_tls(config.keys, seat.record)
+    seat, federation, _ = read_public_files(config)
     check_ports(config.listeners)
     members = len(federation.body.members) if federation else None
     return HomeCheck(seat.record.name, seat.record.origin, config.federation.file, members, config.listeners, ())

@@ -28,9 +28,10 @@ from comity.node.home import (
     read_seat,
 )
 from comity.node.keys import load_tls
-from comity.node.members import Membership
+from comity.node.members import Membership, Seat
 from comity.node.metrics import LocationProviders, Metrics, ServedBytes
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.charter.federation import Federation
 from comity.trust.errors import Conflict
 from comity.wire.tls import TlsIdentity
 
@@ -72,9 +73,10 @@ class FrontEndHome(ServedHome):
         Raises Conflict (FRONT-END-RUNS) if another front end uses the home, what `Ledger.open_to_read`, `EpochStore`
         and `load_tls` raise, and NotFound, Malformed and Untrusted for invalid files.
         """
-        seat, federation = read_seat(config), pinned_federation(config)
-        tls = load_tls(config.keys, seat.record) if config.listen.open else None
-        _warn_of_keys(config)
+        seat, federation, tls = read_public_files(config)
+        if found := signing_keys(config):
+            hint = f"remove them from {config.keys}: a front end signs nothing"
+            _log.warning("signing keys are in the home of a front end", files=found, hint=hint)
         lock = _lock(config)
         try:
             backing = read_backing(config)
@@ -116,8 +118,15 @@ def _lock(config: NodeConfig) -> BaseFileLock:
     return lock
 
 
-def _warn_of_keys(config: NodeConfig) -> None:
-    found = [name for name in SIGNING_KEYS if (config.keys / name).exists()]
-    if found:
-        hint = f"remove them from {config.keys}: a front end signs nothing"
-        _log.warning("signing keys are in the home of a front end", files=found, hint=hint)
+def read_public_files(config: NodeConfig) -> tuple[Seat, Federation | None, TlsIdentity | None]:
+    """Who the node is, the pinned federation if there is one, and the certificate for the open port if there is one.
+
+    Raises NotFound, Refused, Malformed and Untrusted.
+    """
+    seat = read_seat(config)
+    return seat, pinned_federation(config), load_tls(config.keys, seat.record) if config.listen.open else None
+
+
+def signing_keys(config: NodeConfig) -> list[str]:
+    """The files in the home that a front end does not need, and should not have."""
+    return [name for name in SIGNING_KEYS if (config.keys / name).exists()]

@@ -16,6 +16,7 @@ from typing import Final
 from comity.content.durable import fsync
 from comity.ledger.database import NEWEST
 from comity.ledger.page_sums import closed_file_damage
+from comity.node.front_end.home import read_public_files, signing_keys
 from comity.node.home import HomeFiles
 from comity.node.maintenance.findings import Diagnosis, ExaminedNode
 from comity.node.own_log import LEDGER_MARK, LedgerMark
@@ -34,15 +35,22 @@ PROBE: Final = b"comity doctor wrote this to see whether it can\n"
 
 
 def check_keys(node: ExaminedNode) -> Iterator[Diagnosis]:
-    """The online keys fit the node record, nobody else can read them, and the offline keys are elsewhere."""
+    """The online keys fit the node record, nobody else can read them, and the offline keys are elsewhere. A front end
+    has no key that signs."""
     try:
-        HomeFiles.read(node.config)
+        if node.config.is_front_end:
+            read_public_files(node.config)
+        else:
+            HomeFiles.read(node.config)
     except ComityError as error:
         yield Diagnosis.of("keys", error, fix=error.hint or _key_fix(error, node.home))
     else:
         ages = [node.machine.clock() - file.stat().st_mtime for file in node.config.keys.glob("*.pem")]
         oldest = int(max(ages, default=0) // DAY)
         yield Diagnosis("keys", "ok", f"they fit the node record; the oldest file is {oldest} days old")
+    if node.config.is_front_end and (found := signing_keys(node.config)):
+        fix = f"rm {' '.join(str(node.config.keys / name) for name in found)}"
+        yield Diagnosis("keys", "warn", "keys that sign are in the home of a front end, which signs nothing", fix)
     if stat.S_IMODE(node.config.keys.stat().st_mode) & 0o077 if node.config.keys.is_dir() else False:
         fix = f"chmod 700 {node.config.keys}"
         yield Diagnosis("keys", "warn", f"other users may list {node.config.keys}", fix)
