@@ -87,7 +87,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/lineage.py",), "drawing licences lineage"),
     Suite((f"{TRUST}/evaluation.py",), "evaluation_announced evaluation_forms"),
     Suite(
-        (f"{TRUST}/claims.py",),
+        (f"{TRUST}/bound_nodes.py", f"{TRUST}/claims.py"),
         """bound_nodes compromise cosigned_moments cosigner_places evaluation_announced evidence_reader holds
         kept_proofs key_validity newest_statement publication_rows read_claims rivals upstream_choosing upstream_rows
         vouched witnessing""",

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from comity.trust.bound_nodes import BoundNode, ProvenCosigner, WitnessedEntry, bind_nodes, verify_witnessed
 from comity.trust.charter.document import Body, Member
-from comity.trust.claims import BoundNode, ProvenCosigner, WitnessedEntry, bind_nodes, verify_witnessed
 from comity.trust.encoding import LAST_TIME, sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import Remark

@@ -235,7 +235,7 @@ def test_a_blob_that_loses_another_name_while_it_is_read_is_read_to_its_end(site
     name = another_name(site, digest)
     if proven:
         read(site.verified, digest)
-    with site.verified.blob(digest) as blob:
+    with site.verified.blob(digest, BlobReader()) as blob:
         parts = blob.parts(0, SIZE)
         got = b"".join(chunks(next(parts)))
         site.hashed.clear()
@@ -251,7 +251,7 @@ def test_a_byte_that_changes_unseen_beside_a_name_cuts_the_reader_off(site: Blob
     name = another_name(site, digest)
     if proven:
         read(site.verified, digest)
-    with site.verified.blob(digest) as blob:
+    with site.verified.blob(digest, BlobReader()) as blob:
         parts = blob.parts(0, SIZE)
         next(parts)
         site.flip_unseen(digest, 7)
@@ -264,7 +264,7 @@ def test_a_byte_that_changes_unseen_beside_a_name_cuts_the_reader_off(site: Blob
 
 def test_a_byte_that_changes_while_it_is_read_cuts_the_reader_off(site: BlobSite) -> None:
     digest, _ = site.add(SIZE)
-    with site.verified.blob(digest) as blob:
+    with site.verified.blob(digest, BlobReader()) as blob:
         parts = blob.parts(0, SIZE)
         next(parts)
         site.flip(digest, SIZE - 1)

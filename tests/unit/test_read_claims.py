@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import (
-    BoundNode,
     KnownAuthor,
     KnownAuthors,
     ParsedClaims,
