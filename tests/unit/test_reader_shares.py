@@ -21,7 +21,7 @@ from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.settings import ReadThrough
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import sha256
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, NotFound
 from comity.wire.access import BLOCK
 from comity.wire.limits import FairShares
 
@@ -72,6 +72,11 @@ class EndlessFetcher:
         await asyncio.Event().wait()
 
 
+def published_with(index: bytes) -> Any:
+    pieces = SimpleNamespace(digest=sha256(index))
+    return SimpleNamespace(artifact=sha256(b"artifact"), pieces=pieces, manifest=pieces, name="a/b@v1")
+
+
 def cold_reads(tmp_path: Path) -> tuple[OnDemandFetch, EndlessFetcher, Callable[[str], Awaitable[bytes]]]:
     fetcher = EndlessFetcher()
 
@@ -86,11 +91,12 @@ def cold_reads(tmp_path: Path) -> tuple[OnDemandFetch, EndlessFetcher, Callable[
         never,
         reserve_bytes=0,
     )
-    pieces = SimpleNamespace(digest=sha256(b"index"))
-    published = SimpleNamespace(artifact=sha256(b"artifact"), pieces=pieces, manifest=pieces, name="a/b@v1")
+    published = published_with(b"index")
+    layouts: dict[str, Any] = {}
+    fetch._indexes[published.pieces.digest] = layouts
 
     async def read(path: str) -> bytes:
-        fetch._layouts[pieces.digest, path] = cast(Any, f"layout of {path}")
+        layouts[path] = f"layout of {path}"
         entry = FileEntry(path, 5, sha256(path.encode()))
         async with aclosing(fetch.read(cast(Any, published), entry, 0, 5)) as parts:
             return await anext(parts)
@@ -130,6 +136,31 @@ async def test_above_the_bound_the_block_with_most_waiting_files_loses_one(
     await settle()
     assert {name: task.result() for name, task in readers.items() if task.done()} == {"a2": "GIVEN-UP"}
     await stop(*readers.values())
+    await fetch.close()
+
+
+async def test_a_piece_index_is_read_once_for_all_its_files_and_few_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_demand, "MAX_LAYOUTS", 100)
+    fetch, _, _ = cold_reads(tmp_path)
+    read: list[object] = []
+    files = tuple((f"f{number}", f"layout {number}") for number in range(40))
+
+    def read_artifact(store: object, manifest: object, pieces: object) -> Any:
+        read.append(pieces)
+        return None, SimpleNamespace(files=files)
+
+    monkeypatch.setattr(on_demand, "read_artifact", read_artifact)
+    every = [FileEntry(path, 5, sha256(path.encode())) for path, _ in files]
+    layouts = await asyncio.gather(*(fetch._layout(published_with(b"one"), entry) for entry in every))
+    assert [str(layout) for layout in layouts] == [layout for _, layout in files]
+    assert len(read) == 1
+    for index in (b"two", b"three", b"one"):
+        await fetch._layout(published_with(index), every[0])
+    assert len(read) == 4, "the one that was not used for longest had given way"
+    with pytest.raises(NotFound):
+        await fetch._layout(published_with(b"one"), FileEntry("other", 5, sha256(b"other")))
     await fetch.close()
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import stat
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from comity.content.blobs import BlobStore, lock_if_free
 from comity.content.durable import disk_errors
 from comity.node.replication.fair_queue import FairSlots
 from comity.node.replication.files import FileDownload, FileFetcher, Key, abandoned_error
-from comity.node.threads import Pools
+from comity.node.threads import NameLocks, Pools
 from comity.node.uploads import Want, read_artifact
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, PieceLayout
@@ -101,7 +102,8 @@ LINGER: Final = 15.0
 """Seconds that a download continues without a reader: clients retry after a lost connection or a 503."""
 SPARE_FACTOR: Final = 4
 """Readers leave this many times as much of the disk free as uploads do, because any reader causes a fetch."""
-MAX_LAYOUTS: Final = 4_096
+MAX_LAYOUTS: Final = 100_000
+"""Files of the piece indexes that are kept, some 30 MB; the last one is kept whatever it has."""
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
@@ -133,7 +135,9 @@ class OnDemandFetch:
         self._tasks: dict[Key, asyncio.Task[ComityError | None]] = {}
         self._reserved_bytes = 0
         self._partial: dict[Digest, None] = {}
-        self._layouts: dict[tuple[Digest, str], PieceLayout] = {}
+        self._indexes: OrderedDict[Digest, Mapping[str, PieceLayout]] = OrderedDict()
+        """By piece index, the layout of each file; the least recently used first."""
+        self._locks = NameLocks()
 
     async def read(
         self, published: Published | Observed, entry: FileEntry, offset: int, length: int
@@ -161,18 +165,21 @@ class OnDemandFetch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _layout(self, published: Published | Observed, entry: FileEntry) -> PieceLayout:
-        """The file's layout in the publisher's piece index."""
-        known = published.pieces.digest, entry.path
-        if known not in self._layouts:
-            await self._files.require_objects((published.manifest, published.pieces))
-            _, index = await self._pools.files(read_artifact, self._store, published.manifest, published.pieces)
-            layout = dict(index.files).get(entry.path)
-            if layout is None:
-                raise NotFound("no piece index", why=short(entry.sha256), code="NO-RECORDS")
-            if len(self._layouts) >= MAX_LAYOUTS:
-                self._layouts.clear()
-            self._layouts[known] = layout
-        return self._layouts[known]
+        """The file's layout in the publisher's piece index, which is read once for all its files."""
+        digest = published.pieces.digest
+        async with self._locks.acquire((digest,)):
+            if digest not in self._indexes:
+                await self._files.require_objects((published.manifest, published.pieces))
+                _, index = await self._pools.files(read_artifact, self._store, published.manifest, published.pieces)
+                self._indexes[digest] = dict(index.files)
+                total = sum(map(len, self._indexes.values()))
+                while total > MAX_LAYOUTS and len(self._indexes) > 1:
+                    total -= len(self._indexes.popitem(last=False)[1])
+            self._indexes.move_to_end(digest)
+            layout = self._indexes[digest].get(entry.path)
+        if layout is None:
+            raise NotFound("no piece index", why=short(entry.sha256), code="NO-RECORDS")
+        return layout
 
     @contextmanager
     def _reading(self, key: Key, published: Published | Observed, entry: FileEntry) -> Iterator[FileDownload]:
