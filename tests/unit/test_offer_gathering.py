@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.log import LocatedProof
 from comity.wire.messages import LocatedEntry
@@ -164,7 +164,7 @@ class Lister:
         return self
 
     async def search(self, query: OfferQuery) -> list[Any]:
-        return [SimpleNamespace(chain=chain) for chain in self.chains]
+        return [SimpleNamespace(chain=chain, vkey="a log") for chain in self.chains]
 
     async def grants(self, query: GrantQuery) -> list[GrantStatus]:
         return list(self.requests)
@@ -200,7 +200,19 @@ def test_an_id_that_a_node_invents_makes_no_other_ambiguous(stall: Stall) -> Non
 
 
 def test_each_node_names_one_in_turn_where_as_many_name_each() -> None:
-    assert most_named([INVENTED, [stated := Digest("f" * 64)]])[:3] == [INVENTED[0], stated, INVENTED[1]]
+    invented = [(chain, "liar/log") for chain in INVENTED]
+    stated = Digest("f" * 64)
+    assert most_named([invented, [(stated, "honest/log")]])[:3] == [INVENTED[0], stated, INVENTED[1]]
+
+
+def test_a_log_with_many_offers_hides_none_of_another_log_that_all_nodes_have() -> None:
+    flood = [(sha256(b"%d" % number), "flooded/log") for number in range(5_000)]
+    stated = Digest("f" * 64)
+    for place in (0, 2_500, 5_000):
+        listed = [*flood[:place], (stated, "honest/log"), *flood[place:]]
+        assert stated in most_named([listed, listed])[:2]
+    also_asked_for = [*flood, (stated, "flooded/log"), (stated, "honest/log")]
+    assert stated in most_named([also_asked_for])[:2]
 
 
 def test_a_node_that_says_a_grant_is_of_another_offer_hides_it_from_nobody(stall: Stall) -> None:

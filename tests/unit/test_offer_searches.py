@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from comity.node.offers import search
 from comity.node.offers.index import ChainKey, OfferIndex
 from comity.node.offers.search import STEP, first_of, matching_grants, matching_offers
 from comity.node.services.offer import SEARCHES, OfferRpcService
@@ -16,7 +17,6 @@ from comity.trust.errors import Unavailable
 from comity.trust.offers.records import GrantRequest
 from comity.wire.access import CALLER, Caller
 from comity.wire.offer import GrantQuery, OfferQuery
-from support.offer_provider import GrantingNode
 
 MANY = 20 * STEP
 
@@ -27,14 +27,14 @@ class LargeIndex:
     def __init__(self, chains: int, requests: int = 0) -> None:
         closed = SimpleNamespace(withdrawn=True, offer=None, offers=[SimpleNamespace(id="offer")])
         self.chain = SimpleNamespace(state=closed, fault=None, doubtful=False)
-        self.keys: list[ChainKey] = sorted((sha256(b"%d" % number), "log") for number in range(chains))
+        self.keys: list[ChainKey] = [(number, sha256(b"%d" % number), "log") for number in range(chains)]
         request = GrantRequest.__new__(GrantRequest)
         object.__setattr__(request, "by", sha256(b"somebody"))
         located = SimpleNamespace(line=sha256(b"line"), statement=request)
         self.of_offer = [SimpleNamespace(log="log", located=located)] * requests
 
-    def chains_after(self, key: ChainKey, most: int) -> list[Any]:
-        return [(each, self.chain) for each in self.keys if each > key][:most]
+    def chains_after(self, key: ChainKey | None, most: int) -> list[Any]:
+        return [(each, self.chain) for each in self.keys if key is None or each > key][:most]
 
     def requests(self, offers: object) -> Iterator[Any]:
         return iter(self.of_offer)
@@ -80,9 +80,9 @@ async def test_searches_of_one_address_block_leave_room_for_those_of_another(mon
     searching: list[str] = []
 
     class EndlessIndex(LargeIndex):
-        def chains_after(self, key: ChainKey, most: int) -> list[Any]:
+        def chains_after(self, key: ChainKey | None, most: int) -> list[Any]:
             searching.append(CALLER.get().name)
-            return [((Digest("0"), ""), self.chain)]
+            return [((0, Digest("0"), ""), self.chain)]
 
     service = OfferRpcService(cast(Any, None), cast(Any, SimpleNamespace(index=EndlessIndex(0))), cast(Any, None))
     greedy = [as_caller(f"192.0.2.{number}", service) for number in range(1, 60)]
@@ -101,21 +101,51 @@ async def test_searches_of_one_address_block_leave_room_for_those_of_another(mon
     await asyncio.gather(other, *greedy, return_exceptions=True)
 
 
-def test_offers_are_found_in_the_order_of_their_ids_and_page_by_page() -> None:
-    granting = GrantingNode()
-    try:
-        for number in range(5):
-            asyncio.run(granting.provider.post(granting.offer(title=f"offer {number}")))
-        granting.tick()
+def index_of(*logs: str) -> OfferIndex:
+    """An index to which a chain of each of these logs is added, one after the other."""
+    membership = SimpleNamespace(seat=SimpleNamespace(log="own"))
+    index = OfferIndex(cast(Any, None), cast(Any, None), cast(Any, membership), 1_000)
+    for number, log in enumerate(logs):
+        chain_id = sha256(b"%d" % number)
+        offer = SimpleNamespace(id=chain_id)
+        state = SimpleNamespace(chain=chain_id, offers=[offer], offer=offer)
+        chain = SimpleNamespace(state=state, fault=None, doubtful=False)
+        reader = index._logs.setdefault(log, cast(Any, SimpleNamespace(chains={}, statements={})))
+        reader.chains[chain_id] = cast(Any, chain)
+        cast(Any, reader).read = lambda *_, chain=chain: chain
+        for _ in range(2):  # a later record of the same chain
+            index._add(log, number, cast(Any, SimpleNamespace(digest=None)), genuine=True)
+    return index
 
-        async def found(after: Digest | None, most: int) -> list[Digest]:
-            matching = matching_offers(granting.index, OfferQuery(after=after))
-            return [chain.state.chain for _, chain in await first_of(matching, most)]
 
-        every = sorted(chain.state.chain for _, chain in granting.index.chains())
-        assert len(every) == 5
-        assert asyncio.run(found(None, 99)) == every
-        assert asyncio.run(found(every[1], 2)) == every[2:4]
-        assert asyncio.run(found(every[-1], 2)) == []
-    finally:
-        granting.end()
+async def found(index: OfferIndex, after: Digest | None, most: int) -> list[tuple[str, Digest]]:
+    matching = matching_offers(index, OfferQuery(after=after, closed=True))
+    return [(log, chain.state.chain) for log, chain in await first_of(matching, most)]
+
+
+async def test_logs_take_turns_in_a_search_and_pages_go_on_from_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_matches", lambda chain, query: True)
+    index = index_of(*["flooded"] * 6, "quiet", *["flooded"] * 6, "quiet", "other")
+    every = await found(index, None, 99)
+    assert sorted(log for log, _ in every[:3]) == ["flooded", "other", "quiet"]
+    assert sorted(log for log, _ in every[3:5]) == ["flooded", "quiet"]
+    assert (len(every), len(set(every))) == (15, 15)
+    pages, after = list[tuple[str, Digest]](), None
+    while page := await found(index, after, 4):
+        pages += page
+        after = page[-1][1]
+    assert pages == every
+    assert await found(index, sha256(b"unknown"), 4) == []
+
+
+async def test_requests_of_one_log_hide_none_of_another() -> None:
+    def request(log: str, number: int) -> Any:
+        content = GrantRequest.__new__(GrantRequest)
+        object.__setattr__(content, "by", sha256(b"somebody"))
+        return SimpleNamespace(log=log, located=SimpleNamespace(line=sha256(b"%d" % number), statement=content))
+
+    index = LargeIndex(1)
+    index.chain.state.answers = {}
+    index.of_offer = [*(request("flooded", number) for number in range(50)), request("honest", 99)]
+    listed = await first_of(matching_grants(cast(OfferIndex, index), GrantQuery()), 2)
+    assert [item.request.log for item in listed] == ["flooded", "honest"]

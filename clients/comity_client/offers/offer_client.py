@@ -85,7 +85,7 @@ async def search_offers(session: Session, query: OfferQuery) -> list[Digest]:
     answers = await session.ask(lambda node: _offers(node, query))
     if not answers.found:
         raise answers.failure("no node answers the search for offers")
-    return most_named([state.chain for state in states] for states in answers.found.values())
+    return most_named([(state.chain, state.vkey) for state in states] for states in answers.found.values())
 
 
 async def list_grants(session: Session, query: GrantQuery) -> tuple[tuple[GrantStatus, ...], ...]:
@@ -96,15 +96,21 @@ async def list_grants(session: Session, query: GrantQuery) -> tuple[tuple[GrantS
     return tuple(map(tuple, answers.found.values()))
 
 
-def most_named(lists: Iterable[Sequence[Digest]]) -> list[Digest]:
-    """The chains that nodes list, those of most nodes first; of equals, each node names one in turn. A chain is only a
-    claim, and one node may name any number."""
+def most_named(lists: Iterable[Sequence[tuple[Digest, str]]]) -> list[Digest]:
+    """The chains that nodes list, those of most nodes first; of equals, each node names one of each log in turn. A
+    chain is only a claim; one node may name any number, and one member may log any number, which all nodes name.
+
+    Args:
+        lists: of each node, the chains, each with a log that it names for the chain.
+    """
     counts: Counter[Digest] = Counter()
     turns: dict[Digest, int] = {}
     for listed in map(dict.fromkeys, lists):
-        counts.update(listed.keys())
-        for turn, chain in enumerate(listed):
-            turns[chain] = min(turn, turns.get(chain, turn))
+        counts.update({chain for chain, _ in listed})
+        of_log: Counter[str] = Counter()
+        for chain, log in listed:
+            turns[chain] = min(of_log[log], turns.get(chain, of_log[log]))
+            of_log[log] += 1
     return sorted(counts, key=lambda chain: (-counts[chain], turns[chain], chain))
 
 
@@ -503,7 +509,7 @@ async def _poll(read: Callable[[], Awaitable[T | None]], entry: Entry, origin: s
 
 
 def _chains_with(listed: Iterable[Sequence[GrantStatus]]) -> list[Digest]:
-    return most_named([state.chain for state in states] for states in listed)
+    return most_named([(state.chain, state.request.origin) for state in states] for states in listed)
 
 
 def _names(state: GrantStatus, name: str) -> bool:

@@ -61,8 +61,8 @@ class OfferServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def SearchOffers(self, request, context):
-        """The offers in force in the logs held here, those of others included, that match every field that is given; by the
-        id of their chain. At most 1,000; ask again from `after`, the last chain had.
+        """The offers in force in the logs held here, those of others included, that match every field that is given; of each
+        log one in turn. At most 1,000; ask again from `after`, the last chain had.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

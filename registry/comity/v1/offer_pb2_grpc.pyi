@@ -38,8 +38,8 @@ class OfferServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OfferServiceAsyncStub: ...
     SearchOffers: _grpc.UnaryStreamMultiCallable[_offer_pb2.SearchOffersRequest, _offer_pb2.OfferState]
-    """The offers in force in the logs held here, those of others included, that match every field that is given; by the
-    id of their chain. At most 1,000; ask again from `after`, the last chain had.
+    """The offers in force in the logs held here, those of others included, that match every field that is given; of each
+    log one in turn. At most 1,000; ask again from `after`, the last chain had.
     """
     GetOffer: _grpc.UnaryStreamMultiCallable[_offer_pb2.GetOfferRequest, _types_pb2.Located]
     """The lines about one chain, of the log that may grant it, in order; then those that only other logs here hold. At
@@ -60,8 +60,8 @@ class OfferServiceStub:
 class OfferServiceAsyncStub(OfferServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SearchOffers: _aio.UnaryStreamMultiCallable[_offer_pb2.SearchOffersRequest, _offer_pb2.OfferState]  # type: ignore[assignment]
-    """The offers in force in the logs held here, those of others included, that match every field that is given; by the
-    id of their chain. At most 1,000; ask again from `after`, the last chain had.
+    """The offers in force in the logs held here, those of others included, that match every field that is given; of each
+    log one in turn. At most 1,000; ask again from `after`, the last chain had.
     """
     GetOffer: _aio.UnaryStreamMultiCallable[_offer_pb2.GetOfferRequest, _types_pb2.Located]  # type: ignore[assignment]
     """The lines about one chain, of the log that may grant it, in order; then those that only other logs here hold. At
@@ -85,8 +85,8 @@ class OfferServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _offer_pb2.SearchOffersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_offer_pb2.OfferState], _abc.AsyncIterator[_offer_pb2.OfferState]]:
-        """The offers in force in the logs held here, those of others included, that match every field that is given; by the
-        id of their chain. At most 1,000; ask again from `after`, the last chain had.
+        """The offers in force in the logs held here, those of others included, that match every field that is given; of each
+        log one in turn. At most 1,000; ask again from `after`, the last chain had.
         """
 
     @_abc_1.abstractmethod

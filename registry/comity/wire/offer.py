@@ -420,7 +420,7 @@ class OfferCalls(ServiceCalls):
         return OfferServiceStub(self._calls.connection.channel)
 
     async def search(self, query: OfferQuery | None = None) -> tuple[OfferStatus, ...]:
-        """Offers in force that match, in order of chain id, at most 1,000; use `after` for the next page."""
+        """Offers in force that match, those of each log in turn, at most 1,000; use `after` for the next page."""
         request = encode_offer_query(query or OfferQuery())
         return await self._calls.all(self._offer.SearchOffers, request, decode_offer_state, limits.OFFERS)
 

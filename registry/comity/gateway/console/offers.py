@@ -53,7 +53,7 @@ class OfferPage:
 
 
 async def offer_page(index: OfferIndex, membership: Membership, now: float, after: str, *, closed: bool) -> OfferPage:
-    """Offers in the order of their ids. Raises Malformed for a key that is none."""
+    """Offers, those of each log in turn. Raises Malformed for a key that is none."""
     try:
         key = parse_digest(after) if after else None
     except Malformed as error:

@@ -9,7 +9,7 @@ log.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -50,8 +50,9 @@ class FaultyChain:
     chain: OfferChain
 
 
-ChainKey: TypeAlias = tuple[Digest, str]
-"""The id of a chain, and its log."""
+ChainKey: TypeAlias = tuple[int, Digest, str]
+"""The number of a chain in its log, its id, and the log: the order of searches. Logs take turns, so that a log with
+many offers hides none of another."""
 
 
 class OfferIndex:
@@ -76,6 +77,8 @@ class OfferIndex:
         """Number of parked lines of each log that were unparked when it was read last."""
         self._order: list[ChainKey] = []
         """Every chain, in order."""
+        self._keys: dict[str, dict[Digest, ChainKey]] = {}
+        """By log, then by chain."""
         self._log_of: dict[Digest, str] = {}
         """Log of each offer, of any version."""
         self._requests: dict[Digest, dict[Digest, FoundStatement]] = {}
@@ -95,10 +98,14 @@ class OfferIndex:
         """Every chain, with its log."""
         return ((name, chain) for name, log in self._logs.items() for chain in log.chains.values())
 
-    def chains_after(self, key: ChainKey, most: int) -> list[tuple[ChainKey, OfferChain]]:
-        """At most `most` chains after a key, in the order of their ids."""
-        begin = bisect_right(self._order, key)
-        return [(each, self._logs[each[1]].chains[each[0]]) for each in self._order[begin : begin + most]]
+    def chains_after(self, key: ChainKey | None, most: int) -> list[tuple[ChainKey, OfferChain]]:
+        """At most `most` chains after a key, or the first ones, in order."""
+        begin = 0 if key is None else bisect_right(self._order, key)
+        return [(each, self._logs[each[2]].chains[each[1]]) for each in self._order[begin : begin + most]]
+
+    def key_of(self, chain: Digest) -> ChainKey | None:
+        """The place of a chain in the order; None if it is not known."""
+        return self._keys.get(self._log_of.get(chain, ""), {}).get(chain)
 
     def faulty(self) -> Iterator[tuple[str, OfferChain]]:
         """Chains with a fault, and their logs."""
@@ -168,7 +175,8 @@ class OfferIndex:
             if unparked != self._unparked.get(log, unparked) or (writers != self._writers.get(log) and doubtful):
                 for per_log in (self._logs, self._positions, self._line_counts):
                     per_log.pop(log, None)
-                self._order = [key for key in self._order if key[1] != log]
+                self._keys.pop(log, None)
+                self._order = [key for key in self._order if key[2] != log]
             self._unparked[log] = unparked
             start = self._positions.get(log, 0)
             if start >= size or not writers or log in self.over_quota:
@@ -201,10 +209,10 @@ class OfferIndex:
             self._add_statement(FoundStatement(name, located))
         if chain is None:
             return
-        key = chain.state.chain, name
-        at = bisect_left(self._order, key)
-        if self._order[at : at + 1] != [key]:
-            self._order.insert(at, key)
+        keys = self._keys.setdefault(name, {})
+        if chain.state.chain not in keys:
+            key = keys[chain.state.chain] = len(keys), chain.state.chain, name
+            insort(self._order, key)
         for offer in chain.state.offers[-1:]:
             self._log_of.setdefault(offer.id, name)
         if chain.fault is not None and chain.fault.index == index:

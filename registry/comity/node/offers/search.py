@@ -1,15 +1,17 @@
 """Searches of the index of offers. Members and strangers may ask for anything, and a member may log many offers: a
-search looks at a few items at a time, and other work of the event loop is done in between.
+search looks at a few items at a time, and other work of the event loop is done in between. Logs take turns, so that the
+first items are not all of the log that has most.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
+from itertools import zip_longest
 from typing import Final, TypeVar
 
-from comity.node.offers.index import ChainKey, FoundStatement, OfferIndex
+from comity.node.offers.index import FoundStatement, OfferIndex
 from comity.trust.encoding import Digest
 from comity.trust.offers.chain import GrantState, OfferChain
 from comity.trust.offers.offer import Offer, Slice
@@ -20,14 +22,13 @@ T = TypeVar("T")
 
 STEP: Final = 256
 """Chains, or requests, that are looked at without a pause."""
-LAST: Final = "\U0010ffff"
-"""Greater than the name of any log."""
 REQUESTED = "requested"
 REJECTED = "rejected"
 
 
 async def matching_offers(index: OfferIndex, query: OfferQuery) -> AsyncGenerator[tuple[str, OfferChain], None]:
-    """Chains whose offer in force matches, with their logs, in order of chain id."""
+    """Chains whose offer in force matches, with their logs: the first of each log, then the second of each, and so
+    on."""
     async for log, chain in _chains_after(index, query.after):
         if _matches(chain, query):
             yield log, chain
@@ -88,10 +89,10 @@ class ListedRequest:
 
 
 async def matching_grants(index: OfferIndex, query: GrantQuery) -> AsyncGenerator[ListedRequest, None]:
-    """Requests that match, in order of chain id, then of arrival."""
+    """Requests that match: the chains of the logs in turn; of one chain those of the logs in turn, in their order."""
     passed, looked_at = query.after is None, 0
     async for log, chain in _chains(index, query.offer):
-        for found in tuple(index.requests(offer.id for offer in chain.state.offers)):
+        for found in _in_turn(index.requests(offer.id for offer in chain.state.offers)):
             if passed and _matches_request(found, query):
                 listed = ListedRequest(found, log, chain)
                 if not query.state or listed.state == query.state:
@@ -110,11 +111,21 @@ async def _chains(index: OfferIndex, offer: Digest | None) -> AsyncGenerator[tup
         yield known
 
 
+def _in_turn(statements: Iterable[FoundStatement]) -> Iterator[FoundStatement]:
+    by_log: dict[str, list[FoundStatement]] = {}
+    for found in statements:
+        by_log.setdefault(found.log, []).append(found)
+    for turn in zip_longest(*by_log.values()):
+        yield from (found for found in turn if found is not None)
+
+
 async def _chains_after(index: OfferIndex, after: Digest | None) -> AsyncGenerator[tuple[str, OfferChain], None]:
-    """Chains with a greater id, in order. What is added meanwhile is among them if its id is greater than the last."""
-    key: ChainKey = (after or Digest(""), LAST)
+    """Chains after one, or all, in order. None after one that is not known."""
+    key = None if after is None else index.key_of(after)
+    if after is not None and key is None:
+        return
     while page := index.chains_after(key, STEP):
-        for (_, log), chain in page:
+        for (_, _, log), chain in page:
             yield log, chain
         key = page[-1][0]
         await asyncio.sleep(0)
