@@ -56,13 +56,20 @@ def test_a_disk_that_cannot_be_written_loses_no_file(file: Path, code: int, kind
 
 
 def test_a_damaged_file_of_what_cannot_be_computed_again_is_kept_under_another_name(file: Path) -> None:
-    make_tables_or_set_aside(file, SCHEMA)
-    assert opened(file) == ["kept"]
+    told: list[Path] = []
+
+    def on_kept(kept: Path, why: str) -> None:
+        told.append(kept)
+        assert why
+
+    make_tables_or_set_aside(file, SCHEMA, on_kept)
+    assert (opened(file), told) == (["kept"], [])
     for kept in ("cache.sqlite.damaged", "cache.sqlite.damaged-2"):
         damaged = b"damaged" + file.read_bytes()[7:]
         file.write_bytes(damaged)
-        make_tables_or_set_aside(file, SCHEMA)
-        assert file.with_name(kept).read_bytes() == damaged
+        make_tables_or_set_aside(file, SCHEMA, on_kept)
+        assert told[-1] == file.with_name(kept)
+        assert told[-1].read_bytes() == damaged
         assert opened(file) == []
 
 
@@ -75,6 +82,6 @@ def test_a_file_that_another_process_locks_is_not_set_aside(file: Path, monkeypa
     with monkeypatch.context() as busy:
         busy.setattr(sqlite3, "connect", refused)
         with pytest.raises(sqlite3.OperationalError):
-            make_tables_or_set_aside(file, SCHEMA)
+            make_tables_or_set_aside(file, SCHEMA, lambda kept, why: None)
     assert opened(file) == ["kept"]
     assert [path.name for path in file.parent.iterdir() if "damaged" in path.name] == []

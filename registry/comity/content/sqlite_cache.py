@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Final
-
-import structlog
+from typing import Final, TypeAlias
 
 from comity.trust.errors import OutOfSpace, Unavailable
 
@@ -25,13 +23,13 @@ DAMAGED: Final = ".damaged"
 _BESIDE: Final = ("", "-wal", "-shm")
 """What SQLite adds to the name of a database for the files that it keeps beside it, and the database itself."""
 
-_log: Final = structlog.get_logger("comity.content")
+OnKept: TypeAlias = Callable[[Path, str], None]
+"""Called with the new path of a damaged file, and what is wrong with it."""
 
 
-def make_tables_or_set_aside(file: Path, schema: str) -> None:
-    """Make the tables that the file lacks. A file that is damaged, or no database, is kept under another name, with a
-    warning that names it, and a new file is made. Damage that is not read here, after the start of the file, is not
-    noticed. Blocking.
+def make_tables_or_set_aside(file: Path, schema: str, on_kept: OnKept) -> None:
+    """Make the tables that the file lacks. A file that is damaged, or no database, is kept under another name, and a
+    new file is made. Damage that is not read here, after the start of the file, is not noticed. Blocking.
 
     Raises sqlite3.Error if the disk, or another process, keeps the file from being opened; OSError.
     """
@@ -40,7 +38,7 @@ def make_tables_or_set_aside(file: Path, schema: str) -> None:
     except sqlite3.Error as error:
         if not _is_no_cache(error):
             raise
-        _set_aside(file, error)
+        on_kept(_set_aside(file), str(error))
         _make_tables(file, schema)
 
 
@@ -49,8 +47,9 @@ def _make_tables(file: Path, schema: str) -> None:
         database.executescript(schema)
 
 
-def _set_aside(file: Path, why: sqlite3.Error) -> None:
-    """Rename a damaged file that is not open, with what SQLite keeps beside it, and warn. Raises OSError."""
+def _set_aside(file: Path) -> Path:
+    """Rename a damaged file that is not open, with what SQLite keeps beside it. Returns its new path. Raises
+    OSError."""
     number, kept = 1, file.with_name(file.name + DAMAGED)
     while kept.exists():
         number += 1
@@ -58,7 +57,7 @@ def _set_aside(file: Path, why: sqlite3.Error) -> None:
     for suffix in _BESIDE:
         with suppress(FileNotFoundError):
             file.with_name(file.name + suffix).rename(kept.with_name(kept.name + suffix))
-    _log.warning("a damaged file was kept under another name", file=str(file), kept=str(kept), why=str(why))
+    return kept
 
 
 def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
@@ -85,14 +84,15 @@ def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Conne
 
 
 def opened_or_made_again(
-    file: Path, what: str, connect: Callable[[], sqlite3.Connection], *, keep: bool = False
+    file: Path, what: str, connect: Callable[[], sqlite3.Connection], on_kept: OnKept | None = None
 ) -> sqlite3.Connection:
     """What `connect` opens; if the file is no such cache, that of a new file. One that a full or failing disk, or
     another process, keeps from being opened stays. Blocking.
 
     Args:
         what: what could not be done if this raises, for the error.
-        keep: keep the file that is no such cache under another name: it had what cannot be computed again.
+        on_kept: with it, the file that is no such cache is kept under another name: it had what cannot be computed
+            again.
 
     Raises OutOfSpace, Unavailable (INDEX).
     """
@@ -102,8 +102,8 @@ def opened_or_made_again(
         except sqlite3.Error as error:
             if not _is_no_cache(error):
                 raise
-            if keep:
-                _set_aside(file, error)
+            if on_kept is not None:
+                on_kept(_set_aside(file), str(error))
             else:
                 remove_sqlite_cache(file)
         return connect()

@@ -27,6 +27,7 @@ from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import make_tables_or_set_aside
+from comity.node.damaged_files import warn_of_kept_file
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Clock, Pools
 from comity.trust.artifact import Manifest
@@ -84,7 +85,7 @@ class PullCounts:
         self._files: tuple[int, int] = (0, 0)
         """A week, and the number of its rows."""
         with _errors():
-            make_tables_or_set_aside(self._path, _SCHEMA)
+            make_tables_or_set_aside(self._path, _SCHEMA, warn_of_kept_file)
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("pull counts", self._step, TIMING)

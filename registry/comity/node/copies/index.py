@@ -30,6 +30,7 @@ from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import MAX_WAL_BYTES, opened_or_made_again, sqlite_cache_error
+from comity.node.damaged_files import warn_of_kept_file
 from comity.trust.artifact_pins import MAX_WANTED
 from comity.trust.audit import AuditChallenge
 from comity.trust.copies import MISSED, AuditResult, CopyPolicy, result_rank
@@ -194,7 +195,7 @@ class CopiesIndex:
         what = "the index of copies was not opened"
         with disk_errors(what):
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._database = opened_or_made_again(file, what, partial(_open, file), keep=True)
+            self._database = opened_or_made_again(file, what, partial(_open, file), warn_of_kept_file)
         self._logs: dict[str, int] = dict(self._database.execute("SELECT vkey, id FROM log"))
         self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
         self._result_counts = self._count_results()

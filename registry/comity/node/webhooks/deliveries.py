@@ -37,6 +37,7 @@ import structlog
 
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import make_tables_or_set_aside
+from comity.node.damaged_files import warn_of_kept_file
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -96,7 +97,7 @@ class EventQueue:
         self._path = folder / QUEUE_FILE
         self._lock = threading.Lock()
         with _errors():
-            make_tables_or_set_aside(self._path, _SCHEMA)
+            make_tables_or_set_aside(self._path, _SCHEMA, warn_of_kept_file)
         with self._database() as database:
             if "log" not in {row[1] for row in database.execute("PRAGMA table_info(event)")}:  # of an older version
                 database.execute("ALTER TABLE event ADD COLUMN log TEXT NOT NULL DEFAULT ''")
