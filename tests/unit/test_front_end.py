@@ -82,6 +82,7 @@ class FakeLedger:
             since=self._since,
             by=lambda *given: SimpleNamespace(found=()),
             last_by=lambda *given: None,
+            identities=lambda members: {},
         )
         logs = SimpleNamespace(heads=dict)
         self.tables: Any = SimpleNamespace(
