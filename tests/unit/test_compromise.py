@@ -14,7 +14,7 @@ from comity.trust.key_validity import CompromiseNotice, is_logged_before
 from comity.trust.node_records import sign_node_record
 from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
 from comity.trust.tlog.note import log_verifier_key
-from support.case import Case, case, nodes
+from support.case import Case, case, filled, nodes
 from support.world import Identity, Log, identity, node
 
 GOOD = case()
@@ -92,6 +92,23 @@ def test_without_a_proof_of_that_log_nobody_can_tell() -> None:
     elsewhere = GOOD.saying(notice(PLACE, origin="node-sg.example/log"))
     row = key_policy(elsewhere)
     assert (row.state, row.cause) == ("unknown", "missing")
+
+
+@pytest.mark.parametrize("lies", [0, 1], ids=["alone", "beside a log of another member under its origin"])
+def test_an_entry_of_a_log_that_is_not_the_home_log_is_looked_for_in_the_log_of_its_owner(lies: int) -> None:
+    ch, sg, es, kr = nodes()
+    log = filled(sg)
+    index = log.append(GOOD.publication.line)
+    other = node(es.seat, "second")
+    bound = sign_node_record(
+        replace(other.record, log=log_verifier_key(sg.origin, other.log.public)), [es.seat.signer], other.bound
+    )
+    lying = Log(sg.origin, other.log)
+    lying.append(GOOD.publication.line)
+    proofs = (log.proof(GOOD.publication.line), *[lying.proof(GOOD.publication.line, [ch, kr])] * lies)
+    for since, state in ((index, "fail"), (index + 1, "pass")):
+        told = GOOD.saying(notice(since, origin=sg.origin), *[bound.line] * lies)
+        assert key_policy(replace(told, proofs=(*told.proofs, *proofs))).state == state
 
 
 def test_the_earliest_of_several_entries_counts() -> None:

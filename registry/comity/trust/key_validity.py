@@ -12,8 +12,8 @@ A `key-compromise` advisory applies from an entry of the identity's home log on:
 The subject is the identity; `key` is the SHA-256 of one key's JSON. The advisory counts if the identity signed it with
 any keys that it ever had, because a thief of these keys gains nothing from it; by another author it is a claim. It does
 not affect statements below the entry. The author of a statement by that key that is not proven to be below is
-uncertain. Which log the origin means is decided as for the home log itself (`home_logs`). Source: protocol, sections 3
-and 5.
+uncertain. Which log the origin means is decided as for the home log itself (`logs_of_notice`). Source: protocol,
+sections 3 and 5.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from comity.trust.claims import ParsedClaims, Publication
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark
-from comity.trust.home_logs import HomeLogs, HomePosition, home_logs, named_homes
+from comity.trust.home_logs import HomeLogs, HomePosition, NamedLog, home_logs, named_homes
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep, reachable
@@ -184,11 +184,22 @@ def _notice(entry: Entry, identity: Digest, chain: RotationChain) -> CompromiseN
     )
 
 
+def logs_of_notice(
+    notice: CompromiseNotice, chain: RotationChain, bound: Iterable[BoundNode], policy: Policy
+) -> HomeLogs:
+    """Return the home logs in which the entry of a notice is looked for: those of the identity, or, if it names no home
+    log with this origin, the log that the origin alone means."""
+    named = named_homes(chain)
+    if all(each.origin != notice.origin for each in named):
+        named = (NamedLog(notice.origin),)
+    return home_logs(named, (node.record for node in bound), policy.origins)
+
+
 def is_logged_before(notice: CompromiseNotice, witnessed: Iterable[WitnessedEntry], home: HomeLogs) -> bool | None:
     """Whether the statement is proven to be in the home log below the notice's entry; None without a proof of that log.
 
     Args:
-        home: the home logs of the identity that the notice is about.
+        home: as `logs_of_notice` returns them.
     """
     return home.is_before([(seen.log, seen.index) for seen in witnessed], notice.origin, notice.index)
 

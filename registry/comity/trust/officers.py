@@ -30,13 +30,13 @@ from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest, format_time, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, EvidenceReader, Remark
-from comity.trust.home_logs import NamedLog, home_logs, named_homes
 from comity.trust.key_validity import (
     UNKNOWN,
     Growths,
     compromise_notices,
     is_logged_before,
     judge_keys,
+    logs_of_notice,
     prove_entry,
 )
 from comity.trust.policy import ApprovalRule, Policy
@@ -201,9 +201,7 @@ def _bad_keys(proven: ProvenApproval, given: ApprovalCircumstances, seen: Sequen
     if not validity.accepted or validity.text.startswith(UNKNOWN):
         return validity.text
     for notice in compromise_notices(given.claims, officer, chain, entry.envelope):
-        named = named_homes(chain) or (NamedLog(notice.origin),)  # the keys of a seat name no home log
-        home = home_logs(named, (node.record for node in given.bound), given.policy.origins)
-        if not is_logged_before(notice, seen, home):
+        if not is_logged_before(notice, seen, logs_of_notice(notice, chain, given.bound, given.policy)):
             return f"its officer reports that the key was compromised from entry {notice.index} of {notice.origin} on"
     return ""
 

@@ -18,7 +18,7 @@ from comity.trust.bound_nodes import ProvenCosigner
 from comity.trust.claims import RivalPublication, member_label, rivals
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Basis, Row, RowFact
-from comity.trust.key_validity import CompromiseNotice, Evaluation, is_logged_before, own_statements
+from comity.trust.key_validity import CompromiseNotice, Evaluation, is_logged_before, logs_of_notice, own_statements
 from comity.trust.model_signing.judging import ModelSignatureResult
 from comity.trust.policy import PUBLISHER
 from comity.trust.rows.findings import (
@@ -132,7 +132,7 @@ def key_policy_row(found: Findings) -> Row:
         return Row("key policy", "unknown", "no publisher to judge", 4, "missing")
     publisher = identity_label(chosen.publication.publisher)
     keys = verified_fact(chosen.key_validity.text, chosen.publication.entry.digest)
-    notices = tuple(fact for notice in found.compromised for fact in _notice_facts(notice, chosen))
+    notices = tuple(fact for notice in found.compromised for fact in _notice_facts(found, notice, chosen))
     notices = (_id_fact(chosen), *notices)
     if chosen.named is False:
         text = f"{publisher} is not the publisher that the policy names"
@@ -149,7 +149,7 @@ def key_policy_row(found: Findings) -> Row:
         return Row("key policy", "unknown", text, 4, "short", (keys, *notices), hint)
     text = f"{publisher} is the publisher that the policy names"
     facts = (verified_fact(text, found.policy.digest), keys, *notices)
-    before = [is_logged_before(notice, chosen.witnessed, chosen.home) for notice in found.compromised]
+    before = [_is_before(found, notice, chosen) for notice in found.compromised]
     if False in before:
         text = f"{publisher} reports that its key was compromised before this statement"
         return Row("key policy", "fail", text, 4, "short", facts)
@@ -164,9 +164,14 @@ def _id_fact(chosen: Evaluation) -> RowFact:
     return verified_fact(f"the publisher's id is {chosen.publication.publisher.id}", chosen.publication.entry.digest)
 
 
-def _notice_facts(notice: CompromiseNotice, chosen: Evaluation) -> tuple[RowFact, RowFact]:
+def _is_before(found: Findings, notice: CompromiseNotice, chosen: Evaluation) -> bool | None:
+    home = logs_of_notice(notice, chosen.publication.chain, found.bound, found.policy)
+    return is_logged_before(notice, chosen.witnessed, home)
+
+
+def _notice_facts(found: Findings, notice: CompromiseNotice, chosen: Evaluation) -> tuple[RowFact, RowFact]:
     line = chosen.publication.entry.digest
-    before = is_logged_before(notice, chosen.witnessed, chosen.home)
+    before = _is_before(found, notice, chosen)
     if before is None:
         return _compromise_fact(notice), RowFact(
             f"no proof of the index of this statement in {notice.origin}", "stale or absent"
