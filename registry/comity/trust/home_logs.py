@@ -156,9 +156,8 @@ def inception_homes(entries: Iterable[Entry]) -> dict[Digest, str]:
     """By identity, the member `home` of the inceptions among `entries`. The id is the hash of the inception, so no
     signature is needed to know what the identity with that id names."""
     homes: dict[Digest, str] = {}
-    for entry in {entry.statement_digest: entry for entry in entries}.values():
-        if entry.statement.predicate != "inception":
-            continue
+    inceptions = {entry.line: entry for entry in entries if entry.statement.predicate == "inception"}
+    for entry in inceptions.values():  # each epoch may have them again
         try:
             inception = Inception.from_json(entry.statement.body.get("record"))
         except ComityError:
