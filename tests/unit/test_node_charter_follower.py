@@ -220,6 +220,17 @@ async def test_who_asked_here_and_is_admitted_is_introduced(bench: Bench) -> Non
     assert [found.line for found in bench.ledger.index.find(mine)] == [card[1]]
 
 
+async def test_what_an_admitted_member_names_as_its_home_log_is_read_from_the_certificate(bench: Bench) -> None:
+    assembly = bench.assembly
+    newcomer = seat(NEWCOMER, CLASSICAL)
+    assert set(bench.members.origins.owners.values()) == {who.id for who in assembly.seats}
+    body = reseated(assembly.body, [*assembly.body.members, newcomer.member])
+    lines = certified(assembly, body, assembly.seats)
+    bench.log(assembly.seats[1], [newcomer.entry, consent(body, newcomer.id, newcomer.signer), *lines])
+    await bench.settle()
+    assert bench.members.origins.owners[newcomer.inception.home] == newcomer.id
+
+
 class Peering:
     """A peer that hands out these epochs."""
 
