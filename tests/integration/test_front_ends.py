@@ -258,7 +258,7 @@ async def test_it_serves_the_blobs_of_a_bucket_with_keys_that_may_only_read(
                 stats = await client.stat([*what.objects, *what.blobs, sha256(b"in no bucket")])
             assert [stat.have for stat in stats] == [*[True] * (len(stats) - 1), False]
             assert front.get("/readyz").status == 200
-    client = open_client(s3.endpoint, "default", home.directory / "s3.toml")
-    for forbidden in (client.put_object, client.delete_object):
+    keys = open_client(s3.endpoint, "default", home.directory / "s3.toml")
+    for forbidden in (keys.put_object, keys.delete_object):
         with pytest.raises(ClientError, match="AccessDenied"):
             forbidden(Bucket=s3.bucket, Key=bucket.key(next(iter(what.blobs))))

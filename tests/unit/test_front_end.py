@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +23,11 @@ from comity.trust.charter.document import Body, CharterPolicy, draft, quorum
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
-from comity.trust.identity import KeySet
+from comity.trust.identity import KeySet, SignatureCheck
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
+from comity.trust.tlog.note import VerifierKey
 from support.world import Identity, found, node, seat, signer
 
 CH, SG, ES, BR = (seat(code, ("ed25519",)) for code in ("CH", "SG", "ES", "BR"))
@@ -109,6 +110,16 @@ class FakeLedger:
         raise NotFound("no checkpoint")
 
 
+class Rotating(Membership):
+    """A membership that remembers whose rotations it was given: each costs signatures."""
+
+    asked: list[Digest]
+
+    def rotate(self, identity: Digest, entries: Iterable[Entry], *, signed: SignatureCheck = KeySet.signed) -> bool:
+        self.asked = [*getattr(self, "asked", []), identity]
+        return super().rotate(identity, entries, signed=signed)
+
+
 @dataclass
 class FakeEpochs:
     """As `EpochStore`: `new` are the bodies that the writer stored since the last look."""
@@ -121,32 +132,32 @@ class FakeEpochs:
 
 
 def followed(ledger: FakeLedger, members: Membership, epochs: FakeEpochs | None = None) -> FollowedNode:
-    given: Any = (ledger, ledger, members, epochs or FakeEpochs(), Metrics())
-    return FollowedNode(*given, clock=lambda: 1_000.0, monotonic=lambda: 5.0)
+    fakes: Any = ledger
+    known: Any = epochs or FakeEpochs()
+    return FollowedNode(fakes, fakes, members, known, Metrics(), lambda: 1_000.0, lambda: 5.0)
 
 
-def record_line(number: int, entry: Entry, log: str) -> ProvenLine:
-    line: Any = SimpleNamespace(number=number, line=entry.line, vkey=log, index=number)
-    return line
+def record_line(number: int, entry: Entry, log: VerifierKey) -> ProvenLine:
+    return ProvenLine(log.name, str(log), number, entry.line, number)
 
 
 async def test_a_rotation_that_the_writer_proved_is_followed_once() -> None:
-    members, ledger = start(), FakeLedger()
+    members, ledger = Rotating(start().seat, federation()), FakeLedger()
     front_end = followed(ledger, members)
     await front_end.first_look()
     assert len(members.keys(SG.id)) == 1
-    new, entry = rotated(SG)
-    ledger.rotations[SG.id] = [entry.line]
-    for _ in range(2):
+    for who in (SG, ES):
+        new, entry = rotated(who)
+        ledger.rotations[who.id] = [entry.line]
         await front_end.first_look()
-        assert [keys.keys for keys in members.keys(SG.id)][-1] == (new.public,)
-    assert len(members.chains(SG.id)[0].steps) == 1
+        assert [keys.keys for keys in members.keys(who.id)][-1] == (new.public,)
+    assert members.asked == [SG.id, ES.id]
 
 
 async def test_a_node_whose_member_an_epoch_admits_later_is_read_then() -> None:
     members, ledger, epochs = start(), FakeLedger(), FakeEpochs()
     joining = node(BR)
-    ledger.records = [record_line(1, joining.entry, str(joining.record.log))]
+    ledger.records = [record_line(1, joining.entry, joining.record.log)]
     front_end = followed(ledger, members, epochs)
     await front_end.first_look()
     assert members.peer(PeerKey.of(joining.record)) is None
