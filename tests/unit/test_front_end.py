@@ -72,8 +72,8 @@ class FakeLedger:
     rotations: dict[Digest, list[bytes]] = field(default_factory=dict)
     records: list[ProvenLine] = field(default_factory=list)
     number: int = 1
-    failure: Exception | None = None
-    """Raised by each look."""
+    fails_at: int = 0
+    """The number of the call from now on that fails; 0 for none."""
 
     def __post_init__(self) -> None:
         proven = SimpleNamespace(
@@ -92,6 +92,9 @@ class FakeLedger:
         self.writer = True
 
     async def run(self, work: Callable[..., Any], *given: Any) -> Any:
+        self.fails_at -= 1
+        if self.fails_at == 0:
+            raise Unavailable("the ledger does not answer", code="LEDGER-FAILED")
         return work(*given)
 
     read = run
@@ -99,8 +102,6 @@ class FakeLedger:
     def look(self) -> bool:
         """As `LedgerFollower.look`."""
         self.number += 1
-        if self.failure is not None:
-            raise self.failure
         return True
 
     def _since(self, number: int, predicates: Sequence[str], most: int) -> list[ProvenLine]:
@@ -167,6 +168,24 @@ async def test_a_node_whose_member_an_epoch_admits_later_is_read_then() -> None:
     await front_end.first_look()
     assert members.peer(PeerKey.of(joining.record)) is not None
     assert members.body.epoch == 1
+
+
+@pytest.mark.parametrize("call", range(2, 8))
+async def test_what_a_failure_interrupted_is_read_at_the_next_look(call: int) -> None:
+    members, ledger, epochs = start(), FakeLedger(), FakeEpochs()
+    front_end = followed(ledger, members, epochs)
+    await front_end.first_look()
+    joining = node(BR)
+    ledger.records = [record_line(1, joining.entry, joining.record.log)]
+    assert members.body is not None
+    seats = [*members.body.members, *(found([joining]).body.members)]
+    epochs.new = [draft(members.body, members=seats, policy=CharterPolicy(quorum(len(seats)), 1, 1, 0))]
+    ledger.fails_at = call
+    with pytest.raises(Unavailable):
+        await front_end.first_look()
+    ledger.look = lambda: False  # type: ignore[method-assign]
+    await front_end.first_look()
+    assert members.peer(PeerKey.of(joining.record)) is not None
 
 
 @pytest.mark.parametrize("code", ["LEDGER-REPLACED", "LEDGER-NEWER", "LEDGER-OLDER", "CHARTER-BRANCH"])

@@ -131,6 +131,7 @@ async def _run(
         ending.callback(answer.close)
     supervisor = Supervisor(home.metrics)
     ending.push_async_callback(supervisor.stop)
+    followed.begin(supervisor)
     supervisor.loop(MEMORY, partial(_return_memory, home), MEMORY_TIMING)
     readiness.started = True
     _log.info("listening", node=seat.record.name, role="front end", open=open_, http=http)

@@ -8,8 +8,9 @@ at each of its starts. Not thread-safe: call from the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -22,6 +23,7 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import cosigned_times
 from comity.node.replication.peers import PeerDiscovery
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
@@ -32,6 +34,8 @@ LOOK_SECONDS: Final = 1.0
 """Seconds between two looks: the gateway keeps its answers for as long."""
 ENDING: Final = frozenset({"LEDGER-REPLACED", "LEDGER-OLDER", "LEDGER-NEWER", "CHARTER-BRANCH"})
 """Codes of errors after which only another start helps."""
+MEMBERS: Final = "members"
+MEMBERS_TIMING: Final = LoopTiming(interval=60.0, deadline=1800.0)
 SILENT_SECONDS: Final = 10.0
 """Seconds without a look after which readers are told that they see old things."""
 
@@ -89,7 +93,11 @@ class FollowedNode:
         """The number of the newest proven rotation that was followed."""
         self._looked_at = float("-inf")
         self._checkpoint = 0
-        self._failed = False
+        self._due = False
+        """Whether another process has committed since everything was read."""
+        self._reread = False
+        """Whether more node records may be valid than were learned."""
+        self._wake: Callable[[], None] = lambda: None
 
     def age(self) -> ShownAge:
         return ShownAge(self._follower.writer, self._monotonic() - self._looked_at, self._checkpoint)
@@ -99,9 +107,16 @@ class FollowedNode:
         self._metrics.ledger_look_age.set_function(lambda: self.age().looked)
         self._metrics.checkpoint_age.set_function(self._checkpoint_age)
         await self._look()
+        await self.read_members()
+
+    def begin(self, supervisor: Supervisor) -> None:
+        """Read members in the background, after each look that found something new."""
+        supervisor.loop(MEMBERS, self.read_members, MEMBERS_TIMING)
+        self._wake = partial(supervisor.wake, MEMBERS)
 
     async def run(self) -> None:
         """Look until cancelled. Raises the errors of `ENDING`; during others, what was read before stays."""
+        failed = False
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -109,43 +124,44 @@ class FollowedNode:
             except ComityError as error:
                 if error.code in ENDING:
                     raise
-                if not self._failed:
+                if not failed:
                     _log.warning("the ledger does not answer", what=error.what, why=error.why, code=error.code)
-                self._failed = True
+                failed = True
                 continue
-            if self._failed:
+            if failed:
                 _log.info("the ledger answers again")
-            self._failed = False
+            failed = False
 
     async def _look(self) -> None:
         began = self._monotonic()
-        changed = await self._ledger.run(self._follower.look)
+        self._due |= await self._ledger.run(self._follower.look)
         self._metrics.writer_running.set(self._follower.writer)
-        if changed:
-            await self._read_members()
+        if self._due:
+            for body in await self._ledger.run(self._epochs.reread) if self._epochs else ():
+                self._membership.adopt(body)
+                self._reread = True
+                self._metrics.charter_epoch.set(body.epoch)
+                _log.info("epoch adopted", epoch=body.epoch, body=body.digest, members=len(body.members))
             times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._own_log)
             self._checkpoint = corroborated_time(times.values(), self._clock()) or 0
             for log, (size, _) in (await self._ledger.run(self._ledger.tables.logs.heads)).items():
                 self._metrics.log_size.labels(VerifierKey.parse(log).name).set(size)
+            self._due = False
+            self._wake()
         self._looked_at = began
 
-    async def _read_members(self) -> None:
-        """Take up new epochs, rotations of members, node records and addresses."""
+    async def read_members(self) -> None:
+        """Take up rotations of members, node records and addresses. After a failure the next call does what is left."""
         members, proven = self._membership, self._ledger.tables.proven
-        bodies = await self._ledger.run(self._epochs.reread) if self._epochs else []
-        for body in bodies:
-            members.adopt(body)
-            self._metrics.charter_epoch.set(body.epoch)
-            _log.info("epoch adopted", epoch=body.epoch, body=body.digest, members=len(body.members))
-        if bodies:
+        newest = await self._ledger.read(proven.last_number_of, (ROTATED,))
+        if self._reread or newest != self._rotations:
             members.name_homes(await self._ledger.run(homes_of, members.known, self._ledger.tables))
-        changed, newest = bool(bodies), await self._ledger.read(proven.last_number_of, (ROTATED,))
-        if changed or newest != self._rotations:
             for member in members.known:
-                changed |= await self._rotate(member)
+                self._reread |= await self._rotate(member)
             self._rotations = newest
-        if changed:
+        if self._reread:
             self._discovery.forget()
+            self._reread = False
         await self._discovery.read()
 
     async def _rotate(self, member: Digest) -> bool:
