@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from comity import v1
 from comity.gateway.front_end import AgeWarning, warning
 from comity.ledger.proven import ProvenLine
 from comity.node.config import NodeConfig
@@ -17,6 +20,7 @@ from comity.node.front_end.following import SILENT_SECONDS, FollowedNode, ShownA
 from comity.node.front_end.home import front_end_settings
 from comity.node.front_end.services import CharterEpochs, WriterOnly
 from comity.node.home import OpenedHome
+from comity.node.listeners import SERVICES
 from comity.node.members import Membership, PeerKey, Seat
 from comity.node.metrics import Metrics
 from comity.trust.charter.document import Body, CharterPolicy, draft, quorum
@@ -28,6 +32,7 @@ from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
+from comity.wire.server import RefusedServices
 from support.world import Identity, found, node, seat, signer
 
 CH, SG, ES, BR = (seat(code, ("ed25519",)) for code in ("CH", "SG", "ES", "BR"))
@@ -273,6 +278,25 @@ def test_a_refusal_says_where_the_writer_is(tmp_path: Path, more: str, where: st
     assert WriterOnly.of(loaded(tmp_path, HOME + more)).refusal().hint == where
     named = HOME.replace('role = "front-end"', 'role = "front-end"\nwriter = "inner.example:1"')
     assert WriterOnly.of(loaded(tmp_path, named + more)).refusal().hint.endswith(": inner.example:1")
+
+
+def test_every_service_that_is_not_served_is_refused_and_others_are_unknown() -> None:
+    modules = [importlib.import_module(f"comity.v1.{found.name}") for found in pkgutil.iter_modules(v1.__path__)]
+    known = {
+        service.full_name
+        for module in modules
+        if hasattr(module, "DESCRIPTOR")
+        for service in module.DESCRIPTOR.services_by_name.values()
+    }
+    assert known == SERVICES
+    refused = RefusedServices(SERVICES, WriterOnly("").refusal)
+
+    def handled(method: str) -> bool:
+        details: Any = SimpleNamespace(method=method, invocation_metadata=())
+        return refused.service(details) is not None
+
+    assert all(handled(f"/{service}/AnyCall") for service in known)
+    assert not any(handled(f"/{service}/AnyCall") for service in ("comity.v2.LogService", "grpc.health.v1.Health", ""))
 
 
 async def test_votes_and_drafts_are_at_the_writer() -> None:

@@ -125,7 +125,8 @@ _PIN: Final = pin_pb2.DESCRIPTOR.services_by_name["PinService"].full_name
 _IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].full_name
 
 
-_OPERATORS: Final = (_OPERATE, _LOAD, _PIN, _IMPORT)
+SERVICES: Final = frozenset({*_READS.values(), _PUBLISH, _OPERATE, _LOAD, _PIN, _IMPORT})
+"""All services of `comity.v1`, by their full names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class Listeners:
         answered with `refusal`. Raises as `open`."""
         listen, most = self._listen, connection_limits().open
         allowance, shares = _open_allowance(self._limits), _port_shares(most)
-        refused = RefusedServices(frozenset({*_READS.values(), _PUBLISH, *_OPERATORS}), refusal)
+        refused = RefusedServices(SERVICES, refusal)
         access = OpenAccess(self._tls)
         port = await self._serve(access, self._public, allowance, listen.open, most, shares.admitted, refused)
         self._guard = ConnectionGuard({port: shares})
