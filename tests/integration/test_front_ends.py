@@ -17,7 +17,7 @@ from comity.trust.errors import NotFound, Refused
 from comity_client.client import Client
 from comity_client.home import Home
 from support.ceph import Ceph
-from support.federation import Founded, NodeHome, NodeProcess, converged, found, until
+from support.federation import Founded, NodeHome, NodeProcess, converged, found, introduced, until
 from support.front_ends import FrontEndProcess, behind_an_address, make_front_end
 from support.postgres import READER, Postgres
 from support.publisher import Publisher, Release, model, release, send
@@ -165,6 +165,7 @@ async def test_what_writes_is_refused_with_the_address_of_the_writer(
             for path in ("/tlog/add-checkpoint", "/tlog/add-entries"):
                 answer = front.get(path, body=b"anything")
                 assert (answer.status, answer.headers["X-Error-Code"]) == (403, "FRONT-END")
+            await introduced(front_home)
             logs = front.get("/tlog").json()
             (own,) = (log for log in logs["logs"] if log["own"])
             prefix = own["prefix"].removeprefix(scene.writer.config().gateway.url)
