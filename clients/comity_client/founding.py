@@ -251,8 +251,13 @@ _TEMPLATE: Final = """\
 # Each setting may also come from the environment: COMITY_<SECTION>_<KEY>, which wins over this file.
 
 [node]
+# role "front-end": this process only reads the PostgreSQL database and the blobs of its node's writer, signs nothing,
+#   and serves strangers and users. See "Front ends" in docs/operations.md.
+# writer: where a front end says that the writer is reached.
 name = {name}
 member = {member}
+role = "writer"
+writer = ""
 
 [listen]
 # mutual: other members' nodes; both sides present a pinned certificate.
