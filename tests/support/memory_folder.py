@@ -14,7 +14,7 @@ SHARED: Final = Path("/dev/shm")
 """A file system in memory that Linux has for all users; its path is short enough for the sockets of tests."""
 MEMORY: Final = Path("/proc/meminfo")
 ROOM: Final = 2 << 30
-"""Bytes that have to be free in the folder. The fast tests have a fifth of that there at a time."""
+"""Bytes that have to be free in the folder. The fast tests have at most a quarter of that there at a time."""
 AVAILABLE: Final = 8 << 30
 """Bytes of memory that have to be available, for the files and the tests themselves."""
 
