@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.tlog.note import Checkpoint, SignedNote
@@ -21,7 +22,7 @@ from comity_client.bundles.writing import DiskPlan
 from comity_client.events import ignore_event
 from support.carried import rewritten
 from support.federation import NodeHome, NodeProcess, cosigners, found, holds, note_of, serving, until
-from support.publisher import Publisher, model, release, send
+from support.publisher import Publisher, Release, model, release, send
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +72,16 @@ async def loaded(home: NodeHome, *folders: Path) -> LoadResult:
 async def size_of(client: NodeClient, origin: NodeHome) -> int:
     note = await note_of(client, origin.origin)
     return Checkpoint.parse(note.text).size if note else 0
+
+
+async def publish_under_checkpoint(client: NodeClient, home: NodeHome, artifact: Release) -> None:
+    """Publish at a node, and wait for a checkpoint over it: what is exported ends at one."""
+    last = max(receipt.index for receipt in (await send(client, artifact)).receipts)
+
+    async def covered() -> bool:
+        return await size_of(client, home) > last
+
+    await until(covered, what="a checkpoint over what was published")
 
 
 async def test_a_node_fed_by_disks_mirrors_cosigns_and_holds(tmp_path: Path) -> None:
@@ -140,6 +151,27 @@ async def test_a_node_fed_by_disks_mirrors_cosigns_and_holds(tmp_path: Path) -> 
         assert {item.artifact for item in restored.artifacts if not item.code} == {one.artifact, two.artifact}
 
 
+async def test_what_is_copied_while_the_logs_are_taken_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, inside = found(tmp_path, 2).homes
+    one = release(Publisher.generate(), model(tmp_path / "one", weights=100_000), "tests/one@v1")
+    async with serving(first), first.client() as client:
+        await publish_under_checkpoint(client, first, one)
+        await exported(first, tmp_path / "out", ExportOrder(everything=True))
+    fetch = MisbehaviourProofs.fetch
+
+    async def fetch_late(self: MisbehaviourProofs, client: NodeClient) -> None:
+        """Between the logs and the files, nodes copy what the logs name."""
+        await until(lambda: holds(inside, one.artifact, inside), what="a copy from the bundle")
+        await fetch(self, client)
+
+    monkeypatch.setattr(MisbehaviourProofs, "fetch", fetch_late)
+    async with serving(inside):
+        result = await loaded(inside, tmp_path / "out")
+    assert [(item.artifact, item.code) for item in result.artifacts] == [(one.artifact, "")]
+
+
 def forget(home: NodeHome) -> None:
     """The machine is lost; a new one has the keys, and nothing else."""
     storage = home.config().storage
@@ -169,12 +201,7 @@ async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> 
     first, inside = founded.homes
     one = release(Publisher.generate(), model(tmp_path / "one", weights=30_000_000), "tests/one@v1")
     async with serving(first), first.client() as client:
-        last = max(receipt.index for receipt in (await send(client, one)).receipts)
-
-        async def covered() -> bool:
-            return await size_of(client, first) > last
-
-        await until(covered, what="a checkpoint over what was published")
+        await publish_under_checkpoint(client, first, one)
         await exported(first, tmp_path / "out", ExportOrder(everything=True))
     died = 0
     for fault in KILLS:

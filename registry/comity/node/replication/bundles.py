@@ -15,7 +15,7 @@ So a bundle can do what a peer can do, and no more. Each step is durable: a seco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -143,13 +143,18 @@ class BundleLoading:
         yield LoadEnded(finished, self._replicas.not_listed)
 
     async def _steps(self, source: BundleSource) -> AsyncGenerator[LoadEvent, None]:
-        if self._follower is not None:
-            yield await self._take_epochs(self._follower, source.client)  # (1)
-        async with aclosing(self._take_logs(source)) as events:
-            async for event in events:
-                yield event
-        await self._misbehaviour.fetch(source.client)  # (3)
-        async with aclosing(self._take_files(source)) as artifacts:
+        with self._replicas.completed() as completed:
+            if self._follower is not None:
+                yield await self._take_epochs(self._follower, source.client)  # (1)
+            async with aclosing(self._take_logs(source)) as events:
+                async for event in events:
+                    yield event
+            await self._misbehaviour.fetch(source.client)  # (3)
+            copies = await self._replicas.incomplete_copies()
+        async with aclosing(self._tell_completed(source, list(completed.values()))) as artifacts:
+            async for taken in artifacts:
+                yield taken
+        async with aclosing(self._take_files(source, copies)) as artifacts:
             async for taken in artifacts:
                 yield taken
 
@@ -233,10 +238,18 @@ class BundleLoading:
     async def _size(self, log: str) -> int:
         return (await self._stored(log))[0]
 
-    async def _take_files(self, source: BundleSource) -> AsyncGenerator[LoadEvent, None]:
-        """Wait until each wanted artifact of which the bundle has a missing file is complete, or has failed twice: the
-        first attempt may have begun before the bundle was opened. Then the copies are claimed."""
-        copies = await self._replicas.incomplete_copies()
+    async def _tell_completed(self, source: BundleSource, copies: Sequence[Copy]) -> AsyncGenerator[LoadEvent, None]:
+        """Tell of what the bundle has of the copies that were completed while its logs were taken."""
+        for start in range(0, len(copies), STAT_DIGESTS):
+            some = copies[start : start + STAT_DIGESTS]
+            stats = await source.client.stat([copy.manifest.digest for copy in some])
+            for copy, stat in zip(some, stats, strict=True):
+                if stat.have:
+                    yield LoadedArtifact(copy.artifact, copy.name)
+
+    async def _take_files(self, source: BundleSource, copies: Sequence[Copy]) -> AsyncGenerator[LoadEvent, None]:
+        """Wait until each of these incomplete copies of which the bundle has a missing file is complete, or has failed
+        twice: the first attempt may have begun before the bundle was opened. Then the copies are claimed."""
         waiting = {copy.artifact: copy for copy in copies if await self._offers(source, copy)}
         failures = {copy.artifact: copy.failures for copy in waiting.values()}
         self._replicas.retry(self._supervisor, waiting)  # (4)

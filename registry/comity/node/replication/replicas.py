@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -180,6 +180,7 @@ class Replicas:
         self._on_lost = on_lost
         self._warned = False
         self._copies = CopyQueue()
+        self._completions: list[dict[Digest, Copy]] = []
         self._held = HeldCopies(ledger, store, pools, membership, self._now, self._copies.claims_changed)
         log, wait = membership.seat.log, HOLD_INTERVALS * settings.interval_seconds
         own_holds = OwnHolds(ledger, log, signer, own_log, self._held, settings.hold_batch, wait, self._now)
@@ -299,6 +300,16 @@ class Replicas:
         self._measure()
         return list(self._copies.incomplete())
 
+    @contextmanager
+    def completed(self) -> Iterator[Mapping[Digest, Copy]]:
+        """The copies that are completed inside the block, as they are."""
+        completed: dict[Digest, Copy] = {}
+        self._completions.append(completed)
+        try:
+            yield completed
+        finally:
+            self._completions = [other for other in self._completions if other is not completed]
+
     def missing_files(self, copy: Copy) -> list[Want]:
         """The missing files of an artifact whose manifest is stored; none if it is not. Blocking."""
         try:
@@ -388,6 +399,8 @@ class Replicas:
             raise
         else:
             self._copies.done(job, self._now())
+            for completed in self._completions:
+                completed[copy.artifact] = copy
 
     @contextmanager
     def _watch_turn(self, job: Job, turn: asyncio.Timeout) -> Iterator[None]:
