@@ -45,6 +45,7 @@ def test_every_single_party_is_removed_once_and_the_kinds_are_in_order() -> None
     assert len(parties) == len(set(parties))
     assert {party.kind for party in parties} == set(KINDS)
     assert [KINDS.index(party.kind) for party in parties] == sorted(KINDS.index(party.kind) for party in parties)
+    assert {party.name for party in parties if party.kind == "publisher"} == {*SCENE.publishers}
 
 
 def test_the_loss_of_a_member_leaves_what_others_hold() -> None:
@@ -59,6 +60,29 @@ def test_the_loss_of_a_cloud_takes_what_only_that_cloud_has() -> None:
         assert (found.pulls, found.survived) == (1, False)
         (item,) = found.fallen
         assert (item.name, item.before.copies, item.after.copies) == ("lab/cloudy@v1", 2, 0)
+
+
+def test_a_copy_is_lost_with_its_cloud_though_its_member_has_a_node_elsewhere() -> None:
+    elsewhere = replace(NODES[0], name="node-a2", reach=("CH",), cloud="")
+    found = outcome("cloud", "Example Cloud", replace(SCENE, nodes=(*NODES, elsewhere)))
+    assert (found.nodes, found.pulls) == (("node-a", "node-b"), 1)
+    assert [item.name for item in found.fallen] == ["lab/cloudy@v1"]
+
+
+def test_artifacts_that_pull_from_a_tested_copy_are_counted() -> None:
+    claimed = tuple(replace(holder, tested=False) for holder in HOLDERS)
+    artifacts = [DrillArtifact(sha256(b"%d" % at), "", HOLDERS) for at in range(2)]
+    artifacts += [DrillArtifact(sha256(b"%d" % at), "", claimed) for at in range(2, 5)]
+    artifacts += [DrillArtifact(sha256(b"%d" % at), "", (HOLDERS[0], *claimed[1:])) for at in range(5, 6)]
+    for lost, tested in ((A, 2), (B, 3)):
+        found = outcome("member", lost, replace(SCENE, artifacts=tuple(artifacts)))
+        assert (found.pulls, found.tested) == (6, tested)
+
+
+def test_a_party_that_nobody_depends_on_here_has_no_reason_of_its_kind() -> None:
+    for kind in ("jurisdiction", "reach", "cloud"):
+        found = outcome(kind, "FR")
+        assert (found.survived, found.nodes, found.why) == (True, (), "")
 
 
 def test_what_nothing_depends_on_is_said_with_its_reason() -> None:
@@ -93,6 +117,10 @@ def test_entries_that_only_the_lost_node_has_make_it_unknown_whether_anything_ve
     found = outcome("member", A, scene)
     assert (found.pulls, found.verifies, found.survived) == (2, 0, False)
     assert [(item.origin, item.first, item.count) for item in found.remainders] == [("node-a/log", 10, 2)]
+    assert {item.name: (item.before.copies, item.after.copies) for item in found.fallen} == {
+        "lab/wide@v1": (3, 2),
+        "lab/cloudy@v1": (2, 1),
+    }
     assert outcome("member", B, scene).survived
 
 
@@ -117,10 +145,25 @@ def test_entries_are_on_their_way_exactly_if_a_loss_takes_them_and_leaves_a_node
     assert bool(scene.on_their_way()) == bool(leaves)
 
 
+def test_logs_of_which_entries_are_lost_are_in_order_and_those_without_entries_are_none() -> None:
+    logs = {"node-z/log": 3, "node-a/log": 12, "node-b/log": 4, "node-empty/log": 0, "node-y/log": 1}
+    found = outcome("member", A, replace(SCENE, nodes=(replace(NODES[0], entries=logs), *NODES[1:]), read=logs))
+    assert [(item.origin, item.first, item.count) for item in found.remainders] == [
+        ("node-a/log", 10, 2),
+        ("node-y/log", 0, 1),
+        ("node-z/log", 0, 3),
+    ]
+
+
 def test_many_fallen_artifacts_are_counted_and_the_first_are_named() -> None:
     many = tuple(DrillArtifact(sha256(b"%d" % at), "", HOLDERS[:1]) for at in range(MAX_FALLEN + 5))
     found = outcome("member", A, replace(SCENE, artifacts=many))
     assert (found.pulls, found.artifacts, len(found.fallen)) == (0, MAX_FALLEN + 5, MAX_FALLEN)
+    untested = replace(HOLDERS[0], tested=False)
+    for first in (MAX_FALLEN - 1, MAX_FALLEN):
+        groups = (*many[:first], *(replace(item, holders=(untested,)) for item in many[first:]))
+        found = outcome("member", A, replace(SCENE, artifacts=groups))
+        assert [item.artifact for item in found.fallen] == [item.artifact for item in many[:MAX_FALLEN]]
 
 
 @given(st.lists(st.sets(st.integers(0, 2)), max_size=6))

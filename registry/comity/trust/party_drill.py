@@ -186,7 +186,7 @@ def _remove(
         pulls += len(artifacts) if kept else 0
         tested += len(artifacts) if after.tested else 0
         enough += len(artifacts) if after.meets(given.policy) else 0
-        if (not kept or remainders) and len(fallen) < MAX_FALLEN:
+        if not kept or remainders:
             before, room = CopyCount.of(holders), MAX_FALLEN - len(fallen)
             fallen += [FallenArtifact(item.artifact, item.name, before, after) for item in artifacts[:room]]
     total = len(given.artifacts)
