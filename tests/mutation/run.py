@@ -83,6 +83,7 @@ SUITES: Final = (
         "mirror_rule_conditions mirror_rules retention_rules rule_file",
         "mirror_quotas",
     ),
+    Suite((f"{TRUST}/artifact_pins.py",), "artifact_pins"),
     Suite((f"{TRUST}/party_drill.py",), "party_drill"),
     Suite((f"{TRUST}/places.py",), "cosigner_places places"),
     Suite((f"{TRUST}/lineage.py",), "drawing licences lineage"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from comity.trust.artifact_pins import (
     FAILED,
     HERE,
+    MAX_WANTED_COPIES,
     SILENT,
     VERIFIED,
     Pin,
@@ -21,6 +25,7 @@ from comity.trust.artifact_pins import (
 from comity.trust.copies import CLAIMED, FRESH_DAYS, MISSED, PASSED, AuditResult, ClaimedCopy, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.places import MOST_REACHES
 from support.case import nodes
 
 MODEL = sha256(b"a model")
@@ -98,6 +103,99 @@ def test_wanted_and_its_end_are_read_as_they_were_written() -> None:
 def test_a_policy_that_nothing_meets_is_refused(policy: CopyPolicy) -> None:
     with pytest.raises(Malformed, match="cannot be asked for"):
         Pin(MODEL, "", policy)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        CopyPolicy(1, 1),
+        CopyPolicy(1, 1, 1),
+        CopyPolicy(MAX_WANTED_COPIES, 1),
+        CopyPolicy(MAX_WANTED_COPIES, MAX_WANTED_COPIES, MOST_REACHES),
+        CopyPolicy(2, 2, 2),
+    ],
+)
+def test_a_policy_that_some_number_of_copies_meets_is_accepted(policy: CopyPolicy) -> None:
+    assert Pin(MODEL, "", policy).policy == policy
+
+
+@pytest.mark.parametrize("reaches", [-1, 3, MOST_REACHES + 1])
+def test_reaches_that_no_copies_have_are_refused(reaches: int) -> None:
+    with pytest.raises(Malformed):
+        Pin(MODEL, "", CopyPolicy(2 if reaches == 3 else 9, 1, reaches))
+
+
+def test_what_is_no_question_of_a_node_and_no_end_of_one_is_refused() -> None:
+    node = nodes(1)[0]
+    asked = sign_wanted(node.record, Pin(MODEL, "", THREE_COPIES), node.online).statement
+    ended = sign_wanted_withdrawn(node.record, WantedWithdrawn(node.record.node, MODEL, 17, "met"), node.online)
+    for read, good in ((parse_wanted, asked), (parse_wanted_withdrawn, ended.statement)):
+        assert read(good).artifact == MODEL
+        changes: tuple[dict[str, Any], ...] = (
+            {"predicate": "hold"},
+            {"by": None},
+            {"by": node.seat.inception.author},
+            {"body": {**good.body, "more": 1}},
+            {"body": {}},
+            {"subjects": good.subjects * 2},
+        )
+        for change in changes:
+            with pytest.raises(Malformed):
+                read(replace(good, **change))
+
+
+def test_audits_count_up_to_a_day_ahead_of_the_clock() -> None:
+    """Clocks of two nodes differ by less than a day; a result of a later day is none."""
+    for day, state in ((TODAY + 1, VERIFIED), (TODAY + 2, CLAIMED)):
+        assert judged(AuditResult(OWN, day, PASSED, 3)) == state
+    for day, state in ((TODAY + 1, FAILED), (TODAY + 2, VERIFIED)):
+        assert judged(AuditResult(OWN, TODAY, PASSED, 3), AuditResult(OWN, day, "digest", 3)) == state
+
+
+def test_of_several_own_audits_the_newest_of_each_result_counts() -> None:
+    passed = [AuditResult(OWN, TODAY - day, PASSED, 3) for day in (9, 1, 30)]
+    failed = [AuditResult(OWN, TODAY - day, "digest", 3) for day in (20, 5)]
+    missed = [AuditResult(OWN, TODAY - day, MISSED) for day in (40, 8)]
+    assert judged(*passed, *failed, *missed) == VERIFIED
+    assert judged(*passed, *failed, AuditResult(OWN, TODAY - 1, "digest", 3)) == FAILED
+    assert judged(*passed, *missed, AuditResult(OWN, TODAY + 1, MISSED)) == CLAIMED
+
+
+def test_the_first_day_is_a_day_like_another() -> None:
+    """A machine may start with its clock in 1970."""
+    assert PinnedCopy.of(copy(ONE), [AuditResult(OWN, 0, "digest", 3)], OWN, 0, answers=True).state == FAILED
+    assert PinnedCopy.of(copy(ONE), [AuditResult(OWN, 0, PASSED, 3)], OWN, 0, answers=True).state == VERIFIED
+    assert PinnedCopy.of(copy(ONE), (), OWN, 0, answers=True).state == CLAIMED
+    missed = [AuditResult(OWN, day, MISSED) for day in (0, 1)]
+    assert PinnedCopy.of(copy(ONE), missed, OWN, 1, answers=True).state == CLAIMED
+    passed = AuditResult(OWN, TODAY - 5, PASSED, 3)
+    assert judged(passed, AuditResult(OWN, TODAY - 3, MISSED)) == CLAIMED
+    assert judged(passed, AuditResult(OWN, TODAY - 6, MISSED)) == VERIFIED
+
+
+def test_nothing_is_missing_where_there_are_enough_copies_and_more() -> None:
+    assert pinned(CH=HERE, ES=VERIFIED, KR=VERIFIED).missing == 0
+    assert pinned(CH=HERE, ES=VERIFIED, KR=VERIFIED, SG=VERIFIED).missing == 0
+    assert pinned().missing == 3
+
+
+def test_who_has_a_copy_or_may_not_answer_takes_nobody_s_turn() -> None:
+    places = {sha256(b"%d" % number): f"J{number}" for number in range(6)}
+    waiting = [member for member in places if member != ONE]
+    for holding in ((), waiting[:2], (*waiting[:2], ONE), (THREE,)):
+        turns = sorted(
+            answer_turn(MODEL, member, places, holding, missing)
+            for member in places
+            for missing in (0, 1)
+            if member not in holding
+        )
+        count = len(set(places) - set(holding))
+        assert turns == sorted([*range(count)] * 2)
+    together = dict.fromkeys(places, "CH")
+    turns = sorted(
+        answer_turn(MODEL, member, together, waiting[:3], 1) for member in places if member not in waiting[:3]
+    )
+    assert turns == [0, 1, 2]
 
 
 def test_as_many_members_answer_at_once_as_copies_are_missing_and_each_has_a_turn() -> None:

@@ -157,17 +157,16 @@ class PinnedCopy:
         cls, copy: ClaimedCopy, results: Iterable[AuditResult], own: Digest, today: int, *, answers: bool
     ) -> PinnedCopy:
         """A copy of another member. Of `results` only those of the member `own` count."""
-        newest: dict[str, int] = {}
+        days: dict[str, list[int]] = {PASSED: [], FAILED: [], MISSED: []}
         for result in results:
             if result.auditor == own and result.day <= today + 1:
-                kind = FAILED if result.failed else result.outcome
-                newest[kind] = max(newest.get(kind, -1), result.day)
-        passed, failed, missed = newest.get(PASSED, -1), newest.get(FAILED, -1), newest.get(MISSED, -1)
-        if failed >= 0 and failed >= passed:
+                days[FAILED if result.failed else result.outcome].append(result.day)
+        passed, failed, missed = (max(days[kind], default=None) for kind in (PASSED, FAILED, MISSED))
+        if failed is not None and (passed is None or failed >= passed):
             return cls(copy, FAILED)
         if not answers:
             return cls(copy, SILENT)
-        fresh = passed > today - FRESH_DAYS and missed <= passed + 1
+        fresh = passed is not None and passed > today - FRESH_DAYS and (missed is None or missed <= passed + 1)
         return cls(copy, VERIFIED if fresh else CLAIMED)
 
 
@@ -216,5 +215,5 @@ def answer_turn(
     def rank(member: Digest) -> tuple[bool, Digest]:
         return places[member] in reached, sha256(f"{artifact} {member}".encode())
 
-    before = sum(rank(member) < rank(own) for member in places if member not in holding and member != own)
+    before = sum(rank(member) < rank(own) for member in places if member not in holding)
     return before // max(1, missing)
