@@ -84,6 +84,7 @@ SUITES: Final = (
         "mirror_quotas",
     ),
     Suite((f"{TRUST}/artifact_pins.py",), "artifact_pins"),
+    Suite((f"{TRUST}/node_records.py",), "node_record places"),
     Suite((f"{TRUST}/party_drill.py",), "party_drill"),
     Suite((f"{TRUST}/places.py",), "cosigner_places places"),
     Suite((f"{TRUST}/lineage.py",), "drawing licences lineage"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,14 +10,18 @@ import pytest
 from comity.trust.encoding import b64encode, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
-from comity.trust.keys import HybridSigner
+from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.node_records import (
     MAX_CERTIFICATE,
     MAX_OPERATORS,
+    author_node,
     certificate_key,
     check_node_record,
+    parse_addresses,
     parse_node_record,
+    sign_addresses,
     sign_node_record,
+    signed_by_node,
 )
 from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
 from comity.trust.tlog.note import ED25519, VerifierKey
@@ -38,9 +43,11 @@ def said(**change: Any) -> Statement:
     return replace(NODE.entry.statement, body={**NODE.entry.statement.body, **change})
 
 
-def certificate(key: Any, not_before: int = 0) -> bytes:
+def certificate(key: Any, not_before: int = 0, padding: x509.UnrecognizedExtension | None = None) -> bytes:
     name = x509.Name([])
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    if padding is not None:
+        builder = builder.add_extension(padding, critical=False)
     start = datetime.datetime.fromtimestamp(NOW + not_before, datetime.UTC)
     made = builder.not_valid_before(start).not_valid_after(start + datetime.timedelta(1)).sign(key, hashes.SHA256())
     return made.public_bytes(serialization.Encoding.DER)
@@ -127,6 +134,83 @@ def test_a_malformed_record_is_refused(statement: Statement) -> None:
         parse_node_record(sign_statement(statement, NODE.seat.signer))
 
 
+ED, DSA = RECORD.cosigners
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"log": VerifierKey("node/log", ED.type, RECORD.log.public)}, "the log key must be of type 0x01"),
+        ({"cosigners": ()}, "expected one or two cosigner keys"),
+        ({"cosigners": (ED, DSA, ED)}, "expected one or two cosigner keys"),
+        ({"cosigners": (ED, VerifierKey(ED.name, ED25519, ED.public))}, "expected one or two cosigner keys"),
+        ({"cosigners": (VerifierKey(ED.name, ED25519, ED.public),)}, "expected one or two cosigner keys"),
+        ({"cosigners": (ED, replace(DSA, name="another"))}, "one name and different types"),
+        ({"cosigners": (ED, replace(ED, public=OTHER.record.cosigners[0].public))}, "one name and different types"),
+        ({"operators": (RECORD.tls,)}, "one key has two roles"),
+    ],
+)
+def test_a_record_cannot_be_made_wrong(change: dict[str, Any], why: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        replace(RECORD, **change)
+    assert why in refused.value.why
+
+
+def test_a_record_may_have_one_cosigner_key_and_a_name_of_a_hundred_characters() -> None:
+    for cosigner in (ED, DSA):
+        record = replace(RECORD, cosigners=(cosigner,), name="n" * 100)
+        assert parse_node_record(sign_node_record(record, [NODE.seat.signer], BOUND)) == record
+    with pytest.raises(Malformed):
+        parse_node_record(sign_statement(said(name="n" * 101), NODE.seat.signer))
+
+
+def test_a_record_without_an_author_is_refused() -> None:
+    with pytest.raises(Malformed, match="not a node-record statement of an identity"):
+        parse_node_record(replace(NODE.entry, statement=replace(said(), by=None)))
+
+
+def test_a_certificate_is_read_up_to_its_bound() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+
+    def of_size(wanted: int) -> bytes:
+        """A signature has one of three lengths."""
+        for _, size in itertools.product(range(50), range(wanted - 280, wanted - 240)):
+            padding = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.1"), bytes(size))
+            if len(der := certificate(key, padding=padding)) == wanted:
+                return der
+        raise AssertionError("no signature has this length")
+
+    largest, larger = of_size(MAX_CERTIFICATE), of_size(MAX_CERTIFICATE + 1)
+    record = replace(RECORD, tls=largest)
+    tls = HybridSigner((PrivateKey("ecdsa-p256", key),))
+    assert parse_node_record(sign_node_record(record, [NODE.seat.signer], [*BOUND[:-2], tls])) == record
+    with pytest.raises(Malformed, match=f"at most {MAX_CERTIFICATE} bytes"):
+        parse_node_record(sign_statement(said(tls=b64encode(larger)), NODE.seat.signer))
+
+
+def test_a_statement_of_a_node_names_it_and_has_its_signature() -> None:
+    entry = sign_addresses(RECORD, [], [], NODE.online)
+    assert signed_by_node(entry, RECORD)
+    as_other = sign_statement(replace(entry.statement, by=OTHER.record.node), NODE.online)
+    assert not signed_by_node(as_other, RECORD) and not signed_by_node(as_other, OTHER.record)
+    assert author_node(entry.statement, "addresses") == RECORD.node
+    for change in ({"by": None}, {"by": NODE.seat.inception.author}, {"predicate": "hold"}):
+        with pytest.raises(Malformed):
+            author_node(replace(entry.statement, **change), "addresses")
+
+
+def test_addresses_are_hosts_and_ports_at_their_bounds() -> None:
+    good = ["a:1", "a:65535", "h" * 298 + ":1", "[::1]:7443"]
+    assert parse_addresses(sign_addresses(RECORD, good, good[:1], NODE.online).statement).mutual == tuple(good)
+    for bad in (":1", "a:", "a:0", "a:65536", "h" * 299 + ":1", "a b:1", "a:01", "a", "", "a\n:1"):
+        with pytest.raises(Malformed):
+            sign_addresses(RECORD, [bad], [], NODE.online)
+    statement = sign_addresses(RECORD, good, [], NODE.online).statement
+    for body in ({"mutual": [["a", ":", "1"]], "open": []}, {"mutual": [], "open": [], "more": 1}, {"mutual": []}):
+        with pytest.raises(Malformed):
+            parse_addresses(replace(statement, body=body))
+
+
 def test_a_log_key_is_of_the_notes_own_type() -> None:
     key = VerifierKey("node/log", ED25519, RECORD.log.public)
     assert replace(RECORD, log=key).origin == "node/log"
@@ -143,6 +227,7 @@ def test_a_certificate_is_its_p256_key_and_its_times_do_not_matter() -> None:
         pytest.param(lambda: b"", id="nothing"),
         pytest.param(lambda: RECORD.tls[:-1], id="cut"),
         pytest.param(lambda: certificate(ec.generate_private_key(ec.SECP384R1())), id="P-384"),
+        pytest.param(lambda: certificate(ec.generate_private_key(ec.SECP256K1())), id="secp256k1"),
         pytest.param(lambda: certificate(rsa.generate_private_key(65537, 2048)), id="RSA"),
         pytest.param(
             lambda: RECORD.tls.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f")),
