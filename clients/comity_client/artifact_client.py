@@ -51,7 +51,7 @@ def workers() -> int:
 
 
 class ArtifactClient(TrustClient):
-    """Nothing here is logged at a node."""
+    """Looks at artifacts at nodes and on this machine. Nothing here is logged at a node."""
 
     def pull(
         self,

@@ -321,8 +321,6 @@ def _no_consistency(why: str) -> Untrusted:
 
 WIDTH: Final = 256
 MAX_ENTRY: Final = 65_535
-MAX_BUNDLE: Final = WIDTH * (2 + MAX_ENTRY)
-"""Bytes of the largest entry bundle."""
 ENTRIES: Final = -1
 """The `level` of an entry bundle; bundles have the widths of level 0."""
 
