@@ -63,8 +63,8 @@ def published(store: CountingStore, layout: PieceLayout) -> Published:
     manifest, index = Manifest.of([FILE]).encode(), PieceIndex((("w.bin", layout),)).encode()
     for data in (manifest, index):
         store.put(sha256(data), data)
-    named = [SideObject(sha256(data), len(data)) for data in (manifest, index)]
-    return Published(Digest("ab" * 32), Name("a", "b", "v1"), sha256(manifest), *named, Licence("MIT"))
+    listed, cut = (SideObject(sha256(data), len(data)) for data in (manifest, index))
+    return Published(Digest("ab" * 32), Name("a", "b", "v1"), sha256(manifest), listed, cut, Licence("MIT"))
 
 
 def test_an_index_in_a_layout_that_a_file_cannot_have_costs_the_head_of_the_file_each_time(

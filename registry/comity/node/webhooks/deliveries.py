@@ -193,12 +193,13 @@ def _drop_beyond(database: sqlite3.Connection, hook: str, kind: str) -> int:
     Returns how many."""
     of_kind = "FROM event WHERE hook = ? AND kind = ?"
     (count,) = database.execute(f"SELECT count(*) {of_kind}", (hook, kind)).fetchone()
-    for _ in range(count - MAX_WAITING):
+    beyond = max(0, int(count) - MAX_WAITING)
+    for _ in range(beyond):
         largest = f"SELECT log {of_kind} GROUP BY log ORDER BY count(*) DESC, min(id) LIMIT 1"
         (log,) = database.execute(largest, (hook, kind)).fetchone()
         oldest = f"SELECT min(id) {of_kind} AND log = ?"
         database.execute(f"DELETE FROM event WHERE id = ({oldest})", (hook, kind, log))
-    return max(0, count - MAX_WAITING)
+    return beyond
 
 
 def signature(key: bytes, message: str, timestamp: int, body: bytes) -> str:
