@@ -402,7 +402,7 @@ class ReadThroughImports:
 
     def _drop_cached_pins(self) -> None:
         """Drop the oldest pins that have ended, above `MAX_PINS`: their revisions are asked for again."""
-        ended = [key for key, pin in self._pins.items() if pin.done()]
+        ended = [key for key, pin in self._pins.items() if pin.done() and not pin.cancelled()]
         for key in ended[: max(0, len(ended) + 1 - MAX_PINS)]:
             del self._pins[key]
 
