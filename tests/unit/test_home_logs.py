@@ -10,6 +10,7 @@ import pytest
 from comity.trust.charter.document import Body
 from comity.trust.encoding import canonical
 from comity.trust.home_logs import (
+    MAX_HOMES,
     AdmittedMembers,
     HomeLogs,
     HomePosition,
@@ -18,12 +19,14 @@ from comity.trust.home_logs import (
     home_logs,
     home_name,
     home_origin,
+    inception_homes,
     named_homes,
     origin_owners,
 )
 from comity.trust.identity import Inception, sign_inception
 from comity.trust.node_records import NodeRecord
 from comity.trust.rotation import follow
+from comity.trust.statement import sign_statement
 from comity.trust.tlog.note import MAX_NAME, VerifierKey, log_verifier_key
 from support.case import nodes
 from support.rotations import begun
@@ -108,6 +111,7 @@ def test_an_origin_that_two_federations_give_to_two_members_belongs_to_neither()
         joined = OriginOwners.of_all([*order, OWNERS])
         assert joined.owners == {**OWNERS.owners, ORIGIN: None}
     assert OriginOwners.of_all([OWNERS, OWNERS]) == OWNERS
+    assert OriginOwners.of_all([OWNERS, OriginOwners({}, {ES.seat.id: SG.seat.id})]).seat(ES.seat.id) == SG.seat.id
 
 
 def test_a_successor_of_a_seat_owns_its_origin_and_gets_no_other_one() -> None:
@@ -136,6 +140,30 @@ def test_a_log_after_that_of_the_key_is_followed_if_the_same_seat_binds_it() -> 
     assert home.position([(str(later.log), 2)]) == HomePosition(1, 2)
     assert home.position([(str(later.log), 2), (str(KEY), 9)]) == HomePosition(0, 9)
     assert home.position([(str(each.log), 0) for each in LIES]) is home.position([]) is None
+
+
+def test_a_member_that_does_not_own_the_origin_may_write_a_home_log_too() -> None:
+    first, second = (bound(SG.seat, name) for name in ("a", "b"))
+    home = home_logs((NamedLog(ORIGIN, first.log),), [CH.record, bound(CH.seat, "later"), *LIES], OWNERS)
+    assert home.ranks == ((str(first.log),), (str(second.log),))
+
+
+def test_an_origin_and_a_key_of_another_one_are_both_home_logs() -> None:
+    named = (NamedLog(SG.origin), NamedLog(ORIGIN, KEY))
+    home = home_logs(named, [CH.record, SG.record, *LIES], OWNERS)
+    assert home.ranks == ((str(SG.record.log),), (str(KEY),), ())
+    assert home.origins == {SG.origin: 0, ORIGIN: 1}
+
+
+def test_the_last_eight_home_logs_count() -> None:
+    homes = [f"node-{number}.example/log" for number in range(MAX_HOMES + 1)]
+    assert chain_of(*homes[1:]) == tuple(map(NamedLog, homes[1:]))
+    assert chain_of(*homes) == tuple(map(NamedLog, homes[1:]))
+
+
+def test_an_inception_that_is_none_hides_no_other_one() -> None:
+    broken = sign_statement(replace(CH.seat.entry.statement, body={"record": 1}), CH.seat.signer)
+    assert inception_homes([broken, SG.seat.entry, CH.entry]) == {SG.seat.id: SG.origin}
 
 
 def test_several_logs_after_that_of_the_key_have_no_order() -> None:

@@ -141,7 +141,7 @@ class AdmittedMembers:
         """
         first: dict[str, tuple[int, Digest]] = {}
         several: set[str] = set()
-        for member, epoch in sorted(self.epochs.items(), key=lambda item: item[1]):
+        for member, epoch in self.epochs.items():  # in the order of the epochs, as they were added
             origin, seat = home_origin(homes.get(member, "")), self._seats.get(member, member)
             if not origin:
                 continue
