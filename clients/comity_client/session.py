@@ -47,6 +47,8 @@ GRACE_PERIOD: Final = 2.0
 """Seconds that other nodes have after the first good answer."""
 HEDGE_DELAY: Final = 1.0
 """Seconds after which the next node is asked too, when any node can give the answer."""
+FRONT_END: Final = "FRONT-END"
+"""The code with which a front end leaves a question to its node's writer."""
 NO_PIN: Final = "comity trust pin FILE"
 
 Question: TypeAlias = "Callable[[NodeClient], Awaitable[T]]"
@@ -75,7 +77,8 @@ class RemoteNode:
         return self.member.jurisdiction
 
     async def ask(self, question: Question[T]) -> T:
-        """Call the node at each address in turn until one is reachable. Raises the error of the last address."""
+        """Call the node at each address in turn until one is reachable, and is no front end that leaves this question
+        to the node's writer. Raises the error of the last address."""
         failure: ComityError = Unavailable(f"{self.name} cannot be reached", why="no open address is known")
         for address in self.addresses:
             try:
@@ -83,6 +86,10 @@ class RemoteNode:
             except NotFound:
                 raise
             except Unavailable as error:
+                failure = error
+            except Refused as error:
+                if error.code != FRONT_END:
+                    raise
                 failure = error
         raise failure
 

@@ -1,0 +1,57 @@
+"""Which address of a node answers a question, where some are down and some are front ends."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from comity.node.front_end.services import WriterOnly
+from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
+from comity_client.session import RemoteNode
+
+DOWN = Unavailable("down")
+FRONT_END = WriterOnly("inner.example:1").refusal()
+RATE = Refused("too many calls", code="RATE")
+MISSING = NotFound("no such blob")
+
+
+def node_with(*answers: ComityError | str) -> RemoteNode:
+    """A node with an address for each answer."""
+    unused: Any = None
+    addresses = tuple(f"node-{number}.example:1" for number in range(len(answers)))
+    record: Any = SimpleNamespace(name="node.example")
+    node = RemoteNode(record, b"", unused, addresses)
+    clients: dict[str, Any] = dict(zip(addresses, answers, strict=True))
+    node._clients.update(clients)
+    return node
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (("first", "second"), "first"),
+        ((DOWN, "second"), "second"),
+        ((FRONT_END, "writer"), "writer"),
+        ((FRONT_END, DOWN, "writer"), "writer"),
+        ((DOWN, FRONT_END), FRONT_END),
+        ((FRONT_END, DOWN), DOWN),
+        ((RATE, "second"), RATE),
+        ((MISSING, "second"), MISSING),
+    ],
+)
+async def test_a_question_goes_on_where_an_address_cannot_answer_it(
+    answers: tuple[ComityError | str, ...], expected: ComityError | str
+) -> None:
+    async def question(client: Any) -> str:
+        if isinstance(client, ComityError):
+            raise client
+        return str(client)
+
+    node = node_with(*answers)
+    if isinstance(expected, str):
+        assert await node.ask(question) == expected
+        return
+    with pytest.raises(type(expected)) as caught:
+        await node.ask(question)
+    assert caught.value is expected
