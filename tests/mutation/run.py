@@ -87,6 +87,8 @@ SUITES: Final = (
     Suite((f"{TRUST}/node_records.py",), "node_record places"),
     Suite((f"{TRUST}/party_drill.py",), "party_drill"),
     Suite((f"{TRUST}/places.py",), "cosigner_places places"),
+    Suite((f"{TRUST}/artifact.py",), "chained hub manifest pieces"),
+    Suite((f"{TRUST}/hardware",), "hardware_appraisal hardware_pins hardware_tampers"),
     Suite((f"{TRUST}/lineage.py",), "drawing licences lineage"),
     Suite((f"{TRUST}/evaluation.py",), "evaluation_announced evaluation_forms"),
     Suite(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import b64encode, sha256
+from comity.trust.encoding import Json, b64encode, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner, PrivateKey
@@ -206,7 +206,12 @@ def test_addresses_are_hosts_and_ports_at_their_bounds() -> None:
         with pytest.raises(Malformed):
             sign_addresses(RECORD, [bad], [], NODE.online)
     statement = sign_addresses(RECORD, good, [], NODE.online).statement
-    for body in ({"mutual": [["a", ":", "1"]], "open": []}, {"mutual": [], "open": [], "more": 1}, {"mutual": []}):
+    bodies: tuple[dict[str, Json], ...] = (
+        {"mutual": [["a", ":", "1"]], "open": []},
+        {"mutual": [], "open": [], "more": 1},
+        {"mutual": []},
+    )
+    for body in bodies:
         with pytest.raises(Malformed):
             parse_addresses(replace(statement, body=body))
 
