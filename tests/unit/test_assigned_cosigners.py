@@ -162,6 +162,17 @@ def key_of(member: Digest) -> bytes:
     return bytes.fromhex(member)[:4]
 
 
+def test_the_log_of_a_member_that_is_not_admitted_yet_has_no_order() -> None:
+    world = World(30)
+    newcomer = world.owner = named(30)
+    assert newcomer not in admitted(world.body)
+    node = world._node(newcomer)
+    assert node.places("log") == {}
+    assert node.update([world.head]) == {} and node.is_told("log")
+    world.body = body_of(31)
+    assert set(world._node(newcomer).places("log").values()) == set(range(30))
+
+
 @pytest.mark.parametrize("growing", [False, True])
 def test_only_the_first_of_the_order_tell_while_they_do_their_part(growing: bool) -> None:
     world = World(30)

@@ -175,10 +175,10 @@ class AssignedCosigners:
             self._orders.clear()
             self._needed_since.clear()
         if log not in self._orders:
-            owner = self._membership.owner(log)
-            if owner is None:
+            owner, known = self._membership.owner(log), self._membership.known
+            if owner is None or owner not in known:  # also this node's own log, until an epoch admits its member
                 return ()
-            self._orders[log] = cosigning_order(body, self._membership.known, owner)
+            self._orders[log] = cosigning_order(body, known, owner)
         return self._orders[log]
 
 
