@@ -17,7 +17,7 @@ from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
 from support.examples import ALL, THIRD
 from support.made_ledgers import cache_sql_statements, remember_migrations
-from support.memory_folder import memory_folder
+from support.memory_folder import FAST, memory_folder
 from support.postgres import Postgres, start_postgres
 
 # No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a third.
@@ -41,9 +41,8 @@ forget_signatures = check_signatures_once()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The files of the fast tests go to a folder in memory; those of the slow ones are too large. Workers inherit
-    `TMPDIR`."""
-    folder = memory_folder(os.environ) if "not slow" in config.option.markexpr else None
+    """The files of the fast tests go to a folder in memory. Workers inherit `TMPDIR`."""
+    folder = memory_folder(os.environ) if config.option.markexpr == FAST else None
     if folder is not None:
         os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
 

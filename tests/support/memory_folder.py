@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+FAST: Final = "not slow and not long"
+"""The tests that pyproject.toml chooses. Files of the slow ones are too large for the memory."""
 SHARED: Final = Path("/dev/shm")
 """A file system in memory that Linux has for all users; its path is short enough for the sockets of tests."""
 MEMORY: Final = Path("/proc/meminfo")

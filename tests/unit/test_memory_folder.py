@@ -7,7 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.memory_folder import AVAILABLE, ROOM, memory_folder
+from support.fenced import ROOT
+from support.memory_folder import AVAILABLE, FAST, ROOM, memory_folder
 
 
 @pytest.fixture
@@ -50,3 +51,7 @@ def test_too_little_memory_is_left_to_the_tests(tmp_path: Path, text: str) -> No
 
 def test_where_memory_is_not_told_the_disk_is_used(tmp_path: Path) -> None:
     assert memory_folder({}, tmp_path, tmp_path / "nothing") is None
+
+
+def test_the_fast_tests_are_those_that_are_chosen_by_default() -> None:
+    assert f"-m '{FAST}'\"" in (ROOT / "pyproject.toml").read_text("utf-8")
