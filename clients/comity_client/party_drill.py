@@ -132,20 +132,20 @@ def _node(
         cloud=cloud,
         answers=heads is not None,
         numeric=any(Address.parse(address).target.startswith("ipv") for address in remote.addresses),
-        entries=None if heads is None else _sizes(heads, session),
+        entries=_sizes(heads or (), session),
     )
 
 
 def _sizes(heads: Sequence[LogHead], session: Session) -> dict[str, int]:
-    """The sizes of the logs of known nodes by origin, by checkpoints that these logs signed."""
-    writers = {remote.record.origin: remote for remote in session.nodes}
+    """The sizes of the logs of known nodes by verifier key, by checkpoints that these logs signed."""
+    writers = {str(remote.record.log): remote.record.log for remote in session.nodes}
     found = {}
     for head in heads:
-        writer = writers.get(head.origin)
-        if writer is None or not head.note:
+        key = writers.get(head.vkey)
+        if key is None or not head.note:
             continue
         try:
-            found[head.origin] = open_checkpoint(SignedNote.parse(head.note), writer.record.log).size
+            found[head.vkey] = open_checkpoint(SignedNote.parse(head.note), key).size
         except ComityError:
             continue  # not a checkpoint of this log: as if the node did not have it
     return found

@@ -106,7 +106,7 @@ def test_without_dns_only_nodes_with_a_numeric_address_are_left() -> None:
 
 
 def test_a_copy_of_a_node_that_does_not_answer_is_not_counted_on() -> None:
-    silent = replace(NODES[1], answers=False, entries=None)
+    silent = replace(NODES[1], answers=False, entries={})
     found = outcome("member", A, replace(SCENE, nodes=(NODES[0], silent, NODES[2])))
     assert (found.pulls, [item.name for item in found.fallen]) == (1, ["lab/cloudy@v1"])
 
@@ -136,7 +136,7 @@ def test_entries_are_on_their_way_exactly_if_a_loss_takes_them_and_leaves_a_node
     told: list[tuple[bool, int, bool]],
 ) -> None:
     nodes = tuple(
-        replace(node, answers=answers, entries={"node-a/log": size} if answers else None, numeric=numeric)
+        replace(node, answers=answers, entries={"node-a/log": size} if answers else {}, numeric=numeric)
         for node, (answers, size, numeric) in zip(NODES, told, strict=True)
     )
     scene = replace(SCENE, nodes=nodes, read={"node-a/log": 10})
@@ -153,6 +153,19 @@ def test_logs_of_which_entries_are_lost_are_in_order_and_those_without_entries_a
         ("node-y/log", 0, 1),
         ("node-z/log", 0, 3),
     ]
+
+
+def test_what_no_node_has_is_all_lost_and_a_log_without_entries_is_nowhere_missing() -> None:
+    alone = replace(SCENE, nodes=NODES[:1])
+    found = outcome("member", A, alone)
+    assert [(item.origin, item.first, item.count) for item in found.remainders] == [
+        ("node-a/log", 0, 10),
+        ("node-b/log", 0, 4),
+    ]
+    nobody_has = {"node-z/log": 1, "node-y/log+id+key": 2, "node-x/log": 0}
+    assert replace(SCENE, read=nobody_has).on_their_way() == ("node-y/log+id+key", "node-z/log")
+    (lost, _) = outcome("member", A, replace(SCENE, read=nobody_has)).remainders
+    assert lost.origin == "node-y/log"
 
 
 def test_many_fallen_artifacts_are_counted_and_the_first_are_named() -> None:

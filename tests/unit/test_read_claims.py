@@ -249,7 +249,16 @@ def test_what_nodes_say_of_an_upstream_counts_where_they_signed_it() -> None:
     ]
     name = f"hf:org/tiny@{COMMIT}"
     assert (found.names, found.corroborating(name), found.corroborated) == ((name,), (CH.seat.member,), 1)
-    assert collect_mirror_evidence((), ARTIFACT, bound(CH)).corroborated == 0
+    nothing = collect_mirror_evidence((), ARTIFACT, bound(CH))
+    assert (nothing.corroborated, nothing.upstream) == (0, None)
+
+
+def test_the_upstream_of_an_artifact_is_that_of_a_node_that_fetched_it() -> None:
+    carried = observation(SG, ARTIFACT, how="carried", commit="2e" * 20)
+    fetched = [observation(CH, ARTIFACT), observation(ES, ARTIFACT, commit="3f" * 20)]
+    for entries in ((carried, *fetched), (fetched[0], carried, fetched[1])):
+        upstream = collect_mirror_evidence(entries, ARTIFACT, bound(CH, SG, ES)).upstream
+        assert upstream is not None and upstream.commit == COMMIT
 
 
 @pytest.mark.parametrize("commits", [("1f" * 20,), ("1f" * 20, "2e" * 20)])

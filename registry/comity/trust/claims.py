@@ -39,7 +39,7 @@ from comity.trust.statements import (
 )
 from comity.trust.upstream import CHANGED, GONE, OBSERVED, Changed, Gone, Observed, Upstream, parse_changed, parse_gone
 
-S = TypeVar("S")
+S = TypeVar("S", Entry, bytes)
 T = TypeVar("T")
 
 
@@ -62,11 +62,12 @@ def _prove_each(
     return tuple(found), tuple(notes)
 
 
-def _note(subject: object, error: ComityError) -> Remark:
+def _note(subject: Entry | bytes, error: ComityError) -> Remark:
     kind = "did not verify" if isinstance(error, Untrusted) else "could not be read"
-    name = f"{subject.statement.predicate} {short(subject.digest)}" if isinstance(subject, Entry) else "a claim line"
-    evidence = subject.digest if isinstance(subject, Entry) else sha256(subject) if isinstance(subject, bytes) else None
-    return Remark(f"{name} {kind} and does not count: {error}", evidence)
+    if isinstance(subject, bytes):
+        return Remark(f"a claim line {kind} and does not count: {error}", sha256(subject))
+    name = f"{subject.statement.predicate} {short(subject.digest)}"
+    return Remark(f"{name} {kind} and does not count: {error}", subject.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +357,7 @@ def rivals(claims: ParsedClaims, publication: Publication) -> tuple[RivalPublica
 
 
 def _rival(claims: ParsedClaims, entry: Entry, publication: Publication) -> RivalPublication | None:
-    if entry.statement.predicate != "published" or entry.digest == publication.entry.digest:
+    if entry.statement.predicate != "published":
         return None
     try:
         rival = claims.publication(entry)
@@ -426,8 +427,10 @@ def collect_mirror_evidence(entries: Iterable[Entry], artifact: Digest, bound: S
     changes: list[tuple[Entry, UpstreamChange, tuple[Member, ...]]] = []
     for entry in entries:
         said = _mirror_statement(entry)
-        members = _signing_members(entry, nodes) if said is not None else ()
-        if said is None or not members:
+        if said is None:
+            continue
+        members = _signing_members(entry, nodes)
+        if not members:
             continue
         if isinstance(said, Observed):
             observations.append(ProvenObservation(entry, said, members))

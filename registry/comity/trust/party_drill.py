@@ -17,7 +17,7 @@ Parties on which nothing depends are listed with the reason, so that a reader do
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.copies import CopyCount, CopyPolicy, Holder, Party, parties_of
@@ -41,7 +41,8 @@ _INDEPENDENT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DrillNode:
-    """A node. `entries` is the size of each log that it answers with; `numeric`: an address of it needs no DNS."""
+    """A node. `entries` is the size of each log that it answers with, by verifier key; `numeric`: an address of it
+    needs no DNS."""
 
     name: str
     member: Digest
@@ -50,7 +51,7 @@ class DrillNode:
     cloud: str = ""
     answers: bool = True
     numeric: bool = True
-    entries: Mapping[str, int] | None = None
+    entries: Mapping[str, int] = field(default_factory=dict)
 
     def parties(self) -> set[Party]:
         """The parties whose loss takes this node."""
@@ -123,7 +124,7 @@ class DrillInput:
     """What nodes answer.
 
     Attributes:
-        read: the entries of each log from which the list of artifacts was computed, by origin.
+        read: the entries of each log from which the list of artifacts was computed, by verifier key.
         publishers, hubs: those whose loss is to be shown.
     """
 
@@ -150,10 +151,10 @@ class DrillInput:
         answering = [node for node in self.nodes if node.answers]
         unavoidable = _parties_of_all(answering)
         found = []
-        for origin, size in sorted(self.read.items()):
-            whole = [node for node in answering if (node.entries or {}).get(origin, 0) >= size]
+        for log, size in sorted(self.read.items()):
+            whole = [node for node in answering if node.entries.get(log, 0) >= size]
             if answering and (not whole or _parties_of_all(whole) - unavoidable):
-                found.append(origin)
+                found.append(log)
         return tuple(found)
 
 
@@ -199,7 +200,7 @@ def _remove(
 
 def _remainders(read: Mapping[str, int], left: Sequence[DrillNode]) -> Iterator[LogRemainder]:
     """What the nodes that are left do not have of what was read."""
-    for origin, size in sorted(read.items()):
-        known = max(((node.entries or {}).get(origin, 0) for node in left), default=0)
+    for log, size in sorted(read.items()):
+        known = max((node.entries.get(log, 0) for node in left), default=0)
         if known < size:
-            yield LogRemainder(origin, known, size - known)
+            yield LogRemainder(log.partition("+")[0], known, size - known)
