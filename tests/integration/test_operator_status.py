@@ -87,7 +87,8 @@ async def test_a_node_tells_what_it_lacks_and_why_and_what_is_short_of_copies(
                 lacking = (await operator.status()).replication
                 counted = (await at_origin.status()).replication
                 assert lacking is not None and counted is not None
-                return bool(lacking.lacking and lacking.lacking[0].why and counted.short)
+                counts = [short.copies for short in counted.short]  # 0 until the hold of the origin is read
+                return bool(lacking.lacking and lacking.lacking[0].why and counts and all(counts))
 
             await until(told, what="the reason of the missing copy")
             lacking = (await operator.status()).replication
