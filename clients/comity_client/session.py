@@ -14,7 +14,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -221,10 +221,11 @@ class Session:
         self.require_nodes()
         url = urlsplit(name) if "://" in name else None
         address, host = (url.netloc.rpartition("@")[2], url.hostname or "") if url else (name, "")
+        logs = cache(lambda: self.home_logs(name).logs)  # once, and only where no name decides before
         tests: tuple[Callable[[RemoteNode], bool], ...] = (
             lambda node: name == str(node.record.log),
             lambda node: name == node.name,
-            lambda node: str(node.record.log) in self.home_logs(name).logs,
+            lambda node: str(node.record.log) in logs(),
             lambda node: name == node.record.origin,
             lambda node: name == node.member.name,
             lambda node: address in node.addresses,
