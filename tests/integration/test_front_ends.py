@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from comity.content.s3 import open_client
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Refused
+from comity.wire.messages import LocatedEntry
 from comity_client.client import Client
 from comity_client.home import Home
 from support.ceph import Ceph
@@ -66,17 +67,20 @@ async def published(scene: Scene, folder: Path, name: str) -> Release:
     return what
 
 
-async def shown(front: NodeHome, name: str) -> None:
-    """Wait until a front end resolves a name."""
+async def shown(front: NodeHome, name: str) -> int:
+    """Wait until a front end resolves a name. Returns the index of the publication in the node's log."""
+    found: list[LocatedEntry] = []
     async with front.client() as client:
 
         async def resolves() -> bool:
             try:
-                return bool(await client.resolve(name))
+                found[:] = await client.resolve(name)
             except NotFound:
                 return False
+            return bool(found)
 
         await until(resolves, what=f"{front.directory.name} to show {name}")
+    return max(entry.index for entry in found)
 
 
 def user(folder: Path, scene: Scene) -> Client:
@@ -99,8 +103,8 @@ async def test_front_ends_serve_what_the_writer_publishes_and_go_on_without_it(t
                 await front.ready()
             one = await published(scene, tmp_path / "one", "tests/one@v1")
             for front_home in scene.fronts:
-                await shown(front_home, "tests/one")
-            await converged((first, scene.peer), first, least=3)
+                index = await shown(front_home, "tests/one")
+                await converged((front_home, scene.peer), front_home, least=index + 1)
             status = fronts[0].get("/readyz")
             assert (status.status, status.json()["front_end"]["writer_runs"]) == (200, True)
             assert "X-HF-Warning" not in fronts[0].get("/api/models").headers
