@@ -17,7 +17,7 @@ connection must reach the server that holds the lock, and commits durably whatev
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from select import POLLIN, poll
 from typing import Any, Final
@@ -162,15 +162,7 @@ class PostgresDatabase:
         """PostgreSQL has checksums of its pages (`initdb --data-checksums`)."""
 
     def engine(self) -> Engine:
-        return create_engine(
-            "postgresql+psycopg://",
-            creator=self._connect,
-            isolation_level="REPEATABLE READ",
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=TIMEOUT,
-            pool_pre_ping=True,
-        )
+        return _make_engine(self._connect)
 
     def identity(self) -> str:
         """Returns the cluster, timeline, database and table. The value changes when a backup is restored or a standby
@@ -205,15 +197,7 @@ class PostgresReader:
         """The cluster, timeline and database of the first connection."""
 
     def engine(self) -> Engine:
-        return create_engine(
-            "postgresql+psycopg://",
-            creator=self._connect,
-            isolation_level="REPEATABLE READ",
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=TIMEOUT,
-            pool_pre_ping=True,
-        )
+        return _make_engine(self._connect)
 
     def identity(self) -> str:
         return self.look().identity
@@ -245,6 +229,18 @@ class PostgresReader:
             connection.close()
             raise
         return connection
+
+
+def _make_engine(connect: Callable[[], psycopg.Connection]) -> Engine:
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        isolation_level="REPEATABLE READ",
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=TIMEOUT,
+        pool_pre_ping=True,
+    )
 
 
 def _configure_session(connection: psycopg.Connection[Any]) -> str:
