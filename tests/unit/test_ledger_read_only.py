@@ -51,7 +51,7 @@ def writer(postgres: Postgres, name: str, tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def reading(postgres: Postgres, name: str) -> Iterator[Reading]:
     backing = PostgresReader(postgres.url(name, READER), None)
-    with closing(Ledger.open_to_read(backing, lambda: 1_000)) as ledger:
+    with closing(Ledger.read_only(backing, lambda: 1_000)) as ledger:
         yield Reading(ledger, LedgerFollower(ledger, backing))
 
 
@@ -113,7 +113,7 @@ def test_a_reader_does_not_take_another_lock_for_that_of_the_writer(
 def test_a_reader_refuses_every_write_before_the_database_does(postgres: Postgres, name: str, reading: Reading) -> None:
     for role in (READER, "ledger"):
         backing = PostgresReader(postgres.url(name, role), None)
-        with closing(Ledger.open_to_read(backing, lambda: 1_000)) as ledger:
+        with closing(Ledger.read_only(backing, lambda: 1_000)) as ledger:
             refusal = refusal_of(lambda: ledger.logs.append(LOG.origin, statement_lines(0, 1)), Refused)
             assert refusal.code == "FRONT-END"
             assert ledger.logs.get(LOG.origin).size == 0
@@ -137,7 +137,7 @@ def test_a_reader_that_hangs_does_not_hold_a_snapshot_for_ever(postgres: Postgre
 def test_a_reader_with_its_own_role_may_be_limited_to_read_only_sessions(postgres: Postgres, name: str) -> None:
     postgres.admin(f"ALTER ROLE {READER} SET default_transaction_read_only = on")
     try:
-        with closing(Ledger.open_to_read(PostgresReader(postgres.url(name, READER), None), lambda: 1)) as ledger:
+        with closing(Ledger.read_only(PostgresReader(postgres.url(name, READER), None), lambda: 1)) as ledger:
             assert ledger.logs.get(LOG.origin).size == 0
     finally:
         postgres.admin(f"ALTER ROLE {READER} RESET default_transaction_read_only")
@@ -158,14 +158,14 @@ def test_tables_of_another_version_are_refused_with_the_next_step(found: str | N
 def test_a_database_without_tables_is_refused_and_left_without_tables(postgres: Postgres) -> None:
     empty = postgres.database()
     backing = PostgresReader(postgres.url(empty), None)
-    refusal = refusal_of(lambda: Ledger.open_to_read(backing, lambda: 1), Refused)
+    refusal = refusal_of(lambda: Ledger.read_only(backing, lambda: 1), Refused)
     assert (refusal.code, "no tables yet" in refusal.why) == ("LEDGER-OLDER", True)
     assert postgres.admin("SELECT to_regclass('logs')", empty) == [(None,)]
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     backing = PostgresReader(f"postgresql:///x?host={tmp_path}", None)
-    for work in (lambda: Ledger.open_to_read(backing, lambda: 1), backing.look):
+    for work in (lambda: Ledger.read_only(backing, lambda: 1), backing.look):
         refusal = refusal_of(work, Unavailable)
         assert (refusal.code, str(tmp_path) in refusal.why) == ("LEDGER-FAILED", True)
         assert "[storage] database" in refusal.hint
@@ -206,7 +206,7 @@ def test_a_restored_database_under_a_reader_ends_it(postgres: Postgres, tmp_path
     postgres.allow_reading(template)
     database = postgres.database(template=template)
     backing = PostgresReader(postgres.url(database, READER), None)
-    with closing(Ledger.open_to_read(backing, lambda: 1_000)) as ledger:
+    with closing(Ledger.read_only(backing, lambda: 1_000)) as ledger:
         follower = LedgerFollower(ledger, backing)
         follower.look()
         postgres.end(database, "")

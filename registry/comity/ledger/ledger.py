@@ -141,7 +141,7 @@ class Ledger:
         return cls._with(database, lock, pages, identity, clock)
 
     @classmethod
-    def open_to_read(cls, backing: ReadBacking, clock: Callable[[], float]) -> Self:
+    def read_only(cls, backing: ReadBacking, clock: Callable[[], float]) -> Self:
         """Open a ledger that another process writes: no lock is taken, nothing is migrated, and every write raises
         Refused(code="FRONT-END"). What the other process commits is noticed by `ledger.following.LedgerFollower` alone.
 

@@ -169,9 +169,9 @@ class Listeners:
         self._guard.start()
         return ListenAddresses(_with_port(listen.mutual, mutual), _with_port(listen.open, open_), listen.operator)
 
-    async def open_front_end(self, refusal: Callable[[], ComityError]) -> str:
-        """Open the open port alone, as a front end does. Returns its address. Calls of services that are not given are
-        answered with `refusal`. Raises as `open`."""
+    async def listen_for_users(self, refusal: Callable[[], ComityError]) -> str:
+        """Listen at the open port alone, as a front end does. Returns its address. Calls of services that are not given
+        are answered with `refusal`. Raises as `open`."""
         listen, most = self._listen, connection_limits().open
         allowance, shares = _open_allowance(self._limits), _port_shares(most)
         refused = RefusedServices(SERVICES, refusal)

@@ -345,7 +345,7 @@ class _Requests:
         """Read a run of pieces. Returns an error of the source; raises an error of this machine."""
         piece, stop = request.first, request.stop
         try:
-            async with self._open(request) as reader:
+            async with self._read_pieces(request) as reader:
                 while self._schedule.begin(request, piece, self._now()):
                     if piece == request.stop - 1 or self._schedule.unserved:  # another request may be due
                         self._changed.set()
@@ -358,7 +358,7 @@ class _Requests:
         return None
 
     @asynccontextmanager
-    async def _open(self, request: RangeRequest) -> AsyncIterator[_PieceReader]:
+    async def _read_pieces(self, request: RangeRequest) -> AsyncIterator[_PieceReader]:
         """Returns when the last piece that was received is checked."""
         async with self._answer(request) as answer:
             reader = _PieceReader(self._receiver, answer, partial(self._checks.start, request))

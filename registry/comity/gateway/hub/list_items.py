@@ -192,7 +192,7 @@ class ListItems:
         self._proven = proven
         self._clock = clock
         judge = catalogue.judge
-        self._file = _open_file(folder / FILE_NAME, ledger.tables, _basis(membership, judge))
+        self._file = _list_file(folder / FILE_NAME, ledger.tables, _basis(membership, judge))
         read = READ if judge.by_own_policy else tuple(kind for kind in READ if kind not in COPIES)
         self._follower = StatementFollower(self._file, ledger, pools, read, lambda: _basis(membership, judge))
 
@@ -301,7 +301,7 @@ class ListItems:
                 await self._pools.files(self._file.put, unchanged)
 
 
-def _open_file(file: Path, ledger: Ledger, basis: str) -> ListFile:
+def _list_file(file: Path, ledger: Ledger, basis: str) -> ListFile:
     """The items that were kept, if the ledger has the statement that was followed last. Blocking."""
     opened = ListFile(file, basis)
     number, line = opened.position

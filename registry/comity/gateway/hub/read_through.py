@@ -48,7 +48,7 @@ class ReadThroughRoutes:
         try:
             return await self.catalogue.snapshot(name, revision)
         except NotFound as missing:
-            imports = await self._require_open(name, missing)
+            imports = await self._permitted_imports(name, missing)
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     return await self._mirrored_snapshot(imports, name, branch_or_tag(revision), missing)
@@ -78,8 +78,8 @@ class ReadThroughRoutes:
         except NotFound:
             return [MAIN]
 
-    async def _require_open(self, name: str, missing: NotFound) -> ReadThroughImports:
-        """Raise `missing`, or its reason, unless the upstream may be asked."""
+    async def _permitted_imports(self, name: str, missing: NotFound) -> ReadThroughImports:
+        """Return the imports if the upstream may be asked for this name; otherwise raise `missing`, or its reason."""
         imports = self._imports
         if imports is None or not imports.enabled or missing.code not in ("NO-SUCH-REPOSITORY", "NO-SUCH-REVISION"):
             raise missing

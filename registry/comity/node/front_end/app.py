@@ -90,7 +90,7 @@ async def serve_front_end(
         ready: called when every listener is open.
         companion: what runs in this process with the front end, such as its gateway.
 
-    Raises what `FrontEndHome.open` and `Listeners.open_front_end` raise, and the errors of `following.ENDING`.
+    Raises what `FrontEndHome.open` and `Listeners.listen_for_users` raise, and the errors of `following.ENDING`.
     """
     home = await asyncio.to_thread(FrontEndHome.open, front_end_settings(config), clock)
     try:
@@ -124,7 +124,7 @@ async def _run(
         )
         listeners = Listeners(config.listen, config.limits, home.tls, membership, services)
         ending.push_async_callback(listeners.close)
-        open_ = await listeners.open_front_end(writer.refusal)
+        open_ = await listeners.listen_for_users(writer.refusal)
     http = await ending.enter_async_context(companion(front_end))
     if config.listen.metrics:
         answer = MetricsListener(home.metrics, config.listen.metrics, lambda: shown_readiness(readiness.from_thread()))

@@ -70,7 +70,7 @@ class FrontEndHome(ServedHome):
         Args:
             config: the result of `front_end_settings`.
 
-        Raises Conflict (FRONT-END-RUNS) if another front end uses the home, what `Ledger.open_to_read`, `EpochStore`
+        Raises Conflict (FRONT-END-RUNS) if another front end uses the home, what `Ledger.read_only`, `EpochStore`
         and `load_tls` raise, and NotFound, Malformed and Untrusted for invalid files.
         """
         seat, federation, tls = read_public_files(config)
@@ -80,7 +80,7 @@ class FrontEndHome(ServedHome):
         lock = _lock(config)
         try:
             backing = read_backing(config)
-            ledger = Ledger.open_to_read(backing, clock)
+            ledger = Ledger.read_only(backing, clock)
             try:
                 branch = config.federation.branch
                 epochs = EpochStore(ledger.epochs, federation, branch, writes=False) if federation else None
