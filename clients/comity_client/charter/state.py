@@ -46,7 +46,14 @@ from comity.trust.names import is_meant
 from comity.trust.node_records import signed_by_node
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
-from comity.trust.tlog.note import AHEAD_SECONDS, SignedNote, corroborated_time, open_checkpoint, verified_cosigners
+from comity.trust.tlog.note import (
+    AHEAD_SECONDS,
+    SignedNote,
+    corroborated_time,
+    newest_of_each,
+    open_checkpoint,
+    verified_cosigners,
+)
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.events import OnEvent, ignore_event
@@ -477,11 +484,7 @@ class Confirmation:
         return {member: at - now for member, at in sorted(self._newest().items()) if at > now + AHEAD_SECONDS}
 
     def _newest(self) -> dict[Digest, int]:
-        newest: dict[Digest, int] = {}
-        for head in self.heads:
-            for member, at in head.times.items():
-                newest[member] = max(at, newest.get(member, 0))
-        return newest
+        return newest_of_each(item for head in self.heads for item in head.times.items())
 
 
 async def confirm_logged(session: Session, federation: Federation, charter_state: CharterState) -> Confirmation:

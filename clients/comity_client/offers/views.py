@@ -40,7 +40,7 @@ from comity.trust.offers.records import (
 )
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
-from comity.trust.tlog.note import corroborated_time
+from comity.trust.tlog.note import corroborated_time, newest_of_each
 from comity_client.offers.bundle import OfferBundle, parse_line
 
 
@@ -212,9 +212,8 @@ def _classify(
     if not seen:
         return made(CLAIMED, "no proof of its newest record is available")
     best = max(seen, key=lambda each: (len(each.cosigners), each.size))
-    times: dict[Digest, int] = {}
-    for cosigner in (cosigner for each in seen for cosigner in each.cosigners if cosigner.timestamp):
-        times[cosigner.member.id] = max(cosigner.timestamp, times.get(cosigner.member.id, 0))
+    cosigners = (cosigner for each in seen for cosigner in each.cosigners if cosigner.timestamp)
+    times = newest_of_each((cosigner.member.id, cosigner.timestamp) for cosigner in cosigners)
     return made(PROVEN, "", corroborated_time(times.values(), time.time()), len(best.cosigners))
 
 

@@ -20,7 +20,7 @@ from comity.trust.key_validity import Evaluation
 from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
-from comity.trust.tlog.note import corroborated_time
+from comity.trust.tlog.note import corroborated_time, newest_of_each
 from comity.trust.verify import counted_evaluation, verify
 from comity.verifier import collect_evidence
 from comity_client.pull.model_sig import keyless_for
@@ -103,10 +103,8 @@ def _cosigned_at(chosen: Evaluation | None, policy: Policy) -> int | None:
     newest = chosen.newest_cosigned(policy)
     if newest is not None:
         return min(newest[0], LAST_TIME) or None
-    times: dict[Digest, int] = {}
-    for cosigner in (cosigner for seen in chosen.witnessed for cosigner in seen.cosigners):
-        for at, _ in cosigner.lines:
-            times[cosigner.member.id] = max(at, times.get(cosigner.member.id, 0))
+    cosigners = (cosigner for seen in chosen.witnessed for cosigner in seen.cosigners)
+    times = newest_of_each((cosigner.member.id, at) for cosigner in cosigners for at, _ in cosigner.lines)
     found = corroborated_time(filter(None, times.values()), time.time())
     return None if found is None else min(found, LAST_TIME)
 

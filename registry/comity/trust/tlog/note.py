@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from comity.trust.encoding import b64decode, b64encode, parse_decimal
+from comity.trust.encoding import Digest, b64decode, b64encode, parse_decimal
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE, MAX_SIZE
@@ -346,6 +346,14 @@ def verified_cosigners(note: SignedNote, keys: Iterable[VerifierKey], checkpoint
 
 AHEAD_SECONDS: Final = 600
 """Seconds by which a cosigner's time may be ahead of the reader's clock before one of the two counts as wrong."""
+
+
+def newest_of_each(times: Iterable[tuple[Digest, int]]) -> dict[Digest, int]:
+    """Return the newest time of each member, from pairs of a member and a time."""
+    newest: dict[Digest, int] = {}
+    for member, time in times:
+        newest[member] = max(time, newest.get(member, time))
+    return newest
 
 
 def corroborated_time(times: Iterable[int], now: float) -> int | None:
