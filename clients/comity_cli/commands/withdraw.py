@@ -35,8 +35,8 @@ def command(
     socket: Path | None,
     home: Path | None,
 ) -> None:
-    """Stop serving REF at your node now, whoever else holds it, such as for a legal order. The withdrawal is logged
-    with its reason and basis, so that others see it and can copy REF elsewhere. No other node's copy is touched.
+    """Stop serving REF at your node now, such as for a legal order, even if no other node has a copy. The withdrawal is
+    logged with its reason and basis, so that others see it and can copy REF elsewhere. No other node's copy is touched.
     `comity rm REF --undo` takes it back."""
     from comity_client.copies import decide_hold
 

@@ -15,8 +15,8 @@ A bundle is a sequence of files, which a folder holds as they are, or several di
 
 A line of `contents` is `SHA256 SIZE PATH` for a file, and `SHA256 SIZE +` for a member of the pack before it, with
 `BLOB LAYOUT` after the `+` for piece records. Data disk d holds the bytes from (d-1) * `disk_bytes` on; a file that is
-cut has its parts at `PATH.OFFSET`. Nothing here is trusted: what a bundle says is checked by whoever loads it, as what
-a peer says.
+cut has its parts at `PATH.OFFSET`. Nothing here is trusted: the reader checks what a bundle says, as it checks
+what a peer says.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A node is read by the calls that everybody may make. What has a hash, or is in a log, is verified while it is written:
 each log's entries lead to the root of its checkpoint, and each object and file has its SHA-256. Signatures are verified
-by whoever loads the bundle.
+when the bundle is loaded.
 
 A bundle continues earlier ones: of each log it has the entries after theirs, and no object or file that they carry.
 """

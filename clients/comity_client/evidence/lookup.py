@@ -2,7 +2,7 @@
 
 What a node lists is a claim and only widens the choice: an abbreviation that several listed digests match is refused,
 and the one that is found is resolved and verified as if all its digits had been typed. A node that hides a digest can
-make another one unique, so whoever binds a name by an abbreviation is asked first.
+make another one unique, so a user who binds a name by an abbreviation is asked first.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ async def versions(session: Session, repository: str, publisher: Digest, policy:
 
 
 def _published_by(publisher: Digest, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """Nodes may answer with publications of others, whoever was asked about."""
+    """Nodes may answer with publications of other publishers than the one asked for."""
     return tuple(candidate for candidate in candidates if candidate.publication.publisher.id == publisher)
 
 

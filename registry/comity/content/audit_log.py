@@ -9,8 +9,8 @@ A line is on the disk before its act begins, so no act is without a line. An act
 the hash of the last line. A process that dies leaves the file one line ahead of the head, or an incomplete last line,
 which the next writer removes; anything else is found, and then nothing is appended.
 
-Whoever may write to the home can make another chain. So compare the head with one that is kept elsewhere: in a copy of
-the log (`node.audit_copies`), or on paper.
+A process that may write to the home can make another chain. So compare the head with one that is kept elsewhere: in a
+copy of the log (`node.audit_copies`), or on paper.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Links by which one operator signs in to the console of this node, once.
 
-An operator asks for a link over the node's Unix socket, so whoever may use the socket may sign in, and nobody else. A
+An operator asks for a link over the node's Unix socket, so only users of the socket can sign in. A
 link has a secret of 256 random bits, of which only the hash is kept, in memory. It ends when it is used, after
 `SECONDS`, or when the node stops. Guesses need no lock-out at that length: a wrong secret changes nothing, so strangers
 cannot keep the operator out.

@@ -1,7 +1,7 @@
 """Pending submissions, uploads, and checks that an artifact is complete.
 
 Submissions that wait for objects are kept in memory, bounded. At the bound, an idle one is dropped first, then the
-oldest of whoever has most: a large submission drops no smaller one that is being uploaded. Submitting the lines
+oldest of the caller with most: a large submission drops no smaller one that is being uploaded. Submitting the lines
 again restores it. Uploads append to a partial file, which is hashed when complete, for itself and for its pieces in one
 pass, and then stored. A file with a wrong hash is deleted. A `published` or `observed` statement is complete when its
 side objects and then the files of its manifest are stored.
@@ -205,7 +205,7 @@ class PendingSubmissions:
         )
 
     def _oldest_of_the_largest(self, submission: PendingSubmission) -> PendingSubmission | None:
-        """The submission to drop for `submission`; None if whoever makes it would have most."""
+        """The submission to drop for `submission`; None if its own caller would have most."""
         by_block: dict[str, list[PendingSubmission]] = {}
         for waiting in self._waiting.values():
             by_block.setdefault(waiting.block, []).append(waiting)

@@ -1,6 +1,6 @@
 """The receiving side of a transfer: buffers for pieces, the proof of the whole file, and what is done with each piece.
 
-A piece in a buffer (`HeldPiece`) goes one way, and whoever has it passes it on or releases it:
+A piece in a buffer (`HeldPiece`) goes one way; its holder passes it on or releases it:
 
     a request receives it -> a thread writes it to the partial file -> it is counted -> the proof hashes it
 

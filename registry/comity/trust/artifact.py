@@ -19,7 +19,7 @@ those of other records.
 
 A piece is right if hashing it from the state of its predecessor gives its own record. The first piece starts from the
 constant of the standard and the last record is the known SHA-256 of the file. So when all pieces are right, in any
-order, the file has that SHA-256, by induction, whoever made the records: they need no signature. *One* right piece
+order, the file has that SHA-256, by induction; the records need no signature. *One* right piece
 proves nothing: who chooses both states of a piece can choose its bytes too. Therefore such records serve readers who
 wait for the whole file. A reader of single pieces needs records whose root was signed.
 

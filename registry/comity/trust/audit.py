@@ -8,9 +8,9 @@ for each piece, its record, the record's Merkle path to the root in the piece in
 The nonces come first, so nothing about the piece can be computed before the challenge, and every byte is read for it.
 The prover signs the answer with its online key, over both nonces, the auditor, the artifact, the piece index, and the
 record and hash of each piece. So an answer is good for one challenge of one auditor, and a wrong answer is evidence
-against the node that signed it: whoever has that one piece can compute the hash again. The paths are not signed: they
-prove themselves. Hashes are sent instead of bytes because the auditor has a copy: an audit costs reading on both disks,
-and a few kilobytes on the wire.
+against the node that signed it: each holder of that one piece can compute the hash again. The paths are not signed:
+they prove themselves. Hashes are sent instead of bytes because the auditor has a copy: an audit costs reading on both
+disks, and a few kilobytes on the wire.
 
 A prover that lost a share d of the pieces passes an audit of c pieces with probability (1-d)^c, and audits add up.
 What an audit does not prove: a prover that fetches the pieces from another holder when it is asked passes (it has
@@ -517,7 +517,7 @@ def split_rows(rows: Sequence[AuditRow]) -> list[list[AuditRow]]:
 
 def is_evidence(failure: AuditFailure, prover: NodeRecord) -> bool:
     """Whether the prover itself signed the answer in a failure, for exactly this challenge. If not, the failure is only
-    a claim of the auditor. That the answer is wrong is then checked with `check_failure` by whoever has the piece."""
+    a claim of the auditor. That the answer is wrong is then checked with `check_failure` by a holder of the piece."""
     if failure.answer is None or failure.piece is None:
         return False
     try:
@@ -531,7 +531,7 @@ def is_evidence(failure: AuditFailure, prover: NodeRecord) -> bool:
 
 def check_failure(failure: AuditFailure, prover: NodeRecord, numbers: PieceNumbers, copy: PieceSource) -> str | None:
     """What is wrong with the signed answer in a failure: `record` or `digest`; None if nothing is, or if the prover did
-    not sign it. Whoever has the failed piece and the piece records of its file can check this. Blocking.
+    not sign it. A holder of the failed piece and of the piece records of its file can check this. Blocking.
 
     Raises Malformed, and NotFound if `copy` is without them.
     """

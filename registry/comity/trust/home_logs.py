@@ -38,7 +38,7 @@ from comity.trust.statement import Entry
 from comity.trust.tlog.note import ED25519, MAX_NAME, VerifierKey
 
 MAX_HOMES: Final = 8
-"""Home logs of one identity, one after the other: whoever orders its statements asks for its places in each."""
+"""Home logs of one identity, one after the other: to order its statements, their positions in each are asked for."""
 UNORDERED: Final = 0
 """The index of a statement in a rank with several logs."""
 
@@ -258,7 +258,8 @@ def _owning_seat(origin: str, records: Iterable[NodeRecord], owners: OriginOwner
 
 
 def _writing_seat(log: VerifierKey, records: Iterable[NodeRecord], owners: OriginOwners) -> Digest | None:
-    """The seat that binds this log. Whoever binds it has its key; if two do, the owner of the origin, else neither."""
+    """The seat that binds this log. Only a holder of its key can bind it; if two seats do, the owner of the
+    origin counts, else neither."""
     seats = {owners.seat(record.member) for record in records if record.log == log}
     if len(seats) > 1:
         seats &= {owners.owners.get(log.name)}

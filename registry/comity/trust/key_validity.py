@@ -241,7 +241,7 @@ class Evaluation:
 
     def newest_cosigned(self, policy: Policy) -> tuple[int, Digest | None] | None:
         """The newest time since when as many counted cosigners as the policy requires, at least one, have seen it, and
-        the proof of that; None if too few have. An old proof beside a new one, from whoever, makes nothing older."""
+        the proof of that; None if too few have. An old proof beside a new one makes nothing older."""
         needed, found = max(policy.cosigners.at_least, 1), list[tuple[int, Digest | None]]()
         for seen in self.witnessed:
             counted = seen.counted(policy.cosigners, self.jurisdictions)

@@ -14,7 +14,7 @@ digest or an id has all its digits, or enough to know which one is meant:
     9f2c41d0         at least 8 of its first hex digits
     9f2c41…e01a      its first and last digits, as commands show a digest
 
-Whoever resolves a reference looks an abbreviation up among known ids; it is refused if several match. Anybody can make
+A resolver looks an abbreviation up among known ids; it is refused if several match. Anybody can make
 an id or an artifact whose digest begins with 8 given digits, so an abbreviation is for people at a terminal and never
 for a policy of unknown publishers: what it stands for is always shown in full.
 """

@@ -176,7 +176,7 @@ def _other_scope(proven: ProvenApproval, rule: ApprovalRule) -> str:
 
 
 def _by_publisher(proven: ProvenApproval, rule: ApprovalRule, claims: ParsedClaims, keys: frozenset[Digest]) -> str:
-    """Four eyes: whoever published these bytes, under any name, does not approve them."""
+    """Four eyes: a publisher of these bytes, under any name, does not approve them."""
     if not rule.four_eyes:
         return ""
     for publication in claims.publications:

@@ -99,8 +99,8 @@ class AuditServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListCopies(self, request, context):
-        """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node for
-        whoever reads it. In order of artifacts, at most 200 of them; the next page begins after the last one.
+        """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node to
+        its reader. In order of artifacts, at most 200 of them; the next page begins after the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,8 @@ class AuditServiceStub:
     withdraw its own copy (WITHDRAWING).
     """
     ListCopies: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListCopiesRequest, _audit_pb2.ListCopiesResponse]
-    """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node for
-    whoever reads it. In order of artifacts, at most 200 of them; the next page begins after the last one.
+    """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node to
+    its reader. In order of artifacts, at most 200 of them; the next page begins after the last one.
     """
     ListAudits: _grpc.UnaryStreamMultiCallable[_audit_pb2.ListAuditsRequest, _types_pb2.Located]
     """The newest logged audits of copies of an artifact, at most 64 lines. The caller verifies them."""
@@ -93,8 +93,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     withdraw its own copy (WITHDRAWING).
     """
     ListCopies: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListCopiesRequest, _audit_pb2.ListCopiesResponse]  # type: ignore[assignment]
-    """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node for
-    whoever reads it. In order of artifacts, at most 200 of them; the next page begins after the last one.
+    """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node to
+    its reader. In order of artifacts, at most 200 of them; the next page begins after the last one.
     """
     ListAudits: _aio.UnaryStreamMultiCallable[_audit_pb2.ListAuditsRequest, _types_pb2.Located]  # type: ignore[assignment]
     """The newest logged audits of copies of an artifact, at most 64 lines. The caller verifies them."""
@@ -153,8 +153,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ListCopiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListCopiesResponse, _abc.Awaitable[_audit_pb2.ListCopiesResponse]]:
-        """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node for
-        whoever reads it. In order of artifacts, at most 200 of them; the next page begins after the last one.
+        """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node to
+        its reader. In order of artifacts, at most 200 of them; the next page begins after the last one.
         """
 
     @_abc_1.abstractmethod

@@ -3,7 +3,7 @@
 isort:skip_file
 How the members decide: the epochs that were certified, what is said about the next one, and who asks to join.
 
-Nothing here is a node's verdict. Certificates, readings and cards prove themselves; whoever asks computes from them
+Nothing here is a node's verdict. Certificates, readings and cards prove themselves; the caller computes from them
 what has been decided and whose turn it is.
 """
 

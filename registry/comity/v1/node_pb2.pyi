@@ -58,7 +58,7 @@ class GetNodeResponse(_message.Message):
     gateway: _builtins.str
     """The URL at which clients reach this node's gateway over HTTP, as its operator wrote it; absent where the operator
     wrote none. `http` or `https`, a host name or an IP address, maybe a port, maybe a path of letters, digits and
-    "._~-"; no user, query, fragment or closing slash; at most 512 bytes. Whoever reads anything else refuses the answer.
+    "._~-"; no user, query, fragment or closing slash; at most 512 bytes. A reader of anything else refuses the answer.
     """
     @_builtins.property
     def identity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:

@@ -6,8 +6,8 @@ Values that several services share.
 Conventions of comity.v1, which every service keeps:
   * A digest is 32 bytes of SHA-256. A time is Unix seconds, UTC. A size is bytes. An index counts from 0.
   * A line is one log entry: a DSSE envelope on one line without its line feed, at most 65,535 bytes.
-  * Nothing that a message carries is trusted for having been sent: notes, lines and proofs are verified by whoever
-    receives them, from their own signatures.
+  * Nothing that a message carries is trusted for having been sent: the receiver verifies notes, lines and proofs
+    by their own signatures.
   * No message is larger than 4 MiB, and a stream of data has messages of at most about 1 MiB. What may grow with
     the federation is a stream, so that the receiver can stop at its own bound.
   * Every call carries a deadline. A call without one, or with one of more than an hour, is refused.

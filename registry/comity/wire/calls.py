@@ -1,8 +1,8 @@
 """Client calls: a deadline per call, a timeout per message, limits on streams, and errors of comity.trust.errors.
 
 Calls and transfers have spans, for a tracer that a node may have; without one they cost a comparison. The wire and the
-transfer know no tracing library: whoever has one installs a function here (`traced`). Nothing about a trace is sent to
-other nodes.
+transfer know no tracing library: the owner of a tracer installs a function here (`traced`). Nothing about a trace is
+sent to other nodes.
 """
 
 from __future__ import annotations

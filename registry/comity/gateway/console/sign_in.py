@@ -4,7 +4,7 @@
     POST /-/sign-in         ends the link, begins a session, and goes on to the pages of the node
     POST /-/sign-out        ends the session
 
-Whoever signs in by a link is an operator: the link came over the node's Unix socket.
+A person who signs in by a link is an operator: the link came over the node's Unix socket.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ sha256:9f2c…               the artifact with this digest
 A repository mirrored from an upstream has the commit ids of the upstream, and its own branches (`mirrored`). The owner
 of a name is the publisher that the pinned charter binds to the namespace, else the claimant that this node saw first,
 which may be the mirror of an upstream repository of that name. Other claimants are rivals: they are listed but change
-nothing; a digest or commit is served whoever published it. Lists read names in pages from the ledger; a listed name is
-only a claim, so callers resolve each and drop those that do not resolve.
+nothing; a digest or commit is served, no matter who published it. Lists read names in pages from the ledger; a listed
+name is only a claim, so callers resolve each and drop those that do not resolve.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ each other:
 (4) the dropper counts from before its first request, and acts in the first half of the lease only; the holder counts
 from the request, which is later. Clocks may differ in rate by nearly a factor of two
 
-(1) alone keeps the number of copies: whoever is counted has not begun yet, so the last one that begins counts only
+(1) alone keeps the number of copies: a node that is counted has not begun yet, so the last one that begins counts only
 nodes that never withdraw. (2) to (4) bound how old a counted answer can be.
 
     grows with   bound        charged to                      at the bound

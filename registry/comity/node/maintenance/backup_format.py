@@ -7,7 +7,7 @@
     blobs/ab/abcd…      the blobs, if the operator asked for them
 
 A backup is data from a disk: everything is bounded, no link is followed, and nothing is in it that the manifest does
-not list. Whoever can write to a backup can also write a new manifest: compare the manifest's digest, which
+not list. A person who can write to a backup can also write a new manifest: compare the manifest's digest, which
 `comity backup create` prints, with one that was kept elsewhere.
 """
 

@@ -2,8 +2,8 @@
 existing entry.
 
 One action logs hardware evidence of the machines that this node offers. The evidence is for a challenge that names a
-checkpoint of this node's log. The node checks its form and its challenge, not its vendor's signatures: whoever reads
-the offer appraises the evidence by roots of their own choice.
+checkpoint of this node's log. The node checks its form and its challenge, not its vendor's signatures: a reader
+of the offer appraises the evidence by roots of the reader's choice.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ reached that checkpoint.
 Every peer shows the same checkpoints, and may repeat what is not valid: results of verifications are cached, bounded,
 and what was used least recently is dropped.
 
-Every node cosigns every log that it mirrors, and gives its cosignatures to whoever asks. In a federation of more than
+Every node cosigns every log that it mirrors, and gives its cosignatures to every caller. In a federation of more than
 16 members only some of them tell all others: those that are first in the log's order (`trust.charter.assignment`). Each
 of the others would cost every node 2.7 kB with each checkpoint.
 

@@ -69,7 +69,7 @@ class DeviceResult:
 
     @property
     def signed_challenge(self) -> bool:
-        """Whether the leaf's key signed the challenge, whoever issued the leaf."""
+        """Whether the leaf's key signed the challenge; the issuer of the leaf is not checked here."""
         return self._passed.issuperset(("signature", "challenge"))
 
     @property

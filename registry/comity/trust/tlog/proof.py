@@ -109,8 +109,8 @@ class TlogProof:
         return self.including(leaf_data)
 
     def including(self, leaf_data: bytes) -> Checkpoint:
-        """Return the checkpoint if entry `index` of its tree is `leaf_data`, whoever signed it. Raises Malformed and
-        Untrusted."""
+        """Return the checkpoint if entry `index` of its tree is `leaf_data`; its signatures are not checked here.
+        Raises Malformed and Untrusted."""
         leaf, known = leaf_hash(leaf_data), self._included
         if known is None or known[0] != leaf:
             checkpoint = Checkpoint.parse(self.checkpoint.text)
