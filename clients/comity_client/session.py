@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -407,10 +408,16 @@ SOCKET: Final = "unix:"
 
 def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the operator socket of the node with this home: `listen.operator` in its node.toml, which the environment
-    overrides, as for the node itself. Raises NotFound, Malformed (CONFIG)."""
+    overrides, as for the node itself. Raises NotFound, Malformed (CONFIG), and Unavailable (FRONT-END) for a home whose
+    process has no such socket."""
     from comity_client.founding import read_settings
 
-    listen = read_settings(home).get("listen")
+    settings = read_settings(home)
+    node, listen = settings.get("node"), settings.get("listen")
+    if isinstance(node, dict) and node.get("role") == "front-end":
+        why = "a front end has no operator socket"
+        hint = f"name the home of its writer; or find what is wrong here: comity doctor --node {shlex.quote(str(home))}"
+        raise Unavailable(f"{home} is the home of a front end", why=why, hint=hint, code="FRONT-END")
     written = listen.get("operator") if isinstance(listen, dict) else None
     socket = environ.get(SETTING) or written or "operator.sock"
     if not isinstance(socket, str):

@@ -211,6 +211,46 @@ async def test_without_a_ledger_to_read_it_says_what_to_do_first(scene: Scene) -
         assert "it has no tables yet" in front.words
 
 
+async def test_a_front_end_without_the_blobs_of_its_node_does_not_start(tmp_path: Path, scene: Scene) -> None:
+    home, other = scene.fronts
+    with closing(NodeProcess(scene.writer)) as writer:
+        await writer.ready()
+        await published(scene, tmp_path / "one", "tests/one@v1")
+        async with scene.writer.operator() as operator:
+
+            async def held() -> bool:
+                return (await operator.status()).holds == 1
+
+            await until(held, what="the writer to hold what was published")
+        home.set("storage", blobs=str(tmp_path / "not mounted"))
+        other.set("storage", blobs=str(tmp_path / "of another node"))
+        (tmp_path / "of another node" / "blobs").mkdir(parents=True)
+        for each, why in (
+            (home, "is not a folder"),
+            (other, "no manifest of 1 artifacts that the node holds is there"),
+        ):
+            with closing(FrontEndProcess(each)) as front:
+                assert front.ended() != 0
+                assert "the files of the node are not where this front end looks" in front.words
+                assert why in front.words
+        assert not (tmp_path / "not mounted").exists()
+
+
+async def test_a_front_end_whose_blobs_vanish_is_not_ready(scene: Scene) -> None:
+    blobs = scene.writer.config().storage.blobs / "blobs"
+    with closing(NodeProcess(scene.writer)) as writer:
+        await writer.ready()
+        with closing(FrontEndProcess(scene.fronts[0])) as front:
+            await front.ready()
+            assert front.get("/readyz").status == 200
+            blobs.rename(blobs.with_name("elsewhere"))
+
+            async def not_ready() -> bool:
+                return front.get("/readyz").json()["checks"]["store"] is False
+
+            await until(not_ready, what="the front end to miss its blobs")
+
+
 async def test_a_front_end_goes_on_after_its_database_was_away_and_ends_if_it_went_back(
     tmp_path: Path, scene: Scene, postgres: Postgres
 ) -> None:

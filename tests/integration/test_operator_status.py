@@ -140,6 +140,14 @@ def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
     assert caught.value.code == "CONFIG"
 
 
+def test_the_home_of_a_front_end_has_no_socket_and_the_next_command_is_told(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[node]\nrole = "front-end"\n')
+    with pytest.raises(Unavailable) as caught:
+        operator_socket(tmp_path, {})
+    assert (caught.value.code, caught.value.why) == ("FRONT-END", "a front end has no operator socket")
+    assert f"comity doctor --node {tmp_path}" in caught.value.hint
+
+
 def test_a_folder_that_is_no_home_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         operator_socket(tmp_path, {})

@@ -121,6 +121,28 @@ def test_a_front_end_needs_no_key_that_signs_and_is_told_of_one(planted: Planted
     assert [level for level, _ in of_keys()] == ["fail"]
 
 
+def test_a_front_end_only_reads_the_blobs_and_is_not_said_to_be_stopped(planted: Planted) -> None:
+    planted.node.set("node", role="front-end")
+    planted.node.set("storage", database="postgresql:///comity")
+    planted.node.set("gateway", http="127.0.0.1:7480")
+    blobs = planted.node.config().storage.blobs
+    (missing,) = [found for found in planted.findings() if found.topic == "storage"]
+    assert missing.level == "fail"
+    assert f"{blobs / 'blobs'} is not a folder  [BLOBS-NOT-HERE]" in missing.text
+    (blobs / "blobs").mkdir()
+    blobs.chmod(0o500)
+    listener = socket.create_server(("127.0.0.1", 0))
+    TAKEN.append(listener)
+    planted.node.set("listen", open=f"127.0.0.1:{listener.getsockname()[1]}")
+    found = {each.topic: each for each in planted.findings()}
+    assert (found["storage"].level, list(blobs.iterdir())) == ("ok", [blobs / "blobs"])
+    assert found["node"].fix == "curl -fsS http://127.0.0.1:7480/readyz"
+    assert "does not run" not in found["node"].text
+    levels = {each.level for each in planted.findings() if each.topic == "ports"}
+    assert levels == {"ok", "unknown"}  # the port in use may be its own
+    assert "addresses" not in found
+
+
 # One fault each: what an operator may have done, the topic, and what the fix must say.
 
 

@@ -36,6 +36,8 @@ def command(events: Path | None, out: Path | None, home: Path) -> None:
     shown.done(f"{path} is written")
     for name, text in sorted(made.texts.items()):
         shown.fact(name, f"{len(text.encode())} bytes")
-    shown.say(f"  {plural(made.redactions, 'place')} were cut out; look yourself: tar -xzOf {path} | less")
+    shown.say(
+        f"  {plural(made.redactions, 'place was', 'places were')} cut out; look yourself: tar -xzOf {path} | less"
+    )
     listed = {name: len(text.encode()) for name, text in made.texts.items()}
     shown.document("support-bundle", {"file": str(path), "texts": listed, "redactions": made.redactions})

@@ -116,6 +116,11 @@ class BlobStore(Protocol):
         """Free space in bytes; None if unknown."""
 
 
+def blobs_folder(root: Path) -> Path:
+    """Where a `FolderStore` in `root` has its whole files."""
+    return root / "blobs"
+
+
 def blob_not_found(digest: Digest) -> NotFound:
     return NotFound("the blob was not found", why=short(digest))
 
@@ -157,7 +162,7 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._blobs, self._partial, self._quarantine = root / "blobs", root / "partial", root / "quarantine"
+        self._blobs, self._partial, self._quarantine = blobs_folder(root), root / "partial", root / "quarantine"
         with disk_errors(f"the blob store {root.name} was not opened"):
             for folder in (self._blobs, self._partial, self._quarantine):
                 durable.make_folders(folder)
@@ -284,7 +289,7 @@ class FolderStore:
 
     def free_bytes(self) -> int | None:
         with disk_errors("free space is unknown"):
-            return shutil.disk_usage(self.root).free
+            return shutil.disk_usage(self._blobs).free  # which is missing while its disk is not mounted
 
     def _stat(self, blob: Path) -> os.stat_result | None:
         with disk_errors("the blob store did not answer"):

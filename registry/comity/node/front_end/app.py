@@ -28,7 +28,7 @@ from comity.node.app import (
 )
 from comity.node.config import NodeConfig
 from comity.node.front_end.following import FollowedNode
-from comity.node.front_end.home import FrontEndHome, front_end_settings, read_public_files
+from comity.node.front_end.home import FrontEndHome, check_blob_folder, front_end_settings, read_public_files
 from comity.node.front_end.services import CharterEpochs, WriterOnly
 from comity.node.home import check_ports
 from comity.node.listeners import Listeners, allow_descriptors
@@ -150,6 +150,7 @@ async def _return_memory(home: FrontEndHome) -> None:
 def check_front_end(config: NodeConfig) -> HomeCheck:
     """As `comity.node.app.check`, for the home of a front end."""
     seat, federation, _ = read_public_files(config)
+    check_blob_folder(config)
     check_ports(config.listeners)
     members = len(federation.body.members) if federation else None
     return HomeCheck(seat.record.name, seat.record.origin, config.federation.file, members, config.listeners, ())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 from filelock import Timeout
 
+from comity.content.blobs import BlobStore, blobs_folder
 from comity.content.durable import disk_errors, file_lock
 from comity.ledger.following import LedgerFollower
 from comity.ledger.ledger import Ledger
@@ -32,7 +33,7 @@ from comity.node.members import Membership, Seat
 from comity.node.metrics import LocationProviders, Metrics, ServedBytes
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.federation import Federation
-from comity.trust.errors import Conflict
+from comity.trust.errors import Conflict, NotFound
 from comity.wire.tls import TlsIdentity
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "front-end"
 LOCK_FILE: Final = "front-end.lock"
+TRIED: Final = 8
+"""Artifacts whose manifests are looked for at a start."""
 SIGNING_KEYS: Final = ("log.pem", "cosigner.pem", "online.pem")
 """Keys of the node that no front end needs."""
 
@@ -70,8 +73,9 @@ class FrontEndHome(ServedHome):
         Args:
             config: the result of `front_end_settings`.
 
-        Raises Conflict (FRONT-END-RUNS) if another front end uses the home, what `Ledger.read_only`, `EpochStore`
-        and `load_tls` raise, and NotFound, Malformed and Untrusted for invalid files.
+        Raises Conflict (FRONT-END-RUNS) if another front end uses the home, NotFound (BLOBS-NOT-HERE) if the blobs of
+        the node are not where the settings say, what `Ledger.read_only`, `EpochStore` and `load_tls` raise, and
+        NotFound, Malformed and Untrusted for invalid files.
         """
         seat, federation, tls = read_public_files(config)
         if found := signing_keys(config):
@@ -86,7 +90,9 @@ class FrontEndHome(ServedHome):
                 epochs = EpochStore(ledger.epochs, federation, branch, writes=False) if federation else None
                 membership = Membership(seat, federation, epochs.bodies() if epochs else ())
                 membership.name_homes(homes_of(membership.known, ledger))
+                check_blob_folder(config)
                 metrics, store = Metrics(), open_store(config)
+                _check_blobs(config, ledger, store)
                 served, locations = ServedBytes(metrics), LocationProviders(*location_providers(config, store))
                 calls, follower = AsyncLedger(ledger), LedgerFollower(ledger, backing)
                 parts = (membership, epochs, calls, store, Pools(), metrics, served, locations, clock)
@@ -116,6 +122,29 @@ def _lock(config: NodeConfig) -> BaseFileLock:
             why = f"it holds {folder / LOCK_FILE}"
             raise Conflict("another front end uses this home", why=why, hint=hint, code="FRONT-END-RUNS") from error
     return lock
+
+
+def check_blob_folder(config: NodeConfig) -> None:
+    """Raises NotFound (BLOBS-NOT-HERE) if the folder of the settings is not one that the writer made, such as the empty
+    place of a disk that is not mounted. A front end makes no folder there."""
+    if config.storage.s3 is None and not blobs_folder(config.storage.blobs).is_dir():
+        raise _blobs_not_here(config, f"{blobs_folder(config.storage.blobs)} is not a folder")
+
+
+def _check_blobs(config: NodeConfig, ledger: Ledger, store: BlobStore) -> None:
+    """Some artifacts that the node claims to hold are in the store: a store without any of them is of another node."""
+    held = ledger.replicas.standing(None, TRIED)
+    if held and not any(store.has(artifact) for artifact in held):
+        raise _blobs_not_here(config, f"no manifest of {len(held)} artifacts that the node holds is there")
+
+
+def _blobs_not_here(config: NodeConfig, why: str) -> NotFound:
+    return NotFound(
+        "the files of the node are not where this front end looks",
+        why=why,
+        hint=f"mount the writer's folder here, and set blobs or [storage.s3] in {config.home / 'node.toml'}",
+        code="BLOBS-NOT-HERE",
+    )
 
 
 def read_public_files(config: NodeConfig) -> tuple[Seat, Federation | None, TlsIdentity | None]:

@@ -156,13 +156,15 @@ def check_upgrade(
         yield Diagnosis("settings", "ok", "the installed version takes them")
     yield from _running(config)
     yield from _ledger(config, clock)
-    if ask_peers:
+    if ask_peers and not config.is_front_end:
         yield from _peers(file)
 
 
 def _running(config: NodeConfig) -> Iterator[Diagnosis]:
     status = running_status(config.listen.operator)
-    if status is None:
+    if config.is_front_end:
+        yield Diagnosis("version", "ok", f"{SOFTWARE} is installed; which one the front end runs was not asked")
+    elif status is None:
         yield Diagnosis("version", "ok", f"{SOFTWARE} is installed; the node does not run")
     elif status.software == SOFTWARE:
         yield Diagnosis("version", "ok", f"{SOFTWARE} is installed, and runs")

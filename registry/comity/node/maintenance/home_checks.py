@@ -16,7 +16,7 @@ from typing import Final
 from comity.content.durable import fsync
 from comity.ledger.database import NEWEST
 from comity.ledger.page_sums import closed_file_damage
-from comity.node.front_end.home import read_public_files, signing_keys
+from comity.node.front_end.home import check_blob_folder, read_public_files, signing_keys
 from comity.node.home import HomeFiles
 from comity.node.maintenance.findings import Diagnosis, ExaminedNode
 from comity.node.own_log import LEDGER_MARK, LedgerMark
@@ -106,6 +106,15 @@ def check_disks(node: ExaminedNode) -> Iterator[Diagnosis]:
 def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The blob folder keeps what is written to it; no blob is in quarantine."""
     folder = node.config.storage.blobs
+    if node.config.is_front_end:
+        try:
+            check_blob_folder(node.config)
+        except ComityError as error:
+            yield Diagnosis.of("storage", error, fix=error.hint)
+        else:
+            where = "the bucket" if node.config.storage.s3 else f"{folder}, which"
+            yield Diagnosis("storage", "ok", f"a front end only reads {where} and writes nothing there")
+        return
     if not folder.exists():
         yield Diagnosis("storage", "unknown", f"{folder} is made at the first start")
         return

@@ -60,6 +60,10 @@ def check_listeners(node: ExaminedNode) -> Iterator[Diagnosis]:
             try:
                 check_ports({setting: address})
             except ComityError as error:
+                if node.config.is_front_end:
+                    text = f"{setting} = {address} is in use: by this front end, if it runs"
+                    yield Diagnosis("ports", "unknown", text, f"ss -ltnp 'sport = :{port}'")
+                    continue
                 fix = f"find the program with: ss -ltnp 'sport = :{port}'   and stop it, or change {setting}"
                 yield Diagnosis.of("ports", error, fix=fix)
                 continue
@@ -74,6 +78,8 @@ def check_listeners(node: ExaminedNode) -> Iterator[Diagnosis]:
 def check_advertised(node: ExaminedNode) -> Iterator[Diagnosis]:
     """Others can use the addresses that the node gives to them."""
     advertise = node.config.advertise
+    if node.config.is_front_end:
+        return  # the writer tells its own settings to others
     for kind, addresses in (("mutual", advertise.mutual), ("open", advertise.open)):
         if not addresses:
             text = f"advertise.{kind} is empty: others know no address of this node but that of its card"
@@ -136,8 +142,19 @@ def check_limits(node: ExaminedNode) -> Iterator[Diagnosis]:
         yield Diagnosis("limits", "ok", f"none of {len(node.status.quotas)} limits is used to {WARN_SHARE:.0%}")
 
 
+def _how_to_ask(node: ExaminedNode) -> str:
+    """The command that asks a front end whether it serves; empty if it has no HTTP port."""
+    gateway, metrics = node.config.gateway, node.config.listen.metrics
+    if gateway.http and gateway.certificate:
+        return f"curl -fsSk https://{gateway.http}/readyz"
+    return f"curl -fsS http://{gateway.http or metrics}/readyz" if gateway.http or metrics else ""
+
+
 def check_running(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The node runs, and signs."""
+    if node.config.is_front_end:
+        yield Diagnosis("node", "unknown", "a front end has no operator socket: it was not asked", _how_to_ask(node))
+        return
     if node.status is None:
         yield Diagnosis("node", "unknown", "it does not run: peers, forks and gateway were not checked",
                       f"comity serve --node {node.home}")  # fmt: skip
