@@ -141,6 +141,44 @@ async def test_the_page_of_an_artifact_says_who_says_so(node: Shop, ready: Relea
         assert (await http.get("/tests/model/tree/v9")).status_code == 404
 
 
+async def test_what_was_not_checked_has_no_mark_of_a_check(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        text = (await http.get("/tests/model/tree/v1")).text
+    undecided = re.compile(r"(Unknown|Not checked)</span></td>")
+    rows = [row for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL) if undecided.search(row)]
+    assert any("not inspected" in row for row in rows)
+    for row in rows:
+        assert "Verified here" not in re.sub(r"<details>.*?</details>", "", row, flags=re.DOTALL)
+
+
+async def test_the_name_of_a_publisher_is_not_shown_as_verified(node: Shop, ready: Release) -> None:
+    async with browser(node) as http:
+        text = (await http.get("/tests/model/tree/v1")).text
+    (publisher,) = re.findall(r"<dt>Publisher</dt><dd>(.*?)</dd>", text, re.DOTALL)
+    assert f"[{node.publisher.id[:12]}]" in publisher
+    assert "Signature verified here" in publisher
+    assert "the name is the publisher’s own word" in publisher
+
+
+async def test_a_name_of_which_all_versions_are_withdrawn_leads_to_the_newest_with_its_warning(
+    own: Shop, tmp_path: Path
+) -> None:
+    ready = await published(own, tmp_path)
+    author = own.publisher.inception.author
+    async with own.home.client() as client:
+        warning = Advisory(author, ready.artifact, "yank", "info", "wrong tokenizer")
+        await client.submit((sign_advisory(warning, own.publisher.signer).line,), ())
+    async with browser(own) as http:
+
+        async def withdrawn() -> bool:
+            return (await http.get("/tests/model")).status_code == 307
+
+        await until(withdrawn, what="the only version to be withdrawn")
+        assert (await http.get("/tests/model")).headers["Location"] == "/tests/model/tree/v1"
+        assert "wrong tokenizer" in (await page(http, "/tests/model/tree/v1")).text
+        assert (await http.get("/tests/model/tree/v9")).status_code == 404
+
+
 async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: Shop, tmp_path: Path) -> None:
     node, ready = own, await published(own, tmp_path)
     author = node.publisher.inception.author

@@ -17,7 +17,7 @@ from comity.content.blobs import BlobStore
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.index import formats_of
 from comity.gateway.console.state import RecentEntry, StateReader
-from comity.gateway.hub.catalogue import Catalogue
+from comity.gateway.hub.catalogue import Catalogue, Repository
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.views import Snapshot
 from comity.ledger.intake import PUBLISHED, fold_name
@@ -35,6 +35,7 @@ from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
 from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
+from comity.trust.resolution import Candidate
 from comity.trust.statement import parse_entry
 from comity.trust.statements import DERIVED, Published, parse_derived
 
@@ -250,6 +251,22 @@ class ArtifactPages:
         page = self._ledger.tables.proven.about(artifact, limit=MAX_STATEMENTS)
         return [self._states.entry(line) for line in page.found], page.limited
 
+    async def newest_withdrawn(self, name: str) -> str | None:
+        """The newest version of a name of which every version is withdrawn; None if one is not, or none is known."""
+        try:
+            repository = await self._catalogue.repository(name)
+        except ComityError:
+            return None
+        if not repository.candidates or not all(candidate.withdrawn for candidate in repository.candidates):
+            return None
+        return (await self._newest_first(repository))[0].version
+
+    async def _newest_first(self, repository: Repository) -> list[Candidate]:
+        publisher = repository.candidates[0].publisher
+        logged = await self._ledger.run(self._ledger.tables.proven.publications, repository.name, publisher)
+        numbers = {found.version: found.number for found in logged.found}
+        return sorted(repository.candidates, key=lambda found: numbers.get(found.version, 0), reverse=True)
+
     async def _versions(self, snapshot: Snapshot) -> list[VersionView]:
         try:
             repository = await self._catalogue.repository(snapshot.repository)
@@ -257,11 +274,7 @@ class ArtifactPages:
             return []
         if repository.mirrored:
             return []
-        publisher = repository.candidates[0].publisher
-        logged = await self._ledger.run(self._ledger.tables.proven.publications, repository.name, publisher)
-        numbers = {found.version: found.number for found in logged.found}
-        ordered = sorted(repository.candidates, key=lambda found: numbers.get(found.version, 0), reverse=True)
-        shown = snapshot.artifact
+        ordered, shown = await self._newest_first(repository), snapshot.artifact
         return [VersionView(c.version, c.artifact, c.withdrawn, c.artifact == shown) for c in ordered[:MAX_STATEMENTS]]
 
     async def _card(self, snapshot: Snapshot) -> tuple[Markup | None, str, bool]:

@@ -134,7 +134,7 @@ def proposals(membership: Membership, follower: CharterFollower | None) -> list[
             _member_name(tally.current, duty.member),
             duty.action,
             duty.why,
-            f"comity proposal {verb} {duty.body[:12]} --dir HOME",
+            f"comity proposal {verb} {duty.body[:12]} --node HOME",
             duty.member == own,
         )
         pending.setdefault(duty.body, []).append(vote)

@@ -307,7 +307,13 @@ class Console:
         canonical_name = await self._names.canonical_name(name)
         if canonical_name != given:
             return self._redirect(reader, canonical_name, parameters.get("revision"))
-        page = await self._pages.page(name, revision)
+        try:
+            page = await self._pages.page(name, revision)
+        except NotFound:
+            newest = None if "revision" in parameters else await self._pages.newest_withdrawn(name)
+            if newest is None:
+                raise
+            return self._redirect(reader, canonical_name, newest)  # whose page shows the warning
         state = await self._states.now()
         start = min(reader.number("file") or 0, len(page.snapshot.manifest.files))
         copies = await self._pages.copies(page)
