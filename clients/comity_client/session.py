@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -24,7 +24,7 @@ from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.charter.document import Member
 from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.home_logs import HomeLogs, NamedLog, OriginOwners, home_logs, home_name, home_origin, origin_owners
 from comity.trust.names import is_meant
@@ -215,10 +215,25 @@ class Session:
         if not self.nodes:
             raise NotFound("no node is known", why="no federation is pinned", hint=NO_PIN, code="NO-NODES")
 
+    def _of_owner(self, name: str, found: Sequence[RemoteNode]) -> RemoteNode:
+        owned = self.home_logs(f"{name}/log").logs
+        if decided := [node for node in found if str(node.record.log) in owned]:
+            return decided[0]
+        raise Conflict(
+            f"nodes of {len({node.member.id for node in found})} members are meant by {name!r}",
+            why="; ".join(f"{node.record.log} of {node.member.name} ({node.member.jurisdiction})" for node in found),
+            hint=f"name one by the key of its log: --node {shlex.quote(str(found[0].record.log))}",
+            code="AMBIGUOUS-NODE",
+        )
+
     def named(self, name: str) -> RemoteNode:
         """Find a node by the verifier key of its log, its own name, the origin of its log, its member's name, its
         address, or a URL with its address or host, in this order. Of several logs with one origin, it is the one that
-        would be the home log of an identity that names this origin, if there is one. Raises NotFound."""
+        would be the home log of an identity that names this origin, if there is one. A node chooses its name: of nodes
+        of several members with one NAME, it is that of the owner of the origin NAME/log, as `comity init` makes it.
+
+        Raises NotFound, and Conflict (AMBIGUOUS-NODE) if several members' nodes have the name and none is the owner's.
+        """
         self.require_nodes()
         url = urlsplit(name) if "://" in name else None
         address, host = (url.netloc.rpartition("@")[2], url.hostname or "") if url else (name, "")
@@ -233,7 +248,7 @@ class Session:
         )
         for test in tests:
             if found := [node for node in self.nodes if test(node)]:
-                return found[0]
+                return found[0] if len({node.member.id for node in found}) == 1 else self._of_owner(name, found)
         found = [node for node in self.nodes if host and any(Address.parse(at).host == host for at in node.addresses)]
         if len(found) == 1:
             return found[0]

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from comity.trust.errors import NotFound
+from comity.trust.errors import Conflict, NotFound
 from comity_cli.command import Command
 from comity_cli.main import COMMANDS, command
 from comity_cli.nodes import home_option, member_node_options, node_option, nodes_option
@@ -174,3 +174,35 @@ async def test_a_member_that_is_called_like_another_node_does_not_take_its_name(
     first, second = session.nodes
     object.__setattr__(first.member, "name", second.name)
     assert session.named(second.name) is second
+
+
+async def test_a_member_that_gives_its_node_the_name_of_another_one_does_not_take_it(founded: Founded) -> None:
+    for order in (1, -1):
+        session = Session([founded.federation])
+        session.nodes = session.nodes[::order]
+        first, second = session.nodes
+        name = second.name
+        object.__setattr__(first.record, "name", name)
+        try:
+            assert session.named(name) is second  # the owner of the origin NAME/log
+        finally:
+            object.__setattr__(first.record, "name", first.record.origin.removesuffix("/log"))
+
+
+async def test_a_name_that_no_owner_of_a_log_has_is_not_decided_by_order(founded: Founded) -> None:
+    session = Session([founded.federation])
+    first, second = session.nodes
+    names = first.name, second.name
+    for node in session.nodes:
+        object.__setattr__(node.record, "name", "models")
+    try:
+        with pytest.raises(Conflict) as caught:
+            session.named("models")
+        assert caught.value.code == "AMBIGUOUS-NODE"
+        assert str(first.record.log) in caught.value.why
+        assert str(second.record.log) in caught.value.why
+        key = caught.value.hint.rpartition("--node ")[2]
+        assert session.named(key.strip("'")) is first  # the next command works
+    finally:
+        for node, name in zip(session.nodes, names, strict=True):
+            object.__setattr__(node.record, "name", name)

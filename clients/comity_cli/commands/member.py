@@ -80,9 +80,14 @@ def show(member: str, **options: Any) -> None:
     elif chain.current != chain.start:
         now = ", ".join(key.id[:16] for key in chain.current.keys.keys)
         out.fact("rotated to", f"{now}; the charter lists the older ones until a `rekey` draft is certified")
+    if (taken := charter_state.taken_origin(seat)) is not None:
+        from comity_client.charter.proposals import taken_origin_warning
+
+        out.warn(taken_origin_warning(seat, *taken))
     for note in filter(None, [_notes(charter_state, seat)]):
         out.fact("notes", note)
-    out.document("member", _member_json(charter_state, seat))
+    origin_of = {"home_origin_of": taken[1] if taken else ""}
+    out.document("member", {**_member_json(charter_state, seat), **origin_of})
 
 
 @examples("comity member asks", "comity member asks --json")

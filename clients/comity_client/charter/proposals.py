@@ -318,6 +318,14 @@ def _body_plan(
     return dataclasses.replace(made, text=named.text or made.text)
 
 
+def taken_origin_warning(member: Member, origin: str, owner: str) -> str:
+    """What a reader has to know of a member that names an origin of somebody else for its home log."""
+    return (
+        f"{member.name} calls its log {origin}, which is the log of {owner}: people may take one for the other,"
+        " and the origin stays with its owner. Ask it for a node with another name"
+    )
+
+
 def _plan_for_body(
     digest: Digest,
     title: str,
@@ -337,6 +345,10 @@ def _plan_for_body(
         changes = tuple(body_changes(current, body))
         if body.prev != current.digest:
             warnings += (f"it does not follow the current charter here, epoch {current.epoch}",)
+        listed = {seat.id for seat in current.members}
+        for newcomer in (seat for seat in body.members if seat.id not in listed):
+            if (taken := charter_state.taken_origin(newcomer)) is not None:
+                warnings += (taken_origin_warning(newcomer, *taken),)
     if draft is not None and draft.objection:
         warnings += (draft.objection,)
     if draft is not None and draft.withdrawn and ceremony.statement.predicate != DRAFT_WITHDRAWN:

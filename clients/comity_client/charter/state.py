@@ -41,6 +41,7 @@ from comity.trust.charter.votes import (
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
+from comity.trust.home_logs import AdmittedMembers, home_origin, inception_homes
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import is_meant
 from comity.trust.node_records import signed_by_node
@@ -133,6 +134,17 @@ class CharterState:
             known = ", ".join(f"{m.name} [{m.id[:12]}]" for m in seats)
             raise NotFound(f"no member {name[:80]!r}", why=f"members: {known}", hint="comity member ls")
         return found[0]
+
+    def taken_origin(self, member: Member) -> tuple[str, str] | None:
+        """The origin of the home log of `member`, which may be a newcomer, and whose it is, if another member owns it
+        or several members name it. None if it is its own, or if its inception is not known here."""
+        homes = inception_homes(self.entries)
+        origin, owners = home_origin(homes.get(member.id, "")), AdmittedMembers.of(self._certified).owners(homes)
+        if origin not in owners.owners or owners.owners[origin] == owners.seat(member.successor_of or member.id):
+            return None
+        owner = owners.owners[origin]
+        seat = self.current.member(owner) if owner else None
+        return origin, f"{seat.name} ({seat.jurisdiction})" if seat else owner[:16] if owner else "several members"
 
     def chain(self, member: Digest) -> RotationChain:
         """A member's rotation chain, from its seat in the current charter on. Raises NotFound."""
