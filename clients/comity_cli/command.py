@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from comity_client.user import User
 
 C = TypeVar("C", bound=click.Command)
+
+_WORD: Final = re.compile(r"(?:--[\w-]+ +(?=[^-\s]))?(?:[^\s']|'[^']*')+")
+"""A word of an example, or an option with its value."""
 
 SAME_VERBS: Final[Mapping[str, Sequence[str]]] = {
     "list": ("ls",),
@@ -130,4 +134,20 @@ def _with_names(parameter: click.Parameter) -> click.Parameter:
 def _examples(lines: Sequence[str], formatter: click.HelpFormatter) -> None:
     if lines:
         with formatter.section("Examples"):
-            formatter.write_text("\b\n" + "\n".join(lines))
+            width = formatter.width - formatter.current_indent
+            formatter.write_text("\b\n" + "\n".join(continued(line, width) for line in lines))
+
+
+def continued(line: str, width: int) -> str:
+    """A command line in lines of at most `width` columns, which a shell reads as one: each but the last ends with a
+    backslash. What is quoted, and a longer word, stays whole."""
+    if len(line) <= width:
+        return line
+    lines = [""]
+    for word in _WORD.findall(line):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if len(joined) + len(" \\") <= width or not lines[-1].strip():
+            lines[-1] = joined
+        else:
+            lines.append(f"    {word}")
+    return " \\\n".join(lines)

@@ -22,7 +22,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
         def handle(event: Event) -> None:
             match event:
                 case events.Resolved():
-                    out.say(f"{event.title}  sha256:{event.artifact}  (by {event.basis})")
+                    out.prose(f"{event.title}  sha256:{event.artifact}  (by {event.basis})")
                 case events.Started():
                     progress.restart(event.work)
                     here = f", {size(event.here)} of them already here" if event.here else ""

@@ -11,10 +11,11 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
 from comity.trust.encoding import printable
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_INTERVAL_SECONDS = 10.0
+LEAST_WIDTH: Final = 40
+REST: Final = " " * 4
+"""How further lines of a paragraph begin: not as a row of a verdict does, because strangers choose words in them."""
+_COMMAND: Final = "comity "
 
 
 @dataclass
@@ -46,12 +51,17 @@ class Output:
         if not (self.as_json or self.quiet):
             self._echo(sign + "\n".join(printable(line) for line in text.split("\n")), err=False)
 
+    def prose(self, text: str, *, first: str = "", rest: str = REST) -> None:
+        """Print one paragraph after `first`, which may be styled; further lines on a terminal begin with `rest`."""
+        if not (self.as_json or self.quiet):
+            self._echo(wrapped(printable(text), first=first, rest=rest), err=False)
+
     def done(self, text: str) -> None:
         """Print a verified success."""
-        self.say(printable(text), sign=f"{self.mark('✓', 'green')} ")
+        self.prose(text, first=f"{self.mark('✓', 'green')} ")
 
     def fact(self, key: str, value: str) -> None:
-        self.say(f"  {key:<12} {printable(value)}")
+        self.prose(value, first=f"  {key:<12} ", rest=" " * 15)
 
     def hint(self, text: str) -> None:
         """Print the next step, on stderr so that it never mixes with data."""
@@ -60,14 +70,14 @@ class Output:
 
     def warn(self, text: str) -> None:
         if not self.as_json:
-            self._echo(f"{self.mark('!', 'yellow')} {printable(text)}", err=True)
+            self._echo(wrapped(printable(text), first=f"{self.mark('!', 'yellow')} ", err=True), err=True)
 
     def _echo(self, text: str, *, err: bool) -> None:
         """Print above the progress bar if the text goes to the same terminal."""
         if self._live is not None and (err or sys.stdout.isatty()):
             from rich.text import Text
 
-            self._live.print(Text.from_ansi(text))
+            self._live.print(Text.from_ansi(text), soft_wrap=True)  # a path or command that is too long stays whole
         else:
             click.echo(text, err=err, color=self._color)
 
@@ -113,7 +123,8 @@ class Output:
         first = f"{click.style('error:', fg='red', bold=True)} {printable(error.what)}  [{error.code}]"
         click.echo(first, err=True, color=self._color)
         if error.why:
-            click.echo(f"  why: {printable(error.why)}", err=True, color=self._color)
+            why = wrapped(printable(error.why), first="  why: ", rest=" " * 7, err=True)
+            click.echo(why, err=True, color=self._color)
         if error.hint:
             label = "the node advises" if error.by_node else "try"
             click.echo(f"  {label}: {printable(error.hint)}", err=True, color=self._color)
@@ -214,7 +225,29 @@ def _encodable_json(document: Mapping[str, Any]) -> str:
 
 def terminal_width() -> int | None:
     """Columns of the terminal that standard output goes to; None for a pipe or a file."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return _width_of(sys.stdout)
+
+
+def _width_of(stream: TextIO) -> int | None:
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def wrapped(text: str, *, first: str = "", rest: str = REST, err: bool = False) -> str:
+    """`first` and `text`; on a terminal in lines that fit, of which the later ones begin with `rest`. An id or a path
+    that is longer than a line stays whole, and so does a text with a command, because both are copied."""
+    width = _width_of(sys.stderr) if err else terminal_width()
+    if width is None or _COMMAND in text:
+        return first + text
+    shown = len(click.unstyle(first))
+    lines = textwrap.fill(
+        text,
+        max(width, LEAST_WIDTH),
+        initial_indent=" " * shown,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return first + lines[shown:]
 
 
 def _bounded(done: int, total: int) -> int:

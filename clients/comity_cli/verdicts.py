@@ -32,7 +32,7 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False, folder: str = ""
     from comity_client.reports import meaning
 
     subject, what = verdict.name or "an artifact", meaning(verdict)
-    out.say(f"{subject}  sha256:{verdict.artifact}" if verdict.artifact else subject)
+    out.prose(f"{subject}  sha256:{verdict.artifact}" if verdict.artifact else subject)
     shown = verdict.rows if verdict.artifact else verdict.rows[:1]
     for row in shown:
         _row(out, row, required=row.name in verdict.required, facts=facts)
@@ -43,7 +43,7 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False, folder: str = ""
     else:
         out.say(what.headline, sign=f"{out.mark('✗', 'red')} ")
     for row in what.deciding:
-        out.say(f"    {row.name}: {printable(row.summary)}")
+        out.prose(f"{row.name}: {row.summary}", first=" " * 4, rest=" " * 6)
     for line in textwrap.wrap(what.advice, min(WIDTH, (terminal_width() or WIDTH) - len("  "))):
         out.say(f"  {line}")
     if what.notable:
@@ -73,9 +73,9 @@ def _filled(step: str, verdict: Verdict, folder: str, policy: Path | None) -> st
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:
     mark, color = MARKS[row.state]
     sign = click.style(mark, fg=color or None, bold=required)
-    out.say(f"{row.name + ' *' * required:<24} {printable(row.summary)}", sign=f"  {sign}  ")
+    out.prose(row.summary, first=f"  {sign}  {row.name + ' *' * required:<24} ", rest=" " * 10)
     for fact in row.facts if facts else ():
-        out.say(f"          {printable(f'{_basis(fact)}: {fact.text}')}")
+        out.prose(f"{_basis(fact)}: {fact.text}", first=" " * 10, rest=" " * 12)
 
 
 def _basis(fact: RowFact) -> str:

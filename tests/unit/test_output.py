@@ -162,3 +162,46 @@ def test_what_a_node_elsewhere_advises_is_not_our_advice(capsys: pytest.CaptureF
     assert "  the node advises: comity trust" in said and "try:" not in said
     Output(as_json=True).error(told)
     assert json.loads(capsys.readouterr().out)["error"]["by_node"] is True
+
+
+WRAPPED = """
+import sys
+from comity.trust.errors import PolicyNotMet
+from comity_cli.output import Output
+out = Output()
+words = " ".join(["word"] * 40)
+out.fact("cosigners", words)
+out.done(words)
+out.warn(words)
+out.prose(words, first="  PASS  bytes *                  ")
+out.error(PolicyNotMet("no", why=words))
+out.fact("path", "/a/" + "long" * 40)
+with out.progress("working", 10) as progress:
+    progress.advance(5)
+    out.fact("path", "/b/" + "long" * 40)
+out.warn("Next: comity pull " + "x" * 90)
+"""
+
+
+def test_on_a_terminal_every_line_fits_but_what_is_copied_stays_whole() -> None:
+    leader, follower = pty.openpty()
+    environ = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    try:
+        subprocess.run([sys.executable, "-c", WRAPPED], stdout=follower, stderr=follower, check=True, env=environ)
+        os.close(follower)
+        drawn = os.read(leader, 65_536).decode()
+    finally:
+        os.close(leader)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
+    lines = [line.rsplit("\r", 1)[-1] for line in plain.replace("\r\n", "\n").split("\n")]
+    long = [line for line in lines if len(line) > 80]
+    assert [line.split()[-1][:6] for line in long] == ["/a/lon", "/b/lon", "xxxxxx"]
+    assert "! Next: comity pull " + "x" * 90 in long
+    assert sum(line.count("word") for line in lines if "working" not in line) == 5 * 40
+    assert not any(line.startswith("word") for line in lines)
+
+
+def test_in_a_pipe_nothing_is_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    words = " ".join(["word"] * 40)
+    Output().fact("cosigners", words)
+    assert capsys.readouterr().out == f"  cosigners    {words}\n"

@@ -34,7 +34,7 @@ def compare_words(words: str | None, federation: Digest) -> None:
 def show_charter(out: Output, body: Body) -> None:
     """Show the members, with the spoken words to compare, and the policy."""
     rows = [(m.name, m.jurisdiction, syllables(m.id), m.id[:16]) for m in body.members]
-    out.say(f"Charter of {plural(len(body.members), 'member')}, epoch {body.epoch}, sha256:{body.digest}")
+    out.prose(f"Charter of {plural(len(body.members), 'member')}, epoch {body.epoch}, sha256:{body.digest}")
     out.table(("member", "jur", "on the phone", "id"), rows)
     policy = body.policy
     out.say(

@@ -39,7 +39,7 @@ def new(reference: str, kind: str, severity: str, text: str, publisher: str, nod
         receipt = api.advise(
             reference, kind, severity, text, publisher=signing(api, publisher), nodes=nodes, on_event=on_event
         )
-    out.say(f"{kind} on {receipt.title}  sha256:{receipt.artifact}")
+    out.prose(f"{kind} on {receipt.title}  sha256:{receipt.artifact}")
     status = show_receipt(out, receipt, nodes)
     out.hint(f"comity advisory ls {receipt.title}   # as other nodes show it")
     return status

@@ -82,7 +82,7 @@ def _size(what: str) -> int:
 def _show(out: Output, derivation: Derivation) -> None:
     found = derivation.comparison
     for role, side in (("child", derivation.child), ("parent", derivation.parent)):
-        out.say(f"{role:<7} {side.title}  sha256:{side.artifact}")
+        out.prose(f"{role:<7} {side.title}  sha256:{side.artifact}")
     if found.exact:
         out.done(
             f"EXACT ({derivation.relation}): every tensor of the child was derived again from the parent, bit for bit"

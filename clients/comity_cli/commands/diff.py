@@ -41,7 +41,7 @@ def command(before: str, after: str) -> None:
 def _show(out: Output, found: Differences) -> None:
     for sign, side in (("---", found.before), ("+++", found.after)):
         basis = "bytes hashed here" if side.folder else "by its manifest and claims; its bytes are not here"
-        out.say(f"{sign} {side.title}  sha256:{side.artifact}  ({basis})")
+        out.prose(f"{sign} {side.title}  sha256:{side.artifact}  ({basis})")
     if found.before.artifact == found.after.artifact:
         out.done("the same files, byte for byte")
     _show_files(out, found)

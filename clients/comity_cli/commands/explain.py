@@ -44,6 +44,6 @@ def command(code: str | None) -> None:
         close = difflib.get_close_matches(name, known, n=3)
         guess = f"Did you mean {', '.join(close)}?" if close else "`comity explain` lists them."
         raise click.BadParameter(f"there is no error code {name[:60]!r}. {guess}", param_hint="CODE")
-    out.say(known[name].means, sign=f"{click.style(name, bold=True)}  ")
-    out.say(f"  do: {known[name].do}")
+    out.prose(known[name].means, first=f"{click.style(name, bold=True)}  ")
+    out.prose(known[name].do, first="  do: ", rest=" " * 6)
     out.document("explanation", {"code": name, **asdict(known[name])})

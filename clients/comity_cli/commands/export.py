@@ -100,7 +100,7 @@ def named_node(node: str | None) -> str:
 
 def show_export(out: Output, exported: ExportedBundle, folder: Path) -> None:
     index = exported.index
-    out.say(f"{folder}  sha256:{index.digest}")
+    out.prose(f"{folder}  sha256:{index.digest}")
     out.fact("logs", f"{len(index.logs)}, with {plural(exported.entries, 'new entry', 'new entries')}")
     out.fact("artifacts", f"{index.artifacts} complete, {len(exported.incomplete)} left out")
     disks = f"{plural(index.code.total, 'disk')}, of which any {index.code.data} restore everything"

@@ -98,7 +98,7 @@ def command(
 def _show(out: Output, done: Imported) -> None:
     observed, logged = done.observed, done.logged
     upstream, matched = observed.upstream, observed.matched
-    out.say(f"{upstream.name}  sha256:{observed.artifact}")
+    out.prose(f"{upstream.name}  sha256:{observed.artifact}")
     place = f"{upstream.endpoint}, {upstream.requested}" if observed.fetched else f"a folder ({observed.obtained.how})"
     out.fact("mirrored from", place)
     out.fact(

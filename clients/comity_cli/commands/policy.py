@@ -61,7 +61,7 @@ def check(file: Path) -> int:
     out, policy = output(), client().policy(file)
     found = findings(policy)
     never = [each for each in found if each.kind == "never"]
-    out.say(f"{file}  sha256:{policy.digest}")
+    out.prose(f"{file}  sha256:{policy.digest}")
     out.fact("pins", ", ".join(f"{body.digest[:16]} (epoch {body.epoch})" for body in policy.pins) or "none")
     out.fact("requires", ", ".join(policy.require))
     for each in found:
@@ -85,11 +85,11 @@ def explain(file: Path) -> None:
 
     out, policy = output(), client().policy(file)
     rules = explain_rules(policy)
-    out.say(f"{file}  sha256:{policy.digest}")
+    out.prose(f"{file}  sha256:{policy.digest}")
     for rule in rules:
         out.say(f"\n{rule.title}  [{rule.table}]")
         for sentence in rule.says:
-            out.say(f"  {sentence}")
+            out.prose(sentence, first="  ")
     out.document("policy-explained", {**_about(policy), "rules": [asdict(rule) for rule in rules]})
 
 

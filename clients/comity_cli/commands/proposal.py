@@ -186,13 +186,14 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
     """Draft the next charter and propose it.
 
     \b
-    admit CARD              give a seat to the owner of this node card or request to join (id)
+    admit CARD              give a seat to the owner of a node card, or of a
+                            request to join (its id)
     succeed MEMBER CARD     replace a seat whose keys are lost by a new one
     remove MEMBER           remove a seat; the member keeps its data
     rekey MEMBER            list the member's newest keys, after its own rotations
     observer|active MEMBER  take away, or give, a vote
-    policy NAME=VALUE…      quorum_change, min_copies, min_jurisdictions, min_reaches,
-                            cosigner_quorum
+    policy NAME=VALUE…      quorum_change, min_copies, min_jurisdictions,
+                            min_reaches, cosigner_quorum
     namespace NAME=ID…      bind a namespace to a publisher, permanently
     """
     from comity_client.charter import proposals as acts

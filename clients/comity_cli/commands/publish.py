@@ -99,7 +99,7 @@ def command(
             link=link,
             on_event=on_event,
         )
-    out.say(f"{receipt.title}  sha256:{receipt.artifact}")
+    out.prose(f"{receipt.title}  sha256:{receipt.artifact}")
     if receipt.ignored:
         out.warn(f"left out, as in every publication: {', '.join(receipt.ignored[:5])}")
     if receipt.model_key:

@@ -142,4 +142,5 @@ def _show_plan(out: Output, plan: PullPlan) -> None:
             "free_bytes": plan.free_bytes,
         },
     )
-    out.hint("run the same command without --dry-run")
+    lacks = plan.missing_bytes > plan.free_bytes
+    out.hint("free space, or name another disk with --out DIR" if lacks else "run the same command without --dry-run")

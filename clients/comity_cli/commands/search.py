@@ -29,7 +29,12 @@ def command(text: str, limit: int) -> None:
         groups.setdefault((hit.name, hit.artifact, hit.publisher), []).append(hit)
     rows = [_row(hits) for hits in groups.values()]
     if not found:
-        out.say("Nothing found.")
+        out.say(
+            f"No node that answered knows a name like {text!r}."
+            if text
+            else "The nodes that answered know no artifact yet."
+        )
+        out.hint("comity search   # lists every name" if text else "comity publish --help")
     else:
         if found[0].near:
             out.say(f"No name has every word of {text!r}. Near it:")

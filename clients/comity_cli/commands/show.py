@@ -31,7 +31,7 @@ def command(reference: str, files: bool) -> None:
     out = output()
     info = user().show(reference)
     manifest = info.manifest
-    out.say(f"{info.title}  sha256:{info.artifact}")
+    out.prose(f"{info.title}  sha256:{info.artifact}")
     out.fact("resolved by", info.basis)
     out.fact("content", f"{plural(len(manifest.files), 'file')}, {size(manifest.size)}")
     if info.publication is not None:

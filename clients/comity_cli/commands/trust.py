@@ -54,7 +54,7 @@ def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federatio
     new = _federation(file, federation)
     found = api.diff(new)
     compare_words(words, found.federation)
-    out.say(f"Federation {syllables(found.federation)}   {found.federation}")
+    out.prose(f"Federation {syllables(found.federation)}   {found.federation}")
     _show_diff(out, found)
     if found.relation == "same" and not found.changes:
         out.say("It is pinned already; nothing changes.")
@@ -139,7 +139,8 @@ def diff(file: Path | None, federation: str) -> None:
         },
     )
     which = shlex.quote(str(file)) if file else f"--federation {found.federation[:16]}" if federation else ""
-    out.hint(f"comity trust pin {which}".rstrip())
+    if found.changes:
+        out.hint(f"comity trust pin {which}".rstrip())
 
 
 @examples("comity trust bind swiss-ai 51aa…", "comity trust bind swiss-ai/apertus-8b@v1 sha256:9f2c…")

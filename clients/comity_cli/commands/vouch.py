@@ -64,7 +64,7 @@ def command(
             nodes=nodes or _own_node(home),
             on_event=on_event,
         )
-    out.say(f"{statement}: {receipt.title}  sha256:{receipt.artifact}")
+    out.prose(f"{statement}: {receipt.title}  sha256:{receipt.artifact}")
     status = show_receipt(out, receipt, nodes)
     out.hint(f"comity show sha256:{receipt.artifact}")
     return status

@@ -253,8 +253,8 @@ def require_space(folder: Path, missing: int) -> None:
     free = free_space(folder)
     if free < missing:
         raise OutOfSpace(
-            f"not enough space for {missing} bytes",
-            why=f"the disk of {folder} has {free} free",
+            f"not enough space for {missing / 1e6:,.1f} MB",
+            why=f"the disk of {folder} has {free / 1e6:,.1f} MB free",
             hint="free space, then run the same command again: verified data are kept",
         )
 

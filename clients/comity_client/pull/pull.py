@@ -26,7 +26,7 @@ from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
-from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, FoundFile, Verdict
+from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, FoundFile, Row, Verdict
 from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
 from comity.trust.rows.approvals import APPROVALS_ROW
@@ -430,6 +430,18 @@ def _remember(
             return
 
 
+def _next_step(failing: Sequence[Row], title: str) -> str:
+    """What helps against the first of these rows that this user can do something about."""
+    if any(row.summary == "no charter is pinned" for row in failing):
+        return "pin a federation in the policy; one with your pins is written by: comity policy new --out FILE"
+    if any(row.name == "file safety" and row.state == "fail" for row in failing):
+        accept = f"accept them in a policy: comity pull {title} --policy FILE"
+        return f"leave these files out: comity pull {title} --exclude PATTERN   or {accept}"
+    if any(row.name == "time" for row in failing):
+        return "get newer evidence with the next pull, or review as_of and max_age_days: comity policy explain FILE"
+    return f"wait for more cosignatures, or name a policy: comity pull {title} --policy FILE"
+
+
 def _verdict_error(verdict: Verdict, title: str) -> ComityError | None:
     """Return the error that prevents placing the files; None if they may be placed."""
     if verdict.exit_status in (OK, PARTIAL):
@@ -442,9 +454,7 @@ def _verdict_error(verdict: Verdict, title: str) -> ComityError | None:
         if any(row.name == APPROVALS_ROW for row in failing):
             hint = f"comity approvals ls {title} --policy FILE"
             return PolicyNotMet(f"{title} is not approved", why=why, hint=hint, code="NOT-APPROVED")
-        unsafe = any(row.name == "file safety" and row.state == "fail" for row in failing)
-        first = "inspect its files" if unsafe else "wait for more cosignatures"
-        hint = f"{first}, or name a policy: comity pull {title} --policy FILE"
+        hint = _next_step(failing, title)
         return PolicyNotMet(f"{title} is authentic, but the policy is not met", why=why, hint=hint)
     hint = f"try again in a minute: comity pull {title}"
     return Unavailable(f"evidence about {title} is missing", why=why, hint=hint, code="EVIDENCE-MISSING")
