@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from comity.trust.errors import NotFound
 
 from comity_cli.completions import OF_ARGUMENTS, LocalName
 from comity_cli.main import INTERRUPTED, close, common_options, no_such_command
@@ -84,6 +86,17 @@ def examples(*lines: str) -> Callable[[C], C]:
 
 def output() -> Output:
     return click.get_current_context().ensure_object(Output)
+
+
+@contextlib.contextmanager
+def resolving(verb: str) -> Iterator[None]:
+    """The block resolves a reference. An error that advises to pull a version advises the command `verb` instead."""
+    try:
+        yield
+    except NotFound as error:
+        if not error.by_node:
+            error.hint = error.hint.replace("comity pull ", f"comity {verb} ", 1)
+        raise
 
 
 def agree(question: str, *, yes: bool) -> None:

@@ -8,7 +8,7 @@ import click
 from comity.trust.encoding import short
 from comity.trust.home_logs import home_origin
 
-from comity_cli.command import Command, examples, output, user
+from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.mirroring import mirroring_document, show_mirroring
 from comity_cli.output import Output, plural, size
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def command(reference: str, files: bool) -> None:
     """Show an artifact: its publisher, versions, licence, advisories, and the statements about it."""
     out = output()
-    info = user().show(reference)
+    with resolving("show"):
+        info = user().show(reference)
     manifest = info.manifest
     out.prose(f"{info.title}  sha256:{info.artifact}")
     out.fact("resolved by", info.basis)

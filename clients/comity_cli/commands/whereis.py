@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from comity_cli.command import Command, examples, output, user
+from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.copies_view import date, outcome_text
 from comity_cli.output import plural
 from comity_cli.places import reach_text
@@ -24,7 +24,8 @@ def command(reference: str) -> None:
     member. An audit is what its auditor says; it proves quick access, not a disk of its own. The declared reach is its
     member's word, as your pin has it."""
     out = output()
-    replicas = user().whereis(reference)
+    with resolving("whereis"):
+        replicas = user().whereis(reference)
     rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _reach(r), _audits(r)) for r in replicas]
     out.table(("jur", "member", "node", "signed claim", "answers now", "declared reach", "audits"), rows)
     full = {r.jurisdiction for r in replicas if r.claimed or r.complete}

@@ -99,7 +99,11 @@ def prepare_rotation(
     before = chain.current
     own = [key for key in used if key.id in before.recovery]
     if 2 * len(own) <= len(before.recovery):
-        why = f"{len(own)} of {len(before.recovery)} recovery keys were given, more than half must sign"
+        why = f"{len(own)} of the {len(before.recovery)} recovery keys of now were given, more than half must sign"
+        if retired := [key for key in used if key not in own]:
+            why += (
+                f"; {len(retired)} of the keys that were given cannot sign: a rotation ends the recovery keys before it"
+            )
         raise Untrusted("the keys were not rotated", why=why, hint="name each with --recovery", code="TOO-FEW-KEYS")
     keys, number = SeatKeys.generate(shape), len(chain.states)
     rotation = Rotation(before.identity, number, before.digest, keys.keys, keys.recovery, "", tuple(cut))

@@ -65,7 +65,7 @@ def _key_fix(error: ComityError, home: Path) -> str:
         return f"put back the key files that belong to {home / 'node-record.line'}, from your backup"
     if error.code == "KEY-PERMISSIONS":
         return f"chown the files in {home / 'keys'} to the user of the node"
-    return f"put the file back from your backup, with mode 0600: comity backup restore BACKUP --node {home}"
+    return f"put the file back from your backup of {home / 'keys'}, with mode 0600"
 
 
 def check_federation(node: ExaminedNode) -> Iterator[Diagnosis]:
