@@ -7,6 +7,8 @@ node of the pinned federations, which is asked for its gateway's URL.
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +83,22 @@ def endpoint(directory: Path | None, node: str | None, url: str) -> Endpoint:
     claim = client().gateway(node or "")
     output().warn(f"{claim.url} is the gateway that {claim.node} claims to have; this is not proven")
     return Endpoint(str(claim.url), "claimed", claim.node)
+
+
+def warn_of_proxy(url: str) -> None:
+    """Say that clients ask a gateway elsewhere through a proxy, which a node of one's own site seldom needs."""
+    from comity_client.hub_environment import proxies
+
+    parts, found = urlsplit(url), proxies(os.environ)
+    if found and not (os.environ.get("NO_PROXY") or os.environ.get("no_proxy")) and not _is_loopback(url):
+        output().warn(f"{found[0]} is set: clients ask {parts.hostname} through that proxy")
+        output().hint(f"export NO_PROXY={shlex.quote(parts.hostname or '')}   # to ask it directly")
+
+
+def _is_loopback(url: str) -> bool:
+    from comity.wire.messages import GatewayUrl
+
+    return GatewayUrl.parse(url.removesuffix("/")).address.is_loopback
 
 
 def check_answers(endpoint: str) -> None:

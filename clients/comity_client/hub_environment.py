@@ -26,6 +26,7 @@ _NO_THIRD_PARTIES: Final = {
 """Disables requests of the client to hosts other than the node."""
 _TOKENS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Variables that take precedence over a token file and may hold a token for another endpoint."""
+_PROXIES: Final = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _WILDCARD_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
@@ -41,16 +42,23 @@ class HubEnvironment:
         return {key: value for key, value in environ.items() if key not in self.unset} | dict(self.set)
 
 
-def hub_environment(endpoint: str, *, token_file: Path | None = None, ca: Path | None = None) -> HubEnvironment:
+def hub_environment(
+    endpoint: str, *, token_file: Path | None = None, ca: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> HubEnvironment:
     """Return the environment for clients that read from the gateway at URL `endpoint`.
 
     Args:
         token_file: holds a token of that node. Without it, clients send no token, because theirs are for other hosts.
         ca: certificates (PEM); clients trust these and no others.
+        environ: the environment of the client: if it names a proxy, a gateway on this machine is asked without it.
 
     Raises Malformed (GATEWAY-URL) for another endpoint; NotFound, Refused (SECRET-EXPOSED) for the files.
     """
-    variables = {"HF_ENDPOINT": str(GatewayUrl.parse(endpoint.removesuffix("/"))), **_NO_THIRD_PARTIES}
+    url = GatewayUrl.parse(endpoint.removesuffix("/"))
+    variables = {"HF_ENDPOINT": str(url), **_NO_THIRD_PARTIES}
+    if url.address.is_loopback and proxies(environ):
+        direct = [environ.get("NO_PROXY") or environ.get("no_proxy") or "", url.address.host]
+        variables |= dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(filter(None, direct)))
     taken = [*_TOKENS, "MODEL_ENDPOINT"]
     if token_file is None:
         variables["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
@@ -64,6 +72,11 @@ def hub_environment(endpoint: str, *, token_file: Path | None = None, ca: Path |
             raise NotFound("no such certificate file", why=str(ca))
         variables |= {"SSL_CERT_FILE": str(ca.absolute()), "REQUESTS_CA_BUNDLE": str(ca.absolute())}
     return HubEnvironment(variables, tuple(taken))
+
+
+def proxies(environ: Mapping[str, str]) -> list[str]:
+    """The variables that name a proxy for clients."""
+    return [name for name in _PROXIES if environ.get(name)]
 
 
 def offline_environment() -> HubEnvironment:

@@ -213,3 +213,23 @@ def test_offline_asks_nobody_and_keeps_the_cache_where_it_is() -> None:
     after = offline_environment().applied({"HF_HOME": "/models", "HF_TOKEN_PATH": "/secret"})
     assert after["HF_HOME"] == "/models"
     assert "HF_TOKEN_PATH" not in after
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+def test_a_gateway_on_this_machine_is_asked_without_the_proxy_of_the_environment(name: str) -> None:
+    proxy = {name: "http://proxy.example:3128"}
+    here = hub_environment("http://127.0.0.1:7480", environ=proxy)
+    assert here.set["NO_PROXY"] == here.set["no_proxy"] == "127.0.0.1"
+    more = hub_environment("http://127.0.0.1:7480", environ={**proxy, "no_proxy": "intranet.example"})
+    assert more.set["NO_PROXY"] == "intranet.example,127.0.0.1"
+    assert "NO_PROXY" not in hub_environment("http://127.0.0.1:7480", environ={}).set
+    assert "NO_PROXY" not in hub_environment("https://models.example.org", environ=proxy).set
+
+
+def test_of_a_gateway_elsewhere_behind_a_proxy_the_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://models.example.org"
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert "https_proxy is set" in run("env", "--node", url).stderr
+    assert "export NO_PROXY=models.example.org" in run("env", "--node", url).stderr
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    assert "proxy" not in run("env", "--node", url).stderr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from comity_cli.command import Command, examples, output
-from comity_cli.gateways import endpoint, gateway_options
+from comity_cli.gateways import endpoint, gateway_options, warn_of_proxy
 
 if TYPE_CHECKING:
     from comity_client.hub_environment import HubEnvironment
@@ -43,6 +43,7 @@ def command(
 
     gateway = endpoint(directory, node, url)
     variables = hub_environment(gateway.url, token_file=token_file, ca=ca)
+    warn_of_proxy(gateway.url)
     out = output()
     for line in _fish(variables) if shell == "fish" else _posix(variables):
         out.say(line)

@@ -12,7 +12,7 @@ import click
 from comity.trust.errors import NotFound, Unavailable
 
 from comity_cli.command import Command, examples, output
-from comity_cli.gateways import check_answers, endpoint, gateway_options
+from comity_cli.gateways import check_answers, endpoint, gateway_options, warn_of_proxy
 
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -52,6 +52,7 @@ def command(
         if os.environ.get(OFFLINE, "").upper() in ("1", "ON", "YES", "TRUE"):
             output().warn(f"{OFFLINE} is set: the program will read its cache and ask no node")
         else:
+            warn_of_proxy(variables.set["HF_ENDPOINT"])
             check_answers(variables.set["HF_ENDPOINT"])
     _replace_process(program, variables.applied(os.environ))
 
