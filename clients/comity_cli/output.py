@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_INTERVAL_SECONDS = 10.0
+SILENT_SECONDS: Final = 2.0
+"""Seconds after which a command on a terminal says what it is doing."""
 LEAST_WIDTH: Final = 40
+_ERASED: Final = "\r\x1b[K"
 REST: Final = " " * 4
 """How further lines of a paragraph begin: not as a row of a verdict does, because strangers choose words in them."""
 _COMMAND: Final = "comity "
@@ -140,6 +144,22 @@ class Output:
         return Console(stderr=stderr, no_color=not self.color, highlight=False, soft_wrap=False)
 
     @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Tell on a terminal what the block does, once it has taken two seconds, and for how long; the line is removed
+        when the block ends. The block prints nothing and asks nothing."""
+        if self.as_json or self.quiet or not sys.stderr.isatty():
+            yield
+            return
+        ended = threading.Event()
+        telling = threading.Thread(target=_tell_what_runs, args=(what, ended), daemon=True)
+        telling.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            telling.join()
+
+    @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[ProgressBar]:
         """A progress bar on a terminal; otherwise one line every ten seconds; nothing with `--json` or `--quiet`. Zero
         as `total` means that it is not known; nothing is drawn before there is something to show."""
@@ -154,6 +174,17 @@ class Output:
                 self._live = None
         else:
             yield _LineProgress(what, total)
+
+
+def _tell_what_runs(what: str, ended: threading.Event) -> None:
+    began, until_next = time.monotonic(), SILENT_SECONDS
+    while not ended.wait(until_next):
+        sys.stderr.write(f"{_ERASED}  {what}: {time.monotonic() - began:.0f} s")
+        sys.stderr.flush()
+        until_next = 1.0
+    if until_next != SILENT_SECONDS:
+        sys.stderr.write(_ERASED)
+        sys.stderr.flush()
 
 
 class ProgressBar(Protocol):

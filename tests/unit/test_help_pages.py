@@ -17,7 +17,9 @@ LONGEST_WORD = 60
 
 def pages(made: click.Command, context: click.Context) -> Iterator[tuple[click.Context, click.Command]]:
     yield context, made
-    for name in made.list_commands(context) if isinstance(made, click.Group) else ():
+    if not isinstance(made, click.Group):
+        return
+    for name in made.list_commands(context):
         sub = made.get_command(context, name)
         assert sub is not None
         yield from pages(sub, click.Context(sub, info_name=name, parent=context, terminal_width=WIDTH))

@@ -205,3 +205,34 @@ def test_in_a_pipe_nothing_is_wrapped(capsys: pytest.CaptureFixture[str]) -> Non
     words = " ".join(["word"] * 40)
     Output().fact("cosigners", words)
     assert capsys.readouterr().out == f"  cosigners    {words}\n"
+
+
+WAITED = """
+import time
+from comity_cli import output
+from comity_cli.output import Output
+output.SILENT_SECONDS = 0.0
+with Output().waiting("asking the nodes"):
+    time.sleep(0.3)
+print("done")
+"""
+
+
+def test_a_command_that_takes_long_tells_a_terminal_what_it_does_and_removes_that() -> None:
+    leader, follower = pty.openpty()
+    try:
+        ran = subprocess.run([sys.executable, "-c", WAITED], stdout=subprocess.PIPE, stderr=follower, check=True)
+        os.close(follower)
+        drawn = os.read(leader, 65_536).decode()
+    finally:
+        os.close(leader)
+    assert ran.stdout == b"done\n"
+    assert "asking the nodes: 0 s" in drawn
+    assert drawn.endswith("\r\x1b[K")
+
+
+def test_in_a_pipe_nobody_is_told_what_runs(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "SILENT_SECONDS", 0.0)
+    with Output().waiting("asking the nodes"):
+        pass
+    assert capfd.readouterr() == ("", "")

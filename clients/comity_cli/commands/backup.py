@@ -50,7 +50,9 @@ def create(backup: Path, with_keys: bool, blobs: bool, home: Path) -> None:
     with node_installed():
         from comity.node.maintenance.backup import create_backup
     with noted_act(home, "backup.create", str(backup), "with keys" if with_keys else "without keys"):
-        made, out = create_backup(file, backup, with_keys=with_keys, with_blobs=blobs, clock=time.time), output()
+        out = output()
+        with out.waiting("copying"):
+            made = create_backup(file, backup, with_keys=with_keys, with_blobs=blobs, clock=time.time)
     out.done(f"{backup} is complete and on the disk")
     _show(made.manifest)
     if made.manifest.ledger is None:

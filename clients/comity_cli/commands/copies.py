@@ -32,7 +32,9 @@ def command(
     jurisdictions whose law together reaches every copy, as members declare it: nobody verifies that. With --outside, a
     copy counts only if its member has no seat there and declares a place that this law does not reach."""
     out = output()
-    found = read_list(node, socket, home).without(map(check_new_jurisdiction, excluded))
+    with out.waiting("reading the list of copies"):
+        listed_copies = read_list(node, socket, home)
+    found = listed_copies.without(map(check_new_jurisdiction, excluded))
     wanted = list(found.artifacts)
     if short or untested:
         wanted = [*(found.short() if short else ()), *(found.untested() if untested else ())]

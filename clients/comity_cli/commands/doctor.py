@@ -34,7 +34,9 @@ def command(home: Path) -> int:
     node_file(home)
     with node_installed():
         from comity.node.maintenance.doctor import diagnose
-    return show_findings("doctor", diagnose(home))
+    with output().waiting("checking"):
+        found = diagnose(home)
+    return show_findings("doctor", found)
 
 
 def show_findings(kind: str, findings: Sequence[Diagnosis]) -> int:
@@ -44,7 +46,8 @@ def show_findings(kind: str, findings: Sequence[Diagnosis]) -> int:
 
     out = output()
     for finding in findings:
-        out.say(f"{finding.topic:<13} {finding.text}", sign=f"{out.mark(*SIGNS[finding.level])} ")
+        first = f"{out.mark(*SIGNS[finding.level])} {finding.topic:<13} "
+        out.prose(finding.text, first=first, rest=" " * 16)
         if finding.fix:
             out.say(f"{'':<15} try: {finding.fix}")
     count, status = Counter(finding.level for finding in findings), EXIT_STATUS[worst(findings)]

@@ -76,7 +76,9 @@ def ping(name: str, home: Path) -> int:
     file = node_file(home)
     with node_installed():
         from comity.node.maintenance.network_checks import ping_peers
-    pinged, out = ping_peers(file, name), output()
+    out = output()
+    with out.waiting("calling the peers"):
+        pinged = ping_peers(file, name)
     out.table(
         ("peer", "jur", "port", "address", "answers in", "software"),
         [(one.peer, one.jurisdiction, one.port, one.address, _time(one), one.software or "-") for one in pinged],

@@ -23,7 +23,8 @@ def command(text: str, limit: int) -> None:
     """List publications and mirrored commits whose name contains every word of TEXT, from the reachable nodes. If there
     is none, list names that are near TEXT."""
     out = output()
-    found = client().search(text, limit)
+    with out.waiting("asking the nodes"):
+        found = client().search(text, limit)
     groups: dict[tuple[str, str, str], list[FoundArtifacts]] = {}
     for hit in found:
         groups.setdefault((hit.name, hit.artifact, hit.publisher), []).append(hit)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(reference: str, files: bool) -> None:
     """Show an artifact: its publisher, versions, licence, advisories, and the statements about it."""
     out = output()
-    with resolving("show"):
+    with resolving("show"), out.waiting("asking the nodes"):
         info = user().show(reference)
     manifest = info.manifest
     out.prose(f"{info.title}  sha256:{info.artifact}")

@@ -32,7 +32,9 @@ def command(events: Path | None, out: Path | None, home: Path) -> None:
         from comity.node.maintenance.support_bundle import write_bundle
     path = out or Path(time.strftime("comity-support-%Y%m%d-%H%M%S.tar.gz", time.gmtime()))
     with noted_act(home, "support-bundle", str(path)):
-        made, shown = write_bundle(home, path, clock=time.time, log=events), output()
+        shown = output()
+        with shown.waiting("collecting"):
+            made = write_bundle(home, path, clock=time.time, log=events)
     shown.done(f"{path} is written")
     for name, text in sorted(made.texts.items()):
         shown.fact(name, f"{len(text.encode())} bytes")

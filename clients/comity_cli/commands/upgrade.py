@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from comity_cli.command import Group, examples
+from comity_cli.command import Group, examples, output
 from comity_cli.commands.doctor import show_findings
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
@@ -37,4 +37,6 @@ def check(peers: bool, home: Path) -> int:
     file = node_file(home)
     with node_installed():
         from comity.node.maintenance.doctor import check_upgrade
-    return show_findings("upgrade", tuple(check_upgrade(file, clock=time.time, ask_peers=peers)))
+    with output().waiting("checking"):
+        found = tuple(check_upgrade(file, clock=time.time, ask_peers=peers))
+    return show_findings("upgrade", found)

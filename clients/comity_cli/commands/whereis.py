@@ -24,7 +24,7 @@ def command(reference: str) -> None:
     member. An audit is what its auditor says; it proves quick access, not a disk of its own. The declared reach is its
     member's word, as your pin has it."""
     out = output()
-    with resolving("whereis"):
+    with resolving("whereis"), output().waiting("asking the nodes"):
         replicas = user().whereis(reference)
     rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _reach(r), _audits(r)) for r in replicas]
     out.table(("jur", "member", "node", "signed claim", "answers now", "declared reach", "audits"), rows)

@@ -112,8 +112,8 @@ def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
         except ComityError as error:
             yield Diagnosis.of("storage", error, fix=error.hint)
         else:
-            where = "the bucket" if node.config.storage.s3 else f"{folder}, which"
-            yield Diagnosis("storage", "ok", f"a front end only reads {where} and writes nothing there")
+            where = "the bucket" if node.config.storage.s3 else str(folder)
+            yield Diagnosis("storage", "ok", f"a front end only reads {where}")
         return
     if not folder.exists():
         yield Diagnosis("storage", "unknown", f"{folder} is made at the first start")
