@@ -270,6 +270,9 @@ def wrapped(text: str, *, first: str = "", rest: str = REST, err: bool = False) 
     if width is None or _COMMAND in text:
         return first + text
     shown = len(click.unstyle(first))
+    word = text.partition(" ")[0]
+    if shown + len(word) > width >= len(rest) + len(word):
+        return f"{first.rstrip()}\n{wrapped(text, first=rest, rest=rest, err=err)}"
     lines = textwrap.fill(
         text,
         max(width, LEAST_WIDTH),

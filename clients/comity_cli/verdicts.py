@@ -73,7 +73,7 @@ def _filled(step: str, verdict: Verdict, folder: str, policy: Path | None) -> st
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:
     mark, color = MARKS[row.state]
     sign = click.style(mark, fg=color or None, bold=required)
-    out.prose(row.summary, first=f"  {sign}  {row.name + ' *' * required:<24} ", rest=" " * 10)
+    out.prose(row.summary, first=f"  {sign}  {row.name + ' *' * required:<24} ", rest=" " * 8)
     for fact in row.facts if facts else ():
         out.prose(f"{_basis(fact)}: {fact.text}", first=" " * 10, rest=" " * 12)
 

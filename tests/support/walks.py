@@ -31,7 +31,7 @@ STOOD_IN_FOR = ("docker", "llama-server", "ollama", "vllm")
 COMITY = Path(sys.executable).with_name("comity")
 _WRAPPER = """#!/bin/bash
 case "$1 $2" in
-  "serve --dir")
+  "serve --dir" | "serve --node")
     log=$(mktemp); {comity} "$@" >"$log" 2>&1 </dev/null &
     while kill -0 $! 2>/dev/null; do grep -q listening "$log" && exit 0; sleep 0.1; done; cat "$log"; exit 1 ;;
   "import hf:"*) exec {comity} "$@" {hub} ;;

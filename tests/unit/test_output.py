@@ -174,6 +174,7 @@ out.fact("cosigners", words)
 out.done(words)
 out.warn(words)
 out.prose(words, first="  PASS  bytes *                  ")
+out.prose("sha256:" + 64 * "0" + ", 4 files", first="  PASS  artifact *               ", rest=8 * " ")
 out.error(PolicyNotMet("no", why=words))
 out.fact("path", "/a/" + "long" * 40)
 with out.progress("working", 10) as progress:
@@ -196,6 +197,7 @@ def test_on_a_terminal_every_line_fits_but_what_is_copied_stays_whole() -> None:
     lines = [line.rsplit("\r", 1)[-1] for line in plain.replace("\r\n", "\n").split("\n")]
     long = [line for line in lines if len(line) > 80]
     assert [line.split()[-1][:6] for line in long] == ["/a/lon", "/b/lon", "xxxxxx"]
+    assert "  PASS  artifact *\n        sha256:" + 64 * "0" + ",\n        4 files" in "\n".join(lines)
     assert "! Next: comity pull " + "x" * 90 in long
     assert sum(line.count("word") for line in lines if "working" not in line) == 5 * 40
     assert not any(line.startswith("word") for line in lines)
