@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from comity.trust.encoding import short
 from comity.wire.node_status import (
+    DraftStatus,
     GovernanceStatus,
     LackingArtifact,
     LogStatus,
@@ -170,6 +171,11 @@ def _and_more(out: Output, count: int) -> None:
         out.say(f"and {count} more")
 
 
+def obstacle(draft: DraftStatus) -> str:
+    """What keeps members from voting for a draft; a vote that is due is no obstacle."""
+    return draft.objection or (f"no consent of {', '.join(draft.missing)}" if draft.missing else "-")
+
+
 def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
     stopped = "; FORK: votes about the charter are stopped" if status.stopped else ""
     out.fact("charter", f"epoch {status.epoch}, {short(status.body)}{stopped}")
@@ -178,14 +184,14 @@ def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
     if status.drafts:
         out.say()
         out.table(
-            ("draft", "by", "intent", "ratify", "waits for"),
+            ("draft", "by", "intent", "ratify", "obstacle"),
             [
                 (
                     short(draft.body),
                     draft.by or "-",
                     f"{draft.intents} of {draft.quorum}",
                     f"{draft.ratified} of {draft.quorum}",
-                    draft.objection or ", ".join(draft.missing) or "-",
+                    obstacle(draft),
                 )
                 for draft in status.drafts
             ],

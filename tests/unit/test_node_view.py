@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from comity.wire.node_status import LogStatus, PeerStatus
-from comity_cli.node_view import log_state, peer_state, span
+from comity.trust.encoding import sha256
+from comity.wire.node_status import DraftStatus, LogStatus, PeerStatus
+from comity_cli.node_view import log_state, obstacle, peer_state, span
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,17 @@ def test_a_log_that_lied_is_frozen_whatever_else_it_is(own: bool, frozen: bool, 
 )
 def test_spans_have_one_unit(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("missing", "objection", "text"),
+    [
+        ((), "", "-"),
+        (("BSC", "CNRS"), "", "no consent of BSC, CNRS"),
+        (("BSC",), "it takes the vote of a member", "it takes the vote of a member"),
+    ],
+)
+def test_a_draft_is_held_up_by_a_missing_consent_or_an_objection(
+    missing: tuple[str, ...], objection: str, text: str
+) -> None:
+    assert obstacle(DraftStatus(sha256(b""), "BSC", "why", 0, 0, 3, missing, objection)) == text
