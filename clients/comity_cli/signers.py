@@ -12,7 +12,7 @@ from comity_cli.files import FILE, FOLDER
 
 if TYPE_CHECKING:
     from comity_client.client import Client
-    from comity_client.offers.signer import OfferSigner
+    from comity_client.identity_signer import IdentitySigner
     from comity_client.publishers import Publisher
 
 PUBLISHER: Final = click.option(
@@ -39,15 +39,15 @@ def signing(api: Client, name: str) -> Publisher:
     return known[0]
 
 
-def signer_of(api: Client, publisher: str, home: Path | None, keys: tuple[Path, ...]) -> Publisher | OfferSigner:
+def signer_of(api: Client, publisher: str, home: Path | None, keys: tuple[Path, ...]) -> Publisher | IdentitySigner:
     """The identity that signs: the member of `home` if that is given, else the publisher of that name, or the only one.
 
-    Raises click.UsageError for keys without a home, and the errors of `signing` and `OfferSigner.of_member`.
+    Raises click.UsageError for keys without a home, and the errors of `signing` and `IdentitySigner.of_member`.
     """
     if home is None:
         if keys:
             raise click.UsageError("--key names keys of a member: give --dir too")
         return signing(api, publisher)
-    from comity_client.offers.signer import OfferSigner
+    from comity_client.identity_signer import IdentitySigner
 
-    return OfferSigner.of_member(home, keys)
+    return IdentitySigner.of_member(home, keys)

@@ -29,7 +29,7 @@ from comity.trust.approvals import (
     sign_approved,
 )
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import NotFound, Refused
+from comity.trust.errors import NotFound
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import Entry, SideObject
 from comity.verifier import read_pack
@@ -44,7 +44,7 @@ from comity_client.evidence.approvals import (
     write_approvals,
 )
 from comity_client.evidence.resolve import Resolution
-from comity_client.offers.signer import OfferSigner
+from comity_client.identity_signer import IdentitySigner
 from comity_client.publish import Logged, LogTargets, publish_statement
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import LocalCopy
@@ -106,11 +106,11 @@ Log = Callable[[Callable[[LogTargets], Awaitable[tuple[Logged, ...]]], Sequence[
 
 
 def approve(
-    subject: ApprovalSubject, terms: ApprovalTerms, signer: OfferSigner, places: ApprovalPlaces, now: int, log: Log
+    subject: ApprovalSubject, terms: ApprovalTerms, signer: IdentitySigner, places: ApprovalPlaces, now: int, log: Log
 ) -> ApprovalReceipt:
     """Sign an approval and put it into `places`. Raises Malformed, Refused (NOT-A-SIGNER), and as `add_to_pack` and
     `publish_statement` do."""
-    _require_complete(signer)
+    signer.require_complete()
     text = read_bounded(terms.conditions, MAX_CONDITIONS) if terms.conditions else None
     named = None
     if text is not None and terms.conditions is not None:
@@ -128,13 +128,13 @@ def end_approvals(
     scope: str,
     since: int,
     text: str,
-    signer: OfferSigner,
+    signer: IdentitySigner,
     places: ApprovalPlaces,
     log: Log,
 ) -> ApprovalReceipt:
     """Sign the end of each approval of the signer for `scope` that is not ended by then. Raises NotFound (NO-APPROVAL)
     if there is none, and as `approve` does."""
-    _require_complete(signer)
+    signer.require_complete()
     own = [each.proven for each in found if each.proven.approved.scope == scope and each.until >= since]
     if not own:
         why = f"{signer.label} has no approval of it for {scope} here that is in force then"
@@ -145,16 +145,10 @@ def end_approvals(
     return _put(subject, entries, signer, places, [], log)
 
 
-def _require_complete(signer: OfferSigner) -> None:
-    if not signer.complete:
-        why = f"{signer.keys.threshold} of its keys must sign, but {len(signer.signers)} are here"
-        raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
-
-
 def _put(
     subject: ApprovalSubject,
     entries: tuple[Entry, ...],
-    signer: OfferSigner,
+    signer: IdentitySigner,
     places: ApprovalPlaces,
     texts: Sequence[bytes],
     log: Log,
@@ -178,7 +172,7 @@ def _put(
     return ApprovalReceipt(subject.title, subject.artifact, entries, places.folder, places.out, tuple(logged))
 
 
-def rule_of(signer: OfferSigner) -> ApprovalRule:
+def rule_of(signer: IdentitySigner) -> ApprovalRule:
     """Return a rule by which the signer is the only officer, to find the signer's own approvals."""
     return ApprovalRule(officers={signer.label: signer.identity})
 
@@ -243,7 +237,7 @@ class ApprovalClient:
         subject: ApprovalSubject,
         terms: ApprovalTerms,
         *,
-        by: Publisher | OfferSigner,
+        by: Publisher | IdentitySigner,
         nodes: Sequence[str] = (),
         out: Path | None = None,
         on_event: OnEvent = ignore_event,
@@ -254,7 +248,7 @@ class ApprovalClient:
         Args:
             nodes: where to log; default: nowhere for a folder or with `out`, else at the signer's home log.
         """
-        signer = _signer(by)
+        signer = IdentitySigner.of(by)
         log, now = partial(self._log, on_event=on_event), int(time.time())
         return approve(subject, terms, signer, _places(subject, signer, nodes, out), now, log)
 
@@ -265,14 +259,14 @@ class ApprovalClient:
         since: int,
         text: str,
         *,
-        by: Publisher | OfferSigner,
+        by: Publisher | IdentitySigner,
         nodes: Sequence[str] = (),
         out: Path | None = None,
         on_event: OnEvent = ignore_event,
     ) -> ApprovalReceipt:
         """End the signer's approvals of an artifact for a scope, from the time `since` on. Raises as
         `approving.end_approvals` does."""
-        signer = _signer(by)
+        signer = IdentitySigner.of(by)
         rule, policy = rule_of(signer), self._user.policy(self._user.pins())
         if subject.folder is not None:
             found = approvals_in_pack(subject.folder, rule, policy)
@@ -300,11 +294,7 @@ class ApprovalClient:
         return carry(file, folder, conditions)
 
 
-def _signer(by: Publisher | OfferSigner) -> OfferSigner:
-    return OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
-
-
-def _places(subject: ApprovalSubject, signer: OfferSigner, nodes: Sequence[str], out: Path | None) -> ApprovalPlaces:
+def _places(subject: ApprovalSubject, signer: IdentitySigner, nodes: Sequence[str], out: Path | None) -> ApprovalPlaces:
     if not nodes and subject.folder is None and out is None:
         return ApprovalPlaces(subject.folder, out, home_target(signer.home))
     return ApprovalPlaces(subject.folder, out, nodes)

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from comity_client.bundles.loading import LoadResult
     from comity_client.bundles.writing import DiskPlan
     from comity_client.charter.proposals import GovernanceClient
+    from comity_client.identity_signer import IdentitySigner
     from comity_client.lineage import Derivation
     from comity_client.node_states import NodeState
     from comity_client.offers.offer_client import OfferClient
-    from comity_client.offers.signer import OfferSigner
     from comity_client.party_drill import FederationDrill
     from comity_client.publish import Imported, Logged, LogTargets, PublishReceipt, UpstreamState
 
@@ -348,7 +348,7 @@ class Client(ArtifactClient):
         *,
         text: str = "",
         document: Path | None = None,
-        by: Publisher | OfferSigner,
+        by: Publisher | IdentitySigner,
         nodes: Sequence[str] = (),
         on_event: OnEvent = ignore_event,
     ) -> PublishReceipt:
@@ -358,12 +358,12 @@ class Client(ArtifactClient):
         and `publish` do.
 
         Args:
-            by: a publisher, or a member with its governance keys (`OfferSigner.of_member`).
+            by: a publisher, or a member with its governance keys (`IdentitySigner.of_member`).
         """
-        from comity_client.offers.signer import OfferSigner
+        from comity_client.identity_signer import IdentitySigner
         from comity_client.publish import VouchDetails, vouch
 
-        signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
+        signer = IdentitySigner.of(by)
         details = VouchDetails(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
 
         async def work(targets: LogTargets) -> PublishReceipt:
@@ -390,15 +390,15 @@ class Client(ArtifactClient):
         reference: str,
         criteria: Digest,
         *,
-        by: Publisher | OfferSigner,
+        by: Publisher | IdentitySigner,
         nodes: Sequence[str] = (),
         on_event: OnEvent = ignore_event,
     ) -> PublishReceipt:
         """Log that the signer will evaluate an artifact by criteria with this digest. Raises as `vouch` does."""
         from comity_client.evaluations import announce
-        from comity_client.offers.signer import OfferSigner
+        from comity_client.identity_signer import IdentitySigner
 
-        signer = OfferSigner.of_publisher(by) if isinstance(by, Publisher) else by
+        signer = IdentitySigner.of(by)
 
         async def work(targets: LogTargets) -> PublishReceipt:
             return await announce(targets, await self._user.resolve(targets.session, reference), criteria, signer)

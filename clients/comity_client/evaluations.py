@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Malformed, Refused
+from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import CRITERIA, EvaluationAnnounced, EvaluationCriteria, EvaluationResults, sign_announced
 from comity.trust.statement import Author
 from comity_client.evidence.resolve import Resolution
-from comity_client.offers.signer import OfferSigner
+from comity_client.identity_signer import IdentitySigner
 from comity_client.publish import LogTargets, PublishReceipt, publish_statement
 
 MAX_TOML: Final = 262_144
@@ -94,12 +94,10 @@ def _results(criteria: EvaluationCriteria, given: Mapping[str, str], at: int) ->
 
 
 async def announce(
-    targets: LogTargets, resolution: Resolution, criteria: Digest, signer: OfferSigner
+    targets: LogTargets, resolution: Resolution, criteria: Digest, signer: IdentitySigner
 ) -> PublishReceipt:
     """Log the announcement. Raises Refused (NOT-A-SIGNER) if too few keys of a member are here, and as `publish`."""
-    if not signer.complete:
-        why = f"{signer.keys.threshold} of its keys must sign, but {len(signer.signers)} are here"
-        raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
+    signer.require_complete()
     said = EvaluationAnnounced(Author("identity", signer.identity), resolution.artifact, criteria)
     entry = await asyncio.to_thread(sign_announced, said, *signer.signers)
     return await publish_statement(targets, resolution.title, entry, signer.lines)

@@ -42,7 +42,7 @@ from comity_client.session import Session, Target
 from comity_client.uplink import Uplink, log_lines, open_uplink
 
 if TYPE_CHECKING:
-    from comity_client.offers.signer import OfferSigner
+    from comity_client.identity_signer import IdentitySigner
 
 PROOF_TIMEOUT: Final = 60.0
 """Seconds until a checkpoint must cover a logged line."""
@@ -308,7 +308,7 @@ async def vouch(
     targets: LogTargets,
     what: Path | str,
     details: VouchDetails,
-    signer: OfferSigner,
+    signer: IdentitySigner,
     *,
     resolve: Callable[[str], Awaitable[Resolution]],
     policy: Policy,
@@ -320,9 +320,7 @@ async def vouch(
     folder is always hashed, a reference only for *rehashed*. Raises Refused (NOT-A-SIGNER) if too few keys of a member
     are here. Else raises as `resolve` and `publish_folder` do.
     """
-    if not signer.complete:
-        why = f"{signer.keys.threshold} of its keys must sign, but {len(signer.signers)} are here"
-        raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
+    signer.require_complete()
     artifact, title = await _subject(targets, what, details.statement, resolve, policy, workers)
     document = SideObject.of(details.document) if details.document is not None else None
     said = Vouched(Author("identity", signer.identity), artifact, details.statement, details.text, document)

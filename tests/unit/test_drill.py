@@ -10,8 +10,8 @@ from comity.trust.identity import KeySet
 from comity_cli.commands import pact as drill
 from comity_cli.commands.pact import run_drill
 from comity_cli.offers.context import OfferContext
+from comity_client.identity_signer import IdentitySigner
 from comity_client.offers.offer_client import FoundGrant
-from comity_client.offers.signer import OfferSigner
 from comity_client.offers.views import IdentityResolver, view
 from support.fair import Stall
 from support.offers import HOUR, START
@@ -21,7 +21,7 @@ from support.world import Identity, seat
 def context(who: Identity) -> OfferContext:
     made = OfferContext()
     keys = KeySet((who.signer.public,), 1)
-    made.__dict__["signer"] = OfferSigner(who.id, who.inception.label, (who.signer,), keys, ())
+    made.__dict__["signer"] = IdentitySigner(who.id, who.inception.label, (who.signer,), keys, ())
     return made
 
 
@@ -73,7 +73,7 @@ def test_keys_that_the_charter_does_not_know_are_found_out(stall: Stall) -> None
     pact = stall.grant(chain, pact=True)
     stall.accept(chain, pact)
     made, thief = context(stall.customer), seat("SG")
-    made.__dict__["signer"] = OfferSigner(
+    made.__dict__["signer"] = IdentitySigner(
         stall.customer.id, "Institute ES", (thief.signer,), KeySet((thief.signer.public,), 1), ()
     )
     assert failing(made, held(stall, chain, pact)) == ["the declaration", "a redemption"]

@@ -23,10 +23,10 @@ from comity_cli.nodes import home_option, member_node_options
 if TYPE_CHECKING:
     from comity.trust.encoding import Digest
     from comity.wire.offer import OfferAction
+    from comity_client.identity_signer import IdentitySigner
     from comity_client.offers.attestation import OfferAttestation
     from comity_client.offers.bundle import OfferBundle
     from comity_client.offers.offer_client import FoundChain, FoundGrant, OfferClient, ProviderRecord, SentStatement
-    from comity_client.offers.signer import OfferSigner
     from comity_client.session import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,13 +121,13 @@ class OfferContext:
         return offer_client.statement(digits, kind)
 
     @cached_property
-    def signer(self) -> OfferSigner:
+    def signer(self) -> IdentitySigner:
         """The publisher or member that signs. Raises NotFound (NO-KEY, NO-HOME), Refused (NOT-A-SIGNER)."""
-        from comity_client.offers.signer import OfferSigner
+        from comity_client.identity_signer import IdentitySigner
 
         if self.publisher is not None:
-            return OfferSigner.of_publisher(client().publisher(self.publisher))
-        return OfferSigner.of_member(self.home, self.keys)
+            return IdentitySigner.of_publisher(client().publisher(self.publisher))
+        return IdentitySigner.of_member(self.home, self.keys)
 
     @property
     def socket(self) -> str:

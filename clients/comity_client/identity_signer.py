@@ -1,6 +1,7 @@
-"""Signs statements about offers for a member, with its governance keys, or for a publisher.
+"""An identity that signs with the keys that are here: a publisher, or a member with its governance keys.
 
-A node never requests machines for itself: keys that people hold sign what binds an institution.
+It signs vouches, approvals, announced evaluations, and statements about offers. A node never signs these for itself:
+keys that people hold sign what binds an institution.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from comity_client.signing.votes import Ceremony, GovernanceKey, SigningPanel, f
 
 
 @dataclass(frozen=True, slots=True)
-class OfferSigner:
+class IdentitySigner:
     """An identity with all or some of its private keys.
 
     Attributes:
@@ -41,14 +42,19 @@ class OfferSigner:
     home: str = ""
 
     @classmethod
-    def of_publisher(cls, publisher: Publisher) -> OfferSigner:
+    def of(cls, by: Publisher | IdentitySigner) -> IdentitySigner:
+        """`by` itself, or the publisher with its key. Raises as `of_publisher` does."""
+        return cls.of_publisher(by) if isinstance(by, Publisher) else by
+
+    @classmethod
+    def of_publisher(cls, publisher: Publisher) -> IdentitySigner:
         """A publisher with its key. Raises NotFound, Refused, Malformed for the key file."""
         signer = publisher.signer()
         keys = KeySet((signer.public,), 1)
         return cls(publisher.id, publisher.label, (signer,), keys, publisher.lines, publisher.home)
 
     @classmethod
-    def of_member(cls, home: Path, keys: Sequence[Path] = ()) -> OfferSigner:
+    def of_member(cls, home: Path, keys: Sequence[Path] = ()) -> IdentitySigner:
         """The member of the node with this home. Keys: the files in `keys`, else the governance keys in the home.
 
         Raises NotFound (NO-KEY, NO-HOME), Refused (NOT-A-SIGNER) for keys that do not belong to the member.
@@ -69,11 +75,15 @@ class OfferSigner:
         """Whether enough keys are available to sign alone."""
         return len(self.signers) >= self.keys.threshold
 
-    def sign(self, content: PartyStatement) -> Entry:
-        """Sign a statement; the caller must show it first. Raises Refused (NOT-A-SIGNER) if keys are missing."""
+    def require_complete(self) -> None:
+        """Raise Refused (NOT-A-SIGNER) if too few keys are available to sign alone."""
         if not self.complete:
-            why = f"{self.keys.threshold} signatures are needed, and {len(self.signers)} keys are available"
+            why = f"{self.keys.threshold} of its keys must sign, but {len(self.signers)} are here"
             raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
+
+    def sign(self, content: PartyStatement) -> Entry:
+        """Sign a statement about an offer; the caller must show it first. Raises as `require_complete` does."""
+        self.require_complete()
         return sign_statement(party_statement(content), *self.signers)
 
     def begin_ceremony(self, content: PartyStatement, charter: bytes) -> Ceremony:

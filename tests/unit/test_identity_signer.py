@@ -10,7 +10,7 @@ from comity.trust.errors import Refused
 from comity.trust.identity import KeySet
 from comity.trust.offers.records import GrantRequest, read_party_statement
 from comity_client.charter.proposals import plan_carried
-from comity_client.offers.signer import OfferSigner
+from comity_client.identity_signer import IdentitySigner
 from support.offers import hours
 from support.world import found, node, seat, signer
 
@@ -20,8 +20,8 @@ KEYS = KeySet(tuple(each.public for each in SIGNERS), 2)
 SAID = GrantRequest(SEAT.id, sha256(b"offer"), (hours(0, 10),), 7, text="for a \u202emodel")
 
 
-def signer_with(*signers: int) -> OfferSigner:
-    return OfferSigner(SEAT.id, "Institute ES", tuple(SIGNERS[n] for n in signers), KEYS, ())
+def signer_with(*signers: int) -> IdentitySigner:
+    return IdentitySigner(SEAT.id, "Institute ES", tuple(SIGNERS[n] for n in signers), KEYS, ())
 
 
 def test_as_many_keys_as_the_member_asks_for_sign_at_once() -> None:
