@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from comity.transfer.fetch import fetch_file
-from comity.transfer.sources import RangeSource
+from comity.transfer.range_source import RangeSource
 from comity_cli.main import main
 from comity_client.pull import fetch as fetching
 

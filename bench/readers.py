@@ -24,11 +24,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from comity.transfer.range_source import RangeClient
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.wire.client import NodeClient
-from comity.wire.range_client import RangeClient
 from comity.wire.tls import Address, CertificatePin, RangeUrl
 from harness import keep_bytecode, process_seconds, write
 from made import REFERENCE, Served, model, served

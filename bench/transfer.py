@@ -25,7 +25,8 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from comity.transfer.fetch import fetch_file
-from comity.transfer.scheduler import MIB, WantedFile
+from comity.transfer.pieces import WantedFile
+from comity.transfer.scheduler import MIB
 from comity.transfer.sources import SourceKey
 from comity.trust.artifact import PIECE_SIZE, PieceRecord, fixed_pieces
 from comity.trust.encoding import Digest, sha256

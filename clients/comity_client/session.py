@@ -3,8 +3,7 @@
 A node is identified by its record, which the pinned charter body proves; only the TLS certificate in the record is
 accepted. Addresses are tried in turn. Answers are not trusted here. All nodes are asked at once, or one after the other
 with hedging, so that a slow node does not delay the others. Also here: the claimed gateway URL of a node, the operator
-socket of a node on this machine (any user of that socket may also read the disk of the node), and nodes as sources of
-blobs over gRPC and HTTPS.
+socket of a node on this machine (any user of that socket may also read the disk of the node).
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from comity.transfer.sources import RangeSource, SourceKey
 from comity.trust.charter.document import Member
 from comity.trust.charter.federation import Federation, FederationNode
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.home_logs import HomeLogs, NamedLog, OriginOwners, home_logs, home_name, home_origin, origin_owners
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from comity.wire.operator import SignInLink
 
 T = TypeVar("T")
-
 ANSWER_TIMEOUT: Final = 15.0
 """Seconds that a node may take to answer while no other node has answered."""
 GRACE_PERIOD: Final = 2.0
@@ -51,7 +48,6 @@ HEDGE_DELAY: Final = 1.0
 FRONT_END: Final = "FRONT-END"
 """The code with which a front end leaves a question to its node's writer."""
 NO_PIN: Final = "comity trust pin FILE"
-
 Question: TypeAlias = "Callable[[NodeClient], Awaitable[T]]"
 OnFault: TypeAlias = "Callable[[RemoteNode, ComityError], None]"
 """Called with nodes whose answers are Malformed or Untrusted; the answer of another node is used instead."""
@@ -514,57 +510,3 @@ def sign_in_link(socket: Path) -> SignInLink:
             return await client.sign_in_link()
 
     return asyncio.run(ask())
-
-
-class NodeSource:
-    """Reads blobs from one node; after a failure the next attempt uses the next address."""
-
-    def __init__(self, node: RemoteNode) -> None:
-        self._node = node
-        self._next_address = 0
-        self.key = SourceKey("node", sha256(node.line))
-
-    @property
-    def name(self) -> str:
-        return self._node.name
-
-    @property
-    def host(self) -> SourceKey:
-        return self.key
-
-    def https_source(self) -> RangeSource:
-        """Return a source that reads from the same node over HTTPS. The caller closes it."""
-        return RangeSource(
-            self.key,
-            self.name,
-            CertificatePin.of(self._node.record.tls),
-            lambda digest: self._node.ask(lambda client: client.locations(digest)),
-        )
-
-    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        addresses = self._node.addresses
-        client = self._node.client(addresses[self._next_address % len(addresses)])
-        try:
-            async with aclosing(client.read(digest, offset, length)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        except NotFound:
-            raise
-        except Unavailable:
-            self._next_address += 1
-            raise
-
-
-def node_sources(nodes: Iterable[RemoteNode]) -> list[NodeSource]:
-    """Return one source for each distinct node that has an address."""
-    sources = {source.key: source for source in (NodeSource(node) for node in nodes if node.addresses)}
-    return list(sources.values())
-
-
-def https_sources(sources: Iterable[NodeSource]) -> list[RangeSource]:
-    """Return HTTPS sources for the same nodes; an empty list behind an HTTPS proxy, which only gRPC supports here."""
-    from urllib.request import getproxies
-
-    if "https" in getproxies():
-        return []
-    return [source.https_source() for source in sources]

@@ -11,7 +11,8 @@ from unittest.mock import patch
 import pytest
 from comity import hashing, verifier
 from comity.transfer.fetch import FetchResult, fetch_file
-from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.pieces import WantedFile
+from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import BlobSource
 from comity.trust.artifact import CHAINED_LAYOUT, PIECE_SIZE, RECORD_BYTES
 from comity.trust.encoding import sha256

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from comity import hashing
 from comity.transfer.fetch import FetchResult, fetch_file
-from comity.transfer.partial import PartialFile
-from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
+from comity.transfer.pieces import WantedFile
+from comity.transfer.receiver import PartialFile
+from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import INITIAL_STATE, PieceRecord
 from comity.trust.encoding import Digest, sha256

@@ -8,7 +8,8 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.pieces import WantedFile
+from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import SourceKey
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256

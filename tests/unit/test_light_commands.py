@@ -24,8 +24,8 @@ from support.fakes import FakeFederation, release
 
 FORBIDDEN = (
     "argparse", "comity.derivation", "comity.drawing", "comity.formats", "comity.hashing", "comity.trust.hardware",
-    "comity.trust.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
-    "comity.wire.audit", "comity.wire.news", "comity.wire.node_status", "comity.wire.offer", "comity.wire.range_client",
+    "comity.transfer.range_source", "comity.trust.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
+    "comity.wire.audit", "comity.wire.news", "comity.wire.node_status", "comity.wire.offer",
     "comity.wire.server", "comity.wire.upstream",
     "comity_client.bom", "comity_client.charter", "comity_client.client", "comity_client.diff",
     "comity_client.founding", "comity_client.hardware_pins", "comity_client.lineage", "comity_client.offers",

@@ -10,7 +10,7 @@ import pytest
 from comity.node.settings import Tracing
 from comity.node.telemetry import Telemetry
 from comity.transfer.fetch import fetch_file
-from comity.transfer.scheduler import WantedFile
+from comity.transfer.pieces import WantedFile
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.wire import calls

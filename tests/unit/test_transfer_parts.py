@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from comity.hashing import FileHash
 from comity.transfer.fetch import Writing, _AsyncAnswer, _PieceReader, fetch_file
-from comity.transfer.partial import PartialFile
-from comity.transfer.receiver import FileHasher, HeldPiece, NoObserver, PieceBuffers, TransferReceiver
-from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.pieces import HeldPiece, PieceBuffers, WantedFile
+from comity.transfer.receiver import FileHasher, NoObserver, PartialFile, TransferReceiver
+from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PIECE_SIZE as CHAINED_PIECE
 from comity.trust.artifact import PieceRecord, chained_records

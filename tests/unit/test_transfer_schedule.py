@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
+from comity.transfer.pieces import WantedFile
 from comity.transfer.scheduler import (
     FASTER,
     MAX_FAULTS,
@@ -18,7 +19,6 @@ from comity.transfer.scheduler import (
     Schedule,
     SourceHealth,
     TransferLimits,
-    WantedFile,
 )
 from comity.transfer.sources import SourceKey
 from comity.trust.artifact import PIECE_SIZE, PieceRecord

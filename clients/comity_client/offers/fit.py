@@ -40,7 +40,7 @@ from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.formats.tensors import TensorTable, tensor_reader
-from comity.transfer.scheduler import WantedFile
+from comity.transfer.pieces import WantedFile
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted

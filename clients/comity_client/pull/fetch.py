@@ -16,14 +16,17 @@ from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.request import getproxies
 
 from comity.content import fault
 from comity.content.blobs import BlobLock
 from comity.content.durable import disk_errors
 from comity.hashing import ENGINE
 from comity.transfer.fetch import FetchResult, fetch_file
-from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
-from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of, sources_with_blob
+from comity.transfer.pieces import WantedFile
+from comity.transfer.range_source import RangeSource, sources_with_blob
+from comity.transfer.scheduler import SourceHealth, TransferLimits
+from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of
 from comity.trust.artifact import (
     CHAINED_LAYOUT,
     PIECE_SIZE,
@@ -39,13 +42,14 @@ from comity.trust.artifact import (
 )
 from comity.trust.claims import ParsedClaims
 from comity.trust.copies import HOLD_PREDICATES, hold_of
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.upstream import OBSERVED, Observed
+from comity.wire.tls import CertificatePin
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.proofs import fetch_object
 from comity_client.pull.destinations import has_file
-from comity_client.session import NodeSource, RemoteNode, Session, https_sources
+from comity_client.session import RemoteNode, Session
 
 CHAIN_TIMEOUT: Final = 5.0
 """Seconds that nodes have to give chained records; without them a file is fetched by the signed index."""
@@ -166,6 +170,58 @@ def holders(session: Session, readings: ParsedClaims, artifact: Digest) -> list[
             if entry.statement.predicate in HOLD_PREDICATES and hold_of(entry.statement, artifact) is not None:
                 claimed.add(entry.statement.by)
     return [node for node in session.nodes if node.record.node in claimed]
+
+
+class NodeSource:
+    """Reads blobs from one node; after a failure the next attempt uses the next address."""
+
+    def __init__(self, node: RemoteNode) -> None:
+        self._node = node
+        self._next_address = 0
+        self.key = SourceKey("node", sha256(node.line))
+
+    @property
+    def name(self) -> str:
+        return self._node.name
+
+    @property
+    def host(self) -> SourceKey:
+        return self.key
+
+    def https_source(self) -> RangeSource:
+        """Return a source that reads from the same node over HTTPS. The caller closes it."""
+        return RangeSource(
+            self.key,
+            self.name,
+            CertificatePin.of(self._node.record.tls),
+            lambda digest: self._node.ask(lambda client: client.locations(digest)),
+        )
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        addresses = self._node.addresses
+        client = self._node.client(addresses[self._next_address % len(addresses)])
+        try:
+            async with aclosing(client.read(digest, offset, length)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except NotFound:
+            raise
+        except Unavailable:
+            self._next_address += 1
+            raise
+
+
+def node_sources(nodes: Iterable[RemoteNode]) -> list[NodeSource]:
+    """Return one source for each distinct node that has an address."""
+    sources = {source.key: source for source in (NodeSource(node) for node in nodes if node.addresses)}
+    return list(sources.values())
+
+
+def https_sources(sources: Iterable[NodeSource]) -> list[RangeSource]:
+    """Return HTTPS sources for the same nodes; an empty list behind an HTTPS proxy, which only gRPC supports here."""
+    if "https" in getproxies():
+        return []
+    return [source.https_source() for source in sources]
 
 
 CANDIDATES: Final = 4

@@ -56,11 +56,20 @@ from comity_client.pull.destinations import (
     place_file,
     require_space,
 )
-from comity_client.pull.fetch import BytesBySource, Layouts, PlacedPieces, PullFetch, holders, locked, named_indexes
+from comity_client.pull.fetch import (
+    BytesBySource,
+    Layouts,
+    PlacedPieces,
+    PullFetch,
+    holders,
+    locked,
+    named_indexes,
+    node_sources,
+)
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
 from comity_client.pull.offline import CacheBasis
 from comity_client.seen import SeenLogs
-from comity_client.session import RemoteNode, Session, node_sources
+from comity_client.session import RemoteNode, Session
 
 
 def announced(manifest: Manifest) -> Iterator[FoundFile]:

@@ -20,8 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from comity.transfer.receiver import HeldPiece, NoObserver, TransferObserver, TransferReceiver
-from comity.transfer.scheduler import RangeRequest, Schedule, SourceHealth, TransferLimits, WantedFile
+from comity.transfer.pieces import HeldPiece, WantedFile
+from comity.transfer.receiver import NoObserver, TransferObserver, TransferReceiver
+from comity.transfer.scheduler import RangeRequest, Schedule, SourceHealth, TransferLimits
 from comity.transfer.sources import (
     BlobSource,
     BlockingSource,

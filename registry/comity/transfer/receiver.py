@@ -1,8 +1,13 @@
-"""The receiving side of a transfer: buffers for pieces, the proof of the whole file, and what is done with each piece.
+"""The receiving side of a transfer: the partial file, the proof of the whole file, and what becomes of each piece.
 
 A piece in a buffer (`HeldPiece`) goes one way; its holder passes it on or releases it:
 
     a request receives it -> a thread writes it to the partial file -> it is counted -> the proof hashes it
+
+The partial file is its own journal. Only verified pieces are written, and pieces found in it later are hashed before
+use, so there is no second file that could be torn, stale or about other records, and no fsync per piece: a crash can
+lose pieces but never add bad ones. Holes are skipped where the file system reports them. Pieces are written past the
+page cache where that is wanted and the file system allows it (docs/decisions/0036-pieces-past-the-page-cache.md).
 
 The whole file is proven in one of two ways. By plain records its hash is computed in file order while pieces arrive, so
 that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.artifact`) the
@@ -12,31 +17,34 @@ last piece that is right proves it; each byte is hashed once, in any order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import itertools
-import mmap
+import os
+import stat
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
+from comity.content import durable, fault
 from comity.hashing import FileHash
-from comity.transfer.partial import ALIGNMENT, PartialFile, PieceHash
-from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.pieces import ALIGNMENT, HeldPiece, PieceBuffers, PieceHash, WantedFile, hash_piece
+from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import BlockingStream, LocalSource
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import Unavailable, Untrusted
+from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
 
 LOCAL_NAME: Final = "this machine"
 READERS: Final = 4
 """Local pieces that are read and hashed at a time."""
 HOT: Final = 512 * 1024
 """Bytes that are received and then hashed: few enough to be still in the cache of the core."""
-
-PieceBuffer: TypeAlias = bytearray | mmap.mmap
-"""Memory for one piece; an `mmap` begins at a page."""
-
+MAKE_ROOM: Final = "free some space, then run the same command again: it continues from here"
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -63,46 +71,138 @@ class NoObserver:
         return ()
 
 
-class PieceBuffers:
-    """A fixed number of reusable piece buffers. They give back-pressure: a stream that waits for a buffer does not read
-    further from its source. With `aligned`, the bytes in a buffer are as far from the beginning of a page as in the
-    file from the beginning of a block."""
+class PartialFile:
+    """The partial file of `want` at `path`. Blocking; thread-safe. All methods raise OutOfSpace or Unavailable (DISK).
 
-    def __init__(self, count: int, size: int, *, aligned: bool = False) -> None:
-        self._size = size
-        self._aligned = aligned and size > 0
-        self._free: list[PieceBuffer] = []
-        self._semaphore = asyncio.Semaphore(count)
+    While `past_cache` returns true, pieces are written past the page cache, from memory that is aligned as their offset
+    (`PieceBuffers`).
 
-    async def take(self) -> PieceBuffer:
-        await self._semaphore.acquire()
-        if self._free:
-            return self._free.pop()
-        return mmap.mmap(-1, self._size + ALIGNMENT) if self._aligned else bytearray(self._size)
+    Each method opens the file itself: a thread that outlives a cancelled transfer then cannot use a descriptor that was
+    closed or reused.
+    """
 
-    def view(self, buffer: PieceBuffer, want: WantedFile, piece: int) -> memoryview:
-        """Where the bytes of a piece are in a buffer."""
-        offset, length = want.span(piece)
-        start = offset % ALIGNMENT if self._aligned else 0
-        return memoryview(buffer)[start : start + length]
+    def __init__(self, path: Path, want: WantedFile, past_cache: Callable[[], bool] | None = None) -> None:
+        self._path = path
+        self._want = want
+        self._past_cache = past_cache or (lambda: want.chained)
+        self._direct = bool(_DIRECT)
 
-    def give(self, buffer: PieceBuffer) -> None:
-        self._free.append(buffer)
-        self._semaphore.release()
+    def candidate_pieces(self) -> list[int]:
+        """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
+        self._make_writable()
+        offsets, claimed = self._want.offsets, list[int]()
+        with self._open(os.O_RDWR | os.O_CREAT) as fd:
+            for start, stop in _extents(fd):
+                first = max(bisect_right(offsets, start) - 1, claimed[-1] + 1 if claimed else 0)
+                claimed.extend(range(first, min(bisect_left(offsets, stop), len(offsets) - 1)))
+        return claimed
+
+    def _make_writable(self) -> None:
+        """Undo what a crash left that came after the file was made read-only and before it got its final name."""
+        if self._path.exists():
+            with self._open(os.O_RDONLY) as fd:
+                mode = os.fstat(fd).st_mode
+                if not mode & stat.S_IWUSR:
+                    os.fchmod(fd, stat.S_IMODE(mode) | stat.S_IWUSR)
+
+    def require_space(self, missing: int) -> None:
+        """Raise OutOfSpace if the disk has less than `missing` bytes free."""
+        with self._open(os.O_RDONLY) as fd:
+            disk = os.fstatvfs(fd)
+        free = disk.f_bavail * disk.f_frsize
+        if disk.f_blocks and free < missing:
+            raise OutOfSpace(
+                f"not enough disk space for {short(self._want.digest)}",
+                why=f"{missing} bytes are missing and {free} bytes are free",
+                hint=MAKE_ROOM,
+            )
+
+    def has_piece(self, piece: int, view: memoryview) -> bool:
+        """Read a piece into `view`; returns whether its hash matches."""
+        return self.read(piece, view) and hash_piece(self._want, piece, view) == self._want.records[piece].sha256
+
+    def write_piece(self, piece: int, view: memoryview) -> bytes:
+        """Write `view` at the offset of `piece` if its hash matches. Returns the hash of `view`."""
+        found = hash_piece(self._want, piece, view)
+        self.write_hashed(piece, view, found)
+        return found
+
+    def write_hashed(self, piece: int, view: memoryview, found: bytes) -> None:
+        """Write `view`, whose hash is `found`, at the offset of `piece` if the hash matches."""
+        if found == self._want.records[piece].sha256:
+            at = self._want.offsets[piece]
+            direct = self._direct and self._past_cache()
+            for start, stop in self._write_direct(view, at) if direct else ((0, len(view)),):
+                if start < stop:
+                    with self._open(os.O_WRONLY) as fd:
+                        _write(fd, view[start:stop], at + start)
+            fault.point("partial.piece")
+
+    def _write_direct(self, view: memoryview, at: int) -> Sequence[tuple[int, int]]:
+        """Write the whole blocks of `view` past the page cache. Returns the (start, stop) of what is left; that is all,
+        also for all later pieces, if the file system refuses such a write."""
+        start = -at % ALIGNMENT
+        stop = start + (len(view) - start) // ALIGNMENT * ALIGNMENT
+        if stop <= start:
+            return ((0, len(view)),)
+        try:
+            with self._open(os.O_WRONLY | _DIRECT) as fd:
+                _write(fd, view[start:stop], at + start)
+        except Unavailable as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EINVAL:
+                self._direct = False
+                return ((0, len(view)),)
+            raise
+        return (0, start), (stop, len(view))
+
+    def read(self, piece: int, view: memoryview) -> bool:
+        """Read a piece into `view`. Returns False if the file ends inside the piece."""
+        with self._open(os.O_RDONLY) as fd:
+            return os.preadv(fd, [view], self._want.offsets[piece]) == len(view)
+
+    def seal(self) -> None:
+        """Truncate the file to its size and sync it. Creates the file if missing, for an empty file."""
+        with self._open(os.O_WRONLY | os.O_CREAT) as fd:
+            os.ftruncate(fd, self._want.size)
+            durable.fsync(fd, point="partial.fsync")
+
+    def discard(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _open(self, flags: int) -> Iterator[int]:
+        try:
+            fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+        except OSError as error:
+            what = f"the partial file of {short(self._want.digest)} failed"
+            why = f"{error.strerror}, at {self._path}"
+            if error.errno in _FULL:
+                raise OutOfSpace(what, why=why, hint=MAKE_ROOM) from error
+            raise Unavailable(what, why=why, code="DISK") from error
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldPiece:
-    """Piece `number` of the file in a buffer; `view` is where its bytes are, or are to be."""
+def _write(fd: int, view: memoryview, at: int) -> None:
+    written = 0
+    while written < len(view):
+        written += os.pwrite(fd, view[written:], at + written)
 
-    number: int
-    view: memoryview
-    buffer: PieceBuffer
-    buffers: PieceBuffers
 
-    def release(self) -> None:
-        """Give the buffer back. Call once; nothing reads or writes `view` from then on."""
-        self.buffers.give(self.buffer)
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the ranges that hold data; the whole file if the file system does not report holes."""
+    stop, size = 0, os.fstat(fd).st_size
+    while stop < size:
+        try:
+            start = os.lseek(fd, stop, os.SEEK_DATA)
+            stop = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            start, stop = stop, size
+        yield start, stop
 
 
 class FileProof(Protocol):

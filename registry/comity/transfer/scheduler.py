@@ -43,7 +43,6 @@ verified within about 2 T times the number of sources.
 
 from __future__ import annotations
 
-import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -51,47 +50,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from comity.transfer.sources import SourceKey
-from comity.trust.artifact import PIECE_SIZE, PieceRecord
-from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 
 MIB: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class WantedFile:
-    """One file: its SHA-256, which is authoritative, its size in bytes, and the records that verify its pieces; if
-    `chained`, by states (`comity.trust.artifact`) that nobody has signed: a piece that does not match accuses them.
-
-    Raises Untrusted (code PIECE-INDEX) if the records do not tile `size` bytes in pieces of 1 byte to 4 MiB.
-    """
-
-    digest: Digest
-    size: int
-    records: Sequence[PieceRecord]
-    chained: bool = False
-    offsets: Sequence[int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        offsets = list(itertools.accumulate((record.length for record in self.records), initial=0))
-        if offsets[-1] != self.size or not all(0 < record.length <= PIECE_SIZE for record in self.records):
-            raise Untrusted(
-                f"the piece records of {short(self.digest)} are invalid",
-                why=f"they do not tile {self.size} bytes in pieces of 1 to {PIECE_SIZE} bytes",
-                hint="try another piece index",
-                code="PIECE-INDEX",
-            )
-        object.__setattr__(self, "offsets", offsets)
-
-    def at(self, offset: int) -> int:
-        """The piece that contains the byte at `offset`."""
-        return bisect_right(self.offsets, offset) - 1
-
-    def span(self, piece: int) -> tuple[int, int]:
-        """(offset, length) of a piece."""
-        return self.offsets[piece], self.records[piece].length
-
-
 FASTER: Final = 1.5
 """How many times as fast a costlier way must be. Between rounds of one pull by one way, on a machine that others use,
 rates differ by as much (bench/pull.py)."""

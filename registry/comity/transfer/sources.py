@@ -1,35 +1,23 @@
-"""Sources of a transfer: identity and protocol of a remote source, bounded streams, HTTPS ranges, and local pieces.
+"""Sources of a transfer: identity and protocol of a remote source, bounded streams, and local pieces.
 
 No source is trusted, nor is the local disk: all bytes are hashed before they count.
-
-A range source reads a blob by HTTPS ranges, beside a node's gRPC streams, from the node or from a service that the node
-names. The node gives the location over gRPC, in URLs that expire soon. They are hints: pieces are hashed as from any
-source. Reading runs in its own threads, so that a slow node does not delay hashing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
-from comity.wire.blob import BlobLocation
-from comity.wire.tls import CertificatePin, RangeUrl
-
-if TYPE_CHECKING:
-    from comity.wire.range_client import RangeClient
+from comity.trust.errors import Unavailable
 
 T = TypeVar("T")
-
 SHOWN: Final = 12
 """Hex digits of a key, shown to distinguish sources of the same name."""
 
@@ -189,189 +177,3 @@ class LocalSource:
                 continue
             if complete:
                 yield
-
-
-MIN_RANGE_SIZE: Final = 16 * 1024 * 1024
-"""Smallest file, in bytes, for which an HTTPS source is used: locating and connecting take round trips."""
-CHUNK: Final = 1024 * 1024
-READ_TIMEOUT: Final = 3.0
-"""Seconds without a byte before a range request fails."""
-LOCATE_TIMEOUT: Final = 1.0
-"""Seconds to wait for a node's blob location; the transfer continues without it after that."""
-THREADS: Final = 4
-_KINDS: Final = ("https-range", "s3-presigned")
-
-Locate: TypeAlias = Callable[[Digest], Awaitable[Sequence[BlobLocation]]]
-"""Asks the node for the locations of a blob. Raises ComityError."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Location:
-    url: RangeUrl
-    pin: CertificatePin | None
-
-
-class RangeSource:
-    """A `BlobSource` over HTTPS that leads to `host`, for blobs for which `find` returned true. `close` ends its
-    connections and threads.
-
-    Args:
-        name: the display name of the host.
-    """
-
-    def __init__(self, host: SourceKey, name: str, pin: CertificatePin, locate: Locate) -> None:
-        self.key = SourceKey("https", f"{host.kind} {host.value}")
-        self.name = f"{name} over https"
-        self.host = host
-        self._host_name = name
-        self._pin = pin
-        self._locate = locate
-        self._unavailable = False
-        self._locations: dict[Digest, _Location] = {}
-        self._idle: list[RangeClient] = []
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="range")
-
-    async def find(self, digest: Digest) -> bool:
-        """Whether the node gives a location for this blob. After an error, a timeout or no location, the node is not
-        asked again."""
-        if not self._unavailable:
-            try:
-                async with asyncio.timeout(LOCATE_TIMEOUT):
-                    await self._look_up(digest)
-            except (ComityError, TimeoutError):
-                self._unavailable = True
-        return not self._unavailable
-
-    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """As `BlobSource.read`."""
-        async with self.open(digest, offset, length, READ_TIMEOUT) as stream:
-            while length:
-                buffer = bytearray(min(CHUNK, length))
-                await stream.run(partial(stream.fill, memoryview(buffer), lambda count: None))
-                length -= len(buffer)
-                yield bytes(buffer)
-
-    @asynccontextmanager
-    async def open(
-        self, digest: Digest, offset: int, length: int, read_timeout: float
-    ) -> AsyncIterator[BlockingStream]:
-        """As `BlockingSource.open`. An expired location is requested again, once."""
-        try:
-            stream = await self._begin(digest, offset, length, read_timeout)
-        except Refused as error:
-            if error.code != "URL-EXPIRED":
-                raise
-            await self._look_up(digest)
-            stream = await self._begin(digest, offset, length, read_timeout)
-        try:
-            yield stream
-        finally:
-            if stream.whole:
-                stream.client.done()
-                self._idle.append(stream.client)
-            else:
-                stream.abandon()
-
-    def close(self) -> None:
-        for client in self._idle:
-            client.close()
-        self._idle.clear()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _look_up(self, digest: Digest) -> None:
-        """Ask the node for a location. Raises ComityError: NotFound (NO-LOCATION) if none can be used."""
-        for location in await self._locate(digest):
-            if location.kind not in _KINDS:
-                continue
-            pin = self._pin if location.kind == "https-range" else None
-            self._locations[digest] = _Location(RangeUrl.parse(location.url), pin)
-            return
-        raise NotFound("no HTTPS location of the blob", why=f"{self._host_name} gives none", code="NO-LOCATION")
-
-    async def _begin(self, digest: Digest, offset: int, length: int, read_timeout: float) -> _RangeAnswer:
-        place = self._locations[digest]
-        stream = _RangeAnswer(self._client(place), self._threads, length)
-        try:
-            await stream.ask(place.url, offset, read_timeout)
-        except BaseException:
-            stream.abandon()
-            raise
-        return stream
-
-    def _client(self, place: _Location) -> RangeClient:
-        for client in self._idle:
-            if (client.address, client.pin) == (place.url.address, place.pin):
-                self._idle.remove(client)
-                return client
-        from comity.wire.range_client import RangeClient  # few programs fetch files
-
-        return RangeClient(place.url.address, place.pin)
-
-
-async def sources_with_blob(sources: Iterable[RangeSource], digest: Digest, size: int) -> list[RangeSource]:
-    """The `sources` that have a blob of `size` bytes; empty below MIN_RANGE_SIZE."""
-    asked = tuple(sources) if size >= MIN_RANGE_SIZE else ()
-    found = await asyncio.gather(*(source.find(digest) for source in asked))
-    return [source for source, there in zip(asked, found, strict=True) if there]
-
-
-class _RangeAnswer:
-    """One open range request: a `BlockingStream`."""
-
-    def __init__(self, client: RangeClient, threads: ThreadPoolExecutor, length: int) -> None:
-        self.client = client
-        self._threads = threads
-        self._left = length
-        self._work: Future[Any] = Future()
-        self._work.set_result(None)
-
-    @property
-    def whole(self) -> bool:
-        """Whether the whole range was read, so that the connection can be reused."""
-        return not self._left
-
-    async def ask(self, url: RangeUrl, offset: int, read_timeout: float) -> None:
-        """Send the request; returns when the answer begins. If cancelled, does not wait for a slow connection."""
-        self._work = self._threads.submit(self.client.ask, url, offset, self._left, read_timeout)
-        await asyncio.wrap_future(self._work)
-
-    def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
-        if len(view) > self._left:
-            raise Unavailable("wrong length", why="the answer is too short", code="WRONG-LENGTH")
-        self.client.fill(view, arrived)
-        self._left -= len(view)
-
-    async def run(self, work: Callable[[], T]) -> T:
-        self._work = job = self._threads.submit(work)
-        ended = _end_of(job)
-        try:
-            await ended
-        except asyncio.CancelledError:
-            self.client.abort()
-            if not job.cancel():  # its thread gets an error soon
-                await _end_of(job)
-            raise
-        return job.result()
-
-    def abandon(self) -> None:
-        """Abort the request; the connection is closed when its thread has ended."""
-        self.client.abort()
-        self._work.cancel()
-        self._work.add_done_callback(lambda _: self.client.close())
-
-
-def _end_of(job: Future[Any]) -> asyncio.Future[None]:
-    """A future that is done when `job` has ended, however. Fewer turns of the event loop than `wrap_future`."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def set_ended() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    def wake(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(set_ended)
-
-    job.add_done_callback(wake)
-    return ended

@@ -33,7 +33,8 @@ from comity.node.replication.news import ToldLog
 from comity.node.replication.replicas import Replicas
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
-from comity.transfer.sources import RangeSource, SourceKey
+from comity.transfer.range_source import RangeSource
+from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Equivocation, NotFound, Unavailable, Untrusted
 from comity.trust.tlog.proof import ROOTS

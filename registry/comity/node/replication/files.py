@@ -28,8 +28,10 @@ from comity.node.replication.side_objects import SideObjectFetcher, missing_side
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.transfer.fetch import FetchResult, fetch_file
-from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
-from comity.transfer.sources import BlobSource, LocalSource, RangeSource, SourceKey, sources_with_blob
+from comity.transfer.pieces import WantedFile
+from comity.transfer.range_source import RangeSource, sources_with_blob
+from comity.transfer.scheduler import SourceHealth, TransferLimits
+from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceLayout, PieceRecord, check_records, encode_records
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted

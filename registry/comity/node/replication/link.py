@@ -19,7 +19,8 @@ import structlog
 from comity.node.members import Membership, Peer, PeerKey
 from comity.node.replication.news import ANSWER_TIMEOUT, CALL_SECONDS, PeerNews
 from comity.node.threads import Clock
-from comity.transfer.sources import RangeSource, SourceKey
+from comity.transfer.range_source import RangeSource
+from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.node_records import MAX_ADDRESSES
