@@ -71,7 +71,7 @@ def _own_place(node: str, socket: Path | None, home: Path | None) -> tuple[Path 
 
 def socket_of(socket: Path | None, home: Path | None) -> Path:
     """The operator socket; by default that of the node whose home is the current folder."""
-    from comity_client.session import operator_socket
+    from comity_client.own_node import operator_socket
 
     if socket is not None and home is not None:
         raise click.UsageError("name the node once")

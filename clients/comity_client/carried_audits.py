@@ -9,7 +9,6 @@ answers, and this node checks each answer with its own copy. `refused` is for pe
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode, ca
 from comity.trust.errors import ComityError
 from comity.trust.statement import MAX_LINE
 from comity.wire.audit import AuditReply, ChallengeRequest
-from comity_client.copies import own_node
+from comity.wire.client import NodeClient
+from comity_client.own_node import AUDIT_TIMEOUT, ask_own_node
 
 if TYPE_CHECKING:
     from comity.wire.audit import CheckedCopy
@@ -32,8 +32,6 @@ MAX_FILE: Final = 32 * 1024**2
 MAX_PATH: Final = 64
 """Hashes of one Merkle path."""
 MAX_WHY: Final = 1_000
-SECONDS: Final = 600
-"""That the node may take for one challenge or answer."""
 _NOT_ANSWERED: Final = frozenset({"AUDITORS-ONLY", "NOT-HELD", "WITHDRAWING"})
 _NOT_RECORDED: Final = frozenset({"NO-CHALLENGE", "AUDIT-FAILED", "NOT-COMPARED"})
 
@@ -98,51 +96,44 @@ def parse_challenges(data: bytes) -> tuple[AuditChallenge, ...]:
 
 def ask_challenges(socket: Path, request: ChallengeRequest) -> list[AuditChallenge]:
     """Have the node of this machine draw challenges. Raises NotFound (NO-SUCH-NODE, NOT-HELD)."""
-
-    async def ask() -> list[AuditChallenge]:
-        async with own_node(socket) as node:
-            return await node.with_timeout(SECONDS).audits.challenges(request)
-
-    return asyncio.run(ask())
+    return ask_own_node(socket, lambda node: node.audits.challenges(request), timeout=AUDIT_TIMEOUT)
 
 
 def answer_challenges(socket: Path, challenges: Sequence[AuditChallenge]) -> CarriedAnswers:
     """Have the node of this machine answer each challenge, one after the other."""
 
-    async def answer() -> CarriedAnswers:
+    async def answer(node: NodeClient) -> CarriedAnswers:
         answers: list[AuditReply] = []
         refused: list[RefusedChallenge] = []
-        async with own_node(socket) as node:
-            for challenge in challenges:
-                try:
-                    answers.append(await node.with_timeout(SECONDS).audits.answer_carried(challenge))
-                except ComityError as error:
-                    if error.code not in _NOT_ANSWERED:
-                        raise
-                    refused.append(RefusedChallenge(challenge.artifact, f"{error.what}: {error.why}"[:MAX_WHY]))
+        for challenge in challenges:
+            try:
+                answers.append(await node.audits.answer_carried(challenge))
+            except ComityError as error:
+                if error.code not in _NOT_ANSWERED:
+                    raise
+                refused.append(RefusedChallenge(challenge.artifact, f"{error.what}: {error.why}"[:MAX_WHY]))
         return CarriedAnswers(tuple(answers), tuple(refused))
 
-    return asyncio.run(answer())
+    return ask_own_node(socket, answer, timeout=AUDIT_TIMEOUT)
 
 
 def check_answers(socket: Path, answers: CarriedAnswers) -> tuple[list[CheckedCopy], list[ComityError]]:
     """Have the node of this machine check each answer. Returns the results that it recorded, and for each other answer
     why it proves nothing."""
 
-    async def check() -> tuple[list[CheckedCopy], list[ComityError]]:
+    async def check(node: NodeClient) -> tuple[list[CheckedCopy], list[ComityError]]:
         found: list[CheckedCopy] = []
         nothing: list[ComityError] = []
-        async with own_node(socket) as node:
-            for answer in answers.answers:
-                try:
-                    found.append(await node.with_timeout(SECONDS).audits.check_answer(answer))
-                except ComityError as error:
-                    if error.code not in _NOT_RECORDED:
-                        raise
-                    nothing.append(error)
+        for answer in answers.answers:
+            try:
+                found.append(await node.audits.check_answer(answer))
+            except ComityError as error:
+                if error.code not in _NOT_RECORDED:
+                    raise
+                nothing.append(error)
         return found, nothing
 
-    return asyncio.run(check())
+    return ask_own_node(socket, check, timeout=AUDIT_TIMEOUT)
 
 
 def _challenge(item: Json) -> AuditChallenge:

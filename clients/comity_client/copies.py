@@ -3,16 +3,12 @@
 A node's list of copies (`read_copies`) is that node's own computation: ask your own node, or compare the answers of
 several. Audits of one artifact (`logged_results`) are verified here: each line is signed by the node of a pinned
 federation that made the audit. Whether the audit took place, and its result, is still what that node says.
-
-The node of this machine is also told what its operator pins. Calls to it raise as `operator_status` does.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,33 +30,19 @@ from comity.trust.copies import (
     parties_of,
 )
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Author
 from comity.wire.client import NodeClient
+from comity_client.own_node import ask_own_node
 from comity_client.session import RemoteNode, Session
 from comity_client.uplink import find_node
 
 if TYPE_CHECKING:
-    from comity.wire.audit import (
-        AuditCalls,
-        CheckedCopy,
-        CopiesPage,
-        HoldDecision,
-        HoldOrder,
-        ListedCopies,
-        RetainedCopy,
-    )
-from comity.trust.artifact_pins import Pin
-
-if TYPE_CHECKING:
-    from comity.wire.pin import ListedPin
-
+    from comity.wire.audit import CopiesPage, ListedCopies
 
 MAX_ARTIFACTS = 10_000_000
 """Artifacts that are read from one node."""
-
-
 _KINDS = ("member", "jurisdiction", "reach", "cloud")
 
 
@@ -174,77 +156,9 @@ async def copies_of_federation(session: Session, node: str = "", artifact: Diges
     raise failure
 
 
-@asynccontextmanager
-async def own_node(socket: Path) -> AsyncIterator[NodeClient]:
-    """The node of this machine that listens on `socket`."""
-    async with NodeClient.operator(socket.absolute()) as node:
-        yield node
-
-
 def own_copies(socket: Path, artifact: Digest | None = None) -> CopyList:
-    """Ask the node of this machine that listens on `socket`. Raises as `operator_status` does."""
-
-    async def ask() -> CopyList:
-        async with own_node(socket) as node:
-            return await read_copies(node, "this node", artifact)
-
-    return asyncio.run(ask())
-
-
-def check_copies(socket: Path, artifact: Digest) -> list[CheckedCopy]:
-    """Have the node of this machine audit the copies of others now. Raises NotFound (NOT-HELD)."""
-
-    async def ask() -> list[CheckedCopy]:
-        async with own_node(socket) as node:
-            return [result async for result in node.with_timeout(600).audits.check(artifact)]
-
-    return asyncio.run(ask())
-
-
-def decide_hold(socket: Path, order: HoldOrder) -> HoldDecision:
-    """Have the node of this machine withdraw its own copy, or take a withdrawal back. Raises as `AuditCalls.decide`
-    does."""
-
-    async def ask() -> HoldDecision:
-        async with own_node(socket) as node:
-            return await node.with_timeout(900).audits.decide(order)
-
-    return asyncio.run(ask())
-
-
-@dataclass(frozen=True, slots=True)
-class CollectedCopy:
-    """An own copy and what the retention rules say about it. `decision` if it was removed, `refused` if the node did
-    not remove it although the rules let it go."""
-
-    copy: RetainedCopy
-    decision: HoldDecision | None = None
-    refused: ComityError | None = None
-
-
-def collect(socket: Path, show: Callable[[CollectedCopy], None], *, remove: bool) -> None:
-    """Have the node of this machine apply its retention rules to its own copies; each is shown when it is decided. With
-    `remove`, what may go is removed as by `decide_hold`. Raises NotFound (NO-RETENTION-RULES), Malformed
-    (RETENTION-RULES)."""
-
-    async def walk() -> None:
-        async with own_node(socket) as node:
-            audits = node.with_timeout(900).audits
-            async for page in audits.retention():
-                for copy in page.copies:
-                    show(await _collect(audits, copy) if remove and copy.goes else CollectedCopy(copy))
-
-    asyncio.run(walk())
-
-
-async def _collect(audits: AuditCalls, copy: RetainedCopy) -> CollectedCopy:
-    from comity.wire.audit import HoldOrder
-
-    order = HoldOrder(copy.artifact, "retention", f"retention rule: {copy.rule}")
-    try:
-        return CollectedCopy(copy, await audits.decide(order))
-    except (PolicyNotMet, Conflict, NotFound) as error:
-        return CollectedCopy(copy, refused=error)
+    """Ask the node of this machine that listens on `socket`. Raises as `ask_own_node` does."""
+    return ask_own_node(socket, lambda node: read_copies(node, "this node", artifact))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,33 +219,3 @@ def _newest(results: Iterable[LoggedResult]) -> list[LoggedResult]:
 
 def _rank(item: LoggedResult) -> tuple[int, int]:
     return item.result.day, 2 if item.result.failed else item.result.outcome == PASSED
-
-
-def put_pin(socket: Path, pin: Pin) -> None:
-    """Pin an artifact, or change its pin. Raises NotFound, OutOfSpace (PINS)."""
-
-    async def ask() -> None:
-        async with NodeClient.operator(socket.absolute()) as node:
-            await node.pins.put(pin)
-
-    asyncio.run(ask())
-
-
-def end_pin(socket: Path, artifact: Digest) -> None:
-    """End a pin. Raises NotFound (NOT-PINNED)."""
-
-    async def ask() -> None:
-        async with NodeClient.operator(socket.absolute()) as node:
-            await node.pins.end(artifact)
-
-    asyncio.run(ask())
-
-
-def list_pins(socket: Path, artifact: Digest | None = None) -> list[ListedPin]:
-    """All pins, or that of one artifact."""
-
-    async def ask() -> list[ListedPin]:
-        async with NodeClient.operator(socket.absolute()) as node:
-            return [pin async for pin in node.pins.listed(artifact)]
-
-    return asyncio.run(ask())

@@ -2,20 +2,17 @@
 
 A node is identified by its record, which the pinned charter body proves; only the TLS certificate in the record is
 accepted. Addresses are tried in turn. Answers are not trusted here. All nodes are asked at once, or one after the other
-with hedging, so that a slow node does not delay the others. Also here: the claimed gateway URL of a node, the operator
-socket of a node on this machine (any user of that socket may also read the disk of the node).
+with hedging, so that a slow node does not delay the others. Also here: the claimed gateway URL of a node.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,7 +22,6 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.home_logs import HomeLogs, NamedLog, OriginOwners, home_logs, home_name, home_origin, origin_owners
-from comity.trust.names import is_meant
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
@@ -35,8 +31,6 @@ from comity.wire.tls import Address, CertificatePin
 
 if TYPE_CHECKING:
     from comity.trust.claims import ParsedClaims
-    from comity.wire.node_status import NodeStatus
-    from comity.wire.operator import SignInLink
 
 T = TypeVar("T")
 ANSWER_TIMEOUT: Final = 15.0
@@ -411,102 +405,3 @@ def _only_node(session: Session) -> RemoteNode:
 def _no_gateway(node: RemoteNode, why: str) -> NotFound:
     hint = "ask its operator for the URL, then: comity env --node URL"
     return NotFound(f"{node.name} claims no usable gateway", why=why, hint=hint, code="NO-GATEWAY")
-
-
-SETTING: Final = "COMITY_LISTEN_OPERATOR"
-SOCKET: Final = "unix:"
-
-
-def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the operator socket of the node with this home: `listen.operator` in its node.toml, which the environment
-    overrides, as for the node itself. Raises NotFound, Malformed (CONFIG), and Unavailable (FRONT-END) for a home whose
-    process has no such socket."""
-    from comity_client.founding import read_settings
-
-    settings = read_settings(home)
-    node, listen = settings.get("node"), settings.get("listen")
-    if isinstance(node, dict) and node.get("role") == "front-end":
-        why = "a front end has no operator socket"
-        hint = f"name the home of its writer; or find what is wrong here: comity doctor --node {shlex.quote(str(home))}"
-        raise Unavailable(f"{home} is the home of a front end", why=why, hint=hint, code="FRONT-END")
-    written = listen.get("operator") if isinstance(listen, dict) else None
-    socket = environ.get(SETTING) or written or "operator.sock"
-    if not isinstance(socket, str):
-        raise Malformed("setting 'listen.operator' is not usable", why=f"expected a path, in {home}", code="CONFIG")
-    return home / socket
-
-
-def local_socket(named: str) -> Path | None:
-    """Return the operator socket that `named` means: the path of a socket, with or without the prefix `unix:`, or the
-    home of a node. None if it is neither, so that it is a name.
-
-    Raises NotFound (NO-HOME) for a path where there is no node, and as `operator_socket` does.
-    """
-    path = Path(named.removeprefix(SOCKET)).expanduser()
-    if named.startswith(SOCKET) or path.is_socket():
-        return path
-    if (path / "node.toml").is_file():
-        return operator_socket(path)
-    if path.suffix == ".sock":
-        return path
-    if named.startswith(("/", "./", "../", "~")) or named in (".", ".."):
-        hint = "name your node's home: --node HOME; other nodes: comity status"
-        raise NotFound(f"no node at {named}", why="it is neither a home nor a socket", hint=hint, code="NO-HOME")
-    return None
-
-
-def own_socket(named: str | None) -> Path:
-    """Return the operator socket of the node on this machine that `named` means, or of the node whose home is the
-    current folder. Raises NotFound (NO-HOME), and as `operator_socket` does."""
-    socket = operator_socket(Path()) if named is None else local_socket(named)
-    if socket is None:
-        hint = "name your node's home: --node HOME"
-        raise NotFound(f"no node {named!r} on this machine", why="only its operators may do this", hint=hint,
-                       code="NO-HOME")  # fmt: skip
-    return socket
-
-
-def operator_status(socket: Path) -> NodeStatus:
-    """Return the status of the node that listens on `socket`.
-
-    Raises Unavailable (UNREACHABLE) if no node listens, Refused (SOCKET-DENIED) if this user may not use the socket.
-    """
-
-    async def ask() -> NodeStatus:
-        async with NodeClient.operator(socket.absolute()) as client:
-            return await client.status()
-
-    return asyncio.run(ask())
-
-
-def decide_ask(socket: Path, member: str, *, keep: bool) -> Digest:
-    """Have the node that listens on `socket` keep or dismiss a request to join. Returns the id of the requester.
-
-    `member` is an id, or a unique beginning of 8 digits or more. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT), and
-    as `operator_status` does.
-    """
-
-    async def decide() -> Digest:
-        async with NodeClient.operator(socket.absolute()) as client:
-            found = [ask.member for ask in await client.asks() if is_meant(member, ask.member)]
-            if len(found) != 1:
-                why = f"{len(found)} pending requests begin with {member[:64]!r}"
-                hint = "comity member asks"
-                raise NotFound("no unique request to join with that id", why=why, hint=hint, code="NO-ASK")
-            await client.decide_ask(found[0], keep=keep)
-            return found[0]
-
-    return asyncio.run(decide())
-
-
-def sign_in_link(socket: Path) -> SignInLink:
-    """Have the node that listens on `socket` make a link that signs in to its console once.
-
-    Raises NotFound (NO-CONSOLE), and as `operator_status` does.
-    """
-
-    async def ask() -> SignInLink:
-        async with NodeClient.operator(socket.absolute()) as client:
-            return await client.sign_in_link()
-
-    return asyncio.run(ask())

@@ -23,7 +23,8 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
 from comity_client.events import OnEvent, Progress, first_error
-from comity_client.session import RemoteNode, Session, Target, local_socket
+from comity_client.own_node import local_socket
+from comity_client.session import RemoteNode, Session, Target
 
 INLINE_BYTES: Final = 2 * 1024 * 1024
 """Maximum total bytes of small objects sent with the lines; other objects are uploaded."""

@@ -23,7 +23,7 @@ from comity.trust.errors import NotFound
 from comity.wire.client import NodeClient
 from comity.wire.offer import GrantQuery
 from comity_cli.lab.lab import Lab
-from comity_client.session import operator_socket
+from comity_client.own_node import operator_socket
 from cryptography.hazmat.primitives.serialization import Encoding
 from support import hardware
 from support.officers import Document, Officer, together, wait_for

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from comity.node.config import NodeConfig
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity_cli.main import command
-from comity_client.session import operator_socket
+from comity_client.own_node import operator_socket
 from support.federation import NodeHome, converged, found, make_home, serving, until
 from support.publisher import Publisher, model, release, send
 

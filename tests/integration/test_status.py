@@ -16,7 +16,7 @@ from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import NodeStatus, StoreStatus
 from comity_cli import output
 from comity_cli.main import main
-from comity_client import session
+from comity_client import own_node
 from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, fork
@@ -169,7 +169,7 @@ def test_a_node_that_starts_is_waited_for_and_one_that_stops_is_watched(
         if not answers:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "operator_status", answer)
+    monkeypatch.setattr(own_node, "operator_status", answer)
     monkeypatch.setattr(time, "sleep", sleep)
     assert status("--node", str(tmp_path), "--wait").exit_code == 0
     ran = status("--node", str(tmp_path), "--watch")

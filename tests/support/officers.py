@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from comity_cli import node_view
-from comity_client.session import operator_socket, operator_status
+from comity_client.own_node import operator_socket, operator_status
 from support.forked import ForkedProgram, run_comity
 from support.waiting import PATIENCE, pause_after
 

@@ -166,7 +166,7 @@ def test_rm_asks_before_it_removes_and_says_who_proved_a_copy(monkeypatch: pytes
         orders.append(order)
         return HoldDecision(b"" if order.trial else b"line", 7, ("node-b",), ("node-c: no answer",), 4096)
 
-    monkeypatch.setattr("comity_client.copies.decide_hold", decide)
+    monkeypatch.setattr("comity_client.own_node.decide_hold", decide)
     at = ("--socket", "operator.sock")
 
     def ran(*arguments: str) -> Any:

@@ -16,7 +16,8 @@ from comity_cli.main import COMMANDS, command
 from comity_cli.nodes import home_option, member_node_options, node_option, nodes_option
 from comity_cli.output import Output
 from comity_client.copies import copies_of_federation
-from comity_client.session import RemoteNode, Session, local_socket, own_socket
+from comity_client.own_node import local_socket, own_socket
+from comity_client.session import RemoteNode, Session
 from comity_client.uplink import find_node
 from support.federation import Founded, found
 

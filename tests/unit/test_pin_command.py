@@ -33,7 +33,7 @@ PINS = [
 
 
 def test_pins_are_listed_and_one_that_is_not_met_is_an_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity_client.copies.list_pins", lambda socket, artifact=None: PINS)
+    monkeypatch.setattr("comity_client.own_node.list_pins", lambda socket, artifact=None: PINS)
     shown = CliRunner().invoke(command, ["pin", "ls", "--socket", "x.sock"], obj=Output())
     assert shown.exit_code == 8
     assert ["16367aacb67a", "1 of 3", "1 of 2", "1 of 1", "1 more claimed, others are asked"] in [

@@ -21,7 +21,7 @@ from comity.trust.errors import NotFound, PolicyNotMet
 from comity.wire.audit import HoldDecision, HoldOrder, RetainedCopy, decode_retention, encode_retention
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.copies import CollectedCopy
+from comity_client.own_node import CollectedCopy
 from sqlalchemy import Connection
 from support.withdrawals import WithdrawingNode
 
@@ -202,7 +202,7 @@ def test_gc_says_what_goes_and_what_the_node_kept_although_it_may_go(monkeypatch
         show(CollectedCopy(copies[1], refused=refused if remove else None))
         show(CollectedCopy(copies[2]))
 
-    monkeypatch.setattr("comity_client.copies.collect", collect)
+    monkeypatch.setattr("comity_client.own_node.collect", collect)
 
     def ran(*arguments: str) -> str:
         return CliRunner().invoke(command, ["gc", *arguments, "--socket", "x.sock"], obj=Output()).output

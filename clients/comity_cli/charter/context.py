@@ -164,7 +164,7 @@ class CharterContext:
         """The node that logs signed lines: from --node, else the node of the home. Raises NotFound, Conflict."""
         if self.to:
             return self.to
-        from comity_client.session import operator_socket
+        from comity_client.own_node import operator_socket
 
         socket = operator_socket(self.home)
         if not socket.is_socket():

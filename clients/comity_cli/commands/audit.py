@@ -37,7 +37,7 @@ def command() -> None:
 def run(reference: str, socket: Path | None, home: Path | None) -> None:
     """Have your node audit all copies of REF that other members claim. It needs a copy of its own to compare with.
     Failures are logged at once. Exit status 3 if a copy failed, 5 if a node gave no answer."""
-    from comity_client.copies import check_copies
+    from comity_client.own_node import check_copies
 
     out = output()
     results = check_copies(socket_of(socket, home), artifact_of(reference))

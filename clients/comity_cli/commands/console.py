@@ -21,7 +21,7 @@ def command() -> None:
 def sign_in(node: str | None) -> None:
     """Ask your node, over its operator socket, for a link that signs you in to its console as an operator. It works
     once, for five minutes. Open it yourself and give it to nobody. With --quiet the link alone is printed."""
-    from comity_client.session import own_socket, sign_in_link
+    from comity_client.own_node import own_socket, sign_in_link
 
     out, made = output(), sign_in_link(own_socket(node))
     if out.quiet and not out.as_json:

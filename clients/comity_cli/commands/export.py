@@ -93,7 +93,7 @@ def command(
 
 def named_node(node: str | None) -> str:
     """The node that was named, or the one whose home is the current folder. Raises NotFound (NO-HOME)."""
-    from comity_client.session import own_socket
+    from comity_client.own_node import own_socket
 
     return node if node is not None else str(own_socket(None))
 

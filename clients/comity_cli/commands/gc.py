@@ -12,7 +12,7 @@ from comity_cli.copies_view import of_own_node, socket_of
 from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
-    from comity_client.copies import CollectedCopy
+    from comity_client.own_node import CollectedCopy
 
 MAX_LISTED = 10_000
 """Copies that the JSON document lists; all are counted."""
@@ -28,7 +28,7 @@ def command(trial: bool, yes: bool, socket: Path | None, home: Path | None) -> N
     says how long to keep a model, and how many of its versions. What it pins stays, and so does what other members do
     not hold in as many tested copies as the charter asks for. Each removal asks them again, as `comity rm` does.
     Without --yes you see what would go before you are asked."""
-    from comity_client.copies import collect
+    from comity_client.own_node import collect
 
     node = socket_of(socket, home)
     if not trial and not yes and not output().as_json:

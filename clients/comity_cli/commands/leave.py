@@ -47,7 +47,7 @@ def command(text: str, folder: Path | None, **options: Any) -> None:
 
 def _export(context: CharterContext, folder: Path) -> None:
     """Write charters, all logs and all artifacts; keys are in the home, and in no bundle."""
-    from comity_client.session import operator_socket
+    from comity_client.own_node import operator_socket
 
     from comity_cli.commands.export import show_export
 

@@ -35,7 +35,7 @@ def command(folders: tuple[Path, ...], check: bool, node: str | None) -> int:
     """Have your node take charters, logs and artifacts from the bundle in DIR, as from a peer: it verifies signatures,
     proofs and every byte, cosigns the logs, and copies the artifacts that its settings name. Nothing is believed
     because it is on the disk. Run it again to continue after an interruption. Exit status 8: something was refused."""
-    from comity_client.session import own_socket
+    from comity_client.own_node import own_socket
 
     out = output()
     with follow(out, "loading") as on_event:

@@ -134,7 +134,7 @@ def dismiss(applicant: str, node: str | None) -> None:
 
 
 def _decide(applicant: str, node: str | None, *, keep: bool) -> None:
-    from comity_client.session import decide_ask, own_socket
+    from comity_client.own_node import decide_ask, own_socket
 
     out = output()
     member = decide_ask(own_socket(node), applicant, keep=keep)

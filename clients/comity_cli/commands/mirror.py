@@ -209,7 +209,7 @@ def _use(used: int | None, quota: int | None) -> tuple[str, str]:
 
 def _status(home: Path) -> NodeStatus | None:
     """The status of the node, if it runs and has quotas of rules: what is not known is not shown as 0."""
-    from comity_client.session import operator_status, own_socket
+    from comity_client.own_node import operator_status, own_socket
 
     try:
         return operator_status(own_socket(str(home)))

@@ -36,7 +36,7 @@ def ls(node: str | None) -> int:
 
     Exit status: 0 all answer, 5 one does not.
     """
-    from comity_client.session import operator_status, own_socket
+    from comity_client.own_node import operator_status, own_socket
 
     status, out, now = operator_status(own_socket(node)), output(), time.time()
     if status.peers:

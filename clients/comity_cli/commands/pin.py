@@ -48,7 +48,7 @@ def command() -> None:
 @of_own_node
 def add(reference: str, copies: int, jurisdictions: int, reaches: int, socket: Path | None, home: Path | None) -> None:
     """Have your node work for that many copies of REF. What it asks of others is a statement in its log."""
-    from comity_client.copies import put_pin
+    from comity_client.own_node import put_pin
 
     out, policy = output(), check_pin_policy(CopyPolicy(copies, jurisdictions, reaches))
     pin = Pin(artifact_of(reference), reference, policy)
@@ -65,7 +65,7 @@ def add(reference: str, copies: int, jurisdictions: int, reaches: int, socket: P
 def ls(reference: str | None, socket: Path | None, home: Path | None) -> None:
     """Show each pin of your node: what is asked for, what this node verified itself, and what is only claimed. Exit
     status 8 if a pin is not met."""
-    from comity_client.copies import list_pins
+    from comity_client.own_node import list_pins
 
     out = output()
     pins = list_pins(socket_of(socket, home), artifact_of(reference) if reference else None)
@@ -90,7 +90,7 @@ def ls(reference: str | None, socket: Path | None, home: Path | None) -> None:
 @of_own_node
 def rm(reference: str, socket: Path | None, home: Path | None) -> None:
     """End the pin of REF. What your node asks of others ends; no copy is removed, here or elsewhere."""
-    from comity_client.copies import end_pin
+    from comity_client.own_node import end_pin
 
     end_pin(socket_of(socket, home), artifact_of(reference))
     output().done(f"{reference} is pinned no longer")

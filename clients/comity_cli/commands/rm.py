@@ -40,7 +40,7 @@ def command(
     """Remove your node's copy of REF. The node asks the other holders to prove their copies now and to keep them for a
     few minutes. It refuses unless enough of them do for the charter. The withdrawal is logged before the bytes go;
     files that other artifacts use stay."""
-    from comity_client.copies import decide_hold
+    from comity_client.own_node import decide_hold
 
     order = HoldOrder(artifact_of(reference), "space", basis, force=force, typed=typed, trial=trial, again=again)
     if not (trial or again):

@@ -86,7 +86,7 @@ class _StatusView:
 
 def _look(node: str | None) -> Callable[[], _StatusView]:
     """How to look at the node of this machine that `node` names, or at the nodes of the federations."""
-    from comity_client.session import local_socket
+    from comity_client.own_node import local_socket
 
     socket = local_socket(node) if node is not None else None
     return (lambda: _own_node(socket)) if socket is not None else (lambda: _federation(node or ""))
@@ -105,7 +105,7 @@ def _watch(out: Output, look: Callable[[], _StatusView], seconds: int) -> None:
 
 
 def _own_node(socket: Path) -> _StatusView:
-    from comity_client.session import operator_status
+    from comity_client.own_node import operator_status
 
     from comity_cli import node_view
 

@@ -72,6 +72,6 @@ def command(
 
 def _own_node(home: Path | None) -> list[str]:
     """The operator socket of the member's node; empty for a publisher, whose home log names the node."""
-    from comity_client.session import operator_socket
+    from comity_client.own_node import operator_socket
 
     return [] if home is None else [str(operator_socket(home))]

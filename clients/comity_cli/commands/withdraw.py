@@ -38,7 +38,7 @@ def command(
     """Stop serving REF at your node now, such as for a legal order, even if no other node has a copy. The withdrawal is
     logged with its reason and basis, so that others see it and can copy REF elsewhere. No other node's copy is touched.
     `comity rm REF --undo` takes it back."""
-    from comity_client.copies import decide_hold
+    from comity_client.own_node import decide_hold
 
     order = HoldOrder(artifact_of(reference), reason, basis, keep=not delete, force=True, typed=typed)
     agree(f"Withdraw this node's copy of {reference}, and log the reason?", yes=yes)

@@ -132,7 +132,7 @@ class OfferContext:
     @property
     def socket(self) -> str:
         """The operator socket of the node of this home. Raises Conflict (NO-TARGET)."""
-        from comity_client.session import operator_socket
+        from comity_client.own_node import operator_socket
 
         socket = operator_socket(self.home)
         if not socket.is_socket():
