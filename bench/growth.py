@@ -34,7 +34,9 @@ from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import Checkpoint, cosign, log_verifier_key
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
-from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.node_card import NodeCard
+from comity_client.node_home import ListenSettings, init_node
 from harness import RESULTS, write
 from support.ports import free_port
 from support.publisher import Publisher

@@ -51,7 +51,9 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
-from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.node_card import NodeCard
+from comity_client.node_home import ListenSettings, init_node
 from harness import process_seconds, write
 from start import GrowingHome, make, publisher_at
 from support.federation import NodeHome

@@ -63,7 +63,7 @@ from comity.trust.offers.records import (
 )
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.wire.offer import GrantQuery, OfferQuery
-from comity_client.founding import ListenSettings, init_node
+from comity_client.node_home import ListenSettings, init_node
 
 HOUR = 3600
 START = 1_800_000_000

@@ -56,7 +56,7 @@ from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
-from comity_client.founding import NodeCard
+from comity_client.node_card import NodeCard
 from growth import exponent
 from harness import process_seconds, write
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found

@@ -15,7 +15,7 @@ from typing import Final
 from comity.content.secrets import read_secret
 from comity.trust.errors import NotFound
 from comity.wire.messages import GatewayUrl
-from comity_client.founding import read_settings
+from comity_client.node_home import read_settings
 
 OFFLINE: Final = "HF_HUB_OFFLINE"
 _NO_THIRD_PARTIES: Final = {

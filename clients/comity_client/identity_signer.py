@@ -17,7 +17,7 @@ from comity.trust.keys import Signer
 from comity.trust.offers.records import PartyStatement, party_statement
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import Entry, sign_statement
-from comity_client.founding import OFFLINE, own_inception, own_rotations, read_line
+from comity_client.node_home import OFFLINE, own_inception, own_rotations, read_line
 from comity_client.publishers import Publisher
 from comity_client.signing.votes import Ceremony, GovernanceKey, SigningPanel, find_keys, open_key
 

@@ -1,7 +1,7 @@
 """The node of this machine: where it listens for its operators, and what only they have it do.
 
-A process that may use the operator socket may also read the disk of the node. Each function makes one connection, and raises
-as `ask_own_node` does, besides what it says.
+A process that may use the operator socket may also read the disk of the node. Each function makes one connection, and
+raises as `ask_own_node` does, besides what it says.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path
     """Return the operator socket of the node with this home: `listen.operator` in its node.toml, which the environment
     overrides, as for the node itself. Raises NotFound, Malformed (CONFIG), and Unavailable (FRONT-END) for a home whose
     process has no such socket."""
-    from comity_client.founding import read_settings
+    from comity_client.node_home import read_settings
 
     settings = read_settings(home)
     node, listen = settings.get("node"), settings.get("listen")

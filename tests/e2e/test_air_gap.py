@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import CharterPolicy, quorum
-from comity_client.founding import ListenSettings, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.node_home import ListenSettings, init_node
 from support.forked import ForkedProgram
 from support.officers import Officer, change, serving, wait_for
 from support.partition import Divide, divide

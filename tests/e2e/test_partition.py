@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import CharterPolicy, quorum
-from comity_client.founding import ListenSettings, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.node_home import ListenSettings, init_node
 from support.officers import Officer, change, known_by, serving, together, wait_for
 from support.partition import Divide, divide
 from support.publisher import model

@@ -27,8 +27,8 @@ from comity_client.charter.proposals import (
 )
 from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
-from comity_client.founding import init_node
 from comity_client.home import Home
+from comity_client.node_home import init_node
 from comity_client.signing.votes import GovernanceKey, VoteFile, open_key
 from support.fake_charter import FakeCharter
 from support.fakes import FakeFederation, FakeNode

@@ -51,7 +51,9 @@ from comity_client.charter.state import (
     read_folder,
     write_folder,
 )
-from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.node_card import NodeCard
+from comity_client.node_home import init_node
 from comity_client.signing.seat_keys import SeatShape
 from comity_client.signing.votes import (
     Ceremony,

@@ -42,8 +42,10 @@ from comity_client.charter.state import (
     federation_charter_state,
 )
 from comity_client.client import Client
-from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, own_inception, seal_federation
+from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.home import Home
+from comity_client.node_card import NodeCard
+from comity_client.node_home import init_node, own_inception
 from comity_client.signing.votes import find_keys
 from support import command_lines
 

@@ -100,7 +100,7 @@ from comity.trust.upstream import (
     sign_changed,
     sign_gone,
 )
-from comity_client.founding import NodeCard
+from comity_client.node_card import NodeCard
 from comity_client.offers.bundle import OfferBundle, PlacedLine
 from comity_client.signing.votes import Ceremony, SigningPanel
 from support import audits, hardware, offers

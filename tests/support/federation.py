@@ -1,6 +1,6 @@
 """A federation to test with: node homes on loopback, founded as members would found it, and nodes running on them.
 
-Homes come from `comity_client.founding`, exactly as `comity init` makes them. A node runs in this process
+Homes come from `comity_client.node_home`, exactly as `comity init` makes them. A node runs in this process
 (`serving`), on the test's own event loop, or as a process of its own (`NodeProcess`), which can be killed.
 """
 
@@ -31,7 +31,9 @@ from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
-from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.node_card import NodeCard
+from comity_client.node_home import ListenSettings, init_node
 from support.forked import ForkedProgram
 from support.ports import free_port
 from support.waiting import PATIENCE, pause_after

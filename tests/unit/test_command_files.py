@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.founding import init_node
+from comity_client.node_home import init_node
 
 ENDLESS = Path("/dev/zero")
 

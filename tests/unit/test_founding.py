@@ -16,15 +16,9 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity_client.charter.joining import extended_federation
 from comity_client.charter.state import CharterMaterial, compute_charter_state
-from comity_client.founding import (
-    ListenSettings,
-    NodeCard,
-    consent_to,
-    draft_genesis,
-    init_node,
-    node_toml,
-    seal_federation,
-)
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.node_card import NodeCard
+from comity_client.node_home import ListenSettings, init_node, node_toml
 from comity_client.signing.seat_keys import SeatShape
 from comity_client.signing.votes import find_keys
 from pydantic import BaseModel

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from comity.trust.rotation import RotationChain
     from comity_client.charter.proposals import GovernanceClient
     from comity_client.charter.state import CharterState, Confirmation
-    from comity_client.founding import NodeCard
+    from comity_client.node_card import NodeCard
     from comity_client.signing.votes import GovernanceKey
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,7 +89,7 @@ class CharterContext:
     def chain(self) -> RotationChain:
         """The rotation chain of the member of `home`. Raises NotFound (NO-HOME)."""
         from comity_client.charter.keys import own_chain
-        from comity_client.founding import not_a_home
+        from comity_client.node_home import not_a_home
 
         if not (self.home / "inception.line").exists():
             raise not_a_home(self.home, "inception.line")
@@ -98,7 +98,7 @@ class CharterContext:
     def card(self, name: str) -> NodeCard:
         """The card in the file `name`, or of a join request by at least the first 8 digits of its id. Raises NotFound
         (NO-CARD), and as `NodeCard.read` does."""
-        from comity_client.founding import NodeCard
+        from comity_client.node_card import NodeCard
 
         if Path(name).is_file():
             return NodeCard.read(Path(name))
@@ -129,7 +129,7 @@ class CharterContext:
     @cached_property
     def governance_keys(self) -> Sequence[GovernanceKey]:
         """The governance keys from --key, else those in the home. Raises NotFound (NO-KEY)."""
-        from comity_client.founding import OFFLINE
+        from comity_client.node_home import OFFLINE
         from comity_client.signing.votes import find_keys, open_key
 
         found = [open_key(path) for path in self.keys] or find_keys(self.home / OFFLINE, self.chain.current.keys)
@@ -141,7 +141,7 @@ class CharterContext:
     def check_own_log(self) -> None:
         """Check that the pinned federation knows the log of the node of `home`, unless `offline`. Raises Conflict
         (STALE-PIN, NOT-A-MEMBER) with the cause."""
-        from comity_client.founding import own_inception
+        from comity_client.node_home import own_inception
 
         own, pinned = own_inception(self.home), self.governance.federation
         if self.offline or any(node.record.origin == own.home for node in pinned.nodes):

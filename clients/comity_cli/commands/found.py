@@ -36,7 +36,8 @@ def command() -> None:
 @out_option("genesis.json")
 def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) -> None:
     """Write the genesis charter. The same cards give the same bytes."""
-    from comity_client.founding import NodeCard, draft_genesis
+    from comity_client.founding import draft_genesis
+    from comity_client.node_card import NodeCard
 
     bound = {name: parse_id(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
     body = draft_genesis([NodeCard.read(path) for path in cards], None, bound)
@@ -80,7 +81,8 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
 def seal(genesis: Path, files: tuple[Path, ...], target: Path) -> None:
     """Combine charter, consents and cards into the file that everybody pins. An error names missing members."""
     from comity_client import founding
-    from comity_client.founding import NodeCard, is_card, read_line
+    from comity_client.node_card import NodeCard, is_card
+    from comity_client.node_home import read_line
 
     body = _body(genesis)
     cards = [path for path in files if is_card(path)]

@@ -39,7 +39,7 @@ def command() -> None:
 @reading_options
 def show(home: Path, **options: Any) -> None:
     """Show which keys sign for your member, which of them are here, and whether their vote files are intact."""
-    from comity_client.founding import OFFLINE
+    from comity_client.node_home import OFFLINE
     from comity_client.signing.votes import find_keys
 
     context, out = CharterContext(home=home, **options), output()
@@ -111,7 +111,7 @@ def rotate(
     from comity_client.charter import keys as rotating
     from comity_client.charter import proposals as acts
     from comity_client.charter.proposals import plan_carried
-    from comity_client.founding import OFFLINE, own_inception
+    from comity_client.node_home import OFFLINE, own_inception
     from comity_client.signing.seat_keys import SeatShape
     from comity_client.signing.votes import MAX_CEREMONY_FILE, open_key
 
@@ -157,7 +157,7 @@ def place(operator: str, cloud: str, reach: tuple[str, ...], signed: Path | None
     from comity_client.charter import keys as records
     from comity_client.charter import proposals as acts
     from comity_client.charter.proposals import plan_carried
-    from comity_client.founding import own_inception
+    from comity_client.node_home import own_inception
     from comity_client.signing.votes import MAX_CEREMONY_FILE
 
     from comity_cli.charter.signing import deliver, show_plan, write_ceremony
@@ -255,7 +255,7 @@ def _apply(context: CharterContext, rotated: Plan) -> None:
     """Write a complete rotation to the home, renew the node record under the new keys, and deliver both."""
     from comity_client.charter import keys as rotating
     from comity_client.charter import proposals as acts
-    from comity_client.founding import OFFLINE
+    from comity_client.node_home import OFFLINE
     from comity_client.signing.votes import find_keys
 
     from comity_cli.charter.signing import deliver

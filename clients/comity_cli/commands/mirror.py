@@ -242,7 +242,7 @@ def _file(home: Path) -> Path:
 
 def _configured(home: Path) -> str | None:
     """`replication.rules` of a home; None if it names none. Raises as `read_settings` does, and Conflict."""
-    from comity_client.founding import read_settings
+    from comity_client.node_home import read_settings
 
     section = read_settings(home).get("replication", {})
     named = section.get("rules", "") if isinstance(section, dict) else ""

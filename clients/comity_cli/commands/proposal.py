@@ -21,7 +21,7 @@ from comity_cli.output import plural
 if TYPE_CHECKING:
     from comity.trust.node_records import NodeRecord
     from comity_client.charter.state import CharterMaterial, CharterState
-    from comity_client.founding import NodeCard
+    from comity_client.node_card import NodeCard
 
 CHANGES: Final[Mapping[str, str]] = {
     "admit": "CARD",
@@ -57,7 +57,7 @@ def build_draft(
     """
     from comity_client.charter import proposals
     from comity_client.charter.state import CharterMaterial
-    from comity_client.founding import check_newcomer, check_node_name
+    from comity_client.node_card import check_newcomer, check_node_name
 
     current = charter_state.current
     match kind, arguments:

@@ -27,7 +27,8 @@ def command(cards: tuple[Path, ...], target: Path, **options: Any) -> None:
     """Draft a genesis charter whose predecessor is a federation that lost its quorum permanently; the namespaces
     stay with their publishers. Every member of the new federation consents, and every client decides whether to pin it.
     Nothing else depends on a federation's id: files, logs, proofs and identities stay unchanged."""
-    from comity_client.founding import NodeCard, draft_genesis
+    from comity_client.founding import draft_genesis
+    from comity_client.node_card import NodeCard
 
     out = output()
     lost = CharterContext(**options).charter_state.current

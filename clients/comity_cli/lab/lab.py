@@ -91,14 +91,14 @@ class Lab:
     @classmethod
     def create(cls, directory: Path, namespaces: Mapping[str, Digest]) -> Lab:
         """Make four node homes and found their federation, unanimously and by files."""
-        from comity_client import founding
+        from comity_client import founding, node_home
 
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)
         cards = []
         for name, jurisdiction, organisation in SEATS:
             mutual, open_, http, files, ranges = _free_ports(5)
-            card = founding.init_node(
+            card = node_home.init_node(
                 directory / name,
                 jurisdiction=jurisdiction,
                 org=organisation,
@@ -106,7 +106,7 @@ class Lab:
                 place=Place(organisation, "", (jurisdiction,)),
                 mutual=f"127.0.0.1:{mutual}",
                 open_=f"127.0.0.1:{open_}",
-                listeners=founding.ListenSettings(
+                listeners=node_home.ListenSettings(
                     http=f"127.0.0.1:{http}", files=f"127.0.0.1:{files}", ranges=f"127.0.0.1:{ranges}"
                 ),
             )

@@ -23,7 +23,8 @@ from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity_client.charter.state import CharterState
-from comity_client.founding import NodeCard, not_a_home
+from comity_client.node_card import NodeCard
+from comity_client.node_home import not_a_home
 from comity_client.session import Session
 
 

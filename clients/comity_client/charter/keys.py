@@ -34,15 +34,8 @@ from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, fol
 from comity.trust.statement import parse_entry
 from comity_client.charter.proposals import GOVERNANCE, Plan, plan
 from comity_client.charter.state import CharterMaterial, CharterState, compute_charter_state
-from comity_client.founding import (
-    OFFLINE,
-    NewNodeKeys,
-    NodeCard,
-    append_rotation,
-    own_inception,
-    own_rotations,
-    read_line,
-)
+from comity_client.node_card import NodeCard
+from comity_client.node_home import OFFLINE, NewNodeKeys, append_rotation, own_inception, own_rotations, read_line
 from comity_client.signing.seat_keys import SeatKeys, SeatShape
 from comity_client.signing.votes import (
     Ceremony,

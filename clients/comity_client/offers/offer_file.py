@@ -19,7 +19,7 @@ from comity.trust.names import parse_id
 from comity.trust.node_records import NodeRecord, parse_node_record
 from comity.trust.offers.offer import ACCELERATOR_HOURS, HOUR, MAX_BYTES, NODE_HOURS, SCHEMA, Offer, Window
 from comity.trust.statement import parse_entry
-from comity_client.founding import read_line
+from comity_client.node_home import read_line
 
 _BY_VENDOR: Final = {
     "NVIDIA": (
