@@ -31,8 +31,9 @@ from urllib.parse import urlsplit
 from comity.node.metrics import LOCATION_SECONDS
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
+from comity.wire.addresses import Address, RangeUrl
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin, RangeUrl
+from comity.wire.tls import CertificatePin
 from harness import show, speeds, take_turns, write
 from made import REFERENCE, Served, model, served
 from static_site import Site, nginx

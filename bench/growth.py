@@ -32,8 +32,9 @@ from comity.trust.charter.assignment import ALL_COSIGN, LEAST
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import Checkpoint, cosign, log_verifier_key
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import CertificatePin
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
 from comity_client.node_home import ListenSettings, init_node

@@ -49,8 +49,9 @@ from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.tlog.note import Checkpoint, SignedNote
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import CertificatePin
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
 from comity_client.node_home import ListenSettings, init_node

@@ -23,8 +23,9 @@ from pathlib import Path
 
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import CertificatePin
 from comity_cli.lab.lab import LabNode
 from harness import keep_bytecode, process_seconds, write
 from made import Served, model, served

@@ -13,8 +13,9 @@ from unittest.mock import patch
 from comity.content.secrets import read_keys
 from comity.trust.node_records import parse_node_record
 from comity.trust.statement import parse_entry
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin, TlsIdentity
+from comity.wire.tls import CertificatePin, TlsIdentity
 from comity_cli.main import main
 from comity_client import session
 

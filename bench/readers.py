@@ -28,8 +28,9 @@ from comity.transfer.range_source import RangeClient
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.wire.addresses import Address, RangeUrl
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin, RangeUrl
+from comity.wire.tls import CertificatePin
 from harness import keep_bytecode, process_seconds, write
 from made import REFERENCE, Served, model, served
 

@@ -54,8 +54,9 @@ from comity.trust.statement import SideObject, Statement, Subject, parse_entry, 
 from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import CertificatePin
 from comity_client.node_card import NodeCard
 from growth import exponent
 from harness import process_seconds, write

@@ -96,7 +96,7 @@ def warn_of_proxy(url: str) -> None:
 
 
 def _is_loopback(url: str) -> bool:
-    from comity.wire.messages import GatewayUrl
+    from comity.wire.addresses import GatewayUrl
 
     return GatewayUrl.parse(url.removesuffix("/")).address.is_loopback
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from comity.content.secrets import read_secret
 from comity.trust.errors import NotFound
-from comity.wire.messages import GatewayUrl
+from comity.wire.addresses import GatewayUrl
 from comity_client.node_home import read_settings
 
 OFFLINE: Final = "HF_HUB_OFFLINE"

@@ -22,7 +22,7 @@ from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.places import check_new_jurisdiction
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import MAX_LINE, parse_entry
-from comity.wire.tls import Address
+from comity.wire.addresses import Address
 
 SCHEMA: Final = "comity/node-card/v1"
 MAX_CARD_ROTATIONS: Final = 64

@@ -36,7 +36,8 @@ from comity.trust.node_records import NodeRecord, sign_node_record
 from comity.trust.places import Place, check_new_jurisdiction
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey, check_name, cosigner_key, log_verifier_key
-from comity.wire.tls import Address, make_certificate
+from comity.wire.addresses import Address
+from comity.wire.tls import make_certificate
 from comity_client.node_card import NodeCard
 from comity_client.signing.seat_keys import SeatKeys, SeatShape
 

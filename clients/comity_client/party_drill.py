@@ -28,9 +28,9 @@ from comity.trust.party_drill import (
 )
 from comity.trust.places import Reach, declared_reach
 from comity.trust.tlog.note import SignedNote, open_checkpoint
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
-from comity.wire.tls import Address
 from comity_client.copies import CopyList, copies_of_federation
 from comity_client.reports import page_template
 from comity_client.session import RemoteNode, Session

@@ -25,9 +25,9 @@ from comity.trust.home_logs import HomeLogs, NamedLog, OriginOwners, home_logs, 
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
+from comity.wire.addresses import Address, GatewayUrl
 from comity.wire.client import NodeClient
-from comity.wire.messages import GatewayUrl
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import CertificatePin
 
 if TYPE_CHECKING:
     from comity.trust.claims import ParsedClaims

@@ -125,9 +125,8 @@ from comity.trust.upstream import (
     sign_gone,
 )
 from comity.trust.verify import verify
+from comity.wire.addresses import GatewayUrl, RangeUrl
 from comity.wire.audit import AuditReply
-from comity.wire.messages import GatewayUrl
-from comity.wire.tls import RangeUrl
 from comity_client.bundles.contents import (
     BundleIndex,
     CarriedFile,

@@ -15,10 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.node.config import NodeConfig
 from comity.trust.errors import ComityError
+from comity.wire.addresses import Address, GatewayUrl
 from comity.wire.client import NodeClient
-from comity.wire.messages import GatewayUrl
 from comity.wire.node import NodeFacts
-from comity.wire.tls import Address
 from comity_cli.lab.lab import Lab
 from comity_cli.main import command
 from comity_client.client import Client

@@ -14,7 +14,7 @@ from comity.gateway.hub import files as streams
 from comity.node.replication import on_demand as cold
 from comity.node.replication.files import FileFetcher
 from comity.trust.artifact import PieceRecord
-from comity.wire.limits import FairShares
+from comity.wire.throttle import FairShares
 from support.federation import serving, until
 from support.publisher import model
 from support.read_through_nodes import Road, shops, stalling, taken, weights_of

@@ -23,9 +23,10 @@ from comity.trust.copies import (
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Refused
 from comity.trust.statement import parse_entry
+from comity.wire.addresses import Address
 from comity.wire.audit import AuditOrder, CheckedCopy, HoldDecision, HoldOrder
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import CertificatePin
 from support.federation import Founded, NodeHome, found, serving, until
 from support.publisher import Publisher, Release, model, release, send
 

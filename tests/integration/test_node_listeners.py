@@ -22,8 +22,9 @@ from comity.trust.keys import PrivateKey
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.proof import ROOTS, TlogProof
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate, to_pem
+from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate, to_pem
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2

@@ -33,9 +33,10 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.verifier import load_policy
+from comity.wire.addresses import Address, RangeUrl
 from comity.wire.blob import BlobLocation
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin, RangeUrl, TlsIdentity, make_certificate
+from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import Founded, NodeHome, found, introduced, serving, until

@@ -26,13 +26,14 @@ from comity.trust.errors import (
 from comity.v1 import blob_pb2, log_pb2, node_pb2, types_pb2
 from comity.wire import limits
 from comity.wire.access import OpenAccess
+from comity.wire.addresses import Address
 from comity.wire.blob import encode_objects
 from comity.wire.client import NodeClient
 from comity.wire.errors import from_rpc
-from comity.wire.limits import Allowance, Throttle
 from comity.wire.node import NodeFacts
 from comity.wire.server import make_server
-from comity.wire.tls import Address, to_pem
+from comity.wire.throttle import Allowance, Throttle
+from comity.wire.tls import to_pem
 from support.wired import GENEROUS, ORIGIN, MemoryNode, identity, listening, pin, visited
 
 NOWHERE = Digest("0" * 64)

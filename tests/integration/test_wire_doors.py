@@ -13,11 +13,12 @@ from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Refused, Unavailable
 from comity.trust.node_records import certificate_key
 from comity.wire.access import Access, MutualAccess, OperatorAccess
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.connections import MutualPort
-from comity.wire.limits import Throttle
 from comity.wire.server import make_server
-from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
+from comity.wire.throttle import Throttle
+from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate
 from support.certificates import crafted
 from support.federation import until
 from support.ports import free_port

@@ -12,11 +12,11 @@ from attackers.connections import Stream, silent
 from comity.trust.encoding import sha256
 from comity.wire import limits
 from comity.wire.access import OpenAccess
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.connections import ConnectionGuard, PortShares
-from comity.wire.limits import Allowance, Throttle
 from comity.wire.server import make_server
-from comity.wire.tls import Address
+from comity.wire.throttle import Allowance, Throttle
 from support.federation import until
 from support.raw_bytes import message
 from support.wired import MemoryNode, identity, pin

@@ -22,6 +22,7 @@ from comity.v1 import (
     types_pb2,
 )
 from comity.wire import limits
+from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage, decode_page, encode_page
 from comity.wire.blob import BlobLocation, BlobStat, decode_location, decode_stat, encode_location, encode_stat
 from comity.wire.bundle import (
@@ -55,7 +56,7 @@ from comity.wire.log import (
     encode_misbehaviour,
     encode_proof,
 )
-from comity.wire.messages import GatewayUrl, LocatedEntry, decode_located, encode_located
+from comity.wire.messages import LocatedEntry, decode_located, encode_located
 from comity.wire.news import (
     KnownCosignatures,
     LogNews,

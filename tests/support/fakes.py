@@ -28,17 +28,18 @@ from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.access import Caller, OpenAccess, OperatorAccess
+from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.charter import CharterReads
-from comity.wire.limits import Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
-from comity.wire.messages import GatewayUrl, LocatedEntry
+from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
 from comity.wire.node_status import NodeStatus, StoreStatus
 from comity.wire.operator import SignInLink
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
+from comity.wire.throttle import Throttle
 from comity.wire.tls import TlsIdentity
 from support.wired import GENEROUS
 from support.world import Identity, Log, Node, found, identity, node, seat

@@ -29,8 +29,9 @@ from comity.trust.errors import NotFound, Unavailable
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin
+from comity.wire.tls import CertificatePin
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
 from comity_client.node_home import ListenSettings, init_node

@@ -14,10 +14,10 @@ from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_pr
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.access import MutualAccess
 from comity.wire.blob import BlobLocation, BlobStat
-from comity.wire.limits import Allowance, Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.news import NewsReads
 from comity.wire.server import Services, make_server
+from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import CertificatePin
 from support.federation import Founded, NodeHome
 

@@ -14,12 +14,13 @@ import grpc
 from comity.trust.errors import ComityError
 from comity.trust.keys import PrivateKey
 from comity.wire.access import MutualAccess
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.connections import MutualPort
-from comity.wire.limits import Allowance, Throttle
 from comity.wire.node import NodeFacts
 from comity.wire.server import Services, make_server
-from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
+from comity.wire.throttle import Allowance, Throttle
+from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate
 
 
 def identity() -> TlsIdentity:

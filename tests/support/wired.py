@@ -12,11 +12,11 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.keys import PrivateKey
 from comity.wire.access import Access, Caller, MutualAccess, OpenAccess
+from comity.wire.addresses import Address
 from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
-from comity.wire.limits import Allowance, Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
@@ -24,7 +24,8 @@ from comity.wire.node_status import LogStatus, NodeStatus, PeerStatus, Quota, Sc
 from comity.wire.operator import SignInLink
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import Services, make_server
-from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
+from comity.wire.throttle import Allowance, Throttle
+from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate
 
 ORIGIN = "example.org/log"
 GENEROUS = Allowance(calls_per_second=1e6, burst=1_000_000)

@@ -8,7 +8,7 @@ import pytest
 from comity.trust.errors import Malformed
 from comity.v1 import node_pb2
 from comity.wire import limits
-from comity.wire.messages import GatewayUrl
+from comity.wire.addresses import GatewayUrl
 from comity.wire.node import decode_node
 from hypothesis import example, given
 from hypothesis import strategies as st

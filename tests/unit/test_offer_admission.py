@@ -23,8 +23,8 @@ from comity.trust.offers.records import (
     read_record,
 )
 from comity.trust.statement import Entry, parse_entry, sign_statement
-from comity.wire.limits import Allowance
 from comity.wire.offer import Approve
+from comity.wire.throttle import Allowance
 from support.offer_provider import HOLDER, OTHER, GrantingNode
 from support.offers import hours
 from support.world import Identity

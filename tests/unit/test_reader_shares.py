@@ -23,7 +23,7 @@ from comity.trust.artifact import FileEntry
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.access import BLOCK
-from comity.wire.limits import FairShares
+from comity.wire.throttle import FairShares
 
 
 def as_block(block: str, work: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from comity.trust.errors import Malformed
-from comity.wire.tls import Address
+from comity.wire.addresses import Address
 
 
 @pytest.mark.parametrize(

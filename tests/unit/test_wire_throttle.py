@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 from comity.trust.errors import Refused
-from comity.wire import limits as throttle
-from comity.wire.limits import Allowance, Throttle
+from comity.wire import throttle
+from comity.wire.throttle import Allowance, Throttle
 
 
 class Clock:

@@ -59,7 +59,7 @@ def command(
 ) -> None:
     """Make a new member's keys, node record and configuration in a new directory. With --operator, --cloud or --reach,
     the node record declares where the machines are and whose law reaches them: copies are counted by it."""
-    from comity.wire.tls import Address
+    from comity.wire.addresses import Address
     from comity_client.node_home import ListenSettings, init_node
     from comity_client.signing.seat_keys import SeatShape
 

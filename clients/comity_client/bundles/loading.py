@@ -28,11 +28,11 @@ from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
-from comity.wire.limits import Allowance, Throttle
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
-from comity.wire.messages import LocatedEntry
+from comity.wire.messages import LocatedEntry, read_line
 from comity.wire.node import Charter
 from comity.wire.server import Services, make_server
+from comity.wire.throttle import Allowance, Throttle
 from comity_client.bundles.contents import CarriedLog, parse_misbehaviour_proof
 from comity_client.bundles.folder import BundleFolder
 from comity_client.events import OnEvent, Progress, Started, ignore_event, in_thread
@@ -179,7 +179,7 @@ def split_lines(data: bytes) -> list[bytes]:
     lines = data.split(b"\n")
     if lines.pop():
         raise Malformed("a file of entries is malformed", why="its last line has no end", code="BUNDLE")
-    return [limits.read_line(line) for line in lines]
+    return [read_line(line) for line in lines]
 
 
 def _starts(folder: BundleFolder, number: int) -> list[int]:

@@ -46,9 +46,9 @@ from comity.trust.errors import (
 )
 from comity.wire import limits
 from comity.wire.access import BLOCK, CALL
+from comity.wire.addresses import address_block, caller_name
 from comity.wire.errors import clean
-from comity.wire.limits import Allowance, FairShares, Throttle
-from comity.wire.tls import address_block, caller_name
+from comity.wire.throttle import Allowance, FairShares, Throttle
 
 SLOT_TIMEOUT: Final = 8.0
 """Seconds that a request waits for a slot; stock clients wait for ten."""

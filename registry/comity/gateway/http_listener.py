@@ -27,8 +27,8 @@ from comity.trust.errors import (
     NotFound,
     Unavailable,
 )
-from comity.wire.limits import FairShares
-from comity.wire.tls import address_block
+from comity.wire.addresses import address_block
+from comity.wire.throttle import FairShares
 
 SHUTDOWN_GRACE: Final = 2
 """Seconds for active requests when the node stops."""

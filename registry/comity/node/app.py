@@ -74,9 +74,9 @@ from comity.node.webhooks.hooks import read_hooks
 from comity.trust.errors import ComityError
 from comity.trust.tlog.note import VerifierKey, corroborated_time
 from comity.wire.access import CALL
+from comity.wire.addresses import Address
 from comity.wire.calls import traced
 from comity.wire.server import Services
-from comity.wire.tls import Address
 
 TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
 MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)

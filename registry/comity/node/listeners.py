@@ -46,8 +46,8 @@ from comity.v1 import (
 )
 from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
-from comity.wire.limits import Allowance, Throttle
 from comity.wire.server import AdmitHook, RefusedServices, Services, ignore_admitted, make_server
+from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import TlsIdentity
 
 RESERVED_FILES: Final = 96

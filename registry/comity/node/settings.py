@@ -21,8 +21,7 @@ from comity.trust.errors import Malformed
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
 from comity.trust.upstream import check_endpoint
 from comity.upstream.hub_api import HUB_ENDPOINT, Origin
-from comity.wire.messages import GatewayUrl
-from comity.wire.tls import Address
+from comity.wire.addresses import Address, GatewayUrl
 
 MIN_RATE: Final = 100_000
 """Bytes a second below which a copy would look as if its source had failed."""

@@ -24,8 +24,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 from comity.transfer.sources import BlockingStream, SourceKey
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable
+from comity.wire.addresses import Address, RangeUrl
 from comity.wire.blob import BlobLocation
-from comity.wire.tls import Address, CertificatePin, RangeUrl
+from comity.wire.tls import CertificatePin
 
 T = TypeVar("T")
 MIN_RANGE_SIZE: Final = 16 * 1024 * 1024

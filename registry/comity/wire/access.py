@@ -17,7 +17,8 @@ import grpc
 
 from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
-from comity.wire.tls import CertificatePin, TlsIdentity, address_block, caller_name, from_pem, to_pem
+from comity.wire.addresses import address_block, caller_name
+from comity.wire.tls import CertificatePin, TlsIdentity, from_pem, to_pem
 
 Pins = Callable[[], Iterable[CertificatePin]]
 

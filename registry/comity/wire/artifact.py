@@ -12,8 +12,18 @@ from comity.v1 import artifact_pb2, types_pb2
 from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer, ArtifactServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
-from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
+from comity.wire.messages import (
+    Context,
+    LocatedEntry,
+    at_most,
+    decode_located,
+    encode_digest,
+    encode_located,
+    read_digest,
+    read_integer,
+    read_many,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from comity.v1.artifact_pb2_grpc import ArtifactServiceAsyncStub

@@ -29,8 +29,20 @@ from comity.wire import limits
 from comity.wire.access import CALLER, Caller, require_operator, require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
-from comity.wire.limits import encode_digest, read_digest, read_hashes, read_integer, read_line, read_many, read_text
-from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
+from comity.wire.messages import (
+    Context,
+    LocatedEntry,
+    at_most,
+    decode_located,
+    encode_digest,
+    encode_located,
+    read_digest,
+    read_hashes,
+    read_integer,
+    read_line,
+    read_many,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from comity.v1.audit_pb2_grpc import AuditServiceAsyncStub

@@ -17,8 +17,7 @@ from comity.v1 import blob_pb2
 from comity.v1.blob_pb2_grpc import BlobServiceServicer, BlobServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
-from comity.wire.messages import Context, compress
+from comity.wire.messages import Context, compress, encode_digest, read_digest, read_integer, read_many, read_text
 
 if TYPE_CHECKING:
     from comity.v1.blob_pb2_grpc import BlobServiceAsyncStub

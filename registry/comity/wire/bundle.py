@@ -17,8 +17,7 @@ from comity.wire import limits
 from comity.wire.access import require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
-from comity.wire.limits import encode_digest, read_digest, read_integer, read_log, read_text
-from comity.wire.messages import Context
+from comity.wire.messages import Context, encode_digest, read_digest, read_integer, read_log, read_text
 
 if TYPE_CHECKING:
     from comity.v1.bundle_pb2_grpc import BundleServiceAsyncStub

@@ -17,8 +17,18 @@ from comity.v1.charter_pb2_grpc import CharterServiceServicer, CharterServiceStu
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import encode_digest, read_digest, read_integer, read_line, read_many
-from comity.wire.messages import Context, LocatedEntry, at_most, decode_located, encode_located
+from comity.wire.messages import (
+    Context,
+    LocatedEntry,
+    at_most,
+    decode_located,
+    encode_digest,
+    encode_located,
+    read_digest,
+    read_integer,
+    read_line,
+    read_many,
+)
 from comity.wire.node import Charter, charter_parts, decode_charter, encode_charter, join_charter
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from comity.wire import limits
+from comity.wire.addresses import Address
 from comity.wire.artifact import ArtifactCalls
 from comity.wire.blob import BlobCalls
 from comity.wire.calls import Calls
@@ -20,7 +21,7 @@ from comity.wire.log import LogCalls
 from comity.wire.node import NodeCalls
 from comity.wire.operator import OperatorCalls
 from comity.wire.publish import PublishCalls
-from comity.wire.tls import Address, CertificatePin, PinnedChannel, TlsIdentity, connect, connect_operator
+from comity.wire.tls import CertificatePin, PinnedChannel, TlsIdentity, connect, connect_operator
 
 if TYPE_CHECKING:
     from comity.wire.audit import AuditCalls

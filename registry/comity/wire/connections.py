@@ -32,8 +32,8 @@ import grpc
 
 from comity.trust.errors import Unavailable
 from comity.wire.access import MutualAccess
-from comity.wire.limits import FairShares
-from comity.wire.tls import Address, address_block
+from comity.wire.addresses import Address, address_block
+from comity.wire.throttle import FairShares
 
 IDLE_INTERVAL: Final = 0.2
 """Seconds between scans while less than half of the slots are taken."""

@@ -14,7 +14,11 @@ from comity.v1 import log_pb2, types_pb2
 from comity.v1.log_pb2_grpc import LogServiceServicer, LogServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import (
+from comity.wire.messages import (
+    Context,
+    at_most,
+    batches,
+    compress,
     encode_digest,
     read_data,
     read_digest,
@@ -26,7 +30,6 @@ from comity.wire.limits import (
     read_origin,
     read_text,
 )
-from comity.wire.messages import Context, at_most, batches, compress
 
 if TYPE_CHECKING:
     from comity.v1.log_pb2_grpc import LogServiceAsyncStub

@@ -1,13 +1,9 @@
-"""What the modules of the services share: values that several of them use, and helpers of their servicers.
+"""What the modules of the services share: checked fields, values that several of them use, helpers of servicers.
 
 Each service has a module named as its .proto file, with its values, their codec, its calls and its servicer. Digests
 are 64 hex digits, times Unix seconds, sizes bytes, indexes counted from 0. Each message has a pair of functions
 (`encode_*`, `decode_*`) that are inverse to each other. Decoding raises Malformed for a value above `limits`. Lines,
 notes and proofs are unverified bytes.
-
-`GatewayUrl` is the URL of a gateway. It comes from unknown nodes and goes into command lines and configuration files,
-so it may contain only letters, digits and `:/.-_~[]`, none of which ends a word, a quotation or a line, and it cannot
-contain a secret. Quote it nevertheless.
 
 The module of each service has a protocol, which the node implements, and its servicer. Methods of a protocol may raise
 any error of comity.trust.errors, which is sent to the caller as a status. Arguments are within `limits`, and otherwise
@@ -18,55 +14,83 @@ check limits, and split answers into messages. They have no other logic.
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.v1 import types_pb2
 from comity.wire import limits
-from comity.wire.limits import GATEWAY_URL, read_integer, read_line, read_origin
-from comity.wire.tls import Address
 
-_PORTS: Final = {"http": 80, "https": 443}
-_URL: Final = re.compile(r"(https?)://([^/]+)((?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)*)\Z")
+M = TypeVar("M")
+V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayUrl:
-    """The URL of a gateway. Create it with `parse` only; `str` returns the parsed text."""
-
-    text: str
-    scheme: str
-    address: Address
-
-    @classmethod
-    def parse(cls, text: str) -> GatewayUrl:
-        """`https://models.example.org`, `http://192.0.2.1:7480/hub`: no user, query, fragment or closing slash. Raises
-        Malformed (GATEWAY-URL)."""
-        found = _URL.match(text) if len(text) <= GATEWAY_URL else None
-        if found is None:
-            raise _refused()
-        scheme, place, _ = found.groups()
-        bare = ":" not in place.rpartition("]")[2]
-        try:
-            address = Address.parse(f"{place}:{_PORTS[scheme]}" if bare else place)
-        except Malformed as error:
-            raise _refused() from error
-        return cls(text, scheme, address)
-
-    def __str__(self) -> str:
-        return self.text
+def read_digest(data: bytes) -> Digest:
+    if len(data) != 32:
+        raise Malformed("not a sha256 digest", why=f"expected 32 bytes, got {len(data)}")
+    return Digest(data.hex())
 
 
-def _refused() -> Malformed:
-    """The error for an invalid URL. It does not contain the URL, which may contain a password."""
-    why = f"allowed: at most {GATEWAY_URL} characters; letters, digits and ._~- in the path; no user, no query"
-    return Malformed("not the URL of a gateway", why=why, hint="https://HOST[:PORT][/PATH]", code="GATEWAY-URL")
+def encode_digest(value: Digest) -> bytes:
+    return bytes.fromhex(value)
+
+
+def read_integer(value: int, what: str, *, least: int = 0, most: int = limits.INTEGER) -> int:
+    if not least <= value <= most:
+        raise Malformed(f"{what} out of range", why=f"{value} is not between {least} and {most}")
+    return value
+
+
+def read_text(value: str, what: str, limit: int) -> str:
+    """Returns a printable string of at most `limit` bytes, without terminal controls or line breaks."""
+    if len(value) > limit or len(value.encode("utf-8")) > limit:
+        raise Malformed(f"{what} too long", why=f"at most {limit} bytes are allowed")
+    if not value.isprintable():
+        raise Malformed(f"{what} is not printable", why="it contains a control character or a line break")
+    return value
+
+
+def read_origin(value: str) -> str:
+    """Returns the name of a log: 1 to 255 bytes without spaces or plus signs, as signed notes require."""
+    if not value or "+" in value or any(character.isspace() for character in value):
+        raise Malformed("not an origin", why="the name of a log must not be empty, or contain spaces or plus signs")
+    return read_text(value, "origin", limits.ORIGIN)
+
+
+def read_log(value: str) -> str:
+    """Returns the name of a log in a request: its origin, or its verifier key (`origin+id+key`)."""
+    name, plus, key = value.partition("+")
+    read_text(key, "key of a log", limits.LOG_KEY)
+    return read_origin(name) + plus + key
+
+
+def read_data(value: bytes, what: str, limit: int) -> bytes:
+    if len(value) > limit:
+        raise Malformed(f"{what} too large", why=f"{len(value)} bytes, at most {limit}")
+    return value
+
+
+def read_line(value: bytes) -> bytes:
+    """Returns a log entry: one line, not empty."""
+    if not value or b"\n" in value:
+        raise Malformed("not a log line", why="an entry is one line, not empty, without line feed")
+    return read_data(value, "line", limits.LINE)
+
+
+def read_many(items: Sequence[M], what: str, limit: int, decode: Callable[[M], V]) -> tuple[V, ...]:
+    """Returns all items of a repeated field. Checks the count first: 4 MiB can encode two million empty items."""
+    if len(items) > limit:
+        raise Malformed(f"too many {what}", why=f"{len(items)}, at most {limit}")
+    return tuple(decode(item) for item in items)
+
+
+def read_hashes(items: Sequence[bytes], limit: int) -> tuple[bytes, ...]:
+    return read_many(items, "hashes", limit, lambda item: encode_digest(read_digest(item)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +113,6 @@ def decode_located(message: types_pb2.Located) -> LocatedEntry:
 GO_AHEAD: Final = ("comity-go-ahead", "1")
 """The initial metadata that asks the client for the chunks of an upload."""
 
-V = TypeVar("V")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 

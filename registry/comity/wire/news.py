@@ -15,8 +15,16 @@ from comity.v1 import news_pb2
 from comity.v1.news_pb2_grpc import NewsServiceServicer, NewsServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_log, read_many
-from comity.wire.messages import Context
+from comity.wire.messages import (
+    Context,
+    encode_digest,
+    read_data,
+    read_digest,
+    read_integer,
+    read_log,
+    read_many,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from comity.v1.news_pb2_grpc import NewsServiceAsyncStub
@@ -89,7 +97,7 @@ def decode_log_news(message: news_pb2.LogNews) -> LogNews:
 
 def _decode_cosignature(message: news_pb2.Cosignature) -> NoteSignature:
     signature = read_data(message.signature, "cosignature", limits.COSIGNATURE)
-    return NoteSignature(limits.read_text(message.name, "name of a cosigner", limits.NAME), message.key_id, signature)
+    return NoteSignature(read_text(message.name, "name of a cosigner", limits.NAME), message.key_id, signature)
 
 
 def encode_news(news: News) -> news_pb2.News:

@@ -11,9 +11,9 @@ from comity.trust.errors import Malformed
 from comity.v1 import node_pb2
 from comity.v1.node_pb2_grpc import NodeServiceServicer, NodeServiceStub
 from comity.wire import limits
+from comity.wire.addresses import GatewayUrl
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
-from comity.wire.messages import Context, GatewayUrl, batches
+from comity.wire.messages import Context, batches, read_data, read_integer, read_line, read_many, read_origin, read_text
 
 if TYPE_CHECKING:
     from comity.v1.node_pb2_grpc import NodeServiceAsyncStub

@@ -14,7 +14,7 @@ from comity.trust.tlog.note import MAX_TIMESTAMP
 from comity.v1 import operator_pb2
 from comity.wire import limits
 from comity.wire.errors import clean
-from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
+from comity.wire.messages import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
 from comity.wire.node import ReplicaCounts, decode_counts, encode_counts
 
 

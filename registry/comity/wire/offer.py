@@ -24,8 +24,19 @@ from comity.wire import limits
 from comity.wire.access import require_operator
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
-from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_log, read_many, read_text
-from comity.wire.messages import Context, LocatedEntry, decode_located, encode_located
+from comity.wire.messages import (
+    Context,
+    LocatedEntry,
+    decode_located,
+    encode_digest,
+    encode_located,
+    read_data,
+    read_digest,
+    read_integer,
+    read_log,
+    read_many,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from comity.v1.offer_pb2_grpc import OfferServiceAsyncStub

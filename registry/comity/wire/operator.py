@@ -15,8 +15,7 @@ from comity.v1.operator_pb2_grpc import OperatorServiceServicer, OperatorService
 from comity.wire import limits
 from comity.wire.access import require_operator, require_socket
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import encode_digest, read_digest, read_integer, read_text
-from comity.wire.messages import Context
+from comity.wire.messages import Context, encode_digest, read_digest, read_integer, read_text
 
 if TYPE_CHECKING:
     from comity.v1.operator_pb2_grpc import OperatorServiceAsyncStub

@@ -18,8 +18,7 @@ from comity.wire import limits
 from comity.wire.access import require_operator, require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
-from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_text
-from comity.wire.messages import Context
+from comity.wire.messages import Context, encode_digest, read_digest, read_integer, read_many, read_text
 
 if TYPE_CHECKING:
     from comity.v1.pin_pb2_grpc import PinServiceAsyncStub

@@ -14,8 +14,17 @@ from comity.v1.publish_pb2_grpc import PublishServiceServicer, PublishServiceStu
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.calls import ServiceCalls
-from comity.wire.limits import encode_digest, read_data, read_digest, read_integer, read_line, read_many, read_origin
-from comity.wire.messages import GO_AHEAD, Context
+from comity.wire.messages import (
+    GO_AHEAD,
+    Context,
+    encode_digest,
+    read_data,
+    read_digest,
+    read_integer,
+    read_line,
+    read_many,
+    read_origin,
+)
 
 if TYPE_CHECKING:
     from comity.v1.publish_pb2_grpc import PublishServiceAsyncStub

@@ -55,7 +55,6 @@ from comity.wire.calls import span
 from comity.wire.charter import CharterReads, CharterServicer
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
-from comity.wire.limits import AdmittedCall, Throttle
 from comity.wire.log import LogReads, LogServicer
 from comity.wire.news import NewsReads, NewsServicer
 from comity.wire.node import NodeReads, NodeServicer
@@ -63,6 +62,7 @@ from comity.wire.offer import OfferService, OfferServicer
 from comity.wire.operator import OperateService, OperatorServicer
 from comity.wire.pin import PinOrders, PinServicer
 from comity.wire.publish import PublishService, PublishServicer
+from comity.wire.throttle import AdmittedCall, Throttle
 from comity.wire.upstream import ImportService, UpstreamServicer
 
 _log: Final = logging.getLogger(__name__)

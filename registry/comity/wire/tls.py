@@ -1,4 +1,4 @@
-"""TLS between nodes: addresses, node certificates and pins, gRPC channels, and URLs of ranges.
+"""TLS between nodes: node certificates and pins, and gRPC channels.
 
 A pin is a whole certificate: the peer must show exactly these bytes. Authorities, host names and validity are not
 checked. Node-records, signed by the member's keys, have the DER of the certificate to pin. Integrity comes from hashes.
@@ -13,17 +13,14 @@ other certificate can be pinned. There are two reasons, both tested with grpcio 
   can, ends the parsing of the bundle, so one member could exclude all members whose pins follow.
 The server also compares the certificate of a client byte by byte (`access.MutualAccess`).
 
-Addresses come from unknown peers. gRPC accepts schemes such as `unix:` and `xds:` in a target, so `Address` allows only
-`host:port`. gRPC reports a refused handshake only as UNAVAILABLE; `explain_failure` opens one plain TLS connection to
-find the reason, for the error text only.
+gRPC reports a refused handshake only as UNAVAILABLE; `explain_failure` opens one plain TLS connection to find the
+reason, for the error text only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-import re
 import shlex
 import ssl
 from collections.abc import Awaitable, Callable
@@ -31,7 +28,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import grpc
 from cryptography import x509
@@ -45,84 +41,7 @@ from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.node_records import certificate_key
 from comity.wire import limits
-
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host name or IP literal, and a port from 1 to 65535."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """`example.org:7443`, `192.0.2.1:7443` or `[2001:db8::1]:7443`. Raises Malformed."""
-        host, _, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        host = host[1:-1] if bracketed else host
-        literal = _literal(host)
-        if bracketed != (literal is not None and literal.version == 6):
-            raise Malformed("not an address", why="an IPv6 address must be in brackets, and nothing else may be")
-        if literal is None and (len(host) > 253 or not _HOST_NAME.match(host)):
-            raise Malformed("not an address", why=f"expected host:port, got {text[:80]!r}")
-        if not re.fullmatch("[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65_535:
-            raise Malformed("not an address", why=f"a port is 1 to 65535, got {port[:20]!r}")
-        return cls(host, int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def target(self) -> str:
-        """The target for gRPC, with an explicit scheme."""
-        literal = _literal(self.host)
-        return f"dns:///{self}" if literal is None else f"ipv{literal.version}:{self}"
-
-    @property
-    def is_loopback(self) -> bool:
-        literal = _literal(self.host)
-        if literal is None:
-            return self.host.lower() == "localhost"
-        mapped = literal.ipv4_mapped if literal.version == 6 else None
-        return (mapped or literal).is_loopback
-
-
-def caller_name(host: str) -> str:
-    """Returns the key for the rate limits of a caller: an IPv4 address, or the /64 of an IPv6 address, which one host
-    has.
-
-    `host` is the peer address of a socket, possibly with a zone after `%`; returns `elsewhere` for anything else.
-    """
-    return _network(host, 32, 64)
-
-
-def address_block(host: str) -> str:
-    """Returns the block by which unknown clients share connections: the /24 of an IPv4 address, the /48 of an IPv6 one.
-
-    These are the smallest blocks that are routed separately: one party can easily have one block, but rarely many.
-    """
-    return _network(host, 24, 48)
-
-
-def _network(host: str, v4: int, v6: int) -> str:
-    address = _literal(host.partition("%")[0])
-    if address is None:
-        return "elsewhere"
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    length = v4 if isinstance(address, ipaddress.IPv4Address) else v6
-    network = ipaddress.ip_network((address, length), strict=False)
-    return str(network.network_address) if length == address.max_prefixlen else str(network)
-
-
-def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host) if "%" not in host else None
-    except ValueError:
-        return None
-
+from comity.wire.addresses import Address
 
 MAX_DER: Final = 4_096
 _NOT_BEFORE: Final = datetime(1970, 1, 1)
@@ -365,9 +284,6 @@ def connect_operator(socket: Path) -> PinnedChannel:
     return PinnedChannel(channel, lambda: explain_socket(socket), local=True)
 
 
-_TARGET: Final = re.compile(r"/[!-~]*", re.ASCII)
-
-
 def server_context(identity: TlsIdentity) -> ssl.SSLContext:
     """Create the context of a server with the node's certificate, without client certificates. TLS 1.3 only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -380,28 +296,3 @@ def server_context(identity: TlsIdentity) -> ssl.SSLContext:
         file.flush()
         context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     return context
-
-
-@dataclass(frozen=True, slots=True)
-class RangeUrl:
-    """The HTTPS URL of one blob, read by ranges. The target is a secret: it is in no error and no `repr`."""
-
-    address: Address
-    target: str
-
-    @classmethod
-    def parse(cls, url: str) -> RangeUrl:
-        """Parse `https://host[:port]/path[?query]`, which is unverified data of a node. Raises Malformed."""
-        try:
-            parts = urlsplit(url)
-            port = 443 if parts.port is None else parts.port
-        except ValueError as error:
-            raise Malformed("not a location", why="not a URL") from error
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        if parts.scheme != "https" or "@" in parts.netloc or parts.fragment or not _TARGET.fullmatch(target):
-            raise Malformed("not a location", why="expected https://host/path")
-        host = parts.hostname or ""
-        return cls(Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), target)
-
-    def __repr__(self) -> str:
-        return f"<RangeUrl at {self.address}>"

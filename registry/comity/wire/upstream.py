@@ -16,8 +16,7 @@ from comity.wire import limits
 from comity.wire.access import require_operator
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
-from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
-from comity.wire.messages import Context
+from comity.wire.messages import Context, read_data, read_integer, read_line, read_many, read_origin, read_text
 
 if TYPE_CHECKING:
     from comity.v1.upstream_pb2_grpc import UpstreamServiceAsyncStub

@@ -53,9 +53,10 @@ from comity.node.threads import Clock
 from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.wire.addresses import address_block
 from comity.wire.blob import BlobLocation
-from comity.wire.limits import FairShares
-from comity.wire.tls import TlsIdentity, address_block, server_context
+from comity.wire.throttle import FairShares
+from comity.wire.tls import TlsIdentity, server_context
 
 HEAD_SECONDS: Final = 10.0
 """Seconds from the first byte of a request to the end of its head."""

@@ -33,7 +33,7 @@ from comity.content.durable import disk_errors
 from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records, fixed_pieces, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
-from comity.wire.limits import FairShares
+from comity.wire.throttle import FairShares
 
 HASH: Final = 32
 

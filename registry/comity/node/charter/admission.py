@@ -40,9 +40,10 @@ from comity.trust.places import check_new_jurisdiction
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, parse_entry
 from comity.wire.access import CALLER, Caller
+from comity.wire.addresses import address_block
 from comity.wire.charter import AskReceipt, JoinRequest
-from comity.wire.limits import Allowance, Throttle
-from comity.wire.tls import CertificatePin, address_block
+from comity.wire.throttle import Allowance, Throttle
+from comity.wire.tls import CertificatePin
 
 INTRODUCTIONS: Final = ("inception", "rotated", "node-record")
 MAX_NEWEST: Final = 128

@@ -43,7 +43,7 @@ from comity.upstream.download import FileObserver, Timeouts
 from comity.upstream.hub_api import AllowedHosts, RepositoryListing, RevisionInfo
 from comity.upstream.mirror import MirrorOrder
 from comity.wire.access import BLOCK
-from comity.wire.limits import FairShares
+from comity.wire.throttle import FairShares
 
 
 class ImportedFile(GrowingFile):

@@ -30,9 +30,10 @@ from comity.node.members import Membership, Peer
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.upstream import UpstreamRequest
 from comity.upstream.hub_api import AllowedHosts, HubApi, RetryLater
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.node_status import WARN_SHARE
-from comity.wire.tls import Address, CertificatePin, TlsIdentity
+from comity.wire.tls import CertificatePin, TlsIdentity
 
 TIMEOUT: Final = 5.0
 MAX_ANSWER: Final = 4 * 1024 * 1024

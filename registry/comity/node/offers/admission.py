@@ -29,7 +29,7 @@ from comity.trust.offers.chain import PREDICATES, OfferChain
 from comity.trust.offers.records import GrantRequest, PartyStatement, is_party_statement, read_party_statement
 from comity.trust.statement import Entry, parse_entry
 from comity.wire.access import CALLER, Caller
-from comity.wire.limits import Allowance, Throttle
+from comity.wire.throttle import Allowance, Throttle
 
 MAX_REQUESTS_PER_IDENTITY: Final = 16
 MAX_REQUESTS_WITHOUT_SEAT: Final = 256

@@ -24,8 +24,9 @@ from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.node_records import MAX_ADDRESSES
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
-from comity.wire.tls import Address, CertificatePin, TlsIdentity
+from comity.wire.tls import CertificatePin, TlsIdentity
 
 MAX_CLIENTS: Final = 4 * MAX_ADDRESSES
 """Connections kept to one peer: mutual and open addresses, each with two certificates. A peer may move often."""

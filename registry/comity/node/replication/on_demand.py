@@ -36,7 +36,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Un
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 from comity.wire.access import BLOCK
-from comity.wire.limits import FairShares
+from comity.wire.throttle import FairShares
 
 MAX_PARTIAL_BYTES: Final = 32 * 1024**3
 """Bytes on the disk of all partial files together."""

@@ -10,7 +10,7 @@ from comity.node.members import Seat
 from comity.node.own_log import newest_addresses
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
-from comity.wire.messages import GatewayUrl
+from comity.wire.addresses import GatewayUrl
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
 
 SOFTWARE = f"comity {version('comity')}"
