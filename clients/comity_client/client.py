@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from comity_client.bundles.writing import DiskPlan
     from comity_client.charter.proposals import GovernanceClient
     from comity_client.identity_signer import IdentitySigner
+    from comity_client.importing import Imported, UpstreamState
     from comity_client.lineage import Derivation
     from comity_client.node_states import NodeState
     from comity_client.offers.offer_client import OfferClient
     from comity_client.party_drill import FederationDrill
-    from comity_client.publish import Imported, Logged, LogTargets, PublishReceipt, UpstreamState
+    from comity_client.publish import Logged, LogTargets, PublishReceipt
 
 T = TypeVar("T")
 
@@ -77,10 +78,10 @@ class Client(ArtifactClient):
             terms, token: the accepted upstream terms, and the token that is sent to the endpoint only.
             claimed: the origin of a folder, if its layout does not give one.
 
-        After a failure, the same call resumes. Raises as `publish.import_at` does.
+        After a failure, the same call resumes. Raises as `importing.import_at` does.
         """
         from comity.wire.upstream import ImportOrder
-        from comity_client.publish import import_at
+        from comity_client.importing import import_at
 
         folder = str(source.absolute()) if isinstance(source, Path) else ""
         name = claimed if isinstance(source, Path) else source
@@ -133,8 +134,8 @@ class Client(ArtifactClient):
         return asyncio.run(load_bundle(folders, socket, check=check, on_event=on_event))
 
     def check_upstream(self, name: str, node: str, *, token: str = "") -> UpstreamState:
-        """Have a node check the upstream of `hf:org/name@commit` again. Raises as `publish.check_at` does."""
-        from comity_client.publish import check_at
+        """Have a node check the upstream of `hf:org/name@commit` again. Raises as `importing.check_at` does."""
+        from comity_client.importing import check_at
 
         return self._user.run(lambda session: check_at(session, node, name, token))
 
@@ -354,14 +355,14 @@ class Client(ArtifactClient):
     ) -> PublishReceipt:
         """Log that the signer rehashed, evaluated or reproduced an artifact: a folder, or the artifact of a reference.
 
-        *Rehashed* is logged only after every local file was hashed and matches its manifest. Raises as `publish.vouch`
-        and `publish` do.
+        *Rehashed* is logged only after every local file was hashed and matches its manifest. Raises as
+        `vouching.vouch` and `publish` do.
 
         Args:
             by: a publisher, or a member with its governance keys (`IdentitySigner.of_member`).
         """
         from comity_client.identity_signer import IdentitySigner
-        from comity_client.publish import VouchDetails, vouch
+        from comity_client.vouching import VouchDetails, vouch
 
         signer = IdentitySigner.of(by)
         details = VouchDetails(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
@@ -395,8 +396,8 @@ class Client(ArtifactClient):
         on_event: OnEvent = ignore_event,
     ) -> PublishReceipt:
         """Log that the signer will evaluate an artifact by criteria with this digest. Raises as `vouch` does."""
-        from comity_client.evaluations import announce
         from comity_client.identity_signer import IdentitySigner
+        from comity_client.vouching import announce
 
         signer = IdentitySigner.of(by)
 

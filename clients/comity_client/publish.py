@@ -1,15 +1,12 @@
-"""Publish statements of this user: hash a folder or import a repository, sign, log, and verify the receipt.
+"""Publish statements of this user: hash a folder, sign, log, and verify the receipt.
 
-A receipt of a node counts only after a checkpoint proves the line in the log. A vouch for *rehashed* is signed only
-after the bytes were hashed here. An import runs on the node, which fetches, hashes, compares and signs; the client
-sends only the order.
+A receipt of a node counts only after a checkpoint proves the line in the log.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,31 +15,24 @@ from typing import TYPE_CHECKING, Final
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.home_logs import home_origin
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
-from comity.trust.policy import Policy
-from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, SideObject, parse_entry
-from comity.trust.statements import Advisory, Licence, Parent, Published, Vouched, sign_advisory, sign_vouched
+from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
+from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.upstream import Observed, UpstreamRequest, parse_changed, parse_gone
-from comity.wire.limits import LONGEST_CALL
 from comity.wire.publish import SubmitReceipt as Promised
-from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportProgress, ImportStarted, ImportWaiting
 from comity_client.events import Note, OnEvent, Progress, Started, in_thread
-from comity_client.evidence.gather import gather
-from comity_client.evidence.resolve import Resolution
 from comity_client.licences import canonical_licence
 from comity_client.publishers import Publisher
-from comity_client.pull.destinations import LocalCopy, hash_local_copy
 from comity_client.pull.model_sig import sign_folder
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Session, Target
 from comity_client.uplink import Uplink, log_lines, open_uplink
 
 if TYPE_CHECKING:
-    from comity_client.identity_signer import IdentitySigner
+    pass
 
 PROOF_TIMEOUT: Final = 60.0
 """Seconds until a checkpoint must cover a logged line."""
@@ -290,206 +280,3 @@ async def _proof(uplink: Uplink, line: bytes) -> TlogProof | None:
     except NotFound:
         return None
     return TlogProof.parse(located[0].proof) if located else None
-
-
-REHASHED = "rehashed"
-
-
-@dataclass(frozen=True, slots=True)
-class VouchDetails:
-    """The kind of a vouch, its text, and an optional document."""
-
-    statement: str
-    text: str = ""
-    document: bytes | None = None
-
-
-async def vouch(
-    targets: LogTargets,
-    what: Path | str,
-    details: VouchDetails,
-    signer: IdentitySigner,
-    *,
-    resolve: Callable[[str], Awaitable[Resolution]],
-    policy: Policy,
-    workers: int,
-) -> PublishReceipt:
-    """Log a vouch about the folder or reference `what`.
-
-    Raises as `hash_local_copy` does if the bytes are required but are not here, or do not match their manifest: a
-    folder is always hashed, a reference only for *rehashed*. Raises Refused (NOT-A-SIGNER) if too few keys of a member
-    are here. Else raises as `resolve` and `publish_folder` do.
-    """
-    signer.require_complete()
-    artifact, title = await _subject(targets, what, details.statement, resolve, policy, workers)
-    document = SideObject.of(details.document) if details.document is not None else None
-    said = Vouched(Author("identity", signer.identity), artifact, details.statement, details.text, document)
-    entry = await asyncio.to_thread(sign_vouched, said, *signer.signers)
-    objects = {} if details.document is None else {sha256(details.document): details.document}
-    return await publish_statement(targets, title, entry, signer.lines, objects)
-
-
-async def _subject(
-    targets: LogTargets,
-    what: Path | str,
-    statement: str,
-    resolve: Callable[[str], Awaitable[Resolution]],
-    policy: Policy,
-    workers: int,
-) -> tuple[Digest, str]:
-    """Return the artifact and its title. A node must know the artifact, because a statement about unknown bytes is
-    useless."""
-    if isinstance(what, Path) or Path(what).is_dir():
-        here = await _hashed(what, workers, targets.on_event)
-        await gather(targets.session, here.artifact, policy)
-        return here.artifact, here.title
-    resolution = await resolve(what)
-    if statement == REHASHED:
-        here = await _hashed(f"sha256:{resolution.artifact}", workers, targets.on_event)
-        assert here.artifact == resolution.artifact
-    return resolution.artifact, resolution.title
-
-
-async def _hashed(what: Path | str, workers: int, on_event: OnEvent) -> LocalCopy:
-    relay = str(what)
-    return await in_thread(
-        lambda report: hash_local_copy(what, workers=workers, on_hashed=lambda n: report(Progress(relay, n))), on_event
-    )
-
-
-IDLE_TIMEOUT: Final = 60.0
-"""Seconds without an event from the node."""
-MAX_ATTEMPTS: Final = 5
-"""Connections in a row without progress, after which the import fails."""
-RETRY_DELAY: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """The observation of the node, proven to be in its log; `before`: it was logged already."""
-
-    observed: Observed
-    logged: Logged
-    before: bool
-
-    @property
-    def artifact(self) -> Digest:
-        return self.observed.artifact
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamState:
-    """State of an upstream: `same`, `changed` (to the commit `successor`) or `gone` (`lost` says what)."""
-
-    name: str
-    state: str
-    successor: str = ""
-    lost: str = ""
-    index: int = 0
-
-
-async def import_at(
-    session: Session, seen_logs: SeenLogs, target: str, order: ImportOrder, on_event: OnEvent
-) -> Imported:
-    """Have the node behind `target` (its operator socket) import. The same call resumes an import.
-
-    Raises Refused, NotFound, Malformed, Untrusted, OutOfSpace, Unavailable as the node reports; Untrusted (RECEIPT) if
-    the result is not what was ordered.
-    """
-    if order.name:
-        UpstreamRequest.parse(order.name)
-    done = await _run_import(session, target, order, on_event)
-    observed = Observed.parse(parse_entry(done.line).statement)
-    _require_ordered(order, observed)
-    async with open_uplink(session, target) as uplink:
-        promised = Promised(done.origin, done.index, sha256(done.line))
-        logged = await verify_logged(session, seen_logs, uplink, done.line, promised, on_event)
-    return Imported(observed, logged, done.before)
-
-
-async def check_at(session: Session, target: str, name: str, token: str) -> UpstreamState:
-    """Have the node check the upstream of a mirrored repository again. Raises NotFound, Refused, Unavailable."""
-    async with open_uplink(session, target) as uplink:
-        _require_operator(uplink)
-        found = await uplink.client.with_timeout(LONGEST_CALL).upstream.check(name, token)
-    if found.state == "same":
-        return UpstreamState(name, found.state)
-    statement = parse_entry(found.line).statement
-    if found.state == "changed":
-        return UpstreamState(name, found.state, successor=parse_changed(statement).successor, index=found.index)
-    return UpstreamState(name, found.state, lost=parse_gone(statement).lost, index=found.index)
-
-
-async def _run_import(session: Session, target: str, order: ImportOrder, on_event: OnEvent) -> ImportDone:
-    """Call the node until the import is done; reconnect after an hour and after each restart of the node."""
-    attempts_without_progress = 0
-    while True:
-        relay = _EventRelay(on_event)
-        try:
-            async with open_uplink(session, target) as uplink:
-                _require_operator(uplink)
-                events = uplink.client.with_timeout(IDLE_TIMEOUT).upstream.run(order)
-                async with aclosing(events):
-                    async for event in events:
-                        if isinstance(event, ImportDone):
-                            return event
-                        relay.relay(event)
-            raise Unavailable("the import has no result", why="the node ended the stream", code="BROKEN-OFF")
-        except Unavailable as error:
-            attempts_without_progress = 0 if relay.progressed else attempts_without_progress + 1
-            if (
-                error.code not in ("DEADLINE", "UNREACHABLE", "BROKEN-OFF", "LOG-STARTING")
-                or attempts_without_progress >= MAX_ATTEMPTS
-            ):
-                raise
-            on_event(Note(f"{error}; retrying"))
-            await asyncio.sleep(RETRY_DELAY * 2**attempts_without_progress)
-
-
-class _EventRelay:
-    """Passes on the events of one connection; `progressed` is set once bytes arrive."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._last = ""
-        self.progressed = False
-
-    def relay(self, event: ImportEvent) -> None:
-        match event:
-            case ImportStarted():
-                self._on_event(Started(event.files, event.bytes, 0, event.bytes))
-            case ImportProgress() if event.count:
-                self.progressed = True
-                self._on_event(Progress(event.path, event.count))
-            case ImportWaiting() if event.why != self._last:
-                self._last = event.why
-                self._on_event(Note(f"waiting: {event.why}"))
-            case _:
-                pass
-
-
-def _require_operator(uplink: Uplink) -> None:
-    if not uplink.operator:
-        hint = "name the operator socket: --node PATH"
-        raise Refused(
-            f"{uplink.name} imports for its operators only", why="the connection is not the operator socket", hint=hint
-        )
-
-
-def _require_ordered(order: ImportOrder, observed: Observed) -> None:
-    """Require that the statement is about the ordered commit. The repository may have been renamed."""
-    upstream = observed.upstream
-    commit = UpstreamRequest.parse(order.name).revision if order.name else upstream.commit
-    if len(commit) == 40 and upstream.commit != commit and upstream.requested != commit:
-        why = f"the node logged an observation of {upstream.name}"
-        raise Untrusted("the receipt is not valid", why=why, code="RECEIPT")
-
-
-def read_token(file: Path | None) -> str:
-    """Return the token in a file, one line. Raises Malformed."""
-    if file is None:
-        return ""
-    text = file.read_text("utf-8", "replace").strip()
-    if not text or not text.isprintable() or " " in text or len(text) > 256:
-        raise Malformed(f"{file} has no token", why="expected one line without spaces", code="CONFIG")
-    return text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from comity.trust.encoding import sha256
 from comity_client.events import Event, Progress
-from comity_client.publish import Imported
+from comity_client.importing import Imported
 from support.federation import processes
 from support.hub_like import Answer, Asked, hub_like
 from support.importing import importers

@@ -13,7 +13,7 @@ from comity.transfer.scheduler import TransferLimits
 from comity_client.client import Client
 from comity_client.events import OnEvent, ignore_event
 from comity_client.home import Home
-from comity_client.publish import Imported
+from comity_client.importing import Imported
 from support.federation import Founded, NodeHome, NodeProcess, found, processes
 from support.hub_like import HubLike
 from support.waiting import PATIENCE

@@ -22,7 +22,7 @@ from comity.trust.node_records import sign_node_record
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Vouched, sign_vouched
 from comity.trust.tlog.note import log_verifier_key
-from comity_client.evaluations import TEMPLATE, read_criteria, results_of
+from comity_client.vouching import TEMPLATE, read_criteria, results_of
 from hypothesis import given
 from hypothesis import strategies as st
 from support.case import Case, case, filled, nodes

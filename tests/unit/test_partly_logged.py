@@ -15,8 +15,8 @@ from comity_cli.commands import derive
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.approving import ApprovalReceipt
-from comity_client.evaluations import TEMPLATE, read_criteria
 from comity_client.publish import Logged, PublishReceipt
+from comity_client.vouching import TEMPLATE, read_criteria
 
 ARTIFACT: Final = sha256(b"artifact")
 REFERENCE: Final = "lab/x@v1"

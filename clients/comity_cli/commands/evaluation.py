@@ -39,7 +39,7 @@ def command() -> None:
 @out_option("criteria.toml")
 def new(target: Path) -> None:
     """Write a commented criteria file. Nothing is signed or sent."""
-    from comity_client.evaluations import TEMPLATE
+    from comity_client.vouching import TEMPLATE
 
     _require_new(target)
     durable.write_file(target, TEMPLATE.encode(), mode=0o644, point="evaluation")
@@ -59,7 +59,7 @@ def announce(reference: str, criteria: Path, target: Path, publisher: str, nodes
     """Log that you will evaluate REF by these criteria. Only their digest is public until you report. Keep the document
     that is written to --out: it holds a random number, and without it you cannot show what you announced. Exit status
     8: not every node that you named logged it."""
-    from comity_client.evaluations import MAX_TOML, read_criteria
+    from comity_client.vouching import MAX_TOML, read_criteria
 
     _require_new(target)
     out, api = output(), client()
@@ -90,7 +90,7 @@ def report(
     """Log the results as a vouch *evaluated*, with the criteria. Log them at the node that has the announcement: only
     one log proves which came first. Exit status 8: not every node that you named logged them."""
     from comity.trust.evaluation import MAX_DOCUMENT, EvaluationCriteria
-    from comity_client.evaluations import results_of
+    from comity_client.vouching import results_of
 
     out, api = output(), client()
     by = signing(api, publisher)

@@ -16,7 +16,7 @@ from comity_cli.nodes import node_option
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
-    from comity_client.publish import Imported, UpstreamState
+    from comity_client.importing import Imported, UpstreamState
 
 UNCHECKED = {
     "commit": "that the commit names this list of files",
@@ -69,8 +69,8 @@ def command(
     """Make your node fetch a commit of a repository, or import a folder on its machine: hash every byte, compare with
     the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a publication: the upstream
     vouches for its hashes, your node for the fetch. Run the command again to continue."""
+    from comity_client.importing import read_token
     from comity_client.own_node import own_socket
-    from comity_client.publish import read_token
 
     out, api, target, token = output(), client(), str(own_socket(node)), read_token(token_file)
     if recheck:

@@ -1,8 +1,10 @@
-"""Announce an evaluation and log its results: the criteria as a person writes them, and the statements.
+"""Vouch for an artifact; announce an evaluation of it, and log the results.
 
-The criteria are a TOML file. `read_criteria` adds a random nonce and makes the document whose digest is announced; the
-document is kept in a file of its own until the results are logged, because without it nobody can show what was
-announced.
+A vouch for *rehashed* is signed only after the bytes were hashed here.
+
+The criteria of an evaluation are a TOML file that a person writes. `read_criteria` adds a random nonce and makes the
+document whose digest is announced; the document is kept in a file of its own until the results are logged, because
+without it nobody can show what was announced.
 """
 
 from __future__ import annotations
@@ -10,16 +12,88 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import CRITERIA, EvaluationAnnounced, EvaluationCriteria, EvaluationResults, sign_announced
-from comity.trust.statement import Author
+from comity.trust.policy import Policy
+from comity.trust.statement import Author, SideObject
+from comity.trust.statements import Vouched, sign_vouched
+from comity_client.events import OnEvent, Progress, in_thread
+from comity_client.evidence.gather import gather
 from comity_client.evidence.resolve import Resolution
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publish import LogTargets, PublishReceipt, publish_statement
+from comity_client.pull.destinations import LocalCopy, hash_local_copy
+
+REHASHED = "rehashed"
+
+
+@dataclass(frozen=True, slots=True)
+class VouchDetails:
+    """The kind of a vouch, its text, and an optional document."""
+
+    statement: str
+    text: str = ""
+    document: bytes | None = None
+
+
+async def vouch(
+    targets: LogTargets,
+    what: Path | str,
+    details: VouchDetails,
+    signer: IdentitySigner,
+    *,
+    resolve: Callable[[str], Awaitable[Resolution]],
+    policy: Policy,
+    workers: int,
+) -> PublishReceipt:
+    """Log a vouch about the folder or reference `what`.
+
+    Raises as `hash_local_copy` does if the bytes are required but are not here, or do not match their manifest: a
+    folder is always hashed, a reference only for *rehashed*. Raises Refused (NOT-A-SIGNER) if too few keys of a member
+    are here. Else raises as `resolve` and `publish_folder` do.
+    """
+    signer.require_complete()
+    artifact, title = await _subject(targets, what, details.statement, resolve, policy, workers)
+    document = SideObject.of(details.document) if details.document is not None else None
+    said = Vouched(Author("identity", signer.identity), artifact, details.statement, details.text, document)
+    entry = await asyncio.to_thread(sign_vouched, said, *signer.signers)
+    objects = {} if details.document is None else {sha256(details.document): details.document}
+    return await publish_statement(targets, title, entry, signer.lines, objects)
+
+
+async def _subject(
+    targets: LogTargets,
+    what: Path | str,
+    statement: str,
+    resolve: Callable[[str], Awaitable[Resolution]],
+    policy: Policy,
+    workers: int,
+) -> tuple[Digest, str]:
+    """Return the artifact and its title. A node must know the artifact, because a statement about unknown bytes is
+    useless."""
+    if isinstance(what, Path) or Path(what).is_dir():
+        here = await _hashed(what, workers, targets.on_event)
+        await gather(targets.session, here.artifact, policy)
+        return here.artifact, here.title
+    resolution = await resolve(what)
+    if statement == REHASHED:
+        here = await _hashed(f"sha256:{resolution.artifact}", workers, targets.on_event)
+        assert here.artifact == resolution.artifact
+    return resolution.artifact, resolution.title
+
+
+async def _hashed(what: Path | str, workers: int, on_event: OnEvent) -> LocalCopy:
+    relay = str(what)
+    return await in_thread(
+        lambda report: hash_local_copy(what, workers=workers, on_hashed=lambda n: report(Progress(relay, n))), on_event
+    )
+
 
 MAX_TOML: Final = 262_144
 TEMPLATE: Final = """\
