@@ -24,17 +24,16 @@ from comity.formats.tensors import tensor_reader
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.evidence import Evidence, Row, Verdict
 from comity.trust.policy import Policy
 from comity.trust.statements import Published
 from comity.trust.verify import verify
-from comity.wire.client import NodeClient
 from comity_client.events import OnEvent
 from comity_client.evidence.proofs import collect_proofs, fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import LocalCopy
-from comity_client.pull.fetch import Layouts, named_indexes
+from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
 from comity_client.seen import SeenLogs
 from comity_client.session import Session
 
@@ -129,7 +128,7 @@ async def read_file(session: Session, side: ComparedArtifact, path: str, limit: 
         raise Unavailable(f"{path} was not read", why=f"{entry.size} bytes, at most {limit} are compared")
     if side.folder is not None:
         return read_bounded(side.folder / path, limit)
-    return await session.first(lambda node: _blob(node, entry), f"no node serves {path} of {side.title}")
+    return await fetch_small_file(session, entry)
 
 
 async def pieces_of(session: Session, side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]:
@@ -139,14 +138,6 @@ async def pieces_of(session: Session, side: ComparedArtifact, entry: FileEntry) 
     async for wanted in Layouts(session, side.manifest, indexes).layouts_of(entry):
         return list(wanted.records)
     raise Unavailable(f"no usable piece index for {entry.path}")
-
-
-async def _blob(node: NodeClient, entry: FileEntry) -> bytes:
-    parts = [part async for part in node.read(entry.sha256, 0, entry.size)]
-    data = b"".join(parts)
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise Untrusted(f"{entry.path} has other bytes", why="its hash does not match the manifest")
-    return data
 
 
 def _published(readings: ParsedClaims, verdict: Verdict) -> Published | None:

@@ -113,6 +113,15 @@ def test_references_that_are_not_here_are_compared_by_pieces_and_small_files(
     assert "Apache-2.0 → MIT, as claimed" in text
 
 
+def test_a_file_that_became_empty_at_nodes_is_compared(client: Client, lab: Publisher, one: Path, two: Path) -> None:
+    (two / "config.json").write_bytes(b"")
+    client.publish(one, "lab/tiny@v1", publisher=lab, licence="MIT")
+    client.publish(two, "lab/tiny@v2", publisher=lab, licence="MIT")
+    found = client.compare("lab/tiny@v1", "lab/tiny@v2")
+    assert found.keys == {"config.json": None}
+    assert not found.unread
+
+
 def test_what_was_pulled_is_compared_by_its_tensors(client: Client, lab: Publisher, one: Path, two: Path) -> None:
     for number, folder in enumerate((one, two), 1):
         client.publish(folder, f"lab/tiny@v{number}", publisher=lab, licence="MIT")

@@ -147,6 +147,14 @@ class Layouts:
         raise refusal or Unavailable("no records", why=f"no node serves those of {entry.path} in {layout.layout}")
 
 
+async def fetch_small_file(session: Session, entry: FileEntry) -> bytes:
+    """Return one file of an artifact, of at most 64 MiB, from the first node that serves it; its hash is verified.
+    Raises NotFound, Untrusted, Unavailable."""
+    if not entry.size:
+        return b""  # an empty file is no blob of a node
+    return await session.first(lambda node: node.object(entry.sha256), f"no node serves {entry.path}")
+
+
 def named_indexes(readings: ParsedClaims, artifact: Digest, first: Digest | None) -> list[Digest]:
     """Return the piece indexes that statements name for the artifact, `first` before the others."""
     found = [first] if first else []
