@@ -39,7 +39,7 @@ from comity_client.trust_client import TrustClient
 if TYPE_CHECKING:
     from comity_client.diff import ComparedArtifact, Differences
     from comity_client.lineage import Derivation, Lineage
-    from comity_client.offers.fit import Model
+    from comity_client.offers.model_memory import Model
     from comity_client.pull.pull import PullContext, Pulled, PullPlan
     from comity_client.reports import CheckedReport
     from comity_client.scan import FolderScan, PickleScan
@@ -305,7 +305,7 @@ class ArtifactClient(TrustClient):
         """Return the memory needs of a model, for `offers.fit.fit`: from a folder, from the copy in a Hub cache, or
         from nodes, of which only headers are fetched. Raises as `resolve` does; NotFound if there are no weights,
         Malformed (WHICH-WEIGHTS) if `pattern` must select one of several models."""
-        from comity_client.offers.fit import model_in
+        from comity_client.offers.model_memory import model_in
 
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
@@ -317,7 +317,7 @@ class ArtifactClient(TrustClient):
         return model_in(folder, pattern)
 
     async def _model(self, session: Session, reference: str, pattern: str) -> Model:
-        from comity_client.offers.fit import model_of
+        from comity_client.offers.model_memory import model_of
 
         return await model_of(session, await self._user.resolve(session, reference), pattern)
 

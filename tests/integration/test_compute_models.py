@@ -12,7 +12,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.offers.fit import Cache, UnknownCache
+from comity_client.offers.kv_cache import Cache, UnknownCache
 from support.federation import found, processes
 from support.waiting import PATIENCE
 from support.weights import gguf, safetensors

@@ -8,19 +8,9 @@ import pytest
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
-from comity_client.offers.fit import (
-    AcceleratorGroup,
-    Model,
-    ModelWeights,
-    OfferFit,
-    UnknownCache,
-    Workload,
-    by_headers,
-    by_size,
-    cache_of,
-    fit,
-    weight_files,
-)
+from comity_client.offers.fit import AcceleratorGroup, OfferFit, Workload, fit
+from comity_client.offers.kv_cache import UnknownCache, cache_of
+from comity_client.offers.model_memory import Model, ModelWeights, by_headers, by_size, weight_files
 from hypothesis import given
 from hypothesis import strategies as st
 

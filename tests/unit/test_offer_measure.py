@@ -12,16 +12,8 @@ from comity.trust.errors import Malformed, Unavailable
 from comity.trust.offers.offer import Offer, Slice
 from comity_cli.main import command
 from comity_client.offers import measure as module
-from comity_client.offers.fit import (
-    GIB,
-    AcceleratorGroup,
-    Model,
-    ModelWeights,
-    UnknownCache,
-    Workload,
-    fit,
-    group_of,
-)
+from comity_client.offers.fit import GIB, AcceleratorGroup, Workload, fit, group_of
+from comity_client.offers.kv_cache import UnknownCache
 from comity_client.offers.measure import (
     MIB,
     NAME,
@@ -33,6 +25,7 @@ from comity_client.offers.measure import (
     measure,
     with_figures,
 )
+from comity_client.offers.model_memory import Model, ModelWeights
 from hypothesis import given
 from hypothesis import strategies as st
 from support.offers import an_offer

@@ -34,7 +34,8 @@ from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer
-    from comity_client.offers.fit import AcceleratorGroup, Model, Workload
+    from comity_client.offers.fit import AcceleratorGroup, Workload
+    from comity_client.offers.model_memory import Model
     from comity_client.offers.offer_client import FoundChain
 
 

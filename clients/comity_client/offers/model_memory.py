@@ -1,0 +1,278 @@
+"""What a model needs in memory: its weights, and its KV-cache.
+
+Models are read from a folder or from nodes. From a node come `config.json`, complete and hashed, and the first pieces
+of weight files, each hashed against the piece index of a signed statement. If headers cannot be read, the sizes in the
+manifest count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol, TypeVar
+
+from comity.bounded_file import read_bounded
+from comity.formats.tensors import TensorTable, tensor_reader
+from comity.transfer.pieces import WantedFile
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.wire.client import NodeClient
+from comity_client.evidence.proofs import fetch_object
+from comity_client.evidence.resolve import Resolution
+from comity_client.offers.kv_cache import Cache, UnknownCache, cache_of, cache_of_gguf
+from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
+from comity_client.session import Question, Session
+
+_SUFFIXES: Final = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
+"""In order of preference: a model is often published in several formats."""
+_SHARD: Final = re.compile(r"-\d{5}-of-\d{5}(?=\.[a-z]+$)")
+_OTHER_COPY: Final = ("consolidated", "original/", "metal/", "onnx/", "openvino/", "tf_model", "training_args")
+"""Path prefixes of further copies of the same weights, or of files without weights."""
+
+
+class ArtifactFile(Protocol):
+    """A file of an artifact: its path and its size in bytes."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+L = TypeVar("L", bound=ArtifactFile)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWeights:
+    """Size of the tensors of a model.
+
+    Attributes:
+        by_type: bytes by number type as named in the files; `unknown` if no header was read.
+        source: source of the numbers, for people.
+        files: the paths that were counted.
+    """
+
+    by_type: Mapping[str, int]
+    source: str
+    files: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_type.values())
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Number types, largest total first."""
+        return tuple(sorted(self.by_type, key=lambda name: (-self.by_type[name], name)))
+
+
+def weight_files(entries: Iterable[L], pattern: str = "") -> tuple[L, ...]:
+    """The weight files of one model: all that match `pattern`, else those of the preferred format.
+
+    Raises NotFound (NO-WEIGHTS), Malformed (WHICH-WEIGHTS) if there are several models.
+    """
+    listed = tuple(entries)
+    if pattern:
+        chosen = tuple(entry for entry in listed if fnmatchcase(entry.path, pattern))
+        if not chosen:
+            raise NotFound("no weights", why=f"no file matches {pattern!r}", code="NO-WEIGHTS")
+        return chosen
+    for suffix in _SUFFIXES:
+        found = [e for e in listed if e.path.endswith(suffix) and not e.path.startswith(_OTHER_COPY)]
+        if found:
+            return _one_model(found)
+    raise NotFound("no weights", why=f"no file ends in {', '.join(_SUFFIXES)}", code="NO-WEIGHTS")
+
+
+def by_size(entries: Sequence[ArtifactFile]) -> ModelWeights:
+    """Weights by file size, including headers, which are less than 0.1 %."""
+    counted = tuple(entry.path for entry in entries)
+    return ModelWeights({"unknown": sum(entry.size for entry in entries)}, f"{_files(counted)}, by size alone", counted)
+
+
+def by_headers(tensors: Iterable[Mapping[str, int]], paths: Sequence[str]) -> ModelWeights:
+    """Weights by the headers of `paths`; each header as bytes by number type."""
+    total: dict[str, int] = {}
+    for types in tensors:
+        for name, count in types.items():
+            total[name] = total.get(name, 0) + count
+    return ModelWeights(total, f"the headers of {_files(paths)}", tuple(paths))
+
+
+def _one_model(found: Sequence[L]) -> tuple[L, ...]:
+    gguf = found[0].path.endswith(".gguf")
+    models = {_SHARD.sub("", entry.path) for entry in found if not _is_projector(entry.path)}
+    if gguf and len(models) > 1:
+        shown = ", ".join(sorted(models)[:6])
+        raise Malformed("several models in one artifact", why=f"it has {shown}",
+                        hint="choose the files of one: --file '*Q4_K_M*'", code="WHICH-WEIGHTS")  # fmt: skip
+    return tuple(found)
+
+
+def _is_projector(path: str) -> bool:
+    return path.rpartition("/")[2].startswith("mmproj")
+
+
+def _files(paths: Sequence[str]) -> str:
+    return "1 file" if len(paths) == 1 else f"{len(paths)} files"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The memory needs of a model."""
+
+    title: str
+    weights: ModelWeights
+    cache: Cache | UnknownCache
+
+
+CONFIG: Final = "config.json"
+MAX_CONFIG: Final = 1024 * 1024
+MAX_HEADERS: Final = 512
+"""Maximum files whose headers are read; a model with more files counts by size."""
+HEAD_BYTES: Final = 32 * 1024 * 1024
+"""Maximum bytes of a header that are fetched."""
+MAX_CONCURRENT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file in a folder."""
+
+    path: str
+    size: int
+
+
+def model_in(folder: Path, pattern: str = "") -> Model:
+    """The model in `folder`. Raises NotFound without weights, Malformed (WHICH-WEIGHTS) for several models."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and ".comity" not in p.relative_to(folder).parts)
+    files = weight_files((LocalFile(p.relative_to(folder).as_posix(), p.stat().st_size) for p in paths), pattern)
+    tables = [_table_in(folder / file.path, file) for file in files[:MAX_HEADERS]]
+    config = read_bounded(folder / CONFIG, MAX_CONFIG) if (folder / CONFIG).is_file() else None
+    return _model(folder.name, files, tables, config)
+
+
+async def model_of(session: Session, resolution: Resolution, pattern: str = "") -> Model:
+    """The model of a resolved reference. Raises NotFound, Unavailable, Malformed (WHICH-WEIGHTS)."""
+    manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
+    files = weight_files(manifest.files, pattern)
+    publication = resolution.publication
+    first = publication.published.pieces.digest if publication else None
+    layouts = Layouts(session, manifest, named_indexes(resolution.gathered.readings, manifest.digest, first))
+    limit = asyncio.Semaphore(MAX_CONCURRENT)
+
+    async def head(entry: FileEntry) -> TensorTable | None:
+        async with limit:
+            return await _table_from(session, layouts, entry)
+
+    tables = await asyncio.gather(*(head(entry) for entry in files[:MAX_HEADERS]))
+    listed = manifest.by_path.get(CONFIG)
+    config = await _config(session, listed) if listed and listed.size <= MAX_CONFIG else None
+    return _model(resolution.title, files, tables, config)
+
+
+def _model(
+    title: str,
+    files: Sequence[LocalFile] | Sequence[FileEntry],
+    tables: Sequence[TensorTable | None],
+    config: bytes | None,
+) -> Model:
+    read = [table for table in tables if table is not None]
+    complete = len(read) == len(files)
+    weights = by_headers(map(_types, read), [file.path for file in files]) if complete else by_size(files)
+    return Model(title, weights, _cache(files[0].path, read, config))
+
+
+def _types(table: TensorTable) -> Mapping[str, int]:
+    types: dict[str, int] = {}
+    for tensor in table.tensors:
+        types[tensor.dtype] = types.get(tensor.dtype, 0) + tensor.length
+    return types
+
+
+def _cache(path: str, tables: Sequence[TensorTable], config: bytes | None) -> Cache | UnknownCache:
+    if path.endswith(".gguf"):
+        return cache_of_gguf(tables[0].metadata) if tables else UnknownCache("its header could not be read")
+    if config is None:
+        return UnknownCache(f"{CONFIG} is missing or could not be fetched")
+    try:
+        parsed = json.loads(config)
+    except (ValueError, RecursionError):
+        return UnknownCache(f"{CONFIG} is not JSON")
+    return cache_of(parsed) if isinstance(parsed, dict) else UnknownCache(f"{CONFIG} is not a JSON object")
+
+
+def _table_in(path: Path, file: LocalFile) -> TensorTable | None:
+    try:
+        with path.open("rb") as opened:
+            return _read(file.path, opened, file.size)
+    except (OSError, Malformed):
+        return None
+
+
+def _read(path: str, opened: BinaryIO, size: int) -> TensorTable | None:
+    reader = tensor_reader(path)
+    return reader(opened, size) if reader else None
+
+
+async def _table_from(session: Session, layouts: Layouts, entry: FileEntry) -> TensorTable | None:
+    """The tensor table of a file at nodes; None if unreadable. Fetches twice as many pieces while the header is cut."""
+    try:
+        want = await _wanted_file(layouts, entry)
+        pieces = 1
+        while True:
+            head = await session.first(_pieces(want, pieces), f"no node serves the start of {entry.path}")
+            try:
+                return _read(entry.path, io.BytesIO(head), entry.size)
+            except Malformed:
+                if pieces >= len(want.records) or len(head) >= HEAD_BYTES:
+                    return None
+            pieces = min(2 * pieces, len(want.records))
+    except ComityError:
+        return None
+
+
+async def _wanted_file(layouts: Layouts, entry: FileEntry) -> WantedFile:
+    async with aclosing(layouts.layouts_of(entry)) as layouts_of:
+        async for want in layouts_of:
+            return want
+    raise Unavailable(f"{entry.path} cannot be fetched in pieces", why="no statement names a piece index")
+
+
+def _pieces(want: WantedFile, count: int) -> Question[bytes]:
+    """The first `count` pieces of a blob, each with its hash."""
+    end = want.offsets[count]
+
+    async def ask(node: NodeClient) -> bytes:
+        data = await _bytes(node, want.digest, end)
+        for number in range(count):
+            offset, length = want.span(number)
+            if bytes.fromhex(sha256(data[offset : offset + length])) != want.records[number].sha256:
+                raise Untrusted("wrong bytes", why=f"hash of piece {number} does not match", code="BAD-PIECE")
+        return data
+
+    return ask
+
+
+async def _config(session: Session, entry: FileEntry) -> bytes | None:
+    try:
+        return await fetch_small_file(session, entry)
+    except ComityError:
+        return None
+
+
+async def _bytes(node: NodeClient, digest: Digest, length: int) -> bytes:
+    async with aclosing(node.read(digest, 0, length)) as chunks:
+        data = b"".join([chunk async for chunk in chunks])
+    if len(data) != length:
+        raise NotFound("incomplete", why=f"received {len(data)} of {length} bytes")
+    return data
