@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -40,6 +41,7 @@ from comity.gateway.tlog.tiles import TileRoutes
 from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
 from comity.node.app import RunningNode
 from comity.node.home import OpenedHome, ServedHome
+from comity.node.importing.read_through import ReadThroughImports
 from comity.node.own_log import OUTSIDE_MARK
 from comity.node.readiness import Readiness
 from comity.node.replication.setup import ReplicationTasks
@@ -47,28 +49,57 @@ from comity.node.settings import Gateway
 from comity.trust.errors import ComityError, Malformed, NotFound
 
 
+@dataclass(frozen=True, slots=True)
+class ReaderParts:
+    """What answers readers of artifacts, at a node and at a front end alike. `uses` keeps when each token was used."""
+
+    home: ServedHome
+    catalogue: Catalogue
+    read_through: ReadThroughRoutes
+    items: ListItems
+    registry: Registry
+    uses: TokenUses
+
+
+@asynccontextmanager
+async def open_reader_parts(home: ServedHome, imports: ReadThroughImports | None) -> AsyncIterator[ReaderParts]:
+    """What answers readers, while the block lasts. Without `imports` nothing is mirrored for them.
+
+    Raises NotFound, Malformed and Untrusted for the policy file, and as `ListItems` does.
+    """
+    ledger, pools, membership = home.ledger, home.pools, home.membership
+    uses = await pools.files(TokenUses, home.config.path(USES_FILE))
+    judge = await pools.files(PolicyJudge, home.config.gateway.policy, membership, home.clock)
+    async with open_catalogue(ledger, home.store, pools, membership, judge, home.metrics) as catalogue:
+        read_through = ReadThroughRoutes(pools, imports, catalogue)
+        made = await pools.files(list_items, home, catalogue)
+        async with kept_list(made, home.metrics) as items, open_registry(ledger, read_through, pools) as registry:
+            try:
+                yield ReaderParts(home, catalogue, read_through, items, registry, uses)
+            finally:
+                with suppress(ComityError):
+                    await pools.files(uses.flush)
+
+
 def make_app(
-    home: ServedHome,
-    tlog: Sequence[Route],
+    parts: ReaderParts,
     files: FileResponses,
-    read_through: ReadThroughRoutes,
-    registry: Registry,
+    tlog: Sequence[Route],
     console: Sequence[BaseRoute],
-    access: GatewayAccess,
-    items: ListItems,
     readiness: Readiness,
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """Return the application for a running node or front end."""
-    settings, pools, repositories = home.config.gateway, home.pools, RepositoryList(home.ledger)
-    hub = HubRoutes(settings, pools, repositories, items, read_through, access, files, items.cards)
+    home, read_through = parts.home, parts.read_through
+    settings, repositories, access = home.config.gateway, RepositoryList(home.ledger), gateway_access(home, parts.uses)
+    hub = HubRoutes(settings, home.pools, repositories, parts.items, read_through, access, files)
     bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz(readiness)),
             *tlog,
-            *oci_routes(OciRoutes(registry, read_through, repositories, access, files)),
+            *oci_routes(OciRoutes(parts.registry, read_through, repositories, access, files)),
             *git_routes(),
             *api_routes(hub),
             *console,
@@ -122,17 +153,7 @@ def tlog_routes(home: OpenedHome, replication: ReplicationTasks) -> list[Route]:
     witness = WitnessKey.load(settings, home.keys)
     tiles = TileRoutes(ledger, home.pools, home.keys.record, home.config.gateway.url, known, witness)
     submissions = WitnessRoutes(ledger, home.clock, replication.misbehaviour, known, witness)
-    uploads = MirrorRoutes(
-        ledger,
-        home.store,
-        home.pools,
-        replication.quotas,
-        replication.misbehaviour,
-        replication.cosigner,
-        replication.advanced,
-        known,
-        submissions,
-    )
+    uploads = MirrorRoutes(home, replication, known, submissions)
     return [
         Route("/tlog", tiles.index),
         Route("/tlog/add-checkpoint", submissions.add_checkpoint, methods=["POST"]),
@@ -184,43 +205,22 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
     NotFound, Malformed and Untrusted for the policy file.
     """
     home, replication, imports = node.home, node.replication, node.read_through
-    ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
     settings = home.config.gateway
-    async with serve_files(
-        settings,
-        home.config.advertise.open,
-        store,
-        ledger.tables.pieces,
-        home.keys.tls,
-        home.clock,
-        home.metrics,
-        home.served,
-        home.locations,
-        replication.blob_lost,
-    ) as file_routes:
+    async with serve_files(home, replication.blob_lost) as file_routes:
         if not settings.http:
             yield ""
             return
-        uses = await pools.files(TokenUses, home.config.path(USES_FILE))
-        judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
-        async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
-            read_through = ReadThroughRoutes(pools, imports, catalogue)
-            made = await pools.files(list_items, home, catalogue)
-            async with (
-                kept_list(made, home.metrics) as items,
-                open_registry(ledger, read_through, pools) as registry,
-                open_console(node, catalogue, uses) as console,
-            ):
-                tlog = tlog_routes(home, replication)
-                cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None
-                files, access = file_responses(home, file_routes, cold), gateway_access(home, uses)
-                app = make_app(home, tlog, files, read_through, registry, console, access, items, node.readiness)
-                async with listen_http(app, settings) as url:
-                    node.links.serve_at(console_url(settings, url))
-                    structlog.get_logger("comity.gateway").info("gateway", url=url)
-                    try:
-                        yield url
-                    finally:
-                        node.links.serve_at("")
-                        with suppress(ComityError):
-                            await pools.files(uses.flush)
+        async with (
+            open_reader_parts(home, imports) as parts,
+            open_console(node, parts.catalogue, parts.uses) as console,
+        ):
+            cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None
+            files = file_responses(home, file_routes, cold)
+            app = make_app(parts, files, tlog_routes(home, replication), console, node.readiness)
+            async with listen_http(app, settings) as url:
+                node.links.serve_at(console_url(settings, url))
+                structlog.get_logger("comity.gateway").info("gateway", url=url)
+                try:
+                    yield url
+                finally:
+                    node.links.serve_at("")

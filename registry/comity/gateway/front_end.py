@@ -8,7 +8,7 @@ console: its pages show what the writer alone knows, such as which peers answer.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -21,15 +21,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from comity.content.secrets import USES_FILE, TokenUses
-from comity.gateway.app import file_responses, gateway_access, list_items, make_app, serve_gateway
+from comity.gateway.app import file_responses, make_app, open_reader_parts, serve_gateway
 from comity.gateway.fileserver.server import read_files
 from comity.gateway.http_listener import listen_http
-from comity.gateway.hub.catalogue import open_catalogue
-from comity.gateway.hub.judge import PolicyJudge
-from comity.gateway.hub.list_items import kept_list
-from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.oci.registry import open_registry
 from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.node import app as node_app
@@ -37,7 +31,6 @@ from comity.node.config import NodeConfig
 from comity.node.front_end.app import RunningFrontEnd, check_front_end, run_front_end
 from comity.node.front_end.following import ShownAge
 from comity.node.front_end.services import WriterOnly
-from comity.trust.errors import ComityError
 
 WARNING: Final = "X-HF-Warning"
 """Stock Hub clients show it: a topic, a semicolon, and a sentence."""
@@ -65,37 +58,22 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
     """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address. Raises as
     `serve_gateway` does."""
     home = front_end.home
-    ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
     settings = home.config.gateway
     if not settings.http:
         yield ""
         return
-    file_routes = read_files(store, ledger.tables.pieces, home.clock, home.metrics)
-    uses = await pools.files(TokenUses, home.config.path(USES_FILE))
-    judge = await pools.files(PolicyJudge, settings.policy, membership, home.clock)
-    async with open_catalogue(ledger, store, pools, membership, judge, home.metrics) as catalogue:
-        read_through = ReadThroughRoutes(pools, None, catalogue)
-        made = await pools.files(list_items, home, catalogue)
-        async with kept_list(made, home.metrics) as items, open_registry(ledger, read_through, pools) as registry:
-            app = make_app(
-                home,
-                reading_tlog_routes(front_end),
-                file_responses(home, file_routes, None),
-                read_through,
-                registry,
-                [Route("/", overview(membership.seat.record.name, front_end.followed.age))],
-                gateway_access(home, uses),
-                items,
-                front_end.readiness,
-                [Middleware(AgeWarning, age=front_end.followed.age)],
-            )
-            async with listen_http(app, settings) as url:
-                _log.info("gateway", url=url)
-                try:
-                    yield url
-                finally:
-                    with suppress(ComityError):
-                        await pools.files(uses.flush)
+    async with open_reader_parts(home, None) as parts:
+        app = make_app(
+            parts,
+            file_responses(home, read_files(home), None),
+            reading_tlog_routes(front_end),
+            [Route("/", overview(home.membership.seat.record.name, front_end.followed.age))],
+            front_end.readiness,
+            [Middleware(AgeWarning, age=front_end.followed.age)],
+        )
+        async with listen_http(app, settings) as url:
+            _log.info("gateway", url=url)
+            yield url
 
 
 def reading_tlog_routes(front_end: RunningFrontEnd) -> Sequence[Route]:

@@ -13,7 +13,6 @@ from typing import Final, Literal
 
 from markupsafe import Markup
 
-from comity.content.blobs import BlobStore
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.index import formats_of
 from comity.gateway.console.state import RecentEntry, StateReader
@@ -24,8 +23,7 @@ from comity.ledger.intake import PUBLISHED, fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
-from comity.node.members import Membership
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.home import ServedHome
 from comity.trust.audit import DAY
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import ParsedClaims, read_claims
@@ -134,26 +132,18 @@ class ArtifactPage:
 class ArtifactPages:
     """Makes and keeps pages. Not thread-safe: call from the event loop."""
 
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        membership: Membership,
-        catalogue: Catalogue,
-        states: StateReader,
-        index: CopiesIndex,
-        clock: Clock,
-    ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
-        self._membership = membership
+    def __init__(self, home: ServedHome, catalogue: Catalogue, states: StateReader, index: CopiesIndex) -> None:
+        self._ledger = home.ledger
+        self._store = home.store
+        self._pools = home.pools
+        self._membership = home.membership
         self._catalogue = catalogue
         self._states = states
         self._copies = index
-        self._clock = clock
-        self._pages: AnswerCache[tuple[str, Digest], ArtifactPage] = AnswerCache(Generations(ledger).now, MAX_PAGES)
+        self._clock = home.clock
+        self._pages: AnswerCache[tuple[str, Digest], ArtifactPage] = AnswerCache(
+            Generations(home.ledger).now, MAX_PAGES
+        )
 
     async def page(self, name: str, revision: str) -> ArtifactPage:
         """Raises as `Catalogue.snapshot` does."""

@@ -34,8 +34,8 @@ from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.console.words import shown_text
 from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
+from comity.node.home import ServedHome
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import parse_entry
@@ -94,23 +94,13 @@ class FeedMemory:
 class Feeds:
     """Not thread-safe: call from the event loop."""
 
-    def __init__(
-        self,
-        file: Path,
-        node: str,
-        url: str,
-        ledger: AsyncLedger,
-        pools: Pools,
-        clock: Clock,
-        states: StateReader,
-        access: GatewayAccess,
-    ) -> None:
-        self._file = file
-        self._node = node
-        self._url = url
-        self._ledger = ledger
-        self._pools = pools
-        self._clock = clock
+    def __init__(self, home: ServedHome, states: StateReader, access: GatewayAccess) -> None:
+        self._file = home.config.path(FEEDS_FILE)
+        self._node = home.membership.seat.record.name
+        self._url = home.config.gateway.url
+        self._ledger = home.ledger
+        self._pools = home.pools
+        self._clock = home.clock
         self._states = states
         self._access = access
         self._entries: dict[FeedKind, list[FeedEntry]] = {"versions": [], "advisories": []}

@@ -37,7 +37,7 @@ from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
-from comity.gateway.console.feeds import FEEDS_FILE, Feeds
+from comity.gateway.console.feeds import Feeds
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
@@ -112,22 +112,19 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
         ArtifactIndex, folder, home.ledger, home.pools, home.membership, local, node.copies, home.clock
     )
     states = StateReader(home, node.replication, node.offers, index)
-    pages = ArtifactPages(
-        home.ledger, home.store, home.pools, home.membership, catalogue, states, node.copies, home.clock
-    )
+    pages = ArtifactPages(home, catalogue, states, node.copies)
     sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
     tokens = home.config.path(TOKENS_FILE)
     access = SessionAccess(tokens, home.pools, uses, home.clock, sessions, public=settings.public)
     maker = PageMaker(name, settings.url, states, sessions)
-    console = Console(settings, node, index, states, pages, access, catalogue, maker)
+    console = Console(node, index, states, pages, access, catalogue, maker)
     origins = BrowserOrigins(settings.url)
     acts = OperatorActs(home.audit_log, home.pools)
     sign_in = SignInPages(maker, sessions, origins, node.links, acts, home.config.oidc.issuer)
     provider = await provider_routes(node, maker, sign_in, origins)
     node_pages = NodePages(node, maker, states, sessions, origins, acts)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins, acts)
-    feeds_file = home.config.path(FEEDS_FILE)
-    feeds = Feeds(feeds_file, name, settings.url, home.ledger, home.pools, home.clock, states, access)
+    feeds = Feeds(home, states, access)
     supervisor = Supervisor(home.metrics)
     index.begin(supervisor)
     feeds.begin(supervisor)
@@ -231,7 +228,6 @@ class Console:
 
     def __init__(
         self,
-        settings: Gateway,
         node: RunningNode,
         index: ArtifactIndex,
         states: StateReader,
@@ -240,6 +236,7 @@ class Console:
         catalogue: Catalogue,
         maker: PageMaker,
     ) -> None:
+        settings = node.home.config.gateway
         self._url = settings.url
         self._aliases = settings.alias_targets()
         self._membership = node.home.membership

@@ -28,7 +28,6 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from comity.content.blobs import BlobStore
 from comity.gateway.fileserver.http1 import (
     HEADERS_END,
     MAX_HEAD,
@@ -46,17 +45,16 @@ from comity.gateway.fileserver.http1 import (
 from comity.gateway.fileserver.verified import BlobReader, FilePart, Hashed, PieceRecords, VerifiedBlobs
 from comity.gateway.http_listener import tls_context
 from comity.ledger.records import PieceRecordTable
+from comity.node.home import OpenedHome, ServedHome
 from comity.node.listeners import connection_limits
-from comity.node.metrics import LOCATION_SECONDS, LocationProviders, Metrics, ServedBytes
-from comity.node.settings import Gateway
-from comity.node.threads import Clock
+from comity.node.metrics import LOCATION_SECONDS, Metrics, ServedBytes
 from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.wire.addresses import address_block
 from comity.wire.blob import BlobLocation
 from comity.wire.throttle import FairShares
-from comity.wire.tls import TlsIdentity, server_context
+from comity.wire.tls import server_context
 
 HEAD_SECONDS: Final = 10.0
 """Seconds from the first byte of a request to the end of its head."""
@@ -383,26 +381,13 @@ class FileRoutes:
 
 
 @asynccontextmanager
-async def serve_files(
-    settings: Gateway,
-    advertised: Sequence[str],
-    store: BlobStore,
-    pieces: PieceRecordTable,
-    tls_identity: TlsIdentity,
-    clock: Clock,
-    metrics: Metrics,
-    served: ServedBytes,
-    locations: LocationProviders,
-    lost: Callable[[], None],
-) -> AsyncIterator[FileRoutes]:
-    """Serve the blobs of the node at the configured addresses, while the block lasts.
-
-    `advertised` are the addresses of the open listener for others. `lost` is called on this event loop when a corrupt
-    blob was quarantined.
+async def serve_files(home: OpenedHome, lost: Callable[[], None]) -> AsyncIterator[FileRoutes]:
+    """Serve the blobs of the node at the configured addresses, while the block lasts. `lost` is called on this event
+    loop when a corrupt blob was quarantined.
 
     Raises Unavailable (LISTEN); NotFound and Malformed for the certificate and key of the gateway.
     """
-    loop = asyncio.get_running_loop()
+    loop, settings, metrics = asyncio.get_running_loop(), home.config.gateway, home.metrics
 
     def damaged(digest: Digest, why: str) -> None:
         metrics.verify_failures.labels("blob").inc()
@@ -410,15 +395,15 @@ async def serve_files(
         with suppress(RuntimeError):  # the event loop has ended
             loop.call_soon_threadsafe(lost)
 
-    verified = VerifiedBlobs(store, LedgerRecords(pieces), damaged, count_hashed(metrics))
-    urls = SignedUrls(secrets.token_bytes(32), clock)
+    verified = VerifiedBlobs(home.store, LedgerRecords(home.ledger.tables.pieces), damaged, count_hashed(metrics))
+    urls = SignedUrls(secrets.token_bytes(32), home.clock)
     async with AsyncExitStack() as stack:
 
         def begin(address: str, listener: str, tls: ssl.SSLContext | None) -> str:
             """Start a server and return its authority."""
             host, _, port = address.rpartition(":")
             server = BlobServer(
-                FileSite(urls, verified, partial(_record_request, metrics, served, loop, listener)),
+                FileSite(urls, verified, partial(_record_request, metrics, home.served, loop, listener)),
                 (host.strip("[]"), int(port)),
                 tls=tls,
                 connections=connection_limits().blobs,
@@ -432,10 +417,10 @@ async def serve_files(
             port = begin(settings.files, "files", tls).rpartition(":")[2]
             files = settings.files_url or f"{'https' if tls else 'http'}://:{port}"
         if settings.ranges:
-            listening_at = begin(settings.ranges, "ranges", server_context(tls_identity))
-            base = settings.ranges_url or f"https://{_authority(advertised, listening_at)}"
+            listening_at = begin(settings.ranges, "ranges", server_context(home.keys.tls))
+            base = settings.ranges_url or f"https://{_authority(home.config.advertise.open, listening_at)}"
             stack.enter_context(
-                locations.registered(
+                home.locations.registered(
                     lambda digest, peer: BlobLocation(
                         "https-range", base + urls.sign(digest, seconds=LOCATION_SECONDS, peer=peer)
                     )
@@ -444,16 +429,17 @@ async def serve_files(
         yield FileRoutes(verified, urls, files)
 
 
-def read_files(store: BlobStore, pieces: PieceRecordTable, clock: Clock, metrics: Metrics) -> FileRoutes:
+def read_files(home: ServedHome) -> FileRoutes:
     """Read the blobs of a store that another process owns, and serve them at no address of their own: a signed URL of
     one front end would mean nothing to another."""
 
     def damaged(digest: Digest, why: str) -> None:
-        metrics.verify_failures.labels("blob").inc()
+        home.metrics.verify_failures.labels("blob").inc()
         _log.error("corrupt blob", blob=digest, why=why)
 
-    verified = VerifiedBlobs(store, LedgerRecords(pieces), damaged, count_hashed(metrics), quarantines=False)
-    return FileRoutes(verified, SignedUrls(secrets.token_bytes(32), clock), "")
+    records, hashed = LedgerRecords(home.ledger.tables.pieces), count_hashed(home.metrics)
+    verified = VerifiedBlobs(home.store, records, damaged, hashed, quarantines=False)
+    return FileRoutes(verified, SignedUrls(secrets.token_bytes(32), home.clock), "")
 
 
 def count_hashed(metrics: Metrics) -> Hashed:

@@ -20,7 +20,6 @@ from starlette.routing import Route
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.http import ConnectionSlots, error_response, read_body
 from comity.gateway.hub import views
-from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.list_items import ListItems
@@ -77,9 +76,7 @@ class HubRoutes:
         read_through: ReadThroughRoutes,
         access: GatewayAccess,
         files: FileResponses,
-        cards: Cards,
     ) -> None:
-        self._cards = cards
         self._url = settings.url
         self._pools = pools
         self._files = files
@@ -206,7 +203,7 @@ class HubRoutes:
     async def _model(self, request: Request, address: HubAddress) -> Response:
         blobs = views.read_bool(request.query_params.get("blobs"))
         snapshot = await self._snapshot(address)
-        card = await self._cards.card(snapshot.artifact, snapshot.manifest)
+        card = await self._items.cards.card(snapshot.artifact, snapshot.manifest)
         return await self._json(request, snapshot, lambda: views.model_view(snapshot, card, blobs=blobs))
 
     async def _tree(self, request: Request, address: HubAddress) -> Response:

@@ -27,18 +27,15 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from comity.content.blobs import BlobStore
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.witness import WitnessRoutes
 from comity.ledger.entry_rows import named_objects
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
-from comity.node.replication.cosigner import CheckpointCosigner
-from comity.node.replication.mirror import Quotas
-from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.home import ServedHome
+from comity.node.replication.setup import ReplicationTasks
 from comity.node.replication.side_objects import missing_side_objects
-from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.tlog.merkle import HASH_SIZE, WIDTH
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
@@ -152,24 +149,15 @@ class MirrorRoutes:
     """Handlers for uploads of entries. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        quotas: Quotas,
-        misbehaviour: MisbehaviourProofs,
-        cosigner: CheckpointCosigner,
-        on_advance: Callable[[str], Awaitable[None]],
-        known: KnownLogs,
-        submissions: WitnessRoutes,
+        self, home: ServedHome, replication: ReplicationTasks, known: KnownLogs, submissions: WitnessRoutes
     ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
-        self._quotas = quotas
-        self._misbehaviour = misbehaviour
-        self._cosigner = cosigner
-        self._on_advance = on_advance
+        self._ledger = home.ledger
+        self._store = home.store
+        self._pools = home.pools
+        self._quotas = replication.quotas
+        self._misbehaviour = replication.misbehaviour
+        self._cosigner = replication.cosigner
+        self._on_advance = replication.advanced
         self._known = known
         self._submissions = submissions
         self._slots = ConnectionSlots(AT_ONCE, "uploads")
