@@ -37,8 +37,8 @@ class TrustClient:
         self._user = User(self.home)
 
     def policy(self, path: Path | None = None) -> Policy:
-        """Return the policy in a file; without a file, the default policy of the pins (see `default_policy`). Raises
-        Malformed, Untrusted, NotFound."""
+        """Return the policy in a file; without a file, the default policy of the pins (see `user.default_policy`).
+        Raises Malformed, Untrusted, NotFound."""
         return load_policy(path) if path is not None else self._user.policy(self._user.pins())
 
     def publishers(self) -> list[Publisher]:

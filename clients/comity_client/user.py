@@ -6,15 +6,15 @@ What asks nodes, and what judges, is loaded where it is used: a look at the pins
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from comity.trust.charter.federation import Federation
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import UPSTREAM, Reference, abbreviated
 from comity_client.home import Home
-from comity_client.trust_store import TrustStore
+from comity_client.trust_store import Bindings, TrustStore
 
 if TYPE_CHECKING:
     from comity.trust.encoding import Digest
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from comity_client.session import RemoteNode, Session
 
 T = TypeVar("T")
+
+MOST_COSIGNERS: Final = 2
+UNSIGNED: Final = ("signatures", "transparency", "cosigners")
+"""Rows about a publication; a mirrored artifact without a publication has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,6 @@ class User:
 
     def policy(self, pins: Iterable[Federation], reference: str = "") -> Policy:
         """Return the default policy of these pins, for the kind of reference (see `default_policy`)."""
-        from comity_client.default_policy import default_policy, mirrored_policy
-
         policy = default_policy(pins, self.trust_store().bindings())
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
@@ -135,3 +137,35 @@ class User:
                 return await work(session)
 
         return asyncio.run(run())
+
+
+def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
+    """Return the policy of pulls and verifications without a policy file: all pinned bodies count; bindings and pinned
+    rotations apply; required cosigners outside the jurisdiction of the publisher are the highest quorum of the
+    pinned charters, at most two.
+
+    A small federation cannot give more cosigners than its charter promises, and a charter with a low quorum must not
+    weaken the rule for another.
+    """
+    from comity.trust.home_logs import OriginOwners, origin_owners
+    from comity.trust.policy import CosignerRule, Policy
+
+    federations = tuple(pins)
+    bodies = tuple(federation.body for federation in federations)
+    promised = max((body.policy.cosigner_quorum for body in bodies), default=MOST_COSIGNERS)
+    return Policy(
+        pins=bodies,
+        bindings=dict(bindings.publishers),
+        rotations=dict(bindings.rotations),
+        cosigners=CosignerRule(at_least=min(MOST_COSIGNERS, promised)),
+        origins=OriginOwners.of_all(origin_owners(each.chain, each.identity_entries) for each in federations),
+    )
+
+
+def mirrored_policy(policy: Policy) -> Policy:
+    """Return the policy for a reference to an upstream, `hf:org/name@commit`: no publication is required, but a node of
+    a pinned member must claim that it fetched these bytes there."""
+    from comity.trust.policy import UpstreamRule
+
+    rule = UpstreamRule(max(1, policy.upstream.corroborated))
+    return replace(policy, upstream=rule, require=tuple(row for row in policy.require if row not in UNSIGNED))

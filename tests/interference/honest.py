@@ -35,9 +35,9 @@ from comity.trust.statement import Entry
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.client import NodeClient
 from comity_client.client import Client
-from comity_client.default_policy import mirrored_policy
 from comity_client.home import Home
 from comity_client.publishers import Publisher
+from comity_client.user import mirrored_policy
 from interference.federation import Hostile, Members, Report, copied, founded, running
 from support.federation import NodeHome, cosigners, note_of
 from support.governing import Person, changed

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity_client.default_policy import default_policy
 from comity_client.trust_store import TrustStore
+from comity_client.user import default_policy
 from support.case import nodes
 from support.world import found, identity
 

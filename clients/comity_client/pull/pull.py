@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comity.content.durable import disk_errors
 from comity.formats.inspect import inspect, inspect_name
@@ -67,9 +68,11 @@ from comity_client.pull.fetch import (
     node_sources,
 )
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
-from comity_client.pull.offline import CacheBasis
 from comity_client.seen import SeenLogs
 from comity_client.session import RemoteNode, Session
+
+if TYPE_CHECKING:
+    from comity_client.pull.offline import CacheBasis
 
 
 def announced(manifest: Manifest) -> Iterator[FoundFile]:
