@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -65,15 +64,6 @@ class ApprovalTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class ApprovalPlaces:
-    """Where approvals are put: `folder` has an evidence pack, `out` is a new file; `nodes` log them."""
-
-    folder: Path | None = None
-    out: Path | None = None
-    nodes: Sequence[Target] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class ApprovalReceipt:
     """What was signed about which artifact, and where it was put. `entries` approve, or end an approval."""
 
@@ -102,103 +92,21 @@ class ApprovalSubject:
         return cls(resolution.artifact, resolution.title)
 
 
-Log = Callable[[Callable[[LogTargets], Awaitable[tuple[Logged, ...]]], Sequence[Target]], tuple[Logged, ...]]
+@dataclass(frozen=True, slots=True)
+class ApprovalPlaces:
+    """Where approvals are put: `folder` has an evidence pack, `out` is a new file; `nodes` log them."""
 
+    folder: Path | None = None
+    out: Path | None = None
+    nodes: Sequence[Target] = ()
 
-def approve(
-    subject: ApprovalSubject, terms: ApprovalTerms, signer: IdentitySigner, places: ApprovalPlaces, now: int, log: Log
-) -> ApprovalReceipt:
-    """Sign an approval and put it into `places`. Raises Malformed, Refused (NOT-A-SIGNER), and as `add_to_pack` and
-    `publish_statement` do."""
-    signer.require_complete()
-    text = read_bounded(terms.conditions, MAX_CONDITIONS) if terms.conditions else None
-    named = None
-    if text is not None and terms.conditions is not None:
-        named = ApprovalConditions(terms.conditions.name, SideObject.of(text))
-    approved = Approved(
-        signer.identity, subject.artifact, terms.scope, terms.since, terms.until, now, named, subject.title[:1000]
-    )
-    entry = sign_approved(approved, *signer.signers)
-    return _put(subject, (entry,), signer, places, [] if text is None else [text], log)
-
-
-def end_approvals(
-    subject: ApprovalSubject,
-    found: Iterable[ListedApproval],
-    scope: str,
-    since: int,
-    text: str,
-    signer: IdentitySigner,
-    places: ApprovalPlaces,
-    log: Log,
-) -> ApprovalReceipt:
-    """Sign the end of each approval of the signer for `scope` that is not ended by then. Raises NotFound (NO-APPROVAL)
-    if there is none, and as `approve` does."""
-    signer.require_complete()
-    own = [each.proven for each in found if each.proven.approved.scope == scope and each.until >= since]
-    if not own:
-        why = f"{signer.label} has no approval of it for {scope} here that is in force then"
-        raise NotFound("there is nothing to end", why=why, hint="comity approvals ls REF --policy FILE",
-                       code="NO-APPROVAL")  # fmt: skip
-    ends = [ApprovalEnded(signer.identity, subject.artifact, each.entry.statement_digest, since, text) for each in own]
-    entries = tuple(sign_approval_ended(end, *signer.signers) for end in ends)
-    return _put(subject, entries, signer, places, [], log)
-
-
-def _put(
-    subject: ApprovalSubject,
-    entries: tuple[Entry, ...],
-    signer: IdentitySigner,
-    places: ApprovalPlaces,
-    texts: Sequence[bytes],
-    log: Log,
-) -> ApprovalReceipt:
-    lines = [*signer.lines, *(entry.line for entry in entries)]
-    if places.folder is not None:
-        add_to_pack(places.folder, lines, texts)
-    if places.out is not None:
-        write_approvals(places.out, lines)
-    logged: list[Logged] = []
-    if places.nodes:
-        objects = {sha256(text): text for text in texts}
-
-        async def work(targets: LogTargets) -> tuple[Logged, ...]:
-            receipts = [
-                await publish_statement(targets, subject.title, entry, signer.lines, objects) for entry in entries
-            ]
-            return tuple(each for receipt in receipts for each in receipt.logged)
-
-        logged += log(work, places.nodes)
-    return ApprovalReceipt(subject.title, subject.artifact, entries, places.folder, places.out, tuple(logged))
-
-
-def rule_of(signer: IdentitySigner) -> ApprovalRule:
-    """Return a rule by which the signer is the only officer, to find the signer's own approvals."""
-    return ApprovalRule(officers={signer.label: signer.identity})
-
-
-def approvals_in_pack(folder: Path, rule: ApprovalRule, policy: Policy) -> tuple[ListedApproval, ...]:
-    """Return the proven approvals in the evidence pack of a folder, offline. Raises as `read_pack` does."""
-    return listed_approvals(read_pack(folder).claims, rule, policy)
-
-
-async def approvals_at_nodes(
-    session: Session, artifact: Digest | None, rule: ApprovalRule, policy: Policy
-) -> tuple[ListedApproval, ...]:
-    """Return the proven approvals that reachable nodes have: of an artifact, or of all."""
-    asked = replace(policy, approvals=rule)
-    if artifact is None:
-        lines = await gather_all_approvals(session, asked)
-    else:
-        lines = await gather_approvals(session, artifact, asked)
-    return await asyncio.to_thread(listed_approvals, lines, rule, policy)
-
-
-def carry(file: Path, folder: Path, conditions: Iterable[Path]) -> int:
-    """Add the lines of a file of approvals, and texts of conditions, to the pack of a folder. Returns the number of new
-    lines. Raises Malformed, and as `add_to_pack` does."""
-    carried = CarriedApprovals.read(file)
-    return add_to_pack(folder, carried.lines, [read_bounded(path, MAX_CONDITIONS) for path in conditions])
+    @classmethod
+    def of(
+        cls, subject: ApprovalSubject, signer: IdentitySigner, nodes: Sequence[Target], out: Path | None
+    ) -> ApprovalPlaces:
+        """The places that are named; if none is, and the folder is not here, the signer's home log."""
+        named = bool(nodes) or subject.folder is not None or out is not None
+        return cls(subject.folder, out, nodes if named else home_target(signer.home))
 
 
 class FindLocalCopy(Protocol):
@@ -210,10 +118,12 @@ class RunLogging(Protocol):
 
 
 class ApprovalClient:
-    """Args:
-    local_copy: finds a folder on this machine, and hashes every file.
-    resolve: finds the artifact of a reference at nodes.
-    log: runs what logs statements at nodes.
+    """Approvals by one user.
+
+    Args:
+        local_copy: finds a folder on this machine, and hashes every file.
+        resolve: finds the artifact of a reference at nodes.
+        log: runs what logs statements at nodes.
     """
 
     def __init__(
@@ -243,14 +153,24 @@ class ApprovalClient:
         on_event: OnEvent = ignore_event,
     ) -> ApprovalReceipt:
         """Approve an artifact for a scope. The pack of a folder gets the approval; that of a reference is logged,
-        unless it is only written to the file `out`. Raises as `approving.approve` does.
+        unless it is only written to the file `out`. Raises Malformed, Refused (NOT-A-SIGNER), and as `add_to_pack` and
+        `publish_statement` do.
 
         Args:
             nodes: where to log; default: nowhere for a folder or with `out`, else at the signer's home log.
         """
-        signer = IdentitySigner.of(by)
-        log, now = partial(self._log, on_event=on_event), int(time.time())
-        return approve(subject, terms, signer, _places(subject, signer, nodes, out), now, log)
+        signer, now = IdentitySigner.of(by), int(time.time())
+        signer.require_complete()
+        text = read_bounded(terms.conditions, MAX_CONDITIONS) if terms.conditions else None
+        named = None
+        if text is not None and terms.conditions is not None:
+            named = ApprovalConditions(terms.conditions.name, SideObject.of(text))
+        approved = Approved(
+            signer.identity, subject.artifact, terms.scope, terms.since, terms.until, now, named, subject.title[:1000]
+        )
+        entry = sign_approved(approved, *signer.signers)
+        places = ApprovalPlaces.of(subject, signer, nodes, out)
+        return self._put(subject, (entry,), signer, places, [] if text is None else [text], on_event)
 
     def end(
         self,
@@ -264,37 +184,82 @@ class ApprovalClient:
         out: Path | None = None,
         on_event: OnEvent = ignore_event,
     ) -> ApprovalReceipt:
-        """End the signer's approvals of an artifact for a scope, from the time `since` on. Raises as
-        `approving.end_approvals` does."""
+        """End each approval of an artifact by the signer for a scope that is not ended by the time `since`, from that
+        time on. Raises NotFound (NO-APPROVAL) if there is none, and as `approve` does."""
         signer = IdentitySigner.of(by)
-        rule, policy = rule_of(signer), self._user.policy(self._user.pins())
-        if subject.folder is not None:
-            found = approvals_in_pack(subject.folder, rule, policy)
-        else:
-            found = self._user.run(lambda session: approvals_at_nodes(session, subject.artifact, rule, policy))
-        places, log = _places(subject, signer, nodes, out), partial(self._log, on_event=on_event)
-        return end_approvals(subject, found, scope, since, text, signer, places, log)
+        signer.require_complete()
+        found = self._approvals_by(signer, subject)
+        own = [each.proven for each in found if each.proven.approved.scope == scope and each.until >= since]
+        if not own:
+            why = f"{signer.label} has no approval of it for {scope} here that is in force then"
+            raise NotFound("there is nothing to end", why=why, hint="comity approvals ls REF --policy FILE",
+                           code="NO-APPROVAL")  # fmt: skip
+        statements = [each.entry.statement_digest for each in own]
+        ends = [ApprovalEnded(signer.identity, subject.artifact, each, since, text) for each in statements]
+        entries = tuple(sign_approval_ended(end, *signer.signers) for end in ends)
+        return self._put(subject, entries, signer, ApprovalPlaces.of(subject, signer, nodes, out), [], on_event)
 
     def list(self, what: Path | str | None, policy: Policy) -> tuple[ListedApproval, ...]:
         """Return the proven approvals by the officers of the policy: in the pack of a folder, offline; of a reference,
         or of all artifacts, as reachable nodes have them. Raises as `resolve` and `read_pack` do."""
         rule = policy.approvals
         if what is not None and Path(what).is_dir():
-            return approvals_in_pack(Path(what), rule, policy)
+            return listed_approvals(read_pack(Path(what)).claims, rule, policy)
 
         async def work(session: Session) -> tuple[ListedApproval, ...]:
             found = await self._user.resolve(session, str(what), policy) if what is not None else None
-            return await approvals_at_nodes(session, found.artifact if found else None, rule, policy)
+            return await _approvals_at_nodes(session, found.artifact if found else None, rule, policy)
 
         return self._user.run(work)
 
     def carry(self, file: Path, folder: Path, conditions: Sequence[Path] = ()) -> int:
-        """Add approvals from a file to the pack of a folder, offline. Returns how many. Raises as `approving.carry`
-        does."""
-        return carry(file, folder, conditions)
+        """Add the lines of a file of approvals, and texts of conditions, to the pack of a folder, offline. Returns the
+        number of new lines. Raises Malformed, and as `add_to_pack` does."""
+        carried = CarriedApprovals.read(file)
+        return add_to_pack(folder, carried.lines, [read_bounded(path, MAX_CONDITIONS) for path in conditions])
+
+    def _approvals_by(self, signer: IdentitySigner, subject: ApprovalSubject) -> tuple[ListedApproval, ...]:
+        """The approvals of the subject by the signer: in its pack if its folder is here, else at nodes."""
+        rule = ApprovalRule(officers={signer.label: signer.identity})
+        policy = self._user.policy(self._user.pins())
+        if subject.folder is not None:
+            return listed_approvals(read_pack(subject.folder).claims, rule, policy)
+        return self._user.run(lambda session: _approvals_at_nodes(session, subject.artifact, rule, policy))
+
+    def _put(
+        self,
+        subject: ApprovalSubject,
+        entries: tuple[Entry, ...],
+        signer: IdentitySigner,
+        places: ApprovalPlaces,
+        texts: Sequence[bytes],
+        on_event: OnEvent,
+    ) -> ApprovalReceipt:
+        """Put signed lines, and the texts that they name, into `places`."""
+        lines = [*signer.lines, *(entry.line for entry in entries)]
+        if places.folder is not None:
+            add_to_pack(places.folder, lines, texts)
+        if places.out is not None:
+            write_approvals(places.out, lines)
+        objects = {sha256(text): text for text in texts}
+
+        async def work(targets: LogTargets) -> tuple[Logged, ...]:
+            receipts = [
+                await publish_statement(targets, subject.title, entry, signer.lines, objects) for entry in entries
+            ]
+            return tuple(each for receipt in receipts for each in receipt.logged)
+
+        logged = self._log(work, places.nodes, on_event) if places.nodes else ()
+        return ApprovalReceipt(subject.title, subject.artifact, entries, places.folder, places.out, logged)
 
 
-def _places(subject: ApprovalSubject, signer: IdentitySigner, nodes: Sequence[str], out: Path | None) -> ApprovalPlaces:
-    if not nodes and subject.folder is None and out is None:
-        return ApprovalPlaces(subject.folder, out, home_target(signer.home))
-    return ApprovalPlaces(subject.folder, out, nodes)
+async def _approvals_at_nodes(
+    session: Session, artifact: Digest | None, rule: ApprovalRule, policy: Policy
+) -> tuple[ListedApproval, ...]:
+    """The proven approvals that reachable nodes have: of an artifact, or of all."""
+    asked = replace(policy, approvals=rule)
+    if artifact is None:
+        lines = await gather_all_approvals(session, asked)
+    else:
+        lines = await gather_approvals(session, artifact, asked)
+    return await asyncio.to_thread(listed_approvals, lines, rule, policy)
