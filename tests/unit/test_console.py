@@ -16,9 +16,9 @@ from comity.content.secrets import Token
 from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
+from comity.gateway.console.member_map import PLACES, map_image, tiles
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
-from comity.gateway.console.offers import CharterDifference, PendingVote, ProposalView
-from comity.gateway.console.pictures import PLACES, federation_map, tiles
+from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
 from comity.gateway.console.words import LANGUAGES, choose_language, day, environment, moment, parse_po, translations
@@ -176,7 +176,7 @@ def messages() -> Iterator[tuple[str, str]]:
                     yield texts[0], texts[-1]
             elif found:
                 yield found, found
-    for name in ("state.py", "routes.py", "words.py"):
+    for name in ("state.py", "member_map.py", "words.py"):
         source = resources.files("comity.gateway.console").joinpath(name).read_text("utf-8")
         for text in re.findall(r'marked\(\s*"((?:[^"\\]|\\.)*)"', source):
             yield text, text
@@ -227,7 +227,7 @@ def view(name: str, jurisdiction: str, state: Any) -> MemberView:
 
 def test_the_map_says_in_text_what_its_colours_say() -> None:
     members = [view("a", "CH", "here"), view("b", "ES", "down"), view("c", "mars", "up"), view("d", "CH", "unknown")]
-    picture = str(federation_map(tiles(members, {"ES": ("b: does not answer",)}, {"ES": "3 days"}), "Map"))
+    picture = str(map_image(tiles(members, {"ES": ("b: does not answer",)}, {"ES": "3 days"}), "Map"))
     page = read_page(picture)
     assert "does not answer" in page.text
     assert "✕" in page.text
@@ -238,7 +238,7 @@ def test_the_map_says_in_text_what_its_colours_say() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_in_the_map_stay_text(text: str) -> None:
     members = [view(text, text[:40] or "x", "here")]
-    page = read_page(str(federation_map(tiles(members, {text[:40]: (text,)}, {text[:40]: text}), text)))
+    page = read_page(str(map_image(tiles(members, {text[:40]: (text,)}, {text[:40]: text}), text)))
     assert {name for name, _ in page.elements} <= {"svg", "g", "rect", "path", "title", "text"}
 
 

@@ -8,7 +8,8 @@ state       members, logs, drafts and alerts, as every page shows them
 artifact    the page of one artifact
 logs        the log explorer
 offers      the compute board
-pictures    the map of the members, as SVG
+proposals   the open changes of the charter
+member_map  the map of the members, as SVG
 feeds       Atom feeds of new versions and warnings
 page        one page: its reader, its headers, its text from a template, and the forms that browsers send from it
 sessions    sessions of people who signed in

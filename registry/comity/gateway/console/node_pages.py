@@ -31,8 +31,8 @@ from starlette.routing import BaseRoute, Route
 
 from comity.content.audit_log import ActRecord, check_chain
 from comity.content.secrets import ALL_REPOSITORIES, Token, TokenFile, TokenUses
-from comity.gateway.console.offers import ProposalView, proposals
 from comity.gateway.console.page import FORM_KEY, PREFIX, BrowserOrigins, PageMaker, Reader, read_form, require_form_key
+from comity.gateway.console.proposals import ProposalView, proposals
 from comity.gateway.console.sessions import BrowserSession, BrowserSessions
 from comity.gateway.console.sign_in import see_other
 from comity.gateway.console.state import StateReader

@@ -1,20 +1,14 @@
-"""The compute board and the open changes of the charter, as pages show them."""
+"""The compute board: offers as pages show them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Literal
 
 from comity.gateway.console.logs import log_id
-from comity.node.charter.follower import CharterFollower
 from comity.node.members import Membership
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.search import first_of, matching_offers
-from comity.trust.charter.document import Body
-from comity.trust.charter.tally import DraftState
-from comity.trust.charter.votes import CONSENTED
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
 from comity.trust.offers.chain import OfferChain
@@ -23,9 +17,6 @@ from comity.trust.tlog.note import VerifierKey
 from comity.wire.offer import OfferQuery
 
 PAGE: Final = 25
-MAX_DRAFTS: Final = 50
-MAX_CHANGES: Final = 200
-
 OfferState = Literal["open", "ended", "withdrawn", "fault", "unknown"]
 
 
@@ -81,112 +72,3 @@ def _offer(log: str, chain: OfferChain, membership: Membership, now: float) -> O
     fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
     origin = VerifierKey.parse(log).name
     return OfferView(chain.state.chain, offer, provider, state, fault, left, origin, log_id(log), chain.offered[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class CharterDifference:
-    """One changed line of the charter: a member, a namespace or a rule. Empty `before` or `after`: added or removed."""
-
-    what: Literal["member", "namespace", "policy"]
-    name: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True, slots=True)
-class PendingVote:
-    """Whose turn it is, and the command with which that member signs. `why` is in English."""
-
-    member: str
-    action: str
-    why: str
-    command: str
-    own: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalView:
-    """An open change. Votes count for the newest round. `objection`: why no honest member signs it, or empty."""
-
-    body: Digest
-    epoch: int
-    by: str
-    text: str
-    intents: tuple[str, ...]
-    ratified: tuple[str, ...]
-    quorum: int
-    members: int
-    changes: tuple[CharterDifference, ...]
-    pending: tuple[PendingVote, ...]
-    objection: str
-
-
-def proposals(membership: Membership, follower: CharterFollower | None) -> list[ProposalView]:
-    """The open changes, in the order of the tally."""
-    tally = follower.findings.tally if follower else None
-    if follower is None or tally is None:
-        return []
-    own = membership.seat.inception.id
-    pending: dict[Digest, list[PendingVote]] = {}
-    for duty in tally.duties:
-        verb = "consent" if duty.action == CONSENTED else "approve"
-        vote = PendingVote(
-            _member_name(tally.current, duty.member),
-            duty.action,
-            duty.why,
-            f"comity proposal {verb} {duty.body[:12]} --node HOME",
-            duty.member == own,
-        )
-        pending.setdefault(duty.body, []).append(vote)
-    return [
-        _proposal(tally.current, draft, tuple(pending.get(draft.body.digest, ())))
-        for draft in tally.drafts[:MAX_DRAFTS]
-    ]
-
-
-def _proposal(current: Body, draft: DraftState, pending: tuple[PendingVote, ...]) -> ProposalView:
-    at = max((*draft.intents, *draft.ratified), default=0)
-
-    def names(votes: Mapping[int, frozenset[Digest]]) -> tuple[str, ...]:
-        return tuple(sorted(_member_name(current, member) for member in votes.get(at, ())))
-
-    return ProposalView(
-        body=draft.body.digest,
-        epoch=draft.body.epoch,
-        by=_member_name(current, draft.by) if draft.by else "",
-        text=draft.text,
-        intents=names(draft.intents),
-        ratified=names(draft.ratified),
-        quorum=current.quorum,
-        members=len(current.active),
-        changes=tuple(islice(differences(current, draft.body), MAX_CHANGES)),
-        pending=pending,
-        objection=draft.objection or "",
-    )
-
-
-def differences(old: Body, new: Body) -> Iterator[CharterDifference]:
-    """What `new` changes: members first, then rules, then namespaces."""
-    before = {member.id: f"{member.name} ({member.jurisdiction}), {member.status}" for member in old.members}
-    after = {member.id: f"{member.name} ({member.jurisdiction}), {member.status}" for member in new.members}
-    names = {member.id: member.name for member in (*old.members, *new.members)}
-    keys = {member.id: member.keys for member in old.members}
-    for member in new.members:
-        if member.id in keys and member.keys != keys[member.id] and before[member.id] == after[member.id]:
-            yield CharterDifference("member", member.name, before[member.id], f"{after[member.id]}, new keys")
-    for identity in sorted({*before, *after}, key=lambda identity: names[identity]):
-        if before.get(identity) != after.get(identity):
-            yield CharterDifference("member", names[identity], before.get(identity, ""), after.get(identity, ""))
-    for rule in ("quorum_change", "min_copies", "min_jurisdictions", "min_reaches", "cosigner_quorum"):
-        was, will = str(getattr(old.policy, rule)), str(getattr(new.policy, rule))
-        if was != will:
-            yield CharterDifference("policy", rule, was, will)
-    for name in sorted({*old.namespaces, *new.namespaces}):
-        was, will = old.namespaces.get(name, ""), new.namespaces.get(name, "")
-        if was != will:
-            yield CharterDifference("namespace", name, was[:12], will[:12])
-
-
-def _member_name(body: Body, member: Digest) -> str:
-    seat = body.member(member)
-    return f"{seat.name} ({seat.jurisdiction})" if seat else member[:12]

@@ -34,20 +34,21 @@ from starlette.types import Scope
 from comity.content.secrets import TOKENS_FILE, TokenFile, TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.access_tokens import GatewayAccess
-from comity.gateway.console import offers as boards
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.feeds import Feeds
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
+from comity.gateway.console.member_map import federation_map
 from comity.gateway.console.node_pages import AuditPages, NodePages, TokenPages
+from comity.gateway.console.offers import offer_page
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, BrowserOrigins, Handler, PageMaker, Reader
-from comity.gateway.console.pictures import federation_map, tiles
+from comity.gateway.console.proposals import proposals
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
-from comity.gateway.console.state import FederationState, MemberView, StateReader
-from comity.gateway.console.words import Formats, marked, prepare_templates, translations
+from comity.gateway.console.state import FederationState, StateReader
+from comity.gateway.console.words import prepare_templates
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
@@ -73,12 +74,6 @@ FACET_VALUES: Final = 12
 MAX_DIGITS: Final = 18
 """Of the index of an entry."""
 FACETS: Final = ("publisher", "licence", "format", "size")
-MEMBER_STATES: Final = {
-    "here": marked("This node"),
-    "up": marked("Answers"),
-    "down": marked("Does not answer"),
-    "unknown": marked("Not asked yet"),
-}
 
 
 class PageRoute(Route):
@@ -274,7 +269,7 @@ class Console:
             loss=loss,
             affected=affected,
             who=who,
-            map=self._map(reader, state),
+            map=federation_map(state, reader.language),
         )
 
     async def catalogue(self, reader: Reader) -> Response:
@@ -361,7 +356,7 @@ class Console:
 
     async def members(self, reader: Reader) -> Response:
         state = await self._states.now()
-        return self._maker.render(reader, "members.html", state, map=self._map(reader, state))
+        return self._maker.render(reader, "members.html", state, map=federation_map(state, reader.language))
 
     async def logs(self, reader: Reader) -> Response:
         state = await self._states.now()
@@ -388,12 +383,12 @@ class Console:
         return _download(await self._explorer.checkpoint(name), f"{name}.checkpoint")
 
     async def proposals(self, reader: Reader) -> Response:
-        found = boards.proposals(self._membership, self._follower)
+        found = proposals(self._membership, self._follower)
         return self._maker.render(reader, "proposals.html", await self._states.now(), proposals=found)
 
     async def compute(self, reader: Reader) -> Response:
         state, closed = await self._states.now(), reader.field("closed") == "1"
-        page = await boards.offer_page(self._offers, self._membership, state.now, reader.field("after"), closed=closed)
+        page = await offer_page(self._offers, self._membership, state.now, reader.field("after"), closed=closed)
         return self._maker.render(reader, "compute.html", state, page=page, closed=closed)
 
     async def alerts(self, reader: Reader) -> Response:
@@ -428,20 +423,6 @@ class Console:
         found = {kind: await self._index.facets(kind, FACET_VALUES) for kind in FACETS}
         return {**found, "in": [(code, code, 0) for code in state.jurisdictions]}
 
-    def _map(self, reader: Reader, state: FederationState) -> object:
-        words = translations(reader.language)
-        formats = Formats(words)
-        lines: dict[str, tuple[str, ...]] = {}
-        lags: dict[str, str] = {}
-        for member in state.members:
-            text = f"{member.name} ({member.jurisdiction}): {_member_state(member, words.gettext)}"
-            lines[member.jurisdiction] = (*lines.get(member.jurisdiction, ()), text)
-            if member.state == "up":
-                lags[member.jurisdiction] = f"+{member.lag}" if member.lag else "="
-            elif member.state == "down" and member.last_seen:
-                lags[member.jurisdiction] = formats.span(state.now - member.last_seen)
-        return federation_map(tiles(state.members, lines, lags), words.gettext(marked("Map of the members")))
-
     def _redirect(self, reader: Reader, name: str, revision: str | None) -> Response:
         path = f"/{name}/tree/{revision}" if revision else f"/{name}"
         return RedirectResponse(reader.link(path), 307, {"Vary": HEADERS["Vary"]})
@@ -449,10 +430,6 @@ class Console:
     def _endpoint(self, reader: Reader) -> str:
         """The address for clients: that of the operator, else the one by which the reader came."""
         return self._url or f"{reader.request.url.scheme}://{reader.request.url.netloc}"
-
-
-def _member_state(member: MemberView, gettext: Callable[[str], str]) -> str:
-    return gettext(MEMBER_STATES[member.state])
 
 
 def _first_gguf(page: ArtifactPage) -> str:

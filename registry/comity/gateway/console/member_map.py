@@ -13,7 +13,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from comity.gateway.console.state import MemberView
+from comity.gateway.console.state import FederationState, MemberView
+from comity.gateway.console.words import Formats, marked, translations
 
 _GRID: Final = """
 .. .. .. .. .. .. .. .. .. .. .. GL .. .. .. .. .. .. .. .. .. .. .. .. .. .. .. ..
@@ -43,6 +44,12 @@ TILE: Final = 34
 GAP: Final = 4
 MAX_TILES: Final = 200
 
+MEMBER_STATES: Final = {
+    "here": marked("This node"),
+    "up": marked("Answers"),
+    "down": marked("Does not answer"),
+    "unknown": marked("Not asked yet"),
+}
 MARKS: Final = {"here": "●", "up": "●", "down": "✕", "unknown": "?"}
 
 
@@ -76,8 +83,24 @@ def tiles(
     return found
 
 
-def federation_map(shown: Sequence[MapTile], title: str) -> Markup:
-    """The map as an SVG element."""
+def federation_map(state: FederationState, language: str) -> Markup:
+    """The map of the members as an SVG element, with texts in this language."""
+    words = translations(language)
+    formats = Formats(words)
+    lines: dict[str, tuple[str, ...]] = {}
+    lags: dict[str, str] = {}
+    for member in state.members:
+        text = f"{member.name} ({member.jurisdiction}): {words.gettext(MEMBER_STATES[member.state])}"
+        lines[member.jurisdiction] = (*lines.get(member.jurisdiction, ()), text)
+        if member.state == "up":
+            lags[member.jurisdiction] = f"+{member.lag}" if member.lag else "="
+        elif member.state == "down" and member.last_seen:
+            lags[member.jurisdiction] = formats.span(state.now - member.last_seen)
+    return map_image(tiles(state.members, lines, lags), words.gettext(marked("Map of the members")))
+
+
+def map_image(shown: Sequence[MapTile], title: str) -> Markup:
+    """Tiles as an SVG element."""
     step = TILE + GAP
     columns = [place[0] for place in PLACES.values()]
     bottom = max([row for _, row in PLACES.values()] + [tile.row for tile in shown])
