@@ -12,8 +12,7 @@ from comity.trust.hardware.evidence import KINDS, Attested, Challenge, HardwareE
 from comity.trust.statement import SideObject
 from comity_cli.offers.evidence import attestation_json, show_attestations
 from comity_cli.output import Output
-from comity_client.offers.attestation import OfferAttestation
-from comity_client.offers.attestation_page import attestation_rows, render_attestations
+from comity_client.offers.attestation import OfferAttestation, attestation_rows, render_attestations
 from support.case import nodes
 from support.hardware import AT, gpu, snp, tdx, vendor
 

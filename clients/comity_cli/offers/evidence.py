@@ -88,7 +88,7 @@ def show_attestations(out: Output, found: Sequence[OfferAttestation]) -> None:
 def write_page(path: Path, view: ChainView, found: Sequence[OfferAttestation], at: int) -> None:
     """Write the appraisal of an offer's evidence, made at `at`, as a page. Raises OutOfSpace, Unavailable."""
     from comity.content import durable
-    from comity_client.offers.attestation_page import render_attestations
+    from comity_client.offers.attestation import render_attestations
 
     provider = view.identities.name(view.offer.provider) if view.provider else "none"
     text = render_attestations(view.state.offer.id, provider, found, at)
@@ -97,7 +97,7 @@ def write_page(path: Path, view: ChainView, found: Sequence[OfferAttestation], a
 
 def attestation_json(found: OfferAttestation) -> dict[str, Any]:
     """An attestation with everything that its appraisal says; `facts` are its rows with basis and digest."""
-    from comity_client.offers.attestation_page import attestation_rows
+    from comity_client.offers.attestation import attestation_rows
 
     return {
         "facts": [row.to_json() for row in attestation_rows(found)],
