@@ -12,7 +12,6 @@ import pytest
 from attackers.forging import Identity, Release
 from comity.gateway.hub import list_items
 from comity.gateway.hub.card import Card
-from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem
 from comity.gateway.hub.list_items import REFUSED_KEPT, SETTLED, ListItems, kept_list
 from comity.gateway.hub.views import Snapshot
@@ -51,12 +50,15 @@ class Listed:
         local = SimpleNamespace(manifest=lambda item: self._manifest(item.digest))
         catalogue: Any = SimpleNamespace(judge=judge, local_artifacts=local, snapshot=self._snapshot)
         cards: Any = SimpleNamespace(card=self._card, complete=self._complete)
-        ledger = AsyncLedger(self.ledger)
-        names = RepositoryList(ledger)
         proven: Any = SimpleNamespace(make=self._make_proven)
-        return ListItems(
-            self.folder, ledger, self.pools, self.membership, catalogue, names, cards, proven, lambda: self.now
+        home: Any = SimpleNamespace(
+            config=SimpleNamespace(storage=SimpleNamespace(ledger=self.folder / "ledger.sqlite")),
+            ledger=AsyncLedger(self.ledger),
+            pools=self.pools,
+            membership=self.membership,
+            clock=lambda: self.now,
         )
+        return ListItems(home, catalogue, cards, proven)
 
     def say(self, *lines: bytes) -> None:
         self.ledger.logs.append(OWN.vkey, lines)

@@ -191,10 +191,9 @@ async def on_routing(request: Request, error: Exception) -> JSONResponse:
 
 def list_items(home: ServedHome, catalogue: Catalogue) -> ListItems:
     """Blocking. Raises as `ListItems` does."""
-    ledger, pools, clock, folder = home.ledger, home.pools, home.clock, home.config.storage.ledger.parent
-    proven = ProvenItems(ledger, pools, catalogue.judge, catalogue.local_artifacts, home.store, clock)
-    names, cards = RepositoryList(ledger), Cards(home.store, pools)
-    return ListItems(folder, ledger, pools, home.membership, catalogue, names, cards, proven, clock)
+    ledger, pools, local = home.ledger, home.pools, catalogue.local_artifacts
+    proven = ProvenItems(ledger, pools, catalogue.judge, local, home.store, home.clock)
+    return ListItems(home, catalogue, Cards(home.store, pools), proven)
 
 
 @asynccontextmanager

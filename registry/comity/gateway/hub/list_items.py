@@ -40,10 +40,11 @@ from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblin
 from comity.ledger.intake import INCEPTION, ROTATED, fold_name
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
+from comity.node.home import ServedHome
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
@@ -172,29 +173,19 @@ class StatementFollower:
 class ListItems:
     """`close` it after its loop has ended. `cards` are those that it reads."""
 
-    def __init__(
-        self,
-        folder: Path,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
-        catalogue: Catalogue,
-        names: RepositoryList,
-        cards: Cards,
-        proven: ProvenItems,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, home: ServedHome, catalogue: Catalogue, cards: Cards, proven: ProvenItems) -> None:
         """Opens the file. Blocking. Raises Unavailable, OutOfSpace."""
-        self._pools = pools
+        self._pools = home.pools
         self._catalogue = catalogue
-        self._names = names
+        self._names = RepositoryList(home.ledger)
         self.cards = cards
         self._proven = proven
-        self._clock = clock
-        judge = catalogue.judge
-        self._file = _list_file(folder / FILE_NAME, ledger.tables, _basis(membership, judge))
+        self._clock = home.clock
+        ledger, membership, judge = home.ledger, home.membership, catalogue.judge
+        file = home.config.storage.ledger.parent / FILE_NAME
+        self._file = _list_file(file, ledger.tables, _basis(membership, judge))
         read = READ if judge.by_own_policy else tuple(kind for kind in READ if kind not in COPIES)
-        self._follower = StatementFollower(self._file, ledger, pools, read, lambda: _basis(membership, judge))
+        self._follower = StatementFollower(self._file, ledger, home.pools, read, lambda: _basis(membership, judge))
 
     async def items(self, names: Sequence[str], *, siblings: bool) -> list[Document]:
         """The items of the repositories with these names that are served, in their order."""
