@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from comity.content.audit_log import EMPTY, AuditLog, parse_head, parse_record
-from comity.content.secrets import parse_uses
+from comity.content.gateway_tokens import parse_uses
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.console.feeds import FeedMemory

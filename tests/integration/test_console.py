@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.content.audit_log import LOG_FILE, check_chain
-from comity.content.secrets import TOKENS_FILE, TokenFile
+from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.app import serve_gateway
 from comity.gateway.console import routes as console_routes
 from comity.trust.errors import Unavailable

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 import structlog
-from comity.content.secrets import TokenFile
+from comity.content.gateway_tokens import TokenFile
 from comity.gateway.hub import catalogue as catalogue_module
 from comity.node.app import configure_logging
 from comity.trust.approvals import (

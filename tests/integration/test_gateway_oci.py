@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from comity.content.secrets import TOKENS_FILE, TokenFile
+from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.trust.encoding import sha256
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.proof import TlogProof

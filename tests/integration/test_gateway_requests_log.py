@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from comity.content.secrets import TOKENS_FILE, TokenFile
+from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from structlog.testing import capture_logs
 from support.gateway import Shop, shop
 from support.publisher import model

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.content.secrets import TokenFile
+from comity.content.gateway_tokens import TokenFile
 from comity.gateway.app import serve_gateway
 from comity.gateway.hub import files as streams
 from comity.node.importing import read_through as passages

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 import structlog.testing
-from comity.content.secrets import TokenFile
+from comity.content.gateway_tokens import TokenFile
 from comity.trust.artifact import commit_id
 from comity.trust.statements import Advisory, sign_advisory
 from support.careless_hub import careless_hub

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
+from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
 from comity.trust.artifact import commit_id
 from comity_client.hub_environment import hub_environment
 from support.gateway import shop

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from comity.content.secrets import Token
+from comity.content.gateway_tokens import Token
 from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import httpx2
 import pytest
 from comity.content.audit_log import AuditLog
-from comity.content.secrets import TOKENS_FILE, USES_FILE, TokenFile, TokenUses
+from comity.content.gateway_tokens import TOKENS_FILE, USES_FILE, TokenFile, TokenUses
 from comity.gateway.console.node_pages import NodePages, TokenPages
 from comity.gateway.console.page import FORM_KEY, FORM_TYPE, HEADERS, POLICY, BrowserOrigins, PageMaker
 from comity.gateway.console.sessions import BrowserSessions

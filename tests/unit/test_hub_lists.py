@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from comity.content.secrets import Token
+from comity.content.gateway_tokens import Token
 from comity.gateway.hub.catalogue import SEARCHES, RepositoryList
 from comity.gateway.hub.routes import LARGE_VIEWS, LIST_PAGE, MANY_FILES, MAX_LISTED_FILES, HubRoutes
 from comity.node.settings import Gateway

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from comity.content.secrets import TokenFile
+from comity.content.gateway_tokens import TokenFile
 from comity.node.maintenance.support_bundle import write_bundle
 from comity.trust.errors import Conflict
 from comity_cli.main import command

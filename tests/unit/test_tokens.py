@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.content.secrets import (
+from comity.content.gateway_tokens import (
     KEPT_EXPIRED,
     MAX_TOKENS,
     MAX_USES,
@@ -90,7 +90,7 @@ def test_a_file_that_others_can_read_or_that_is_damaged_opens_nothing(file: Toke
 
 
 def test_tokens_are_bounded(file: TokenFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.content.secrets.MAX_TOKENS", 2)
+    monkeypatch.setattr("comity.content.gateway_tokens.MAX_TOKENS", 2)
     assert MAX_TOKENS > 2
     file.add("a", ("*",), 0)
     file.add("b", ("*",), 0)
@@ -162,7 +162,7 @@ def test_rotation_makes_a_successor_and_ends_the_old_token_later(file: TokenFile
 
 
 def test_a_token_that_ended_long_ago_makes_room(file: TokenFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.content.secrets.MAX_TOKENS", 2)
+    monkeypatch.setattr("comity.content.gateway_tokens.MAX_TOKENS", 2)
     file.add("a", ("*",), 1_000, 2_000)
     file.add("b", ("*",), 1_000)
     with pytest.raises(OutOfSpace):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import click
-from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, USES_FILE, Token, TokenFile, read_uses
+from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, USES_FILE, Token, TokenFile, read_uses
 
 from comity_cli.command import Group, examples, output
 from comity_cli.node_home import node_file, recorded_act

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from comity.content.secrets import ALL_REPOSITORIES, Token, TokenFile, TokenUses, looks_like_token, token_hash
+from comity.content.gateway_tokens import ALL_REPOSITORIES, Token, TokenFile, TokenUses, looks_like_token, token_hash
 from comity.gateway.http import REPOSITORY
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest

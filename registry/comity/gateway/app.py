@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from comity.content.secrets import TOKENS_FILE, USES_FILE, TokenUses
+from comity.content.gateway_tokens import TOKENS_FILE, USES_FILE, TokenUses
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files

@@ -30,7 +30,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from comity.content.audit_log import ActRecord, check_chain
-from comity.content.secrets import ALL_REPOSITORIES, Token, TokenFile, TokenUses
+from comity.content.gateway_tokens import ALL_REPOSITORIES, Token, TokenFile, TokenUses
 from comity.gateway.console.page import FORM_KEY, PREFIX, BrowserOrigins, PageMaker, Reader, read_form, require_form_key
 from comity.gateway.console.proposals import ProposalView, proposals
 from comity.gateway.console.sessions import BrowserSession, BrowserSessions

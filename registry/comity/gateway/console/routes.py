@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from comity.content.secrets import TOKENS_FILE, TokenFile, TokenUses
+from comity.content.gateway_tokens import TOKENS_FILE, TokenFile, TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies

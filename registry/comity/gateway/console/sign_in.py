@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from comity.content.secrets import Token, TokenUses
+from comity.content.gateway_tokens import Token, TokenUses
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.page import (
     FORM_KEY,

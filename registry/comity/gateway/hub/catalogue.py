@@ -25,7 +25,7 @@ from operator import eq
 from typing import Final
 
 from comity.content.blobs import BlobStore
-from comity.content.secrets import ALL_REPOSITORIES
+from comity.content.gateway_tokens import ALL_REPOSITORIES
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.judge import (
     AnswerCache,

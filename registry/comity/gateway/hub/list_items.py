@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import comity
-from comity.content.secrets import ALL_REPOSITORIES
+from comity.content.gateway_tokens import ALL_REPOSITORIES
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList
 from comity.gateway.hub.judge import OF_ALL, READ, PolicyJudge, changed_name

@@ -27,7 +27,7 @@ from typing import Final
 from comity.content import durable, fault
 from comity.content.blobs import BlobStore, FolderStore
 from comity.content.durable import disk_errors
-from comity.content.secrets import TOKENS_FILE
+from comity.content.gateway_tokens import TOKENS_FILE
 from comity.node.config import NodeConfig
 from comity.node.home import open_store, read_seat
 from comity.node.maintenance.backup_format import (

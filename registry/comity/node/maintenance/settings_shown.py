@@ -17,7 +17,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from comity.bounded_file import read_at_most
-from comity.content.secrets import TOKENS_FILE, TokenFile, read_keys, read_secret
+from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
+from comity.content.secrets import read_keys, read_secret
 from comity.federation_file import read_federation
 from comity.node.config import NodeConfig, SettingOrigin, SettingSources
 from comity.node.settings import known_settings

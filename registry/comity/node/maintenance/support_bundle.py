@@ -28,7 +28,8 @@ from urllib.parse import quote
 
 from comity.content import durable
 from comity.content.durable import disk_errors
-from comity.content.secrets import MAX_SECRET, TOKENS_FILE
+from comity.content.gateway_tokens import TOKENS_FILE
+from comity.content.secrets import MAX_SECRET
 from comity.node.config import MAX_FILE, NodeConfig
 from comity.node.maintenance.backup import PUBLIC_FILES, RESTORING, SETTINGS
 from comity.node.maintenance.doctor import diagnose, running_status
