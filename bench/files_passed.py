@@ -60,7 +60,7 @@ class Passed:
 
 @contextmanager
 def passing(wanted: Callable[[], bool] = lambda: True) -> Iterator[Passed]:
-    """Count what runs inside the block, in every thread that begins in it, while `wanted` says so."""
+    """Count what runs inside the block, in every thread that begins in it, where `wanted` says so."""
     seen = Passed()
     verify, parse = keys.PublicKey.verify.__code__, statement.parse_entry.__code__
 
@@ -90,22 +90,16 @@ IN_ROUND: ContextVar[bool] = ContextVar("in_round", default=False)
 
 async def cosigned(writer: NodeHome, cosigner: NodeHome) -> Passed:
     """What the rounds of `cosigner`, which runs here, pass until it has cosigned the log of `writer`."""
-    real, rounds = PeerRounds.run, [0]
+    real = PeerRounds.run
 
     async def watched(peer_rounds: PeerRounds, link: PeerLink, links: Collection[PeerLink]) -> None:
         IN_ROUND.set(True)
-        rounds[0] += 1
         try:
             await real(peer_rounds, link, links)
         finally:
-            rounds[0] -= 1
             IN_ROUND.set(False)
 
-    def wanted() -> bool:
-        """Threads of a pool do not know on whose behalf they run; a round waits for them."""
-        return IN_ROUND.get() or (rounds[0] > 0 and threading.current_thread() is not threading.main_thread())
-
-    with patch.object(PeerRounds, "run", watched), passing(wanted) as seen:
+    with patch.object(PeerRounds, "run", watched), passing(IN_ROUND.get) as seen:
         async with serving(cosigner), cosigner.client() as client:
 
             async def has_cosigned() -> bool:

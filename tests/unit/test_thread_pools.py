@@ -14,6 +14,7 @@ from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.trust.encoding import sha256
+from comity.wire.access import CALL
 
 UPLOADS = 20
 
@@ -48,3 +49,16 @@ async def test_many_large_uploads_that_are_hashed_delay_no_verification(
         assert await asyncio.gather(*sent) == [len(data) for data in every]
         pools.close()
         ledger.close()
+
+
+async def test_what_runs_in_a_thread_knows_of_which_call_it_is_a_part() -> None:
+    """So that the events which it logs name the call."""
+    pools = Pools()
+    try:
+        assert await pools.files(CALL.get, "no call") == "no call"
+        CALL.set("this call")
+        assert await pools.files(CALL.get, "no call") == "this call"
+        CALL.set("the next call")
+        assert await pools.hashing(CALL.get, "no call") == "the next call"
+    finally:
+        pools.close()

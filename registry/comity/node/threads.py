@@ -8,6 +8,7 @@ exclusive locks by name, for work that awaits.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -88,7 +89,9 @@ class Pools:
 
 
 async def _run(pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
+    """Run `work` with the context variables of the caller, so that what it logs names the call that it is part of."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(work, *args, **kwargs))
 
 
 class NameLocks:
