@@ -19,8 +19,7 @@ from comity.node.copies.own_copies import OwnClaims, OwnPieces
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.own_log import OwnLog
-from comity.node.replication.held_copies import HeldCopies
-from comity.node.replication.own_holds import CompletedCopy, OwnHolds
+from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
 from comity.trust.copies import HOLD, HOLDS, HoldWithdrawn, sign_hold_withdrawn

@@ -9,7 +9,7 @@ replicas             copies of artifacts, one by one, the loops for them, and wh
 publication_reader, wanted   publications read, and the wanted ones queued
 files                file transfers
 artifacts, fair_queue       the queue of copies; fair scheduling
-held_copies, own_holds      what is here and whole; claims of copies
+held_copies          what is here and whole; claims of copies
 on_demand            files fetched because a reader asks for them
 bundles              what a bundle has, taken as from a peer
 peers, setup         one supervised loop for each peer; construction of all parts

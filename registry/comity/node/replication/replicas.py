@@ -1,8 +1,8 @@
 """Copies of artifacts at this node: the loops that read publications, copy what is wanted, claim what is complete, and
 look for the files of what is held.
 
-What is wanted is read in `publication_reader`; `ArtifactCopier` copies one artifact; `own_holds` claims copies;
-`held_copies` knows what is here.
+What is wanted is read in `publication_reader`; `ArtifactCopier` copies one artifact; `held_copies` claims copies, and
+knows what is here.
 
 (1) manifest and piece indexes are stored already: they are side objects of mirrored entries
 (2) each file comes from any peers that have it, and is accepted if its SHA-256 is the manifest's
@@ -28,8 +28,7 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
 from comity.node.replication.copy_pauses import CopyPauses
 from comity.node.replication.files import FileFetcher
-from comity.node.replication.held_copies import HeldCopies
-from comity.node.replication.own_holds import CompletedCopy, OwnHolds
+from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
 from comity.node.replication.publication_reader import PublicationReader
 from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
