@@ -8,8 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.node.replication.log_turns import MAX_REMEMBERED, TAKEOVER_TURNS, TURN_SECONDS, LogTurns
-from comity.node.replication.mirror import LogMirror
+from comity.node.replication.mirror import MAX_REMEMBERED, TAKEOVER_TURNS, TURN_SECONDS, LogMirror, LogTurns
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 
