@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from comity.node.replication.link import PeerLink  # noqa: E402
-from comity.node.replication.rounds import PeerRounds  # noqa: E402
+from comity.node.replication.peers import PeerRounds  # noqa: E402
 from comity.trust import keys, statement  # noqa: E402
 from comity_client.client import Client  # noqa: E402
 from comity_client.home import Home  # noqa: E402

@@ -13,7 +13,7 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import PeerNews
-from comity.node.replication.rounds import CHARTER_RETRY_SECONDS, PeerRounds
+from comity.node.replication.peers import CHARTER_RETRY_SECONDS, PeerRounds
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import Malformed, OutOfSpace
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
 import pytest
-from comity.node.replication import parallel_fetch
-from comity.node.replication.parallel_fetch import CALLS_EACH, MAX_LINES, RANGE_LINES, fetch_entries, share_out
+from comity.node.replication import link
+from comity.node.replication.link import CALLS_EACH, MAX_LINES, RANGE_LINES, fetch_entries, share_out
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable, Untrusted
 from comity.wire.client import NodeClient
 from comity.wire.log import EntryBatch
@@ -157,7 +157,7 @@ async def test_the_first_entries_are_fetched_however_little_time_there_is() -> N
 
 
 async def test_the_bytes_of_a_step_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel_fetch, "MAX_BYTES", 3000)
+    monkeypatch.setattr(link, "MAX_BYTES", 3000)
     connections = [Connection(3000), Connection(3000)]
     found = await fetched(3000, *connections)
     assert found == lines(7, 7 + len(found))

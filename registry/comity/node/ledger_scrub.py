@@ -22,8 +22,7 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.log_repair import DamagedPart
 from comity.ledger.page_sums import PAGES_READ, damaged_pages
 from comity.node.metrics import Metrics
-from comity.node.replication.link import CopySource
-from comity.node.replication.parallel_fetch import fetch_entries
+from comity.node.replication.link import CopySource, fetch_entries
 from comity.node.scrub import PASS_SECONDS, STEP_SECONDS, TIMING
 from comity.node.settings import Storage, within_hours
 from comity.node.supervisor import Supervisor

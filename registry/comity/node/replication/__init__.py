@@ -12,5 +12,5 @@ artifacts, fair_queue       the queue of copies; fair scheduling
 held_copies          what is here and whole; claims of copies
 on_demand            files fetched because a reader asks for them
 bundles              what a bundle has, taken as from a peer
-peers, setup         one supervised loop for each peer; construction of all parts
+peers, setup         the loops for each peer; construction of all parts
 """

@@ -1,18 +1,28 @@
-"""A connection to one peer, and the wait for the peers' first answers.
+"""A connection to one peer, parts of a log over several connections, and the wait for the peers' first answers.
 
 Addresses are hints: the mutual ones are tried first, then the open ones, in turn. A ledger restored from a backup does
 not know that it is old, but peers do: at start each peer is asked once, and the node signs nothing before one has
 answered, or a timeout has passed. If the ledger is known to be a copy, nodes of so many members must have answered that
 some of them hold whatever a quorum held, even if as many of them lie as the charter tolerates.
+
+The rate of one TCP connection is bounded by its losses and its round-trip time, whatever the link could carry. So the
+parts of a log are shared out between connections, a few calls on each. What arrives is proven later, all together, as
+if it had come over one.
+
+    grows with                        bound                       at the bound
+    connections to a peer             CONNECTIONS                 parts wait
+    calls on a connection             CALLS_EACH                  parts wait
+    entries received                  MAX_LINES, MAX_BYTES        the rest is left to the next step
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Set
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableSequence, Set
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -22,7 +32,7 @@ from comity.node.threads import Clock
 from comity.transfer.range_source import RangeSource
 from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.node_records import MAX_ADDRESSES
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
@@ -83,6 +93,100 @@ class PeerState:
     lag: int = 0
     level_since: float | None = None
     last_error: str = ""
+
+
+CONNECTIONS: Final = 4
+"""Connections to a peer from which many entries are fetched."""
+CALLS_EACH: Final = 2
+"""Calls at once on each, so that none waits for a request to arrive."""
+MANY_LINES: Final = 512
+"""Entries for which several connections are made: each costs the peer a handshake."""
+RANGE_LINES: Final = 256
+"""Entries of one call, where there are several connections: what nodes send in one message."""
+MAX_LINES: Final = 4096
+MAX_BYTES: Final = 8 * 1024 * 1024
+STEP_DEADLINE: Final = 60.0
+"""Seconds for the entries of a step; side objects have their own limit."""
+
+Connection = TypeVar("Connection")
+Item = TypeVar("Item")
+
+
+async def share_out(
+    items: Iterable[Item],
+    client: Connection,
+    others: MutableSequence[Connection],
+    work: Callable[[Connection, Item], Awaitable[None]],
+    *,
+    each: int = CALLS_EACH,
+) -> None:
+    """Do `work` for each item, begun in their order, `each` at once with each client.
+
+    One of the `others` is removed from them once work with it is Unavailable, Refused or late; its items are done by
+    the rest. Raises what `client` fails with, and any other failure.
+    """
+    waiting = deque(items)
+
+    async def serve(used: Connection, *, first: bool) -> None:
+        while waiting and (first or used in others):
+            item = waiting.popleft()
+            try:
+                await work(used, item)
+            except (Unavailable, Refused, TimeoutError):
+                if first:
+                    raise
+                waiting.appendleft(item)
+                if used in others:
+                    others.remove(used)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(each):
+                group.create_task(serve(client, first=True))
+                for other in others:
+                    group.create_task(serve(other, first=False))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    await serve(client, first=True)  # what was given back after `client` had nothing left to do
+
+
+async def fetch_entries(
+    client: NodeClient,
+    log: str,
+    start: int,
+    end: int,
+    *,
+    others: MutableSequence[NodeClient] | None = None,
+    seconds: float = STEP_DEADLINE,
+) -> list[bytes]:
+    """The next entries before `end`, at least one, bounded in number, bytes and time. `others` are further connections
+    to the same peer. Raises Untrusted (WITHHELD)."""
+    clock = asyncio.get_running_loop().time
+    end, ends, size = min(end, start + MAX_LINES), clock() + seconds, 0
+    length = RANGE_LINES if others else MAX_LINES
+    found = dict[int, list[bytes]]()
+
+    async def fetch(used: NodeClient, first: int) -> None:
+        nonlocal size
+        if first > start and (size >= MAX_BYTES or clock() >= ends):
+            return
+        received = list[bytes]()
+        async with aclosing(used.entries(log, first, min(end, first + length))) as batches:
+            async for batch in batches:
+                received.extend(batch.lines)
+                size += sum(map(len, batch.lines))
+                if size >= MAX_BYTES or clock() >= ends:
+                    break
+        found[first] = received
+
+    await share_out(range(start, end, length), client, others if others is not None else [], fetch)
+    lines = list[bytes]()
+    while part := found.get(start + len(lines)):
+        lines += part
+    if not lines:
+        why = f"no entry {start}, although its head has more than {start}"
+        raise Untrusted("the peer withholds entries of a log", why=why, code="WITHHELD")
+    return lines
 
 
 class CopySource(Protocol):

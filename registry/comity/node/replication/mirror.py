@@ -30,10 +30,18 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.node.members import Membership, PeerKey
 from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
-from comity.node.replication.link import CopySource, PeerLink, StartBarrier
+from comity.node.replication.link import (
+    CONNECTIONS,
+    MANY_LINES,
+    MAX_LINES,
+    STEP_DEADLINE,
+    CopySource,
+    PeerLink,
+    StartBarrier,
+    fetch_entries,
+)
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
-from comity.node.replication.parallel_fetch import CONNECTIONS, MANY_LINES, MAX_LINES, STEP_DEADLINE, fetch_entries
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings import Limits
 from comity.node.threads import AsyncLedger, Pools

@@ -24,9 +24,8 @@ from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, Sta
 from comity.node.replication.mirror import LogMirror, OwnLogRecovery, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
-from comity.node.replication.peers import Peers
+from comity.node.replication.peers import PeerRounds, Peers
 from comity.node.replication.replicas import Replicas
-from comity.node.replication.rounds import PeerRounds
 from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRepair
 from comity.node.replication.wanted import StatementAges, WantedArtifacts

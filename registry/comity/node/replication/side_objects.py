@@ -20,7 +20,7 @@ from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
 from comity.node.members import PeerKey
 from comity.node.replication.fair_queue import FairSlots
-from comity.node.replication.parallel_fetch import share_out
+from comity.node.replication.link import share_out
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
