@@ -12,7 +12,7 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.copy_tables import MirrorCharges
 from comity.ledger.ledger import Ledger
-from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
+from comity.node.replication.copy_limits import QUOTA, RuleQuotas
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256

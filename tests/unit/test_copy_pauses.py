@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 from comity.content.blobs import FolderStore
-from comity.node.replication.copy_pauses import CopyPauses, Pace, PacedSource, Watermarks, rate_at
+from comity.node.replication.copy_limits import CopyPauses, Pace, PacedSource, Watermarks, rate_at
 from comity.node.settings import Replication
 from comity.node.threads import Pools
 from comity.node.uploads import Want

@@ -20,14 +20,13 @@ from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
-from comity.node.replication import publication_reader
 from comity.node.replication import replicas as replicas_module
+from comity.node.replication import wanted as wanted_module
 from comity.node.replication.artifacts import Copy, CopyQueue
-from comity.node.replication.copy_pauses import CopyPauses
+from comity.node.replication.copy_limits import CopyPauses, RuleQuotas
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
-from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.supervisor import Supervisor
@@ -287,14 +286,14 @@ async def test_a_restart_queues_what_is_lacking_and_reads_no_other_publication(
     first._copies.done(done, 0.0)
     ledger.replicas.completed(done.copy.artifact)
     read = 0
-    parse = publication_reader._parse_publication
+    parse = wanted_module._parse_publication
 
     def counted(entry: object) -> object:
         nonlocal read
         read += 1
         return parse(entry)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(publication_reader, "_parse_publication", counted)
+    monkeypatch.setattr(wanted_module, "_parse_publication", counted)
     again = await restarted(ledger, tmp_path)
     assert (again.lacking, read) == (4, 4)
     assert again._copies.next(0.0) is not None

@@ -20,15 +20,13 @@ from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
-from comity.node.replication import publication_reader
 from comity.node.replication import replicas as replicas_module
+from comity.node.replication import wanted as wanted_module
 from comity.node.replication.artifacts import FIRST_REST_SECONDS, Copy, CopyQueue, Job
-from comity.node.replication.copy_pauses import CopyPauses
+from comity.node.replication.copy_limits import CopyPauses, RuleQuotas
 from comity.node.replication.files import FileFetcher
-from comity.node.replication.publication_reader import PAGE
 from comity.node.replication.replicas import Replicas
-from comity.node.replication.rule_quotas import RuleQuotas
-from comity.node.replication.wanted import StatementAges, WantedArtifacts
+from comity.node.replication.wanted import PAGE, StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
@@ -67,13 +65,13 @@ class Bench:
         self.pauses = CopyPauses(Replication(), FolderStore(folder / "blobs"), Pools(), lambda: self.now)
         self.quotas = RuleQuotas(MirrorQuotas({}), AsyncLedger(self.ledger), FolderStore(folder / "blobs"), Pools())
         self.make()
-        parse = publication_reader._parse_publication
+        parse = wanted_module._parse_publication
 
         def counted(entry: Entry) -> Published | Observed:
             self.read += 1
             return parse(entry)
 
-        monkeypatch.setattr(publication_reader, "_parse_publication", counted)
+        monkeypatch.setattr(wanted_module, "_parse_publication", counted)
 
     def make(
         self,
@@ -127,13 +125,13 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 async def test_publications_are_not_parsed_on_the_event_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    parse, threads = publication_reader._parse_publication, set[threading.Thread]()
+    parse, threads = wanted_module._parse_publication, set[threading.Thread]()
 
     def noted(entry: Entry) -> Published | Observed:
         threads.add(threading.current_thread())
         return parse(entry)
 
-    monkeypatch.setattr(publication_reader, "_parse_publication", noted)
+    monkeypatch.setattr(wanted_module, "_parse_publication", noted)
 
     async def run(job: Job) -> None:
         bench.replicas._copies.done(job, 0.0)
@@ -175,7 +173,7 @@ async def test_a_held_artifact_that_many_claim_is_neither_looked_at_nor_queued(b
 async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publication_reader, "MAX_NOT_LISTED", 5)
+    monkeypatch.setattr(wanted_module, "MAX_NOT_LISTED", 5)
     bench.make(bench.wanted(Replication(mirror=("c/d",))))
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(9)])
     bench.prove(QUIET, [FLOOD.publish("a/b0@v1", Release(b"0\n")), FEW.publish("c/d@v1", Release(b"few\n"))])
@@ -248,7 +246,7 @@ async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before
     count, most = 30, 8
     monkeypatch.setattr(replicas_module, "CopyQueue", lambda: CopyQueue(most))
     bench.make()
-    monkeypatch.setattr(publication_reader, "REREAD_SECONDS", 0.0)
+    monkeypatch.setattr(wanted_module, "REREAD_SECONDS", 0.0)
     lines = [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(count)]
     bench.prove(FLOODED, lines)
     copied: list[str] = []

@@ -6,7 +6,8 @@ side_objects         fetching of side objects before a log advances, and of miss
 cosigner             cosignatures for mirrored logs, and who is told of them
 misbehaviour         proofs that a log showed two histories, and the logs frozen for it
 replicas             copies of artifacts, one by one, the loops for them, and what is known of them
-publication_reader, wanted   publications read, and the wanted ones queued
+wanted               which publications are wanted: they are read, decided and queued
+copy_limits          quotas of mirror rules, pauses and pace of copies
 files                file transfers
 artifacts, fair_queue       the queue of copies; fair scheduling
 held_copies          what is here and whole; claims of copies

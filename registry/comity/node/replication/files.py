@@ -22,7 +22,7 @@ import structlog
 from comity.content.blobs import BlobStore, FolderStore, lock_if_free
 from comity.content.durable import disk_errors
 from comity.node.metrics import Metrics
-from comity.node.replication.copy_pauses import PACED_LIMITS, Pace, PacedSource
+from comity.node.replication.copy_limits import PACED_LIMITS, Pace, PacedSource
 from comity.node.replication.link import CopySource
 from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects
 from comity.node.threads import AsyncLedger, Pools

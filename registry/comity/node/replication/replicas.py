@@ -1,7 +1,7 @@
 """Copies of artifacts at this node: the loops that read publications, copy what is wanted, claim what is complete, and
 look for the files of what is held.
 
-What is wanted is read in `publication_reader`; `ArtifactCopier` copies one artifact; `held_copies` claims copies, and
+What is wanted is read and decided in `wanted`; `ArtifactCopier` copies one artifact; `held_copies` claims copies, and
 knows what is here.
 
 (1) manifest and piece indexes are stored already: they are side objects of mirrored entries
@@ -26,12 +26,10 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
-from comity.node.replication.copy_pauses import CopyPauses
+from comity.node.replication.copy_limits import QUOTA, CopyPauses, RuleQuotas
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
-from comity.node.replication.publication_reader import PublicationReader
-from comity.node.replication.rule_quotas import QUOTA, RuleQuotas
-from comity.node.replication.wanted import StatementAges, WantedArtifacts
+from comity.node.replication.wanted import PublicationReader, StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools

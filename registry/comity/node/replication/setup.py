@@ -17,7 +17,7 @@ from comity.node.members import Membership
 from comity.node.offers.controller import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.bundles import BundleLoading
-from comity.node.replication.copy_pauses import CopyPauses
+from comity.node.replication.copy_limits import CopyPauses, RuleQuotas
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, StartBarrier
@@ -26,7 +26,6 @@ from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.replication.peers import PeerRounds, Peers
 from comity.node.replication.replicas import Replicas
-from comity.node.replication.rule_quotas import RuleQuotas
 from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRepair
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
