@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.stored_lines import pack_line
-from comity.node import ledger_scrub
+from comity.node import scrub
 from comity.node.maintenance.backup import create_backup, restore_backup
 from comity.node.own_log import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
@@ -97,9 +97,9 @@ async def test_an_acknowledged_entry_outlives_its_node(tmp_path: Path) -> None:
 async def test_a_late_node_gets_a_dead_ones_log_from_the_others_and_repairs_its_copy_from_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_scrub, "TIMING", LoopTiming(interval=0.3, deadline=60.0))
-    monkeypatch.setattr(ledger_scrub, "REPAIR_SECONDS", 0.0)
-    monkeypatch.setattr(ledger_scrub, "FIRST_PASS_SECONDS", 0.0)
+    monkeypatch.setattr(scrub, "TIMING", LoopTiming(interval=0.3, deadline=60.0))
+    monkeypatch.setattr(scrub, "REPAIR_SECONDS", 0.0)
+    monkeypatch.setattr(scrub, "FIRST_PASS_SECONDS", 0.0)
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     publisher = Publisher.generate()

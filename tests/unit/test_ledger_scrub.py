@@ -12,10 +12,9 @@ from typing import cast
 import pytest
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.stored_lines import pack_line
-from comity.node.ledger_scrub import LedgerScrub
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource
-from comity.node.scrub import PASS_SECONDS
+from comity.node.scrub import PASS_SECONDS, LedgerScrub
 from comity.node.settings import Storage
 from comity.node.threads import AsyncLedger
 from support.logs import LogKeys, statement_lines

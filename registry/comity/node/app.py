@@ -38,7 +38,6 @@ from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
 from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
-from comity.node.ledger_scrub import LedgerScrub
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.members import Membership
 from comity.node.metrics import Metrics, MetricsListener
@@ -52,7 +51,7 @@ from comity.node.pull_counts import PullCounts
 from comity.node.readiness import Readiness, ReadinessChecks
 from comity.node.replication.on_demand import remove_abandoned
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.scrub import Scrub
+from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.audit import AuditService
 from comity.node.services.blob import BlobService

@@ -14,7 +14,6 @@ from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.copies.counter import CopyCounter
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import disputes
-from comity.node.ledger_scrub import LedgerScrub
 from comity.node.members import Membership
 from comity.node.metrics import ServedBytes
 from comity.node.offers.index import OfferIndex
@@ -22,7 +21,7 @@ from comity.node.operator_acts import OperatorActs
 from comity.node.publishing import Submissions
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.scrub import Scrub
+from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.services.charter import CharterService
 from comity.node.services.node import SOFTWARE
 from comity.node.sign_in_links import SignInLinks
