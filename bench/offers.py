@@ -27,8 +27,8 @@ from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
 from comity.node.home import OpenedHome
-from comity.node.offers.controller import OfferController
 from comity.node.offers.index import OfferIndex
+from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import OperatorActs
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.offer import OfferRpcService

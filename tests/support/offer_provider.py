@@ -15,10 +15,9 @@ from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Seat
-from comity.node.offers.controller import GrantReconciler
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.own_chains import RecordWriter
-from comity.node.offers.provider import HardwareAttester, OfferProvider
+from comity.node.offers.provider import GrantReconciler, HardwareAttester, OfferProvider
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.keys import Signer

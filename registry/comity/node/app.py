@@ -41,8 +41,8 @@ from comity.node.importing.read_through import ReadThroughImports
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.members import Membership
 from comity.node.metrics import Metrics, MetricsListener
-from comity.node.offers.controller import OfferController
 from comity.node.offers.index import OfferIndex
+from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.own_log import cosigned_times

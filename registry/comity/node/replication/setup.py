@@ -14,7 +14,7 @@ from comity.node.charter.inbox import READ_PREDICATES
 from comity.node.home import OpenedHome
 from comity.node.intake import Intake
 from comity.node.members import Membership
-from comity.node.offers.controller import OFFERS
+from comity.node.offers.provider import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.bundles import BundleLoading
 from comity.node.replication.copy_limits import CopyPauses, RuleQuotas
