@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from comity.node.maintenance.webhook_file import add_webhook
+from comity.node.maintenance.home_files import add_webhook
 from comity.node.webhooks.deliveries import EventQueue
 from support.federation import found, serving, until
 from support.publisher import Publisher, release, send

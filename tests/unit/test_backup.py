@@ -25,8 +25,8 @@ from comity.node.maintenance.backup_format import (
     read_manifest,
     verify_backup,
 )
+from comity.node.maintenance.home_files import add_webhook
 from comity.node.maintenance.settings_shown import setting_problems
-from comity.node.maintenance.webhook_file import add_webhook
 from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK, LedgerMark
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
 from comity.node.front_end.home import SIGNING_KEYS
 from comity.node.maintenance.doctor import diagnose
-from comity.node.maintenance.findings import Diagnosis, DiskSpace, Machine, disk_space, worst
+from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, disk_space, worst
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.services.node import SOFTWARE
 from comity.trust.encoding import sha256

@@ -16,9 +16,9 @@ from comity import v1
 from comity.gateway.front_end import AgeWarning, warning
 from comity.ledger.proven import ProvenLine
 from comity.node.config import NodeConfig
+from comity.node.front_end.app import CharterEpochs, WriterOnly
 from comity.node.front_end.following import SILENT_SECONDS, FollowedNode, ShownAge
 from comity.node.front_end.home import front_end_settings
-from comity.node.front_end.services import CharterEpochs, WriterOnly
 from comity.node.home import OpenedHome
 from comity.node.listeners import SERVICES
 from comity.node.members import Membership, PeerKey, Seat

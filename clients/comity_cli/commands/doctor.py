@@ -15,7 +15,7 @@ from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.node.maintenance.findings import Diagnosis
+    from comity.node.maintenance.home_checks import Diagnosis
 
 SIGNS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "cyan")}
 
@@ -42,7 +42,7 @@ def command(home: Path) -> int:
 def show_findings(kind: str, findings: Sequence[Diagnosis]) -> int:
     """Print findings with their fixes, and their number; as a document of this kind with --json. Returns the exit
     status of the worst one."""
-    from comity.node.maintenance.findings import EXIT_STATUS, worst
+    from comity.node.maintenance.home_checks import EXIT_STATUS, worst
 
     out = output()
     for finding in findings:

@@ -25,7 +25,7 @@ def command(reference: str | None, weeks: int, home: Path) -> None:
     minute."""
     file, out = node_file(home), output()
     with node_installed():
-        from comity.node.maintenance.pull_report import pull_weeks
+        from comity.node.maintenance.home_files import pull_weeks
     info = client().show(reference) if reference else None
     found = pull_weeks(file, info.manifest if info else None, weeks)
     if found:

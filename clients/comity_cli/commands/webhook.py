@@ -36,7 +36,7 @@ def new(name: str, url: str, events: tuple[str, ...], home: Path) -> None:
     as Standard Webhooks say. The node reads the file when it starts. http:// is for a receiver on this machine only."""
     file, out = node_file(home), output()
     with node_installed():
-        from comity.node.maintenance.webhook_file import add_webhook
+        from comity.node.maintenance.home_files import add_webhook
     with recorded_act(home, "webhook.new", name):
         added = add_webhook(file, name, url, events)
     if out.quiet and not out.as_json:
@@ -57,7 +57,7 @@ def ls(home: Path) -> None:
     delivered yet. Why a delivery failed is in the log of the node."""
     file, out = node_file(home), output()
     with node_installed():
-        from comity.node.maintenance.webhook_file import waiting_hooks
+        from comity.node.maintenance.home_files import waiting_hooks
     found = waiting_hooks(file)
     if found:
         rows = [(each.hook.name, each.hook.url, ", ".join(each.hook.events), str(each.waiting)) for each in found]

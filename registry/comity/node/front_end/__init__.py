@@ -2,6 +2,6 @@
 
 home        opens the database, the blobs and the public files of the node; no signing key is read
 following   follows what the writer commits: entries, members, epochs; and how old that is
-services    what is refused, with the address of the writer; the epochs of the charter
-app         starts a front end and runs it until it is stopped, or until the ledger is another one
+app         starts a front end and runs it until it is stopped, or until the ledger is another one; what it refuses,
+            with the address of the writer
 """

@@ -2,7 +2,8 @@
 
 Every front end has the open gRPC port with the calls that users make to find, fetch and verify, or no such port; and
 its companion, the HTTP gateway. It ends with an error where only another start helps, so a service manager starts it
-again; while the database does not answer it stays, answers with errors, and goes on by itself.
+again; while the database does not answer it stays, answers with errors, and goes on by itself. What only the writer of
+the node does is refused with the writer's address; of the charter, the certified epochs are served.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -27,25 +28,79 @@ from comity.node.app import (
     shown_readiness,
 )
 from comity.node.config import NodeConfig
+from comity.node.epochs import EpochStore
 from comity.node.front_end.following import FollowedNode
 from comity.node.front_end.home import FrontEndHome, check_blob_folder, front_end_settings, read_public_files
-from comity.node.front_end.services import CharterEpochs, WriterOnly
 from comity.node.home import check_ports
 from comity.node.listeners import Listeners, allow_descriptors
 from comity.node.metrics import MetricsListener
 from comity.node.readiness import Readiness
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.blob import BlobService
+from comity.node.services.charter import certified_epochs
 from comity.node.services.log import LogService
 from comity.node.services.node import NodeFactsService
 from comity.node.supervisor import Supervisor
-from comity.node.threads import Clock
-from comity.trust.errors import ComityError
+from comity.node.threads import AsyncLedger, Clock
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, NotFound, Refused
+from comity.wire.access import Caller
+from comity.wire.charter import AskReceipt, JoinRequest
+from comity.wire.messages import LocatedEntry
+from comity.wire.node import Charter
 from comity.wire.server import Services
 
 MEMORY: Final = "memory"
 
 _log: Final = structlog.get_logger("comity.node.front_end")
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOnly:
+    """Refuses what only the writer of the node does. `writer` is where it is reached, or empty."""
+
+    writer: str
+
+    @classmethod
+    def of(cls, config: NodeConfig) -> WriterOnly:
+        """By the setting `node.writer`; without it, by the addresses of the mutual port, which no front end has."""
+        return cls(config.node.writer or ", ".join(config.advertise.mutual))
+
+    def refusal(self) -> Refused:
+        """The error to raise."""
+        where = f"ask the writer of this node: {self.writer}" if self.writer else "ask the writer of this node"
+        return Refused(
+            "this front end only reads",
+            why="it has no key to sign with, and writes nothing",
+            hint=where,
+            code="FRONT-END",
+        )
+
+
+class CharterEpochs:
+    """Implements `CharterReads`: the certified epochs. Votes and drafts are at the writer, which computes the tally."""
+
+    def __init__(self, ledger: AsyncLedger, epochs: EpochStore | None, writer: WriterOnly) -> None:
+        self._ledger = ledger
+        self._epochs = epochs
+        self._writer = writer
+
+    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+        if self._epochs is None:
+            raise NotFound("no such charter", why="this node belongs to no federation yet", code="NO-CHARTER")
+        async for charter in certified_epochs(self._ledger, self._epochs, start):
+            yield charter
+
+    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+        raise self._writer.refusal()
+        yield
+
+    async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
+        raise self._writer.refusal()
+
+    async def asks(self) -> AsyncGenerator[JoinRequest, None]:
+        raise self._writer.refusal()
+        yield
 
 
 @dataclass(frozen=True, slots=True)

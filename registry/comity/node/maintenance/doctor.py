@@ -26,8 +26,11 @@ from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.node.config import NodeConfig
 from comity.node.home import HomeFiles
 from comity.node.maintenance.backup_format import database_errors, read_ledger_copy
-from comity.node.maintenance.findings import Check, Diagnosis, ExaminedNode, Machine, disk_space
 from comity.node.maintenance.home_checks import (
+    Check,
+    Diagnosis,
+    ExaminedNode,
+    Machine,
     check_clock,
     check_disks,
     check_federation,
@@ -35,6 +38,7 @@ from comity.node.maintenance.home_checks import (
     check_ledger,
     check_storage,
     check_versions,
+    disk_space,
 )
 from comity.node.maintenance.network_checks import (
     check_advertised,

@@ -25,7 +25,7 @@ from cryptography import x509
 
 from comity.node.config import NodeConfig
 from comity.node.home import HomeFiles, check_ports
-from comity.node.maintenance.findings import Diagnosis, ExaminedNode
+from comity.node.maintenance.home_checks import Diagnosis, ExaminedNode
 from comity.node.members import Membership, Peer
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.upstream import UpstreamRequest

@@ -1,4 +1,5 @@
-"""Webhooks of a home, for its operator: a new one with its secret, and what waits for each."""
+"""Files of a home, for its operator, whether the node runs or not: a new webhook with its secret, what waits for each
+webhook, and the counts of pulls."""
 
 from __future__ import annotations
 
@@ -15,8 +16,10 @@ from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.node.config import NodeConfig
+from comity.node.pull_counts import PULLS_FILE, WeekCount, counted_file, read_weeks
 from comity.node.webhooks.deliveries import QUEUE_FILE, EventQueue
 from comity.node.webhooks.hooks import EVENTS, MAX_HOOKS_FILE, SECRET_PREFIX, Webhook, parse_hooks
+from comity.trust.artifact import Manifest
 from comity.trust.errors import Conflict, NotFound
 
 DEFAULT_FILE: Final = "webhooks.toml"
@@ -75,6 +78,15 @@ def waiting_hooks(file: Path, environ: Mapping[str, str] = os.environ) -> list[W
     waiting = EventQueue(folder).waiting() if (folder / QUEUE_FILE).exists() else {}
     hooks = parse_hooks(_text(config.webhooks.file or config.home / DEFAULT_FILE))
     return [WaitingHook(hook, waiting.get(hook.name, 0)) for hook in hooks]
+
+
+def pull_weeks(
+    file: Path, manifest: Manifest | None, most: int, environ: Mapping[str, str] = os.environ
+) -> list[WeekCount]:
+    """The newest weeks in which an artifact was pulled from the node of a `node.toml`; without a manifest, the files of
+    which clients got the end. Blocking. Raises Unavailable, and as `NodeConfig.load`."""
+    path = NodeConfig.load(file, environ).storage.ledger.with_name(PULLS_FILE)
+    return read_weeks(path, counted_file(manifest) if manifest else None, most)
 
 
 def _text(file: Path) -> bytes:
