@@ -31,7 +31,7 @@ from comity.ledger.stored_lines import pack_line, unpack_line
 from comity.node.config import setting_lines
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
-from comity.node.webhooks.hooks import parse_hooks, parse_secret
+from comity.node.webhooks import parse_hooks, parse_secret
 from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.node.maintenance.home_files import add_webhook
-from comity.node.webhooks.deliveries import EventQueue
+from comity.node.webhook_deliveries import EventQueue
 from support.federation import found, serving, until
 from support.publisher import Publisher, release, send
 from support.webhook_receiver import receiving

@@ -22,14 +22,23 @@ from attackers.forging import Identity, Release
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
+from comity.node import webhook_deliveries
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Step, Supervisor
 from comity.node.threads import AsyncLedger, Pools
-from comity.node.webhooks import deliveries
-from comity.node.webhooks.cloud_events import FoundConditions, NodeConditions, NodeEvent, source_of, statement_event
-from comity.node.webhooks.deliveries import GIVE_UP, EventQueue, Webhooks, signature
-from comity.node.webhooks.hooks import EVENTS, Webhook, parse_hooks, parse_secret
+from comity.node.webhook_deliveries import (
+    GIVE_UP,
+    EventQueue,
+    FoundConditions,
+    NodeConditions,
+    NodeEvent,
+    Webhooks,
+    signature,
+    source_of,
+    statement_event,
+)
+from comity.node.webhooks import EVENTS, Webhook, parse_hooks, parse_secret
 from comity.trust.errors import Malformed, Refused, Unavailable
 from comity_cli.main import command
 from comity_cli.output import Output
@@ -119,8 +128,8 @@ def test_a_receiver_that_is_gone_for_days_loses_the_event_and_it_is_counted(tmp_
             node.webhooks.deliver(node.hooks[0])
         if not node.queue.waiting():
             break
-        node.now += deliveries.LONGEST_PAUSE
-    assert GIVE_UP <= node.now - NOW <= GIVE_UP + 2 * deliveries.LONGEST_PAUSE
+        node.now += webhook_deliveries.LONGEST_PAUSE
+    assert GIVE_UP <= node.now - NOW <= GIVE_UP + 2 * webhook_deliveries.LONGEST_PAUSE
     assert node.metrics.registry.get_sample_value("comity_webhook_requests_total", {"outcome": "dropped"}) == 1
 
 
@@ -178,7 +187,7 @@ def test_a_node_that_stops_does_not_wait_for_a_receiver(tmp_path: Path) -> None:
 
 
 def test_many_versions_push_out_no_alert_and_alerts_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliveries, "MAX_WAITING", 10)
+    monkeypatch.setattr(webhook_deliveries, "MAX_WAITING", 10)
     with receiving() as receiver:
         node = Node(tmp_path, hook(receiver.url))
         versions = [event("version", str(number)) for number in range(50)]
@@ -343,7 +352,7 @@ def test_a_node_starts_with_an_empty_queue_where_the_file_is_damaged(tmp_path: P
 def test_a_log_with_many_statements_pushes_out_its_own_and_none_of_another_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries, "MAX_WAITING", 10)
+    monkeypatch.setattr(webhook_deliveries, "MAX_WAITING", 10)
     with receiving() as receiver:
         node = Node(tmp_path, hook(receiver.url))
         flood = [replace(event("advisory", str(number)), subject="flood", log="flooded") for number in range(50)]

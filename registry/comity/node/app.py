@@ -67,9 +67,8 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import Telemetry
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads
-from comity.node.webhooks.cloud_events import NodeConditions
-from comity.node.webhooks.deliveries import QUEUE_FILE, EventQueue, Webhooks
-from comity.node.webhooks.hooks import read_hooks
+from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
+from comity.node.webhooks import read_hooks
 from comity.trust.errors import ComityError
 from comity.trust.tlog.note import VerifierKey, corroborated_time
 from comity.wire.access import CALL

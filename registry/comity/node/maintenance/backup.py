@@ -51,7 +51,7 @@ from comity.node.maintenance.backup_format import (
 from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK
 from comity.node.services.node import SOFTWARE
 from comity.node.threads import Clock
-from comity.node.webhooks.hooks import read_hooks
+from comity.node.webhooks import read_hooks
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable, Untrusted
 

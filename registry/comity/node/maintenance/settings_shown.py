@@ -22,7 +22,7 @@ from comity.content.secrets import read_keys, read_secret
 from comity.federation_file import read_federation
 from comity.node.config import NodeConfig, SettingOrigin, SettingSources
 from comity.node.settings import known_settings
-from comity.node.webhooks.hooks import read_hooks
+from comity.node.webhooks import read_hooks
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.mirror_rules import parse_mirror_rules
 from comity.trust.retention import parse_retention_rules

@@ -1,1 +1,0 @@
-"""Tells other programs what happened at this node: CloudEvents, signed, delivered at least once."""
