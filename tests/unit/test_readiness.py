@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 from comity.content.blobs import FolderStore
-from comity.node import readiness
-from comity.node.metrics import Metrics, MetricsListener
-from comity.node.readiness import NOT_STARTED, Readiness, ReadinessChecks
+from comity.node import metrics as metrics_module
+from comity.node.metrics import NOT_STARTED, Metrics, MetricsListener, Readiness, ReadinessChecks
 from comity.node.threads import Pools
 from comity.trust.errors import Unavailable
 
@@ -82,7 +81,7 @@ async def test_a_ledger_that_fails_or_does_not_answer_is_named(
     tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await checked(FakeLedger(fails), tmp_path, pools).check() == ReadinessChecks(True, False, True)
-    monkeypatch.setattr(readiness, "SECONDS", 0.01)
+    monkeypatch.setattr(metrics_module, "CHECK_SECONDS", 0.01)
     released = threading.Event()
     late = FakeLedger(lambda: [released.wait(10)])
     assert not (await checked(late, tmp_path, pools).check()).ledger
@@ -106,12 +105,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 async def test_the_metrics_listener_answers_from_its_thread(tmp_path: Path, pools: Pools) -> None:
     ledger = FakeLedger()
     ready = checked(ledger, tmp_path, pools)
-
-    def shown() -> tuple[bool, dict[str, object]]:
-        checks = ready.from_thread()
-        return checks.ready, checks.document()
-
-    listener = MetricsListener(Metrics(), "127.0.0.1:0", shown)
+    listener = MetricsListener(Metrics(), "127.0.0.1:0", ready.from_thread)
     try:
         status, text = await asyncio.to_thread(get, listener.port, "/readyz")
         assert (status, json.loads(text)["status"]) == (200, "ready")
@@ -125,7 +119,7 @@ async def test_the_metrics_listener_answers_from_its_thread(tmp_path: Path, pool
 async def test_a_node_whose_event_loop_does_not_answer_is_not_ready(
     tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "FROM_THREAD", 0.01)
+    monkeypatch.setattr(metrics_module, "FROM_THREAD", 0.01)
     ready = checked(FakeLedger(), tmp_path, pools)
     assert ready.from_thread() == NOT_STARTED  # called on the loop itself, which so cannot answer
     await asyncio.sleep(0)
@@ -134,7 +128,7 @@ async def test_a_node_whose_event_loop_does_not_answer_is_not_ready(
 async def test_an_age_is_that_of_the_moment_in_which_it_is_read() -> None:
     metrics, now = Metrics(), 1_000.0
     metrics.checkpoint_age.set_function(lambda: now)
-    listener = MetricsListener(metrics, "127.0.0.1:0", lambda: (True, {}))
+    listener = MetricsListener(metrics, "127.0.0.1:0", lambda: NOT_STARTED)
     try:
         for now in (1_000.0, 2_000.0):
             _, text = await asyncio.to_thread(get, listener.port, "/metrics")

@@ -42,8 +42,8 @@ from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
 from comity.node.app import RunningNode
 from comity.node.home import OpenedHome, ServedHome
 from comity.node.importing.read_through import ReadThroughImports
+from comity.node.metrics import Readiness
 from comity.node.own_log import OUTSIDE_MARK
-from comity.node.readiness import Readiness
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.settings import Gateway
 from comity.trust.errors import ComityError, Malformed, NotFound

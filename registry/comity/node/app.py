@@ -40,7 +40,7 @@ from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.members import Membership
-from comity.node.metrics import Metrics, MetricsListener
+from comity.node.metrics import Metrics, MetricsListener, Readiness
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
@@ -48,7 +48,6 @@ from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.own_log import cosigned_times
 from comity.node.publishing import Submissions
 from comity.node.pull_counts import PullCounts
-from comity.node.readiness import Readiness, ReadinessChecks
 from comity.node.replication.on_demand import remove_abandoned
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
@@ -292,8 +291,6 @@ def check(file: Path) -> HomeCheck:
 
 def run(file: Path, companion: Companion = no_companion) -> None:
     """Run the node of a `node.toml`, and its `companion`, in this process, until SIGTERM or SIGINT."""
-    import time
-
     limit_arenas()
     allow_descriptors()
     configure_logging()
@@ -442,9 +439,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     offers.begin()
     copies.begin()
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
-        listener = MetricsListener(
-            home.metrics, config.listen.metrics, lambda: shown_readiness(readiness.from_thread())
-        )
+        listener = MetricsListener(home.metrics, config.listen.metrics, readiness.from_thread)
         ending.callback(listener.close)
     log = membership.seat.record.log
     Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, home.membership, log).begin(
@@ -503,11 +498,6 @@ async def _watch_lock(ledger: Ledger) -> None:
     while True:
         ledger.require_lock()
         await asyncio.sleep(LOCK_CHECK_SECONDS)
-
-
-def shown_readiness(checks: ReadinessChecks) -> tuple[bool, Mapping[str, object]]:
-    """What `MetricsListener` asks for."""
-    return checks.ready, checks.document()
 
 
 async def _run_until_first_ends(*works: Coroutine[None, None, None]) -> None:

@@ -25,7 +25,6 @@ from comity.node.app import (
     HomeCheck,
     configure_logging,
     run_until_signalled,
-    shown_readiness,
 )
 from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
@@ -33,8 +32,7 @@ from comity.node.front_end.following import FollowedNode
 from comity.node.front_end.home import FrontEndHome, check_blob_folder, front_end_settings, read_public_files
 from comity.node.home import check_ports
 from comity.node.listeners import Listeners, allow_descriptors
-from comity.node.metrics import MetricsListener
-from comity.node.readiness import Readiness
+from comity.node.metrics import MetricsListener, Readiness
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.blob import BlobService
 from comity.node.services.charter import certified_epochs
@@ -182,7 +180,7 @@ async def _run(
         open_ = await listeners.listen_for_users(writer.refusal)
     http = await ending.enter_async_context(companion(front_end))
     if config.listen.metrics:
-        answer = MetricsListener(home.metrics, config.listen.metrics, lambda: shown_readiness(readiness.from_thread()))
+        answer = MetricsListener(home.metrics, config.listen.metrics, readiness.from_thread)
         ending.callback(answer.close)
     supervisor = Supervisor(home.metrics)
     ending.push_async_callback(supervisor.stop)
