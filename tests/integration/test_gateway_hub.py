@@ -19,7 +19,7 @@ import pytest_asyncio
 import structlog
 from comity.content.gateway_tokens import TokenFile
 from comity.gateway.hub import catalogue as catalogue_module
-from comity.node.app import configure_logging
+from comity.node.telemetry import configure_logging
 from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,

@@ -13,21 +13,24 @@ from pathlib import Path
 import pytest
 from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node import store_listing
-from comity.node.app import PARTIAL_SECONDS, STALE_SECONDS, Housekeeping
+from comity.node import housekeeping as housekeeping_module
+from comity.node.housekeeping import (
+    PARTIAL_SECONDS,
+    RECORD_RETENTION,
+    STALE_SECONDS,
+    Housekeeping,
+    StoreCount,
+    StoreListing,
+)
 from comity.node.members import Membership, Seat
 from comity.node.metrics import Metrics
-from comity.node.store_listing import RECORD_RETENTION, StoreCount, StoreListing
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
-from comity.trust.tlog.note import VerifierKey
-from support.logs import LogKeys
 from support.world import node, seat
 
-LOG = VerifierKey.parse(LogKeys.generate("own.example/log").vkey)
 HERE, THERE = b"a blob that is here", b"one that was"
 
 
@@ -79,7 +82,7 @@ def housekeeping(parts: Parts, metrics: Metrics, listing: StoreListing) -> House
     uploads = Uploads(ledger, parts.store, pools, metrics)
     own = seat("CH", ("ed25519",))
     membership = Membership(Seat.parse(own.entry.line, node(own).entry.line), None)
-    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, listing, membership, LOG)
+    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, listing, membership)
 
 
 @pytest.mark.parametrize("how", ["removed", "put aside"])
@@ -112,7 +115,7 @@ def test_records_of_many_blobs_go_pass_by_pass(
     parts: Parts, listing: StoreListing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each costs a commit, and who asks for the counts waits for the pass."""
-    monkeypatch.setattr(store_listing, "FORGOTTEN_AT_A_TIME", 2)
+    monkeypatch.setattr(housekeeping_module, "FORGOTTEN_AT_A_TIME", 2)
     for number in range(5):
         parts.store.remove(parts.add(b"%d" % number))
     parts.look(listing)
@@ -150,7 +153,7 @@ async def test_the_store_is_measured_without_waiting_for_housekeeping(
 def test_a_pass_over_many_blobs_is_made_in_steps_and_the_last_complete_one_counts(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_listing, "BLOBS_AT_A_TIME", 1)
+    monkeypatch.setattr(housekeeping_module, "BLOBS_AT_A_TIME", 1)
     ticks = count()
     listing = StoreListing(parts.store, parts.ledger.pieces, parts.clock, lambda: next(ticks))
     parts.add(HERE)

@@ -1,30 +1,24 @@
-"""Starts a node, runs it, and stops it without leaving tasks behind; also logging setup and housekeeping.
+"""Starts a node, runs it, and stops it without leaving tasks behind.
 
 `serve` opens the node's home, the listeners, replication and background loops, and runs until cancelled, until the log
-ends or until the ledger's lock is lost. Housekeeping removes stale uploads, imports and piece records and sets gauges.
-The node's event log is one line for each event, JSON or, on a terminal, plain text; it never contains a secret or a
-URL.
+ends or until the ledger's lock is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from comity.content.blobs import BlobStore
-from comity.content.heap import limit_arenas, return_freed
+from comity.content.heap import limit_arenas
 from comity.ledger.ledger import Ledger
 from comity.node.admission import Admission
 from comity.node.capacity import Capacity, CountedParts, StoredUse
@@ -34,21 +28,18 @@ from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.pins import PinService
 from comity.node.home import HomeFiles, OpenedHome, check_ports
+from comity.node.housekeeping import Housekeeping, StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
-from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
-from comity.node.members import Membership
-from comity.node.metrics import Metrics, MetricsListener, Readiness
+from comity.node.metrics import MetricsListener, Readiness
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
 from comity.node.outside_witnesses import OutsideWitnesses
-from comity.node.own_log import cosigned_times
 from comity.node.publishing import Submissions
 from comity.node.pull_counts import PullCounts
-from comity.node.replication.on_demand import remove_abandoned
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.services.artifact import ArtifactService
@@ -61,141 +52,16 @@ from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, StatusReport
 from comity.node.sign_in_links import SignInLinks
-from comity.node.store_listing import StoreListing
-from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.telemetry import Telemetry
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.supervisor import Supervisor
+from comity.node.telemetry import Telemetry, configure_logging
+from comity.node.threads import Clock
 from comity.node.uploads import Uploads
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
 from comity.node.webhooks import read_hooks
 from comity.trust.errors import ComityError
-from comity.trust.tlog.note import VerifierKey, corroborated_time
-from comity.wire.access import CALL
 from comity.wire.addresses import Address
 from comity.wire.calls import traced
 from comity.wire.server import Services
-
-TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
-MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
-LOG_SIZES_TIMING: Final = LoopTiming(interval=5.0, deadline=60.0)
-STORE_SIZE_TIMING: Final = LoopTiming(interval=5.0, deadline=1800.0)
-STALE_SECONDS: Final = 7 * 86_400.0
-"""Seconds after which an upload or import that was not continued is removed."""
-PARTIAL_SECONDS: Final = 30 * 86_400.0
-"""Seconds after which a file that was fetched in part from peers is removed: they may be away for weeks."""
-
-
-class Housekeeping:
-    """Removes what was abandoned, and measures the store."""
-
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        metrics: Metrics,
-        clock: Clock,
-        uploads: Uploads,
-        listing: StoreListing,
-        membership: Membership,
-        log: VerifierKey,
-    ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
-        self._metrics = metrics
-        self._clock = clock
-        self._uploads = uploads
-        self._log = log
-        self._listing = listing
-        self._membership = membership
-        self._cosigned_at: int | None = None
-
-    def begin(self, supervisor: Supervisor) -> None:
-        supervisor.loop("housekeeping", self._step, TIMING)
-        supervisor.loop("memory", self._return_memory, MEMORY_TIMING)
-        supervisor.loop("log sizes", self._measure_logs, LOG_SIZES_TIMING)
-        supervisor.loop("store size", self.measure_store, STORE_SIZE_TIMING)
-
-    async def measure_store(self) -> None:
-        """List the next blobs, and set the gauge of the store's bytes."""
-        await self._pools.files(self._listing.step)
-        if (count := self._listing.counted) is not None:
-            self._metrics.store_bytes.set(count.bytes)
-
-    async def _measure_logs(self) -> None:
-        for log in await self._ledger.read(self._ledger.tables.logs.all):
-            self._metrics.log_size.labels(log.origin).set(log.size)
-        times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._log)
-        cosigned = corroborated_time(times.values(), self._clock())
-        if cosigned is not None and self._cosigned_at is None:
-            self._metrics.checkpoint_age.set_function(self.checkpoint_age)
-        self._cosigned_at = cosigned or self._cosigned_at
-
-    async def _return_memory(self) -> None:
-        """Large requests leave free memory in the heaps, which would stay when their senders are gone."""
-        await self._pools.files(return_freed)
-
-    async def _step(self) -> None:
-        """Remove each kind of what was abandoned, also where another kind cannot be removed."""
-        now, failure = time.time(), None  # file times use the system clock, not the node's clock
-        for work in (
-            self._store.sweep,
-            partial(self._uploads.remove_stale, now - STALE_SECONDS),
-            partial(remove_stale_imports, self._store, now - STALE_SECONDS),
-            partial(remove_abandoned, self._store, now - PARTIAL_SECONDS),
-        ):
-            try:
-                await self._pools.files(work)
-            except ComityError as error:
-                failure = error
-        if failure is not None:
-            raise failure
-
-    def checkpoint_age(self) -> float:
-        """Seconds, when a metric is read: 0 before the first cosignature."""
-        return self._clock() - self._cosigned_at if self._cosigned_at else 0.0
-
-
-def _add_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add the id of the current call, so that its events can be found together."""
-    call = CALL.get("")
-    if call:
-        event["call"] = call
-    return event
-
-
-def configure_logging(*, level: int = logging.INFO) -> None:
-    """Send structured events, and those of libraries that use `logging`, to standard error."""
-    shared: list[Any] = [
-        _add_call,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    terminal = sys.stderr.isatty()
-    # A traceback with variables would contain the headers of a request.
-    words = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    finish: list[Any] = [words] if terminal else [structlog.processors.JSONRenderer()]
-    if not terminal:
-        shared.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler()
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
-    )
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    for noisy in ("alembic", "sqlalchemy", "grpc"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
 
 Ready = Callable[[ListenAddresses], None]
 
@@ -442,9 +308,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         listener = MetricsListener(home.metrics, config.listen.metrics, readiness.from_thread)
         ending.callback(listener.close)
     log = membership.seat.record.log
-    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, home.membership, log).begin(
-        supervisor
-    )
+    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, membership).begin(supervisor)
     scrub.begin(supervisor)
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     ending.callback(audit_copies.close)

@@ -27,8 +27,8 @@ from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import make_tables_or_set_aside
-from comity.node.damaged_files import warn_of_kept_file
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import Clock, Pools
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest

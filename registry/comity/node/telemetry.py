@@ -1,18 +1,27 @@
-"""Traces of a node for OpenTelemetry: a span for each call that it answers and each file that it fetches.
+"""The event log of a node, and its traces for OpenTelemetry.
 
-Off unless `telemetry.otlp` names a collector; then the extra `otel` must be installed. Spans are sent by a thread in
-batches; a collector that does not answer costs the spans, not the node. A span has the method, the port's kind of
-caller, sizes and error codes: no name of a caller, no address, no digest and no text of an error.
+The event log is one line for each event, JSON or, on a terminal, plain text; it never contains a secret or a URL.
+
+A trace has a span for each call that the node answers and each file that it fetches. Off unless `telemetry.otlp` names
+a collector; then the extra `otel` must be installed. Spans are sent by a thread in batches; a collector that does not
+answer costs the spans, not the node. A span has the method, the port's kind of caller, sizes and error codes: no name
+of a caller, no address, no digest and no text of an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
 
 from comity.node.settings import Tracing
 from comity.trust.errors import ComityError, Unavailable
+from comity.wire.access import CALL
 from comity.wire.calls import SpanStart
 
 if TYPE_CHECKING:
@@ -21,6 +30,54 @@ if TYPE_CHECKING:
 SENDING_SECONDS: Final = 5
 MAX_QUEUED: Final = 2_048
 """Spans that wait for the collector; further ones are dropped."""
+
+
+_log: Final = structlog.get_logger("comity.node")
+
+
+def _add_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the id of the current call, so that its events can be found together."""
+    call = CALL.get("")
+    if call:
+        event["call"] = call
+    return event
+
+
+def configure_logging(*, level: int = logging.INFO) -> None:
+    """Send structured events, and those of libraries that use `logging`, to standard error."""
+    shared: list[Any] = [
+        _add_call,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    terminal = sys.stderr.isatty()
+    # A traceback with variables would contain the headers of a request.
+    words = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    finish: list[Any] = [words] if terminal else [structlog.processors.JSONRenderer()]
+    if not terminal:
+        shared.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
+    )
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("alembic", "sqlalchemy", "grpc"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def warn_of_kept_file(kept: Path, why: str) -> None:
+    """Log that a damaged file beside the ledger was kept under another name, and what is wrong with it."""
+    _log.warning("a damaged file was kept under another name", kept=str(kept), why=why)
 
 
 class Telemetry:

@@ -48,10 +48,10 @@ from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
 from comity.node.copies.counter import CopyCounter
-from comity.node.damaged_files import warn_of_kept_file
 from comity.node.metrics import Metrics
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.webhooks import Webhook
 from comity.trust.encoding import Digest, sha256

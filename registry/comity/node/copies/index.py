@@ -30,7 +30,7 @@ from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import MAX_WAL_BYTES, opened_or_made_again, sqlite_cache_error
-from comity.node.damaged_files import warn_of_kept_file
+from comity.node.telemetry import warn_of_kept_file
 from comity.trust.artifact_pins import MAX_WANTED
 from comity.trust.audit import AuditChallenge
 from comity.trust.copies import MISSED, AuditResult, CopyPolicy, result_rank

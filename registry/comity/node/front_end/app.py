@@ -20,17 +20,13 @@ from typing import Final
 import structlog
 
 from comity.content.heap import limit_arenas, return_freed
-from comity.node.app import (
-    MEMORY_TIMING,
-    HomeCheck,
-    configure_logging,
-    run_until_signalled,
-)
+from comity.node.app import HomeCheck, run_until_signalled
 from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
 from comity.node.front_end.following import FollowedNode
 from comity.node.front_end.home import FrontEndHome, check_blob_folder, front_end_settings, read_public_files
 from comity.node.home import check_ports
+from comity.node.housekeeping import MEMORY_TIMING
 from comity.node.listeners import Listeners, allow_descriptors
 from comity.node.metrics import MetricsListener, Readiness
 from comity.node.services.artifact import ArtifactService
@@ -39,6 +35,7 @@ from comity.node.services.charter import certified_epochs
 from comity.node.services.log import LogService
 from comity.node.services.node import NodeFactsService
 from comity.node.supervisor import Supervisor
+from comity.node.telemetry import configure_logging
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Refused

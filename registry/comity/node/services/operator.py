@@ -12,6 +12,7 @@ from comity.ledger.log_store import LogState
 from comity.node.capacity import Capacity, warnings
 from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.copies.counter import CopyCounter
+from comity.node.housekeeping import StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import disputes
 from comity.node.members import Membership
@@ -25,7 +26,6 @@ from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.services.charter import CharterService
 from comity.node.services.node import SOFTWARE
 from comity.node.sign_in_links import SignInLinks
-from comity.node.store_listing import StoreListing
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest

@@ -1,8 +1,9 @@
-"""Lists the blobs of the store in small steps, for two purposes: how many there are, and which piece records have none.
+"""Housekeeping: removes what was abandoned, counts the blobs of the store, and sets gauges.
 
-A pass goes through the store once, in the order of digests, and goes on in the next step where it stopped: a start of a
-node with millions of blobs waits for no listing, and spends no more than a share of the time on it. The counts of the
-last complete pass are those that a node shows; a pass that takes no time is made again when it is asked.
+The blobs of the store are listed in small steps, for two purposes: how many there are, and which piece records have
+none. A pass goes through the store once, in the order of digests, and goes on in the next step where it stopped: a
+start of a node with millions of blobs waits for no listing, and spends no more than a share of the time on it. The
+counts of the last complete pass are those that a node shows; a pass that takes no time is made again when it is asked.
 
 The records of a blob that was missing at every pass of one day are removed: the blob may come back, and a disk that was
 unmounted for an hour must not cause rehashing of all its files.
@@ -14,13 +15,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Final
 
 from comity.content.blobs import BlobStore, lock_if_free
+from comity.content.heap import return_freed
 from comity.ledger.records import PieceRecordTable
-from comity.node.threads import Clock
+from comity.node.importing.importer import remove_stale as remove_stale_imports
+from comity.node.members import Membership
+from comity.node.metrics import Metrics
+from comity.node.own_log import cosigned_times
+from comity.node.replication.on_demand import remove_abandoned
+from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.uploads import Uploads
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.tlog.note import VerifierKey, corroborated_time
 
 STEP_SECONDS: Final = 0.1
 """Seconds of one step of the listing."""
@@ -139,3 +151,87 @@ class StoreListing:
             with lock_if_free(locks, blob) as free:
                 if free and not self._store.has(blob):
                     self._pieces.delete_records(blob)
+
+
+TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
+MEMORY_TIMING: Final = LoopTiming(interval=10.0, deadline=60.0)
+LOG_SIZES_TIMING: Final = LoopTiming(interval=5.0, deadline=60.0)
+STORE_SIZE_TIMING: Final = LoopTiming(interval=5.0, deadline=1800.0)
+STALE_SECONDS: Final = 7 * 86_400.0
+"""Seconds after which an upload or import that was not continued is removed."""
+PARTIAL_SECONDS: Final = 30 * 86_400.0
+"""Seconds after which a file that was fetched in part from peers is removed: they may be away for weeks."""
+
+
+class Housekeeping:
+    """Removes what was abandoned, and measures the store and the logs."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        metrics: Metrics,
+        clock: Clock,
+        uploads: Uploads,
+        listing: StoreListing,
+        membership: Membership,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._metrics = metrics
+        self._clock = clock
+        self._uploads = uploads
+        self._listing = listing
+        self._membership = membership
+        self._cosigned_at: int | None = None
+
+    def begin(self, supervisor: Supervisor) -> None:
+        supervisor.loop("housekeeping", self._step, TIMING)
+        supervisor.loop("memory", self._return_memory, MEMORY_TIMING)
+        supervisor.loop("log sizes", self._measure_logs, LOG_SIZES_TIMING)
+        supervisor.loop("store size", self.measure_store, STORE_SIZE_TIMING)
+
+    async def measure_store(self) -> None:
+        """List the next blobs, and set the gauge of the store's bytes."""
+        await self._pools.files(self._listing.step)
+        if (count := self._listing.counted) is not None:
+            self._metrics.store_bytes.set(count.bytes)
+
+    async def _measure_logs(self) -> None:
+        for log in await self._ledger.read(self._ledger.tables.logs.all):
+            self._metrics.log_size.labels(log.origin).set(log.size)
+        times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._own_log)
+        cosigned = corroborated_time(times.values(), self._clock())
+        if cosigned is not None and self._cosigned_at is None:
+            self._metrics.checkpoint_age.set_function(self.checkpoint_age)
+        self._cosigned_at = cosigned or self._cosigned_at
+
+    async def _return_memory(self) -> None:
+        """Large requests leave free memory in the heaps, which would stay when their senders are gone."""
+        await self._pools.files(return_freed)
+
+    async def _step(self) -> None:
+        """Remove each kind of what was abandoned, also where another kind cannot be removed."""
+        now, failure = time.time(), None  # file times use the system clock, not the node's clock
+        for work in (
+            self._store.sweep,
+            partial(self._uploads.remove_stale, now - STALE_SECONDS),
+            partial(remove_stale_imports, self._store, now - STALE_SECONDS),
+            partial(remove_abandoned, self._store, now - PARTIAL_SECONDS),
+        ):
+            try:
+                await self._pools.files(work)
+            except ComityError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    @property
+    def _own_log(self) -> VerifierKey:
+        return self._membership.seat.record.log
+
+    def checkpoint_age(self) -> float:
+        """Seconds, when a metric is read: 0 before the first cosignature."""
+        return self._clock() - self._cosigned_at if self._cosigned_at else 0.0
