@@ -18,7 +18,7 @@ from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SignInPages
 from comity.gateway.http import on_error
 from comity.node.operator_acts import OperatorActs
-from comity.node.sign_in_links import SignInLinks
+from comity.node.services.operator import SignInLinks
 from comity.node.threads import Pools
 from comity.trust.errors import ComityError
 from hypothesis import HealthCheck, given, settings

@@ -12,8 +12,8 @@ from comity.gateway.console.sessions import IDLE, LONGEST, MAX_OF_ONE, MAX_SESSI
 from comity.gateway.console.sign_in import FIRST_PAGE, SignInPages
 from comity.gateway.http import on_error
 from comity.node.operator_acts import OperatorActs
+from comity.node.services.operator import MAX_LINKS, SECONDS, SignInLinks
 from comity.node.settings import Gateway
-from comity.node.sign_in_links import MAX_LINKS, SECONDS, SignInLinks
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused
 from hypothesis import given
 from hypothesis import strategies as st

@@ -22,10 +22,10 @@ import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
 from comity.node.front_end.home import SIGNING_KEYS
+from comity.node.home import SOFTWARE
 from comity.node.maintenance.doctor import diagnose
 from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, disk_space, worst
 from comity.node.own_log import LEDGER_MARK, LedgerMark
-from comity.node.services.node import SOFTWARE
 from comity.trust.encoding import sha256
 from comity.wire.node_status import ForkStatus, GovernanceStatus, LogStatus, NodeStatus, PeerStatus, StoreStatus
 from comity_cli.main import command

@@ -50,8 +50,8 @@ from comity.node.services.log import LogService
 from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
-from comity.node.services.operator import OperatorService, StatusReport
-from comity.node.sign_in_links import SignInLinks
+from comity.node.services.operator import OperatorService, SignInLinks
+from comity.node.status import StatusReport
 from comity.node.supervisor import Supervisor
 from comity.node.telemetry import Telemetry, configure_logging
 from comity.node.threads import Clock

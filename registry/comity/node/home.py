@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ from comity.trust.errors import Malformed, Unavailable
 from comity.trust.statement import MAX_LINE
 from comity.wire.blob import BlobLocation
 
+SOFTWARE: Final = f"comity {version('comity')}"
+"""What is installed here, as a node tells it."""
 MAX_OWN_ROTATIONS: Final = 64
 
 

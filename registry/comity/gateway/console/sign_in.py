@@ -35,7 +35,7 @@ from comity.gateway.console.page import (
 )
 from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
 from comity.node.operator_acts import OperatorActs
-from comity.node.sign_in_links import PATH, SignInLinks
+from comity.node.services.operator import PATH, SignInLinks
 from comity.node.threads import Clock, Pools
 
 OPERATOR: Final = "operator"

@@ -20,7 +20,7 @@ from comity.node.charter.follower import STALE, governance_report
 from comity.node.home import OpenedHome
 from comity.node.offers.index import OfferIndex
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.services.operator import LogStates, peer_status
+from comity.node.status import LogStates, peer_status
 from comity.trust.charter.document import Body, Member
 from comity.trust.copies import HOLD_PREDICATES, CopyPolicy
 from comity.trust.encoding import Digest, short

@@ -29,7 +29,7 @@ from comity.content.blobs import BlobStore, FolderStore
 from comity.content.durable import disk_errors
 from comity.content.gateway_tokens import TOKENS_FILE
 from comity.node.config import NodeConfig
-from comity.node.home import open_store, read_seat
+from comity.node.home import SOFTWARE, open_store, read_seat
 from comity.node.maintenance.backup_format import (
     BLOB_LIST,
     BLOBS,
@@ -49,7 +49,6 @@ from comity.node.maintenance.backup_format import (
     verify_backup,
 )
 from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK
-from comity.node.services.node import SOFTWARE
 from comity.node.threads import Clock
 from comity.node.webhooks import read_hooks
 from comity.trust.encoding import Digest

@@ -24,7 +24,7 @@ from typing import Final
 from comity.ledger.database import NEWEST, SCRIPTS
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.node.config import NodeConfig
-from comity.node.home import HomeFiles
+from comity.node.home import SOFTWARE, HomeFiles
 from comity.node.maintenance.backup_format import database_errors, read_ledger_copy
 from comity.node.maintenance.home_checks import (
     Check,
@@ -52,7 +52,6 @@ from comity.node.maintenance.network_checks import (
     ping_peers,
 )
 from comity.node.maintenance.settings_shown import redacted, setting_problems
-from comity.node.services.node import SOFTWARE
 from comity.node.threads import Clock
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.client import NodeClient

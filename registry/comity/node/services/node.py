@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 
 from comity.node.epochs import EpochStore
+from comity.node.home import SOFTWARE
 from comity.node.members import Seat
 from comity.node.own_log import newest_addresses
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
 from comity.wire.addresses import GatewayUrl
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
-
-SOFTWARE = f"comity {version('comity')}"
 
 
 class NodeFactsService:

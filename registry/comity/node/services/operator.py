@@ -1,215 +1,88 @@
-"""Serves the status of this node, and calls that only its operators may make."""
+"""Serves calls that only the operators of this node may make, and links by which one signs in to its console, once.
+
+An operator asks for a link over the node's Unix socket, so only users of the socket can sign in. A
+link has a secret of 256 random bits, of which only the hash is kept, in memory. It ends when it is used, after
+`SECONDS`, or when the node stops. Guesses need no lock-out at that length: a wrong secret changes nothing, so strangers
+cannot keep the operator out.
+
+    what             bound      at the bound
+    unused links     MAX_LINKS  the oldest one ends: only operators make links
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+import hashlib
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from comity.content.blobs import BlobStore
-from comity.ledger.log_store import LogState
-from comity.node.capacity import Capacity, warnings
-from comity.node.charter.follower import governance_report, governance_warnings
-from comity.node.copies.counter import CopyCounter
-from comity.node.housekeeping import StoreListing
-from comity.node.importing.followed import FollowedRepositories
-from comity.node.importing.importer import disputes
-from comity.node.members import Membership
-from comity.node.metrics import ServedBytes
-from comity.node.offers.index import OfferIndex
 from comity.node.operator_acts import OperatorActs
 from comity.node.publishing import Submissions
-from comity.node.replication.link import PeerLink
-from comity.node.replication.setup import ReplicationTasks
-from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.services.charter import CharterService
-from comity.node.services.node import SOFTWARE
-from comity.node.sign_in_links import SignInLinks
-from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.charter.document import Body
+from comity.node.status import StatusReport
 from comity.trust.encoding import Digest
-from comity.trust.errors import NotFound
-from comity.trust.tlog.note import VerifierKey, corroborated_time
-from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus, StoreStatus
+from comity.trust.errors import NotFound, Refused
+from comity.wire.node_status import NodeStatus
 from comity.wire.operator import SignInLink
 
-MAX_CONVICTED: Final = 8
-"""Offers at fault listed in the status."""
+SECONDS: Final = 300
+MAX_LINKS: Final = 16
+PATH: Final = "/-/sign-in"
+"""Where the console is asked, below its URL; the secret is the field `key`."""
 
-MAX_DAMAGE_SHOWN: Final = 8
-"""Findings of damage in the ledger listed in the status."""
 
+class SignInLinks:
+    """Not thread-safe: call from the event loop. `clock` counts seconds and never goes back."""
 
-class LogStates:
-    """The state of each log of this node. Blocking."""
-
-    def __init__(
-        self, ledger: AsyncLedger, membership: Membership, replication: ReplicationTasks, clock: Clock
-    ) -> None:
-        self._ledger = ledger
-        self._membership = membership
-        self._replication = replication
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._url = ""
+        self._until: dict[bytes, float] = {}
 
-    def by_key(self) -> dict[str, LogStatus]:
-        """By the verifier key of the log; this node's own log is the first."""
-        states = sorted(self._ledger.tables.logs.all(), key=lambda state: not state.own)
-        return {state.vkey: self._log(state) for state in states}
+    def serve_at(self, url: str) -> None:
+        """The console is open at `url`, or closed if it is empty."""
+        self._url = url.rstrip("/")
 
-    def _log(self, state: LogState) -> LogStatus:
-        key = VerifierKey.parse(state.vkey)
-        time, cosigners = self._cosigned(key)
-        return LogStatus(
-            origin=state.origin,
-            size=state.size,
-            own=state.own,
-            checkpoint_time=time,
-            cosigners=cosigners,
-            frozen=self._replication.misbehaviour.frozen(key),
-            full=key in self._replication.quotas.full,
-        )
+    @property
+    def url(self) -> str:
+        """Where browsers reach the console; empty while it is closed."""
+        return self._url
 
-    def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
-        """The `corroborated_time` of the newest checkpoint, 0 for none, and the names of its cosigners."""
-        try:
-            note = self._ledger.tables.cosignatures.cosigned(str(log))
-        except NotFound:
-            return 0, ()
-        names = {line.name for line in note.signatures if line.name != log.name}
-        times = self._membership.cosigned_times(note)
-        return corroborated_time(times.values(), self._clock()) or 0, tuple(sorted(names))
+    def make(self) -> SignInLink:
+        """Raises NotFound (NO-CONSOLE) if the node serves no console."""
+        if not self._url:
+            raise NotFound(
+                "this node serves no console",
+                why="its gateway has no address, or its console is switched off",
+                hint="set http and console = true in [gateway] of node.toml, and start the node again",
+                code="NO-CONSOLE",
+            )
+        self._forget_old()
+        while len(self._until) >= MAX_LINKS:
+            del self._until[next(iter(self._until))]
+        secret = secrets.token_urlsafe(32)
+        self._until[_hash(secret)] = self._clock() + SECONDS
+        return SignInLink(f"{self._url}{PATH}?key={secret}", SECONDS)
 
+    def use(self, secret: str) -> None:
+        """End the link with this secret. Raises Refused (SIGN-IN-LINK) if there is none: it was used, or is too old."""
+        self._forget_old()
+        if self._until.pop(_hash(secret), None) is None:
+            raise Refused(
+                "this link does not sign anybody in",
+                why=f"it was used already, or is older than {SECONDS // 60} minutes, or the node has started again",
+                hint="comity console sign-in",
+                code="SIGN-IN-LINK",
+            )
 
-class StatusReport:
-    """Collects the status of all parts."""
-
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        listing: StoreListing,
-        pools: Pools,
-        membership: Membership,
-        served: ServedBytes,
-        clock: Clock,
-        replication: ReplicationTasks,
-        offers: OfferIndex,
-        copies: CopyCounter,
-        scrub: Scrub,
-        ledger_scrub: LedgerScrub,
-        capacity: Capacity,
-        followed: FollowedRepositories,
-    ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._listing = listing
-        self._pools = pools
-        self._membership = membership
-        self._served = served
-        self._clock = clock
-        self._offers = offers
-        self._copies = copies
-        self._scrub = scrub
-        self._ledger_scrub = ledger_scrub
-        self._capacity = capacity
-        self._followed = followed
-        self._replication = replication
-        self._log_states = LogStates(ledger, membership, replication, clock)
-        self._started = int(clock())
-
-    async def now(self) -> NodeStatus:
-        logs = list((await self._ledger.run(self._log_states.by_key)).values())
-        governance = await self._governance(logs)
-        limits = await self._capacity.now()
-        store = await self._pools.files(self._store_status)
-        misbehaviour = await self._ledger.run(self._ledger.tables.misbehaviour.count)
-        disputed = await self._ledger.run(disputes, self._ledger.tables, self._membership)
-        replication = await self._copies.status()
-        return NodeStatus(
-            software=SOFTWARE,
-            origin=self._membership.seat.record.origin,
-            started=self._started,
-            peers=tuple(peer_status(link, self._membership.body) for link in self._replication.peers.links.values()),
-            logs=tuple(logs),
-            store=store,
-            holds=self._replication.replicas.standing,
-            misbehaviour=misbehaviour,
-            quotas=(*(limit.quota for limit in limits), *self._replication.rule_quotas.status()),
-            warnings=(
-                *self._warnings(logs, governance),
-                *warnings(limits),
-                *disputed,
-            ),
-            served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
-            governance=governance,
-            replication=replication,
-        )
-
-    async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
-        follower = self._replication.charter_follower
-        if follower is None:
-            return None
-        asks = await self._ledger.run(self._ledger.tables.join_requests.count)
-        return governance_report(self._membership, follower, {log.origin: log for log in logs}, asks)
-
-    def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
-        """Warnings for the operator, most urgent first."""
-        if self._replication.own_log.refusal is not None:
-            yield f"this node signs nothing: {self._replication.own_log.refusal}"
-        for error in self._ledger_scrub.damage[:MAX_DAMAGE_SHOWN]:
-            yield f"{error.code}: {error.what}: {error.why}; {error.hint}"
-        for log in logs:
-            if log.frozen:
-                yield f"{log.origin} has shown two histories; it is frozen on this node at size {log.size}"
-        for name, chain in islice(self._offers.faulty(), MAX_CONVICTED):
-            fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
-            origin, title = VerifierKey.parse(name).name, chain.state.offer.title
-            yield f"{origin} is at fault in its offer {title!r}: {fault}"
-        if governance is not None:
-            yield from governance_warnings(governance, self._clock())
-        for log_key, why in self._replication.quotas.full.items():
-            yield f"{log_key.name} is above its quota and does not advance: {why}"
-        if why := self._replication.pauses.why:
-            yield f"no copy begins: {why}"
-        yield from self._replication.rule_quotas.warnings()
-        yield from islice(self._followed.warnings(), MAX_CONVICTED)
-        for name in sorted(self._offers.over_quota):
-            yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
-        if waiting := self._offers.unanswered_count():
-            yield f"unanswered requests for this node's offers: {waiting}; see comity grant ls"
-        if missing := len(self._replication.side_object_repair.missing):
-            yield f"{missing} side objects of logged entries are missing; the node asks its peers for them"
-        if self._membership.federation is None:
-            yield "this node belongs to no federation yet"
-        elif not self._membership.seated:
-            yield "the newest charter does not list this node's member"
-        if self._replication.start.no_peer_answered:
-            yield "no peer answered when this node started"
-        for link in self._replication.peers.links.values():
-            if not link.state.reachable:
-                yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
-
-    def _store_status(self) -> StoreStatus:
-        count = self._listing.count()
-        return StoreStatus(
-            count.blobs, count.bytes, self._store.free_bytes(), self._store.quarantined(), self._scrub.status()
-        )
+    def _forget_old(self) -> None:
+        now = self._clock()
+        self._until = {key: until for key, until in self._until.items() if until > now}
 
 
-def peer_status(link: PeerLink, body: Body | None) -> PeerStatus:
-    """The state of the peer of a link, as a member of the charter `body`."""
-    peer, state = link.peer, link.state
-    return PeerStatus(
-        name=link.name,
-        jurisdiction=peer.member.jurisdiction,
-        address=link.address,
-        reachable=state.reachable,
-        last_seen=state.last_seen,
-        lag=state.lag,
-        last_error=state.last_error,
-        former=body is not None and body.member(peer.member.id) is None,
-    )
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(b"comity sign-in link\n" + secret.encode("utf-8", "replace")).digest()
 
 
 class OperatorService:
