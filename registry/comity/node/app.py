@@ -179,16 +179,86 @@ def run_until_signalled(work: Coroutine[None, None, None]) -> None:
 
 
 async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: contextlib.AsyncExitStack) -> None:
-    ledger, store, pools, membership = home.ledger, home.store, home.pools, home.membership
-    config, signer = home.config, home.keys.signer
-    supervisor = Supervisor(home.metrics)
+    config, membership, supervisor = home.config, home.membership, Supervisor(home.metrics)
+    parts = await _make_parts(home, supervisor, ending)
+    _measure_when_read(parts)
+    listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, _services(parts))
+    ending.push_async_callback(listeners.close)
+    listening = await listeners.open()
+    ending.callback(parts.news.close)
+    ending.push_async_callback(parts.replication.close)
+    ending.push_async_callback(parts.read_through.close)
+    ending.push_async_callback(supervisor.stop)
+    await parts.replication.misbehaviour.load()  # before any submission
+    listening = replace(listening, http=await ending.enter_async_context(companion(parts.running)))
+    _log.info(
+        "listening",
+        node=membership.seat.record.name,
+        mutual=listening.mutual,
+        open=listening.open,
+        operator=str(listening.operator),
+        http=listening.http,
+    )
+    ready(listening)
+    await _begin_loops(parts, supervisor, ending)
+    try:
+        await _run_until_first_ends(parts.replication.own_log.run(), _watch_lock(home.ledger.tables))
+    except ComityError as error:
+        _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of a node, made and not begun."""
+
+    home: OpenedHome
+    uploads: Uploads
+    replication: ReplicationTasks
+    offers: OfferController
+    copies: CopiesController
+    acts: OperatorActs
+    governance: CharterService
+    submissions: Submissions
+    importer: Importer
+    read_through: ReadThroughImports
+    followed: FollowedRepositories
+    scrub: Scrub
+    ledger_scrub: LedgerScrub
+    listing: StoreListing
+    capacity: Capacity
+    status: StatusReport
+    pulls: PullCounts
+    links: SignInLinks
+    readiness: Readiness
+    news: NewsFeed
+
+    @property
+    def running(self) -> RunningNode:
+        return RunningNode(
+            self.home,
+            self.replication,
+            self.read_through,
+            self.offers.index,
+            self.copies.index,
+            self.status,
+            self.links,
+            self.readiness,
+            self.pulls,
+        )
+
+
+async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextlib.AsyncExitStack) -> _Parts:
+    ledger, store, pools, membership, config = home.ledger, home.store, home.pools, home.membership, home.config
     uploads = Uploads(ledger, store, pools, home.metrics, reserve_bytes=config.storage.reserve_bytes)
     replication = ReplicationTasks(home, uploads, supervisor)
-    acts = OperatorActs(home.audit_log, pools)
     own_log, follower = replication.own_log, replication.charter_follower
     offers = OfferController(home, own_log, supervisor)
     copies = await asyncio.to_thread(CopiesController, home, replication, supervisor)
     ending.callback(copies.close)
+    pulls = await asyncio.to_thread(PullCounts, config.storage.ledger.parent, pools, home.clock)
+    ending.callback(pulls.close)
+    acts = OperatorActs(home.audit_log, pools)
     charter_admission = CharterAdmission(ledger, membership, follower)
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
@@ -203,13 +273,13 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         acts,
         replication.submitted,
     )
-    importer = Importer(ledger, store, pools, home.clock, signer, uploads, submissions, own_log)
-    read_through = ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream")
+    importer = Importer(ledger, store, pools, home.clock, home.keys.signer, uploads, submissions, own_log)
     followed = FollowedRepositories(config.upstream, importer, lambda: replication.pauses.why)
-    governance = CharterService(ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic))
     scrub = Scrub(
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
     )
+    ledger_scrub = LedgerScrub(config.storage, ledger, home.clock, home.metrics, replication.reachable_sources)
+    listing = StoreListing(store, ledger.tables.pieces, home.clock)
     counted = CountedParts(
         membership,
         submissions.pending,
@@ -219,53 +289,69 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         copies.index,
     )
     capacity = Capacity(counted, StoredUse(config, ledger.tables), ledger, home.metrics)
-    ledger_scrub = LedgerScrub(config.storage, ledger, home.clock, home.metrics, replication.reachable_sources)
-    listing = StoreListing(store, ledger.tables.pieces, home.clock)
-    status = StatusReport(
-        ledger,
-        store,
-        listing,
-        pools,
-        membership,
-        home.served,
-        home.clock,
-        replication,
-        offers.index,
-        copies.counter,
-        scrub,
-        ledger_scrub,
-        capacity,
-        followed,
-    )
-    pulls = await asyncio.to_thread(PullCounts, config.storage.ledger.parent, pools, home.clock)
-    ending.callback(pulls.close)
-    home.served.on_ended = pulls.count
-    home.metrics.copies_short.set_function(lambda: copies.counter.counts().short)
-    if follower is not None:
-        member = membership.seat.inception.id
-        home.metrics.proposals_waiting.set_function(lambda: follower.votes_waiting(member))
-    links, readiness = SignInLinks(time.monotonic), Readiness(ledger, store, pools)
-    node = RunningNode(home, replication, read_through, offers.index, copies.index, status, links, readiness, pulls)
-    news = NewsFeed(
-        ledger,
-        [key.key_id for key in home.keys.record.cosigners],
-        lambda: home.epochs.newest.digest if home.epochs else None,
-        replication.cosigner.assigned.is_told,
-    )
-    services = Services(
-        node=NodeFactsService(
-            ledger, membership.seat, home.epochs, config.gateway.advertised_url(), copies.counter.counts
+    return _Parts(
+        home=home,
+        uploads=uploads,
+        replication=replication,
+        offers=offers,
+        copies=copies,
+        acts=acts,
+        governance=CharterService(
+            ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic)
         ),
+        submissions=submissions,
+        importer=importer,
+        read_through=ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream"),
+        followed=followed,
+        scrub=scrub,
+        ledger_scrub=ledger_scrub,
+        listing=listing,
+        capacity=capacity,
+        status=StatusReport(
+            ledger,
+            store,
+            listing,
+            pools,
+            membership,
+            home.served,
+            home.clock,
+            replication,
+            offers.index,
+            copies.counter,
+            scrub,
+            ledger_scrub,
+            capacity,
+            followed,
+        ),
+        pulls=pulls,
+        links=SignInLinks(time.monotonic),
+        readiness=Readiness(ledger, store, pools),
+        news=NewsFeed(
+            ledger,
+            [key.key_id for key in home.keys.record.cosigners],
+            lambda: home.epochs.newest.digest if home.epochs else None,
+            replication.cosigner.assigned.is_told,
+        ),
+    )
+
+
+def _services(parts: _Parts) -> Services:
+    """What the listeners serve."""
+    home, copies, acts = parts.home, parts.copies, parts.acts
+    ledger, membership = home.ledger, home.membership
+    gateway = home.config.gateway.advertised_url()
+    return Services(
+        node=NodeFactsService(ledger, membership.seat, home.epochs, gateway, copies.counter.counts),
         logs=LogService(ledger),
-        news=news,
+        news=parts.news,
         artifacts=ArtifactService(ledger, membership, home.metrics),
-        blobs=BlobService(ledger, store, pools, membership, home.served, home.locations),
-        publishing=submissions,
-        governance=governance,
-        offers=OfferRpcService(ledger, offers, acts),
-        operating=OperatorService(submissions, status, governance, links, acts),
-        importing=RecordedImports(importer, acts),
-        loading=RecordedLoads(replication.bundles, acts),
+        blobs=BlobService(ledger, home.store, home.pools, membership, home.served, home.locations),
+        publishing=parts.submissions,
+        governance=parts.governance,
+        offers=OfferRpcService(ledger, parts.offers, acts),
+        operating=OperatorService(parts.submissions, parts.status, parts.governance, parts.links, acts),
+        importing=RecordedImports(parts.importer, acts),
+        loading=RecordedLoads(parts.replication.bundles, acts),
         pinning=PinService(copies.pins, membership),
         audits=AuditService(
             ledger,
@@ -280,54 +366,44 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
             acts,
         ),
     )
-    listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, services)
-    ending.push_async_callback(listeners.close)
-    listening = await listeners.open()
-    ending.callback(news.close)
-    ending.push_async_callback(replication.close)
-    ending.push_async_callback(read_through.close)
-    ending.push_async_callback(supervisor.stop)
-    await replication.misbehaviour.load()  # before any submission
-    http = await ending.enter_async_context(companion(node))
-    listening = replace(listening, http=http)
-    _log.info(
-        "listening",
-        node=membership.seat.record.name,
-        mutual=listening.mutual,
-        open=listening.open,
-        operator=str(listening.operator),
-        http=listening.http,
-    )
-    ready(listening)
+
+
+async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib.AsyncExitStack) -> None:
+    home, replication, copies = parts.home, parts.replication, parts.copies
+    config, pools = home.config, home.pools
     await copies.withdrawals.recover()  # before the replication looks for missing files
-    replication.cosigner.assigned.watch(news.begin(supervisor))
+    replication.cosigner.assigned.watch(parts.news.begin(supervisor))
     await replication.begin()
-    offers.begin()
+    parts.offers.begin()
     copies.begin()
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
-        listener = MetricsListener(home.metrics, config.listen.metrics, readiness.from_thread)
+        listener = MetricsListener(home.metrics, config.listen.metrics, parts.readiness.from_thread)
         ending.callback(listener.close)
-    log = membership.seat.record.log
-    Housekeeping(ledger, store, pools, home.metrics, home.clock, uploads, listing, membership).begin(supervisor)
-    scrub.begin(supervisor)
+    Housekeeping(
+        home.ledger, home.store, pools, home.metrics, home.clock, parts.uploads, parts.listing, home.membership
+    ).begin(supervisor)
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     ending.callback(audit_copies.close)
     audit_copies.begin(supervisor)
-    ledger_scrub.begin(supervisor)
-    capacity.begin(supervisor)
-    pulls.begin(supervisor)
+    for part in (parts.scrub, parts.ledger_scrub, parts.capacity, parts.pulls, parts.followed):
+        part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, home, replication, copies)
     if webhooks is not None:
         ending.callback(webhooks.close)
         webhooks.begin(supervisor)
-    followed.begin(supervisor)
-    readiness.started = True
-    OutsideWitnesses(ledger, pools, str(log), home.clock, home.metrics, config.tlog.submit).begin(supervisor)
-    try:
-        await _run_until_first_ends(own_log.run(), _watch_lock(ledger.tables))
-    except ComityError as error:
-        _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
-        raise
+    log = str(home.membership.seat.record.log)
+    OutsideWitnesses(home.ledger, pools, log, home.clock, home.metrics, config.tlog.submit).begin(supervisor)
+    parts.readiness.started = True
+
+
+def _measure_when_read(parts: _Parts) -> None:
+    """Let gauges ask the parts when they are read, and count the files that clients get."""
+    home, counter, follower = parts.home, parts.copies.counter, parts.replication.charter_follower
+    home.served.on_ended = parts.pulls.count
+    home.metrics.copies_short.set_function(lambda: counter.counts().short)
+    if follower is not None:
+        member = home.membership.seat.inception.id
+        home.metrics.proposals_waiting.set_function(lambda: follower.votes_waiting(member))
 
 
 def _webhooks(home: OpenedHome, replication: ReplicationTasks, copies: CopiesController) -> Webhooks | None:
