@@ -1,4 +1,4 @@
-"""A ledger: one database, one writer process, and the tables in it.
+"""A ledger: one database, one writer process, and the tables in it; and how another process follows what it commits.
 
 The database is SQLite or PostgreSQL (`postgres`, which needs psycopg), with the same tables and code.
 
@@ -25,7 +25,7 @@ ledger.pages                  checksums of the pages of the database file, if it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,17 @@ from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
 from comity.ledger.copy_tables import MirrorCharges, PinTable, ProvenTimes, WaitingCopies
-from comity.ledger.database import Database, WriterLock, migrate, raise_fence, revision_of
+from comity.ledger.database import (
+    Database,
+    NoWriter,
+    ReadBacking,
+    WriterLock,
+    migrate,
+    raise_fence,
+    replaced,
+    require_revision,
+    revision_of,
+)
 from comity.ledger.entry_index import EntryIndex
 from comity.ledger.history import History
 from comity.ledger.intake import IntakeStore
@@ -45,7 +55,6 @@ from comity.ledger.log_store import LogStore
 from comity.ledger.page_sums import PageSums
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
-from comity.ledger.read_only import NoWriter, ReadBacking, require_revision
 from comity.ledger.records import (
     Cosignatures,
     Epochs,
@@ -143,7 +152,7 @@ class Ledger:
     @classmethod
     def read_only(cls, backing: ReadBacking, clock: Callable[[], float]) -> Self:
         """Open a ledger that another process writes: no lock is taken, nothing is migrated, and every write raises
-        Refused(code="FRONT-END"). What the other process commits is noticed by `ledger.following.LedgerFollower` alone.
+        Refused(code="FRONT-END"). What the other process commits is noticed by `LedgerFollower` alone.
 
         Raises Refused(code="LEDGER-OLDER" or "LEDGER-NEWER") if the tables have another revision than this version of
         Comity, and the errors of `Database`.
@@ -218,3 +227,51 @@ class Ledger:
         if self.pages is not None:
             self.pages.close()
         self._lock.release()
+
+
+class LedgerFollower:
+    """Notices what another process commits to `ledger`, by looking about once a second. Blocking; not thread-safe.
+
+    A look tells which transactions the database shows now; while that is the same, all reads return the same. No
+    message from the writer is needed, so a writer of an earlier version is followed too, and a lost connection loses
+    nothing. Each look also compares the database with the one of the first look: its identity, the revision of its
+    tables, and its logs, which only grow. After a difference the process has to end, because what it computed before
+    is of another ledger.
+
+    Attributes:
+        writer: whether a process held the writer's lock at the last look.
+    """
+
+    def __init__(self, ledger: Ledger, backing: ReadBacking) -> None:
+        self._ledger = ledger
+        self._backing = backing
+        self._visible = ""
+        self._heads: Mapping[str, tuple[int, bytes]] = {}
+        self.writer = False
+
+    def look(self) -> bool:
+        """Look once. Returns whether another process has committed since the last look; then the ledger forgets the
+        results that it keeps.
+
+        Raises Unavailable(code="LEDGER-FAILED") if the database does not answer. Raises Unavailable(
+        code="LEDGER-REPLACED") and Refused(code="LEDGER-OLDER" or "LEDGER-NEWER") if this process has to end.
+        """
+        found = self._backing.look()
+        if found.identity != self._ledger.identity:
+            raise replaced("the address leads to another server, timeline, database or table than before")
+        require_revision(found.revision)
+        self.writer = found.writer
+        if found.visible == self._visible:
+            return False
+        self._require_growth(self._ledger.logs.heads())
+        self._visible = found.visible
+        self._ledger.changed_elsewhere()
+        return True
+
+    def _require_growth(self, heads: Mapping[str, tuple[int, bytes]]) -> None:
+        """Raises Unavailable(code="LEDGER-REPLACED") unless the logs continue those of the last look."""
+        for log, (size, root) in self._heads.items():
+            now, now_root = heads.get(log, (-1, b""))
+            if now < size or (now == size and now_root != root):
+                raise replaced(f"of the {size} entries of {log.partition('+')[0]} some are missing or changed")
+        self._heads = heads

@@ -27,8 +27,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine
 
 from comity.content.secrets import read_secret
-from comity.ledger.database import ledger_locked, lock_lost
-from comity.ledger.read_only import Look, replaced
+from comity.ledger.database import Look, ledger_locked, lock_lost, replaced
 from comity.trust.errors import Malformed, Refused, Unavailable
 
 KEY: Final = int.from_bytes(b"comity\0\1", "big", signed=True)

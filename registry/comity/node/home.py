@@ -15,8 +15,8 @@ from comity.bounded_file import read_bounded
 from comity.content.audit_log import AuditLog
 from comity.content.blobs import BlobStore, FolderStore
 from comity.federation_file import read_federation
+from comity.ledger.database import ReadBacking
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.read_only import ReadBacking
 from comity.ledger.sqlite import SqliteFile
 from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore

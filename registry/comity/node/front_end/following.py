@@ -15,8 +15,8 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.following import LedgerFollower
 from comity.ledger.intake import ROTATED
+from comity.ledger.ledger import LedgerFollower
 from comity.node.epochs import EpochStore
 from comity.node.home import homes_of
 from comity.node.members import Membership

@@ -15,8 +15,7 @@ from filelock import Timeout
 
 from comity.content.blobs import BlobStore, blobs_folder
 from comity.content.durable import disk_errors, file_lock
-from comity.ledger.following import LedgerFollower
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Ledger, LedgerFollower
 from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
 from comity.node.home import (
