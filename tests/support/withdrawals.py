@@ -10,8 +10,8 @@ from typing import cast
 
 from attackers.forging import Identity, Release
 from comity.content.blobs import BlobStore
+from comity.ledger.copy_tables import OwnClaim
 from comity.ledger.ledger import Ledger
-from comity.ledger.replica_table import OwnClaim
 from comity.node.copies.auditor import AuditedCopy, Auditor
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow, HoldFact, ResultFact, WithdrawalFact

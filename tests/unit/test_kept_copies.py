@@ -13,9 +13,9 @@ import pytest
 from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger import schema
+from comity.ledger.copy_tables import HOLDS
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
-from comity.ledger.replica_table import HOLDS
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics

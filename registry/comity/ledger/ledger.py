@@ -34,7 +34,7 @@ from typing import Final, Protocol, Self
 from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
-from comity.ledger.copy_tables import MirrorCharges, PinTable, ProvenTimes, WaitingCopies
+from comity.ledger.copy_tables import KeptState, MirrorCharges, PinTable, ProvenTimes, ReplicaTable, WaitingCopies
 from comity.ledger.database import (
     Database,
     NoWriter,
@@ -63,7 +63,6 @@ from comity.ledger.records import (
     SideObjectPositions,
     WitnessedTable,
 )
-from comity.ledger.replica_table import KeptState, ReplicaTable
 from comity.ledger.sqlite import SqliteFile
 
 DATABASE_FILE: Final = "ledger.sqlite"

@@ -312,7 +312,7 @@ kept_positions = Table(
     Column("basis", DigestBytes, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Up to which statement a reader has read a log, and the size and root that the log had then (`replica_table`)."""
+"""Up to which statement a reader has read a log, and the size and root that the log had then (`copy_tables`)."""
 
 replicas = Table(
     "replicas",
@@ -323,7 +323,7 @@ replicas = Table(
     Column("damaged", Boolean, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Artifacts of which this node claimed a copy (`replica_table`)."""
+"""Artifacts of which this node claimed a copy (`copy_tables`)."""
 
 lacking_replicas = Table(
     "lacking_replicas",

@@ -23,8 +23,8 @@ import structlog
 
 from comity.bounded_file import read_at_most
 from comity.content.blobs import BlobStore
+from comity.ledger.copy_tables import OwnCopy
 from comity.ledger.ledger import Ledger
-from comity.ledger.replica_table import OwnCopy
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow

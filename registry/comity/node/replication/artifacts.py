@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from comity.ledger.replica_table import OwnCopy
+from comity.ledger.copy_tables import OwnCopy
 from comity.node.replication.fair_queue import FairQueue, Path
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError

@@ -10,7 +10,7 @@ A complete copy is claimed alone at once, or with many others in one statement:
     completed soon after it     wait until there are as many as a statement takes, or for some time; then `holds`
 
 A waiting claim is in memory only. Its artifact stays in the ledger among those that are incomplete
-(`comity.ledger.replica_table`) until the claim is logged: after a crash it is found to be complete, and claimed then.
+(`comity.ledger.copy_tables`) until the claim is logged: after a crash it is found to be complete, and claimed then.
 
 A start does not look at any file. A round reads all holds in the log's order, a page in each step, from where it was
 when it began; then the next round waits for a day. A round also finds a kept row that is wrong: the rows are then
@@ -28,9 +28,9 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
+from comity.ledger.copy_tables import HOLDS, CopyChange, CopyNumbers, OwnClaim, OwnCopy
 from comity.ledger.entry_index import EntryQuery
 from comity.ledger.proven import ProvenLine
-from comity.ledger.replica_table import HOLDS, CopyChange, CopyNumbers, OwnClaim, OwnCopy
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.own_log import OwnLog, last_entry

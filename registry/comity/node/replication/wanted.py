@@ -4,7 +4,7 @@ that its operator pinned. Publications are read from the logs a page at a time, 
 (1) a proven `published` statement in any stored log is followed, and what a node of the federation `observed`
 (2) the operator's patterns or rules decide whether it is wanted; artifacts published at this node always are
 (3) the ledger keeps up to where publications are read, and which wanted artifacts are incomplete: a start goes on from
-    there (`comity.ledger.replica_table`)
+    there (`comity.ledger.copy_tables`)
 
 Rules may copy at an age: since this node knows the statement. An age counts from the mark after the statement was
 verified here, at most an hour later (`ledger.copy_tables`). So nobody else decides about it: a publication
@@ -25,8 +25,8 @@ import structlog
 
 from comity.bounded_file import read_at_most
 from comity.content.blobs import BlobStore
+from comity.ledger.copy_tables import PUBLICATIONS
 from comity.ledger.proven import ProvenLine
-from comity.ledger.replica_table import PUBLICATIONS
 from comity.node.members import Membership
 from comity.node.replication.artifacts import CopyQueue
 from comity.node.replication.copy_limits import RuleQuotas
