@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.node.front_end.app import WriterOnly
+from comity.node.front_end import WriterOnly
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
 from comity_client.session import RemoteNode
 

@@ -21,8 +21,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
-from comity.node.front_end.home import SIGNING_KEYS
-from comity.node.home import SOFTWARE
+from comity.node.home import SIGNING_KEYS, SOFTWARE
 from comity.node.maintenance.doctor import diagnose
 from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, disk_space, worst
 from comity.node.own_log import LEDGER_MARK, LedgerMark

@@ -16,9 +16,14 @@ from comity import v1
 from comity.gateway.front_end import AgeWarning, warning
 from comity.ledger.proven import ProvenLine
 from comity.node.config import NodeConfig
-from comity.node.front_end.app import CharterEpochs, WriterOnly
-from comity.node.front_end.following import SILENT_SECONDS, FollowedNode, ShownAge
-from comity.node.front_end.home import front_end_settings
+from comity.node.front_end import (
+    SILENT_SECONDS,
+    CharterEpochs,
+    FollowedNode,
+    ShownAge,
+    WriterOnly,
+    front_end_settings,
+)
 from comity.node.home import OpenedHome
 from comity.node.listeners import SERVICES
 from comity.node.members import Membership, PeerKey, Seat
@@ -210,7 +215,7 @@ async def test_only_another_start_helps_after_some_errors(monkeypatch: pytest.Mo
         return True
 
     ledger.look = next_answer  # type: ignore[method-assign]
-    monkeypatch.setattr("comity.node.front_end.following.asyncio.sleep", at_once)
+    monkeypatch.setattr("comity.node.front_end.asyncio.sleep", at_once)
     with pytest.raises(Unavailable) as caught:
         await front_end.run()
     assert caught.value.code == code

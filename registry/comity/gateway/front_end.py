@@ -28,8 +28,7 @@ from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.node import app as node_app
 from comity.node.config import NodeConfig
-from comity.node.front_end.app import RunningFrontEnd, WriterOnly, check_front_end, run_front_end
-from comity.node.front_end.following import ShownAge
+from comity.node.front_end import RunningFrontEnd, ShownAge, WriterOnly, check_front_end, run_front_end
 
 WARNING: Final = "X-HF-Warning"
 """Stock Hub clients show it: a topic, a semicolon, and a sentence."""

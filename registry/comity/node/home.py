@@ -20,7 +20,7 @@ from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.sqlite import SqliteFile
 from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
-from comity.node.keys import NodeKeys
+from comity.node.keys import NodeKeys, load_tls
 from comity.node.members import Membership, Seat
 from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProviders, Metrics, ServedBytes
 from comity.node.own_log import LedgerMark
@@ -30,10 +30,13 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.statement import MAX_LINE
 from comity.wire.blob import BlobLocation
+from comity.wire.tls import TlsIdentity
 
 SOFTWARE: Final = f"comity {version('comity')}"
 """What is installed here, as a node tells it."""
 MAX_OWN_ROTATIONS: Final = 64
+SIGNING_KEYS: Final = ("log.pem", "cosigner.pem", "online.pem")
+"""Keys of the node that no front end needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,20 @@ def read_seat(config: NodeConfig) -> Seat:
     """Who the node is, by the public files of its home. Raises NotFound, Malformed and Untrusted."""
     rotations = _lines(config.path("rotations.lines"))
     return Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
+
+
+def read_public_files(config: NodeConfig) -> tuple[Seat, Federation | None, TlsIdentity | None]:
+    """Who the node is, the pinned federation if there is one, and the certificate for the open port if there is one.
+
+    Raises NotFound, Refused, Malformed and Untrusted.
+    """
+    seat = read_seat(config)
+    return seat, pinned_federation(config), load_tls(config.keys, seat.record) if config.listen.open else None
+
+
+def signing_keys(config: NodeConfig) -> list[str]:
+    """The files in the home that a front end does not need, and should not have."""
+    return [name for name in SIGNING_KEYS if (config.keys / name).exists()]
 
 
 def check_ports(listeners: Mapping[str, str]) -> None:
