@@ -8,9 +8,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.node.offers import search
-from comity.node.offers.index import ChainKey, OfferIndex
-from comity.node.offers.search import STEP, first_of, matching_grants, matching_offers
+from comity.node.offers import index as index_module
+from comity.node.offers.index import STEP, ChainKey, OfferIndex, first_of, matching_grants, matching_offers
 from comity.node.services.offer import SEARCHES, OfferRpcService
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
@@ -124,7 +123,7 @@ async def found(index: OfferIndex, after: Digest | None, most: int) -> list[tupl
 
 
 async def test_logs_take_turns_in_a_search_and_pages_go_on_from_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_matches", lambda chain, query: True)
+    monkeypatch.setattr(index_module, "_matches", lambda chain, query: True)
     index = index_of(*["flooded"] * 6, "quiet", *["flooded"] * 6, "quiet", "other")
     every = await found(index, None, 99)
     assert sorted(log for log, _ in every[:3]) == ["flooded", "other", "quiet"]

@@ -7,8 +7,7 @@ from typing import Final, Literal
 
 from comity.gateway.console.logs import log_id
 from comity.node.members import Membership
-from comity.node.offers.index import OfferIndex
-from comity.node.offers.search import first_of, matching_offers
+from comity.node.offers.index import OfferIndex, first_of, matching_offers
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
 from comity.trust.offers.chain import OfferChain

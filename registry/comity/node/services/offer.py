@@ -6,10 +6,9 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from comity.node.offers.index import OfferIndex
+from comity.node.offers.index import ListedRequest, OfferIndex, first_of, matching_grants, matching_offers
 from comity.node.offers.own_chains import no_offer
 from comity.node.offers.provider import OfferController
-from comity.node.offers.search import ListedRequest, first_of, matching_grants, matching_offers
 from comity.node.operator_acts import OperatorActs
 from comity.node.replication.fair_queue import FairSlots
 from comity.node.threads import AsyncLedger
