@@ -353,18 +353,7 @@ def _services(parts: _Parts) -> Services:
         importing=RecordedImports(parts.importer, acts),
         loading=RecordedLoads(parts.replication.bundles, acts),
         pinning=PinService(copies.pins, membership),
-        audits=AuditService(
-            ledger,
-            membership,
-            home.clock,
-            copies.index,
-            copies.responder,
-            copies.auditor,
-            copies.withdrawals,
-            copies.retention,
-            copies.carried,
-            acts,
-        ),
+        audits=AuditService(ledger, membership, home.clock, copies, acts),
     )
 
 

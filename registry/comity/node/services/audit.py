@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from comity.node.copies.auditor import AuditedCopy, Auditor
-from comity.node.copies.carried_audits import CarriedAudits
+from comity.node.copies.auditor import AuditedCopy
+from comity.node.copies.controller import CopiesController
 from comity.node.copies.counter import CopyAssessor
-from comity.node.copies.index import CopiesIndex, CopyRow
-from comity.node.copies.responder import AuditResponder
-from comity.node.copies.retention import RetentionPlan
-from comity.node.copies.withdrawal import Withdrawals
+from comity.node.copies.index import CopyRow
 from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
@@ -41,38 +38,23 @@ class AuditService:
     """Implements `AuditReads`."""
 
     def __init__(
-        self,
-        ledger: AsyncLedger,
-        membership: Membership,
-        clock: Clock,
-        index: CopiesIndex,
-        responder: AuditResponder,
-        auditor: Auditor,
-        withdrawals: Withdrawals,
-        retention: RetentionPlan,
-        carried: CarriedAudits,
-        acts: OperatorActs,
+        self, ledger: AsyncLedger, membership: Membership, clock: Clock, copies: CopiesController, acts: OperatorActs
     ) -> None:
         self._ledger = ledger
         self._membership = membership
         self._clock = clock
-        self._index = index
-        self._responder = responder
-        self._auditor = auditor
-        self._withdrawals = withdrawals
-        self._retention = retention
-        self._carried = carried
+        self._copies = copies
         self._acts = acts
 
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
-        return await self._responder.answer(caller, order)
+        return await self._copies.responder.answer(caller, order)
 
     async def copies(self, artifact: Digest | None, after: Digest | None) -> CopiesPage:
         if artifact is not None:
-            rows = await self._ledger.run(self._index.copies, artifact)
+            rows = await self._ledger.run(self._copies.index.copies, artifact)
             groups, more = [rows] if rows else [], False
         else:
-            groups = await self._ledger.run(self._index.page, after, limits.COPIES_PAGE + 1)
+            groups = await self._ledger.run(self._copies.index.page, after, limits.COPIES_PAGE + 1)
             groups, more = _bounded(groups)
         today = int(self._clock()) // DAY
         assessor = CopyAssessor(self._membership, today)
@@ -91,29 +73,29 @@ class AuditService:
         return [LocatedEntry(line.origin, line.index, line.line) for line in lines]
 
     async def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
-        async with aclosing(self._auditor.check(artifact)) as results:
+        async with aclosing(self._copies.auditor.check(artifact)) as results:
             async for result in results:
                 yield self._shown_result(result)
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
         if order.trial:
-            return await self._withdrawals.decide(order)
+            return await self._copies.withdrawals.decide(order)
         act = "copy.restore" if order.again else "copy.drop" if order.reason == "space" else "copy.withdraw"
         detail = f"{order.reason}{', forced' if order.force else ''}{', kept aside' if order.keep else ''}"
         async with self._acts.recorded(act, order.artifact, "" if order.again else detail):
-            return await self._withdrawals.decide(order)
+            return await self._copies.withdrawals.decide(order)
 
     async def retention(self, after: Digest | None) -> RetentionPage:
-        return await self._retention.page(after, limits.COPIES_PAGE)
+        return await self._copies.retention.page(after, limits.COPIES_PAGE)
 
     def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditChallenge, None]:
-        return self._carried.draw(request.node, request.artifact, request.most)
+        return self._copies.carried.draw(request.node, request.artifact, request.most)
 
     async def answer_carried(self, challenge: AuditChallenge) -> AuditReply:
-        return await self._carried.answer(challenge)
+        return await self._copies.carried.answer(challenge)
 
     async def check_answer(self, reply: AuditReply) -> CheckedCopy:
-        return self._shown_result(await self._carried.check(reply))
+        return self._shown_result(await self._copies.carried.check(reply))
 
     def _shown_result(self, result: AuditedCopy) -> CheckedCopy:
         member, name = result.peer.member, self._membership.shown_name(result.peer)
