@@ -53,13 +53,13 @@ class Bench:
         self.async_ledger, self._pools = AsyncLedger(self.ledger), Pools()
         self.members = members
         self.changes = 0
+        self.signer = NodeSigner(self.me.record, self.me.online)
         self.follower = CharterFollower(
             self.async_ledger,
             self.store,
             self._pools,
             members,
             Metrics(),
-            NodeSigner(self.me.record, self.me.online),
             epoch_store,
             cast(OwnLog, self),
             self._changed,

@@ -101,7 +101,7 @@ class WithdrawingNode:
         self.signer = cast(NodeSigner, SimpleNamespace(record=own.record, online=own.online))
         self.today = 20_000
         self.now = 10.0 * MAX_LEASE
-        self.own_log = cast(OwnLog, SimpleNamespace(append=self._append))
+        self.own_log = cast(OwnLog, SimpleNamespace(append=self._append, signer=self.signer))
         self.withdrawals = self.restarted()
 
     def restarted(self) -> Withdrawals:
@@ -123,7 +123,7 @@ class WithdrawingNode:
         )
         self.played_auditor = SimpleNamespace(read_new=self._nothing, peer=self.peers.get, audit=self._audit)
         claims = OwnClaims(self.ledger, self.signer.record.node.id, self.log)
-        holds = LoggedHolds(ledger, self.pools, claims, self.signer, self.own_log, replicas)
+        holds = LoggedHolds(ledger, self.pools, claims, self.own_log, replicas)
         self.withdrawals = Withdrawals(
             ledger,
             lambda: self.now,

@@ -39,7 +39,6 @@ class Carrying(WithdrawingNode):
             ledger,
             self.pools,
             self.membership,
-            self.signer,
             metrics,
             self.clock,
             settings,

@@ -16,7 +16,6 @@ from comity.ledger import schema
 from comity.ledger.copy_tables import HOLDS
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
@@ -246,12 +245,10 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
         pools,
         MEMBERSHIP,
         Metrics(),
-        cast(NodeSigner, None),
         settings,
-        cast(OwnLog, None),
+        cast(OwnLog, SimpleNamespace(signer=None)),
         cast(FileFetcher, None),
         WantedArtifacts(settings, store, pools, ages),
-        ages,
         RuleQuotas(MirrorQuotas({}), AsyncLedger(ledger), store, pools),
         CopyPauses(settings, store, pools, lambda: 0.0),
         on_lost=lambda: None,

@@ -33,7 +33,7 @@ from support.logs import LogKeys
 
 OWN = LogKeys.generate("own.example/log")
 NODE = Author("node", sha256(b"node"))
-RECORD = cast(NodeRecord, SimpleNamespace(node=NODE))
+RECORD = cast(NodeRecord, SimpleNamespace(node=NODE, log=OWN.vkey))
 SIGNER = HybridSigner.generate(("ed25519",))
 MOST, SECONDS = 4, 60.0
 
@@ -52,9 +52,8 @@ class Own:
         )
         self.membership = cast(Membership, membership)
         self.held = HeldCopies(self.ledger, self.store, Pools(), self.membership, lambda: self.now)
-        signer = cast(NodeSigner, SimpleNamespace(record=RECORD, online=SIGNER))
-        log = cast(OwnLog, self)
-        self.holds = OwnHolds(self.ledger, OWN.vkey, signer, log, self.held, most, SECONDS, lambda: self.now)
+        self.signer = cast(NodeSigner, SimpleNamespace(record=RECORD, online=SIGNER))
+        self.holds = OwnHolds(self.ledger, cast(OwnLog, self), self.held, most, SECONDS, lambda: self.now)
 
     async def append(self, line: bytes) -> int:
         if self.fails:

@@ -16,7 +16,6 @@ from comity.content.blobs import FolderStore
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
@@ -86,12 +85,10 @@ class Bench:
             Pools(),
             cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=self.seat, owner=lambda log: None)),
             self.metrics,
-            cast(NodeSigner, None),
             Replication(mirror="all"),
-            cast(OwnLog, None),
+            cast(OwnLog, SimpleNamespace(signer=None)),
             cast(FileFetcher, files),
             wanted or self.wanted(Replication(mirror="all")),
-            self.ages,
             quotas or self.quotas,
             self.pauses,
             on_lost=lambda: None,

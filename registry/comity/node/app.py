@@ -273,7 +273,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         acts,
         replication.submitted,
     )
-    importer = Importer(ledger, store, pools, home.clock, home.keys.signer, uploads, submissions, own_log)
+    importer = Importer(ledger, store, pools, home.clock, uploads, submissions, own_log)
     followed = FollowedRepositories(config.upstream, importer, lambda: replication.pauses.why)
     scrub = Scrub(
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states

@@ -118,12 +118,16 @@ _log: Final = structlog.get_logger("comity.node")
 
 
 class OwnLog:
-    """Writes the node's own log. `run` does the work; `append` waits until the log is open."""
+    """Writes the node's own log. `run` does the work; `append` waits until the log is open.
+
+    Attributes:
+        signer: signs the node's own statements, which are logged here alone.
+    """
 
     def __init__(self, ledger: AsyncLedger, seat: Seat, keys: NodeKeys, advertise: Advertise, recover: Recover) -> None:
         self._ledger = ledger
         self._seat = seat
-        self._online = keys.online
+        self.signer = keys.signer
         self._advertise = advertise
         self._recover = recover
         self.refusal: ComityError | None = None
@@ -195,7 +199,7 @@ class OwnLog:
         newest = await self._ledger.run(newest_addresses, self._ledger.tables, seat.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _listed_addresses(newest) != wanted):
-            entry = sign_addresses(seat.record, advertise.mutual, advertise.open, self._online)
+            entry = sign_addresses(seat.record, advertise.mutual, advertise.open, self.signer.online)
             await self._sequencer.append_all((entry.line,))
 
 

@@ -21,7 +21,6 @@ from comity.content.blobs import BlobStore
 from comity.ledger.entry_index import EntryQuery
 from comity.node.charter.inbox import ReadStep, SignatureCache, StoredBodies, VoteReader, newcomer_entries
 from comity.node.epochs import EpochStore
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
@@ -49,13 +48,11 @@ _log: Final = structlog.get_logger("comity.node.charter")
 class CharterPublisher:
     """Logs each statement once, also across restarts: it looks in the own log first."""
 
-    def __init__(
-        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, signer: NodeSigner, own_log: OwnLog
-    ) -> None:
+    def __init__(self, ledger: AsyncLedger, store: BlobStore, pools: Pools, own_log: OwnLog) -> None:
         self._ledger = ledger
         self._store = store
         self._pools = pools
-        self._signer = signer
+        self._signer = own_log.signer
         self._own_log = own_log
         self._published: set[EquivocationProof] = set()
         """Proofs that were logged, a few of each member."""
@@ -137,7 +134,6 @@ class CharterFollower:
         pools: Pools,
         membership: Membership,
         metrics: Metrics,
-        signer: NodeSigner,
         epoch_store: EpochStore,
         own_log: OwnLog,
         changed: Callable[[], Awaitable[None]],
@@ -146,7 +142,7 @@ class CharterFollower:
         self._pools = pools
         self._membership = membership
         self._metrics = metrics
-        self._publisher = CharterPublisher(ledger, store, pools, signer, own_log)
+        self._publisher = CharterPublisher(ledger, store, pools, own_log)
         self._changed = changed
         self.epoch_store = epoch_store
         self.signatures = SignatureCache()

@@ -34,7 +34,6 @@ from comity.node.copies.index import (
     WithdrawalFact,
 )
 from comity.node.copies.own_copies import OwnPieces
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer, PeerKey
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
@@ -221,7 +220,6 @@ class Auditor:
         ledger: AsyncLedger,
         pools: Pools,
         membership: Membership,
-        signer: NodeSigner,
         metrics: Metrics,
         clock: Clock,
         settings: Audits,
@@ -233,7 +231,7 @@ class Auditor:
     ) -> None:
         self._pools = pools
         self._membership = membership
-        self._signer = signer
+        self._signer = own_log.signer
         self._metrics = metrics
         self._clock = clock
         self._settings = settings

@@ -64,7 +64,6 @@ class CopiesController:
             home.ledger,
             home.pools,
             home.membership,
-            home.keys.signer,
             home.metrics,
             home.clock,
             settings,
@@ -79,9 +78,7 @@ class CopiesController:
         self.counter = CopyCounter(
             home.ledger, home.membership, replication.replicas, self.index, home.clock, self.auditor.read_new
         )
-        holds = LoggedHolds(
-            home.ledger, home.pools, claims, home.keys.signer, replication.own_log, replication.replicas
-        )
+        holds = LoggedHolds(home.ledger, home.pools, claims, replication.own_log, replication.replicas)
         self.withdrawals = Withdrawals(
             home.ledger,
             time.monotonic,
@@ -122,7 +119,6 @@ class CopiesController:
             home.ledger,
             home.pools,
             home.membership,
-            home.keys.signer,
             home.metrics,
             home.clock,
             home.config.pins,

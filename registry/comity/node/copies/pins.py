@@ -31,7 +31,6 @@ from comity.ledger.entry_index import EntryQuery
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex, CopyRow, WantedFact
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer, PeerKey
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog, last_entry
@@ -85,7 +84,6 @@ class PinRepair:
         ledger: AsyncLedger,
         pools: Pools,
         membership: Membership,
-        signer: NodeSigner,
         metrics: Metrics,
         clock: Clock,
         settings: PinSettings,
@@ -98,7 +96,7 @@ class PinRepair:
         self._ledger = ledger
         self._pools = pools
         self._membership = membership
-        self._signer = signer
+        self._signer = own_log.signer
         self._metrics = metrics
         self._clock = clock
         self._patience = settings.patience_seconds

@@ -27,7 +27,6 @@ from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.leases import Leases, RemovalCount
 from comity.node.copies.own_copies import OwnClaims, StandingHold, WithheldFiles
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
 from comity.node.own_log import OwnLog
 from comity.node.replication.replicas import Replicas
@@ -63,14 +62,13 @@ class LoggedHolds:
         ledger: AsyncLedger,
         pools: Pools,
         claims: OwnClaims,
-        signer: NodeSigner,
         own_log: OwnLog,
         replicas: Replicas,
     ) -> None:
         self._ledger = ledger
         self._pools = pools
         self._claims = claims
-        self._signer = signer
+        self._signer = own_log.signer
         self._own_log = own_log
         self._replicas = replicas
 

@@ -33,7 +33,6 @@ from comity.content.durable import disk_errors, make_folders
 from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.own_log import OwnLog, iterate_entries
 from comity.node.publishing import Submissions
@@ -291,11 +290,11 @@ _log: Final = structlog.get_logger("comity.node.importing")
 class UpstreamWatch:
     """Compares upstreams with earlier imports."""
 
-    def __init__(self, ledger: AsyncLedger, pools: Pools, clock: Clock, signer: NodeSigner, own_log: OwnLog) -> None:
+    def __init__(self, ledger: AsyncLedger, pools: Pools, clock: Clock, own_log: OwnLog) -> None:
         self._ledger = ledger
         self._pools = pools
         self._clock = clock
-        self._signer = signer
+        self._signer = own_log.signer
         self._own_log = own_log
 
     async def check(self, name: str, token: str) -> UpstreamCheck:
@@ -398,7 +397,6 @@ class Importer:
         store: BlobStore,
         pools: Pools,
         clock: Clock,
-        signer: NodeSigner,
         uploads: Uploads,
         submissions: Submissions,
         own_log: OwnLog,
@@ -407,10 +405,10 @@ class Importer:
         self._store = store
         self._pools = pools
         self._clock = clock
-        self._signer = signer
+        self._signer = own_log.signer
         self._uploads = uploads
         self._submissions = submissions
-        self._watch = UpstreamWatch(ledger, pools, clock, signer, own_log)
+        self._watch = UpstreamWatch(ledger, pools, clock, own_log)
         self._locks = NameLocks()
 
     async def check(self, name: str, token: str) -> UpstreamCheck:

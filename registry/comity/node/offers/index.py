@@ -22,7 +22,6 @@ from typing import Final, TypeAlias, TypeVar
 import structlog
 
 from comity.ledger.entry_index import EntryQuery
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
@@ -273,10 +272,10 @@ _log: Final = structlog.get_logger("comity.node.offers")
 class FaultPublisher:
     """Publishes each faulty chain once in the own log, also after a restart: it first searches the log."""
 
-    def __init__(self, ledger: AsyncLedger, metrics: Metrics, signer: NodeSigner, own_log: OwnLog) -> None:
+    def __init__(self, ledger: AsyncLedger, metrics: Metrics, own_log: OwnLog) -> None:
         self._ledger = ledger
         self._metrics = metrics
-        self._signer = signer
+        self._signer = own_log.signer
         self._own_log = own_log
         self._published: dict[str, int] = {}
 

@@ -450,7 +450,7 @@ class OfferController:
     """The components for offers at this node, and the loop that keeps them up to date."""
 
     def __init__(self, home: OpenedHome, own_log: OwnLog, supervisor: Supervisor) -> None:
-        ledger, membership, signer = home.ledger, home.membership, home.keys.signer
+        ledger, membership, signer = home.ledger, home.membership, own_log.signer
         self._supervisor = supervisor
         self._interval = home.config.replication.interval_seconds
         self.index = OfferIndex(ledger, home.pools, membership, home.config.limits.offer_lines_per_origin)
@@ -459,7 +459,7 @@ class OfferController:
         self.provider = OfferProvider(membership, writer, self.index, attester)
         self.admission = OfferAdmission(ledger, membership, self.index)
         self._reconciler = GrantReconciler(home.clock, self.provider, self.index)
-        self._fault_publisher = FaultPublisher(ledger, home.metrics, signer, own_log)
+        self._fault_publisher = FaultPublisher(ledger, home.metrics, own_log)
         self._to_publish: list[FaultyChain] = []
 
     def begin(self) -> None:

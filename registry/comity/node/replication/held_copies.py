@@ -31,7 +31,6 @@ from comity.content.blobs import BlobStore
 from comity.ledger.copy_tables import HOLDS, CopyChange, CopyNumbers, OwnClaim, OwnCopy
 from comity.ledger.entry_index import EntryQuery
 from comity.ledger.proven import ProvenLine
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -283,7 +282,6 @@ class OwnHolds:
     """Not thread-safe: call from the event loop.
 
     Args:
-        log: the verifier key of this node's log.
         most: artifacts of one statement; with 1, nothing waits.
         seconds: how long a claim may wait.
         clock: seconds that never go back.
@@ -292,8 +290,6 @@ class OwnHolds:
     def __init__(
         self,
         ledger: AsyncLedger,
-        log: str,
-        signer: NodeSigner,
         own_log: OwnLog,
         held: HeldCopies,
         most: int,
@@ -301,8 +297,7 @@ class OwnHolds:
         clock: Clock,
     ) -> None:
         self._ledger = ledger
-        self._vkey = log
-        self._signer = signer
+        self._signer = own_log.signer
         self._own_log = own_log
         self._held = held
         self._most = most
@@ -399,6 +394,6 @@ class OwnHolds:
 
     def _label(self, artifact: Digest) -> str:
         """The label of a claim after a withdrawal: a log has no statement twice, so the claim must differ. Blocking."""
-        query = EntryQuery(artifact, HOLD_WITHDRAWN, self._signer.record.node.id, self._vkey)
+        query = EntryQuery(artifact, HOLD_WITHDRAWN, self._signer.record.node.id, str(self._signer.record.log))
         last = last_entry(self._ledger.tables, query)
         return "" if last is None else f"held again after entry {last}"

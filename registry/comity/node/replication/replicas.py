@@ -21,7 +21,6 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
-from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
@@ -29,7 +28,7 @@ from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, Que
 from comity.node.replication.copy_limits import QUOTA, CopyPauses, RuleQuotas
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
-from comity.node.replication.wanted import PublicationReader, StatementAges, WantedArtifacts
+from comity.node.replication.wanted import PublicationReader, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -157,18 +156,16 @@ class Replicas:
         pools: Pools,
         membership: Membership,
         metrics: Metrics,
-        signer: NodeSigner,
         settings: Replication,
         own_log: OwnLog,
         files: FileFetcher,
         wanted: WantedArtifacts,
-        ages: StatementAges,
         quotas: RuleQuotas,
         pauses: CopyPauses,
         on_lost: Callable[[], None],
     ) -> None:
         self._ledger = ledger
-        self._ages = ages
+        self._ages = wanted.ages
         self._quotas = quotas
         self._pauses = pauses
         self._store = store
@@ -179,11 +176,11 @@ class Replicas:
         self._copies = CopyQueue()
         self._completions: list[dict[Digest, Copy]] = []
         self._held = HeldCopies(ledger, store, pools, membership, self._now, self._copies.claims_changed)
-        log, wait = membership.seat.log, HOLD_INTERVALS * settings.interval_seconds
-        own_holds = OwnHolds(ledger, log, signer, own_log, self._held, settings.hold_batch, wait, self._now)
+        wait = HOLD_INTERVALS * settings.interval_seconds
+        own_holds = OwnHolds(ledger, own_log, self._held, settings.hold_batch, wait, self._now)
         self._own_holds = own_holds
         self._publications = PublicationReader(
-            ledger, membership, wanted, ages, quotas, self._held, self._copies, own_holds, self._now
+            ledger, membership, wanted, quotas, self._held, self._copies, own_holds, self._now
         )
         self._copier = ArtifactCopier(
             ledger, store, pools, files, self._held, own_holds, quotas, pauses, self._publications.published_here

@@ -52,7 +52,7 @@ class ReplicationTasks:
 
     def __init__(self, home: OpenedHome, uploads: Uploads, supervisor: Supervisor) -> None:
         ledger, store, pools = home.ledger, home.store, home.pools
-        membership, metrics, signer = home.membership, home.metrics, home.keys.signer
+        membership, metrics = home.membership, home.metrics
         settings, interval = home.config.replication, home.config.replication.interval_seconds
         mark = home.mark(LEDGER_MARK)
         self._is_copy = mark.mismatches(begun=ledger.tables.logs.get(membership.seat.log).size > 0)
@@ -126,12 +126,10 @@ class ReplicationTasks:
             pools,
             membership,
             metrics,
-            signer,
             settings,
             self.own_log,
             files,
             self.wanted,
-            ages,
             self.rule_quotas,
             self.pauses,
             self._side_objects_lost,
@@ -170,7 +168,6 @@ class ReplicationTasks:
             home.pools,
             home.membership,
             home.metrics,
-            home.keys.signer,
             home.epochs,
             self.own_log,
             self._members_changed,

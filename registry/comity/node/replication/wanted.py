@@ -110,7 +110,7 @@ class WantedArtifacts:
     """
 
     def __init__(self, settings: Replication, store: BlobStore, pools: Pools, ages: StatementAges) -> None:
-        self._ages = ages
+        self.ages = ages
         self._settings = settings
         self._store = store
         self._pools = pools
@@ -136,7 +136,7 @@ class WantedArtifacts:
         claim = replace(MirrorClaim.of(claimed), wanted_by=self.asked.get(claimed.artifact, frozenset()))
         if self._rules is None:
             return MirrorDecision(self._settings.wants(claim.repository))
-        age = self._ages.of(number) if self._rules.need_age else 0.0
+        age = self.ages.of(number) if self._rules.need_age else 0.0
         decision = self._rules.decide(claim, None, age)
         if decision is None:
             contents = await self._pools.files(self._contents, claimed)
@@ -207,7 +207,6 @@ class PublicationReader:
         ledger: AsyncLedger,
         membership: Membership,
         wanted: WantedArtifacts,
-        ages: StatementAges,
         quotas: RuleQuotas,
         held: HeldCopies,
         copies: CopyQueue,
@@ -217,7 +216,7 @@ class PublicationReader:
         self._ledger = ledger
         self._membership = membership
         self._wanted = wanted
-        self._ages = ages
+        self._ages = wanted.ages
         self._quotas = quotas
         self._held = held
         self._copies = copies
