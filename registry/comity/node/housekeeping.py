@@ -33,6 +33,7 @@ from comity.node.uploads import Uploads
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.tlog.note import VerifierKey, corroborated_time
+from comity.wire.node_status import ScrubStatus, StoreStatus
 
 STEP_SECONDS: Final = 0.1
 """Seconds of one step of the listing."""
@@ -104,6 +105,11 @@ class StoreListing:
                 self._go_on(float("inf"))
             assert self._count is not None
             return self._count
+
+    def status(self, scrub: ScrubStatus) -> StoreStatus:
+        """The status of the store, with that of its scrub. Raises as `count`."""
+        count = self.count()
+        return StoreStatus(count.blobs, count.bytes, self._store.free_bytes(), self._store.quarantined(), scrub)
 
     def _go_on(self, seconds: float) -> None:
         running = self._running

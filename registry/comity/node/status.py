@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from comity.content.blobs import BlobStore
 from comity.ledger.log_store import LogState
 from comity.node.capacity import Capacity, warnings
 from comity.node.charter.follower import governance_report, governance_warnings
@@ -25,7 +25,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.document import Body
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import VerifierKey, corroborated_time
-from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus, StoreStatus
+from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus
 
 MAX_CONVICTED: Final = 8
 """Offers at fault listed in the status."""
@@ -74,120 +74,97 @@ class LogStates:
         return corroborated_time(times.values(), self._clock()) or 0, tuple(sorted(names))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """Collects the status of all parts."""
+    """Collects the status of all parts. `started`: POSIX seconds. Not thread-safe: call from the event loop."""
 
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        listing: StoreListing,
-        pools: Pools,
-        membership: Membership,
-        served: ServedBytes,
-        clock: Clock,
-        replication: ReplicationTasks,
-        offers: OfferIndex,
-        copies: CopyCounter,
-        scrub: Scrub,
-        ledger_scrub: LedgerScrub,
-        capacity: Capacity,
-        followed: FollowedRepositories,
-    ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._listing = listing
-        self._pools = pools
-        self._membership = membership
-        self._served = served
-        self._clock = clock
-        self._offers = offers
-        self._copies = copies
-        self._scrub = scrub
-        self._ledger_scrub = ledger_scrub
-        self._capacity = capacity
-        self._followed = followed
-        self._replication = replication
-        self._log_states = LogStates(ledger, membership, replication, clock)
-        self._started = int(clock())
+    ledger: AsyncLedger
+    pools: Pools
+    clock: Clock
+    started: int
+    membership: Membership
+    replication: ReplicationTasks
+    listing: StoreListing
+    served: ServedBytes
+    offers: OfferIndex
+    copies: CopyCounter
+    scrub: Scrub
+    ledger_scrub: LedgerScrub
+    capacity: Capacity
+    followed: FollowedRepositories
 
     async def now(self) -> NodeStatus:
-        logs = list((await self._ledger.run(self._log_states.by_key)).values())
+        log_states = LogStates(self.ledger, self.membership, self.replication, self.clock)
+        logs = list((await self.ledger.run(log_states.by_key)).values())
         governance = await self._governance(logs)
-        limits = await self._capacity.now()
-        store = await self._pools.files(self._store_status)
-        misbehaviour = await self._ledger.run(self._ledger.tables.misbehaviour.count)
-        disputed = await self._ledger.run(disputes, self._ledger.tables, self._membership)
-        replication = await self._copies.status()
+        limits = await self.capacity.now()
+        store = await self.pools.files(self.listing.status, self.scrub.status())
+        misbehaviour = await self.ledger.run(self.ledger.tables.misbehaviour.count)
+        disputed = await self.ledger.run(disputes, self.ledger.tables, self.membership)
+        replication = await self.copies.status()
         return NodeStatus(
             software=SOFTWARE,
-            origin=self._membership.seat.record.origin,
-            started=self._started,
-            peers=tuple(peer_status(link, self._membership.body) for link in self._replication.peers.links.values()),
+            origin=self.membership.seat.record.origin,
+            started=self.started,
+            peers=tuple(peer_status(link, self.membership.body) for link in self.replication.peers.links.values()),
             logs=tuple(logs),
             store=store,
-            holds=self._replication.replicas.standing,
+            holds=self.replication.replicas.standing,
             misbehaviour=misbehaviour,
-            quotas=(*(limit.quota for limit in limits), *self._replication.rule_quotas.status()),
+            quotas=(*(limit.quota for limit in limits), *self.replication.rule_quotas.status()),
             warnings=(
                 *self._warnings(logs, governance),
                 *warnings(limits),
                 *disputed,
             ),
-            served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._served.sums.items()),
+            served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self.served.sums.items()),
             governance=governance,
             replication=replication,
         )
 
     async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
-        follower = self._replication.charter_follower
+        follower = self.replication.charter_follower
         if follower is None:
             return None
-        asks = await self._ledger.run(self._ledger.tables.join_requests.count)
-        return governance_report(self._membership, follower, {log.origin: log for log in logs}, asks)
+        asks = await self.ledger.run(self.ledger.tables.join_requests.count)
+        return governance_report(self.membership, follower, {log.origin: log for log in logs}, asks)
 
     def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
         """Warnings for the operator, most urgent first."""
-        if self._replication.own_log.refusal is not None:
-            yield f"this node signs nothing: {self._replication.own_log.refusal}"
-        for error in self._ledger_scrub.damage[:MAX_DAMAGE_SHOWN]:
+        if self.replication.own_log.refusal is not None:
+            yield f"this node signs nothing: {self.replication.own_log.refusal}"
+        for error in self.ledger_scrub.damage[:MAX_DAMAGE_SHOWN]:
             yield f"{error.code}: {error.what}: {error.why}; {error.hint}"
         for log in logs:
             if log.frozen:
                 yield f"{log.origin} has shown two histories; it is frozen on this node at size {log.size}"
-        for name, chain in islice(self._offers.faulty(), MAX_CONVICTED):
+        for name, chain in islice(self.offers.faulty(), MAX_CONVICTED):
             fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
             origin, title = VerifierKey.parse(name).name, chain.state.offer.title
             yield f"{origin} is at fault in its offer {title!r}: {fault}"
         if governance is not None:
-            yield from governance_warnings(governance, self._clock())
-        for log_key, why in self._replication.quotas.full.items():
+            yield from governance_warnings(governance, self.clock())
+        for log_key, why in self.replication.quotas.full.items():
             yield f"{log_key.name} is above its quota and does not advance: {why}"
-        if why := self._replication.pauses.why:
+        if why := self.replication.pauses.why:
             yield f"no copy begins: {why}"
-        yield from self._replication.rule_quotas.warnings()
-        yield from islice(self._followed.warnings(), MAX_CONVICTED)
-        for name in sorted(self._offers.over_quota):
+        yield from self.replication.rule_quotas.warnings()
+        yield from islice(self.followed.warnings(), MAX_CONVICTED)
+        for name in sorted(self.offers.over_quota):
             yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
-        if waiting := self._offers.unanswered_count():
+        if waiting := self.offers.unanswered_count():
             yield f"unanswered requests for this node's offers: {waiting}; see comity grant ls"
-        if missing := len(self._replication.side_object_repair.missing):
+        if missing := len(self.replication.side_object_repair.missing):
             yield f"{missing} side objects of logged entries are missing; the node asks its peers for them"
-        if self._membership.federation is None:
+        if self.membership.federation is None:
             yield "this node belongs to no federation yet"
-        elif not self._membership.seated:
+        elif not self.membership.seated:
             yield "the newest charter does not list this node's member"
-        if self._replication.start.no_peer_answered:
+        if self.replication.start.no_peer_answered:
             yield "no peer answered when this node started"
-        for link in self._replication.peers.links.values():
+        for link in self.replication.peers.links.values():
             if not link.state.reachable:
                 yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
-
-    def _store_status(self) -> StoreStatus:
-        count = self._listing.count()
-        return StoreStatus(
-            count.blobs, count.bytes, self._store.free_bytes(), self._store.quarantined(), self._scrub.status()
-        )
 
 
 def peer_status(link: PeerLink, body: Body | None) -> PeerStatus:
