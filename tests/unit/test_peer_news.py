@@ -191,7 +191,7 @@ async def test_a_peer_that_never_finishes_its_first_answer_has_failed(monkeypatc
     """Else a node that waits for the first answers of all peers would wait for ever."""
     monkeypatch.setattr(module, "COMPLETE_SECONDS", 0.0)
     peer = EndlessPeer(PeerNews(), EndlessClient())
-    reader: NewsReader[EndlessPeer] = NewsReader(1, (), MIRRORED.__contains__, lambda link: None)
+    reader: NewsReader[EndlessPeer] = NewsReader(1, (), MIRRORED.__contains__, lambda link, client: None)
     with pytest.raises(Malformed) as caught:
         await reader.step(peer)
     assert caught.value.code == "UNBOUNDED"

@@ -72,7 +72,7 @@ class AddressTurn:
     def answered(self, count: int) -> None:
         """The call that used one of `count` addresses was answered."""
         self._untried = False
-        if self.index(count) == 0:
+        if count and self.index(count) == 0:
             self._pause = FIRST_PAUSE
 
     def index(self, count: int) -> int:
@@ -324,12 +324,13 @@ class PeerLink:
         self.state.last_error = str(error)
         return self._turn.failed(len(self._endpoints()))
 
-    def seen(self) -> None:
-        """The peer has answered, with the certificate that the last call pinned. An error in processing its answer
-        stays in the state."""
-        endpoints = self._endpoints()
-        self._membership.certificate_seen(self.peer_key, endpoints[self._turn.index(len(endpoints))].certificate)
-        self._turn.answered(len(endpoints))
+    def seen(self, client: NodeClient) -> None:
+        """The peer has answered a call of `client`, with the certificate that it pinned; since that call began the peer
+        may have announced another one, or other addresses. An error in processing its answer stays in the state."""
+        used = next((endpoint for endpoint, known in self._clients.items() if known is client), None)
+        if used is not None:
+            self._membership.certificate_seen(self.peer_key, used.certificate)
+        self._turn.answered(len(self._endpoints()))
         if not self.state.reachable:
             self.state.last_error = ""
         self.state.reachable = True

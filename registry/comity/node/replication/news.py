@@ -199,7 +199,7 @@ class NewsReader(Generic[P]):
         heartbeat: seconds after which a peer sends a message if nothing has changed.
         own_keys: key ids of this node's cosigner keys.
         is_mirrored: whether a log is mirrored here, or this node's own.
-        taken: called after each answer, when it is in `link.news`.
+        taken: called after each answer, when it is in `link.news`, with the client that got it.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class NewsReader(Generic[P]):
         heartbeat: float,
         own_keys: Sequence[bytes],
         is_mirrored: Callable[[str], bool],
-        taken: Callable[[P], None],
+        taken: Callable[[P, NodeClient], None],
     ) -> None:
         self._heartbeat = max(1, min(60, round(heartbeat)))
         self._own_keys = tuple(own_keys)
@@ -216,52 +216,52 @@ class NewsReader(Generic[P]):
 
     async def step(self, link: P) -> None:
         """Raises the errors of the call."""
-        now = asyncio.get_running_loop().time()
+        now, client = asyncio.get_running_loop().time(), link.client
         if now < link.news.old_until:
-            await self._read_heads(link)
+            await self._read_heads(link, client)
             return
         try:
-            await self._follow(link)
+            await self._follow(link, client)
         except Refused:
-            await self._read_pages(link)
+            await self._read_pages(link, client)
         except Unavailable as error:
             if error.code != "UNIMPLEMENTED":
                 raise
-            await self._read_heads(link)
+            await self._read_heads(link, client)
             link.news.old_until = now + OLD_SECONDS
 
-    async def _follow(self, link: P) -> None:
+    async def _follow(self, link: P, client: NodeClient) -> None:
         clock = asyncio.get_running_loop().time
         news, began, ends = link.news, link.news.begun, clock() + CALL_SECONDS
         rate = ReadingRate(clock)
-        client = link.client.with_timeout(self._heartbeat + ANSWER_TIMEOUT)
-        async with aclosing(client.news.read(news.position, self._heartbeat, self._wanted_keys(link))) as messages:
+        calls = client.with_timeout(self._heartbeat + ANSWER_TIMEOUT).news
+        async with aclosing(calls.read(news.position, self._heartbeat, self._wanted_keys(link))) as messages:
             message = await _first(messages)
             while message is not None and news.begun == began and clock() < ends:
-                self._take(link, message)
+                self._take(link, message, client)
                 if not news.answered and clock() > ends - CALL_SECONDS + COMPLETE_SECONDS:
                     raise _endless()
                 await asyncio.sleep(rate.delay(_size(message)))
                 message = await anext(messages, None)
 
-    async def _read_pages(self, link: P) -> None:
+    async def _read_pages(self, link: P, client: NodeClient) -> None:
         clock = asyncio.get_running_loop().time
         more, ends = True, clock() + COMPLETE_SECONDS
         while more:
-            message = await link.client.news.page(link.news.position, self._wanted_keys(link))
+            message = await client.news.page(link.news.position, self._wanted_keys(link))
             if message.more and (message.position == link.news.position or clock() > ends):
                 raise _endless()
-            self._take(link, message)
+            self._take(link, message, client)
             more = message.more
             await asyncio.sleep(_size(message) / BYTES_PER_SECOND if more else 0)
 
-    async def _read_heads(self, link: P) -> None:
-        link.news.take_heads(await link.client.logs(), self._is_mirrored)
-        self._taken(link)
+    async def _read_heads(self, link: P, client: NodeClient) -> None:
+        link.news.take_heads(await client.logs(), self._is_mirrored)
+        self._taken(link, client)
 
-    def _take(self, link: P, message: News) -> None:
+    def _take(self, link: P, message: News, client: NodeClient) -> None:
         link.news.take(message, self._is_mirrored)
-        self._taken(link)
+        self._taken(link, client)
 
     def _wanted_keys(self, link: P) -> tuple[bytes, ...]:
         """The keys of which cosignatures are asked for: only until the peer has told everything once."""

@@ -40,6 +40,7 @@ from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, pa
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import ROOTS
+from comity.wire.client import NodeClient
 from comity.wire.limits import ASKED_LOGS
 
 PAGE: Final = 32
@@ -462,9 +463,9 @@ class Peers:
                     raise
             await asyncio.sleep(START_RETRY_SECONDS)
 
-    def _taken(self, link: PeerLink) -> None:
-        """A peer has answered: its news are in `link.news`."""
-        link.seen()
+    def _taken(self, link: PeerLink, client: NodeClient) -> None:
+        """A peer has answered a call of `client`: its news are in `link.news`."""
+        link.seen(client)
         self._metrics.peer_up.labels(link.name).set(1)
         self._add_own_head(link)
         if link.news.answered:
