@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from comity.content.blobs import FolderStore
@@ -33,6 +34,7 @@ class Carrying(WithdrawingNode):
 
     def __init__(self, folder: Path, place: int) -> None:
         super().__init__(folder / "node", FolderStore(folder / "store"), place)
+        self.damaged = 0
         ledger, pieces = AsyncLedger(self.ledger), OwnPieces(self.ledger, self.store, WithheldFiles(self.store))
         metrics, settings = Metrics(), Audits(pieces=2)
         self.auditor = Auditor(
@@ -46,7 +48,7 @@ class Carrying(WithdrawingNode):
             self.own_log,
             {},
             pieces,
-            lambda: None,
+            self._found_damage,
         )
         claims = OwnClaims(self.ledger, self.signer.record.node.id, self.log)
         answers = AuditResponder(
@@ -78,6 +80,9 @@ class Carrying(WithdrawingNode):
 
     def clock(self) -> float:
         return self.today * DAY
+
+    def _found_damage(self) -> None:
+        self.damaged += 1
 
     async def challenged(self, prover: WithdrawingNode) -> list[AuditChallenge]:
         return [challenge async for challenge in self.carried.draw(prover.signer.record.name, None, 10)]
@@ -217,6 +222,24 @@ async def test_an_auditor_that_lost_its_copy_records_nothing_and_can_check_again
         auditor.store.put(sha256(data), data)
     assert (await auditor.carried.check(reply)).outcome == PASSED
     assert len(auditor.results(artifact, prover)) == 1
+
+
+async def test_an_auditor_whose_own_copy_is_damaged_takes_the_damaged_file_out_of_its_store(
+    both: tuple[Carrying, Carrying],
+) -> None:
+    """As it does after a challenge over the network: the file is fetched again, and the answer compared then."""
+    auditor, prover = both
+    auditor.hold(FILES)
+    prover.hold(FILES)
+    (challenge,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(challenge)
+    for data in FILES:
+        path = cast(FolderStore, auditor.store).path(sha256(data))
+        path.chmod(0o600)
+        path.write_bytes(bytes(len(data)))
+    assert await code(reply, auditor) == "NOT-COMPARED"
+    assert auditor.damaged == 1
+    assert [auditor.store.has(sha256(data)) for data in FILES].count(False) == 1
 
 
 async def test_an_answer_that_comes_too_late_counts_for_nothing(both: tuple[Carrying, Carrying]) -> None:

@@ -287,7 +287,7 @@ class Auditor:
                 self._left -= numbers.cost(challenge.numbers)
                 outcome, line, why, piece = await self._challenge(challenge, numbers, peer)
             except ComityError as error:
-                await self._own_copy_failed(row, error)
+                await self.own_copy_failed(row, error)
                 return None
         audited = AuditedCopy(peer, outcome, len(challenge.numbers) if outcome == PASSED else 0, why)
         await self.record(audited, challenge, line, piece, now)
@@ -384,7 +384,8 @@ class Auditor:
         failure = evident if is_evidence(evident, prover) else claimed
         return sign_failure(self._signer.record, failure, self._signer.online), failure is evident
 
-    async def _own_copy_failed(self, row: CopyRow, error: ComityError) -> None:
+    async def own_copy_failed(self, row: CopyRow, error: ComityError) -> None:
+        """The copy of a row cannot be compared with the own one. Quarantine the file of the own one that is damaged."""
         if isinstance(error, DamagedPiece):
             await self._pools.files(self._pieces.quarantine, error)
             self._on_damaged()

@@ -137,6 +137,7 @@ class CarriedAudits:
         except AuditFailed:
             raise
         except ComityError as error:
+            await self._auditor.own_copy_failed(row, error)
             why = f"its own copy cannot be read: {error.what}: {error.why}"
             raise Conflict("this node cannot compare the answer", why=why, code="NOT-COMPARED") from error
 
