@@ -1,13 +1,16 @@
-"""What a ledger keeps of pins."""
+"""What a ledger keeps of pins, and a node of those that its ledger keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from comity.ledger import copy_tables
 from comity.ledger.ledger import Backing, Ledger
+from comity.node.copies.pins import PinRepair
 from comity.trust.artifact_pins import Pin
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import sha256
@@ -47,3 +50,17 @@ def test_a_pin_above_the_bound_is_refused_and_a_known_one_may_change(
         ledger.pins.put(THIRD)
     ledger.pins.put(SECOND)
     assert ledger.pins.all() == [FIRST, SECOND]
+
+
+async def test_a_pin_that_could_not_be_ended_stays(ledger: Ledger) -> None:
+    """Else the node would ask nobody for copies any more, until its next start finds the pin again."""
+    ledger.pins.put(FIRST)
+
+    async def run(work: object, *arguments: object) -> None:
+        raise OutOfSpace("the disk is full")
+
+    pins, tables = {FIRST.artifact: FIRST}, SimpleNamespace(pins=ledger.pins)
+    repair = SimpleNamespace(pins=pins, _ledger=SimpleNamespace(run=run, tables=tables), _wake=lambda: None)
+    with pytest.raises(OutOfSpace):
+        await PinRepair.end(cast(PinRepair, repair), FIRST.artifact)
+    assert pins == {FIRST.artifact: FIRST}

@@ -134,8 +134,8 @@ class PinRepair:
 
     async def end(self, artifact: Digest) -> bool:
         """End a pin. Returns whether there was one."""
-        self.pins.pop(artifact, None)
         removed = await self._ledger.run(self._ledger.tables.pins.remove, artifact)
+        self.pins.pop(artifact, None)
         self._wake()
         return removed
 
