@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import socket
 import sqlite3
@@ -184,6 +185,30 @@ def test_a_node_that_stops_does_not_wait_for_a_receiver(tmp_path: Path) -> None:
             assert isinstance(posting.exception(timeout=5), Unavailable)
             connection.close()
     assert node.queue.waiting() == {"ops": 1}
+
+
+def test_a_node_that_stops_does_not_wait_for_the_end_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a receiver that closes its connection after each answer, as most do."""
+    reading, read = Event(), http.client.HTTPResponse.read
+
+    def noted(answer: http.client.HTTPResponse, amount: int | None = None) -> bytes:
+        reading.set()
+        return read(answer, amount)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", noted)
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        node = Node(tmp_path, hook(f"http://127.0.0.1:{slow.getsockname()[1]}/"))
+        node.tell(event())
+        with ThreadPoolExecutor(1) as threads:
+            posting = threads.submit(node.webhooks.deliver, node.hooks[0])
+            connection, _ = slow.accept()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n")
+            assert reading.wait(10)
+            node.webhooks.close()
+            posting.exception(timeout=30)
+            connection.close()
 
 
 def test_many_versions_push_out_no_alert_and_alerts_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,17 +222,19 @@ class Poster:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: set[http.client.HTTPConnection] = set()
+        self._open: set[socket.socket] = set()
         self._closed = False
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> int:
         """Post once, and return the status of the answer. Blocking. Raises Unavailable (WEBHOOK)."""
         parts = urlsplit(url)
         connection = _connection(parts.scheme, parts.hostname or "", parts.port)
+        opened: socket.socket | None = None
         try:
             connection.connect()
             with self._lock:
-                self._open.add(connection)
+                opened = connection.sock  # an answer that closes its connection takes it from there
+                self._open.add(opened)
                 if self._closed:
                     raise ConnectionAbortedError("the node stops")
             connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
@@ -244,15 +246,15 @@ class Poster:
             raise Unavailable("a webhook did not answer", why=why[:200], code="WEBHOOK") from error
         finally:
             with self._lock:
-                self._open.discard(connection)
+                self._open.discard(opened)
             connection.close()
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            for connection in self._open:
+            for opened in self._open:
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    opened.shutdown(socket.SHUT_RDWR)
 
 
 def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
