@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -308,4 +309,28 @@ async def test_what_could_not_be_deleted_yet_is_not_told_as_deleted(node: Withdr
         gone = await node.withdrawals.decide(HoldOrder(held, "legal-order", "order 12", force=True))
     assert (gone.bytes, withheld(node)) == (0, [held])
     await node.withdrawals.step()
+    assert withheld(node) == []
+
+
+async def test_an_operator_who_goes_while_files_are_deleted_ends_the_withdrawal_too(
+    node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the node would answer no audit of a copy that it has again later, and withdraw it never again."""
+    held, erasing, go_on = node.hold([FIRST]), threading.Event(), threading.Event()
+    erase = WithheldFolder.erase
+
+    def slow(self: WithheldFolder, artifact: Digest) -> None:
+        erasing.set()
+        go_on.wait()
+        erase(self, artifact)
+
+    monkeypatch.setattr(WithheldFolder, "erase", slow)
+    deciding = asyncio.create_task(node.withdrawals.decide(HoldOrder(held, "space")))
+    await asyncio.to_thread(erasing.wait)
+    deciding.cancel()
+    await asyncio.gather(deciding, return_exceptions=True)
+    go_on.set()
+    async with asyncio.timeout(30):
+        while node.withdrawals._leases.withdrawing(held):
+            await asyncio.sleep(0.01)
     assert withheld(node) == []

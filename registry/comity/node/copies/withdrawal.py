@@ -266,7 +266,7 @@ class WithdrawnFiles:
     async def end(self, artifact: Digest) -> ComityError | None:
         """The withdrawal is over: what was logged says whether the files go back or are deleted."""
         self._withheld.end(artifact)
-        return await asyncio.shield(self.finish(artifact))
+        return await self.finish(artifact)
 
     async def finish(self, artifact: Digest) -> ComityError | None:
         """Put the files back if the hold stands, else delete them, unless the operator keeps them. Returns the failure,
@@ -401,11 +401,18 @@ class Withdrawals:
             entry, index = await self._holds.withdraw(order, hold)
             await self._sole.forget(artifact, hold)
         finally:
-            failure = await self._files.end(artifact)
-            self._leases.end(artifact)
+            failure = await asyncio.shield(self._end(artifact))  # also where the operator has gone
         _log.warning("hold withdrawn", artifact=artifact, reason=order.reason, forced=order.force, index=index)
         proven, unproven = _names(results)
         return HoldDecision(entry.line, index, proven, unproven, 0 if failure is not None else taken)
+
+    async def _end(self, artifact: Digest) -> ComityError | None:
+        """The withdrawal is over, or was given up. Returns why its files wait. Until they are back nothing vouches for
+        the copy."""
+        try:
+            return await self._files.end(artifact)
+        finally:
+            self._leases.end(artifact)
 
     async def _take_back(self, order: HoldOrder) -> HoldDecision:
         if not await self._replicas.has_withdrawn(order.artifact):
