@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from comity.ledger.history import DamagedPart
 from comity.ledger.ledger import DATABASE_FILE, Ledger
-from comity.ledger.log_repair import DamagedPart
 from comity.trust.errors import ComityError, Untrusted
 from support.logs import LogKeys, statement_line, statement_lines
 

@@ -47,10 +47,9 @@ from comity.ledger.database import (
     revision_of,
 )
 from comity.ledger.entry_index import EntryIndex
-from comity.ledger.history import History
+from comity.ledger.history import History, LogRepair
 from comity.ledger.intake import IntakeStore
 from comity.ledger.listed_names import ListedNames
-from comity.ledger.log_repair import LogRepair
 from comity.ledger.log_store import LogStore
 from comity.ledger.page_sums import PageSums
 from comity.ledger.proven import ProvenTables

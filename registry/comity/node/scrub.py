@@ -31,8 +31,8 @@ import structlog
 from comity.content import durable
 from comity.content.blobs import CHUNK, BlobStore, FolderStore
 from comity.hashing import FileHash
+from comity.ledger.history import DamagedPart
 from comity.ledger.ledger import Ledger
-from comity.ledger.log_repair import DamagedPart
 from comity.ledger.page_sums import PAGES_READ, damaged_pages
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource, fetch_entries
