@@ -26,9 +26,10 @@ from comity.node.pull_counts import (
 )
 from comity.node.services.blob import BlobService
 from comity.node.threads import Pools
+from comity.node.webhook_deliveries import EventQueue
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Unavailable
+from comity.trust.errors import OutOfSpace, Unavailable
 from comity.wire.access import CALLER, Caller
 from comity_cli.main import command
 from comity_cli.output import Output
@@ -186,3 +187,16 @@ def test_a_node_starts_with_new_counts_where_the_file_is_damaged(tmp_path: Path,
     counts.close()
     assert [week.count for week in counts.weeks(FILE)] == [1]
     assert file.with_name(f"{PULLS_FILE}.damaged").exists()
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", full)
+    with pytest.raises(OutOfSpace):
+        PullCounts(tmp_path, pools, Clock())
+    with pytest.raises(OutOfSpace):
+        EventQueue(tmp_path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, TypeAlias
 
+from comity.content.durable import disk_errors
 from comity.trust.errors import OutOfSpace, Unavailable
 
 MAX_WAL_BYTES: Final = 4 * 1024 * 1024
@@ -22,6 +23,8 @@ DAMAGED: Final = ".damaged"
 """Added to the name of a damaged file that is kept; a second one has a number besides."""
 _BESIDE: Final = ("", "-wal", "-shm")
 """What SQLite adds to the name of a database for the files that it keeps beside it, and the database itself."""
+
+_MAKE_ROOM: Final = "free some space and run the same command again"
 
 OnKept: TypeAlias = Callable[[Path, str], None]
 """Called with the new path of a damaged file, and what is wrong with it."""
@@ -132,9 +135,26 @@ def locked_cache(lock: Lock, database: sqlite3.Connection, what: str) -> Iterato
 
 def sqlite_cache_error(what: str, error: sqlite3.Error) -> OutOfSpace | Unavailable:
     """The error to raise where `what` failed: OutOfSpace for a full disk, else Unavailable (INDEX)."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-        return OutOfSpace(what, why=str(error), hint="free some space and run the same command again")
+    if _is_full(error):
+        return OutOfSpace(what, why=str(error), hint=_MAKE_ROOM)
     return Unavailable(what, why=str(error), code="INDEX")
+
+
+@contextmanager
+def kept_file_errors(what: str) -> Iterator[None]:
+    """Translate an error of SQLite or of the disk inside the block, for a file that cannot be computed again:
+    OutOfSpace for a full disk, else Unavailable (DISK). `what` names the operation that failed."""
+    try:
+        with disk_errors(what):
+            yield
+    except sqlite3.Error as error:
+        if _is_full(error):
+            raise OutOfSpace(what, why=str(error), hint=_MAKE_ROOM) from error
+        raise Unavailable(what, why=str(error), code="DISK") from error
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def remove_sqlite_cache(file: Path) -> None:

@@ -25,14 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import make_tables_or_set_aside
+from comity.content.sqlite_cache import kept_file_errors, make_tables_or_set_aside
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import Clock, Pools
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
-from comity.trust.errors import Unavailable
 
 PULLS_FILE: Final = "pulls.sqlite"
 """Beside the ledger."""
@@ -41,6 +39,8 @@ MAX_FILES: Final = 100_000
 MAX_UNWRITTEN: Final = 10_000
 KEPT_WEEKS: Final = 105
 DAY: Final = 86_400
+FAILED: Final = "the counts of pulls were not read or written"
+"""What failed, for errors."""
 OTHERS: Final = b""
 """The key of the files of a week that are counted together."""
 _SCHEMA: Final = """
@@ -84,7 +84,7 @@ class PullCounts:
         self._unwritten: Counter[tuple[int, bytes]] = Counter()
         self._files: tuple[int, int] = (0, 0)
         """A week, and the number of its rows."""
-        with _errors():
+        with kept_file_errors(FAILED):
             make_tables_or_set_aside(self._path, _SCHEMA, warn_of_kept_file)
 
     def begin(self, supervisor: Supervisor) -> None:
@@ -139,7 +139,7 @@ class PullCounts:
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        with _errors(), closing(sqlite3.connect(self._path, timeout=10)) as database:
+        with kept_file_errors(FAILED), closing(sqlite3.connect(self._path, timeout=10)) as database:
             yield database
 
 
@@ -148,7 +148,10 @@ def read_weeks(path: Path, file: Digest | None, most: int = KEPT_WEEKS) -> list[
     Blocking. Raises Unavailable."""
     if not path.exists():
         return []
-    with _errors(), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+    with (
+        kept_file_errors(FAILED),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database,
+    ):
         if file is None:
             sql, values = "SELECT week, sum(count) FROM pulls GROUP BY week ORDER BY week DESC LIMIT ?", (most,)
             found: Sequence[tuple[int, int]] = database.execute(sql, values).fetchall()
@@ -156,13 +159,3 @@ def read_weeks(path: Path, file: Digest | None, most: int = KEPT_WEEKS) -> list[
             sql = "SELECT week, count FROM pulls WHERE file = ? ORDER BY week DESC LIMIT ?"
             found = database.execute(sql, (bytes.fromhex(file), most)).fetchall()
     return [WeekCount(week_begins(week), count) for week, count in found]
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    what = "the counts of pulls were not read or written"
-    try:
-        with disk_errors(what):
-            yield
-    except sqlite3.Error as error:
-        raise Unavailable(what, why=str(error), code="DISK") from error

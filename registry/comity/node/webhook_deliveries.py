@@ -42,8 +42,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import make_tables_or_set_aside
+from comity.content.sqlite_cache import kept_file_errors, make_tables_or_set_aside
 from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
@@ -74,6 +73,8 @@ AT_ONCE: Final = 16
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 3 * 3600.0
 GIVE_UP: Final = 3 * 86_400.0
+FAILED: Final = "the queue of the webhooks was not read or written"
+"""What failed, for errors."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS condition (key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -105,7 +106,7 @@ class EventQueue:
     def __init__(self, folder: Path) -> None:
         self._path = folder / QUEUE_FILE
         self._lock = threading.Lock()
-        with _errors():
+        with kept_file_errors(FAILED):
             make_tables_or_set_aside(self._path, _SCHEMA, warn_of_kept_file)
         with self._database() as database:
             if "log" not in {row[1] for row in database.execute("PRAGMA table_info(event)")}:  # of an older version
@@ -167,18 +168,13 @@ class EventQueue:
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
         """One transaction."""
-        with self._lock, _errors(), closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+        with (
+            self._lock,
+            kept_file_errors(FAILED),
+            closing(sqlite3.connect(self._path, timeout=10)) as database,
+            database,
+        ):
             yield database
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    what = "the queue of the webhooks was not read or written"
-    try:
-        with disk_errors(what):
-            yield
-    except sqlite3.Error as error:
-        raise Unavailable(what, why=str(error), code="DISK") from error
 
 
 def _add(database: sqlite3.Connection, hooks: Sequence[Webhook], event: NodeEvent, source: str, now: float) -> int:
