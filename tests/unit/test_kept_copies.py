@@ -28,7 +28,6 @@ from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
-from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
@@ -323,12 +322,12 @@ async def test_an_object_lost_while_its_artifact_is_completed_is_looked_for_agai
 ) -> None:
     publish(ledger, 1)
     made = await restarted(ledger, tmp_path)
-    supervisor, copied = cast(Supervisor, SimpleNamespace(wake=lambda _: None)), list[Digest]()
+    copied = list[Digest]()
 
     async def copy(wanted: Copy) -> None:
         copied.append(wanted.artifact)
         if len(copied) == 1:
-            made.check_again(supervisor)
+            made.check_again()
 
     monkeypatch.setattr(made._copier, "_copy", copy)
     job = made._copies.next(0.0)

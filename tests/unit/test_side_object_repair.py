@@ -80,7 +80,7 @@ async def test_a_copy_of_a_ledger_and_a_lost_blob_begin_anew(tmp_path: Path, mon
     await bench.turn()
     await bench.turn(recheck=True)
     assert bench.looked_at == [(0, 10)]  # nothing was lost since this node looked
-    bench.repair.recheck_all(cast(Supervisor, bench.loops))
+    bench.repair.recheck_all()
     await bench.repair._step()
     assert bench.looked_at == [(0, 10), (0, 10)]
     bench.ledger.close()

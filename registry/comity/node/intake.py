@@ -17,6 +17,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from comity.ledger.intake import MAX_LINES, IntakeResult, Revisit, StatementFacts, statement_facts
@@ -417,18 +418,18 @@ class Intake:
         self._proven = proven
         self._prover = LineProver(ledger.tables, self._listed_states)
         self._step_lock = asyncio.Lock()
-        self._supervisor: Supervisor | None = None
+        self._wake: Callable[[], None] = lambda: None
+        """Runs the loop now; before `begin` there is none."""
 
     async def begin(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+        self._wake = partial(supervisor.wake, INTAKE)
         await self.members_changed()
         timing = LoopTiming(max(0.05, self._interval), STEP_DEADLINE)
         supervisor.loop(INTAKE, self._process_all, timing)
 
     def notify(self) -> None:
         """A log has grown: run the loop now."""
-        if self._supervisor is not None:
-            self._supervisor.wake(INTAKE)
+        self._wake()
 
     async def members_changed(self) -> None:
         """Charters may list new keys: recheck the waiting entries of all members."""

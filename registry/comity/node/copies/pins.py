@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Final
 
 import structlog
@@ -105,7 +106,8 @@ class PinRepair:
         self._own_log = own_log
         self._links = links
         self._replicas = replicas
-        self._supervisor: Supervisor | None = None
+        self._wake: Callable[[], None] = lambda: None
+        """Runs the loop now; before `begin` there is none."""
         self._started = clock()
         self.pins: MutableMapping[Digest, Pin] = {pin.artifact: pin for pin in ledger.tables.pins.all()}
         """All pins, by artifact. Always the same object."""
@@ -118,7 +120,7 @@ class PinRepair:
         """Pins that were not met in the last round."""
 
     def begin(self, supervisor: Supervisor, interval: float) -> None:
-        self._supervisor = supervisor
+        self._wake = partial(supervisor.wake, PINS)
         supervisor.loop(PINS, self.step, LoopTiming(min(max(1.0, interval), PINS_SECONDS), PINS_DEADLINE))
 
     async def put(self, pin: Pin) -> bool:
@@ -171,7 +173,7 @@ class PinRepair:
                 copies = await self._copies(pin)
         else:
             await self._replicas.reconsider([pin.artifact])
-            self._replicas_wake()
+            self._replicas.wake()
         found = PinnedArtifact(pin, tuple(copy for copy, _, _ in copies))
         if found.met:
             self._short_since.pop(pin.artifact, None)
@@ -256,14 +258,6 @@ class PinRepair:
         self._short_since = {key: since for key, since in self._short_since.items() if key in self.pins}
         self._tried = {key: at for key, at in self._tried.items() if key[0] in self.pins}
 
-    def _wake(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.wake(PINS)
-
-    def _replicas_wake(self) -> None:
-        if self._supervisor is not None:
-            self._replicas.wake(self._supervisor)
-
 
 class WantedAnswers:
     """Not thread-safe: call from the event loop.
@@ -303,7 +297,7 @@ class WantedAnswers:
 
             async def step() -> None:
                 if await self.step():
-                    self._replicas.wake(supervisor)
+                    self._replicas.wake()
 
             timing = LoopTiming(min(max(1.0, interval), ANSWERS_SECONDS), ANSWERS_DEADLINE)
             supervisor.loop(ANSWERS, step, timing)

@@ -31,7 +31,6 @@ from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
 from comity.node.replication.replicas import Replicas
-from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.transfer.range_source import RangeSource
 from comity.transfer.sources import SourceKey
@@ -102,7 +101,6 @@ class BundleLoading:
         follower: CharterFollower | None,
         intake: Intake,
         replicas: Replicas,
-        supervisor: Supervisor,
         sources: list[CopySource],
         read_new: Callable[[], Awaitable[None]],
     ) -> None:
@@ -114,7 +112,6 @@ class BundleLoading:
         self._follower = follower
         self._intake = intake
         self._replicas = replicas
-        self._supervisor = supervisor
         self._sources = sources
         self._read_new = read_new
         self._opened = 0
@@ -253,7 +250,7 @@ class BundleLoading:
         twice: the first attempt may have begun before the bundle was opened. Then the copies are claimed."""
         waiting = {copy.artifact: copy for copy in copies if await self._offers(source, copy)}
         failures = {copy.artifact: copy.failures for copy in waiting.values()}
-        self._replicas.retry(self._supervisor, waiting)  # (4)
+        self._replicas.retry(waiting)  # (4)
         again, polls = set[Digest](), 0
         while waiting:
             incomplete = {copy.artifact for copy in await self._replicas.incomplete_copies()}
@@ -270,7 +267,7 @@ class BundleLoading:
                 break
             polls += 1
             once = {each for each, copy in waiting.items() if copy.failures > failures[each]} - again
-            self._replicas.retry(self._supervisor, once)
+            self._replicas.retry(once)
             again |= once
             if polls % WAITING_POLLS == 0:
                 yield LoadWaiting()

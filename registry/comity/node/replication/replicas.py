@@ -15,7 +15,6 @@ import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Final
 
 import structlog
@@ -173,6 +172,8 @@ class Replicas:
         self._settings = settings
         self._on_lost = on_lost
         self._warned = False
+        self._wake_loop: Callable[[str], None] = lambda name: None
+        """Runs a loop now; before `begin` there is none."""
         self._copies = CopyQueue()
         self._completions: list[dict[Digest, Copy]] = []
         self._held = HeldCopies(ledger, store, pools, membership, self._now, self._copies.claims_changed)
@@ -194,30 +195,31 @@ class Replicas:
         await self._publications.load()
 
     async def begin(self, supervisor: Supervisor) -> None:
+        self._wake_loop = supervisor.wake
         await self.load()
         await self._pauses.look()
         timing = LoopTiming(max(1.0, self._settings.interval_seconds), STEP_DEADLINE)
         supervisor.loop(OWN_HOLDS, self._claim_copies, timing)
         for worker in range(WORKERS):
             supervisor.loop(f"copy {worker}", self._work, timing)
-        supervisor.loop("copy pauses", partial(self._look_for_pauses, supervisor), LoopTiming(PAUSE_SECONDS, 60.0))
+        supervisor.loop("copy pauses", self._look_for_pauses, LoopTiming(PAUSE_SECONDS, 60.0))
         supervisor.loop("aged copies", self._publications.queue_due, LoopTiming(AGE_SECONDS, STEP_DEADLINE))
         supervisor.loop(HELD_FILES, self.check_held, LoopTiming(CHECK_SECONDS, STEP_DEADLINE))
 
-    def wake(self, supervisor: Supervisor) -> None:
+    def wake(self) -> None:
         """There may be new publications."""
         for worker in range(WORKERS):
-            supervisor.wake(f"copy {worker}")
+            self._wake_loop(f"copy {worker}")
 
-    def rescan(self, supervisor: Supervisor) -> None:
+    def rescan(self) -> None:
         """Other publications may count now: read all again."""
         self._publications.read_all_again()
-        self.wake(supervisor)
+        self.wake()
 
-    def check_again(self, supervisor: Supervisor) -> None:
+    def check_again(self) -> None:
         """A stored object was lost: look for the files of all held artifacts now."""
         self._held.check_all()
-        supervisor.wake(HELD_FILES)
+        self._wake_loop(HELD_FILES)
 
     async def want_again(self, artifact: Digest) -> None:
         """The operator took back the withdrawal of an artifact: copy it again."""
@@ -312,10 +314,10 @@ class Replicas:
             return []
         return missing_files(self._store, manifest)
 
-    def retry(self, supervisor: Supervisor, artifacts: Collection[Digest]) -> None:
+    def retry(self, artifacts: Collection[Digest]) -> None:
         """There is a new source of these artifacts: try them again now."""
         self._copies.retry(artifacts)
-        self.wake(supervisor)
+        self.wake()
 
     def incomplete(self, most: int) -> list[LackingArtifact]:
         """Wanted artifacts that are not complete, with the reasons: those that failed most often first."""
@@ -415,10 +417,10 @@ class Replicas:
         finally:
             timer.cancel()
 
-    async def _look_for_pauses(self, supervisor: Supervisor) -> None:
+    async def _look_for_pauses(self) -> None:
         if await self._pauses.look():
             full = {copy.artifact for copy in self._copies.incomplete() if isinstance(copy.failure, OutOfSpace)}
-            self.retry(supervisor, full)
+            self.retry(full)
 
     async def claim_waiting(self) -> None:
         """Log the claims of complete copies that wait for others."""

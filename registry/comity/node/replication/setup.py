@@ -143,7 +143,6 @@ class ReplicationTasks:
             self.charter_follower,
             self.intake,
             self.replicas,
-            supervisor,
             self._bundles,
             self.peers.read_new,
         )
@@ -186,12 +185,12 @@ class ReplicationTasks:
 
     def blob_lost(self) -> None:
         """A blob was quarantined: fetch it again if it is wanted. Call from the event loop."""
-        self.replicas.check_again(self._supervisor)
+        self.replicas.check_again()
         self._side_objects_lost()
 
     def _side_objects_lost(self) -> None:
         """If one blob is lost, others may be: check all side objects."""
-        self.side_object_repair.recheck_all(self._supervisor)
+        self.side_object_repair.recheck_all()
 
     async def close(self) -> None:
         await self.on_demand.close()
@@ -209,9 +208,9 @@ class ReplicationTasks:
         if predicates & _NEW_NODES:
             await self.peers.read_new()
         if len(self.peers.links) > before:
-            self.replicas.rescan(self._supervisor)  # observations by a new node count from now on
+            self.replicas.rescan()  # observations by a new node count from now on
         elif predicates & _PUBLICATIONS:
-            self.replicas.wake(self._supervisor)
+            self.replicas.wake()
         if predicates & _OF_OFFERS:
             self._supervisor.wake(OFFERS)
         if self.charter_follower and predicates & _OF_THE_CHARTER:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableSequence, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import zip_longest
 from typing import Final
 
@@ -50,6 +51,8 @@ WINDOW: Final = 256
 MAX_MISSING: Final = 10_000
 """Missing objects of one log tracked at a time; its further entries are checked only after some were found."""
 DEADLINE: Final = 7 * 86_400.0
+SIDE_OBJECTS: Final = "side objects"
+"""The name of the loop."""
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -182,6 +185,8 @@ class SideObjectRepair:
         self._saved: dict[str, int] = {}
         self._missing: dict[str, dict[SideObject, None]] = {}
         """By log."""
+        self._wake: Callable[[], None] = lambda: None
+        """Runs the loop now; before `begin` there is none."""
 
     @property
     def missing(self) -> frozenset[SideObject]:
@@ -199,12 +204,13 @@ class SideObjectRepair:
         if not recheck:
             self._checked = dict(self._saved)
         timing = LoopTiming(max(1.0, self._interval), DEADLINE)
-        supervisor.loop("side objects", self._step, timing)
+        supervisor.loop(SIDE_OBJECTS, self._step, timing)
+        self._wake = partial(supervisor.wake, SIDE_OBJECTS)
 
-    def recheck_all(self, supervisor: Supervisor) -> None:
+    def recheck_all(self) -> None:
         """A stored object was lost: check every entry again."""
         self._checked.clear()
-        supervisor.wake("side objects")
+        self._wake()
 
     async def _step(self) -> None:
         if not self._checked:
