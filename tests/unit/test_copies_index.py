@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import resource
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from comity.content.sqlite_cache import MAX_WAL_BYTES
 from comity.node.copies import index as index_module
+from comity.node.copies.held_files import HeldFiles
 from comity.node.copies.index import (
     CopiesIndex,
     CopyFact,
@@ -93,6 +94,27 @@ def test_what_only_this_node_knows_outlives_a_start_on_a_full_disk(tmp_path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with closing(CopiesIndex(file, OWN, lambda: 0)) as again:
         assert [found.line for found in again.own_audits(3)] == [b"line"]
+
+
+def test_an_index_that_cannot_be_read_says_so(index: CopiesIndex, tmp_path: Path) -> None:
+    """As a damaged disk, an ended process has closed it."""
+    held = HeldFiles(tmp_path / "copies.sqlite", OWN)
+    index.close()
+    held.close()
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: index.position,
+        lambda: index.copies(MODEL),
+        lambda: index.page(None, 5),
+        lambda: index.next_copies(1, 1, 5),
+        lambda: held.position,
+        lambda: held.days([MODEL]),
+        lambda: held.shared(MODEL, [MODEL]),
+        lambda: held.unread(None, 5),
+    )
+    for read in reads:
+        with pytest.raises(Unavailable) as failed:
+            read()
+        assert failed.value.code == "INDEX"
 
 
 def test_a_withdrawal_ends_the_hold_before_it_and_a_later_hold_begins_anew(index: CopiesIndex) -> None:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import MAX_WAL_BYTES, sqlite_cache_error
+from comity.content.sqlite_cache import MAX_WAL_BYTES, locked_cache, sqlite_cache_error
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -49,7 +49,7 @@ _STANDS: Final = (
 
 
 class HeldFiles:
-    """Blocking; thread-safe.
+    """Blocking; thread-safe. Each call raises Unavailable (INDEX) where SQLite fails, and OutOfSpace for a full disk.
 
     Args:
         file: the database of the index of copies, which exists.
@@ -60,11 +60,15 @@ class HeldFiles:
         """Raises Unavailable, OutOfSpace."""
         self._own_log = own_log
         self._lock = threading.Lock()
-        with disk_errors("the index of held files was not opened"), _index_errors():
-            self._database = sqlite3.connect(file, check_same_thread=False, timeout=30)
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
-            self._database.executescript(_SCHEMA)
+        what = "the index of held files was not opened"
+        try:
+            with disk_errors(what):
+                self._database = sqlite3.connect(file, check_same_thread=False, timeout=30)
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                self._database.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
+                self._database.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise sqlite_cache_error(what, error) from error
 
     def close(self) -> None:
         with self._lock:
@@ -73,7 +77,7 @@ class HeldFiles:
     @property
     def position(self) -> int:
         """The number of the last own hold whose manifest was read, or tried."""
-        with self._lock:
+        with self._reading():
             row = self._database.execute("SELECT number FROM held_file_position").fetchone()
         return int(row[0]) if row else 0
 
@@ -126,14 +130,14 @@ class HeldFiles:
         """The day, counted from 1970, on which this node noted that it holds each of these artifacts; without those of
         which it did not yet."""
         wanted = "SELECT day FROM held_since WHERE artifact = ?"
-        with self._lock:
+        with self._reading():
             found = ((item, self._database.execute(wanted, (_blob(item),)).fetchone()) for item in artifacts)
             return {artifact: int(row[0]) for artifact, row in found if row}
 
     def shared(self, artifact: Digest, files: Iterable[Digest]) -> set[Digest]:
         """Those of the files that another artifact with a standing hold of this node has."""
         wanted = "SELECT 1 FROM held_file WHERE file = ? AND artifact <> ? AND " + _STANDS.format(table="held_file")
-        with self._lock:
+        with self._reading():
             return {
                 name
                 for name in files
@@ -147,14 +151,17 @@ class HeldFiles:
             + _STANDS.format(table="unread_manifest")
             + " ORDER BY artifact LIMIT ?"
         )
-        with self._lock:
+        with self._reading():
             values = (_blob(after) if after else b"", self._own_log, limit)
             return [(Digest(artifact.hex()), size) for artifact, size in self._database.execute(wanted, values)]
 
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return locked_cache(self._lock, self._database, "the index of held files was not read")
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _index_errors(), self._database:
-            yield self._database
+        with locked_cache(self._lock, self._database, "the index of held files was not written") as database, database:
+            yield database
 
 
 class HeldFilesReader:
@@ -221,14 +228,6 @@ class HeldFilesReader:
             else:
                 files[item.digest] = {entry.sha256 for entry in manifest.files if entry.size}
         return files, unread
-
-
-@contextmanager
-def _index_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise sqlite_cache_error("the index of held files was not written", error) from error
 
 
 def _blob(digest: Digest) -> bytes:

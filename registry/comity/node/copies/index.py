@@ -21,7 +21,7 @@ import sqlite3
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import MAX_WAL_BYTES, opened_or_made_again, sqlite_cache_error
+from comity.content.sqlite_cache import MAX_WAL_BYTES, locked_cache, opened_or_made_again
 from comity.node.telemetry import warn_of_kept_file
 from comity.trust.artifact_pins import MAX_WANTED
 from comity.trust.audit import AuditChallenge
@@ -179,7 +179,7 @@ DrawNumber = Callable[[], int]
 
 
 class CopiesIndex:
-    """Blocking; thread-safe.
+    """Blocking; thread-safe. Each call raises Unavailable (INDEX) where SQLite fails, and OutOfSpace for a full disk.
 
     Args:
         file: the database, created if it is missing.
@@ -211,7 +211,7 @@ class CopiesIndex:
     @property
     def position(self) -> int:
         """The number of the last proven statement that was read."""
-        with self._lock:
+        with self._reading():
             row = self._database.execute("SELECT number FROM position").fetchone()
         return int(row[0]) if row else 0
 
@@ -257,23 +257,23 @@ class CopiesIndex:
 
     def copies(self, artifact: Digest) -> list[CopyRow]:
         """All copies of an artifact that logs claim or claimed."""
-        with self._lock:
+        with self._reading():
             return self._copies(_blob(artifact))
 
     def wanted_about(self, artifact: Digest) -> list[WantedFact]:
         """Which logs ask for copies of an artifact."""
-        with self._lock:
+        with self._reading():
             return list(self._wanted("WHERE artifact = ?", (_blob(artifact),)))
 
     def wanted_in(self, log: str) -> list[WantedFact]:
         """What a log asks for, in the order of artifacts; at most MAX_WANTED."""
-        with self._lock:
+        with self._reading():
             return list(self._wanted("WHERE log = ? ORDER BY artifact", (self._logs.get(log, -1),)))
 
     def page(self, after: Digest | None, limit: int) -> list[list[CopyRow]]:
         """The copies of the next `limit` artifacts after `after`, in the order of artifacts."""
         start = _blob(after) if after else b""
-        with self._lock:
+        with self._reading():
             wanted = "SELECT DISTINCT artifact FROM copy WHERE artifact > ? ORDER BY artifact LIMIT ?"
             artifacts = [row[0] for row in self._database.execute(wanted, (start, limit))]
             return [self._copies(artifact) for artifact in artifacts]
@@ -284,14 +284,14 @@ class CopiesIndex:
         was tried later than that, by a clock that was ahead, is not left out."""
         tried = "tried NOT BETWEEN ? AND ?" if pause else "1"
         where = f"WHERE here = 1 AND withdrawn < held AND {tried} ORDER BY tried, draw LIMIT ?"
-        with self._lock:
+        with self._reading():
             return list(self._rows(where, (*((now - pause + 1, now) if pause else ()), limit), {}))
 
     def copies_of(self, log: str, artifact: Digest | None, limit: int) -> list[CopyRow]:
         """Claimed copies of one log that this node has too, or its copy of one artifact; those first that this node did
         not try for the longest time."""
         where, values = "log = ? AND here = 1 AND withdrawn < held", [self._logs.get(log, -1)]
-        with self._lock:
+        with self._reading():
             if artifact is not None:
                 return list(self._rows(f"WHERE artifact = ? AND {where}", (_blob(artifact), *values), {}))
             return list(self._rows(f"WHERE {where} ORDER BY tried, draw LIMIT ?", (*values, limit), {}))
@@ -313,7 +313,7 @@ class CopiesIndex:
     def carried(self, nonce: Digest) -> CarriedChallenge | None:
         """The open challenge with this nonce."""
         wanted = "SELECT auditor, artifact, pieces, numbers, log, drawn FROM carried WHERE nonce = ?"
-        with self._lock:
+        with self._reading():
             row = self._database.execute(wanted, (_blob(nonce),)).fetchone()
         if row is None:
             return None
@@ -342,13 +342,13 @@ class CopiesIndex:
             database.execute("DELETE FROM carried WHERE nonce = ?", (_blob(nonce),))
 
     def unlogged_days(self, today: int) -> list[int]:
-        with self._lock:
+        with self._reading():
             wanted = "SELECT DISTINCT day FROM own_audit WHERE logged = 0 AND day < ? ORDER BY day"
             return [row[0] for row in self._database.execute(wanted, (today,))]
 
     def own_audits(self, day: int) -> list[OwnAudit]:
         """The audits of a day that are not logged, by artifact and node."""
-        with self._lock:
+        with self._reading():
             wanted = (
                 "SELECT day, artifact, node, passed, pieces, line, id FROM own_audit WHERE logged = 0 AND day = ?"
                 " ORDER BY artifact, node, id"
@@ -479,16 +479,19 @@ class CopiesIndex:
     def _count_results(self) -> Counter[bytes]:
         return Counter(dict(self._database.execute("SELECT auditor, count(*) FROM result GROUP BY auditor")))
 
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return locked_cache(self._lock, self._database, "the index of copies was not read")
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with locked_cache(self._lock, self._database, "the index of copies was not written") as database:
             try:
-                with self._database:
-                    yield self._database
-            except sqlite3.Error as error:
-                self._logs = dict(self._database.execute("SELECT vkey, id FROM log"))
+                with database:
+                    yield database
+            except sqlite3.Error:
+                self._logs = dict(database.execute("SELECT vkey, id FROM log"))
                 self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
-                raise sqlite_cache_error("the index of copies was not written", error) from error
+                raise
 
 
 def _forget(database: sqlite3.Connection) -> None:
