@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 from click.testing import CliRunner
@@ -129,6 +131,42 @@ async def test_what_cannot_be_written_now_is_written_later(
     counts.count(FILE)
     await counts._step()
     assert counts.weeks(FILE) == [WeekCount("2027-01-11", 2)]
+
+
+async def test_counts_that_are_written_while_the_node_stops_are_written_once(
+    tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, begun, go_on = PullCounts(tmp_path, pools, Clock()), Event(), Event()
+    write = counts.write
+
+    def slow(taken: Counter[tuple[int, bytes]]) -> None:
+        begun.set()
+        go_on.wait()
+        write(taken)
+
+    counts.count(FILE)
+    with monkeypatch.context() as slowly:
+        slowly.setattr(counts, "write", slow)
+        step = asyncio.create_task(counts._step())
+        await asyncio.to_thread(begun.wait)
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+    go_on.set()
+    async with asyncio.timeout(30):
+        while not counts.weeks(FILE):
+            await asyncio.sleep(0.01)
+    counts.close()
+    assert counts.weeks(FILE) == [WeekCount("2027-01-11", 1)]
+
+
+def test_a_node_stops_where_its_last_counts_cannot_be_written(tmp_path: Path, pools: Pools) -> None:
+    counts = PullCounts(tmp_path, pools, Clock())
+    counts.count(FILE)
+    (tmp_path / PULLS_FILE).unlink()
+    (tmp_path / PULLS_FILE).mkdir()
+    with pytest.raises(Unavailable):
+        counts.write(Counter({(1, b"file"): 1}))
+    counts.close()
 
 
 def blob_service(folder: Path, pools: Pools, ended: list[Digest]) -> tuple[BlobService, Digest]:

@@ -15,6 +15,7 @@ the file is damaged, it is kept under another name at the next start, and the co
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
@@ -22,8 +23,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from comity.content.sqlite_cache import kept_file_errors, make_tables_or_set_aside
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -31,6 +35,7 @@ from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import Clock, Pools
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
 
 PULLS_FILE: Final = "pulls.sqlite"
 """Beside the ledger."""
@@ -48,6 +53,9 @@ CREATE TABLE IF NOT EXISTS pulls (
     week INTEGER NOT NULL, file BLOB NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (week, file)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pulls_file ON pulls (file, week);
 """
+
+
+_log: Final = structlog.get_logger("comity.node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +108,21 @@ class PullCounts:
     async def _step(self) -> None:
         """The counts that are not written yet are written, or kept for the next step."""
         taken, self._unwritten = self._unwritten, Counter()
-        try:
-            await self._pools.files(self.write, taken)
-        except BaseException:
+        writing = asyncio.ensure_future(self._pools.files(self.write, taken))
+        writing.add_done_callback(partial(self._keep_unwritten, taken))
+        await asyncio.shield(writing)  # the thread goes on when this step is cancelled
+
+    def _keep_unwritten(self, taken: Counter[tuple[int, bytes]], writing: asyncio.Future[None]) -> None:
+        if writing.cancelled() or writing.exception() is not None:
             self._unwritten.update(taken)
-            raise
 
     def close(self) -> None:
-        """Write what is left. Blocking. Raises Unavailable, OutOfSpace."""
+        """Write what is left. Blocking. What cannot be written is lost, as when the process dies."""
         taken, self._unwritten = self._unwritten, Counter()
-        self.write(taken)
+        try:
+            self.write(taken)
+        except ComityError as error:
+            _log.warning("the last counts of pulls are lost", why=str(error), code=error.code)
 
     def write(self, counts: Counter[tuple[int, bytes]]) -> None:
         """Blocking. Raises Unavailable, OutOfSpace."""
