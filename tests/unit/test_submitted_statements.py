@@ -6,19 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.admission import Admission
-from comity.node.members import Seat
+from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota, OutsideUsageTable
+from comity.node.admission import Admission, OutsideQuotas
+from comity.node.members import Membership, Seat
 from comity.node.metrics import Metrics
 from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog
 from comity.node.publishing import Submissions
 from comity.node.replication.setup import CHARTER, ReplicationTasks
+from comity.node.settings import Limits
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads
@@ -86,3 +89,46 @@ async def test_a_draft_of_an_own_member_wakes_the_follower_of_the_charter(predic
         await stepped.wait()
     assert len(steps) == 1 + wakes
     await supervisor.stop()
+
+
+async def test_a_submission_that_its_caller_gives_up_uses_no_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a stranger would use up what all outsiders together may add to the log, and add nothing to it."""
+    charging, go_on, charged, charge = Event(), Event(), Event(), OutsideUsageTable.charge
+
+    def slow(
+        table: OutsideUsageTable, log: str, lines: Sequence[bytes], quotas: Sequence[OutsideQuota]
+    ) -> OutsideAmount:
+        charging.set()
+        go_on.wait()
+        try:
+            return charge(table, log, lines, quotas)
+        finally:
+            charged.set()
+
+    monkeypatch.setattr(OutsideUsageTable, "charge", slow)
+    seat = SimpleNamespace(
+        log=OWN.vkey, inception=SimpleNamespace(id=sha256(b"own")), record=SimpleNamespace(node=None)
+    )
+    membership = SimpleNamespace(seat=seat, member=lambda identity: None, node=lambda author: None)
+    caller = cast(Caller, SimpleNamespace(name="stranger", operator=False))
+    with closing(Ledger.open(tmp_path, lambda: 1_000)) as ledger:
+        ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+        quotas = OutsideQuotas(AsyncLedger(ledger), cast(Membership, membership), Limits(), "any")
+
+        async def submit() -> None:
+            async with quotas.charged(caller, [entry("inception")], ()):
+                raise AssertionError("it was given up before")
+
+        submitting = asyncio.create_task(submit())
+        await asyncio.to_thread(charging.wait)
+        submitting.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(submitting, return_exceptions=True)
+        await asyncio.to_thread(charged.wait)
+        async with asyncio.timeout(30):
+            while ledger.outside_usage.used(ALL) != OutsideAmount():
+                await asyncio.sleep(0.01)
+        assert ledger.outside_usage.used(AUTHOR, sha256(b"member")) == OutsideAmount()

@@ -23,6 +23,7 @@ were verified, are permanent, and are released if nothing is logged.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -114,18 +115,34 @@ class OutsideQuotas:
 
         Raises OutOfSpace (LOG-SHARE).
         """
-        charge, charged_amounts = Charge(), list[tuple[tuple[OutsideQuota, ...], OutsideAmount]]()
+        charge, charges = Charge(), list[tuple[tuple[OutsideQuota, ...], OutsideAmount]]()
+        charging = asyncio.ensure_future(self._charge(self._by_shares(caller, entries, granted), charges))
         try:
-            for shares, lines in self._by_shares(caller, entries, granted):
-                amount = await self._ledger.run(
-                    self._ledger.tables.outside_usage.charge, self._membership.seat.log, lines, shares
-                )
-                charged_amounts.append((shares, amount))
+            await asyncio.shield(charging)  # the ledger charges also where the caller has gone
             yield charge
         finally:
             if not charge.logged:
-                for shares, amount in charged_amounts:
-                    await self._ledger.run(self._ledger.tables.outside_usage.release, shares, amount)
+                await asyncio.shield(self._release(charging, charges))
+
+    async def _charge(
+        self,
+        lines_by_shares: Iterable[tuple[tuple[OutsideQuota, ...], list[bytes]]],
+        charges: list[tuple[tuple[OutsideQuota, ...], OutsideAmount]],
+    ) -> None:
+        """Charge lines to their quotas, and add to `charges` what was charged. Raises OutOfSpace (LOG-SHARE)."""
+        for shares, lines in lines_by_shares:
+            amount = await self._ledger.run(
+                self._ledger.tables.outside_usage.charge, self._membership.seat.log, lines, shares
+            )
+            charges.append((shares, amount))
+
+    async def _release(
+        self, charging: asyncio.Future[None], charges: Iterable[tuple[tuple[OutsideQuota, ...], OutsideAmount]]
+    ) -> None:
+        """Undo `charges`, when `charging` has ended."""
+        await asyncio.gather(charging, return_exceptions=True)
+        for shares, amount in charges:
+            await self._ledger.run(self._ledger.tables.outside_usage.release, shares, amount)
 
     def _by_shares(
         self, caller: Caller, entries: Iterable[Entry], granted: Collection[Digest]
