@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 import pytest
 from comity.content.blobs import FolderStore
-from comity.ledger.copy_tables import MirrorCharges
+from comity.ledger.copy_tables import MirrorCharge, MirrorCharges
 from comity.ledger.ledger import Ledger
 from comity.node.replication.copy_limits import QUOTA, RuleQuotas
 from comity.node.threads import AsyncLedger, Pools
@@ -204,3 +205,37 @@ async def test_a_withdrawal_reads_the_charges_of_no_other_artifact(
         monkeypatch.undo()
         bench.check()
         assert list(bench.ledger.mirror_charges.find([manifest(7).digest])) == [manifest(7).digest]
+
+
+async def test_a_copy_that_ends_while_it_is_charged_is_charged_in_memory_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its bytes would be taken from what others have used when it is charged again."""
+    putting, go_on, done, put = Event(), Event(), Event(), MirrorCharges.put
+
+    def slow(table: MirrorCharges, charge: MirrorCharge) -> None:
+        putting.set()
+        go_on.wait()
+        put(table, charge)
+        done.set()
+
+    monkeypatch.setattr(MirrorCharges, "put", slow)
+    bench = Bench(tmp_path)
+    await bench.quotas.load()
+
+    async def copy() -> None:
+        async with bench.quotas.charged(sha256(b"artifact"), "a", "org/name", manifest(0)):
+            raise AssertionError("it was ended before")
+
+    copying = asyncio.create_task(copy())
+    await asyncio.to_thread(putting.wait)
+    copying.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(copying, return_exceptions=True)
+    await asyncio.to_thread(done.wait)
+    async with bench.quotas._lock:
+        used = {quota.used for quota in bench.quotas.status()}
+    assert used == {sum(bench.ledger.mirror_charges.used().values())} == {UNIT}
+    bench.pools.close()
+    bench.ledger.close()

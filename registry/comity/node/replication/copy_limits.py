@@ -17,11 +17,11 @@ pause ends running copies too: their verified pieces stay, and they are queued a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec
 
 import structlog
 
@@ -43,6 +43,8 @@ QUOTA: Final = "MIRROR-QUOTA"
 PAGE: Final = 64
 BLOCK: Final = 512
 """Bytes of a unit of `st_blocks`."""
+
+P = ParamSpec("P")
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
@@ -96,10 +98,7 @@ class RuleQuotas:
     async def withdrawn(self, artifacts: Sequence[Digest]) -> None:
         """This node withdrew its holds of these artifacts: their charges end."""
         if self._quotas and artifacts:
-            async with self._lock:
-                for charge in await self._ledger.run(self._ledger.tables.mirror_charges.release, artifacts):
-                    self._quotas.charge(charge.rule, -charge.charged)
-                    self._waiting[charge.rule] = self._waiting.get(charge.rule, 0) - charge.waits
+            await self._alone(self._release, artifacts)
             self._room = True
 
     async def charge_held(self, artifact: Digest, rule: str, name: str, manifest: SideObject) -> None:
@@ -114,8 +113,7 @@ class RuleQuotas:
         except ComityError as error:
             _log.warning("a held artifact is not charged to its mirror rule", name=name, why=str(error))
             return
-        async with self._lock:
-            await self._put(MirrorCharge(artifact, rule, name, size_of(found), size_of(found)))
+        await self._alone(self._put, MirrorCharge(artifact, rule, name, size_of(found), size_of(found)))
 
     @asynccontextmanager
     async def charged(self, artifact: Digest, rule: str | None, name: str, manifest: Manifest) -> AsyncIterator[None]:
@@ -126,14 +124,12 @@ class RuleQuotas:
         if rule is None or not self._quotas:
             yield
             return
-        async with self._lock:
-            await self._charge(artifact, rule, name, size_of(manifest))
+        await self._alone(self._charge, artifact, rule, name, size_of(manifest))
         try:
             yield
         except ComityError:
             stored = await self._pools.files(self._stored, manifest)
-            async with self._lock:
-                await self._put(MirrorCharge(artifact, rule, name, size_of(manifest), stored))
+            await self._alone(self._put, MirrorCharge(artifact, rule, name, size_of(manifest), stored))
             self._room = True
             raise
 
@@ -181,6 +177,20 @@ class RuleQuotas:
             if use.nearly_full:
                 waiting = self._waiting.get(use.rule, 0) if use.rule else self.waiting
                 yield f"{use} uses {use.used} of {use.limit} bytes; artifacts that wait for room: {waiting}"
+
+    async def _alone(self, change: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Make a change under the lock, to its end also if its caller is cancelled: memory must match the ledger."""
+
+        async def locked() -> None:
+            async with self._lock:
+                await change(*args, **kwargs)
+
+        await asyncio.shield(locked())
+
+    async def _release(self, artifacts: Sequence[Digest]) -> None:
+        for charge in await self._ledger.run(self._ledger.tables.mirror_charges.release, artifacts):
+            self._quotas.charge(charge.rule, -charge.charged)
+            self._waiting[charge.rule] = self._waiting.get(charge.rule, 0) - charge.waits
 
     async def _charge(self, artifact: Digest, rule: str, name: str, size: int) -> None:
         before = await self._before(artifact)
