@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 from filelock import Timeout
 
-from comity.content.blobs import BlobStore, blobs_folder
+from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors, file_lock
 from comity.content.heap import limit_arenas, return_freed
 from comity.ledger.intake import ROTATED
@@ -39,6 +39,8 @@ from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
 from comity.node.home import (
     ServedHome,
+    blobs_not_here,
+    check_blob_folder,
     check_ports,
     homes_of,
     location_providers,
@@ -209,27 +211,11 @@ def _lock(config: NodeConfig) -> BaseFileLock:
     return lock
 
 
-def check_blob_folder(config: NodeConfig) -> None:
-    """Raises NotFound (BLOBS-NOT-HERE) if the folder of the settings is not one that the writer made, such as the empty
-    place of a disk that is not mounted. A front end makes no folder there."""
-    if config.storage.s3 is None and not blobs_folder(config.storage.blobs).is_dir():
-        raise _blobs_not_here(config, f"{blobs_folder(config.storage.blobs)} is not a folder")
-
-
 def _check_blobs(config: NodeConfig, ledger: Ledger, store: BlobStore) -> None:
     """Some artifacts that the node claims to hold are in the store: a store without any of them is of another node."""
     held = ledger.replicas.standing(None, TRIED)
     if held and not any(store.has(artifact) for artifact in held):
-        raise _blobs_not_here(config, f"no manifest of {len(held)} artifacts that the node holds is there")
-
-
-def _blobs_not_here(config: NodeConfig, why: str) -> NotFound:
-    return NotFound(
-        "the files of the node are not where this front end looks",
-        why=why,
-        hint=f"mount the writer's folder here, and set blobs or [storage.s3] in {config.home / 'node.toml'}",
-        code="BLOBS-NOT-HERE",
-    )
+        raise blobs_not_here(config, f"no manifest of {len(held)} artifacts that the node holds is there")
 
 
 LOOK_SECONDS: Final = 1.0

@@ -13,7 +13,7 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content.audit_log import AuditLog
-from comity.content.blobs import BlobStore, FolderStore
+from comity.content.blobs import BlobStore, FolderStore, blobs_folder
 from comity.federation_file import read_federation
 from comity.ledger.database import ReadBacking
 from comity.ledger.ledger import Backing, Ledger
@@ -27,7 +27,7 @@ from comity.node.own_log import LedgerMark
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed, Unavailable
+from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.statement import MAX_LINE
 from comity.wire.blob import BlobLocation
 from comity.wire.tls import TlsIdentity
@@ -58,6 +58,23 @@ def read_seat(config: NodeConfig) -> Seat:
     """Who the node is, by the public files of its home. Raises NotFound, Malformed and Untrusted."""
     rotations = _lines(config.path("rotations.lines"))
     return Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
+
+
+def check_blob_folder(config: NodeConfig) -> None:
+    """Raises NotFound (BLOBS-NOT-HERE) if the folder of the settings is not one that the writer made, such as the empty
+    place of a disk that is not mounted. A front end makes no folder there."""
+    if config.storage.s3 is None and not blobs_folder(config.storage.blobs).is_dir():
+        raise blobs_not_here(config, f"{blobs_folder(config.storage.blobs)} is not a folder")
+
+
+def blobs_not_here(config: NodeConfig, why: str) -> NotFound:
+    """The error for a store that is not that of the writer."""
+    return NotFound(
+        "the files of the node are not where this front end looks",
+        why=why,
+        hint=f"mount the writer's folder here, and set blobs or [storage.s3] in {config.home / 'node.toml'}",
+        code="BLOBS-NOT-HERE",
+    )
 
 
 def read_public_files(config: NodeConfig) -> tuple[Seat, Federation | None, TlsIdentity | None]:

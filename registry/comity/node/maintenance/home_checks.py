@@ -25,8 +25,7 @@ from comity.content.durable import fsync
 from comity.ledger.database import NEWEST
 from comity.ledger.page_sums import closed_file_damage
 from comity.node.config import NodeConfig
-from comity.node.front_end import check_blob_folder
-from comity.node.home import SOFTWARE, HomeFiles, read_public_files, signing_keys
+from comity.node.home import SOFTWARE, HomeFiles, check_blob_folder, read_public_files, signing_keys
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.threads import Clock
 from comity.trust.errors import ComityError
