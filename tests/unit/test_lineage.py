@@ -490,6 +490,31 @@ def test_who_may_describe_an_ancestor_comes_by_what_the_policy_names() -> None:
     assert parent_node(strangers, bound).licences == ("MIT",)
 
 
+@pytest.mark.parametrize("named", ["open/base@v1", "Open/base", "open/base@main"])
+def test_a_stranger_under_another_namespace_describes_no_ancestor_that_is_described_under_the_name_of_its_child(
+    named: str,
+) -> None:
+    """The policy binds neither namespace. The stranger names a parent that nobody knows, and a licence in conflict."""
+    lab = identity("Lab", "BR")
+    base, honest = parent("MIT", lab, "open/base@v1")
+    nowhere = (Parent("finetune", "elsewhere/nothing@v1", sha256(b"nobody knows it")),)
+    theirs = release(PARENT_FILES, by=STRANGER, name="elsewhere/base@v1", spdx="CC-BY-NC-4.0", lineage=nowhere)[1].line
+    plain = case(lineage=(Parent("quantized", named, base),)).saying(lab.entry.line, honest)
+    told = plain.saying(STRANGER.entry.line, theirs)
+    for each in (demanding(told, "refuse_licence_conflicts"), told):
+        assert row(each).state == row(plain).state == "pass"
+        assert not [fact for fact in each.verdict().row("licence").facts if "conflict" in fact.text]
+
+
+def test_a_stranger_with_a_permissive_licence_hides_no_licence_conflict() -> None:
+    lab = identity("Lab", "BR")
+    base, honest = parent("CC-BY-NC-4.0", lab, "open/base@v1")
+    _, theirs = parent("MIT", STRANGER, "elsewhere/base@v1")
+    plain = case(lineage=(Parent("quantized", "open/base@v1", base),)).saying(lab.entry.line, honest)
+    for each in (plain, plain.saying(STRANGER.entry.line, theirs)):
+        assert row(demanding(each, "refuse_licence_conflicts")).state == "fail"
+
+
 def test_a_publisher_whom_the_policy_accepts_describes_an_ancestor_under_any_name() -> None:
     _, theirs = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/base@v1")
     other = identity("Another", "BR")

@@ -2,9 +2,10 @@
 
 A `published` statement names parents and counts if the publisher's keys signed it. If the policy names a publisher for
 a namespace, only that publisher's statements about artifacts of the namespace count, so that others who publish the
-same bytes under other terms change nothing. A `derived` statement counts if signed by the keys of an identity whose
-inception is among the claims, of a member, or of a bound node. Anybody may sign one about any two artifacts: alone it
-adds an edge that is shown, and decides nothing (`claimed_lineage`).
+same bytes under other terms change nothing. If the policy names no publisher of an ancestor, statements under the
+namespace by which its child names it come before all others, for the same reason. A `derived` statement counts if
+signed by the keys of an identity whose inception is among the claims, of a member, or of a bound node. Anybody may sign
+one about any two artifacts: alone it adds an edge that is shown, and decides nothing (`claimed_lineage`).
 
 A parent without a statement is in the graph as missing. A parent named without a digest is a separate node, because
 names resolve elsewhere and change. Input is untrusted: nodes, edges and depth are limited, truncation is reported, and
@@ -398,19 +399,36 @@ class _StatementIndex:
         self._policy = policy
         self._authors = KnownAuthors(parsed, bound, [member for body in policy.pins for member in body.members])
         self._entries: dict[tuple[str, Digest], list[Entry]] = {}
+        self._named: dict[Digest, set[str]] = {}
+        """By artifact, the namespaces under which the publishers of its children name it, in lower case."""
         self.refused: dict[Digest, ComityError] = {}
         for entry in sorted(parsed.entries, key=lambda entry: entry.digest):
             self._entries.setdefault((entry.statement.predicate, entry.statement.subject), []).append(entry)
 
     def claims(self, artifact: Digest, root: Digest, chosen: Publication | None) -> tuple[PublicationClaim, ...]:
-        """What publishers claim about an artifact; about the `root`, what `chosen` claims."""
+        """What publishers claim about an artifact; about the `root`, what `chosen` claims. Its children come first."""
         if artifact == root:
-            return (_publication_claim(chosen),) if chosen else ()
-        named, others = list[Entry](), list[Entry]()
+            found = (_publication_claim(chosen),) if chosen else ()
+        else:
+            found = self._ancestor_claims(artifact)
+        for claim in found:
+            for _, name, digest in claim.parents:
+                if digest:
+                    self._named.setdefault(digest, set()).add(_namespace(name))
+        return found
+
+    def _ancestor_claims(self, artifact: Digest) -> tuple[PublicationClaim, ...]:
+        """What the publishers claim whom the policy names; if none does, those under the name that children give; or
+        else anybody."""
+        by_policy, by_child, others = list[Entry](), list[Entry](), list[Entry]()
+        names = self._named.get(artifact, set())
         for entry in self._entries.get(("published", artifact), []):
-            if (is_named := self._is_named_publisher(entry)) is not False:
-                (named if is_named else others).append(entry)
-        return self._first_claims(named) or self._first_claims(others)
+            is_named = self._is_named_publisher(entry)
+            if is_named:
+                by_policy.append(entry)
+            elif is_named is None:
+                (by_child if _namespace(entry.statement.subjects[0].name) in names else others).append(entry)
+        return self._first_claims(by_policy) or self._first_claims(by_child) or self._first_claims(others)
 
     def _first_claims(self, entries: Iterable[Entry]) -> tuple[PublicationClaim, ...]:
         """What the first of these statements that verify claim."""
@@ -439,8 +457,13 @@ class _StatementIndex:
         author = entry.statement.by.id if entry.statement.by else None
         if author in self._policy.publishers:
             return True
-        bound = self._policy.bound_publisher(entry.statement.subjects[0].name.partition("/")[0])
+        bound = self._policy.bound_publisher(_namespace(entry.statement.subjects[0].name))
         return None if bound is None else bound == author
+
+
+def _namespace(name: str) -> str:
+    """The namespace of a name, in lower case: case is ignored, as on the Hub."""
+    return name.partition("/")[0].lower()
 
 
 def _publication(entry: Entry, parsed: ParsedClaims) -> Publication:
