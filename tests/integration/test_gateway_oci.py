@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,17 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
+from comity.content.secrets import TOKENS_FILE, TokenFile
+from comity.gateway.hub import judge
+from comity.gateway.oci import registry
+from comity.gateway.oci.manifests import Document, Referrers, Statements
+from comity.trust.artifact import Manifest
 from comity.trust.encoding import sha256
-from comity.trust.statement import parse_entry
+from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.proof import TlogProof
 from support.federation import until
 from support.gateway import Shop, shop
-from support.publisher import Release, model
+from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -215,6 +220,36 @@ async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(own: Sh
         document, _ = await image(http, listed["digest"])
         blob = await http.get(f"/v2/{LOWER}/blobs/{document['layers'][0]['digest']}")
         assert digest(blob.content) == document["layers"][0]["digest"]
+
+
+async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whenever_a_log_grows(
+    own: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, made, with_proofs = own, list[str](), list[str]()
+    make_statements, make_referrers = registry.make_statements, registry.make_referrers
+
+    def statements(subject: Document, manifest: Manifest, lines: Sequence[bytes]) -> Statements:
+        made.append(subject.digest)
+        return make_statements(subject, manifest, lines)
+
+    def referrers(
+        subject: Document, manifest: Manifest, entries: Sequence[Entry], proofs: Sequence[bytes]
+    ) -> Referrers:
+        with_proofs.append(subject.digest)
+        return make_referrers(subject, manifest, entries, proofs)
+
+    monkeypatch.setattr(registry, "make_statements", statements)
+    monkeypatch.setattr(registry, "make_referrers", referrers)
+    monkeypatch.setattr(judge, "CHECK_INTERVAL", 0.0)
+    versions = [await published(node, tmp_path, f"v{number}", weights=100 + number) for number in range(3)]
+    other = Publisher.generate()
+    async with client(node) as http:
+        for number in range(4):
+            answer = await http.get(f"/v2/{LOWER}/blobs/{digest(bytes([number]))}")
+            assert answer.status_code == 404
+            await node.publish(model(tmp_path / f"other{number}", weights=200 + number), f"other/one@v{number}", other)
+    assert len(made) == len(set(made)) == len(versions)
+    assert len(set(with_proofs)) == 1
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,9 @@ async def test_a_file_is_chosen_among_all_of_an_artifact_in_a_thread(monkeypatch
     monkeypatch.setattr(registry, "choose_image", chosen)
     pools, unused = Pools(), SimpleNamespace(catalogue=None)
     snapshot = SimpleNamespace(manifest=Manifest.of([FileEntry("m-Q4_K_M.gguf", 5, sha256(b"12345"))]))
-    made = await registry.Registry(cast(Any, unused), pools, now).ollama_image(cast(Any, snapshot), "q4_k_m")
+    made = await registry.Registry(cast(Any, unused), pools, now, cast(Any, unused)).ollama_image(
+        cast(Any, snapshot), "q4_k_m"
+    )
     pools.close()
     assert json.loads(made.data)["layers"][0]["size"] == 5
     assert [name.partition("_")[0] for name in threads] == ["hashing"]

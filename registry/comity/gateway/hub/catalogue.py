@@ -191,7 +191,7 @@ class Catalogue:
         self.local_artifacts = LocalArtifacts(store, pools, self._artifacts, LogService(ledger), judge)
         now = Generations(ledger).now
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)
-        changes = StatementChanges(ledger, membership)
+        self.changes = changes = StatementChanges(ledger, membership)
         self._repositories: AnswerCache[str, Repository] = AnswerCache(
             now, 4_096, lambda found: len(found.candidates), changes, lambda found: found.subjects
         )

@@ -193,6 +193,20 @@ class Referrer:
 
 
 @dataclass(frozen=True, slots=True)
+class Statements:
+    """The statements about `artifact`, and what refers to it without the proofs."""
+
+    artifact: Digest
+    entries: tuple[Entry, ...]
+    referrers: Referrers
+
+    @property
+    def size(self) -> int:
+        """Bytes of all lines and documents."""
+        return sum(len(entry.line) for entry in self.entries) + self.referrers.size
+
+
+@dataclass(frozen=True, slots=True)
 class Referrers:
     """The referrers of the manifest `subject`; `documents` are their manifests and blobs, `files` those that are in the
     store."""
@@ -217,6 +231,12 @@ def about(lines: Sequence[bytes], artifact: Digest) -> tuple[Entry, ...]:
     """Return the statements among `lines` whose subject is the artifact."""
     entries = map(parse_entry, lines)
     return tuple(e for e in entries if any(subject.digest == artifact for subject in e.statement.subjects))
+
+
+def make_statements(subject: Document, manifest: Manifest, lines: Sequence[bytes]) -> Statements:
+    """Return the statements among `lines` about the artifact whose image manifest is `subject`."""
+    entries = about(lines, manifest.digest)
+    return Statements(manifest.digest, entries, make_referrers(subject, manifest, entries, ()))
 
 
 def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:

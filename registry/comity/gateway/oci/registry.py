@@ -12,10 +12,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from comity.gateway.hub.judge import AnswerCache, Generations
+from comity.gateway.hub.judge import AnswerCache, Generations, StatementChanges
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot
-from comity.gateway.oci.manifests import Document, ModelPack, Referrers, about, claims, make_pack, make_referrers
+from comity.gateway.oci.manifests import (
+    Document,
+    ModelPack,
+    Referrers,
+    Statements,
+    claims,
+    make_pack,
+    make_referrers,
+    make_statements,
+)
 from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
 from comity.gateway.ollama import choose_image
 from comity.node.threads import AsyncLedger, Pools
@@ -30,7 +39,7 @@ MAX_VERSIONS: Final = 256
 MAX_FILES: Final = 200_000
 """Maximum number of files in all kept packs, about 150 MB with their manifests."""
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Maximum bytes of all kept referrers, and of all proofs that were listed and may be asked for."""
+"""Maximum bytes of all kept statements, of all kept referrers, and of all proofs that may be asked for, each."""
 MAX_RECENT: Final = 4_096
 """Repositories of which the version that was asked for last is kept."""
 
@@ -46,17 +55,27 @@ class FoundBlob:
 class Registry:
     """Not thread-safe: call from the event loop."""
 
-    def __init__(self, read_through: ReadThroughRoutes, pools: Pools, now: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        read_through: ReadThroughRoutes,
+        pools: Pools,
+        now: Callable[[], Awaitable[int]],
+        changes: StatementChanges,
+    ) -> None:
         self._read_through = read_through
         self._catalogue = read_through.catalogue
         self._pools = pools
         self._packs: AnswerCache[Digest, ModelPack] = AnswerCache(_never_changes, MAX_FILES, lambda p: 1 + len(p.files))
+        self._statements: AnswerCache[Digest, Statements] = AnswerCache(
+            now, MAX_BYTES, lambda found: 1 + found.size, changes, lambda found: (found.artifact,)
+        )
         self._referrers: AnswerCache[Digest, Referrers] = AnswerCache(now, MAX_BYTES, lambda found: 1 + found.size)
         self._listed = _RecentDocuments()
         self._recent: OrderedDict[str, str] = OrderedDict()
 
     async def close(self) -> None:
         await self._packs.close()
+        await self._statements.close()
         await self._referrers.close()
 
     async def tagged(self, repository: str, tag: str) -> Snapshot:
@@ -111,15 +130,25 @@ class Registry:
             content = pack.files.get(digest) or pack.documents.get(digest)
             if content is not None:
                 return FoundBlob(snapshot, content)
+        return await self._find_referrer(repository, digest, missing)
+
+    async def _find_referrer(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
+        """As `_find`, of what refers to a version. A search for a digest that nobody has costs no new proofs whenever a
+        log has grown, but those of one version."""
+        first: tuple[Snapshot, Document] | None = None
         async for snapshot in self._versions(repository, missing):
             subject = (await self.pack(snapshot)).manifest
             if subject is None:
                 continue
-            referrers = await self._referrers_of(snapshot, subject)
+            first = first or (snapshot, subject)
             listed = self._listed.get(subject.digest, digest)
-            content = listed or referrers.files.get(digest) or referrers.documents.get(digest)
+            content = listed or _content(digest, (await self._statements_about(snapshot, subject)).referrers)
             if content is not None:
                 return FoundBlob(snapshot, content)
+        if first is not None:  # the proof may have been listed by another front end
+            content = _content(digest, await self._referrers_of(*first))
+            if content is not None:
+                return FoundBlob(first[0], content)
         raise missing
 
     async def _versions(self, repository: str, missing: ComityError | None) -> AsyncGenerator[Snapshot, None]:
@@ -150,16 +179,28 @@ class Registry:
 
     async def _referrers_of(self, snapshot: Snapshot, subject: Document) -> Referrers:
         async def make() -> Referrers:
+            known = await self._statements_about(snapshot, subject)
             local = self._catalogue.local_artifacts
-            try:
-                lines = await local.statements(snapshot.artifact)
-            except NotFound:  # it is being imported, and nothing is logged yet
-                lines = ()
-            entries = await self._pools.hashing(about, lines, snapshot.artifact)
-            proofs = [proof for line in claims(entries) for proof in await local.proofs(line)]
-            return await self._pools.hashing(make_referrers, subject, snapshot.manifest, entries, proofs)
+            proofs = [proof for line in claims(known.entries) for proof in await local.proofs(line)]
+            return await self._pools.hashing(make_referrers, subject, snapshot.manifest, known.entries, proofs)
 
         return await self._referrers.get(snapshot.artifact, make)
+
+    async def _statements_about(self, snapshot: Snapshot, subject: Document) -> Statements:
+        """Return what is valid until a statement about the artifact is proven, however the logs grow."""
+
+        async def make() -> Statements:
+            try:
+                lines = await self._catalogue.local_artifacts.statements(snapshot.artifact)
+            except NotFound:  # it is being imported, and nothing is logged yet
+                lines = ()
+            return await self._pools.hashing(make_statements, subject, snapshot.manifest, lines)
+
+        return await self._statements.get(snapshot.artifact, make)
+
+
+def _content(digest: Digest, referrers: Referrers) -> FileEntry | Document | None:
+    return referrers.files.get(digest) or referrers.documents.get(digest)
 
 
 class _RecentDocuments:
@@ -193,7 +234,7 @@ async def _never_changes() -> int:
 @asynccontextmanager
 async def open_registry(ledger: AsyncLedger, read_through: ReadThroughRoutes, pools: Pools) -> AsyncIterator[Registry]:
     """Open the registry of a running node."""
-    registry = Registry(read_through, pools, Generations(ledger).now)
+    registry = Registry(read_through, pools, Generations(ledger).now, read_through.catalogue.changes)
     try:
         yield registry
     finally:
