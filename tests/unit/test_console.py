@@ -299,7 +299,7 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
         served=(ServedStatus(text, digest, 5),),
         replication=ReplicationStatus(ReplicaCounts(1, 3), lacking=lacking),
     )
-    waiting = WaitingWork((proposal_of(text),), 1, 1)
+    waiting = WaitingWork((proposal_of(text),), 1, 1, 1)
     sent = sent_by_caller(report)
     values = {"report": report, "sent": sent, "received": [(text, 1)], "sent_in_all": 5, "reserve": 1}
     check_page(shown("node.html", reader=reader, state=OfState(), waiting=waiting, **values))

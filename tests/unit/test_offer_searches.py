@@ -9,7 +9,18 @@ from typing import Any, cast
 
 import pytest
 from comity.node.offers import index as index_module
-from comity.node.offers.index import STEP, ChainKey, OfferIndex, first_of, matching_grants, matching_offers
+from comity.node.offers.index import (
+    MAX_COUNTED,
+    STEP,
+    ChainKey,
+    FoundStatement,
+    OfferIndex,
+    UnansweredRequests,
+    first_of,
+    matching_grants,
+    matching_offers,
+)
+from comity.node.offers.search import STEP, first_of, matching_grants, matching_offers
 from comity.node.services.offer import SEARCHES, OfferRpcService
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
@@ -148,3 +159,25 @@ async def test_requests_of_one_log_hide_none_of_another() -> None:
     index.of_offer = [*(request("flooded", number) for number in range(50)), request("honest", 99)]
     listed = await first_of(matching_grants(cast(OfferIndex, index), GrantQuery()), 2)
     assert [item.request.log for item in listed] == ["flooded", "honest"]
+
+
+def waiting_request(log: str, number: int) -> FoundStatement:
+    return cast(FoundStatement, SimpleNamespace(log=log, located=SimpleNamespace(line=sha256(b"%d" % number))))
+
+
+def test_requests_in_anothers_log_change_no_count_of_those_in_the_own_log() -> None:
+    """The quotas of the own log bound its number; a member may write any number of requests into its own log."""
+    index = index_of("own")
+    (chain,) = index._logs["own"].chains.values()
+    (offer,) = chain.state.offers
+    cast(Any, chain.state).withdrawn, cast(Any, chain.state).answers = False, {sha256(b"1"): None}
+    for number in range(3):
+        request = waiting_request("own", number)
+        for requests in (index._own_requests, index._requests):
+            requests.setdefault(offer.id, {})[request.located.line] = request
+    assert index.unanswered() == UnansweredRequests(2, 0)
+    flood = {sha256(b"%d" % number): waiting_request("flooded", number) for number in range(3, 3 * MAX_COUNTED)}
+    index._requests[offer.id].update(flood)
+    assert index.unanswered() == UnansweredRequests(2, MAX_COUNTED)
+    cast(Any, chain.state).withdrawn = True
+    assert index.unanswered() == UnansweredRequests(0, 0)

@@ -17,7 +17,7 @@ from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import disputes
 from comity.node.members import Membership
 from comity.node.metrics import ServedBytes
-from comity.node.offers.index import OfferIndex
+from comity.node.offers.index import MAX_COUNTED, OfferIndex
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
@@ -152,8 +152,11 @@ class StatusReport:
         yield from islice(self.followed.warnings(), MAX_CONVICTED)
         for name in sorted(self.offers.over_quota):
             yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
-        if waiting := self.offers.unanswered_count():
-            yield f"unanswered requests for this node's offers: {waiting}; see comity grant ls"
+        waiting = self.offers.unanswered()
+        if waiting.own or waiting.elsewhere:
+            more = f"{waiting.elsewhere} or more" if waiting.elsewhere == MAX_COUNTED else waiting.elsewhere
+            text = f"{waiting.own} in its own log, {more} in others' logs"
+            yield f"unanswered requests for this node's offers: {text}; see comity grant ls"
         if missing := len(self.replication.side_object_repair.missing):
             yield f"{missing} side objects of logged entries are missing; the node asks its peers for them"
         if self.membership.federation is None:

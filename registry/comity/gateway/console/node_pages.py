@@ -72,15 +72,17 @@ class SentBytes:
 
 @dataclass(frozen=True, slots=True)
 class WaitingWork:
-    """What needs people of this node's member. `asks` and `requests` count requests to join, and for machines."""
+    """What needs people of this node's member. `asks` and `requests` count requests to join, and for machines;
+    `elsewhere` those for machines that are in others' logs only."""
 
     proposals: tuple[ProposalView, ...]
     asks: int
     requests: int
+    elsewhere: int
 
     @property
     def count(self) -> int:
-        return len(self.proposals) + bool(self.asks) + bool(self.requests)
+        return len(self.proposals) + bool(self.asks) + bool(self.requests or self.elsewhere)
 
 
 class NodePages:
@@ -163,7 +165,8 @@ class NodePages:
         found = proposals(node.home.membership, node.replication.charter_follower)
         own = tuple(found for found in found if any(vote.own for vote in found.pending))
         asks = await node.home.ledger.run(node.home.ledger.tables.join_requests.count)
-        return WaitingWork(own, asks, node.offers.unanswered_count())
+        requests = node.offers.unanswered()
+        return WaitingWork(own, asks, requests.own, requests.elsewhere)
 
     async def _status(self) -> NodeStatus:
         async with self._lock:

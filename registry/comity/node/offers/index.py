@@ -16,7 +16,7 @@ from bisect import bisect_right, insort
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Final, TypeAlias, TypeVar
 
 import structlog
@@ -28,7 +28,7 @@ from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.node_records import NodeRecord, signed_by_node
-from comity.trust.offers.chain import PREDICATES, GrantState, LocatedStatement, OfferChain, OfferLogReader
+from comity.trust.offers.chain import PREDICATES, ChainState, GrantState, LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.fault_proof import OFFER_FAULT, OfferFault, offer_fault_statement
 from comity.trust.offers.offer import Offer, Slice
 from comity.trust.offers.records import OFFER, GrantRequest
@@ -54,6 +54,19 @@ class FaultyChain:
 
     log: str
     chain: OfferChain
+
+
+MAX_COUNTED: Final = 1_000
+"""Unanswered requests in others' logs that are counted: a member may log any number in its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredRequests:
+    """How many requests are in this node's own log, whose quotas bound them, and how many only in others' logs, at most
+    `MAX_COUNTED`."""
+
+    own: int
+    elsewhere: int
 
 
 ChainKey: TypeAlias = tuple[int, Digest, str]
@@ -127,14 +140,13 @@ class OfferIndex:
         """Requests for these offers from all logs, each once."""
         return (found for offer in offers for found in self._requests.get(offer, {}).values())
 
-    def unanswered_count(self) -> int:
-        """Number of requests for this node's own open offers that have no answer."""
-        states = (chain.state for chain in self.own.chains.values() if not chain.state.withdrawn)
-        return sum(
-            found.located.line not in state.answers
-            for state in states
-            for found in self.requests(offer.id for offer in state.offers)
-        )
+    def unanswered(self) -> UnansweredRequests:
+        """Requests for this node's own open offers that have no answer."""
+        states = [chain.state for chain in self.own.chains.values() if not chain.state.withdrawn]
+        own = (found for state in states for found in _unanswered(state, self._own_requests))
+        others = (found for state in states for found in _unanswered(state, self._requests))
+        elsewhere = (found for found in others if found.log != self._membership.seat.log)
+        return UnansweredRequests(sum(1 for _ in own), sum(1 for _ in islice(elsewhere, MAX_COUNTED)))
 
     def grant_statements(self, grant: Digest) -> Iterator[FoundStatement]:
         """Statements of identities about a grant from all logs, each once."""
@@ -251,6 +263,14 @@ class OfferIndex:
             record = self._membership.node(by)
             return None if record is None else _by_writer(log, entry, record)
         return True
+
+
+def _unanswered(
+    state: ChainState, requests: Mapping[Digest, Mapping[Digest, FoundStatement]]
+) -> Iterator[FoundStatement]:
+    """The requests for any version of an offer that have no answer."""
+    every = (found for offer in state.offers for found in requests.get(offer.id, {}).values())
+    return (found for found in every if found.located.line not in state.answers)
 
 
 def _by_writer(log: str, entry: Entry, record: NodeRecord) -> bool:
