@@ -12,7 +12,7 @@ from comity.trust.audit import MAX_LEASE
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, OutOfSpace, PolicyNotMet
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from support.examples import examples
 
@@ -218,3 +218,21 @@ def test_answers_are_good_for_the_first_half_of_the_lease() -> None:
     removal.check(LEASE / 2)
     with pytest.raises(Conflict, match="too long"):
         removal.check(LEASE / 2 + 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, int(PAUSE) // 2))))
+@settings(max_examples=examples(200), deadline=None)
+def test_a_lease_is_granted_as_the_table_of_bounds_says(asked: list[tuple[int, int, int]]) -> None:
+    leases, now, granted = Leases(0.0), 0.0, list[tuple[int, int, float]]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("comity.node.copies.leases.MAX_LEASES", 3)
+        for member, artifact, seconds in asked:
+            now += seconds
+            recent = [other for by, other, begun in granted if by == member and now - begun < PAUSE]
+            try:
+                leases.grant(sha256(b"artifact %d" % artifact), sha256(b"member %d" % member), LEASE, now)
+            except OutOfSpace:
+                assert artifact in recent or len(recent) == 3
+            else:
+                assert artifact not in recent and len(recent) < 3
+                granted.append((member, artifact, now))

@@ -51,7 +51,7 @@ class Leases:
     def __init__(self, started: float) -> None:
         self._started = started
         self._leases: dict[Digest, dict[Digest, _Lease]] = {}
-        """By member, and by artifact."""
+        """By member, and by artifact, the oldest first."""
         self._withdrawing: set[Digest] = set()
 
     def withdrawing(self, artifact: Digest) -> bool:
@@ -62,11 +62,13 @@ class Leases:
         if artifact in self._withdrawing:
             why = f"{short(artifact)}: this node is about to withdraw its own copy"
             raise Conflict("no lease on this copy", why=why, hint="ask again later", code="WITHDRAWING")
-        granted = {leased: lease for leased, lease in self._leases.get(member, {}).items() if now - lease.begun < PAUSE}
+        granted = self._leases.setdefault(member, {})
+        while granted and now - next(iter(granted.values())).begun >= PAUSE:
+            del granted[next(iter(granted))]
         if artifact in granted or len(granted) >= MAX_LEASES:
             why = "this member had one a short time ago" if artifact in granted else "this member has too many"
             raise OutOfSpace("no lease on this copy", why=why, hint="ask again later", code="LEASES")
-        self._leases[member] = granted | {artifact: _Lease(now, now + min(seconds, MAX_LEASE))}
+        granted[artifact] = _Lease(now, now + min(seconds, MAX_LEASE))
 
     def begin(self, artifact: Digest, now: float, *, force: bool = False) -> None:
         """Begin a withdrawal. Raises Conflict (WITHDRAWING), and unless it is forced, Conflict (LEASED)."""
