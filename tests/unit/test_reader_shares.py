@@ -77,7 +77,9 @@ def published_with(index: bytes) -> Any:
     return SimpleNamespace(artifact=sha256(b"artifact"), pieces=pieces, manifest=pieces, name="a/b@v1")
 
 
-def cold_reads(tmp_path: Path) -> tuple[OnDemandFetch, EndlessFetcher, Callable[[str], Awaitable[bytes]]]:
+def cold_reads(
+    tmp_path: Path, size: Callable[[str], int] = lambda path: 5
+) -> tuple[OnDemandFetch, EndlessFetcher, Callable[[str], Awaitable[bytes]]]:
     fetcher = EndlessFetcher()
 
     async def never(_: object) -> bool:
@@ -97,7 +99,7 @@ def cold_reads(tmp_path: Path) -> tuple[OnDemandFetch, EndlessFetcher, Callable[
 
     async def read(path: str) -> bytes:
         layouts[path] = f"layout of {path}"
-        entry = FileEntry(path, 5, sha256(path.encode()))
+        entry = FileEntry(path, size(path), sha256(path.encode()))
         async with aclosing(fetch.read(cast(Any, published), entry, 0, 5)) as parts:
             return await anext(parts)
 
@@ -136,6 +138,55 @@ async def test_above_the_bound_the_block_with_most_waiting_files_loses_one(
     await settle()
     assert {name: task.result() for name, task in readers.items() if task.done()} == {"a2": "GIVEN-UP"}
     await stop(*readers.values())
+    await fetch.close()
+
+
+async def test_downloads_of_two_blocks_keep_no_slot_from_a_third_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member with a slow node publishes files, and readers in two blocks ask for them: each could last for hours."""
+    for name, bound in (("MAX_CONCURRENT", 3), ("MAX_OF_A_BLOCK", 2)):
+        monkeypatch.setattr(on_demand, name, bound)
+    fetch, fetcher, read = cold_reads(tmp_path)
+    readers = [as_block(name[0], partial(read, name)) for name in ("a0", "a1", "b0", "a2")]
+    await settle()
+    assert fetcher.asked == ["a0", "a1", "b0"]
+    early = as_block("c", partial(read, "early"))
+    await settle()
+    assert (early.done(), [reader.done() for reader in readers]) == (False, [False] * 4), "each has its turn"
+    monkeypatch.setattr(on_demand, "TURN", -1.0)
+    again = as_block("c", partial(read, "early"))
+    await settle()
+    assert fetcher.asked == ["a0", "a1", "b0", "early"]
+    assert [reader.result() if reader.done() else "" for reader in readers] == ["GIVEN-UP", "", "", ""]
+    other = as_block("d", partial(read, "late"))
+    await settle()
+    assert (other.done(), len(fetcher.asked)) == (False, 4), "each of the others has one"
+    await stop(early, again, other, *readers)
+    await fetch.close()
+
+
+async def test_files_that_one_block_asks_for_keep_no_space_from_another_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of a file costs its publisher nothing."""
+    sizes = {"huge0": 600, "huge1": 300, "small": 150, "large": 950, "more": 60}
+    fetch, fetcher, read = cold_reads(tmp_path, sizes.__getitem__)
+    monkeypatch.setattr(FolderStore, "free_bytes", lambda self: 1_000)
+    huge = [as_block("a", partial(read, name)) for name in ("huge0", "huge1")]
+    await settle()
+    small = as_block("b", partial(read, "small"))
+    await settle()
+    assert fetcher.asked == ["huge0", "huge1", "small"]
+    assert [reader.result() if reader.done() else "" for reader in (*huge, small)] == ["GIVEN-UP", "", ""]
+    large, again = as_block("c", partial(read, "large")), as_block("a", partial(read, "huge0"))
+    await settle()
+    assert [reader.result() for reader in (large, again)] == ["OUT-OF-SPACE"] * 2, "others have less than these ask"
+    more = as_block("a", partial(read, "more"))
+    await settle()
+    assert fetcher.asked[3:] == ["more"]
+    assert not small.done() and not huge[1].done()
+    await stop(small, more, *huge)
     await fetch.close()
 
 

@@ -225,7 +225,7 @@ class _Counts:
 
 class FairSlots:
     """A fixed number of slots, of which one key has at most a part, so that a slow key never uses all. Waiting calls
-    get slots in turn by key. Not thread-safe: call from the event loop.
+    get slots in turn by key, those of keys without a slot first. Not thread-safe: call from the event loop.
 
     Args:
         per_key: slots that one key may use; fewer than `slots`.
@@ -267,7 +267,8 @@ class FairSlots:
 
     def _assign(self) -> None:
         while self._free:
-            item_found = self._waiting.take(lambda path: self._used[path[0]] < self._per_key)
+            item_found = self._waiting.take(lambda path: not self._used[path[0]])
+            item_found = item_found or self._waiting.take(lambda path: self._used[path[0]] < self._per_key)
             if item_found is None:
                 return
             (key,), turn = item_found

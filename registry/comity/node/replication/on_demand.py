@@ -4,7 +4,8 @@ bound.
 (1) the statement, the manifest and the publisher's piece index are stored: they determine the bytes
 (2) one download for each file, for any number of readers, shared with the replication
 (3) a bounded number of downloads at once, each with reserved disk space, a time limit and a few pieces of buffers; one
-    address block uses a part of them, and blocks take turns
+    address block uses a part of them, and blocks take turns. A slow peer holds both for hours: the block with most of
+    the downloads, or of the reserved space, loses one to a block with less
 (4) a download without readers ends after a short time, unless the node wants the artifact anyway; its partial file is
     kept for the next download, within a bound
 """
@@ -14,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import stat
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -98,6 +100,8 @@ ANSWER_TIMEOUT: Final = 3.0
 """Seconds that a peer has to say whether it has the file; short, because a reader waits."""
 FETCH_TIMEOUT: Final = 6 * 3600.0
 """Seconds that one download may take; the next one continues from its partial file."""
+TURN: Final = 60.0
+"""Seconds after which a download may lose its slot to a block that has none."""
 LINGER: Final = 15.0
 """Seconds that a download continues without a reader: clients retry after a lost connection or a 503."""
 SPARE_FACTOR: Final = 4
@@ -106,6 +110,16 @@ MAX_LAYOUTS: Final = 100_000
 """Files of the piece indexes that are kept, some 30 MB; the last one is kept whatever it has."""
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
+
+
+@dataclass(slots=True)
+class _RunningFetch:
+    """A download that has a slot: the address block of its first reader, when it began (monotonic seconds), and the
+    bytes of the disk that are reserved for it."""
+
+    block: str
+    begun: float
+    reserved_bytes: int = 0
 
 
 class OnDemandFetch:
@@ -133,7 +147,7 @@ class OnDemandFetch:
         self._slots = FairSlots(MAX_CONCURRENT, per_key=MAX_OF_A_BLOCK, max_per_key=MAX_WAITING)
         self._waiting: FairShares[Key] = FairShares(MAX_WAITING, time.monotonic)
         self._tasks: dict[Key, asyncio.Task[ComityError | None]] = {}
-        self._reserved_bytes = 0
+        self._running: dict[Key, _RunningFetch] = {}
         self._partial: dict[Digest, None] = {}
         self._indexes: OrderedDict[Digest, Mapping[str, PieceLayout]] = OrderedDict()
         """By piece index, the layout of each file; the least recently used first."""
@@ -187,6 +201,8 @@ class OnDemandFetch:
         if download is None:
             self._begin(key, published, entry)
             download = self._downloads.get_or_create(key)
+        if key in self._tasks and key not in self._running:
+            self._end_one_for(BLOCK.get())
         download.readers += 1
         try:
             yield download
@@ -207,6 +223,17 @@ class OnDemandFetch:
         self._tasks[key] = task
         task.add_done_callback(partial(self._done, key))
 
+    def _end_one_for(self, block: str) -> None:
+        """If all slots are used, and none by `block`: cancel the download that has run for longest of the block with
+        most, if it has more than one and has had its turn."""
+        counts = Counter(running.block for running in self._running.values())
+        if len(self._running) < MAX_CONCURRENT or counts[block]:
+            return
+        largest, most = counts.most_common(1)[0]
+        oldest = next(key for key, running in self._running.items() if running.block == largest)
+        if most > 1 and time.monotonic() - self._running[oldest].begun > TURN:
+            self._tasks[oldest].cancel()
+
     def _done(self, key: Key, task: asyncio.Task[ComityError | None]) -> None:
         """Report the failure to readers if nothing else did; another download may have started already."""
         if self._tasks.get(key) is task:
@@ -226,7 +253,12 @@ class OnDemandFetch:
         try:
             async with self._slots.slot(BLOCK.get()), asyncio.timeout(FETCH_TIMEOUT):
                 self._waiting.release(key)
-                await self._fetch(want, key[1], name)
+                running = self._running[key] = _RunningFetch(BLOCK.get(), time.monotonic())
+                try:
+                    await self._fetch(running, want, key[1], name)
+                finally:
+                    if self._running.get(key) is running:
+                        del self._running[key]
         except ComityError as error:
             log.warning("not fetched", why=str(error), code=error.code)
             return error
@@ -239,29 +271,41 @@ class OnDemandFetch:
             log.exception("download raised an unexpected error")
         return None
 
-    async def _fetch(self, want: Want, layout: PieceLayout, name: str) -> None:
+    async def _fetch(self, running: _RunningFetch, want: Want, layout: PieceLayout, name: str) -> None:
         self._partial.pop(want.digest, None)
         newest_first = tuple(reversed(self._partial))
         kept = set(await self._pools.files(trim, self._store, newest_first))
         for digest in set(newest_first) - kept:
             self._partial.pop(digest, None)
-        with self._space(want, await self._pools.files(self._store.free_bytes)):
-            self._partial[want.digest] = None
-            await self._files.fetch([(want, layout)], name=name, limits=LIMITS, answer=ANSWER_TIMEOUT)
-            self._partial.pop(want.digest, None)
+        self._reserve(running, want, await self._pools.files(self._store.free_bytes))
+        self._partial[want.digest] = None
+        await self._files.fetch([(want, layout)], name=name, limits=LIMITS, answer=ANSWER_TIMEOUT)
+        self._partial.pop(want.digest, None)
 
-    @contextmanager
-    def _space(self, want: Want, free: int | None) -> Iterator[None]:
-        """Reserve the file's bytes on the disk. Raises OutOfSpace if all running downloads would fill it."""
+    def _reserve(self, own: _RunningFetch, want: Want, free: int | None) -> None:
+        """Reserve the file's bytes on the disk, until the download ends. Blocks for which more is reserved lose their
+        largest downloads to it. Raises OutOfSpace if all other running downloads would fill the disk nevertheless."""
         spare = SPARE_FACTOR * self._reserve_bytes
-        if free is not None and free - self._reserved_bytes - want.size < spare:
-            why = (
-                f"it has {want.size} bytes, and the disk has {free} left: {self._reserved_bytes} for running fetches, "
-                f"and {spare} stay free, {SPARE_FACTOR} times reserve_bytes in [storage] of node.toml"
-            )
-            raise OutOfSpace(f"not enough disk space for {want.path}", why=why)
-        self._reserved_bytes += want.size
-        try:
-            yield
-        finally:
-            self._reserved_bytes -= want.size
+        others = {other: running for other, running in self._running.items() if running is not own}
+        block, give_way = own.block, list[Key]()
+        while free is not None and free - _reserved(others) - want.size < spare:
+            largest = max({running.block for running in others.values()}, key=partial(_reserved, others), default=block)
+            if _reserved(others, largest) <= _reserved(others, block) + want.size:
+                reserved = _reserved(self._running)
+                why = (
+                    f"it has {want.size} bytes, and the disk has {free} left: {reserved} for running fetches, "
+                    f"and {spare} stay free, {SPARE_FACTOR} times reserve_bytes in [storage] of node.toml"
+                )
+                raise OutOfSpace(f"not enough disk space for {want.path}", why=why)
+            of_block = (other for other, running in others.items() if running.block == largest)
+            give_way.append(max(of_block, key=lambda other: others[other].reserved_bytes))
+            del others[give_way[-1]]
+        for other in give_way:
+            self._running[other].reserved_bytes = 0
+            self._tasks[other].cancel()
+        own.reserved_bytes = want.size
+
+
+def _reserved(running: Mapping[Key, _RunningFetch], block: str | None = None) -> int:
+    """The bytes that are reserved for downloads, or for those of one block."""
+    return sum(each.reserved_bytes for each in running.values() if block in (None, each.block))
