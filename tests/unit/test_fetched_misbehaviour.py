@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,11 +11,12 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.replication import misbehaviour
+from comity.node.replication.misbehaviour import MAX_INVALID, MisbehaviourProofs
 from comity.node.replication.news import PeerNews
 from comity.node.replication.peers import CHARTER_RETRY_SECONDS, PeerRounds
 from comity.node.threads import AsyncLedger
-from comity.trust.errors import Malformed, OutOfSpace
+from comity.trust.errors import Malformed, OutOfSpace, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import ROOTS
@@ -91,6 +92,29 @@ async def test_a_proof_that_could_not_be_stored_is_stored_later(scene: Scene, mo
             await scene.proofs.fetch(scene.client)
     await scene.proofs.fetch(scene.client)
     assert scene.frozen(LOG)
+
+
+async def test_a_peer_that_shows_proofs_of_nothing_is_not_read_to_its_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer has up to 10,000: each would cost signature checks on the event loop, and a line in the node's log."""
+    checked: list[bytes] = []
+    check = misbehaviour.minimal_misbehaviour
+
+    def counted(kind: str, parts: Sequence[bytes], key: VerifierKey) -> tuple[bytes, bytes]:
+        checked.append(parts[0])
+        return check(kind, parts, key)
+
+    monkeypatch.setattr(misbehaviour, "minimal_misbehaviour", counted)
+    scene.known = [LOG]
+    rubbish = [ShownMisbehaviour(ROOTS, LOG.origin, (b"one %d" % number, b"two")) for number in range(1_000)]
+    scene.shown = [*rubbish[:MAX_INVALID], shown(LOG)]
+    await scene.proofs.fetch(scene.client)
+    assert scene.frozen(LOG)
+    scene.shown = rubbish
+    with pytest.raises(Untrusted):
+        await scene.proofs.fetch(scene.client)
+    assert len(checked) == 2 * MAX_INVALID + 2
 
 
 def test_proofs_are_asked_for_again_when_more_logs_are_known() -> None:

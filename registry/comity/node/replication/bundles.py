@@ -35,7 +35,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.transfer.range_source import RangeSource
 from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Conflict, Equivocation, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.tlog.proof import ROOTS
 from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded, LoadEvent, LoadWaiting
 from comity.wire.client import NodeClient
@@ -147,7 +147,10 @@ class BundleLoading:
             async with aclosing(self._take_logs(source)) as events:
                 async for event in events:
                     yield event
-            await self._misbehaviour.fetch(source.client)  # (3)
+            try:
+                await self._misbehaviour.fetch(source.client)  # (3)
+            except (Malformed, Untrusted) as error:  # the bundle's files may be good
+                _log.warning("misbehaviour proofs not read", why=str(error), code=error.code)
             copies = await self._replicas.incomplete_copies()
         async with aclosing(self._tell_completed(source, list(completed.values()))) as artifacts:
             async for taken in artifacts:

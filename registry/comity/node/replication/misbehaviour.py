@@ -16,13 +16,17 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, minimal_misbehaviour
 from comity.wire.client import NodeClient
+from comity.wire.log import ShownMisbehaviour
 
 MAX_CHECKED: Final = 10_000
+MAX_INVALID: Final = 16
+"""Proofs in one answer that prove nothing, after which no more of it is checked: an honest peer checked each before it
+stored it, and shows such a proof only of a kind, or of a log, that is not known here."""
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -89,20 +93,34 @@ class MisbehaviourProofs:
         return False
 
     async def fetch(self, client: NodeClient) -> None:
-        """Fetch a peer's proofs and store the valid ones."""
+        """Fetch a peer's proofs and store the valid ones. Raises Untrusted if more than `MAX_INVALID` prove nothing."""
+        invalid = 0
         for shown in await client.misbehaviour():
-            for key in self._membership.log_keys(shown.origin):
-                name = sha256(b"\n".join((shown.kind.encode(), str(key).encode(), *shown.parts)))
-                if name in self._checked:
-                    continue
-                try:
-                    await self.keep(shown.kind, key, shown.parts)
-                except (Malformed, Untrusted) as error:
-                    _log.warning("invalid misbehaviour proof", origin=shown.origin, why=str(error))
-                if len(self._checked) >= MAX_CHECKED:
-                    self._checked.clear()
-                self._checked.add(name)
-                await asyncio.sleep(0)
+            failure = await self._keep_shown(shown)
+            if failure is not None:
+                invalid += 1
+                _log.warning("invalid misbehaviour proof", origin=shown.origin, why=str(failure))
+            if invalid > MAX_INVALID:
+                why = f"{invalid} proofs of one answer are invalid"
+                raise Untrusted("misbehaviour is not proven", why=why, code="NO-MISBEHAVIOUR")
+
+    async def _keep_shown(self, shown: ShownMisbehaviour) -> ComityError | None:
+        """Store what is new to each known log of this origin. Returns why it is invalid, if it is for all."""
+        failures: list[ComityError] = []
+        keys = self._membership.log_keys(shown.origin)
+        for key in keys:
+            name = sha256(b"\n".join((shown.kind.encode(), str(key).encode(), *shown.parts)))
+            if name in self._checked:
+                continue
+            try:
+                await self.keep(shown.kind, key, shown.parts)
+            except (Malformed, Untrusted) as error:
+                failures.append(error)
+            if len(self._checked) >= MAX_CHECKED:
+                self._checked.clear()
+            self._checked.add(name)
+            await asyncio.sleep(0)
+        return failures[0] if failures and len(failures) == len(keys) else None
 
 
 def _own_leaf(ledger: Ledger, log: str, index: int) -> bytes:
