@@ -12,7 +12,6 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
-from comity.content.secrets import TOKENS_FILE, TokenFile
 from comity.gateway.hub import judge
 from comity.gateway.oci import registry
 from comity.gateway.oci.manifests import Document, Referrers, Statements

@@ -41,7 +41,7 @@ class Scene:
         self.known: list[LogKeys] = []
         self.shown: list[ShownMisbehaviour] = []
         self.failure: Exception | None = None
-        members = SimpleNamespace(log_keys=self._log_keys)
+        members = SimpleNamespace(log_keys=self._log_keys, log_title=lambda log: log)
         self.proofs = MisbehaviourProofs(AsyncLedger(self.ledger), cast(Membership, members), Metrics())
         self.client = cast(NodeClient, SimpleNamespace(misbehaviour=self._answer))
 

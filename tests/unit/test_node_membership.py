@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from comity.node import members as members_module
+from comity.node.charter.follower import governance_report
 from comity.node.members import MAX_NODES, OUTSIDE_LOG, FoundRecord, Membership, PeerKey, Seat
 from comity.trust.charter.document import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
@@ -16,6 +19,7 @@ from comity.trust.node_records import certificate_key, parse_node_record, sign_n
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, log_verifier_key
+from comity.wire.node_status import LogStatus
 from comity.wire.tls import CertificatePin, make_certificate
 from support.world import Identity, Node, found, node, private_key, seat, signer
 
@@ -357,3 +361,36 @@ def test_the_times_of_a_checkpoint_are_counted_by_member_and_those_of_unknown_ke
     later = es.cosign(checkpoint, 250)
     note = SignedNote(checkpoint.text, (*lines, *later))
     assert members.cosigned_times(note) == {SG.id: 100, ES.id: 250}
+
+
+def test_a_log_that_shares_an_origin_is_named_with_the_id_of_its_key_unless_its_member_owns_the_origin() -> None:
+    members, log = start(), node(SG).record.log
+    assert members.log_title(str(log)) == log.name
+    thief = parse_node_record(called_like(node(KR), node(SG))).log
+    members.learn([FoundRecord(called_like(node(KR), node(SG)))])
+    assert members.log_title(str(thief)) == f"{log.name}+{thief.key_id.hex()}"
+    members.name_homes({SG.id: "", KR.id: ""})
+    assert members.log_title(str(log)) == f"{log.name}+{log.key_id.hex()}"
+    members.name_homes({SG.id: log.name})
+    assert (members.log_title(str(log)), members.log_title(str(thief))) == (
+        log.name,
+        f"{log.name}+{thief.key_id.hex()}",
+    )
+
+
+def test_the_log_of_another_member_with_this_origin_makes_no_member_look_silent() -> None:
+    """Or speaking: any member may bind a log of its own to another's origin."""
+    members = start()
+    members.learn([FoundRecord(called_like(node(KR), node(SG)))])
+    logs = (node(SG).record.log, parse_node_record(called_like(node(KR), node(SG))).log)
+    state = {str(log): LogStatus(log.name, 1, own=False, checkpoint_time=9, cosigners=()) for log in logs[:1]}
+    state[str(logs[1])] = replace(state[str(logs[0])], checkpoint_time=0)
+    body = SimpleNamespace(federation="f", epoch=0, digest="d", member=members.member)
+    follower = SimpleNamespace(
+        epoch_store=SimpleNamespace(newest=body, digests=()),
+        findings=SimpleNamespace(tally=None, stopped="", forks=(), equivocations=()),
+        adopted={},
+        vote_reader=SimpleNamespace(full=lambda digest: ()),
+    )
+    heard = {member.name: member.heard for member in governance_report(members, cast(Any, follower), state, 0).members}
+    assert heard[SG.inception.label] == 9

@@ -20,7 +20,6 @@ from comity.node.offers.index import (
     matching_grants,
     matching_offers,
 )
-from comity.node.offers.search import STEP, first_of, matching_grants, matching_offers
 from comity.node.services.offer import SEARCHES, OfferRpcService
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable

@@ -406,9 +406,7 @@ def _webhooks(home: OpenedHome, replication: ReplicationTasks, copies: CopiesCon
         return None
     queue = EventQueue(folder)
     queue.forget_others(hooks)
-    conditions = NodeConditions(
-        home.ledger, replication, copies.counter, replication.charter_follower, seat.inception.id
-    )
+    conditions = NodeConditions(home.ledger, replication, copies.counter, replication.charter_follower, home.membership)
     return Webhooks(
         hooks,
         queue,

@@ -331,8 +331,10 @@ class FollowedNode:
                 _log.info("epoch adopted", epoch=body.epoch, body=body.digest, members=len(body.members))
             times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._own_log)
             self._checkpoint = corroborated_time(times.values(), self._clock()) or 0
-            for log, (size, _) in (await self._ledger.run(self._ledger.tables.logs.heads)).items():
-                self._metrics.log_size.labels(VerifierKey.parse(log).name).set(size)
+            heads = await self._ledger.run(self._ledger.tables.logs.heads)
+            self._metrics.log_size.clear()  # a title changes where another member binds the origin
+            for log, (size, _) in heads.items():
+                self._metrics.log_size.labels(self._membership.log_title(log)).set(size)
             self._due = False
             self._wake()
         self._looked_at = began

@@ -206,8 +206,10 @@ class Housekeeping:
             self._metrics.store_bytes.set(count.bytes)
 
     async def _measure_logs(self) -> None:
-        for log in await self._ledger.read(self._ledger.tables.logs.all):
-            self._metrics.log_size.labels(log.origin).set(log.size)
+        logs = await self._ledger.read(self._ledger.tables.logs.all)
+        self._metrics.log_size.clear()  # a title changes where another member binds the origin
+        for log in logs:
+            self._metrics.log_size.labels(self._membership.log_title(log.vkey)).set(log.size)
         times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._own_log)
         cosigned = corroborated_time(times.values(), self._clock())
         if cosigned is not None and self._cosigned_at is None:

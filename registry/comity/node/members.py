@@ -296,15 +296,30 @@ class Membership:
 
     def home_logs(self, named: Sequence[NamedLog]) -> HomeLogs:
         """The logs that the home logs of an identity mean, by all valid records."""
+        records = [record for origin in {each.origin for each in named} for record in self._logs_named(origin)]
+        return home_logs(named, records, self.origins)
+
+    def _logs_named(self, origin: str) -> Sequence[NodeRecord]:
+        """A record for each log of this origin that a member ever bound."""
         lookups = self._lookups
         if lookups.by_origin is None:
             found: dict[str, list[NodeRecord]] = {}
             for record in tuple(self._logs.values()):
                 found.setdefault(record.origin, []).append(record)
             lookups.by_origin = found
-        by_origin = lookups.by_origin
-        records = [record for origin in {each.origin for each in named} for record in by_origin.get(origin, ())]
-        return home_logs(named, records, self.origins)
+        return lookups.by_origin.get(origin, ())
+
+    def log_title(self, log: str) -> str:
+        """The name of a log in metrics and messages, from its verifier key: its origin, which any member may choose;
+        with the id of its key, unless no other known log has this origin, or it is the newest log of the origin's
+        owner."""
+        origin, _, key = log.partition("+")
+        owner = self.origins.owners.get(origin)
+        peers = (peer.record for peer in self.peers if peer.origin == origin)
+        newest = {str(record.log) for record in (self.seat.record, *peers)}
+        is_owners = any(self.origins.seat(record.member) == owner for record in self.records_of(log))
+        is_only = {str(record.log) for record in self._logs_named(origin)} <= {log}
+        return origin if is_only or (is_owners and log in newest) else f"{origin}+{key.partition('+')[0]}"
 
     def writers(self, log: str) -> frozenset[Author]:
         """The writers of a log, named by its verifier key: one node, under each online key that it had."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -95,7 +95,7 @@ class StatusReport:
 
     async def now(self) -> NodeStatus:
         log_states = LogStates(self.ledger, self.membership, self.replication, self.clock)
-        logs = list((await self.ledger.run(log_states.by_key)).values())
+        logs = await self.ledger.run(log_states.by_key)
         governance = await self._governance(logs)
         limits = await self.capacity.now()
         store = await self.pools.files(self.listing.status, self.scrub.status())
@@ -107,7 +107,7 @@ class StatusReport:
             origin=self.membership.seat.record.origin,
             started=self.started,
             peers=tuple(peer_status(link, self.membership.body) for link in self.replication.peers.links.values()),
-            logs=tuple(logs),
+            logs=tuple(logs.values()),
             store=store,
             holds=self.replication.replicas.standing,
             misbehaviour=misbehaviour,
@@ -122,36 +122,37 @@ class StatusReport:
             replication=replication,
         )
 
-    async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
+    async def _governance(self, logs: Mapping[str, LogStatus]) -> GovernanceStatus | None:
         follower = self.replication.charter_follower
         if follower is None:
             return None
         asks = await self.ledger.run(self.ledger.tables.join_requests.count)
-        return governance_report(self.membership, follower, {log.origin: log for log in logs}, asks)
+        return governance_report(self.membership, follower, logs, asks)
 
-    def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
+    def _warnings(self, logs: Mapping[str, LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
         """Warnings for the operator, most urgent first."""
         if self.replication.own_log.refusal is not None:
             yield f"this node signs nothing: {self.replication.own_log.refusal}"
         for error in self.ledger_scrub.damage[:MAX_DAMAGE_SHOWN]:
             yield f"{error.code}: {error.what}: {error.why}; {error.hint}"
-        for log in logs:
+        for vkey, log in logs.items():
             if log.frozen:
-                yield f"{log.origin} has shown two histories; it is frozen on this node at size {log.size}"
+                title = self.membership.log_title(vkey)
+                yield f"{title} has shown two histories; it is frozen on this node at size {log.size}"
         for name, chain in islice(self.offers.faulty(), MAX_CONVICTED):
             fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
-            origin, title = VerifierKey.parse(name).name, chain.state.offer.title
-            yield f"{origin} is at fault in its offer {title!r}: {fault}"
+            yield f"{self.membership.log_title(name)} is at fault in its offer {chain.state.offer.title!r}: {fault}"
         if governance is not None:
             yield from governance_warnings(governance, self.clock())
         for log_key, why in self.replication.quotas.full.items():
-            yield f"{log_key.name} is above its quota and does not advance: {why}"
+            yield f"{self.membership.log_title(str(log_key))} is above its quota and does not advance: {why}"
         if why := self.replication.pauses.why:
             yield f"no copy begins: {why}"
         yield from self.replication.rule_quotas.warnings()
         yield from islice(self.followed.warnings(), MAX_CONVICTED)
         for name in sorted(self.offers.over_quota):
-            yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
+            title = self.membership.log_title(name)
+            yield f"{title} has more lines about compute offers than this node keeps; see limits"
         waiting = self.offers.unanswered()
         if waiting.own or waiting.elsewhere:
             more = f"{waiting.elsewhere} or more" if waiting.elsewhere == MAX_COUNTED else waiting.elsewhere

@@ -47,13 +47,14 @@ from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
 from comity.node.copies.counter import CopyCounter
+from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.webhooks import Webhook
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Published, parse_advisory
@@ -450,17 +451,19 @@ class NodeConditions:
         replication: ReplicationTasks,
         copies: CopyCounter,
         follower: CharterFollower | None,
-        member: Digest,
+        membership: Membership,
     ) -> None:
         self._ledger = ledger
+        self._membership = membership
         self._replication = replication
         self._copies = copies
         self._follower = follower
-        self._member = member
+        self._member = membership.seat.inception.id
 
     async def now(self) -> FoundConditions:
         logs = await self._ledger.read(self._ledger.tables.logs.all)
-        frozen = [log.origin for log in logs if self._replication.misbehaviour.frozen(VerifierKey.parse(log.vkey))]
+        keys = (VerifierKey.parse(log.vkey) for log in logs)
+        frozen = [self._membership.log_title(str(key)) for key in keys if self._replication.misbehaviour.frozen(key)]
         events = (*self._alerts(frozen), *self._copies_short(), *self._votes())
         return FoundConditions(events[:MAX_CONDITIONS], frozenset(self._unknown()))
 

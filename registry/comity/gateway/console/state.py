@@ -7,7 +7,7 @@ no quotas and no paths, which are for operators.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -25,7 +25,6 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.copies import HOLD_PREDICATES, CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.statement import Author, Entry, parse_entry
-from comity.trust.tlog.note import VerifierKey
 from comity.wire.node_status import GovernanceStatus, LogStatus
 
 FRESH: Final = 2.0
@@ -213,15 +212,14 @@ class StateReader:
     async def _read(self) -> FederationState:
         ledger, body = self._ledger, self._membership.body
         logs = await ledger.run(self._log_states.by_key)
-        by_origin = {log.origin: log for log in logs.values()}
         follower = self._replication.charter_follower
         governance = None
         if follower is not None:
-            governance = governance_report(self._membership, follower, by_origin, 0)
+            governance = governance_report(self._membership, follower, logs, 0)
         rule, listing = CopyPolicy.of(body.policy if body else None), self._index.listing
         sets = dict(listing.sets)
         by_bit = await self._pools.hashing(listing.holders.by_bit, sets)
-        members = tuple(self._members(governance, by_origin, sets, by_bit))
+        members = tuple(self._members(governance, logs, sets, by_bit))
         reachable = {member.id for member in members if member.reachable}
         away = sum(listing.holders.bit(seat) for seat in self._seats() if seat.id not in reachable)
         copies = await self._pools.hashing(listing.holders.count, sets, rule)
@@ -238,7 +236,7 @@ class StateReader:
             copies=copies,
             copies_now=copies_now,
             copies_tested=copies_tested,
-            alerts=tuple(self._alerts(logs.values(), governance, members, copies)),
+            alerts=tuple(self._alerts(logs, governance, members, copies)),
             recent=tuple(await ledger.run(self._recent)),
             indexed=self._index.ready,
         )
@@ -259,7 +257,7 @@ class StateReader:
         for seat in sorted(self._seats(), key=lambda seat: (seat.jurisdiction, seat.name)):
             bit, mine = holders.bit(seat), seat.id == own.inception.id
             nodes = tuple(self._nodes(seat, mine))
-            times = [logs[node.origin].checkpoint_time for node in nodes if node.origin in logs]
+            times = [logs[log].checkpoint_time for log in self._logs_of(seat, mine) if log in logs]
             yield MemberView(
                 id=seat.id,
                 name=seat.name,
@@ -272,6 +270,11 @@ class StateReader:
                 checkpoint_time=max(times, default=0),
                 epoch=governance.epoch if mine and governance else adopted.get(seat.name),
             )
+
+    def _logs_of(self, seat: Member, mine: bool) -> Iterator[str]:
+        if mine:
+            yield self._membership.seat.log
+        yield from (str(peer.record.log) for peer in self._membership.nodes_of(seat.id))
 
     def _nodes(self, seat: Member, mine: bool) -> Iterator[NodeView]:
         if mine:
@@ -290,16 +293,17 @@ class StateReader:
 
     def _alerts(
         self,
-        logs: Collection[LogStatus],
+        logs: Mapping[str, LogStatus],
         governance: GovernanceStatus | None,
         members: Iterable[MemberView],
         copies: CopyCounts,
     ) -> Iterator[Alert]:
         """The most urgent first."""
-        for log in logs:
+        titles = {vkey: self._membership.log_title(vkey) for vkey in logs}
+        for vkey, log in logs.items():
             if log.frozen:
                 text = marked("The log %(log)s has shown two different histories. It is frozen here at size %(size)s.")
-                yield Alert("alarm", text, {"log": log.origin, "size": log.size}, "/-/logs")
+                yield Alert("alarm", text, {"log": titles[vkey], "size": log.size}, "/-/logs")
         if self._replication.own_log.refusal is not None:
             yield Alert("alarm", marked("This node signs nothing at the moment. Its operator has to act."), {})
         if governance is not None:
@@ -307,7 +311,7 @@ class StateReader:
         for number, (vkey, chain) in enumerate(self._offers.faulty()):
             if number >= MAX_FAULTS:
                 break
-            values = {"log": VerifierKey.parse(vkey).name, "offer": chain.state.offer.title}
+            values = {"log": self._membership.log_title(vkey), "offer": chain.state.offer.title}
             yield Alert("alarm", marked("%(log)s broke the terms of its offer “%(offer)s”."), values, "/-/compute")
         if copies.none:
             text = marked("Artifacts of which no member claims a complete copy: %(count)s.")
@@ -323,10 +327,10 @@ class StateReader:
             elif member.checkpoint_time and self._clock() - member.checkpoint_time > STALE:
                 text = marked("The newest checkpoint of %(member)s is older than a day.")
                 yield Alert("warning", text, {"member": member.name}, "/-/logs")
-        for log in logs:
+        for vkey, log in logs.items():
             if log.full:
                 text = marked("The log %(log)s has reached a limit of this node and does not advance.")
-                yield Alert("warning", text, {"log": log.origin}, "/-/logs")
+                yield Alert("warning", text, {"log": titles[vkey]}, "/-/logs")
         if self._membership.federation is None:
             yield Alert("notice", marked("This node belongs to no federation yet."), {})
 

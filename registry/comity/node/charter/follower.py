@@ -409,7 +409,7 @@ STALE: Final = 24 * 3600
 def governance_report(
     membership: Membership, follower: CharterFollower, logs: Mapping[str, LogStatus], join_requests: int
 ) -> GovernanceStatus:
-    """The governance status. `logs`: the status of each log held here, by origin."""
+    """The governance status. `logs`: the status of each log held here, by its verifier key."""
     body, findings = follower.epoch_store.newest, follower.findings
     tally = findings.tally
     return GovernanceStatus(
@@ -486,7 +486,7 @@ def _members(
     for seat in membership.others:
         nodes = membership.nodes_of(seat.id)
         adopted = [follower.adopted.get(str(node.record.log)) for node in nodes]
-        times = [logs[node.origin].checkpoint_time for node in nodes if node.origin in logs]
+        times = [logs[log].checkpoint_time for node in nodes if (log := str(node.record.log)) in logs]
         known = [epochs[body] for body in adopted if body in epochs]
         yield MemberStatus(seat.name, max(known, default=None), max(times, default=0))
 

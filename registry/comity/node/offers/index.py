@@ -292,9 +292,10 @@ _log: Final = structlog.get_logger("comity.node.offers")
 class FaultPublisher:
     """Publishes each faulty chain once in the own log, also after a restart: it first searches the log."""
 
-    def __init__(self, ledger: AsyncLedger, metrics: Metrics, own_log: OwnLog) -> None:
+    def __init__(self, ledger: AsyncLedger, metrics: Metrics, membership: Membership, own_log: OwnLog) -> None:
         self._ledger = ledger
         self._metrics = metrics
+        self._membership = membership
         self._signer = own_log.signer
         self._own_log = own_log
         self._published: dict[str, int] = {}
@@ -304,9 +305,9 @@ class FaultPublisher:
         fault = faulty.chain.fault
         assert fault is not None  # only faulty chains are passed
         offer_fault = OfferFault(faulty.chain.state.chain, faulty.log, fault.index, fault.line, fault.kind)
-        origin = VerifierKey.parse(faulty.log).name
-        self._metrics.offers_at_fault.labels(origin).inc()
-        _log.error("offer chain has a fault", origin=origin, kind=fault.kind, why=fault.why)
+        key = VerifierKey.parse(faulty.log)
+        self._metrics.offers_at_fault.labels(self._membership.log_title(faulty.log)).inc()
+        _log.error("offer chain has a fault", origin=key.name, log=faulty.log, kind=fault.kind, why=fault.why)
         self._published[faulty.log] = self._published.get(faulty.log, 0) + 1
         if self._published[faulty.log] > MAX_PUBLISHED_FAULTS or faulty.log == str(self._signer.record.log):
             return

@@ -459,7 +459,7 @@ class OfferController:
         self.provider = OfferProvider(membership, writer, self.index, attester)
         self.admission = OfferAdmission(ledger, membership, self.index)
         self._reconciler = GrantReconciler(home.clock, self.provider, self.index)
-        self._fault_publisher = FaultPublisher(ledger, home.metrics, own_log)
+        self._fault_publisher = FaultPublisher(ledger, home.metrics, home.membership, own_log)
         self._to_publish: list[FaultyChain] = []
 
     def begin(self) -> None:

@@ -45,8 +45,8 @@ class MisbehaviourProofs:
         """Load the stored proofs."""
         kept = await self._ledger.run(self._ledger.tables.misbehaviour.all)
         self._frozen = {proof.vkey for proof in kept}
-        for origin, count in Counter(proof.origin for proof in kept).items():
-            self._metrics.misbehaviour.labels(origin).set(count)
+        for log, count in Counter(proof.vkey for proof in kept).items():
+            self._metrics.misbehaviour.labels(self._membership.log_title(log)).set(count)
 
     def frozen(self, key: VerifierKey) -> bool:
         return str(key) in self._frozen
@@ -57,8 +57,8 @@ class MisbehaviourProofs:
         new = await self._ledger.run(self._ledger.tables.misbehaviour.add, kind, key.name, str(key), minimal)
         self._frozen.add(str(key))
         if new:
-            self._metrics.misbehaviour.labels(key.name).inc()
-            _log.error("log has shown two histories", origin=key.name, kind=kind)
+            self._metrics.misbehaviour.labels(self._membership.log_title(str(key))).inc()
+            _log.error("log has shown two histories", origin=key.name, log=str(key), kind=kind)
 
     async def contradicts(self, key: VerifierKey, rival: SignedNote) -> bool:
         """Whether `rival`, signed by the log and not larger than the stored log, is another history; if so, the proof
