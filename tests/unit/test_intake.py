@@ -17,6 +17,7 @@ from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.names import Name
+from comity.trust.offers.records import GrantRequest, party_statement
 from comity.trust.statement import (
     PAYLOAD_TYPE,
     Author,
@@ -30,6 +31,7 @@ from comity.trust.statement import (
 from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys
+from support.offers import hours
 from support.rotations import CLASSICAL, of
 from support.tables import parked
 from support.world import Identity, identity, node, signer
@@ -163,6 +165,19 @@ def test_a_line_waits_in_the_ledger_until_its_author_is_known(logs: Logs) -> Non
     logs.say(OTHER, OWNER.entry)
     logs.prove()
     assert names(logs) == [(FAR.origin, 0)] and parked(logs.ledger) == set()
+
+
+def test_only_a_line_about_offers_makes_a_reader_of_offers_begin_again(logs: Logs) -> None:
+    """Anybody whom the log's node lets publish can log lines whose keys become known elsewhere, one after the other."""
+    request = party_statement(GrantRequest(OWNER.id, sha256(b"an offer"), (hours(0, 1),), 1, False))
+    logs.say(FAR, published())
+    logs.say(OTHER, sign_statement(request, OWNER.signer))
+    logs.prove()
+    assert parked(logs.ledger) == {(FAR.vkey, 0), (OTHER.vkey, 0)}
+    logs.say(OTHER, OWNER.entry)
+    logs.prove()
+    assert parked(logs.ledger) == set()
+    assert [logs.ledger.intake.unparked(log.vkey) for log in (FAR, OTHER)] == [0, 1]
 
 
 def test_lines_of_unknown_authors_cost_no_signature_check(logs: Logs, checks: list[Digest]) -> None:

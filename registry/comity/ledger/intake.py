@@ -503,8 +503,8 @@ class IntakeStore:
         with self._database.writing("revisit") as connection:
             for item in results:
                 log = find_log(connection, item.log)
-                unparked[log.vkey] = write_facts(connection, log.id, item.proven)
-                new += unparked[log.vkey]
+                new += write_facts(connection, log.id, item.proven)
+                unparked[log.vkey] = sum(proven.predicate in PREDICATES for proven in item.proven)
                 processed = [*(proven.index for proven in item.proven), *item.refused]
                 parked = (_PARKED.log_id == log.id, _PARKED.index.in_(processed))
                 connection.execute(delete(schema.parked).where(*parked))
@@ -520,8 +520,9 @@ class IntakeStore:
         return new
 
     def unparked(self, log: str) -> int:
-        """Returns how many parked lines of a log (its verifier key) were verified since the ledger was opened. A reader
-        that reads a log in order must restart when the number changes."""
+        """Returns how many parked lines about offers of a log (its verifier key) were verified since the ledger was
+        opened. A reader that reads these in order must restart when the number changes; lines of other predicates
+        count nothing, because whoever may log any line could make it restart for ever."""
         return self._unparked[log]
 
     def revisit(self, log: str, authors: Sequence[Digest]) -> None:
