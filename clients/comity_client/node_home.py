@@ -227,6 +227,8 @@ policy = ""
 cold = "off"
 # Requests per second of one address.
 calls_per_second = 500.0
+# IP addresses of proxies at `http` that add the address of their client to X-Forwarded-For: limits count by it.
+proxies = []
 
 [upstream]
 # Repositories that readers' requests may import (cold = "upstream"), such as ["org/name", "org/*"].

@@ -16,7 +16,9 @@ from comity.gateway.http import LONG, LONG_AT_ONCE, PART, SLOWEST, STALLED, Requ
 from comity.gateway.http_listener import ABORT, HEAD_SECONDS, MAX_HEAD, MAX_PIPELINED, _Connection
 from comity.node.metrics import Metrics
 from comity.wire.access import BLOCK
+from comity.wire.limits import FairShares
 from comity.wire.throttle import FairShares
+from comity.wire.tls import address_block
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.virtual_time import run
@@ -293,3 +295,39 @@ async def test_work_for_a_request_is_charged_to_the_address_block_of_its_client(
     bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500)
     await asyncio.gather(*(bounds(scope_of(host, []), no_body, send) for host in ("192.0.2.9", "2001:db8:1:2::3")))
     assert charged == ["192.0.2.0/24", "2001:db8:1::/48"]
+
+
+PROXIES = ("192.0.2.1", "2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("host", "forwarded", "charged"),
+    [
+        ("192.0.2.1", ["198.51.100.7"], "198.51.100.7"),
+        ("192.0.2.1", ["203.0.113.9, 198.51.100.7"], "198.51.100.7"),
+        ("192.0.2.1", ["203.0.113.9", "198.51.100.7"], "198.51.100.7"),
+        ("192.0.2.1", ["198.51.100.7, 2001:DB8:0::1"], "198.51.100.7"),
+        ("2001:db8::1", ["2001:db8:5::9"], "2001:db8:5::9"),
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["2001:db8::1"], "192.0.2.1"),
+        ("192.0.2.1", ["198.51.100.7, unknown"], "192.0.2.1"),
+        ("192.0.2.1", ["198.51.100.7:4711"], "192.0.2.1"),
+        ("192.0.2.1", ["198.51.100.7,"], "192.0.2.1"),
+        ("198.51.100.7", ["203.0.113.9"], "198.51.100.7"),
+    ],
+)
+async def test_a_listed_proxy_names_the_address_that_is_charged_and_nobody_else_does(
+    host: str, forwarded: list[str], charged: str
+) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(BLOCK.get())
+        await JSONResponse("")(scope, receive, send)
+
+    headers = [(b"x-forwarded-for", text.encode()) for text in forwarded]
+    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500, proxies=PROXIES)
+    scope = scope_of(host, []) | {"headers": headers}
+    await bounds(scope, no_body, nothing)
+    assert seen == [address_block(charged)]
+    assert scope["client"] == (host, 1), "what depends on the connection itself still sees it"

@@ -93,7 +93,12 @@ def make_app(
     home, read_through = parts.home, parts.read_through
     settings, repositories, access = home.config.gateway, RepositoryList(home.ledger), gateway_access(home, parts.uses)
     hub = HubRoutes(settings, home.pools, repositories, parts.items, read_through, access, files)
-    bounds = Middleware(RequestBounds, metrics=home.metrics, calls_per_second=settings.calls_per_second)
+    bounds = Middleware(
+        RequestBounds,
+        metrics=home.metrics,
+        calls_per_second=settings.calls_per_second,
+        proxies=settings.proxies,
+    )
     return Starlette(
         routes=[
             Route("/healthz", healthz),

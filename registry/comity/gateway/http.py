@@ -1,6 +1,7 @@
 """Bounds of each request at the gateway, slots for those that hold memory, and error responses.
 
-(1) each caller has a rate and a number of concurrent requests; unknown callers are counted by network address
+(1) each caller has a rate and a number of concurrent requests; unknown callers are counted by network address, which a
+    proxy names if the settings list it
 (2) the request target and body have size limits, and a body must arrive at `SLOWEST` bytes a second or faster
 (3) a response that the client takes slower than that, or not at all, is aborted
 (4) every error is a response of one table, or aborts a started response; internal errors are logged, not returned
@@ -17,11 +18,12 @@ codes are mapped to those that they know.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -54,6 +56,8 @@ SLOT_TIMEOUT: Final = 8.0
 """Seconds that a request waits for a slot; stock clients wait for ten."""
 RETRY_INTERVAL: Final = 1.0
 """Seconds after which a waiting request tries again."""
+ADDRESS: Final = "comity.address"
+"""Key in an ASGI scope: the network address to which the request is charged."""
 REPOSITORY: Final = "comity.repository"
 """Key in an ASGI scope: the repository that the request is about."""
 
@@ -82,7 +86,7 @@ class ConnectionSlots:
         Raises Unavailable (NODE-BUSY) on timeout.
         """
         item = object()
-        await self._take(item, address_block(str((scope.get("client") or ("",))[0])))
+        await self._take(item, address_block(scope.get(ADDRESS) or charged_address(scope)))
         self._aborts[item] = scope.get(ABORT, lambda: None)
         try:
             yield lambda: self._shares.progress(item)
@@ -204,11 +208,35 @@ class ResponseTimeout(Exception):
     """A started response cannot be completed; the connection is aborted, so the client sees an error."""
 
 
-class RequestBounds:
-    """ASGI middleware that applies the bounds to all requests."""
+def charged_address(scope: Scope, proxies: Collection[str] = ()) -> str:
+    """Return the network address to which a request is charged: that of the connection, or where that is one of
+    `proxies`, the last address in `X-Forwarded-For` that is none of them. A proxy adds the address that it saw at the
+    end; what is before that may be the client's invention. If that entry is no address, the proxy's own is returned."""
+    host = str((scope.get("client") or ("",))[0])
+    if host in proxies:
+        given = b",".join(value for name, value in scope.get("headers", ()) if name == b"x-forwarded-for")
+        for text in reversed(given.decode("latin-1").split(",")):
+            try:
+                address = str(ipaddress.ip_address(text.strip()))
+            except ValueError:
+                break
+            if address not in proxies:
+                return address
+    return host
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, calls_per_second: float) -> None:
+
+class RequestBounds:
+    """ASGI middleware that applies the bounds to all requests.
+
+    Args:
+        proxies: addresses of proxies that name the addresses of their clients (`charged_address`).
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, calls_per_second: float, proxies: Collection[str] = ()
+    ) -> None:
         self._app = app
+        self._proxies = frozenset(proxies)
         self._metrics = metrics
         rate = calls_per_second
         allowance = Allowance(calls_per_second=rate, burst=int(10 * rate) + 1, at_once=640, all_at_once=1024)
@@ -222,7 +250,8 @@ class RequestBounds:
         exchange = _Exchange(receive, send, lambda: self._long.slot(scope))
         CALL.set(exchange.id)
         begun = time.monotonic()
-        host, abort = str((scope.get("client") or ("",))[0]), scope.get(ABORT, lambda: None)
+        host, abort = charged_address(scope, self._proxies), scope.get(ABORT, lambda: None)
+        scope[ADDRESS] = host
         block = address_block(host)
         BLOCK.set(block)
         try:

@@ -30,6 +30,11 @@ _URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?\Z")
 GIB: Final = 1024**3
 
 
+def _ip_address(text: str) -> str:
+    """The usual spelling of an IP address."""
+    return str(ipaddress.ip_address(text))
+
+
 def _listening(text: str) -> str:
     """Check an address such as `127.0.0.1:7443`; port 0 lets the system choose."""
     host, _, port = text.rpartition(":")
@@ -180,6 +185,10 @@ Origins = Annotated[
     tuple[Annotated[str, Field(pattern=r"^https?://[a-z0-9.\-\[\]:]+$", max_length=255)], ...], BeforeValidator(_listed)
 ]
 """Web origins as browsers send them: scheme and host in lower case, and the port unless it is the default one."""
+Proxies = Annotated[
+    tuple[Annotated[str, AfterValidator(_ip_address)], ...], BeforeValidator(_listed), Field(max_length=64)
+]
+"""IP addresses."""
 Alias = Annotated[str, Field(pattern=r"^[^=\s]+=[^/=\s]+/[^/=\s]+$")]
 Aliases = Annotated[tuple[Alias, ...], BeforeValidator(_listed)]
 Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
@@ -332,6 +341,9 @@ class Gateway(Section):
     also imports what no peer has, as `[upstream]` permits.
 
     `console` serves pages for browsers: at `/`, below `/-/`, and at the addresses of the repositories.
+
+    `calls_per_second` and all other limits count by the caller's address. `proxies` are the addresses of proxies at
+    `http` whose `X-Forwarded-For` names it.
     """
 
     http: MaybeListening = ""
@@ -349,6 +361,7 @@ class Gateway(Section):
     cors_origins: Origins = ()
     cold: Literal["off", "peers", "upstream"] = "off"
     calls_per_second: Annotated[float, Field(gt=0)] = 500.0
+    proxies: Proxies = ()
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
