@@ -109,6 +109,13 @@ async def proven_position(session: Session, publication: Publication, home: Home
     return home.position(places)
 
 
+async def proven_indexes(session: Session, line: bytes, log: VerifierKey) -> list[int]:
+    """Return the indexes of a line in a log that nodes prove."""
+    answers = await session.ask(_proofs(sha256(line), str(log)))
+    offered = {located for found in answers.found.values() for located in found}
+    return [index for _, index in _places(session.reader, offered, line, {str(log): log})]
+
+
 def _about(subject: Digest) -> Question[tuple[LocatedEntry, ...]]:
     return lambda node: node.claims(subject)
 
