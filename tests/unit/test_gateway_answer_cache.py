@@ -19,10 +19,13 @@ from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
+from comity.trust.charter.votes import adopted_statement
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.statement import parse_entry
-from support.case import case
+from comity.trust.statement import parse_entry, sign_statement
+from support.case import case, nodes
 from support.logs import LogKeys
+from support.world import found
 
 
 class Counting:
@@ -148,7 +151,7 @@ class Changing:
         monkeypatch.setattr(judge, "CHECK_INTERVAL", 0.0)
         self.ledger = Ledger.open(folder, lambda: 1_000)
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
-        self.membership = SimpleNamespace(body=None, node_ids=())
+        self.membership = SimpleNamespace(body=None, node_ids=(), records_digest="")
         self.changes = StatementChanges(AsyncLedger(self.ledger), cast(Membership, self.membership))
 
     def say(self, *lines: bytes) -> None:
@@ -183,10 +186,27 @@ async def test_everything_has_changed_with_the_members_and_after_many_statements
     second = await changing.changes.now()
     assert changing.changes.changed(first, [])
     assert not changing.changes.changed(second, ["x"])
+    changing.membership.records_digest = sha256(b"another record")
+    third = await changing.changes.now()
+    assert changing.changes.changed(second, [])
+    assert not changing.changes.changed(third, ["x"])
     monkeypatch.setattr(judge, "MAX_READ", 3)
     changing.say(*(NOTED.publish(f"a/b{number}@v1", Release(b"%d" % number)) for number in range(4)))
     await changing.changes.now()
     assert changing.changes.changed(second, [])
+
+
+async def test_what_a_member_logs_about_itself_changes_no_answer_about_an_artifact(changing: Changing) -> None:
+    """One line a second would have every answer made again."""
+    node = nodes(1)[0]
+    body = found(nodes()).chain[0]
+    changing.say(NOTED.publish("before/it@v1", Release(b"before")))
+    before = await changing.changes.now()
+    changing.say(sign_statement(adopted_statement(body, node.record.node.id), node.online).line, node.entry.line)
+    after = await changing.changes.now()
+    assert after.number > before.number, "both were read"
+    assert not changing.changes.changed(before, [NOTED.id, changed_name("tests/model")])
+    assert changing.changes.changed(before, [node.record.node.id])
 
 
 async def test_an_answer_outlives_its_generation_until_a_statement_concerns_it(

@@ -20,9 +20,13 @@ from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
+from comity.trust.statement import sign_statement
+from support.case import nodes
 from support.logs import LogKeys, statement_line
+from support.world import found
 
 PUBLISHER, OTHER = Identity.made("publisher"), Identity.made("other")
 OWN = LogKeys.generate("own.example/log")
@@ -37,7 +41,7 @@ class Listed:
         self.refused, self.complete, self.own_policy = set[str](), True, False
         self.ledger = Ledger.open(folder, lambda: 1_000)
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
-        self.membership: Any = SimpleNamespace(body=None, node_ids=())
+        self.membership: Any = SimpleNamespace(body=None, node_ids=(), records_digest="")
         self.pools = Pools()
         monkeypatch.setattr(list_items, "CHECK_INTERVAL", 0.0)
         self.settled(monkeypatch, at_once=True)
@@ -159,6 +163,21 @@ async def test_a_statement_about_an_artifact_and_a_change_of_keys_make_items_ane
     await listed.ids(items, "a/one", "a/two")
     assert listed.judged == ["a/two"]
     listed.say(listed_line("vouched", Digest(PUBLISHER.id)))  # as an advisory about keys is
+    await listed.ids(items, "a/one", "a/two")
+    assert listed.judged == ["a/one", "a/two"]
+    items.close()
+
+
+async def test_what_a_member_logs_about_itself_removes_no_item_until_a_followed_record_changes(listed: Listed) -> None:
+    """One `adopted` a second would have the whole list made again each second."""
+    node = nodes(1)[0]
+    items = listed.list_items()
+    await listed.ids(items, "a/one", "a/two")
+    body = found(nodes()).chain[0]
+    listed.say(sign_statement(adopted_statement(body, node.record.node.id), node.online).line, node.entry.line)
+    await listed.ids(items, "a/one", "a/two")
+    assert listed.judged == []
+    listed.membership.records_digest = sha256(b"another record")
     await listed.ids(items, "a/one", "a/two")
     assert listed.judged == ["a/one", "a/two"]
     items.close()

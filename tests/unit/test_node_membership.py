@@ -394,3 +394,17 @@ def test_the_log_of_another_member_with_this_origin_makes_no_member_look_silent(
     )
     heard = {member.name: member.heard for member in governance_report(members, cast(Any, follower), state, 0).members}
     assert heard[SG.inception.label] == 9
+
+
+def test_the_digest_of_the_records_changes_with_those_that_are_followed_alone() -> None:
+    members, other = start(), start()
+    before = members.records_digest
+    assert before == other.records_digest
+    members.learn([FoundRecord(node(BR).entry)])  # of nobody whom the charter lists
+    assert members.records_digest == before
+    members.learn([FoundRecord(renewed(node(SG), SG.signer, "renewed"), 7)])
+    assert members.records_digest != before
+    members.relocate(PeerKey.of(node(SG).record), ("elsewhere:1",), ())
+    after = members.records_digest
+    other.learn([FoundRecord(renewed(node(SG), SG.signer, "renewed"), 7)])
+    assert after == members.records_digest

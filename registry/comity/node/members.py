@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.home_logs import AdmittedMembers, HomeLogs, NamedLog, OriginOwners, home_logs, inception_homes
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
@@ -138,6 +138,7 @@ class _Lookups:
     by_origin: Mapping[str, Sequence[NodeRecord]] | None = None
     origins: OriginOwners | None = None
     cosigners: Mapping[tuple[str, bytes], tuple[VerifierKey, Digest]] | None = None
+    records_digest: Digest | None = None
 
 
 class Membership:
@@ -280,6 +281,15 @@ class Membership:
     def node_ids(self) -> tuple[Digest, ...]:
         """The ids of all nodes that ever had a valid record, one for each online key; this node's first."""
         return tuple(author.id for author in self._records)
+
+    @property
+    def records_digest(self) -> Digest:
+        """A digest of the records by which other nodes are followed: another one after any of them has changed."""
+        lookups = self._lookups
+        if lookups.records_digest is None:
+            lines = sorted(sha256(b"".join((peer.line, *peer.certificates))) for peer in self.peers)
+            lookups.records_digest = sha256("\n".join(lines).encode())
+        return lookups.records_digest
 
     @property
     def origins(self) -> OriginOwners:

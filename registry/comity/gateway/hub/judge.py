@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from comity.ledger.intake import KNOWN_PREDICATES, NODE_RECORD, fold_name
+from comity.ledger.intake import KNOWN_PREDICATES, fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.audit import AUDITED
-from comity.trust.charter.equivocation import MISBEHAVIOUR
-from comity.trust.charter.votes import ADOPTED
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
@@ -42,8 +40,6 @@ MAX_REMEMBERED: Final = 50_000
 """Names, artifacts and authors whose last change is remembered; then every older answer counts as changed."""
 READ: Final = tuple(sorted(KNOWN_PREDICATES - {AUDITED}))
 """Answers about artifacts leave audits out."""
-OF_ALL: Final = frozenset({NODE_RECORD, MISBEHAVIOUR, ADOPTED})
-"""Predicates of statements that may concern any answer."""
 DAY: Final = 86_400
 STALE_DAYS: Final = 30
 MAX_NOTICES: Final = 8
@@ -63,7 +59,12 @@ class ReadStatements:
 
 class StatementChanges:
     """Remembers for each name, artifact and author the number of the newest statement about it. Not thread-safe: call
-    from the event loop."""
+    from the event loop.
+
+    Members and the records of their nodes concern every answer: a new era begins when those change that this node
+    follows. What a member logs about itself beyond that (records that are not followed, `adopted`, `misbehaviour`) is
+    in no answer about an artifact, and one line a second would have all answers made again.
+    """
 
     def __init__(self, ledger: AsyncLedger, membership: Membership) -> None:
         self._ledger = ledger
@@ -82,15 +83,15 @@ class StatementChanges:
         proven, start = self._ledger.tables.proven, self._now.number
         last = await self._ledger.read(proven.last_number)
         body = self._membership.body
-        members = (body.digest if body else None, tuple(self._membership.node_ids))
+        members = (body.digest if body else None, tuple(self._membership.node_ids), self._membership.records_digest)
         lines: list[ProvenLine] = []
         many = start < 0 or members != self._members or last - start > MAX_READ or last < start
         if not many and last > start:
             lines = await self._ledger.run(proven.since, start, READ, MAX_READ)
-        concerns_all, era = False, self._now.era
+        era = self._now.era
         for line in lines:
-            concerns_all |= self._note(line)
-        if many or concerns_all or len(self._changed_at) > MAX_REMEMBERED:
+            self._note(line)
+        if many or len(self._changed_at) > MAX_REMEMBERED:
             self._changed_at, self._members, era = {}, members, era + 1
         self._now = ReadStatements(era, max([last, *(line.number for line in lines)]))
         return self._now
@@ -101,15 +102,13 @@ class StatementChanges:
             return True
         return any(self._changed_at.get(subject, 0) > since.number for subject in subjects)
 
-    def _note(self, line: ProvenLine) -> bool:
-        """Returns whether the statement may concern any answer."""
+    def _note(self, line: ProvenLine) -> None:
         statement = parse_entry(line.line).statement
         if statement.by is not None:
             self._changed_at[statement.by.id] = line.number
         for subject in statement.subjects:
             self._changed_at[subject.digest] = line.number
             self._changed_at[changed_name(subject.name.rpartition("@")[0])] = line.number
-        return statement.predicate in OF_ALL
 
 
 def changed_name(repository: str) -> str:

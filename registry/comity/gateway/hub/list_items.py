@@ -7,8 +7,8 @@ task, and kept in a file (`list_file`) with the position in the proven statement
 `StatementFollower` knows which statements were followed; `ListItems` makes and keeps the items.
 
 (1) before items are used, new statements are followed: those about a name, an artifact or an author, and those by which
-    an author changes its keys, remove its items; those of `OF_ALL` remove every item; while many are new, items are
-    made as if nothing was kept
+    an author changes its keys, remove its items; while many are new, items are made as if nothing was kept. Members
+    and the records of their nodes are no subjects: all items are made again when those change that this node follows
 (2) claims and tests of copies change no item, unless the owner of this node has a policy
 (3) an item is not kept if a statement about one of its subjects was followed since it was begun; and since `SETTLED`
     before, if it was judged: an answer that the catalogue kept may be a second older than a statement
@@ -33,7 +33,7 @@ import comity
 from comity.content.gateway_tokens import ALL_REPOSITORIES
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList
-from comity.gateway.hub.judge import OF_ALL, READ, PolicyJudge, changed_name
+from comity.gateway.hub.judge import READ, PolicyJudge, changed_name
 from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem, ListFile
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings
@@ -161,10 +161,6 @@ class StatementFollower:
     async def _remove_items_of(self, lines: Sequence[ProvenLine], now: float) -> None:
         statements = [parse_entry(line.line).statement for line in lines]
         last, digest = lines[-1].number, sha256(lines[-1].line)
-        if any(statement.predicate in OF_ALL for statement in statements):
-            self._touched[ALL] = now
-            await self._pools.files(self._file.clear, last, digest)
-            return
         subjects = dict.fromkeys(_subjects(statements))
         self._touched.update(dict.fromkeys(subjects, now))
         await self._pools.files(self._file.follow, list(subjects), last, digest)
@@ -306,7 +302,8 @@ def _list_file(file: Path, ledger: Ledger, basis: str) -> ListFile:
 def _basis(membership: Membership, judge: PolicyJudge) -> str:
     """On what items depend besides the ledger."""
     body, nodes = membership.body, list[Json](sorted(str(node) for node in membership.node_ids))
-    return sha256(canonical([comity.__version__, body.digest if body else "", nodes, judge.basis]))
+    records = membership.records_digest
+    return sha256(canonical([comity.__version__, body.digest if body else "", nodes, records, judge.basis]))
 
 
 def _subjects_of(item: KeptItem) -> Iterable[str]:
