@@ -9,8 +9,9 @@ then logged and counted.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +69,9 @@ KEY_PREDICATES: Final = (INCEPTION, ROTATED, NODE_RECORD)
 MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
 """Bytes of the lines of all members that are kept in memory."""
 
+MAX_NEW: Final = 256
+"""New key statements whose authors are looked at."""
+
 _log: Final = structlog.get_logger("comity.node.services")
 
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
@@ -75,12 +79,22 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 @dataclass(frozen=True, slots=True)
 class _MemberLines:
-    """Lines that most answers about artifacts contain. `basis`: they are the same while it does not change."""
+    """Lines that most answers about artifacts contain: the records of the nodes that are `followed`, and of each member
+    its node records, and its inception and rotations. They are the same while `basis` does not change and no member has
+    a new one after statement `number`."""
 
     basis: object
-    members: frozenset[Digest]
-    records: tuple[ProvenLine, ...]
-    keys: tuple[ProvenLine, ...]
+    number: int
+    followed: tuple[ProvenLine, ...]
+    of_member: Mapping[Digest, tuple[tuple[ProvenLine, ...], tuple[ProvenLine, ...]]]
+
+    @property
+    def records(self) -> Iterator[ProvenLine]:
+        return itertools.chain(self.followed, *(records for records, _ in self.of_member.values()))
+
+    @property
+    def keys(self) -> Iterator[ProvenLine]:
+        return itertools.chain(*(keys for _, keys in self.of_member.values()))
 
     @property
     def size(self) -> int:
@@ -142,7 +156,7 @@ class ArtifactService:
         for line in of_members.records:
             if (located := sent.new(line)) is not None:
                 yield located
-        for author in (author for author in authors if author not in of_members.members):
+        for author in (author for author in authors if author not in of_members.of_member):
             for line in await self._ledger.run(self._proven.keys_of, author):
                 if (located := sent.new(line, limits.CLAIMS)) is not None:
                     yield located
@@ -222,31 +236,39 @@ class ArtifactService:
             _log.info("a limit left statements out of an answer", call=call, about=about, sent=len(sent))
 
     async def _of_members(self) -> _MemberLines:
-        """The node records, inceptions and rotations of all members, read again when there are new ones."""
+        """The node records, inceptions and rotations of all members. Those of a member are read again when it has new
+        ones: anybody may log inceptions and rotations of others."""
         members, membership = tuple(self._membership.known), self._membership
         followed = (*(peer.line for peer in membership.peers), membership.seat.record_line)
-        number = await self._ledger.run(self._proven.last_number_of, KEY_PREDICATES)
-        basis = (members, followed, number)
-        if self._member_lines is None or self._member_lines.basis != basis:
-            records = [line async for line in self._of_nodes(members)]
-            keys = [line for member in members for line in await self._ledger.run(self._proven.keys_of, member)]
-            found = _MemberLines(basis, frozenset(members), tuple(records), tuple(keys))
-            if found.size > MAX_MEMBER_LINES:
-                return found
-            self._member_lines = found
-        return self._member_lines
-
-    async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[ProvenLine, None]:
-        """Node records of members: the followed ones, and a share for each member."""
-        followed = [*(peer.line for peer in self._membership.peers), self._membership.seat.record_line]
-        for line in followed:
-            for found in await self._ledger.run(self._proven.with_line, line):
-                yield found
+        number, basis = await self._ledger.run(self._proven.last_number_of, KEY_PREDICATES), (members, followed)
+        known = self._member_lines
+        if known is not None and known.basis == basis and known.number == number:
+            return known
+        stale, of_member = frozenset(members), dict[Digest, tuple[tuple[ProvenLine, ...], tuple[ProvenLine, ...]]]()
+        records: tuple[ProvenLine, ...] = ()
+        if known is not None and known.basis == basis:
+            stale, of_member, records = await self._changed(members, known.number), {**known.of_member}, known.followed
+        else:
+            found = [await self._ledger.run(self._proven.with_line, line) for line in followed]
+            records = tuple(itertools.chain(*found))
         share = max(4, RECORDS // max(1, len(members)))
         for member in members:
-            answer = await self._ledger.run(self._proven.by, member, NODE_RECORD, share)
-            for found in answer.found:
-                yield found
+            if member in stale:
+                own = await self._ledger.run(self._proven.by, member, NODE_RECORD, share)
+                of_member[member] = own.found, tuple(await self._ledger.run(self._proven.keys_of, member))
+        made = _MemberLines(basis, number, records, of_member)
+        if made.size <= MAX_MEMBER_LINES:
+            self._member_lines = made
+        return made
+
+    async def _changed(self, members: Sequence[Digest], since: int) -> frozenset[Digest]:
+        """The members with new key statements after statement `since`; all of them if there are many new ones."""
+        new = await self._ledger.run(self._proven.since, since, KEY_PREDICATES, MAX_NEW)
+        if len(new) == MAX_NEW:
+            return frozenset(members)
+        statements = [parse_entry(line.line).statement for line in new]
+        about = {subject.digest for statement in statements for subject in statement.subjects}
+        return frozenset(members) & {*about, *(statement.by.id for statement in statements if statement.by is not None)}
 
 
 class _Sent:
