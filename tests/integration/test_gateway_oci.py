@@ -14,7 +14,7 @@ import pytest_asyncio
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.hub import judge
 from comity.gateway.oci import registry
-from comity.gateway.oci.manifests import Document, Referrers, Statements
+from comity.gateway.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import sha256
 from comity.trust.statement import Entry, parse_entry
@@ -225,7 +225,6 @@ async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whe
     own: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, made, with_proofs = own, list[str](), list[str]()
-    make_statements, make_referrers = registry.make_statements, registry.make_referrers
 
     def statements(subject: Document, manifest: Manifest, lines: Sequence[bytes]) -> Statements:
         made.append(subject.digest)

@@ -19,7 +19,7 @@ from comity.node.threads import AsyncLedger
 from comity.trust.errors import Malformed, OutOfSpace, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash
 from comity.trust.tlog.note import VerifierKey
-from comity.trust.tlog.proof import ROOTS
+from comity.trust.tlog.proof import ROOTS, minimal_misbehaviour
 from comity.wire.client import NodeClient
 from comity.wire.log import ShownMisbehaviour
 from support.logs import LogKeys
@@ -99,7 +99,7 @@ async def test_a_peer_that_shows_proofs_of_nothing_is_not_read_to_its_end(
 ) -> None:
     """An answer has up to 10,000: each would cost signature checks on the event loop, and a line in the node's log."""
     checked: list[bytes] = []
-    check = misbehaviour.minimal_misbehaviour
+    check = minimal_misbehaviour
 
     def counted(kind: str, parts: Sequence[bytes], key: VerifierKey) -> tuple[bytes, bytes]:
         checked.append(parts[0])

@@ -327,7 +327,7 @@ async def test_a_listed_proxy_names_the_address_that_is_charged_and_nobody_else_
 
     headers = [(b"x-forwarded-for", text.encode()) for text in forwarded]
     bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500, proxies=PROXIES)
-    scope = scope_of(host, []) | {"headers": headers}
+    scope: Scope = {**scope_of(host, []), "headers": headers}
     await bounds(scope, no_body, nothing)
     assert seen == [address_block(charged)]
     assert scope["client"] == (host, 1), "what depends on the connection itself still sees it"

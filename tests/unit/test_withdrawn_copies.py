@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from comity.trust.claims import read_claims
 from comity.trust.copies import HoldWithdrawn, sign_hold, sign_hold_withdrawn
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import EvidenceReader
 from comity.trust.statement import SideObject
 from comity.wire.log import LocatedProof
@@ -32,7 +32,7 @@ async def test_nobody_makes_a_copy_look_withdrawn_by_logging_an_old_withdrawal_a
     readings = read_claims([held, gone], ARTIFACT)
 
     async def ask(question: Any) -> Any:
-        async def proofs(line: str, log: str) -> tuple[LocatedProof, ...]:
+        async def proofs(line: Digest, log: str) -> tuple[LocatedProof, ...]:
             logs = [each for each in (own, false) if line in map(sha256, each.lines)]
             lines = {sha256(each): each for each in own.lines}
             return tuple(LocatedProof(each.origin, each.proof(lines[line]).data) for each in logs)

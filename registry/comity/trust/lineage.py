@@ -407,10 +407,8 @@ class _StatementIndex:
 
     def claims(self, artifact: Digest, root: Digest, chosen: Publication | None) -> tuple[PublicationClaim, ...]:
         """What publishers claim about an artifact; about the `root`, what `chosen` claims. Its children come first."""
-        if artifact == root:
-            found = (_publication_claim(chosen),) if chosen else ()
-        else:
-            found = self._ancestor_claims(artifact)
+        own = (_publication_claim(chosen),) if chosen else ()
+        found = own if artifact == root else self._ancestor_claims(artifact)
         for claim in found:
             for _, name, digest in claim.parents:
                 if digest:
