@@ -16,9 +16,8 @@ from comity.gateway.http import LONG, LONG_AT_ONCE, PART, SLOWEST, STALLED, Requ
 from comity.gateway.http_listener import ABORT, HEAD_SECONDS, MAX_HEAD, MAX_PIPELINED, _Connection
 from comity.node.metrics import Metrics
 from comity.wire.access import BLOCK
-from comity.wire.limits import FairShares
+from comity.wire.addresses import address_block
 from comity.wire.throttle import FairShares
-from comity.wire.tls import address_block
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.virtual_time import run
