@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from comity.trust.artifact import (
     chained_records,
     check_chained,
     encode_records,
-    first_wrong,
     records_root,
+    result_of,
     start_of,
 )
 from comity.trust.encoding import Digest, sha256
@@ -92,6 +92,16 @@ def test_a_changed_byte_is_found_in_its_own_piece_alone(engine: ContinueFrom, at
     assert first_wrong(pieces, records, engine) == at // PIECE_SIZE
     found = [number for number in range(4) if not right(number, pieces[number], records, engine)]
     assert found == [at // PIECE_SIZE], "in any order"
+
+
+def first_wrong(pieces: Sequence[bytes], records: list[PieceRecord], engine: ContinueFrom) -> int | None:
+    """The first of all pieces of a file, in order, whose bytes do not lead to its record; None if all do."""
+    for number, data in enumerate(pieces):
+        hashed = engine(*start_of(records, number))
+        hashed.update(data)
+        if len(data) != records[number].length or result_of(records, number, hashed) != records[number].sha256:
+            return number
+    return None if len(pieces) == len(records) else len(pieces)
 
 
 def right(number: int, data: bytes, records: list[PieceRecord], engine: ContinueFrom) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter.certificate import certify_genesis, consenting
+from comity.trust.charter.certificate import StatementSet, certify_genesis, consenting
 from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum, seat_names
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import canonical, sha256
@@ -198,7 +198,7 @@ def test_a_body_that_breaks_a_rule_is_refused(data: bytes) -> None:
 def test_a_genesis_is_unanimous() -> None:
     assert certify_genesis(BODY, INCEPTIONS + CONSENTS) == BODY
     assert certify_genesis(BODY, [b"junk", *reversed(CONSENTS), *CONSENTS, *INCEPTIONS]) == BODY
-    assert consenting(BODY, CONSENTS) == {owner.id for owner in SEATS}
+    assert consenting(BODY, StatementSet.read(CONSENTS)) == {owner.id for owner in SEATS}
 
 
 @pytest.mark.parametrize("at", range(len(SEATS)))
@@ -234,7 +234,7 @@ def test_each_missing_consent_is_named(at: int) -> None:
 )
 def test_an_invalid_consent_is_none(line: bytes) -> None:
     others = [consent(BODY, owner.id, owner.signer).line for owner in OTHERS]
-    assert FIRST.id not in consenting(BODY, [line])
+    assert FIRST.id not in consenting(BODY, StatementSet.read([line]))
     with pytest.raises(Untrusted, match=FIRST.inception.label):
         certify_genesis(BODY, [*INCEPTIONS, *others, line])
 
@@ -299,4 +299,4 @@ def test_a_later_epoch_is_no_genesis() -> None:
 
 def test_a_statement_that_is_not_ours_is_no_consent() -> None:
     foreign = Statement("vouched", (Subject("", BODY.digest),), FIRST.inception.author, {})
-    assert consenting(BODY, [sign_statement(foreign, FIRST.signer).line, b"", b"{}"]) == frozenset()
+    assert consenting(BODY, StatementSet.read([sign_statement(foreign, FIRST.signer).line, b"", b"{}"])) == frozenset()

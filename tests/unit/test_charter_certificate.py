@@ -437,7 +437,7 @@ def test_consents_of_others_are_passed_over(room: Assembly, body: Body) -> None:
     room.consent(NEWCOMER, body)
     assert NEWCOMER.id not in str(certified(room, body).lines)
     genesis = found(SEATS)
-    assert consenting(genesis, [consent(genesis, NEWCOMER.id, NEWCOMER.signer).line]) == frozenset()
+    assert consenting(genesis, StatementSet.read([consent(genesis, NEWCOMER.id, NEWCOMER.signer).line])) == frozenset()
 
 
 def test_an_observer_consents_with_keys_that_its_seat_lists(room: Assembly) -> None:

@@ -10,7 +10,6 @@ from comity.trust.charter import tally as tally_module
 from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body
 from comity.trust.charter.document import draft as draft_body
-from comity.trust.charter.equivocation import active_keys, would_lose_quorum
 from comity.trust.charter.tally import MAX_BODIES, MAX_NOTES, Tally, compute_tally
 from comity.trust.charter.votes import (
     Intent,
@@ -26,7 +25,7 @@ from comity.trust.keys import PublicKey
 from comity.trust.statement import Entry, Envelope, SideObject, Statement, Subject, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
-from support.world import Identity, seat, signer
+from support.world import Identity, seat
 
 SEATS = members(4)
 A, B, C, D = SEATS
@@ -532,35 +531,3 @@ def test_who_took_up_nothing_cannot_tell_two_histories_apart(room: Assembly) -> 
     rotated(room)
     decided(room, change(room.body, 2))
     assert room.tally.stopped
-
-
-def test_a_charter_must_leave_enough_active_keys() -> None:
-    keys = {who: who.signer.public.id for who in SEATS}
-    body = found(SEATS)
-    assert would_lose_quorum(body, keys.values()) is None
-    assert would_lose_quorum(body, [keys[who] for who in (A, B, C)]) is None
-    reason = would_lose_quorum(body, [keys[A], keys[B]])
-    assert reason is not None
-    assert "3 active members are needed, 2 were seen" in reason
-    assert C.inception.label in reason
-    assert would_lose_quorum(found(SEATS, quorum_change=4), [keys[who] for who in (A, B, C)]) is not None
-
-
-def test_a_member_of_several_keys_is_active_with_its_threshold() -> None:
-    keys = [signer(f"strand {number}", CLASSICAL).public for number in range(3)]
-    member = replace(A.member, keys=KeySet(tuple(keys), 2))
-    body = reseated(found(SEATS), [member])
-    assert would_lose_quorum(body, [keys[0].id]) is not None
-    assert would_lose_quorum(body, [keys[0].id, keys[2].id]) is None
-
-
-def test_a_key_is_seen_by_what_it_signed(room: Assembly) -> None:
-    body = change(room.body)
-    forged = room.intent(Identity(B.inception, C.signer, B.entry), body)
-    entries = [room.intent(A, body), forged, NEWCOMER.entry]
-    assert active_keys(room.body, entries) == {A.signer.public.id, C.signer.public.id}
-    assert active_keys(room.body, []) == frozenset()
-    name, other = room.intent(D, body), room.intent(B, body)
-    junk = replace(name.envelope.signatures[0], sig=other.envelope.signatures[0].sig)
-    unsigned = replace(name, envelope=replace(name.envelope, signatures=(junk,)))
-    assert active_keys(room.body, [unsigned]) == frozenset()

@@ -454,16 +454,3 @@ def start_of(records: Sequence[PieceRecord], piece: int) -> tuple[bytes, int]:
 def result_of(records: Sequence[PieceRecord], piece: int, hashed: ContinuedHash) -> bytes:
     """What is compared with the record of `piece`, after its bytes were added to a hash begun at its start."""
     return hashed.digest() if piece == len(records) - 1 else hashed.state()
-
-
-def first_wrong(pieces: Iterable[bytes], records: Sequence[PieceRecord], continue_from: ContinueFrom) -> int | None:
-    """The first of all pieces of a file, in order, whose bytes do not lead to its record; None if all do, which proves
-    that the file has the SHA-256 in the last record. Pieces that are missing at the end count as wrong."""
-    checked = 0
-    for piece, (data, record) in enumerate(zip(pieces, records, strict=False)):
-        hashed = continue_from(*start_of(records, piece))
-        hashed.update(data)
-        if len(data) != record.length or result_of(records, piece, hashed) != record.sha256:
-            return piece
-        checked += 1
-    return None if checked == len(records) else checked

@@ -464,7 +464,7 @@ def certify_genesis(body: Body, lines: Iterable[bytes], parse: Callable[[bytes],
     if body.epoch != 0:
         raise Untrusted("charter refused", why=f"epoch {body.epoch} is not a genesis", code="CHARTER")
     statements = StatementSet.read(lines, parse)
-    agreed = _consenting(body, statements)
+    agreed = consenting(body, statements)
     missing = [seat for seat in body.members if seat.id not in agreed]
     if missing:
         why = f"a genesis needs every member; no valid consent of {seat_names(missing)}"
@@ -475,13 +475,9 @@ def certify_genesis(body: Body, lines: Iterable[bytes], parse: Callable[[bytes],
     return body
 
 
-def consenting(body: Body, lines: Iterable[bytes]) -> frozenset[Digest]:
-    """Members of the genesis `body` whose consent to exactly this body is among `lines`. Lines that do not verify are
-    ignored."""
-    return _consenting(body, StatementSet.read(lines))
-
-
-def _consenting(body: Body, statements: StatementSet) -> frozenset[Digest]:
+def consenting(body: Body, statements: StatementSet) -> frozenset[Digest]:
+    """Members of the genesis `body` whose consent to exactly this body is among the statements. Those that do not
+    verify are ignored."""
     seats, about = {seat.id: seat for seat in body.members}, (CONSENTED, body.federation, body.digest)
     return frozenset(
         named.by

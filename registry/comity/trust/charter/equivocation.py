@@ -15,11 +15,10 @@ without it, a fork exists that proves no equivocation.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.charter.document import Body, Member, seat_names
 from comity.trust.charter.votes import Intent, Ratify, Vote, parse_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
@@ -176,33 +175,3 @@ def _hides_a_ratify(intent: Intent, ratify: Ratify) -> bool:
 
 def _not_proven(why: str) -> Untrusted:
     return Untrusted("misbehaviour is not proven", why=why, code="NO-MISBEHAVIOUR")
-
-
-def would_lose_quorum(body: Body, active_keys_seen: Collection[Digest]) -> str | None:
-    """Why a member's tool refuses to sign `body`; None if keys that were seen active can reach its quorum.
-
-    Args:
-        active_keys_seen: ids (`VerifyingKey.id`) of keys that signed something recently, for example `active_keys`.
-    """
-    silent = [seat for seat in body.active if not _can_act(seat, active_keys_seen)]
-    able = len(body.active) - len(silent)
-    if able >= body.quorum:
-        return None
-    return f"{body.quorum} active members are needed, {able} were seen; no signature of {seat_names(silent)}"
-
-
-def active_keys(body: Body, entries: Iterable[Entry]) -> frozenset[Digest]:
-    """The ids of the keys of seats in `body` that signed one of `entries`."""
-    seen: set[Digest] = set()
-    keys = {half.id: key for seat in body.members for key in seat.keys.keys for half in key.halves[:1]}
-    ids = {half: key.id for half, key in keys.items()}
-    for entry in entries:
-        for signature in entry.envelope.signatures:
-            half = signature.keyid
-            if half in keys and ids[half] not in seen and entry.envelope.has_valid_signature(keys[half]):
-                seen.add(ids[half])
-    return frozenset(seen)
-
-
-def _can_act(seat: Member, seen: Collection[Digest]) -> bool:
-    return sum(key.id in seen for key in seat.keys.keys) >= seat.keys.threshold
