@@ -12,8 +12,18 @@ from random import Random
 from comity.trust.charter.certificate import assemble, certify
 from comity.trust.charter.document import Body
 from comity.trust.charter.equivocation import find_equivocations
-from comity.trust.charter.tally import NothingToVote, Tally, VoteState, check_vote, compute_tally, next_vote
-from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, draft_statement, parse_vote, void_reason
+from comity.trust.charter.tally import NothingToVote, Tally, compute_tally, next_vote
+from comity.trust.charter.votes import (
+    Intent,
+    Ratify,
+    RoundBody,
+    Vote,
+    VoteState,
+    check_vote,
+    draft_statement,
+    parse_vote,
+    void_reason,
+)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import WITH_OBJECTS, Author, Entry, SideObject, Statement, Subject, sign_statement

@@ -13,8 +13,8 @@ from typing import Any
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body, draft, quorum
 from comity.trust.charter.equivocation import find_equivocations
-from comity.trust.charter.tally import NothingToVote, VoteState, check_vote, next_vote
-from comity.trust.charter.votes import Intent, RoundBody, Vote, void_reason
+from comity.trust.charter.tally import NothingToVote, next_vote
+from comity.trust.charter.votes import Intent, RoundBody, Vote, VoteState, check_vote, void_reason
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet

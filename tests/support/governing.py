@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from comity.content.secrets import read_signer
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
-from comity.trust.charter.tally import NothingToVote, Tally, VoteState, check_vote, compute_tally, next_vote
-from comity.trust.charter.votes import Vote, consent, draft_statement
+from comity.trust.charter.tally import NothingToVote, Tally, compute_tally, next_vote
+from comity.trust.charter.votes import Vote, VoteState, check_vote, consent, draft_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import HybridSigner

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from comity.trust.charter.document import Body, draft
-from comity.trust.charter.tally import Fork, NothingToVote, Tally, VoteState, check_vote, next_vote
-from comity.trust.charter.votes import Intent, Ratify, RoundBody
+from comity.trust.charter.tally import Fork, NothingToVote, Tally, next_vote
+from comity.trust.charter.votes import Intent, Ratify, RoundBody, VoteState, check_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Untrusted
 from support.assembly import CLASSICAL, Assembly, change, members, reseated
