@@ -28,8 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from comity.trust.charter.assignment import ALL_COSIGN, LEAST
-from comity.trust.charter.document import CharterPolicy, quorum
+from comity.trust.charter.document import ALL_COSIGN, MIN_ASSIGNED, CharterPolicy, quorum
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import Checkpoint, cosign, log_verifier_key
 from comity.wire.addresses import Address
@@ -278,12 +277,12 @@ def main() -> None:
     simulated = [
         simulate(count, cosigners)
         for count in SIMULATED
-        for cosigners in sorted({count - 1, count - 1 if count <= ALL_COSIGN else LEAST})
+        for cosigners in sorted({count - 1, count - 1 if count <= ALL_COSIGN else MIN_ASSIGNED})
     ]
     for row in simulated:
         print(json.dumps(row))
     idle = [(row["nodes"], row["idle_bytes_a_node_and_minute"]) for row in measured]
-    default = {count: count - 1 if count <= ALL_COSIGN else LEAST for count in SIMULATED}
+    default = {count: count - 1 if count <= ALL_COSIGN else MIN_ASSIGNED for count in SIMULATED}
     complete = [row for row in simulated if row["cosigners_of_a_log"] == default[int(row["members"])]]
     messages = [(row["members"], row["heartbeats"] + row["cosignatures"]) for row in complete]
     before = [(row["members"], row["heads_of_before"]) for row in complete]

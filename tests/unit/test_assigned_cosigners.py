@@ -11,8 +11,15 @@ import pytest
 from comity.ledger.records import NewestHead
 from comity.node.members import Membership
 from comity.node.replication.cosigner import PATIENCE, AssignedCosigners
-from comity.trust.charter.assignment import ALL_COSIGN, LEAST, assigned_count, cosigning_order
-from comity.trust.charter.document import Body, CharterPolicy, Member
+from comity.trust.charter.document import (
+    ALL_COSIGN,
+    MIN_ASSIGNED,
+    Body,
+    CharterPolicy,
+    Member,
+    assigned_count,
+    cosigning_order,
+)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import KeySet
 from comity.trust.tlog.note import NoteSignature
@@ -41,7 +48,7 @@ def admitted(body: Body) -> list[Digest]:
 
 def test_sixteen_members_tell_everything() -> None:
     assert assigned_count(body_of(ALL_COSIGN)) is None
-    assert assigned_count(body_of(ALL_COSIGN + 1)) == LEAST
+    assert assigned_count(body_of(ALL_COSIGN + 1)) == MIN_ASSIGNED
 
 
 def test_the_assigned_members_are_more_than_the_charter_asks_for() -> None:
@@ -177,7 +184,7 @@ def test_the_log_of_a_member_that_is_not_admitted_yet_has_no_order() -> None:
 def test_only_the_first_of_the_order_tell_while_they_do_their_part(growing: bool) -> None:
     world = World(30)
     world.run(300, growing=growing)
-    assert world.telling == set(world.order[:LEAST])
+    assert world.telling == set(world.order[:MIN_ASSIGNED])
 
 
 @pytest.mark.parametrize("growing", [False, True])
@@ -190,7 +197,7 @@ def test_those_that_fail_are_replaced_by_the_next(growing: bool) -> None:
     assert world.telling == {world.order[0], *world.order[4:8]}
     world.dead.clear()
     world.run(3 * PATIENCE, growing=growing)
-    assert world.telling == set(world.order[:LEAST]), "who comes back takes its part again"
+    assert world.telling == set(world.order[:MIN_ASSIGNED]), "who comes back takes its part again"
 
 
 def test_a_node_that_leads_to_too_few_cosigners_is_short() -> None:
@@ -211,8 +218,8 @@ def test_after_a_few_doublings_enough_reachable_members_tell_theirs(
     world.dead = {named(number) for number in failed if 0 < number < count}
     world.run(8 * PATIENCE, growing=growing)
     living = [member for member in world.order if member not in world.dead]
-    assert world.telling.issuperset(living[:LEAST])
-    assert len(world.telling) <= 2 * LEAST + len(world.dead)
+    assert world.telling.issuperset(living[:MIN_ASSIGNED])
+    assert len(world.telling) <= 2 * MIN_ASSIGNED + len(world.dead)
 
 
 def test_members_further_back_do_not_release_those_before_them() -> None:

@@ -8,7 +8,7 @@ Every peer shows the same checkpoints, and may repeat what is not valid: results
 and what was used least recently is dropped.
 
 Every node cosigns every log that it mirrors, and gives its cosignatures to every caller. In a federation of more than
-16 members only some of them tell all others: those that are first in the log's order (`trust.charter.assignment`). Each
+16 members only some of them tell all others: those that are first in the log's order (`trust.charter.document`). Each
 of the others would cost every node 2.7 kB with each checkpoint.
 
 A member does its part for a log if its cosignature of the newest checkpoint is fresh, or if a cosignature of any
@@ -35,7 +35,7 @@ from comity.node.metrics import Metrics
 from comity.node.replication.link import StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.charter.assignment import assigned_count, cosigning_order
+from comity.trust.charter.document import assigned_count, cosigning_order
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.tlog.note import (
