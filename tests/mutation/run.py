@@ -85,7 +85,7 @@ SUITES: Final = (
     ),
     Suite((f"{TRUST}/artifact_pins.py",), "artifact_pins"),
     Suite((f"{TRUST}/node_records.py",), "node_record places"),
-    Suite((f"{TRUST}/party_drill.py",), "party_drill"),
+    Suite(("clients/comity_client/party_drill.py",), "drill_command party_drill"),
     Suite((f"{TRUST}/places.py",), "cosigner_places places"),
     Suite((f"{TRUST}/artifact.py",), "chained hub manifest pieces"),
     Suite((f"{TRUST}/hardware",), "hardware_appraisal hardware_pins hardware_tampers"),

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 from comity.trust.copies import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder, Party
 from comity.trust.encoding import Digest, sha256
-from comity.trust.party_drill import DrillArtifact, DrillInput, DrillNode, drill
 from comity.wire.audit import ListedCopies
 from comity.wire.log import LogHead
 from comity_cli.commands import drill as command_module
@@ -21,7 +20,15 @@ from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client import party_drill as drill_module
 from comity_client.copies import CopyList
-from comity_client.party_drill import FederationDrill, declared_places, render_drill
+from comity_client.party_drill import (
+    DrillArtifact,
+    DrillInput,
+    DrillNode,
+    FederationDrill,
+    declared_places,
+    drill,
+    render_drill,
+)
 from comity_client.session import Answers
 from support.logs import LogKeys
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from comity.trust.copies import CopyPolicy, Holder, Party
 from comity.trust.encoding import sha256
-from comity.trust.party_drill import (
+from comity_client.party_drill import (
     CA_STORE,
     CLOCK,
     DNS,

@@ -16,8 +16,7 @@ from comity_cli.nodes import NODE
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.trust.party_drill import PartyOutcome
-    from comity_client.party_drill import FederationDrill
+    from comity_client.party_drill import FederationDrill, PartyOutcome
 
 
 @examples(
