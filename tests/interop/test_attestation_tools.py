@@ -13,10 +13,10 @@ import jsonschema
 from comity.trust.artifact import Manifest
 from comity.trust.attestations.foreign import ArtifactDigests, AttestationKey, judge_attestation, write_envelope
 from comity.trust.attestations.predicates import ForeignStatement, encode_statement
-from comity.trust.attestations.projection import artifact_subject, provenance_of, result_of, summary_of
 from comity.trust.encoding import Digest
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from comity.trust.statements import Parent
+from comity_client.attestations import artifact_subject, provenance_of, result_of, summary_of
 from support.attesting import PREDICATES, Private, payload, private_key, public_pem, signature
 from support.case import case, release
 from support.environments import python_with

@@ -24,18 +24,12 @@ from comity.trust.attestations.predicates import (
     VerificationSummary,
     encode_statement,
 )
-from comity.trust.attestations.projection import (
-    artifact_subject,
-    provenance_of,
-    result_of,
-    subjects_of_files,
-    summary_of,
-)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.model_signing.bundle import statement_of_files
 from comity.trust.statement import Author, pae
 from comity.trust.statements import Derived, Extent, Parent, Published
+from comity_client.attestations import artifact_subject, provenance_of, result_of, subjects_of_files, summary_of
 from support.attesting import (
     EVALUATION,
     PREDICATES,

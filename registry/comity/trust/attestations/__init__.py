@@ -2,5 +2,4 @@
 
 predicates    SLSA verification summary and provenance, in-toto test-result, the proposed eval-result
 foreign       DSSE envelopes and Sigstore bundles of others: what they are, whose pinned key signed them, and about what
-projection    what was verified or stated here, in those predicates
 """
