@@ -3,7 +3,9 @@
 (1) claimant      binding of the owner, pinned charter, remembered claimant, or the one that most members saw first
 (2) version       the publications of that claimant only, independent of the number of other claimants
 
-References to an upstream commit, `hf:org/name@commit`, resolve by the nodes that mirrored it (`mirrored`).
+A reference to an upstream commit, `hf:org/name@commit`, resolves by the nodes that mirrored it. Only nodes of pinned
+members count, each member once. If they saw different bytes for one commit, those that most members fetched win; if
+equal, those that most members saw first. The others are listed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Unavailable
+from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import (
@@ -27,19 +29,32 @@ from comity.trust.resolution import (
     bound_claimant,
     claimant_label,
     first_seen,
+    majority_first,
     newest_first,
+    preferred_artifact,
     preferred_claimant,
     select_candidate,
 )
+from comity.trust.rows.findings import member_names
 from comity.trust.statement import Entry
 from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
 from comity.trust.tlog.note import VerifierKey
-from comity_client.evidence.gather import Claims, GatheredEvidence, claims_of, gather
+from comity.trust.upstream import OBSERVED, Observed
+from comity.wire.messages import LocatedEntry
+from comity_client.evidence.gather import (
+    Claims,
+    GatheredEvidence,
+    claims_of,
+    gather,
+    lines_by_log,
+    prove_said,
+    sightings,
+)
 from comity_client.evidence.home_positions import HomePositions
-from comity_client.evidence.mirrored import decide_mirrored, mirror_basis
+from comity_client.evidence.prove import ProvenStatements
 from comity_client.evidence.related import rival_observations
 from comity_client.seen import KnownNames
-from comity_client.session import Session
+from comity_client.session import Answers, Session
 from comity_client.trust_store import Bindings
 
 MAX_STATEMENTS: Final = 16
@@ -94,9 +109,9 @@ async def resolve(
     if (bound := _bound_artifact(reference, bindings)) is not None:
         return await _resolve_artifact(session, reference, bound, "your binding", policy)
     if reference.mirrored:
-        mirroring = await decide_mirrored(session, reference, policy)
+        mirroring = await _decide_mirrored(session, reference, policy)
         artifact = mirroring.seen[0].observed.artifact
-        return await _resolve_artifact(session, reference, artifact, mirror_basis(mirroring), policy)
+        return await _resolve_artifact(session, reference, artifact, _mirror_basis(mirroring), policy)
     repository = reference.repository or ""
     preference, claims = await _preference(session, repository, policy, names)
     publisher = preference.claimant.publisher
@@ -333,3 +348,123 @@ def _withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
         if kind in STATE_SETTING and publication.chain.signed(entry.envelope):
             return True
     return False
+
+
+async def _decide_mirrored(session: Session, reference: Reference, policy: Policy) -> MirrorEvidence:
+    """Return the proven evidence for the artifact that the reference resolves to.
+
+    Raises NotFound (NOT-MIRRORED), Unavailable; PolicyNotMet if nodes contradict each other and no rule decides
+    (UPSTREAM-DISPUTED) or the reference matches several commits (NO-ORDER).
+    """
+    answers = await session.ask(lambda node: node.resolve(reference.repository or "", None))
+    if not answers.found:
+        raise answers.failure(f"{reference} is not known")
+    proven = prove_said(session, lines_by_log(answers.found), policy)
+    found = _evidence_by_artifact(proven)
+    wanted = {name for name, mirroring in _observed_commits(found) if _means_commit(reference, name, mirroring)}
+    if not wanted:
+        others = sorted(name for name, _ in _observed_commits(found) if name.partition("@")[0] == reference.repository)
+        why = "no node of a pinned member claims to have fetched it"
+        raise NotFound(
+            f"{reference} is not mirrored here",
+            why=f"{why}; they fetched {', '.join(others[:5])}" if others else why,
+            hint=f"comity import {reference}",
+            code="NOT-MIRRORED",
+        )
+    commit = _decide_commit(reference, wanted, found, answers, proven, policy)
+    seen = sightings(answers, proven, policy, lambda entry: _observed_artifact(entry, commit))
+    artifact = preferred_artifact(found, commit, seen)
+    if artifact is None:
+        raise _disputed_commit(commit, {digest: m for digest, m in found.items() if commit in m.names})
+    return found[artifact]
+
+
+def _decide_commit(
+    reference: Reference,
+    wanted: set[str],
+    found: Mapping[Digest, MirrorEvidence],
+    answers: Answers[tuple[LocatedEntry, ...]],
+    proven: ProvenStatements,
+    policy: Policy,
+) -> str:
+    """Return the commit of the reference: the only one, else the one that most members fetched, else the one that most
+    members saw first. Raises PolicyNotMet (NO-ORDER)."""
+    if len(wanted) == 1:
+        return next(iter(wanted))
+    counts = {
+        name: len({m.lineage for mirroring in found.values() for m in mirroring.corroborating(name)}) for name in wanted
+    }
+    best = [name for name, count in counts.items() if count == max(counts.values())]
+    if len(best) == 1:
+        return best[0]
+    first = majority_first(
+        sightings(
+            answers, proven, policy, lambda entry: _observed_name(entry) if _observed_name(entry) in best else None
+        )
+    )
+    if first is not None:
+        return first[0]
+    listed = sorted(wanted)
+    raise PolicyNotMet(
+        f"{reference} is ambiguous",
+        why=f"{len(listed)} commits are mirrored: {', '.join(listed[:5])}",
+        hint=f"comity show {listed[0]}",
+        code="NO-ORDER",
+    )
+
+
+def _mirror_basis(mirroring: MirrorEvidence) -> str:
+    """Return text that names the members whose claims decided."""
+    name = mirroring.names[0]
+    members = mirroring.corroborating(name)
+    if not members:
+        return "a claim of a node that imported it from a folder; no node fetched it"
+    return f"nodes that mirrored it; corroborated {len(members)}: {member_names(members)}"
+
+
+def _evidence_by_artifact(proven: ProvenStatements) -> Mapping[Digest, MirrorEvidence]:
+    observed = [entry for entry in proven.entries if entry.statement.predicate == OBSERVED]
+    digests = dict.fromkeys(entry.statement.subject for entry in observed)
+    found = {digest: collect_mirror_evidence(observed, digest, proven.bound) for digest in digests}
+    return {digest: mirroring for digest, mirroring in found.items() if mirroring.seen}
+
+
+def _observed_name(entry: Entry) -> str | None:
+    """Return the name of the commit that a proven entry observed."""
+    if entry.statement.predicate != OBSERVED:
+        return None
+    try:
+        return Observed.parse(entry.statement).upstream.name
+    except ComityError:
+        return None
+
+
+def _observed_artifact(entry: Entry, commit: str) -> Digest | None:
+    return entry.statement.subject if _observed_name(entry) == commit else None
+
+
+def _observed_commits(found: Mapping[Digest, MirrorEvidence]) -> Iterable[tuple[str, MirrorEvidence]]:
+    return ((name, mirroring) for mirroring in found.values() for name in mirroring.names)
+
+
+def _means_commit(reference: Reference, name: str, mirroring: MirrorEvidence) -> bool:
+    repository, _, commit = name.partition("@")
+    if repository != reference.repository:
+        return False
+    if reference.version in (None, commit):
+        return True
+    asked = (seen.observed.upstream for seen in mirroring.seen)
+    return any(upstream.name == name and upstream.requested == reference.version for upstream in asked)
+
+
+def _disputed_commit(name: str, rivals: Mapping[Digest, MirrorEvidence]) -> PolicyNotMet:
+    listed = "; ".join(
+        f"sha256:{digest} by {member_names([m for seen in mirroring.seen for m in seen.members])}"
+        for digest, mirroring in sorted(rivals.items())
+    )
+    return PolicyNotMet(
+        f"{name} is disputed",
+        why=f"nodes observed different content: {listed}; all are kept",
+        hint=f"comity trust bind {name} sha256:DIGEST",
+        code="UPSTREAM-DISPUTED",
+    )
