@@ -22,8 +22,9 @@ from comity.trust.policy import Policy, SafetyRule
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence
 from comity_client.events import OnEvent, Progress, ignore_event, in_thread
-from comity_client.evidence import inspect
+from comity_client.evidence.artifact_info import ArtifactInfo, Replica
 from comity_client.evidence.resolve import Resolution
+from comity_client.evidence.search import FoundArtifacts, search_artifacts
 from comity_client.pull.destinations import (
     Destination,
     LocalCopy,
@@ -179,15 +180,15 @@ class ArtifactClient(TrustClient):
         listed if only the owner can decide."""
         return self._user.run(lambda session: self._user.resolve(session, reference))
 
-    def search(self, text: str, limit: int = 50) -> list[inspect.FoundArtifacts]:
+    def search(self, text: str, limit: int = 50) -> list[FoundArtifacts]:
         """Raises Unavailable."""
-        return self._user.run(lambda session: inspect.search_artifacts(session, text, limit))
+        return self._user.run(lambda session: search_artifacts(session, text, limit))
 
-    def show(self, reference: str) -> inspect.ArtifactInfo:
+    def show(self, reference: str) -> ArtifactInfo:
         """Raises as `resolve` does."""
         return self._user.show(reference)
 
-    def whereis(self, reference: str) -> list[inspect.Replica]:
+    def whereis(self, reference: str) -> list[Replica]:
         """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
         return self._user.whereis(reference)
 

@@ -24,7 +24,7 @@ from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Parent
 from comity.trust.verify import counted_publication
-from comity_client.evidence.inspect import ArtifactInfo, vouches_of
+from comity_client.evidence.artifact_info import ArtifactInfo, vouches_of
 from comity_client.pull.destinations import LocalCopy
 
 SPEC: Final = "1.6"

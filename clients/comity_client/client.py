@@ -30,7 +30,7 @@ from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent
 from comity_client.artifact_client import ArtifactClient, workers
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
 from comity_client.events import OnEvent, ignore_event
-from comity_client.evidence import inspect
+from comity_client.evidence import logs
 from comity_client.publishers import Publisher, change_keys, default_home_log, lost_key, new_publisher
 from comity_client.seen import LogContradiction
 from comity_client.session import ClaimedGateway, Session, Target, claimed_gateway, home_target
@@ -175,26 +175,26 @@ class Client(ArtifactClient):
         """Return the contradictions of logs that this client has recorded, with their proofs."""
         return list(self._user.seen_logs().contradictions())
 
-    def accusations(self, nodes: Sequence[str] = ()) -> list[inspect.LogAccusation]:
+    def accusations(self, nodes: Sequence[str] = ()) -> list[logs.LogAccusation]:
         """Return the misbehaviour proofs that nodes keep, verified again here: of the named nodes, or of all. Raises
         NotFound, Unavailable."""
-        return self._user.run(lambda session: inspect.accusations(session, nodes))
+        return self._user.run(lambda session: logs.accusations(session, nodes))
 
-    def log_checkpoint(self, origin: str) -> inspect.SeenCheckpoint:
-        """Raises as `inspect.newest_checkpoint` does."""
-        return self._user.run(lambda session: inspect.newest_checkpoint(session, self._user.seen_logs(), origin))
+    def log_checkpoint(self, origin: str) -> logs.SeenCheckpoint:
+        """Raises as `logs.newest_checkpoint` does."""
+        return self._user.run(lambda session: logs.newest_checkpoint(session, self._user.seen_logs(), origin))
 
-    def log_entries(self, origin: str, start: int, end: int) -> list[inspect.LogEntry]:
+    def log_entries(self, origin: str, start: int, end: int) -> list[logs.LogEntry]:
         """Raises Malformed, NotFound, Unavailable."""
-        return self._user.run(lambda session: inspect.read_entries(session, origin, start, end))
+        return self._user.run(lambda session: logs.read_entries(session, origin, start, end))
 
-    def log_proof(self, line: Digest) -> list[inspect.ProvenIn]:
+    def log_proof(self, line: Digest) -> list[logs.ProvenIn]:
         """Raises NotFound, Unavailable, Untrusted."""
-        return self._user.run(lambda session: inspect.prove_line(session, line))
+        return self._user.run(lambda session: logs.prove_line(session, line))
 
-    def log_check(self, origin: str) -> inspect.LogCheck:
+    def log_check(self, origin: str) -> logs.LogCheck:
         """Raises Equivocation, Untrusted, NotFound, Unavailable."""
-        return self._user.run(lambda session: inspect.check_log(session, self._user.seen_logs(), origin))
+        return self._user.run(lambda session: logs.check_log(session, self._user.seen_logs(), origin))
 
     def new_publisher(self, label: str, jurisdiction: str, home_origin: str | None = None) -> Publisher:
         """Create an identity. `home_origin` is its home log, by its origin or its verifier key, empty for none; None

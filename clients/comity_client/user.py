@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from comity.trust.encoding import Digest
     from comity.trust.policy import Policy
     from comity_client.events import OnEvent
-    from comity_client.evidence.inspect import ArtifactInfo, Replica
+    from comity_client.evidence.artifact_info import ArtifactInfo, Replica
     from comity_client.evidence.resolve import Resolution
     from comity_client.hardware_pins import HardwarePinStore
     from comity_client.pull.fetch import PlacedPieces
@@ -99,7 +99,7 @@ class User:
         """Describe the artifact of a reference, by the default policy. Raises as `resolve` does."""
 
         async def work(session: Session) -> ArtifactInfo:
-            from comity_client.evidence.inspect import describe_artifact
+            from comity_client.evidence.artifact_info import describe_artifact
 
             policy = self.policy(session.pins)
             return await describe_artifact(session, await self.resolve(session, reference, policy), policy)
@@ -110,7 +110,7 @@ class User:
         """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
 
         async def work(session: Session) -> list[Replica]:
-            from comity_client.evidence.inspect import replicas
+            from comity_client.evidence.artifact_info import replicas
 
             policy = self.policy(session.pins)
             return await replicas(session, await self.resolve(session, reference, policy), policy)

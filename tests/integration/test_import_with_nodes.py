@@ -28,7 +28,7 @@ from comity.trust.model_signing.judging import ModelSigningRule
 from comity.trust.statement import parse_entry
 from comity.trust.upstream import parse_observations
 from comity.wire.upstream import ImportOrder
-from comity_client.evidence.inspect import ArtifactInfo
+from comity_client.evidence.artifact_info import ArtifactInfo
 from comity_client.pull.model_sig import sign_folder
 from support.forked import run_comity
 from support.hub_like import Answer, HubLike, hub_like

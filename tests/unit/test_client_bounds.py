@@ -17,7 +17,7 @@ from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Subm
 from comity_client import uplink
 from comity_client.charter.state import _epochs
 from comity_client.events import ignore_event
-from comity_client.evidence.inspect import _pages
+from comity_client.evidence.search import _pages
 from comity_client.uplink import Uplink, log_lines
 from support.world import private_key
 

@@ -25,7 +25,7 @@ from comity_cli.commands import audit, copies, impact, whereis
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.copies import CopyList, LoggedResult
-from comity_client.evidence.inspect import Replica
+from comity_client.evidence.artifact_info import Replica
 
 A, B, C, D = (sha256(b"member %d" % at) for at in range(4))
 WIDE, NARROW = sorted((sha256(b"wide"), sha256(b"narrow")))

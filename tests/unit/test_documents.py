@@ -15,7 +15,9 @@ from comity_cli.commands import log, search, whereis
 from comity_cli.commands.publish import show_receipt
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.evidence.inspect import FoundArtifacts, LogCheck, ProvenIn, Replica
+from comity_client.evidence.artifact_info import Replica
+from comity_client.evidence.logs import LogCheck, ProvenIn
+from comity_client.evidence.search import FoundArtifacts
 from comity_client.publish import Logged, PublishReceipt
 from comity_client.trust_store import CharterChange
 

@@ -12,7 +12,7 @@ import pytest
 from comity.trust.encoding import sha256
 from comity_cli.commands import search
 from comity_cli.main import main
-from comity_client.evidence.inspect import FoundArtifacts
+from comity_client.evidence.search import FoundArtifacts
 from support.case import case
 
 NAMES = ["\x1b[2J", "a\n  PASS  bytes", "\u202egpj.exe", os.fsdecode(b"\xff\xfe")]

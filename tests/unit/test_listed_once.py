@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from comity.trust.encoding import sha256
 from comity_cli.commands import search, show
 from comity_cli.main import command
-from comity_client.evidence.inspect import ArtifactInfo, ArtifactStatement, FoundArtifacts
+from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
+from comity_client.evidence.search import FoundArtifacts
 
 ARTIFACT, PUBLISHER = sha256(b"artifact"), sha256(b"publisher")
 

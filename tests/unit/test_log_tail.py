@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from comity.trust.errors import Unavailable
 from comity_cli.commands import log
 from comity_cli.main import command
-from comity_client.evidence.inspect import LogEntry
+from comity_client.evidence.logs import LogEntry
 
 
 class GrowingLog:

@@ -8,7 +8,7 @@ import pytest
 from attackers.forging import Identity, Release
 from comity.trust.evidence import EvidenceReader
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence import inspect
+from comity_client.evidence import search
 from comity_client.session import Answers
 
 AUTHOR = Identity.made("an author")
@@ -33,8 +33,8 @@ async def test_a_node_that_invents_many_names_hides_none_of_another(monkeypatch:
     async def no_records(*_: object) -> dict[Any, Any]:
         return {}
 
-    monkeypatch.setattr(inspect, "publisher_records", no_records)
+    monkeypatch.setattr(search, "publisher_records", no_records)
     session: Any = Session()
-    found = await inspect.search_artifacts(session, "tiny", LIMIT)
+    found = await search.search_artifacts(session, "tiny", LIMIT)
     assert len(found) == LIMIT
     assert "swiss-ai/tiny@v1" in [each.name for each in found]

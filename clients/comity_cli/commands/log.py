@@ -21,7 +21,7 @@ from comity_cli.nodes import nodes_option
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.evidence.inspect import LogAccusation, LogCheck, LogEntry
+    from comity_client.evidence.logs import LogAccusation, LogCheck, LogEntry
 
 FOLLOW_SECONDS: Final = 5
 MAX_SHOWN: Final = 1000

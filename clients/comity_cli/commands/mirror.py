@@ -33,7 +33,7 @@ from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
     from comity.wire.node_status import NodeStatus
-    from comity_client.evidence.inspect import ArtifactInfo
+    from comity_client.evidence.artifact_info import ArtifactInfo
 
 DEFAULT_FILE = "mirror.toml"
 

@@ -12,7 +12,7 @@ from comity.trust.encoding import short
 from comity_cli.command import Command, client, examples, output
 
 if TYPE_CHECKING:
-    from comity_client.evidence.inspect import FoundArtifacts
+    from comity_client.evidence.search import FoundArtifacts
 
 
 @examples("comity search apertus", "comity search", "comity search minilm --json")

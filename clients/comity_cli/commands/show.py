@@ -14,7 +14,7 @@ from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity.trust.resolution import Candidate
-    from comity_client.evidence.inspect import ArtifactInfo
+    from comity_client.evidence.artifact_info import ArtifactInfo
 
 
 @examples(

@@ -13,7 +13,7 @@ from comity_cli.output import plural
 from comity_cli.places import reach_text
 
 if TYPE_CHECKING:
-    from comity_client.evidence.inspect import Replica
+    from comity_client.evidence.artifact_info import Replica
 
 
 @examples("comity whereis swiss-ai/apertus-8b", "comity whereis sha256:9f2c… --json")

@@ -1,1 +1,1 @@
-"""Evidence about artifacts: gather statements from nodes, verify them against the pins, resolve names, inspect logs."""
+"""Evidence about artifacts: gather statements from nodes, verify them against the pins, resolve names, read logs."""

@@ -38,7 +38,6 @@ from comity.trust.resolution import (
 from comity.trust.rows.findings import member_names
 from comity.trust.statement import Entry
 from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
-from comity.trust.tlog.note import VerifierKey
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.gather import (
@@ -323,11 +322,6 @@ async def _choose_proven(
         return chosen
     proven = await _proven(positions, placed)
     return select_candidate(reference, proven, [preference]) if any(c.position is not None for c in proven) else chosen
-
-
-def log_keys(session: Session, origin: str) -> tuple[VerifierKey, ...]:
-    """Return the log keys of pinned nodes with log origin `origin`."""
-    return tuple(dict.fromkeys(node.record.log for node in session.nodes if node.record.origin == origin))
 
 
 def _advisories(session: Session, gathered: GatheredEvidence) -> tuple[Advisory, ...]:

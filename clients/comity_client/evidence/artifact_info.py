@@ -1,0 +1,244 @@
+"""What is known about one artifact: its publication and versions, who said what about it, and which nodes have a copy.
+
+Statements are verified where they are judged. Which blobs a node has is its answer, and where a statement is in a log
+is a claim of the nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from comity.trust.artifact import Manifest
+from comity.trust.bound_nodes import bind_nodes
+from comity.trust.claims import (
+    KnownAuthors,
+    MirrorEvidence,
+    ParsedClaims,
+    Publication,
+    RivalPublication,
+    Vouch,
+    rivals,
+    verify_checks,
+    verify_vouches,
+)
+from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, parse_hold_withdrawn
+from comity.trust.encoding import Digest
+from comity.trust.evidence import RowFact
+from comity.trust.key_validity import CompromiseNotice, compromise_notices
+from comity.trust.node_records import signed_by_node
+from comity.trust.places import Place, Reach, declared_reach
+from comity.trust.policy import Policy
+from comity.trust.resolution import Candidate
+from comity.trust.rows.findings import check_facts
+from comity.trust.statement import Entry
+from comity.trust.statements import Advisory
+from comity.wire.client import NodeClient
+from comity.wire.limits import STAT_DIGESTS
+from comity_client.copies import LoggedResult, logged_results
+from comity_client.evidence.proofs import fetch_object
+from comity_client.evidence.related import related_lines
+from comity_client.evidence.resolve import Resolution, versions
+from comity_client.session import RemoteNode, Session
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactStatement:
+    """One statement about an artifact: its kind, its author, and the claimed log positions."""
+
+    predicate: str
+    by: str
+    places: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A node and its copy. `claimed`: a signed statement of the node about the copy was found; `held` of `files` blobs
+    are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
+    claim later; `audits` are the newest results that other members' nodes logged and signed about its copy; `place` is
+    what the node record of the pin declares about its machines."""
+
+    node: str
+    member: str
+    jurisdiction: str
+    claimed: bool
+    held: int | None
+    files: int
+    why: str = ""
+    withdrawn: str = ""
+    audits: tuple[LoggedResult, ...] = ()
+    place: Place | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """The jurisdictions whose law reaches the copy; empty where nothing is declared."""
+        return declared_reach(self.jurisdiction, self.place)
+
+    @property
+    def complete(self) -> bool:
+        return self.held == self.files
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactInfo:
+    """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
+    the licence, the lineage and the documents are those of `current`, the first one."""
+
+    title: str
+    artifact: Digest
+    basis: str
+    publication: Publication | None
+    manifest: Manifest
+    versions: tuple[Candidate, ...]
+    advisories: tuple[Advisory, ...]
+    said: tuple[ArtifactStatement, ...] = field(default=())
+    checks: tuple[RowFact, ...] = field(default=())
+    vouches: tuple[Vouch, ...] = field(default=())
+    lost_keys: tuple[CompromiseNotice, ...] = field(default=())
+    rivals: tuple[RivalPublication, ...] = field(default=())
+    mirroring: MirrorEvidence = field(default=MirrorEvidence((), (), ()))
+    statements: tuple[Candidate, ...] = field(default=())
+
+    @property
+    def current(self) -> Publication | None:
+        return self.statements[0].publication if self.statements else self.publication
+
+
+async def describe_artifact(session: Session, resolution: Resolution, policy: Policy) -> ArtifactInfo:
+    """Raises NotFound, Unavailable."""
+    manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
+    others = resolution.versions or ()
+    if resolution.versions is None and resolution.publication is not None:
+        name = resolution.publication.published.name
+        publisher = resolution.publication.publisher.id
+        others = await versions(session, name.repository, publisher, policy)
+    gathered, publication = resolution.gathered, resolution.publication
+    related, _ = await related_lines(session, publication, policy)
+    readings = session.read_claims((*gathered.lines, *related), resolution.artifact)
+    nodes = {node.record.node.id: node.record.name for node in session.nodes}
+    said = tuple(
+        ArtifactStatement(
+            entry.statement.predicate,
+            _author_name(entry, gathered.readings, nodes),
+            tuple(sorted(gathered.places.get(entry.line, ()))),
+        )
+        for entry in gathered.readings.entries
+        if resolution.artifact in {subject.digest for subject in entry.statement.subjects}
+    )
+    return ArtifactInfo(
+        title=resolution.title,
+        artifact=resolution.artifact,
+        basis=resolution.basis,
+        publication=resolution.publication,
+        manifest=manifest,
+        versions=others,
+        advisories=resolution.advisories,
+        said=said,
+        mirroring=resolution.mirroring,
+        statements=resolution.statements,
+        vouches=vouches_of(gathered.readings, resolution.artifact, policy),
+        lost_keys=_lost_keys(readings, publication),
+        rivals=rivals(readings, publication) if publication else (),
+        checks=_checks(gathered.readings, resolution.artifact, policy),
+    )
+
+
+def _lost_keys(readings: ParsedClaims, publication: Publication | None) -> tuple[CompromiseNotice, ...]:
+    if publication is None:
+        return ()
+    return compromise_notices(readings, publication.publisher.id, publication.chain, publication.entry.envelope)
+
+
+def _checks(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[RowFact, ...]:
+    """Return the verifications that others claim; their signatures are verified."""
+    checks, _ = verify_checks(readings, artifact, [seat for body in policy.pins for seat in body.members])
+    return check_facts(checks, readings, policy.pins)
+
+
+def vouches_of(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[Vouch, ...]:
+    """Return the vouches of others; their signatures are verified."""
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
+    seats = [seat for body in policy.pins for seat in body.members]
+    return verify_vouches(readings, artifact, KnownAuthors(readings, bound, seats))[0]
+
+
+async def replicas(session: Session, resolution: Resolution, policy: Policy) -> list[Replica]:
+    """Return what each node of the pinned federations claims and now answers about its copy."""
+    manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
+    wanted = sorted({entry.sha256 for entry in manifest.files})
+    answers = await session.ask(lambda node: _count_stored_blobs(node, wanted))
+    readings, places = resolution.gathered.readings, resolution.gathered.places
+    claimed = _claimants(readings, resolution.artifact, policy)
+    withdrawn = _withdrawn(readings, places, resolution.artifact, session.nodes)
+    audits = await logged_results(session, resolution.artifact)
+    return [
+        Replica(
+            node=node.name,
+            member=node.member.name,
+            jurisdiction=node.jurisdiction,
+            claimed=node.record.node.id in claimed and node.record.node.id not in withdrawn,
+            held=answers.found.get(node),
+            files=len(wanted),
+            why=str(answers.failed.get(node, "")),
+            withdrawn=withdrawn.get(node.record.node.id, ""),
+            audits=tuple(
+                audit
+                for audit in audits
+                if audit.prover == node.record.node.id and audit.result.auditor != node.member.id
+            ),
+            place=node.record.place,
+        )
+        for node in session.nodes
+    ]
+
+
+async def _count_stored_blobs(node: NodeClient, digests: Sequence[Digest]) -> int:
+    count = 0
+    for start in range(0, len(digests), STAT_DIGESTS):
+        count += sum(stat.have for stat in await node.stat(digests[start : start + STAT_DIGESTS]))
+    return count
+
+
+def _claimants(readings: ParsedClaims, artifact: Digest, policy: Policy) -> frozenset[Digest]:
+    """Return the online keys of pinned nodes that claim a copy of the artifact; its logging is not verified here."""
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
+    holds = [e for e in readings.entries if e.statement.predicate in HOLD_PREDICATES and _is_about(e, artifact)]
+    return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
+
+
+def _withdrawn(
+    readings: ParsedClaims,
+    places: Mapping[bytes, Collection[tuple[str, int]]],
+    artifact: Digest,
+    nodes: Iterable[RemoteNode],
+) -> dict[Digest, str]:
+    """Return the reason of each node that withdrew its hold, by the positions that nodes claim for the node's log."""
+    found: dict[Digest, str] = {}
+    for node in nodes:
+        last: tuple[int, str] = (-1, "")
+        for entry in readings.entries:
+            statement = entry.statement
+            wanted = statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN) and _is_about(entry, artifact)
+            if not (wanted and signed_by_node(entry, node.record)):
+                continue
+            reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
+            own = [index for origin, index in places.get(entry.line, ()) if origin == node.record.origin]
+            last = max(last, (max(own, default=-1), reason))
+        if last[1]:
+            found[node.record.node.id] = last[1]
+    return found
+
+
+def _is_about(entry: Entry, artifact: Digest) -> bool:
+    return artifact in {subject.digest for subject in entry.statement.subjects}
+
+
+def _author_name(entry: Entry, readings: ParsedClaims, nodes: Mapping[Digest, str]) -> str:
+    """Name of whom a statement says it is by; `nodes` are the names of the nodes of the pinned charters."""
+    by = entry.statement.by
+    if by is None:
+        return "nobody"
+    if by.kind == "node":
+        return f"{nodes.get(by.id, 'unknown node')} [{by.id[:12]}]"
+    known = readings.inceptions.get(by.id)
+    return known.display if known else f"{by.kind} {by.id[:12]}"

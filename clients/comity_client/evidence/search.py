@@ -1,0 +1,192 @@
+"""Search the nodes for artifacts by the words of a name.
+
+What a node names is a claim; a result says whether the signature of its publisher, or of the node that mirrored it, was
+verified. Where there are more results than are listed, each node names one in turn, so that none fills the list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from comity.trust.claims import Publication
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.trust.node_records import signed_by_node
+from comity.trust.policy import Policy
+from comity.trust.resolution import Candidate, newest_first
+from comity.trust.statement import Entry
+from comity.trust.upstream import Observed
+from comity.wire.client import NodeClient
+from comity.wire.messages import LocatedEntry
+from comity_client.evidence.gather import places_of, prove_publication, publisher_records
+from comity_client.evidence.home_positions import HomePositions
+from comity_client.evidence.resolve import order_statements
+from comity_client.session import Session
+
+K = TypeVar("K")
+MAX_PAGES: Final = 100
+"""Maximum number of search pages per node."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundArtifacts:
+    """One search result. `publisher` is the claimed author; `proven`: its signature is verified; `near`: its name has
+    not every word of the search, but is near it."""
+
+    name: str
+    artifact: Digest
+    publisher: Digest
+    label: str
+    licence: str
+    proven: bool
+    near: bool = False
+
+
+async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
+    """Return at most `limit` publications and mirrored commits whose names contain all words of `text`, sorted by name;
+    if there are none, those whose names are near it, the nearest first. A publication that was stated several times is
+    listed once, by its newest statement: by the positions that nodes claim if they agree, else by proven ones, of at
+    most `MAX_ORDERED` publications. Where there are more, each node names one in turn, so that no node fills the list
+    alone.
+
+    Raises Unavailable.
+    """
+    answers = await session.ask(lambda node: _pages(node, text, limit))
+    if not answers.found:
+        raise answers.failure("the search has no answer")
+    found = await _listings(session, list(_in_turn(answers.found.values())), limit)
+    if found or not text.strip():
+        return sorted(found, key=lambda listing: listing.name)
+    fragments = name_fragments(text)
+    nearby = await session.ask(lambda node: _containing(node, fragments))
+    located = [item for found in nearby.found.values() for item in found]
+    listed = [replace(each, near=True) for each in await _listings(session, located, len(located))]
+    rated = {each: nearness(text, each.name) for each in listed}
+    near = [each for each in listed if rated[each] >= NEAR]
+    return sorted(near, key=lambda each: (-rated[each], each.name))[:limit]
+
+
+def _in_turn(lists: Iterable[Sequence[LocatedEntry]]) -> Iterator[LocatedEntry]:
+    """The first of each list, the second of each, and so on."""
+    return (item for row in itertools.zip_longest(*lists) for item in row if item is not None)
+
+
+async def _listings(session: Session, located: Sequence[LocatedEntry], limit: int) -> list[FoundArtifacts]:
+    places = places_of(located)
+    entries = [entry for line in places if (entry := session.reader.readable(line)) is not None]
+    published = [entry for entry in entries if entry.statement.predicate == "published"]
+    newest = list({_key(entry): entry for entry in published}.values())[:limit]
+    records = await publisher_records(session, newest)
+    stated: dict[tuple[str, Digest, Digest | None], list[Publication]] = {}
+    for entry in published:
+        if (publication := prove_publication(entry, records)) is not None:
+            stated.setdefault(_key(entry), []).append(publication)
+    chosen = await _newest_statements(HomePositions(session, Policy()), stated, places)
+    found = []
+    for entry in newest:
+        own = chosen.get(_key(entry))
+        found.append(_found(own.entry, own) if own else _found(entry, None))
+    return found + _mirrored(session, entries)[: limit - len(found)]
+
+
+MAX_ORDERED: Final = 16
+"""Publications of one search whose statements are ordered by proofs, because nodes do not agree on their positions."""
+
+
+async def _newest_statements(
+    positions: HomePositions,
+    stated: Mapping[K, Sequence[Publication]],
+    places: Mapping[bytes, frozenset[tuple[str, int]]],
+) -> dict[K, Publication]:
+    """Return the newest of several statements of each publication."""
+    found: dict[K, Publication] = {}
+    disputed: list[K] = []
+    for key, own in stated.items():
+        claimed = [Candidate(each, positions.claimed(each, places[each.entry.line])) for each in own]
+        found[key] = newest_first(claimed)[0].publication
+        if len(own) > 1 and any(each.position is None for each in claimed):
+            disputed.append(key)
+    asked = disputed[:MAX_ORDERED]
+    ordered = await asyncio.gather(*(order_statements(positions, stated[key], places) for key in asked))
+    return found | {key: own[0].publication for key, own in zip(asked, ordered, strict=True)}
+
+
+def _key(entry: Entry) -> tuple[str, Digest, Digest | None]:
+    """What several statements of one publication have in common: name, artifact and author."""
+    statement = entry.statement
+    return statement.subjects[0].name, statement.subject, statement.by.id if statement.by else None
+
+
+NEAR: Final = 0.6
+"""Similarity from which a name is near a search, 0 to 1."""
+MAX_WORDS: Final = 4
+MAX_NEAR: Final = 50
+"""Names of one node with one fragment of a word."""
+
+
+def name_fragments(text: str) -> list[str]:
+    """Return parts of the words of a search that a name near it probably contains: the words, their first three and
+    four letters, and their last four."""
+    parts = [part for word in text.casefold().split()[:MAX_WORDS] for part in (word, word[:4], word[-4:], word[:3])]
+    return [part for part in dict.fromkeys(parts) if len(part) >= 2]
+
+
+def nearness(text: str, name: str) -> float:
+    """Return the similarity of a search and a name, 0 to 1: the mean over its words of the nearest part of the name."""
+    import difflib
+
+    words = text.casefold().split()[:MAX_WORDS]
+    whole = name.casefold()
+    parts = [whole, *re.split(r"[/@]", whole), *re.split(r"[/@._-]", whole)]
+    return sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words) / len(words)
+
+
+async def _containing(node: NodeClient, fragments: Sequence[str]) -> list[LocatedEntry]:
+    return [item for part in fragments for item in await _pages(node, part, MAX_NEAR)]
+
+
+async def _pages(node: NodeClient, text: str, limit: int) -> list[LocatedEntry]:
+    """Raises Malformed (UNBOUNDED) if the pages of the node do not end."""
+    found: list[LocatedEntry] = []
+    cursor = ""
+    for _ in range(MAX_PAGES):
+        page = await node.search(text, cursor)
+        found += page.found
+        if len(found) >= limit or not page.next_cursor or page.next_cursor == cursor:
+            return found[:limit]
+        cursor = page.next_cursor
+    raise Malformed("the search does not end", why=f"more than {MAX_PAGES} pages", code="UNBOUNDED")
+
+
+def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts]:
+    """Return one result per artifact and name that nodes claim to have mirrored; proven if a known node signed it."""
+    nodes = {node.record.node.id: node.record for node in session.nodes}
+    found: dict[tuple[str, Digest], FoundArtifacts] = {}
+    for entry in entries:
+        try:
+            said = Observed.parse(entry.statement)
+        except Malformed:
+            continue
+        record, key = nodes.get(said.by), (said.upstream.name, said.artifact)
+        proven = record is not None and signed_by_node(entry, record)
+        if key not in found or (proven and not found[key].proven):
+            label = f"mirrored by {record.name}" if record else ""
+            found[key] = FoundArtifacts(*key, said.by, label, said.conditions.licence, proven)
+    return list(found.values())
+
+
+def _found(entry: Entry, publication: Publication | None) -> FoundArtifacts:
+    by = entry.statement.by
+    return FoundArtifacts(
+        name=entry.statement.subjects[0].name,
+        artifact=entry.statement.subject,
+        publisher=by.id if by else Digest(""),
+        label=publication.publisher.label if publication else "",
+        licence=publication.published.licence.spdx if publication else "",
+        proven=publication is not None,
+    )
