@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from comity_client.bundles.exporting import ExportedBundle
     from comity_client.bundles.loading import LoadResult
     from comity_client.bundles.writing import DiskPlan
-    from comity_client.charter.proposals import GovernanceClient
+    from comity_client.charter.governance import GovernanceClient
     from comity_client.identity_signer import IdentitySigner
     from comity_client.importing import Imported, UpstreamState
     from comity_client.lineage import Derivation
@@ -460,8 +460,7 @@ class Client(ArtifactClient):
     def governance(self, federation: str = "") -> GovernanceClient:
         """Return the governance client of a pinned federation: the one whose id begins with `federation`, or the only
         one. Raises NotFound."""
-        from comity_client.charter.own_lines import OwnLines
-        from comity_client.charter.proposals import GovernanceClient
+        from comity_client.charter.governance import GovernanceClient, OwnLines
 
         pins = [pin for pin in self._user.trust_store().pins() if pin.id.startswith(federation)]
         if len(pins) != 1:

@@ -13,18 +13,11 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.statement import sign_statement
 from comity.wire.node import Charter
+from comity_client.charter.drafts import draft_admission, draft_namespaces, draft_removal
+from comity_client.charter.governance import GovernanceClient
 from comity_client.charter.joining import admission_drafts
 from comity_client.charter.keys import prepare_resumption
-from comity_client.charter.proposals import (
-    GovernanceClient,
-    Plan,
-    draft_admission,
-    draft_namespaces,
-    draft_removal,
-    propose_plan,
-    sign_plan,
-    vote_plan,
-)
+from comity_client.charter.proposals import Plan, propose_plan, sign_plan, vote_plan
 from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
 from comity_client.home import Home

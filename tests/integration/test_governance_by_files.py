@@ -15,6 +15,14 @@ from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import Intent, Ratify
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted
+from comity_client.charter.drafts import (
+    draft_admission,
+    draft_namespaces,
+    draft_policy_change,
+    draft_rekeying,
+    draft_removal,
+    rebase_draft,
+)
 from comity_client.charter.joining import carried_nodes, extended_federation, make_invitation
 from comity_client.charter.keys import (
     PreparedRotation,
@@ -29,15 +37,9 @@ from comity_client.charter.proposals import (
     NothingToSign,
     Plan,
     consent_plan,
-    draft_admission,
-    draft_namespaces,
-    draft_policy_change,
-    draft_rekeying,
-    draft_removal,
     leave_plan,
     plan_carried,
     propose_plan,
-    rebase_draft,
     sign_plan,
     sign_plan_with_all,
     vote_plan,

@@ -22,18 +22,10 @@ from comity.wire.charter import AskReceipt
 from comity_cli.charter.context import CharterContext
 from comity_cli.commands import join
 from comity_cli.main import main
+from comity_client.charter.drafts import draft_policy_change, draft_removal
+from comity_client.charter.governance import GovernanceClient, OwnLines
 from comity_client.charter.joining import JoinAnswer, card_of, extended_federation
-from comity_client.charter.own_lines import OwnLines
-from comity_client.charter.proposals import (
-    GovernanceClient,
-    Plan,
-    draft_policy_change,
-    draft_removal,
-    propose_plan,
-    sign_plan,
-    sign_plan_with_all,
-    vote_plan,
-)
+from comity_client.charter.proposals import Plan, propose_plan, sign_plan, sign_plan_with_all, vote_plan
 from comity_client.charter.state import (
     CharterMaterial,
     CharterState,

@@ -13,16 +13,10 @@ import pytest
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
+from comity_client.charter.drafts import draft_admission
+from comity_client.charter.governance import GovernanceClient
 from comity_client.charter.joining import admission_drafts
-from comity_client.charter.proposals import (
-    GovernanceClient,
-    Plan,
-    consent_plan,
-    draft_admission,
-    propose_plan,
-    sign_plan,
-    vote_plan,
-)
+from comity_client.charter.proposals import Plan, consent_plan, propose_plan, sign_plan, vote_plan
 from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
 from comity_client.home import Home

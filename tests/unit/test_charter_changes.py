@@ -11,7 +11,7 @@ from comity.trust.charter.document import Body, CharterPolicy, genesis, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, NotFound
 from comity_cli.commands.proposal import CHANGES, build_draft
-from comity_client.charter.proposals import (
+from comity_client.charter.drafts import (
     draft_admission,
     draft_namespaces,
     draft_policy_change,

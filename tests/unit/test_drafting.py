@@ -10,7 +10,7 @@ from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, NotFound
 from comity.trust.rotation import KeyState
-from comity_client.charter.proposals import (
+from comity_client.charter.drafts import (
     draft_admission,
     draft_namespaces,
     draft_policy_change,

@@ -18,7 +18,7 @@ from comity_cli.nodes import member_node_options
 if TYPE_CHECKING:
     from comity.trust.node_records import NodeRecord
     from comity.trust.rotation import RotationChain
-    from comity_client.charter.proposals import GovernanceClient
+    from comity_client.charter.governance import GovernanceClient
     from comity_client.charter.state import CharterState, Confirmation
     from comity_client.node_card import NodeCard
     from comity_client.signing.votes import GovernanceKey

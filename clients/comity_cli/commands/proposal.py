@@ -53,9 +53,9 @@ def build_draft(
         nodes: the known nodes of the members.
 
     Raises click.UsageError for invalid arguments, and as `CharterState.member`, `card_named`, `check_newcomer` and
-    `comity_client.charter.proposals` do.
+    `comity_client.charter.drafts` do.
     """
-    from comity_client.charter import proposals
+    from comity_client.charter import drafts
     from comity_client.charter.state import CharterMaterial
     from comity_client.node_card import check_newcomer, check_node_name
 
@@ -64,23 +64,21 @@ def build_draft(
         case "admit", [name]:
             card = card_named(name)
             check_newcomer(card, nodes)
-            return proposals.draft_admission(current, card.member), CharterMaterial.of(card.lines)
+            return drafts.draft_admission(current, card.member), CharterMaterial.of(card.lines)
         case "succeed", [member, name]:
             card, old = card_named(name), charter_state.member(member)
             check_node_name(card, [record for record in nodes if record.member != old.id])
-            return proposals.draft_succession(current, old, card.member), CharterMaterial.of(card.lines)
+            return drafts.draft_succession(current, old, card.member), CharterMaterial.of(card.lines)
         case "remove", [member]:
-            body = proposals.draft_removal(current, charter_state.member(member).id)
+            body = drafts.draft_removal(current, charter_state.member(member).id)
         case "rekey", [member]:
-            body = proposals.draft_rekeying(current, charter_state.chain(charter_state.member(member).id).current)
+            body = drafts.draft_rekeying(current, charter_state.chain(charter_state.member(member).id).current)
         case "observer" | "active", [member]:
-            body = proposals.draft_status(current, charter_state.member(member).id, kind)
+            body = drafts.draft_status(current, charter_state.member(member).id, kind)
         case "policy", _:
-            body = proposals.draft_policy_change(
-                current, dataclasses.replace(current.policy, **_policy_values(arguments))
-            )
+            body = drafts.draft_policy_change(current, dataclasses.replace(current.policy, **_policy_values(arguments)))
         case "namespace", _:
-            body = proposals.draft_namespaces(current, {name: parse_id(id_) for name, id_ in _pairs(arguments).items()})
+            body = drafts.draft_namespaces(current, {name: parse_id(id_) for name, id_ in _pairs(arguments).items()})
         case _:
             raise click.UsageError(f"write: comity proposal new {kind} {CHANGES[kind]}")
     return body, CharterMaterial()
@@ -292,7 +290,7 @@ def rebase(draft: str, text: str, despite_quorum: bool, **options: Any) -> None:
     """Take the changes of a draft of an earlier epoch, and propose them on the current charter. Fails (REBASE) if both
     changed the same thing: then a person decides."""
     from comity_client.charter import proposals as acts
-    from comity_client.charter import proposals as drafting
+    from comity_client.charter.drafts import rebase_draft
 
     from comity_cli.charter.signing import sign_and_deliver
 
@@ -301,7 +299,7 @@ def rebase(draft: str, text: str, despite_quorum: bool, **options: Any) -> None:
     if not context.offline:
         charter_state = charter_state.adding(context.governance.past_material(charter_state))
     lost, before = charter_state.superseded(draft)
-    body = drafting.rebase_draft(lost, before, charter_state.current)
+    body = rebase_draft(lost, before, charter_state.current)
     plan = acts.propose_plan(
         charter_state, context.governance_keys[0].public, body, text, despite_quorum=despite_quorum
     )

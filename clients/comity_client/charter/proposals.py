@@ -1,6 +1,5 @@
-"""Governance of one federation: drafts, plans of statements to sign, signing, and delivery to nodes.
+"""Plans of statements that members sign about a charter, in words, and their signatures.
 
-    draft_*          build a body that changes one thing of the current charter
     propose_plan     propose a body
     vote_plan        the next vote that this member owes a body: INTENT, and RATIFY after a quorum's INTENT
     consent_plan     a newcomer's consent to its seat
@@ -14,23 +13,18 @@
     governance.deliver(sign_plan(plan, key).material, to="unix:operator.sock")
 
 A plan describes the payload in words, made from the payload itself. `sign_plan` takes only a plan, so every signer
-can see it first. A draft is refused if it would lose its quorum: if too few keys were seen active. A key was seen if
-it signed a known statement about this epoch or the one before; no clock is used, and silent members still count
-(7.6). All `draft_*` functions raise Malformed if the result breaks a rule. `GovernanceClient` is synchronous, and
-works over the nodes of a session or over folders. Source: protocol, sections 7.1 to 7.6.
+can see it first. A body is refused if it would lose its quorum (`drafts.quorum_loss`). Source: protocol, sections 7.1
+to 7.6.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol, TypeVar
 
-from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
-from comity.trust.charter.federation import Federation
+from comity.trust.charter.document import Body, Member, draft
 from comity.trust.charter.tally import DraftState, NothingToVote, next_vote
 from comity.trust.charter.votes import (
     CONSENTED,
@@ -56,28 +50,14 @@ from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import parse_node_record
 from comity.trust.offers.records import PartyStatement, is_party_statement, read_party_statement
-from comity.trust.rotation import KeyState, Rotation, parse_rotation
+from comity.trust.rotation import Rotation, parse_rotation
 from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
-from comity_client.charter import joining
-from comity_client.charter.joining import Applicant, JoinAnswer, announced_nodes, carried_nodes, extended_federation
-from comity_client.charter.own_lines import OwnLines
+from comity_client.charter.drafts import quorum_loss
 from comity_client.charter.state import (
     CharterMaterial,
     CharterState,
-    Confirmation,
-    DeliveredLine,
-    GatheredVotes,
     compute_charter_state,
-    confirm_logged,
-    deliver_lines,
-    federation_charter_state,
-    federation_material,
-    gather_from_each,
-    gather_past_votes,
-    gather_votes,
-    read_folder,
 )
-from comity_client.session import Session
 from comity_client.signing.votes import (
     VOTE_PREDICATES,
     Ceremony,
@@ -88,114 +68,6 @@ from comity_client.signing.votes import (
     votes_signed_by,
 )
 from comity_client.trust_store import CharterChange, body_changes
-from comity_client.uplink import open_uplink
-
-T = TypeVar("T")
-
-
-def draft_admission(current: Body, seat: Member, policy: CharterPolicy | None = None) -> Body:
-    """A body with one more seat. Without `policy`, the quorum follows the number of members. Raises Conflict
-    (MEMBER-EXISTS)."""
-    if current.member(seat.id) is not None:
-        why = "its id already has a seat"
-        raise Conflict(f"{seat.name} is a member", why=why, hint="comity member ls", code="MEMBER-EXISTS")
-    return _draft_with_members(current, [*current.members, seat], policy)
-
-
-def draft_removal(current: Body, member: Digest, policy: CharterPolicy | None = None) -> Body:
-    """A body without that seat. The member's publications, log and copies stay its own."""
-    return _draft_with_members(current, [seat for seat in current.members if seat.id != member], policy)
-
-
-def draft_succession(current: Body, old: Member, seat: Member) -> Body:
-    """A body with a new seat in place of `old`, whose keys are lost. Both count as one member permanently."""
-    follower = dataclasses.replace(seat, successor_of=old.lineage)
-    return _draft_with_members(
-        current, [follower if member.id == old.id else member for member in current.members], None
-    )
-
-
-def draft_rekeying(current: Body, state: KeyState) -> Body:
-    """A body with the keys that a member's own rotations lead to."""
-    return _draft_with_members(current, [_rekeyed(seat, state) for seat in current.members], None)
-
-
-def draft_status(current: Body, member: Digest, to: str, policy: CharterPolicy | None = None) -> Body:
-    """A body with a member as `active`, or as `observer` without a vote."""
-    seats = [dataclasses.replace(m, status=to) if m.id == member else m for m in current.members]
-    return _draft_with_members(current, seats, policy)
-
-
-def draft_policy_change(current: Body, policy: CharterPolicy) -> Body:
-    return draft(current, policy=policy)
-
-
-def draft_namespaces(current: Body, added: Mapping[str, Digest]) -> Body:
-    """A body with more namespaces. An existing namespace keeps its publisher (`check_succession`)."""
-    return draft(current, namespaces={**current.namespaces, **added})
-
-
-def rebase_draft(drafted: Body, before: Body, current: Body) -> Body:
-    """The changes from `before` to `drafted`, applied to `current`: a losing draft, drafted again.
-
-    Raises Conflict (REBASE) if both changed the same thing differently: a person must decide.
-    """
-    seats = _merged(_seats(before), _seats(drafted), _seats(current), "member")
-    names = _merged(before.namespaces, drafted.namespaces, current.namespaces, "namespace")
-    asked = _merged(_policy_values(before), _policy_values(drafted), _policy_values(current), "policy")
-    active = sum(seat.active for seat in seats.values())
-    policy = policy_for_size(current.policy, len(current.active), active)
-    wished = drafted.policy.quorum_change
-    if wished != policy_for_size(before.policy, len(before.active), len(drafted.active)).quorum_change:
-        policy = dataclasses.replace(policy, quorum_change=min(max(wished, quorum(active)), active))
-    return draft(current, members=seats.values(), namespaces=names, policy=dataclasses.replace(policy, **asked))
-
-
-def policy_for_size(policy: CharterPolicy, before: int, after: int) -> CharterPolicy:
-    """The policy for another number of active members: a smallest quorum stays the smallest, a higher one stays as it
-    is if possible."""
-    at_minimum = policy.quorum_change == quorum(before)
-    asked = quorum(after) if at_minimum else min(max(policy.quorum_change, quorum(after)), after)
-    return dataclasses.replace(policy, quorum_change=asked)
-
-
-def _draft_with_members(current: Body, members: Sequence[Member], policy: CharterPolicy | None) -> Body:
-    active = sum(member.active for member in members)
-    return draft(
-        current, members=members, policy=policy or policy_for_size(current.policy, len(current.active), active)
-    )
-
-
-def _rekeyed(seat: Member, state: KeyState) -> Member:
-    return dataclasses.replace(seat, keys=state.keys, recovery=state.recovery) if seat.id == state.identity else seat
-
-
-def _seats(body: Body) -> dict[str, Member]:
-    return {seat.id: seat for seat in body.members}
-
-
-def _policy_values(body: Body) -> dict[str, int]:
-    """The policy values without the quorum, which follows the number of members."""
-    policy = dataclasses.asdict(body.policy)
-    return {name: value for name, value in policy.items() if name != "quorum_change"}
-
-
-def _merged(before: Mapping[str, T], own: Mapping[str, T], theirs: Mapping[str, T], what: str) -> dict[str, T]:
-    """`theirs` with the changes from `before` to `own`."""
-    merged = dict(theirs)
-    for name in {*before, *own}:
-        old, new, now = before.get(name), own.get(name), theirs.get(name)
-        if new in (old, now):
-            continue
-        if now != old:
-            why = f"{what} {name[:40]} was changed differently in the meantime"
-            raise Conflict("the draft cannot be rebased on the new charter", why=why, code="REBASE")
-        if new is None:
-            del merged[name]
-        else:
-            merged[name] = new
-    return merged
-
 
 _IDENTITY_PREDICATES = ("inception", "rotated", "node-record")
 
@@ -431,46 +303,6 @@ def _ordinal(number: int) -> str:
     return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
 
 
-_BY_GOVERNANCE_KEYS = frozenset({DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED})
-
-
-def quorum_loss(charter_state: CharterState, body: Body, me: Digest) -> str:
-    """Why the members that were seen active could not change `body` any more; empty if they could.
-
-    Args:
-        me: the calling member, which counts as active.
-    """
-    inactive = [seat for seat in body.active if seat.id != me and not _was_active(charter_state, seat)]
-    active = len(body.active) - len(inactive)
-    if active >= body.quorum:
-        return ""
-    names = ", ".join(seat.name for seat in inactive)
-    return f"a change needs {body.quorum} of {len(body.active)} members, and no recent signature is known of {names}"
-
-
-def _was_active(charter_state: CharterState, seat: Member) -> bool:
-    """Whether a seat was seen active. A newcomer counts as active: the body needs its consent."""
-    if charter_state.current.member(seat.id) is None or any(
-        seat.id in voters for voters in charter_state.tally.voters_by_round.values()
-    ):
-        return True
-    chain = charter_state.chain(seat.id)
-    return any(chain.signed(entry.envelope) for entry in _recent_statements(charter_state, seat.id))
-
-
-def _recent_statements(charter_state: CharterState, member: Digest) -> Iterable[Entry]:
-    """A member's statements about this epoch or the one before, and its rotations, which its new keys sign."""
-    epochs = (charter_state.current.digest, charter_state.current.prev)
-    for entry in charter_state.entries:
-        statement = entry.statement
-        if statement.by is None or statement.by.id != member:
-            continue
-        if statement.predicate == "rotated" or (
-            statement.predicate in _BY_GOVERNANCE_KEYS and statement.body.get("prev") in epochs
-        ):
-            yield entry
-
-
 GOVERNANCE = "governance"
 
 
@@ -657,85 +489,3 @@ def _check_quorum_kept(charter_state: CharterState, body: Body, me: Digest, desp
     if not despite_quorum and (why := quorum_loss(charter_state, body, me)):
         hint = "let these members sign something first, for example a vote; or use --despite-quorum"
         raise Refused("the members could not change this charter any more", why=why, hint=hint, code="STRANDED")
-
-
-MAX_PAST_EPOCHS: Final = 8
-"""Limit of decided epochs for which losing drafts are fetched."""
-
-
-class RunWithSession(Protocol):
-    """Runs work in a session of the pinned federation."""
-
-    def __call__(self, work: Callable[[Session], Awaitable[T]], /) -> T: ...
-
-
-@dataclass(frozen=True, slots=True)
-class GovernanceClient:
-    """Made by `Client.governance`. Methods raise Unavailable if no node answers."""
-
-    federation: Federation
-    run: RunWithSession
-    own_lines: OwnLines | None = None
-
-    def carried(self, folder: Path) -> CharterState:
-        """The charter state from one folder only. Raises NotFound, Malformed."""
-        return federation_charter_state(self.federation, read_folder(folder))
-
-    def gather(self, known: CharterMaterial | None = None) -> GatheredVotes:
-        """Lines and bodies from all nodes, and the nodes that did not answer."""
-        here = (known or CharterMaterial()) | federation_material(self.federation)
-        return self.run(lambda session: gather_votes(session, self.federation, here))
-
-    def charter_state(self, *folders: Path) -> CharterState:
-        """The charter state from all nodes, and from folders. Raises NotFound, Malformed. Without a network use
-        `carried`."""
-        carried = self.own_lines.material if self.own_lines else CharterMaterial()
-        for folder in folders:
-            carried |= read_folder(folder)
-        return federation_charter_state(self.federation, carried, self.gather(carried).material)
-
-    def past_material(self, charter_state: CharterState) -> CharterMaterial:
-        """Statements of the nodes about decided epochs since the pinned one, for example losing drafts."""
-        epochs = (*self.federation.chain, *(each.body for each in charter_state.tally.epochs))
-        prevs = [body.digest for body in epochs if body.digest != charter_state.current.digest][-MAX_PAST_EPOCHS:]
-        return self.run(lambda session: gather_past_votes(session, prevs, charter_state.material))
-
-    def material_by_member(self) -> dict[Digest, CharterMaterial]:
-        """By member, the material of its own nodes: for `prepare_resumption`."""
-        return self.run(lambda session: gather_from_each(session, self.federation))
-
-    def deliver(self, material: CharterMaterial, to: str) -> list[DeliveredLine]:
-        """Submit lines to a node, by its name or address, or by the path of its operator's socket. Raises NotFound,
-        Unavailable, Untrusted; a refused line is in the result, with its refusal."""
-
-        async def work(session: Session) -> list[DeliveredLine]:
-            async with open_uplink(session, to) as uplink:
-                return await deliver_lines(uplink, material)
-
-        delivered = self.run(work)
-        accepted = frozenset(item.line for item in delivered if item.index is not None)
-        if self.own_lines is not None and accepted:
-            self.own_lines.add(CharterMaterial(accepted, material.objects))
-        return delivered
-
-    def ask(self, home: Path) -> JoinAnswer:
-        """Send a join request with the card in a node's home. Raises Refused, NotFound, Malformed."""
-        lines = joining.card_lines(home)
-        return self.run(lambda session: joining.ask_to_join(session, lines))
-
-    def applicants(self) -> list[Applicant]:
-        """The waiting join requests."""
-        return self.run(joining.applicants)
-
-    def confirm(self, charter_state: CharterState) -> Confirmation:
-        """Whether enough members' home logs confirm the current charter, and how recent that is."""
-        return self.run(lambda session: confirm_logged(session, self.federation, charter_state))
-
-    def newest_federation(self, charter_state: CharterState | None = None) -> Federation:
-        """The federation with all epochs that can be verified now, and the nodes of new members: for an invitation, or
-        to be compared and pinned. Pins nothing. Raises Malformed, Untrusted."""
-        seen = charter_state or self.charter_state()
-        known = carried_nodes(seen)
-        if seen.tally.epochs:
-            known += self.run(lambda session: announced_nodes(session, seen))
-        return extended_federation(self.federation, seen, known)
