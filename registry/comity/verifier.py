@@ -58,7 +58,8 @@ from comity.trust.evidence import (
     InclusionEvidence,
     Verdict,
 )
-from comity.trust.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from comity.trust.policy import Policy
+from comity.trust.policy_file import MAX_POLICY_BYTES, parse_policy
 from comity.trust.report import VerdictReport
 from comity.trust.statement import MAX_LINE, MAX_OBJECT_BYTES, Entry
 from comity.trust.tlog.proof import MAX_GROWTH_PROOF, MAX_PROOF, is_growth_proof

@@ -91,7 +91,7 @@ from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.fault_proof import FaultProof, ProvenRecord
 from comity.trust.offers.offer import Offer
 from comity.trust.places import Place
-from comity.trust.policy import parse_policy
+from comity.trust.policy_file import parse_policy
 from comity.trust.report import VerdictReport, Verified, sign_verified, summarise_report
 from comity.trust.retention import parse_retention_rules
 from comity.trust.rotation import KeyState, follow, parse_rotation

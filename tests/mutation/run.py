@@ -75,7 +75,7 @@ SUITES: Final = (
     ),
     Suite((f"{TRUST}/report.py",), "report report_page"),
     Suite((f"{TRUST}/approvals.py", f"{TRUST}/officers.py"), "approvals approvals_row officers"),
-    Suite((f"{TRUST}/policy.py",), "federation_file officers policy policy_files safety_row"),
+    Suite((f"{TRUST}/policy.py", f"{TRUST}/policy_file.py"), "federation_file officers policy policy_files safety_row"),
     Suite((f"{TRUST}/audit.py",), "audit audit_bounds"),
     Suite((f"{TRUST}/copies.py",), "copies holds"),
     Suite(

@@ -29,7 +29,8 @@ from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import PACK, Evidence, FoundFile, InclusionEvidence, Verdict
 from comity.trust.names import Name
-from comity.trust.policy import Policy, parse_policy
+from comity.trust.policy import Policy
+from comity.trust.policy_file import parse_policy
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory, sign_published
 from comity.trust.verify import verify

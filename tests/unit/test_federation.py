@@ -9,7 +9,7 @@ from comity.trust.charter.document import draft as next_body
 from comity.trust.charter.federation import CHUNK, Federation, in_chunks, prove_epochs, prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.node_records import sign_node_record
-from comity.trust.policy import parse_policy
+from comity.trust.policy_file import parse_policy
 from comity.trust.statement import MAX_LINE, Entry
 from support.case import nodes
 from support.charters import Seated, votes

@@ -16,7 +16,7 @@ from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import draft
 from comity.trust.charter.federation import Federation, in_chunks, prove_epochs
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable, Untrusted
-from comity.trust.policy import parse_policy
+from comity.trust.policy_file import parse_policy
 from comity_client.home import Home
 from comity_client.trust_store import TrustStore
 from support.case import nodes

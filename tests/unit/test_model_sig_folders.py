@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
-from comity.trust.policy import Policy, parse_policy
+from comity.trust.policy import Policy
+from comity.trust.policy_file import parse_policy
 from comity.verifier import collect_evidence, main
 from support.model_sig import (
     FILES,

@@ -22,7 +22,8 @@ from comity.trust.evidence import Row
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import PublicKey
 from comity.trust.officers import prove_approvals
-from comity.trust.policy import ApprovalRule, parse_policy
+from comity.trust.policy import ApprovalRule
+from comity.trust.policy_file import parse_policy
 from comity.trust.rotation import LogCut, parse_rotation
 from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Advisory, Compromise, Vouched, sign_advisory, sign_vouched

@@ -13,12 +13,10 @@ from comity.trust.policy import (
     CosignerRule,
     Freshness,
     Policy,
-    PolicyLines,
-    PolicyTable,
     impossible_rows,
     most_cosigners,
-    parse_policy,
 )
+from comity.trust.policy_file import PolicyLines, PolicyTable, parse_policy
 from comity.trust.statement import parse_entry
 from comity.trust.verify import verify
 from support.case import case, nodes

@@ -19,8 +19,8 @@ from comity.trust.policy import (
     SafetyRule,
     UpstreamRule,
     most_cosigners,
-    parse_policy,
 )
+from comity.trust.policy_file import parse_policy
 from comity.trust.verify import verify
 from comity_cli.main import command
 from comity_client.client import Client

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from comity.trust.encoding import sha256
 from comity.trust.evidence import DEFAULT_ALLOW, KINDS, Inspection, Verdict
-from comity.trust.policy import DEFAULT_REQUIRED, SafetyRule, parse_policy
+from comity.trust.policy import DEFAULT_REQUIRED, SafetyRule
+from comity.trust.policy_file import parse_policy
 from comity.trust.verify import verify
 from support.case import FILES, Case, case
 

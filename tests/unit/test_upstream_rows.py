@@ -10,7 +10,8 @@ from comity.trust.claims import collect_mirror_evidence
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row, Verdict
-from comity.trust.policy import ROWS, Policy, UpstreamRule, parse_policy
+from comity.trust.policy import ROWS, Policy, UpstreamRule
+from comity.trust.policy_file import parse_policy
 from comity.trust.statement import Entry
 from comity.trust.upstream import Changed, Gone, Observed, Upstream, sign_changed, sign_gone, sign_observed
 from comity.trust.verify import verify
