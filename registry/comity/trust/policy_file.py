@@ -70,7 +70,6 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from comity.trust.approvals import check_scope, filled_places
@@ -143,25 +142,25 @@ def parse_policy(
     found = [read_pin(PolicyTable(item, "policy.pin", document.lines), chunks_of) for item in pinned]
     pins = tuple(body for body, _ in found)
     read_id = id_reader(pins)
-    publishers = read_publishers(document.table("publishers"), read_id)
+    publishers, bindings, rotations = read_publishers(document.table("publishers"), read_id)
     cosigners, rows = document.table("cosigners"), document.table("rows")
     freshness = read_freshness(document.table("time"))
     approvals = read_approvals(document.table("approvals"), read_id, freshness)
     policy = Policy(
         pins=pins,
         origins=OriginOwners.of_all(owners for _, owners in found),
-        publishers=publishers.accept,
-        bindings=publishers.names,
-        rotations=publishers.rotations,
+        publishers=publishers,
+        bindings=bindings,
+        rotations=rotations,
         cosigners=read_cosigners(cosigners, pins),
-        licences=_licences(document.table("licences")),
-        refuse_from=_refusing_issuers(document.table("advisories"), read_id),
+        licences=frozenset(document.list_in("licences", "accept", str.lower)),
+        refuse_from=frozenset(document.list_in("advisories", "refuse_from", read_id)),
         freshness=freshness,
         lineage=read_lineage(document.table("lineage")),
         model_signing=read_model_signing(document.table("model_signing"), read),
         safety=read_safety(document.table("safety")),
         upstream=read_upstream(document.table("upstream"), pins),
-        documents=read_documents(document.table("documents")),
+        documents=tuple(dict.fromkeys(document.list_in("documents", "require", _check_kind))),
         approvals=approvals,
         require=read_required(rows, approvals),
         digest=sha256(text),
@@ -210,23 +209,14 @@ def id_reader(pins: Sequence[Body]) -> ReadId:
     return read
 
 
-@dataclass(frozen=True, slots=True)
-class Publishers:
-    """`[publishers]`: accepted identities (empty: any), owners of namespaces, and pinned rotations by identity."""
-
-    accept: frozenset[Digest] = frozenset()
-    names: Mapping[str, Digest] = field(default_factory=dict)
-    rotations: Mapping[Digest, Digest] = field(default_factory=dict)
-
-
-def read_publishers(table: PolicyTable, read_id: ReadId = parse_id) -> Publishers:
-    made = Publishers(
-        accept=frozenset(table.parse_each("accept", read_id)),
-        names=_bindings(table, read_id),
-        rotations=_rotations(table, read_id),
-    )
+def read_publishers(
+    table: PolicyTable, read_id: ReadId
+) -> tuple[frozenset[Digest], dict[str, Digest], dict[Digest, Digest]]:
+    """The accepted identities (none: any), the publishers of namespaces, and the pinned rotations by identity."""
+    accepted = frozenset(table.parse_each("accept", read_id))
+    bindings, rotations = _bindings(table, read_id), _rotations(table, read_id)
     table.done()
-    return made
+    return accepted, bindings, rotations
 
 
 def _bindings(table: PolicyTable, read_id: ReadId) -> dict[str, Digest]:
@@ -290,18 +280,6 @@ def check_reachable(rule: CosignerRule, pins: Sequence[Body], table: PolicyTable
         "without the excluded jurisdictions and the member that owns the log",
         f"set at_least to {best[0]} and jurisdictions to {best[1]} or less, or exclude fewer in outside",
     )
-
-
-def _licences(table: PolicyTable) -> frozenset[str]:
-    accepted = frozenset(item.lower() for item in table.strings("accept"))
-    table.done()
-    return accepted
-
-
-def _refusing_issuers(table: PolicyTable, read_id: ReadId) -> frozenset[Digest]:
-    issuers = frozenset(table.parse_each("refuse_from", read_id))
-    table.done()
-    return issuers
 
 
 def read_freshness(table: PolicyTable) -> Freshness | None:
@@ -397,13 +375,6 @@ def _check_format(name: str) -> str:
     close = difflib.get_close_matches(name, FORMATS, 1)
     hint = f'write "{close[0]}"' if close else f"formats are {', '.join(sorted(FORMATS))}"
     raise Malformed(f"{name[:40]!r} is not a format", why="no inspection reports this format", hint=hint)
-
-
-def read_documents(table: PolicyTable) -> tuple[str, ...]:
-    """Raises Malformed (POLICY-SYNTAX)."""
-    required = table.parse_each("require", _check_kind)
-    table.done()
-    return tuple(dict.fromkeys(required))
 
 
 def _check_kind(text: str) -> str:
@@ -567,6 +538,13 @@ class PolicyTable:
     def parse_each(self, key: str, read: Callable[[str], T], default: Sequence[str] = ()) -> tuple[T, ...]:
         """Return the strings of `key`, each parsed by `read`."""
         return tuple(self._parse(key, item, read) for item in self.strings(key, default))
+
+    def list_in(self, table: str, key: str, read: Callable[[str], T]) -> tuple[T, ...]:
+        """Return the strings of `key`, the only key of the table `table`, each parsed by `read`."""
+        only = self.table(table)
+        found = only.parse_each(key, read)
+        only.done()
+        return found
 
     def error(self, key: str, why: str, hint: str = "", value: str | None = None) -> Malformed:
         """Return the error for `key`, or for `value` in it, with its line number."""
