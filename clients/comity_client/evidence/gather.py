@@ -127,15 +127,7 @@ async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mappin
 def prove_publication(entry: Entry, records: Mapping[Digest, ParsedClaims]) -> Publication | None:
     """Return the publication if one of `records` proves that its publisher signed it."""
     who = author_of(entry) or Digest("")
-    return proven_publication(entry, records[who]) if who in records else None
-
-
-def proven_publication(entry: Entry, readings: ParsedClaims) -> Publication | None:
-    """Return the publication if `readings` prove that its publisher signed it."""
-    try:
-        return readings.publication(entry)
-    except ComityError:
-        return None
+    return records[who].publication(entry) if who in records else None
 
 
 def author_of(entry: Entry) -> Digest | None:
@@ -192,9 +184,7 @@ async def claims_of(
         asked = f"{repository}@{version}" if version else repository
         raise answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")
     proven = prove_said(session, lines_by_log(answers.found), policy)
-    publications = [
-        proven_publication(e, proven.readings) for e in proven.entries if e.statement.predicate == "published"
-    ]
+    publications = [proven.readings.publication(e) for e in proven.entries if e.statement.predicate == "published"]
     own = tuple(p for p in publications if p is not None and _same_name(p.published.name.repository, repository))
     located = [item for found in answers.found.values() for item in found]
     return Claims(

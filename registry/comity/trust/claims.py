@@ -43,7 +43,7 @@ S = TypeVar("S", Entry, bytes)
 T = TypeVar("T")
 
 
-def _prove_each(
+def prove_each(
     subjects: Iterable[S], prove: Callable[[S], T | Remark]
 ) -> tuple[tuple[tuple[S, T], ...], tuple[Remark, ...]]:
     """Each subject with what `prove` returns for it, and a note on each that it refuses: the one that it returns, or
@@ -68,6 +68,13 @@ def _note(subject: Entry | bytes, error: ComityError) -> Remark:
         return Remark(f"a claim line {kind} and does not count: {error}", sha256(subject))
     name = f"{subject.statement.predicate} {short(subject.digest)}"
     return Remark(f"{name} {kind} and does not count: {error}", subject.digest)
+
+
+def unsigned_note(entry: Entry, by: Digest) -> Remark:
+    """The note on a statement that is not proven to be signed by the author that it names."""
+    return Remark(
+        f"{entry.statement.predicate} {short(entry.digest)} is not proven to be signed by {short(by)}", entry.digest
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +122,11 @@ class ParsedClaims:
         return any(chain is not None and chain.signed(entry.envelope) for chain in chains)
 
     def publication(self, entry: Entry) -> Publication | None:
-        """The publication in a `published` entry; None if the inception of its publisher is not among the claims.
-        Raises Malformed, and Untrusted if the publisher did not sign it."""
-        return _publication(entry, self.inceptions, self.chains)
+        """The publication in a `published` entry; None if the claims do not prove that its publisher signed it."""
+        try:
+            return _publication(entry, self.inceptions, self.chains)
+        except ComityError:
+            return None
 
     def about(self, artifact: Digest, *predicates: str) -> list[Entry]:
         """The statements about `artifact` with one of these predicates, by predicate."""
@@ -130,15 +139,15 @@ def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader
     Args:
         reader: that of the session; default: a new one.
     """
-    read, unread = _prove_each(dict.fromkeys(lines), (reader or EvidenceReader()).entry)
+    read, unread = prove_each(dict.fromkeys(lines), (reader or EvidenceReader()).entry)
     entries = tuple(entry for _, entry in read)
-    starts, forged = _prove_each((e for e in entries if e.statement.predicate == "inception"), check_inception)
+    starts, forged = prove_each((e for e in entries if e.statement.predicate == "inception"), check_inception)
     inceptions = {inception.id: inception for _, inception in starts}
     chains = RotationChains(entries)
     claimed = [
         (entry, by.id) for entry in entries if _is_about(entry, artifact, "published") and (by := entry.statement.by)
     ]
-    found, refused = _prove_each((entry for entry, _ in claimed), lambda e: _publication(e, inceptions, chains))
+    found, refused = prove_each((entry for entry, _ in claimed), lambda e: _publication(e, inceptions, chains))
     return ParsedClaims(
         entries,
         inceptions,
@@ -156,7 +165,7 @@ def _is_about(entry: Entry, artifact: Digest, predicate: str) -> bool:
 
 
 def _publication(entry: Entry, inceptions: Mapping[Digest, Inception], chains: RotationChains) -> Publication | None:
-    """As `ParsedClaims.publication`."""
+    """The publication; None if the inception of its publisher is unknown. Raises Malformed, Untrusted."""
     publisher = inceptions.get(entry.statement.by.id) if entry.statement.by else None
     if publisher is None:
         return None
@@ -188,7 +197,7 @@ def verify_advisories(
             return advisory
         raise _unproven("advisory", by.id)
 
-    return _prove_each(claims.about(artifact, "advisory"), prove)
+    return prove_each(claims.about(artifact, "advisory"), prove)
 
 
 def verify_checks(
@@ -204,7 +213,7 @@ def verify_checks(
             raise _unproven("verified", verified.by)
         return verified
 
-    return _prove_each(claims.about(artifact, VERIFIED), prove)
+    return prove_each(claims.about(artifact, VERIFIED), prove)
 
 
 def _unproven(predicate: str, by: Digest) -> Untrusted:
@@ -228,7 +237,7 @@ def verify_holds(
             raise Untrusted("hold refused", why="not signed by the node that it names", code="SIGNATURE")
         return known
 
-    found, notes = _prove_each(claims.about(artifact, *HOLD_PREDICATES), prove)
+    found, notes = prove_each(claims.about(artifact, *HOLD_PREDICATES), prove)
     return tuple((entry, node) for entry, known in found for node in known), notes
 
 
@@ -315,12 +324,9 @@ def verify_vouches(
 
     def prove(entry: Entry) -> Vouch | Remark:
         vouched, author = parse_vouched(entry.statement), authors.author_of(entry)
-        if author is None:
-            text = f"vouched {short(entry.digest)} is not proven to be signed by {short(vouched.by.id)}"
-            return Remark(text, entry.digest)
-        return Vouch(entry, vouched, author)
+        return Vouch(entry, vouched, author) if author else unsigned_note(entry, vouched.by.id)
 
-    found, notes = _prove_each(claims.about(artifact, VOUCHED), prove)
+    found, notes = prove_each(claims.about(artifact, VOUCHED), prove)
     return tuple(in_turn((vouch.by, vouch) for _, vouch in found)), notes
 
 
@@ -359,10 +365,7 @@ def rivals(claims: ParsedClaims, publication: Publication) -> tuple[RivalPublica
 def _rival(claims: ParsedClaims, entry: Entry, publication: Publication) -> RivalPublication | None:
     if entry.statement.predicate != "published":
         return None
-    try:
-        rival = claims.publication(entry)
-    except ComityError:
-        return None
+    rival = claims.publication(entry)
     if rival is None or str(rival.published.name).lower() != str(publication.published.name).lower():
         return None
     if (rival.publisher.id, rival.published.artifact) == (publication.publisher.id, publication.published.artifact):

@@ -36,7 +36,7 @@ from comity.trust.attestations.predicates import (
     read_decimal,
 )
 from comity.trust.bound_nodes import BoundNode
-from comity.trust.claims import KnownAuthors, ParsedClaims, Vouch
+from comity.trust.claims import KnownAuthors, ParsedClaims, Vouch, unsigned_note
 from comity.trust.encoding import (
     LAST_TIME,
     Digest,
@@ -47,9 +47,8 @@ from comity.trust.encoding import (
     format_time,
     parse_canonical,
     sha256,
-    short,
 )
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import Malformed
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark, RowFact
 from comity.trust.key_validity import prove_entry
 from comity.trust.keys import Signer
@@ -385,13 +384,8 @@ def _proven_announcements(
     for entry in claims.entries:
         if (said := _announcement(entry, artifact)) is None:
             continue
-        try:
-            author = authors.author_of(entry)
-        except ComityError:
-            author = None
-        if author is None:
-            text = f"{ANNOUNCED} {short(entry.digest)} is not proven to be signed by {short(said.by.id)}"
-            notes.append(Remark(text, entry.digest))
+        if authors.author_of(entry) is None:
+            notes.append(unsigned_note(entry, said.by.id))
         else:
             found.append((entry, said))
     return found, tuple(notes)

@@ -26,21 +26,19 @@ Sources: the texts of the licences; identifiers of the SPDX list, and those of t
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from comity.trust.bound_nodes import BoundNode
-from comity.trust.claims import KnownAuthor, KnownAuthors, ParsedClaims, Publication, in_turn
+from comity.trust.claims import KnownAuthor, KnownAuthors, ParsedClaims, Publication, in_turn, prove_each, unsigned_note
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
 from comity.trust.policy import Policy
-from comity.trust.rotation import KeyState
 from comity.trust.statement import Entry
-from comity.trust.statements import DERIVED, Derived, Extent, Published, check_published, parse_derived
+from comity.trust.statements import DERIVED, Derived, Extent, Published, parse_derived
 
 Answer = Literal["fits", "conflict", "unknown"]
 
@@ -378,7 +376,7 @@ def lineage_of(
     graph = build_graph(
         artifact, lambda digest: ArtifactClaims(index.claims(digest, artifact, chosen), index.derivations(digest))
     )
-    return graph, tuple(Remark(f"derived {short(line)} is ignored: {why}", line) for line, why in index.refused.items())
+    return graph, tuple(index.refused)
 
 
 def claimed_lineage(parsed: ParsedClaims, artifact: Digest, chosen: Publication | None, policy: Policy) -> LineageGraph:
@@ -401,7 +399,7 @@ class _StatementIndex:
         self._entries: dict[tuple[str, Digest], list[Entry]] = {}
         self._named: dict[Digest, set[str]] = {}
         """By artifact, the namespaces under which the publishers of its children name it, in lower case."""
-        self.refused: dict[Digest, ComityError] = {}
+        self.refused: list[Remark] = []
         for entry in sorted(parsed.entries, key=lambda entry: entry.digest):
             self._entries.setdefault((entry.statement.predicate, entry.statement.subject), []).append(entry)
 
@@ -430,24 +428,20 @@ class _StatementIndex:
 
     def _first_claims(self, entries: Iterable[Entry]) -> tuple[PublicationClaim, ...]:
         """What the first of these statements that verify claim."""
-        found: list[PublicationClaim] = []
-        for entry in entries:
-            with contextlib.suppress(ComityError):  # an invalid statement about an ancestor is ignored
-                found.append(_publication_claim(_publication(entry, self._parsed)))
-            if len(found) == MAX_STATEMENTS:
-                break
-        return tuple(found)
+        proven = (publication for entry in entries if (publication := self._parsed.publication(entry)) is not None)
+        return tuple(map(_publication_claim, itertools.islice(proven, MAX_STATEMENTS)))
 
     def derivations(self, artifact: Digest) -> tuple[DerivationClaim, ...]:
-        found: list[tuple[KnownAuthor, DerivationClaim]] = []
-        for entry in self._entries.get((DERIVED, artifact), []):
-            try:
-                derived, author = _proven_derivation(entry, self._authors)
-            except ComityError as error:
-                self.refused[entry.digest] = error
-            else:
-                found.append((author, DerivationClaim(author.name, derived, entry.digest)))
-        return tuple(in_turn(found)[:MAX_STATEMENTS])
+        """What proven authors say that the artifact was derived from."""
+        found, refused = prove_each(self._entries.get((DERIVED, artifact), []), self._prove_derivation)
+        self.refused += refused
+        return tuple(in_turn(said for _, said in found)[:MAX_STATEMENTS])
+
+    def _prove_derivation(self, entry: Entry) -> tuple[KnownAuthor, DerivationClaim] | Remark:
+        derived, author = parse_derived(entry.statement), self._authors.author_of(entry)
+        if author is None:
+            return unsigned_note(entry, derived.by.id)
+        return author, DerivationClaim(author.name, derived, entry.digest)
 
     def _is_named_publisher(self, entry: Entry) -> bool | None:
         """Whether the policy names the author, for the namespace of the statement or in general; None if it names
@@ -464,27 +458,9 @@ def _namespace(name: str) -> str:
     return name.partition("/")[0].lower()
 
 
-def _publication(entry: Entry, parsed: ParsedClaims) -> Publication:
-    by = entry.statement.by.id if entry.statement.by else Digest("")
-    publisher = parsed.inceptions.get(by)
-    if publisher is None:
-        why = f"the inception record of publisher {short(by)} is missing"
-        raise Untrusted("published refused", why=why, code="SIGNATURE")
-    chain = parsed.chains.follow(KeyState.of_inception(publisher))
-    return Publication(entry, check_published(entry, publisher, chain), publisher, chain)
-
-
 def _publication_claim(publication: Publication) -> PublicationClaim:
     published: Published = publication.published
     parents = tuple((parent.relation, parent.name, parent.digest) for parent in published.lineage)
     by = f"{publication.publisher.display} [{published.by[:12]}]"
     line = publication.entry.digest
     return PublicationClaim(published.by, by, str(published.name), published.licence.spdx, parents, line)
-
-
-def _proven_derivation(entry: Entry, authors: KnownAuthors) -> tuple[Derived, KnownAuthor]:
-    derived = parse_derived(entry.statement)
-    author = authors.author_of(entry)
-    if author is None:
-        raise Untrusted("derived refused", why=f"not proven to be signed by {short(derived.by.id)}", code="SIGNATURE")
-    return derived, author

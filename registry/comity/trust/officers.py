@@ -26,9 +26,8 @@ from comity.trust.approvals import (
 )
 from comity.trust.bound_nodes import BoundNode, WitnessedEntry
 from comity.trust.charter.document import Member
-from comity.trust.claims import ParsedClaims
-from comity.trust.encoding import Digest, format_time, short
-from comity.trust.errors import ComityError
+from comity.trust.claims import ParsedClaims, prove_each, unsigned_note
+from comity.trust.encoding import Digest, format_time
 from comity.trust.evidence import Evidence, EvidenceReader, Remark
 from comity.trust.key_validity import (
     UNKNOWN,
@@ -91,40 +90,37 @@ def prove_approvals(
     """The approvals of `artifact` that officers of `rule` signed, whatever their scope, and notes on those that name an
     officer and are not proven to be theirs. Statements of others cost nothing and leave no note."""
     officers, seats = frozenset(rule.officers.values()), {member.id: member for member in members}
-    approved: list[ProvenApproval] = []
+
+    def prove(entry: Entry) -> tuple[Approved | ApprovalEnded, RotationChain] | Remark:
+        read = parse_approved if entry.statement.predicate == APPROVED else parse_approval_ended
+        said = read(entry.statement)
+        chain = _signing_chain(claims, seats.get(said.by), said.by, entry)
+        return (said, chain) if chain else unsigned_note(entry, said.by)
+
+    proven, notes = prove_each((e for e in claims.entries if _is_of_officer(e, artifact, officers)), prove)
     ends: dict[tuple[Digest, Digest], tuple[ApprovalEnded, Digest]] = {}
-    notes: list[Remark] = []
-    for entry in claims.entries:
-        statement = entry.statement
-        by = statement.by
-        if statement.predicate not in (APPROVED, APPROVAL_ENDED) or by is None or by.id not in officers:
-            continue
-        if statement.subject != artifact:
-            continue
-        chain = _signing_chain(claims, seats.get(by.id), by.id, entry)
-        if chain is None:
-            text = f"{statement.predicate} {short(entry.digest)} is not proven to be signed by {short(by.id)}"
-            notes.append(Remark(text, entry.digest))
-            continue
-        try:
-            if statement.predicate == APPROVED:
-                approved.append(ProvenApproval(entry, parse_approved(statement), chain))
-            else:
-                end = parse_approval_ended(statement)
-                known = ends.get((end.by, end.approval))
-                if known is None or end.since < known[0].since:
-                    ends[end.by, end.approval] = end, entry.digest
-        except ComityError as error:
-            text = f"{statement.predicate} {short(entry.digest)} could not be read and does not count: {error}"
-            notes.append(Remark(text, entry.digest))
-    ordered = sorted(approved, key=lambda each: (each.approved.until, each.entry.digest))
-    return tuple(_with_end(each, ends.get((each.approved.by, each.entry.statement_digest))) for each in ordered), tuple(
-        notes
+    for entry, (said, _) in proven:
+        if isinstance(said, ApprovalEnded):
+            earliest, _ = ends.setdefault((said.by, said.approval), (said, entry.digest))
+            if said.since < earliest.since:
+                ends[said.by, said.approval] = said, entry.digest
+    approvals = (
+        ProvenApproval(entry, said, chain, *ends.get((said.by, entry.statement_digest), ()))
+        for entry, (said, chain) in proven
+        if isinstance(said, Approved)
     )
+    return tuple(sorted(approvals, key=lambda each: (each.approved.until, each.entry.digest))), notes
 
 
-def _with_end(proven: ProvenApproval, end: tuple[ApprovalEnded, Digest] | None) -> ProvenApproval:
-    return ProvenApproval(proven.entry, proven.approved, proven.chain, *end) if end else proven
+def _is_of_officer(entry: Entry, artifact: Digest, officers: frozenset[Digest]) -> bool:
+    """Whether the statement says that an officer approves the artifact, or ends an approval of it."""
+    said = entry.statement
+    return (
+        said.predicate in (APPROVED, APPROVAL_ENDED)
+        and said.by is not None
+        and said.by.id in officers
+        and said.subject == artifact
+    )
 
 
 def _signing_chain(claims: ParsedClaims, seat: Member | None, identity: Digest, entry: Entry) -> RotationChain | None:
