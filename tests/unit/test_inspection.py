@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from comity.formats.inspect import inspect, inspect_name, is_pickle
+from comity.formats.identify import is_pickle
+from comity.formats.inspect import inspect, inspect_name
 from comity.formats.tensors import BUDGET, BoundedFile
 from comity.trust.evidence import FORMATS, KINDS, Inspection, kind_of
 from support import weights
