@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 from comity.trust.bound_nodes import ProvenCosigner, WitnessedEntry
-from comity.trust.key_validity import Evaluation
+from comity.trust.key_validity import JudgedPublication
 from comity.trust.policy import CosignerRule
 from comity.trust.rows.findings import cosigned_times
 from support.case import nodes
@@ -17,17 +17,17 @@ CH, SG, ES, KR = (node.seat.member for node in nodes(4))
 RULE = CosignerRule(2, 2, ())
 
 
-def standing(*lines: tuple[int, bool] | int) -> Evaluation:
+def standing(*lines: tuple[int, bool] | int) -> JudgedPublication:
     """A publication in the log of CH, cosigned by SG, ES and KR at these times; (time, post-quantum)."""
     cosigners = []
     for member, line in zip((SG, ES, KR), lines, strict=False):
         at, strong = line if isinstance(line, tuple) else (line, True)
         cosigners.append(ProvenCosigner(member, "", at, strong, ((at, strong),)))
     seen = WitnessedEntry("origin", 0, 1, CH, tuple(cosigners), ())
-    return cast(Evaluation, SimpleNamespace(witnessed=(seen,), jurisdictions=frozenset()))
+    return cast(JudgedPublication, SimpleNamespace(witnessed=(seen,), jurisdictions=frozenset()))
 
 
-def times(*standings: Evaluation, rule: CosignerRule = RULE) -> list[int]:
+def times(*standings: JudgedPublication, rule: CosignerRule = RULE) -> list[int]:
     return [moment.at for moment in cosigned_times(standings, rule)]
 
 
@@ -48,7 +48,7 @@ def test_neighbours_alone_cannot_say_it_where_the_policy_asks_for_several_jurisd
     seen = neighbours.witnessed[0]
     cosigners = tuple(replace(each, member=same) if each.member == ES else each for each in seen.cosigners)
     alike = cast(
-        Evaluation, SimpleNamespace(witnessed=(replace(seen, cosigners=cosigners),), jurisdictions=frozenset())
+        JudgedPublication, SimpleNamespace(witnessed=(replace(seen, cosigners=cosigners),), jurisdictions=frozenset())
     )
     assert times(neighbours) == [20, 300]
     assert times(alike) == [300]
@@ -74,7 +74,9 @@ def test_a_classical_line_of_one_who_also_has_another_does_not_count_either() ->
     both = standing(200, 300)
     seen = both.witnessed[0]
     earlier = tuple(replace(each, lines=((10, False), *each.lines)) for each in seen.cosigners)
-    mixed = cast(Evaluation, SimpleNamespace(witnessed=(replace(seen, cosigners=earlier),), jurisdictions=frozenset()))
+    mixed = cast(
+        JudgedPublication, SimpleNamespace(witnessed=(replace(seen, cosigners=earlier),), jurisdictions=frozenset())
+    )
     assert times(mixed, rule=CosignerRule(2, 2, (), post_quantum=True)) == [300]
     assert times(mixed) == [10, 200, 300]
 

@@ -11,7 +11,7 @@ from comity.trust.home_logs import HomePosition
 from comity.trust.node_records import sign_node_record
 from comity.trust.statements import Parent
 from comity.trust.tlog.note import log_verifier_key
-from comity.trust.verify import counted_evaluation, counted_publication, verify
+from comity.trust.verify import choose_publication, counted_publication, verify
 from support.case import Case, case, filled, nodes, release
 from support.world import Identity, Log, found, identity, node
 
@@ -168,7 +168,7 @@ def test_a_publisher_whom_the_charter_names_counts_before_one_whom_nobody_names(
 
 
 def test_a_statement_is_as_old_as_the_lowest_of_its_proven_entries_in_the_home_log() -> None:
-    evaluation = counted_evaluation(GOOD.evidence, GOOD.policy, EvidenceReader())
+    evaluation = choose_publication(GOOD.evidence, GOOD.policy, EvidenceReader())
     assert evaluation is not None
     (seen,) = evaluation.witnessed
     at = [replace(seen, index=index) for index in (7, 3, 9)] + [replace(seen, index=1, log=str(SG.record.log))]

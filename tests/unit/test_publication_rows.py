@@ -12,7 +12,7 @@ from comity.trust.evidence import EvidenceReader, InclusionEvidence, Row
 from comity.trust.key_validity import prove_entry
 from comity.trust.tlog.note import MAX_TIMESTAMP, SignedNote
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.verify import counted_evaluation, counted_publication
+from comity.trust.verify import choose_publication, counted_publication
 from support.case import Case, case, filled, nodes, release
 from support.rotations import of
 from support.verdict_rows import proven
@@ -152,7 +152,7 @@ def test_an_old_proof_beside_a_new_one_makes_nothing_older() -> None:
 
 
 def test_a_cosigner_may_state_any_time_and_none_is_later_than_dates_are() -> None:
-    evaluation = counted_evaluation(beside(SG, ES, KR, time=MAX_TIMESTAMP).evidence, GOOD.policy, EvidenceReader())
+    evaluation = choose_publication(beside(SG, ES, KR, time=MAX_TIMESTAMP).evidence, GOOD.policy, EvidenceReader())
     assert evaluation is not None
     newest = evaluation.newest_cosigned(GOOD.policy)
     assert newest is not None and datetime.fromtimestamp(newest[0], UTC).year == 9999
@@ -175,7 +175,7 @@ def test_the_publication_that_a_verdict_follows_is_found_without_the_files() -> 
         unread = replace(what.evidence, files=None)
         counted = counted_publication(unread, what.policy, reader)
         assert counted is not None and counted.published.licence.spdx == spdx
-        evaluation = counted_evaluation(unread, what.policy, reader)
+        evaluation = choose_publication(unread, what.policy, reader)
         assert evaluation is not None and evaluation.publication == counted
         assert what.verdict().row("licence").summary.split()[0].rstrip(",") == spdx
 
@@ -188,14 +188,14 @@ def test_no_publication_is_followed_without_a_manifest_or_without_a_statement_ab
         replace(GOOD.evidence, claims=unpublished),
     ):
         assert counted_publication(evidence, GOOD.policy, EvidenceReader()) is None
-        assert counted_evaluation(evidence, GOOD.policy, EvidenceReader()) is None
+        assert choose_publication(evidence, GOOD.policy, EvidenceReader()) is None
 
 
 def test_the_owners_list_names_a_publisher_and_without_one_the_charter() -> None:
     other, free = identity("Rival", "SG"), GOOD.demanding(f'accept = ["{OWNER.id}"]', "accept = []")
 
     def named(what: Case) -> bool | None:
-        evaluation = counted_evaluation(what.evidence, what.policy, EvidenceReader())
+        evaluation = choose_publication(what.evidence, what.policy, EvidenceReader())
         assert evaluation is not None
         return evaluation.named
 

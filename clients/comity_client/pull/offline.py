@@ -16,12 +16,12 @@ from comity.trust.claims import read_claims
 from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import OK, Evidence, EvidenceReader, Verdict
-from comity.trust.key_validity import Evaluation
+from comity.trust.key_validity import JudgedPublication
 from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
 from comity.trust.tlog.note import corroborated_time, newest_of_each
-from comity.trust.verify import counted_evaluation, verify
+from comity.trust.verify import choose_publication, verify
 from comity.verifier import collect_evidence
 from comity_client.pull.model_sig import keyless_for
 from comity_client.seen import KnownNames
@@ -79,7 +79,7 @@ def local_answer(
     claimant = names.claimant(reference.repository or "") if reference.digest is None else None
     publisher = claimant.publisher if claimant else None
     verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader, publisher=publisher)
-    chosen = counted_evaluation(evidence, policy, reader, publisher)
+    chosen = choose_publication(evidence, policy, reader, publisher)
     title = _title(reference, evidence, verdict, chosen, bindings, claimant, reader)
     if verdict.exit_status != OK or verdict.artifact is None or not title:
         raise failure
@@ -95,7 +95,7 @@ def local_answer(
     )
 
 
-def _cosigned_at(chosen: Evaluation | None, policy: Policy) -> int | None:
+def _cosigned_at(chosen: JudgedPublication | None, policy: Policy) -> int | None:
     """The newest time since when enough cosigners have seen the publication, or the `corroborated_time` of all of them
     if they are too few; the clock of one cosigner may say anything."""
     if chosen is None:
@@ -117,7 +117,7 @@ def _title(
     reference: Reference,
     evidence: Evidence,
     verdict: Verdict,
-    chosen: Evaluation | None,
+    chosen: JudgedPublication | None,
     bindings: Bindings,
     claimant: PublisherClaim | None,
     reader: EvidenceReader,

@@ -205,8 +205,8 @@ def is_logged_before(notice: CompromiseNotice, witnessed: Iterable[WitnessedEntr
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The evaluation of one publication: key policy, proofs in logs, cosigners.
+class JudgedPublication:
+    """One publication, judged: key policy, proofs in logs, cosigners.
 
     `named` is True if the owner or a pinned charter names the publisher, False if they name another one, None if they
     name none. `jurisdictions` are the publisher's: its own claim, and those of members with its id in pinned bodies.
@@ -258,45 +258,47 @@ class Evaluation:
         return self.accepted is not False, best is not None, cosigned, self.accepted is True, counted
 
 
-def choose(evaluations: Sequence[Evaluation], policy: Policy, publisher: Digest | None = None) -> Evaluation | None:
-    """Return the evaluation that the rows follow: the best one, or a newer statement of the same publisher that passes
+def choose(
+    judged: Sequence[JudgedPublication], policy: Policy, publisher: Digest | None = None
+) -> JudgedPublication | None:
+    """Return the publication that the rows follow: the best one, or a newer statement of the same publisher that passes
     the same steps, which corrects it. None if there is none.
 
     Args:
         publisher: of those that pass the same steps, the statements of this identity are the best.
     """
 
-    def order(each: Evaluation) -> tuple[tuple[bool, bool, bool, bool], bool, int]:
+    def order(each: JudgedPublication) -> tuple[tuple[bool, bool, bool, bool], bool, int]:
         rank = each.rank(policy)
         return rank[:-1], each.publication.publisher.id == publisher, rank[-1]
 
-    best = max(evaluations, key=order, default=None)
+    best = max(judged, key=order, default=None)
     if best is None:
         return None
     passed = best.rank(policy)[:-1]
-    own = [each for each in own_statements(evaluations, best) if each.rank(policy)[:-1] == passed]
+    own = [each for each in own_statements(judged, best) if each.rank(policy)[:-1] == passed]
     return own[0]
 
 
-def own_statements(evaluations: Iterable[Evaluation], chosen: Evaluation) -> list[Evaluation]:
+def own_statements(judged: Iterable[JudgedPublication], chosen: JudgedPublication) -> list[JudgedPublication]:
     """Return the statements of the publisher of `chosen`, the newest first."""
     own = {
         each.publication.entry.digest: each
-        for each in evaluations
+        for each in judged
         if each.publication.publisher.id == chosen.publication.publisher.id
     }
     ordered = newest_first(Candidate(each.publication, each.home_position) for each in own.values())
     return [own[candidate.publication.entry.digest] for candidate in ordered]
 
 
-def evaluate(
+def judge_publication(
     publication: Publication,
     proofs: tuple[InclusionEvidence, ...],
     growth_proofs: Growths,
     bound: tuple[BoundNode, ...],
     policy: Policy,
     reader: EvidenceReader,
-) -> Evaluation:
+) -> JudgedPublication:
     entry, publisher, digest = publication.entry, publication.publisher, publication.entry.digest
     seen, broken, unbound = prove_entry(entry, proofs, bound, reader)
     own = (proof.data for proof in proofs if proof.line == digest)
@@ -305,7 +307,7 @@ def evaluate(
     jurisdictions = frozenset({publisher.jurisdiction} | {member.jurisdiction for member in members if member})
     named = _is_named_publisher(publication, policy)
     home = home_logs(named_homes(publication.chain), (node.record for node in bound), policy.origins)
-    return Evaluation(publication, named, validity, jurisdictions, seen, broken, unbound, home)
+    return JudgedPublication(publication, named, validity, jurisdictions, seen, broken, unbound, home)
 
 
 def prove_entry(

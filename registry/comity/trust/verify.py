@@ -19,7 +19,7 @@
     (16) approvals     enough of the officers whom the policy names approve it for the policy's scope, at its time
     (17) policy        every required row passes, and no issuer in `refuse_from` advises against it
 
-Steps (3) to (6) evaluate each publication separately and use the best one, so that no row combines two publishers, and
+Steps (3) to (6) judge each publication separately and use the best one, so that no row combines two publishers, and
 more evidence never makes the verdict worse (I4). A newer statement of the same publisher that passes the same steps is
 used instead: it corrects the licence, the lineage and the documents. Not read: any clock, any charter in the evidence,
 and the content of files except for hashes and inspections.
@@ -64,10 +64,10 @@ from comity.trust.evidence import (
 )
 from comity.trust.key_validity import (
     CompromiseNotice,
-    Evaluation,
+    JudgedPublication,
     choose,
     compromise_notices,
-    evaluate,
+    judge_publication,
     prove_entry,
 )
 from comity.trust.lineage import claimed_lineage, lineage_of
@@ -136,13 +136,13 @@ def counted_publication(
     evidence: Evidence, policy: Policy, reader: EvidenceReader, publisher: Digest | None = None
 ) -> Publication | None:
     """Return the publication that `verify` follows; None if there is none. The files are not needed."""
-    counted = counted_evaluation(evidence, policy, reader, publisher)
-    return counted.publication if counted else None
+    chosen = choose_publication(evidence, policy, reader, publisher)
+    return chosen.publication if chosen else None
 
 
-def counted_evaluation(
+def choose_publication(
     evidence: Evidence, policy: Policy, reader: EvidenceReader, publisher: Digest | None = None
-) -> Evaluation | None:
+) -> JudgedPublication | None:
     """As `counted_publication`, with what is proven about it."""
     evidence = _ordered(evidence)
     manifest = identify(evidence)
@@ -151,8 +151,8 @@ def counted_evaluation(
     claims = read_claims(evidence.claims, manifest.digest, reader)
     bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
-    evaluations = [evaluate(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications]
-    return choose(evaluations, policy, publisher)
+    judged = [judge_publication(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications]
+    return choose(judged, policy, publisher)
 
 
 def _ordered(evidence: Evidence) -> Evidence:
@@ -173,8 +173,10 @@ def _find(
     claims = read_claims(evidence.claims, artifact, reader)
     bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
-    evaluations = tuple(evaluate(each, evidence.proofs, growths, bound, policy, reader) for each in claims.publications)
-    chosen = choose(evaluations, policy, publisher)
+    judged = tuple(
+        judge_publication(each, evidence.proofs, growths, bound, policy, reader) for each in claims.publications
+    )
+    chosen = choose(judged, policy, publisher)
     publication = chosen.publication if chosen else None
     members = [member for body in policy.pins for member in body.members]
     advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound], members)
@@ -182,7 +184,7 @@ def _find(
     checks, unproven_checks = verify_checks(claims, artifact, members)
     authors = KnownAuthors(claims, bound, members)
     vouches, unproven_vouches = verify_vouches(claims, artifact, authors)
-    judged, unproven_announcements = judge_evaluations(
+    announced, unproven_announcements = judge_evaluations(
         claims, artifact, vouches, authors, evidence.objects, evidence.proofs, bound, reader
     )
     lineage, unproven_lineage = lineage_of(claims, artifact, publication, policy, bound)
@@ -195,11 +197,11 @@ def _find(
         manifest=manifest,
         claims=claims,
         bound=bound,
-        evaluations=evaluations,
+        judged=judged,
         chosen=chosen,
         best=chosen.best(policy) if chosen else None,
         compromised=_compromised(claims, publication),
-        model_sig=_judge_model_sig(evidence, manifest, policy, evaluations, keyless),
+        model_sig=_judge_model_sig(evidence, manifest, policy, judged, keyless),
         mirroring=collect_mirror_evidence(claims.entries, artifact, bound),
         lineage=lineage,
         claimed=claimed_lineage(claims, artifact, publication, policy),
@@ -209,7 +211,7 @@ def _find(
         holders=_holders(holds, evidence.proofs, reader),
         vouches=vouches,
         approvals=tuple(judge_approval(each, circumstances) for each in approvals),
-        announced=judged,
+        announced=announced,
         unlisted_nodes=unlisted_nodes,
         remarks=(
             *map(Remark, evidence.left_out),
@@ -247,7 +249,7 @@ def _judge_model_sig(
     evidence: Evidence,
     manifest: Manifest,
     policy: Policy,
-    evaluations: tuple[Evaluation, ...],
+    judged: tuple[JudgedPublication, ...],
     keyless: KeylessVerifier | None,
 ) -> ModelSignatureResult | None:
     """Judge the `model.sig` at the time of the policy and at cosigned times; None if there is none."""
@@ -256,7 +258,7 @@ def _judge_model_sig(
     times = [TrustedTime(policy.freshness.as_of, "as_of of the policy")] if policy.freshness else []
     entry = manifest.by_path.get(MODEL_SIG)
     if entry is not None and entry.sha256 == sha256(evidence.model_sig):
-        times += cosigned_times(evaluations, policy.cosigners)
+        times += cosigned_times(judged, policy.cosigners)
     return judge(evidence.model_sig, evidence.files, policy.model_signing, times, keyless, partial=evidence.partial)
 
 
@@ -264,9 +266,9 @@ def _notes_row(found: Findings) -> Row:
     """Row (12): fails for material that did not verify and did not count. It is unknown if there are only nodes of
     members that no pinned charter lists (`unlisted_nodes`); they do not count either, but are not a failure."""
     notes = [*found.claims.notes, *found.remarks, *_pieces_notes(found)]
-    for evaluation in found.evaluations:
-        notes += [*evaluation.broken, *evaluation.unbound]
-        notes += [Remark(text, seen.proof) for seen in evaluation.witnessed for text in seen.refused]
+    for judged in found.judged:
+        notes += [*judged.broken, *judged.unbound]
+        notes += [Remark(text, seen.proof) for seen in judged.witnessed for text in seen.refused]
     notes = list(dict.fromkeys(notes))
     unknown = tuple(
         verified_fact(f"no pinned charter lists the member of {name!r}") for name in dict.fromkeys(found.unlisted_nodes)
@@ -315,7 +317,7 @@ _POLICY_STEP: Final = len(ROWS)
 
 def _conclude(
     artifact: Digest | None,
-    chosen: Evaluation | None,
+    chosen: JudgedPublication | None,
     judged: tuple[Row, ...],
     policy: Policy,
     refusals: tuple[Advisory, ...] = (),

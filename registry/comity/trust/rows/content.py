@@ -68,7 +68,7 @@ def artifact_row(found: Findings) -> Row:
     text = f"sha256:{manifest.digest}, {count} file{'s' * (count != 1)}, {manifest.size} bytes"
     text += ", as found here, without a manifest" if found.without_manifest else ""
     facts = (verified_fact(text, manifest.digest), *_mirroring_facts(mirroring))
-    named = any(evaluation.accepted is True for evaluation in found.evaluations)  # whichever gets furthest: I4
+    named = any(judged.accepted is True for judged in found.judged)  # whichever gets furthest: I4
     if named or mirroring.corroborated >= needed:
         return Row("artifact", "pass", text, 1, facts=facts)
     members = mirroring.corroborated

@@ -19,7 +19,7 @@ from comity.trust.encoding import Digest, format_time, short
 from comity.trust.evaluation import JudgedEvaluation
 from comity.trust.evidence import Evidence, Remark, RowFact
 from comity.trust.identity import Inception
-from comity.trust.key_validity import CompromiseNotice, Evaluation
+from comity.trust.key_validity import CompromiseNotice, JudgedPublication
 from comity.trust.lineage import LineageGraph
 from comity.trust.model_signing.certificates import TrustedTime
 from comity.trust.model_signing.judging import ModelSignatureResult
@@ -43,7 +43,7 @@ class Findings:
     officers whom the policy names. `holders` are the members whose nodes hold a copy, by their own logs, each with the
     digest of the line. `lineage` has what publishers and others say, `claimed` only what publishers do. `model_sig` is
     None if there is no `model.sig`; `without_manifest`: it alone lists the files. `remarks` describe material that did
-    not verify, apart from those in `claims` and `evaluations`.
+    not verify, apart from those in `claims` and `judged`.
     """
 
     evidence: Evidence
@@ -51,8 +51,8 @@ class Findings:
     manifest: Manifest
     claims: ParsedClaims
     bound: tuple[BoundNode, ...]
-    evaluations: tuple[Evaluation, ...]
-    chosen: Evaluation | None
+    judged: tuple[JudgedPublication, ...]
+    chosen: JudgedPublication | None
     best: WitnessedEntry | None
     compromised: tuple[CompromiseNotice, ...]
     model_sig: ModelSignatureResult | None
@@ -108,15 +108,15 @@ def key_algorithms(signer: KeyState) -> str:
     return f"{signer.keys.threshold} of {len(signer.keys.keys)} keys ({' + '.join(algorithms)})"
 
 
-def cosigned_times(evaluations: Iterable[Evaluation], rule: CosignerRule) -> list[TrustedTime]:
+def cosigned_times(judged: Iterable[JudgedPublication], rule: CosignerRule) -> list[TrustedTime]:
     """Times by which enough cosigners for `rule`, at least one, had seen a publication of the artifact, earliest first.
 
     The publisher does not matter. More evidence never removes a time from the list (I4).
     """
     times: set[int] = set()
-    for evaluation in evaluations:
-        for seen in evaluation.witnessed:
-            of_each = {cosigner: cosigner.times(rule) for cosigner in seen.counted(rule, evaluation.jurisdictions)}
+    for each in judged:
+        for seen in each.witnessed:
+            of_each = {cosigner: cosigner.times(rule) for cosigner in seen.counted(rule, each.jurisdictions)}
             times.update(at for at in chain(*of_each.values()) if _enough(rule, of_each, at))
     return [TrustedTime(at, "by when enough cosigners had seen it") for at in sorted(times)]
 

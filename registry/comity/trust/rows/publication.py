@@ -18,7 +18,13 @@ from comity.trust.bound_nodes import ProvenCosigner
 from comity.trust.claims import RivalPublication, member_label, rivals
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Basis, Row, RowFact
-from comity.trust.key_validity import CompromiseNotice, Evaluation, is_logged_before, logs_of_notice, own_statements
+from comity.trust.key_validity import (
+    CompromiseNotice,
+    JudgedPublication,
+    is_logged_before,
+    logs_of_notice,
+    own_statements,
+)
 from comity.trust.model_signing.judging import ModelSignatureResult
 from comity.trust.policy import PUBLISHER
 from comity.trust.rows.findings import (
@@ -86,10 +92,10 @@ def _publication_row(found: Findings) -> Row:
     return Row("signatures", "unknown", "no published statement about it", 3, "missing", hint="comity pull REF")
 
 
-def _other_statements(found: Findings, chosen: Evaluation) -> Iterator[RowFact]:
+def _other_statements(found: Findings, chosen: JudgedPublication) -> Iterator[RowFact]:
     """Facts on the other statements of the publisher about these bytes: those that the chosen one replaces, and newer
     ones that pass fewer steps."""
-    own = own_statements(found.evaluations, chosen)
+    own = own_statements(found.judged, chosen)
     newer = own.index(chosen)
     for number, other in enumerate(own):
         if number == newer:
@@ -104,13 +110,13 @@ def _other_statements(found: Findings, chosen: Evaluation) -> Iterator[RowFact]:
         yield verified_fact(text, other.publication.entry.digest)
 
 
-def _home_entry(evaluation: Evaluation) -> str:
+def _home_entry(judged: JudgedPublication) -> str:
     """Where a statement is in its publisher's home logs: `, entry 5 of node-ch.example/log`; empty if it is in none."""
-    position = evaluation.home_position
+    position = judged.home_position
     if position is None:
         return ""
-    logs = evaluation.home.ranks[position.rank]
-    first = min((seen for seen in evaluation.witnessed if seen.log in logs), key=lambda seen: seen.index)
+    logs = judged.home.ranks[position.rank]
+    first = min((seen for seen in judged.witnessed if seen.log in logs), key=lambda seen: seen.index)
     return f", entry {first.index} of {first.origin}"
 
 
@@ -159,17 +165,17 @@ def key_policy_row(found: Findings) -> Row:
     return Row("key policy", "pass", text, 4, facts=facts)
 
 
-def _id_fact(chosen: Evaluation) -> RowFact:
+def _id_fact(chosen: JudgedPublication) -> RowFact:
     """All digits of the publisher's id, as a policy or a binding needs them."""
     return verified_fact(f"the publisher's id is {chosen.publication.publisher.id}", chosen.publication.entry.digest)
 
 
-def _is_before(found: Findings, notice: CompromiseNotice, chosen: Evaluation) -> bool | None:
+def _is_before(found: Findings, notice: CompromiseNotice, chosen: JudgedPublication) -> bool | None:
     home = logs_of_notice(notice, chosen.publication.chain, found.bound, found.policy)
     return is_logged_before(notice, chosen.witnessed, home)
 
 
-def _notice_facts(found: Findings, notice: CompromiseNotice, chosen: Evaluation) -> tuple[RowFact, RowFact]:
+def _notice_facts(found: Findings, notice: CompromiseNotice, chosen: JudgedPublication) -> tuple[RowFact, RowFact]:
     line = chosen.publication.entry.digest
     before = _is_before(found, notice, chosen)
     if before is None:
