@@ -37,7 +37,8 @@ from comity.node.uploads import Uploads
 from comity.trust.encoding import Digest
 from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import HybridSigner, Signer, VerifyingKey
-from comity.trust.offers.chain import ChainState, OfferLogReader
+from comity.trust.offers.chain import ChainState
+from comity.trust.offers.log_reader import OfferLogReader
 from comity.trust.offers.offer import (
     Eligibility,
     Engine,

@@ -87,8 +87,8 @@ from comity.trust.node_records import (
     sign_addresses,
     sign_node_record,
 )
-from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.fault_proof import FaultProof, ProvenRecord
+from comity.trust.offers.log_reader import read_offer_statement
 from comity.trust.offers.offer import Offer
 from comity.trust.places import Place
 from comity.trust.policy_file import parse_policy

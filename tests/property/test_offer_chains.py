@@ -8,7 +8,7 @@ from typing import Any
 
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import ComityError, Refused
-from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.log_reader import OfferLogReader
 from comity.trust.offers.offer import SliceAllocation, Window
 from comity.trust.offers.records import (
     Acceptance,

@@ -17,8 +17,8 @@ from comity.trust.offers.amounts import (
     read_usage,
     usage_statement,
 )
-from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.fault_proof import OfferFault, offer_fault_statement, read_offer_fault
+from comity.trust.offers.log_reader import read_offer_statement
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.records import (
     PartyStatement,

@@ -6,7 +6,7 @@ from collections import Counter
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
-from comity.trust.offers.chain import LocatedStatement
+from comity.trust.offers.log_reader import LocatedStatement
 from comity.trust.offers.offer import SliceAllocation, Window
 from comity.trust.offers.records import Acceptance, GivingBack, GrantRequest, Redemption
 from comity.trust.statement import Entry

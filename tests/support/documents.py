@@ -41,7 +41,6 @@ from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import node_record_statement, parse_addresses, parse_node_record, sign_addresses
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, read_answer, read_usage, usage_statement
-from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.fault_proof import (
     FaultProof,
     OfferFault,
@@ -49,6 +48,7 @@ from comity.trust.offers.fault_proof import (
     offer_fault_statement,
     read_offer_fault,
 )
+from comity.trust.offers.log_reader import read_offer_statement
 from comity.trust.offers.offer import Eligibility, Offer, Terms, Window
 from comity.trust.offers.records import (
     Acceptance,

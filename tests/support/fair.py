@@ -7,7 +7,7 @@ from typing import Any
 
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
-from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.log_reader import OfferLogReader
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.records import (
     Acceptance,

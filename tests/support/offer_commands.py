@@ -8,7 +8,7 @@ from typing import Any
 
 from comity.content.secrets import read_signer
 from comity.trust.encoding import Digest
-from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.log_reader import OfferLogReader
 from comity.trust.offers.offer import Offer, SliceAllocation
 from comity.trust.offers.records import (
     Acceptance,

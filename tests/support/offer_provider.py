@@ -21,7 +21,7 @@ from comity.node.offers.provider import GrantReconciler, HardwareAttester, Offer
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.keys import Signer
-from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.log_reader import OfferLogReader
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.records import PartyStatement, party_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement

@@ -7,7 +7,7 @@ from typing import Any
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import HybridSigner
-from comity.trust.offers.chain import OfferChain, OfferLogReader
+from comity.trust.offers.log_reader import OfferChain, OfferLogReader
 from comity.trust.offers.offer import (
     Eligibility,
     Engine,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity_client.charter.proposals import draft_admission, propose_plan
+from comity_client.charter.drafts import draft_admission
+from comity_client.charter.proposals import propose_plan
 from comity_client.charter.state import CharterMaterial, CharterState, federation_charter_state
 from support.world import Identity, found, identity, node, seat
 

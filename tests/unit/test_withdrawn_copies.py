@@ -11,6 +11,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import EvidenceReader
 from comity.trust.statement import SideObject
 from comity.wire.log import LocatedProof
+from comity_client.evidence.artifact_info import _withdrawn
 from support.case import nodes
 from support.world import Log
 

@@ -36,6 +36,7 @@ from comity.trust.statements import Advisory
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
 from comity_client.copies import LoggedResult, logged_results
+from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.related import related_lines
 from comity_client.evidence.resolve import Resolution, versions
@@ -169,7 +170,7 @@ async def replicas(session: Session, resolution: Resolution, policy: Policy) -> 
     answers = await session.ask(lambda node: _count_stored_blobs(node, wanted))
     readings, places = resolution.gathered.readings, resolution.gathered.places
     claimed = _claimants(readings, resolution.artifact, policy)
-    withdrawn = _withdrawn(readings, places, resolution.artifact, session.nodes)
+    withdrawn = await _withdrawn(session, readings, places, resolution.artifact)
     audits = await logged_results(session, resolution.artifact)
     return [
         Replica(
@@ -206,15 +207,15 @@ def _claimants(readings: ParsedClaims, artifact: Digest, policy: Policy) -> froz
     return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
 
 
-def _withdrawn(
+async def _withdrawn(
+    session: Session,
     readings: ParsedClaims,
     places: Mapping[bytes, Collection[tuple[str, int]]],
     artifact: Digest,
-    nodes: Iterable[RemoteNode],
 ) -> dict[Digest, str]:
-    """Return the reason of each node that withdrew its hold, by the positions that nodes claim for the node's log."""
+    """Return the reason of each node that withdrew its hold, by the positions of its statements in its own log."""
     found: dict[Digest, str] = {}
-    for node in nodes:
+    for node in session.nodes:
         last: tuple[int, str] = (-1, "")
         for entry in readings.entries:
             statement = entry.statement
@@ -222,11 +223,18 @@ def _withdrawn(
             if not (wanted and signed_by_node(entry, node.record)):
                 continue
             reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
-            own = [index for origin, index in places.get(entry.line, ()) if origin == node.record.origin]
-            last = max(last, (max(own, default=-1), reason))
+            last = max(last, (await _own_index(session, node, entry, places.get(entry.line, ())), reason))
         if last[1]:
             found[node.record.node.id] = last[1]
     return found
+
+
+async def _own_index(session: Session, node: RemoteNode, entry: Entry, places: Iterable[tuple[str, int]]) -> int:
+    """Return the index of an entry in the log of its node: what nodes claim, or where they claim several, what they
+    prove, because any member may log the line again in a log of this origin; -1 if there is none."""
+    claimed = [index for origin, index in places if origin == node.record.origin]
+    own = claimed if len(claimed) < 2 else await proven_indexes(session, entry.line, node.record.log)
+    return max(own, default=-1)
 
 
 def _is_about(entry: Entry, artifact: Digest) -> bool:

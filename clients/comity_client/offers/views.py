@@ -26,7 +26,8 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import prove_entry
 from comity.trust.node_records import signed_by_node
 from comity.trust.offers.amounts import UNANSWERED, Balance, Unit, Usage, UsageRecord, balances
-from comity.trust.offers.chain import ChainState, GrantState, LocatedStatement, OfferChain, OfferLogReader
+from comity.trust.offers.chain import ChainState, GrantState
+from comity.trust.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.records import (
     Agreement,

@@ -34,8 +34,8 @@ from comity.trust.evaluation import ANNOUNCED
 from comity.trust.hardware.evidence import ATTESTED
 from comity.trust.identity import Inception
 from comity.trust.node_records import parse_node_record
-from comity.trust.offers.chain import PREDICATES
 from comity.trust.offers.fault_proof import OFFER_FAULT
+from comity.trust.offers.log_reader import PREDICATES
 from comity.trust.report import VERIFIED
 from comity.trust.statement import Entry
 from comity.trust.statements import DERIVED, VOUCHED, Published

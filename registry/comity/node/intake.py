@@ -47,8 +47,8 @@ from comity.trust.hardware.evidence import ATTESTED, parse_attested
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.node_records import check_node_record, parse_addresses, parse_node_record
-from comity.trust.offers.chain import PREDICATES, read_offer_statement
 from comity.trust.offers.fault_proof import OFFER_FAULT, read_offer_fault
+from comity.trust.offers.log_reader import PREDICATES, read_offer_statement
 from comity.trust.report import VERIFIED, Verified
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import Entry, Envelope, parse_entry

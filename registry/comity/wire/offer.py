@@ -437,7 +437,7 @@ class OfferCalls(ServiceCalls):
 
     async def get(self, offer: Digest) -> tuple[LocatedEntry, ...]:
         """The lines about the chain of an offer, of any version: first lines of its own log in order, then lines that
-        only other logs hold. `comity.trust.offers.chain.OfferLogReader` reads the former. Raises NotFound."""
+        only other logs hold. `comity.trust.offers.log_reader.OfferLogReader` reads the former. Raises NotFound."""
         request = offer_pb2.GetOfferRequest(offer=encode_digest(offer))
         size = limits.ANSWER_BYTES + limits.ANSWER_LINES * limits.NAME
         return await self._calls.all(self._offer.GetOffer, request, decode_located, limits.ANSWER_LINES, size)

@@ -10,7 +10,7 @@ from comity.node.members import Membership
 from comity.node.offers.index import OfferIndex, first_of, matching_offers
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
-from comity.trust.offers.chain import OfferChain
+from comity.trust.offers.log_reader import OfferChain
 from comity.trust.offers.offer import Offer, Slice
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.offer import OfferQuery

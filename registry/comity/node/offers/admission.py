@@ -25,7 +25,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, OutOfSpace, Refused
-from comity.trust.offers.chain import PREDICATES, OfferChain
+from comity.trust.offers.log_reader import PREDICATES, OfferChain
 from comity.trust.offers.records import GrantRequest, PartyStatement, is_party_statement, read_party_statement
 from comity.trust.statement import Entry, parse_entry
 from comity.wire.access import CALLER, Caller

@@ -28,8 +28,9 @@ from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.node_records import NodeRecord, signed_by_node
-from comity.trust.offers.chain import PREDICATES, ChainState, GrantState, LocatedStatement, OfferChain, OfferLogReader
+from comity.trust.offers.chain import ChainState, GrantState
 from comity.trust.offers.fault_proof import OFFER_FAULT, OfferFault, offer_fault_statement
+from comity.trust.offers.log_reader import PREDICATES, LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.offer import Offer, Slice
 from comity.trust.offers.records import OFFER, GrantRequest
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement

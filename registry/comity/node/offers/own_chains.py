@@ -27,7 +27,8 @@ from comity.node.own_log import Compose
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Refused
-from comity.trust.offers.chain import PREDICATES, ChainState, GrantState, OfferChain, OfferLogReader
+from comity.trust.offers.chain import ChainState, GrantState
+from comity.trust.offers.log_reader import PREDICATES, OfferChain, OfferLogReader
 from comity.trust.offers.records import (
     ChainLink,
     PartyStatement,

@@ -40,7 +40,8 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Refused, Unavailable
 from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, sign_attested
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
-from comity.trust.offers.chain import ACCEPTED, GRANTED, LAPSED, RELEASED, ChainState, GrantState, OfferChain
+from comity.trust.offers.chain import ACCEPTED, GRANTED, LAPSED, RELEASED, ChainState, GrantState
+from comity.trust.offers.log_reader import OfferChain
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.records import (
     Acceptance,

@@ -30,7 +30,7 @@ from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRe
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
-from comity.trust.offers.chain import PREDICATES
+from comity.trust.offers.log_reader import PREDICATES
 from comity.trust.statement import Entry
 from comity.trust.upstream import OBSERVED
 

@@ -3,7 +3,8 @@
 offer     the offer document: slices, window, location, eligibility, terms, engine
 records   records of an offer's chain by the provider's node, and statements by grantees
 amounts   usage, balances of two members, granted nodes over time, fault kinds
-chain     the rules of a chain, and the chains in one log
+chain     the rules of a chain: which record may follow, and what it changes
+log_reader   the chains in one log, and the statements that their records answer
 fault_proof  published faults, and the proof of a fault
 
 An offer is named by the digest of its document. A request, a grant and every other statement is named by the digest of
