@@ -22,7 +22,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from comity.trust.encoding import printable, short
-from comity.trust.lineage import Key, LineageEdge, LineageGraph, LineageNode, LocalComparison
+from comity.trust.lineage import ArtifactKey, LineageEdge, LineageGraph, LineageNode, LocalComparison
 from comity.trust.statements import Derived
 
 BASIS_LABELS: Final = {
@@ -133,7 +133,7 @@ def render_tree(graph: LineageGraph) -> str:
     return "\n".join([*lines, *(f"! {remark}" for remark in graph_notes(graph))]) + "\n"
 
 
-def _tree_lines(graph: LineageGraph, key: Key, indent: str, shown: set[Key]) -> Iterator[str]:
+def _tree_lines(graph: LineageGraph, key: ArtifactKey, indent: str, shown: set[ArtifactKey]) -> Iterator[str]:
     edges = [edge for edge in graph.edges if edge.child == key]
     for edge in edges:
         last = edge is edges[-1]
@@ -150,7 +150,7 @@ def _tree_lines(graph: LineageGraph, key: Key, indent: str, shown: set[Key]) -> 
 
 SWEEPS: Final = 6
 
-LayoutPoint = tuple[Key, Key, int]
+LayoutPoint = tuple[ArtifactKey, ArtifactKey, int]
 """An artifact (key, "", 0), or the point at which the edge (child, parent) crosses a column: (child, parent, layer)."""
 
 
@@ -159,7 +159,7 @@ class Layout:
     """Columns count from the left, rows from the top, in halves. `edge_paths` gives the (column, row) of each point of
     an edge, from the parent to the child."""
 
-    positions: Mapping[Key, tuple[int, float]]
+    positions: Mapping[ArtifactKey, tuple[int, float]]
     edge_paths: tuple[tuple[LineageEdge, tuple[tuple[int, float], ...]], ...]
     columns: int
     rows: float
@@ -186,11 +186,11 @@ def lay_out(graph: LineageGraph) -> Layout:
     return Layout(positions, edge_paths, columns, tallest)
 
 
-def _layers(graph: LineageGraph) -> dict[Key, int]:
+def _layers(graph: LineageGraph) -> dict[ArtifactKey, int]:
     """The length of the longest path from the root to each artifact, without edges that close a cycle."""
     layers = {graph.root.key: 0}
-    above: dict[Key, list[Key]] = defaultdict(list)
-    below: dict[Key, int] = defaultdict(int)
+    above: dict[ArtifactKey, list[ArtifactKey]] = defaultdict(list)
+    below: dict[ArtifactKey, int] = defaultdict(int)
     for edge in graph.edges:
         if not edge.closes_cycle:
             above[edge.child].append(edge.parent)
@@ -210,7 +210,7 @@ def _end_points(edge: LineageEdge) -> tuple[LayoutPoint, ...]:
     return ((edge.child, "", 0), (edge.parent, "", 0))
 
 
-def _path(edge: LineageEdge, layers: Mapping[Key, int]) -> tuple[LayoutPoint, ...]:
+def _path(edge: LineageEdge, layers: Mapping[ArtifactKey, int]) -> tuple[LayoutPoint, ...]:
     """The points from the child to the parent, one in every column between them."""
     child, parent = _end_points(edge)
     between = range(layers[edge.child] + 1, layers[edge.parent])
@@ -218,7 +218,9 @@ def _path(edge: LineageEdge, layers: Mapping[Key, int]) -> tuple[LayoutPoint, ..
 
 
 def _order_points(
-    graph: LineageGraph, layers: Mapping[Key, int], paths: Mapping[tuple[Key, Key], tuple[LayoutPoint, ...]]
+    graph: LineageGraph,
+    layers: Mapping[ArtifactKey, int],
+    paths: Mapping[tuple[ArtifactKey, ArtifactKey], tuple[LayoutPoint, ...]],
 ) -> dict[int, list[LayoutPoint]]:
     """The points of each layer from the top, ordered by the mean position of their neighbours."""
     columns: dict[int, list[LayoutPoint]] = defaultdict(list)

@@ -280,10 +280,10 @@ class TensorTable:
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
 
-Reader: TypeAlias = Callable[[BinaryIO, int], TensorTable]
+TensorReader: TypeAlias = Callable[[BinaryIO, int], TensorTable]
 
 
-def tensor_reader(path: str) -> Reader | None:
+def tensor_reader(path: str) -> TensorReader | None:
     """The reader for the file named `path`; None for files of other formats."""
     return {".safetensors": read_safetensors, ".gguf": read_gguf}.get(PurePosixPath(path).suffix.lower())
 

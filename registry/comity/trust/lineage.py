@@ -106,7 +106,7 @@ MAX_NODES: Final = 256
 MAX_DEPTH: Final = 32
 MAX_EDGES: Final = 1024
 
-Key: TypeAlias = str
+ArtifactKey: TypeAlias = str
 """`sha256:<digest>`, or `name:<name>` of a parent without a digest."""
 
 
@@ -155,7 +155,7 @@ class ArtifactClaims:
 class LineageNode:
     """An artifact. `licences` are the distinct claimed licences; `missing` if there is no claim about the artifact."""
 
-    key: Key
+    key: ArtifactKey
     digest: Digest | None
     title: str
     publishers: tuple[str, ...]
@@ -183,8 +183,8 @@ class LineageEdge:
         comparison: the result of a comparison on this machine, if there was one.
     """
 
-    child: Key
-    parent: Key
+    child: ArtifactKey
+    parent: ArtifactKey
     relations: tuple[str, ...]
     claimed_by: tuple[tuple[str, Digest], ...]
     derivations: tuple[DerivationClaim, ...]
@@ -212,7 +212,7 @@ class LineageGraph:
     def root(self) -> LineageNode:
         return self.nodes[0]
 
-    def node(self, key: Key) -> LineageNode:
+    def node(self, key: ArtifactKey) -> LineageNode:
         return next(node for node in self.nodes if node.key == key)
 
     @property
@@ -259,8 +259,8 @@ class _GraphBuilder:
     def __init__(self, claims_of: Callable[[Digest], ArtifactClaims], title: str, root: Digest) -> None:
         self._claims_of = claims_of
         self._claims = {root: claims_of(root)}
-        self._parents: dict[Key, set[Key]] = {}
-        self.nodes: dict[Key, LineageNode] = {artifact_key(root): _node(root, self._claims[root], title, 0)}
+        self._parents: dict[ArtifactKey, set[ArtifactKey]] = {}
+        self.nodes: dict[ArtifactKey, LineageNode] = {artifact_key(root): _node(root, self._claims[root], title, 0)}
         self.edges: list[LineageEdge] = []
         self.truncation = ""
 
@@ -290,7 +290,7 @@ class _GraphBuilder:
 class _ParentClaims:
     """The claims about one parent of one artifact."""
 
-    key: Key
+    key: ArtifactKey
     digest: Digest | None
     name: str = ""
     relations: dict[str, None] = field(default_factory=dict)
@@ -311,7 +311,7 @@ class _ParentClaims:
 
 def _parents(claims: ArtifactClaims) -> Iterable[_ParentClaims]:
     """Each parent once: first those that publishers name, then those named only by a `derived` statement."""
-    parents: dict[Key, _ParentClaims] = {}
+    parents: dict[ArtifactKey, _ParentClaims] = {}
     for claim in claims.claims:
         for relation, name, digest in claim.parents:
             key = artifact_key(digest) if digest else f"name:{name}"
@@ -341,7 +341,7 @@ def _node_fit(child: LineageNode, parent: LineageNode) -> LicenceFit:
     return licence_fit(child.licence, parent.licence)
 
 
-def _is_ancestor(key: Key, of: Key, parents: Mapping[Key, set[Key]]) -> bool:
+def _is_ancestor(key: ArtifactKey, of: ArtifactKey, parents: Mapping[ArtifactKey, set[ArtifactKey]]) -> bool:
     """Whether `key` is `of`, or one of its ancestors."""
     seen, queue = {of}, [of]
     while queue:
@@ -354,7 +354,7 @@ def _is_ancestor(key: Key, of: Key, parents: Mapping[Key, set[Key]]) -> bool:
     return False
 
 
-def artifact_key(digest: Digest) -> Key:
+def artifact_key(digest: Digest) -> ArtifactKey:
     """The key of an artifact with this digest."""
     return f"sha256:{digest}"
 

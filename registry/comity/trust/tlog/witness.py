@@ -219,7 +219,7 @@ class WitnessGroup:
         return _line("group", self.name, str(self.threshold), *self.members)
 
 
-Party: TypeAlias = WitnessKeyName | WitnessGroup
+WitnessParty: TypeAlias = WitnessKeyName | WitnessGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class TlogPolicy:
     """
 
     logs: tuple[PolicyLog, ...]
-    parties: tuple[Party, ...]
+    parties: tuple[WitnessParty, ...]
     quorum: str
 
     def __post_init__(self) -> None:
@@ -262,7 +262,7 @@ class TlogPolicy:
         Decode files as UTF-8 with `surrogateescape`: in names, bytes above 0x7f are opaque.
         """
         logs: list[PolicyLog] = []
-        parties: list[Party] = []
+        parties: list[WitnessParty] = []
         quorum: str | None = None
         for number, tokens in _lines(text):
             match tokens:
@@ -340,7 +340,7 @@ def _check_tokens(*tokens: str | None) -> None:
             raise _bad_policy(f"{token[:80]!r} is empty or contains white space or control characters")
 
 
-def _check_order(parties: Iterable[Party]) -> None:
+def _check_order(parties: Iterable[WitnessParty]) -> None:
     names = {NO_QUORUM}
     free: set[str] = set()  # names that are not yet a member; a name is a member at most once
     for party in parties:
