@@ -27,7 +27,15 @@ from comity.trust.errors import Unavailable
 
 def load_casts() -> ModuleType:
     """Raises Unavailable (NO-GGUF)."""
-    return _import_optional("casts")
+    try:
+        return import_module("comity.derivation.casts")
+    except ImportError as error:
+        raise Unavailable(
+            "casts and GGUF files cannot be re-derived on this machine",
+            why=f"the required packages are not installed ({error})",
+            hint="pip install 'comity[gguf]'",
+            code="NO-GGUF",
+        ) from error
 
 
 def tools_installed() -> bool:
@@ -42,18 +50,6 @@ def tool_versions() -> dict[str, str]:
     """The versions of Comity and of the installed packages of the extra."""
     used = ("comity", "gguf", "numpy") if tools_installed() else ("comity",)
     return {name: metadata.version(name) for name in used}
-
-
-def _import_optional(module: str) -> ModuleType:
-    try:
-        return import_module(f"comity.derivation.{module}")
-    except ImportError as error:
-        raise Unavailable(
-            "casts and GGUF files cannot be re-derived on this machine",
-            why=f"the required packages are not installed ({error})",
-            hint="pip install 'comity[gguf]'",
-            code="NO-GGUF",
-        ) from error
 
 
 MAX_HEAD: Final = 16 * 1024 * 1024
@@ -98,7 +94,7 @@ class ConversionStep:
         """The child's data for the parent's bytes `source`: one word per element, or the bytes of blocks."""
         casts = load_casts()
         if self.target in QUANTISED and self.kind != "copy":
-            return load_casts().quantise(casts.values(source, self.source), self.target)
+            return casts.quantise(casts.values(source, self.source), self.target)
         rounding = casts.TOWARD_ZERO if self.kind == "bf16-toward-zero" else casts.NEAREST_EVEN
         return casts.cast(casts.values(source, self.source), self.target, rounding)
 
