@@ -367,11 +367,11 @@ def compute_tally(
     """
     given = _TallyInput(StatementSet.sort(entries), bodies, signed, parse)
     epochs, equivocations, rivals = list(adopted), list[EquivocationProof](), list[tuple[Certificate, Certificate]]()
-    valid_votes, candidates = given.open(start)
+    valid_votes, candidates = given.votes_about(start)
     for taken in adopted:
         equivocations += find_equivocations(valid_votes.votes)
         rivals += [(taken, rival) for rival in _decided(valid_votes, candidates) if rival.body != taken.body]
-        valid_votes, candidates = given.open(taken.body)
+        valid_votes, candidates = given.votes_about(taken.body)
     forks = [Fork(taken, rival, _retired(rival, valid_votes)) for taken, rival in rivals]
     equivocations += find_equivocations(valid_votes.votes)
     while not any(not fork.retired for fork in forks) and (decided := list(_decided(valid_votes, candidates))):
@@ -380,7 +380,7 @@ def compute_tally(
             forks += [Fork(first, rival, retired=False) for rival in others]
             break
         epochs.append(first)
-        valid_votes, candidates = given.open(first.body)
+        valid_votes, candidates = given.votes_about(first.body)
         equivocations += find_equivocations(valid_votes.votes)
     tally = Tally(
         epochs=tuple(epochs),
@@ -417,7 +417,7 @@ class _TallyInput:
         more = [f"and {len(notes) - MAX_NOTES} more"] if len(notes) > MAX_NOTES else []
         return (*notes[:MAX_NOTES], *more)
 
-    def open(self, current: Body) -> tuple[ValidVotes, list[Body]]:
+    def votes_about(self, current: Body) -> tuple[ValidVotes, list[Body]]:
         """The statements that count about the successor of `current`, and the bodies that its members named for it."""
         valid_votes = ValidVotes(current, self._statements, self._signed)
         named = sorted(
