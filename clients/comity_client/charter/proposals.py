@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from comity.trust.charter.document import Body, Member, draft
@@ -118,18 +118,36 @@ class Plan:
 
 def plan(ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...] = ()) -> Plan:
     """Make the plan of a ceremony. Raises Malformed if members do not sign such a payload."""
+    told = _describe(ceremony, charter_state)
+    return Plan(
+        told.title, tuple(told.facts), told.changes, told.text, (*warnings, *told.warnings), ceremony, charter_state
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _PlanText:
+    """What a plan says about its payload; the fields are those of `Plan`."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    changes: tuple[CharterChange, ...] = ()
+    text: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def _describe(ceremony: Ceremony, charter_state: CharterState) -> _PlanText:
     entry = unsigned(ceremony.payload)
     predicate = entry.statement.predicate
     if predicate in (INTENT, RATIFIED):
-        return _vote_plan(parse_vote(entry), ceremony, charter_state, warnings)
+        return _describe_vote(parse_vote(entry), ceremony, charter_state)
     if predicate in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT):
-        return _body_plan(parse_body_statement(entry), ceremony, charter_state, warnings)
+        return _describe_body_statement(parse_body_statement(entry), ceremony, charter_state)
     if predicate == "rotated":
-        return _rotation_plan(parse_rotation(entry)[0], ceremony, charter_state, warnings)
+        return _describe_rotation(parse_rotation(entry)[0], charter_state)
     if predicate == "node-record":
-        return _node_record_plan(entry, ceremony, charter_state, warnings)
+        return _describe_node_record(entry, charter_state)
     if is_party_statement(entry.statement):
-        return _offer_plan(read_party_statement(entry.statement), ceremony, charter_state, warnings)
+        return _describe_offer_statement(read_party_statement(entry.statement), entry.statement, charter_state)
     raise Malformed(
         "members do not sign this statement", why=f"a statement of type {predicate[:60]!r}", code="CEREMONY"
     )
@@ -162,7 +180,7 @@ def unsigned(payload: bytes) -> Entry:
     return Entry(b"", Envelope(PAYLOAD_TYPE, payload, ()), Statement.parse(payload))
 
 
-def _vote_plan(vote: Vote, ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...]) -> Plan:
+def _describe_vote(vote: Vote, ceremony: Ceremony, charter_state: CharterState) -> _PlanText:
     who = _member_name(vote.member, charter_state)
     if isinstance(vote, Intent):
         title = f"INTENT, round {vote.round}: {who} will ratify this charter, if a quorum signs INTENT"
@@ -173,12 +191,10 @@ def _vote_plan(vote: Vote, ceremony: Ceremony, charter_state: CharterState, warn
         last = vote.last_ratified
         facts.append(("ratified before", f"round {last.round}, body {short(last.body)}"))
         facts.append(("unlocked by", f"the intent-certificate of round {vote.unlock}"))
-    return _plan_for_body(vote.body, title, facts, ceremony, charter_state, warnings)
+    return _describe_body(vote.body, title, facts, ceremony, charter_state)
 
 
-def _body_plan(
-    named: BodyStatement, ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...]
-) -> Plan:
+def _describe_body_statement(named: BodyStatement, ceremony: Ceremony, charter_state: CharterState) -> _PlanText:
     who = _member_name(named.by, charter_state)
     title = {
         DRAFT: f"DRAFT: {who} proposes this charter",
@@ -186,7 +202,7 @@ def _body_plan(
         CONSENTED: f"CONSENT: {who} agrees to its seat in this charter",
         LEFT: f"LEAVE: {who} asks to be left out of the next charter",
     }[named.predicate]
-    made = _plan_for_body(named.body, title, [], ceremony, charter_state, warnings)
+    made = _describe_body(named.body, title, [], ceremony, charter_state)
     return dataclasses.replace(made, text=named.text or made.text)
 
 
@@ -198,19 +214,15 @@ def taken_origin_warning(member: Member, origin: str, owner: str) -> str:
     )
 
 
-def _plan_for_body(
-    digest: Digest,
-    title: str,
-    facts: list[tuple[str, str]],
-    ceremony: Ceremony,
-    charter_state: CharterState,
-    warnings: tuple[str, ...],
-) -> Plan:
-    """The plan of a statement about a body, compared with the current body."""
+def _describe_body(
+    digest: Digest, title: str, facts: list[tuple[str, str]], ceremony: Ceremony, charter_state: CharterState
+) -> _PlanText:
+    """A statement about a body, which is compared with the current body."""
     current, draft = charter_state.current, charter_state.tally.draft(digest)
     bodies = {**charter_state.material.objects, **{sha256(data): data for data in ceremony.objects}}
     body = Body.parse(bodies[digest]) if digest in bodies else None
     changes: tuple[CharterChange, ...] = ()
+    warnings: tuple[str, ...] = ()
     if body is None:
         warnings += ("the charter itself is missing: its changes cannot be shown",)
     elif body.digest != current.digest:
@@ -237,12 +249,10 @@ def _plan_for_body(
         ("this charter", digest),
         *facts,
     ]
-    return Plan(title, tuple(facts), changes, draft.text if draft else "", warnings, ceremony, charter_state)
+    return _PlanText(title, facts, changes, draft.text if draft else "", warnings)
 
 
-def _rotation_plan(
-    rotation: Rotation, ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...]
-) -> Plan:
+def _describe_rotation(rotation: Rotation, charter_state: CharterState) -> _PlanText:
     who = _member_name(rotation.identity, charter_state)
     title = f"NEW KEYS: {who} changes its keys, for the {_ordinal(rotation.seq)} time"
     keys = ", ".join(key.id[:16] for key in rotation.keys.keys)
@@ -252,30 +262,27 @@ def _rotation_plan(
         ("new recovery keys", ", ".join(digest[:16] for digest in rotation.recovery) or "none"),
         *((f"cut of {cut.origin}", f"size {cut.size}") for cut in rotation.cut),
     ]
-    if not rotation.recovery:
-        warnings += ("without recovery keys, these new keys can never be rotated",)
-    return Plan(title, tuple(facts), (), "", warnings, ceremony, charter_state)
+    unrecoverable = "without recovery keys, these new keys can never be rotated"
+    return _PlanText(title, facts, warnings=() if rotation.recovery else (unrecoverable,))
 
 
-def _node_record_plan(entry: Entry, ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...]) -> Plan:
+def _describe_node_record(entry: Entry, charter_state: CharterState) -> _PlanText:
     record = parse_node_record(entry)
     title = f"NODE: {_member_name(record.member, charter_state)} states that {record.name} is its node"
     facts = [("log", str(record.log)), ("online key", record.online.id)]
     if (place := record.place) is not None:
         facts += [("operator", place.operator), ("cloud", place.cloud or "none"), ("reach", ", ".join(place.reach))]
-    return Plan(title, tuple(facts), (), "", warnings, ceremony, charter_state)
+    return _PlanText(title, facts)
 
 
-def _offer_plan(
-    statement: PartyStatement, ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...]
-) -> Plan:
-    who = _member_name(statement.by, charter_state)
-    title = f"{ceremony.statement.predicate.upper()}: {who} makes a statement about a compute offer"
-    body = {name: value for name, value in ceremony.statement.body.items() if name not in ("by", "objects", "text")}
-    facts: list[tuple[str, str]] = [("offer", ceremony.statement.subject)]
+def _describe_offer_statement(said: PartyStatement, statement: Statement, charter_state: CharterState) -> _PlanText:
+    who = _member_name(said.by, charter_state)
+    title = f"{statement.predicate.upper()}: {who} makes a statement about a compute offer"
+    body = {name: value for name, value in statement.body.items() if name not in ("by", "objects", "text")}
+    facts: list[tuple[str, str]] = [("offer", statement.subject)]
     facts += [(name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(body.items())]
-    text = ceremony.statement.body.get("text")
-    return Plan(title, tuple(facts), (), text if isinstance(text, str) else "", warnings, ceremony, charter_state)
+    text = statement.body.get("text")
+    return _PlanText(title, facts, text=text if isinstance(text, str) else "")
 
 
 def _member_name(member: Digest, charter_state: CharterState) -> str:
