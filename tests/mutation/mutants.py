@@ -295,6 +295,8 @@ def _alternatives(node: ast.expr, owner: ast.AST) -> Iterator[ast.expr]:
             yield operand
         case ast.Constant(value=bool(truth)):
             yield ast.Constant(not truth)
+        case ast.Constant(value=0) if isinstance(owner, ast.keyword) and owner.arg == "least":
+            yield ast.Constant(1)  # a length below 0 is no other bound than 0
         case ast.Constant(value=int(number)):
             yield from (ast.Constant(number + 1), ast.Constant(number - 1))
         case ast.IfExp(body=body, orelse=orelse):

@@ -97,6 +97,24 @@ SUITES: Final = (
         kept_proofs key_validity newest_statement publication_rows read_claims rivals upstream_choosing upstream_rows
         vouched witnessing""",
     ),
+    Suite((f"{TRUST}/names.py",), "abbreviations names published", "statement_formats"),
+    Suite((f"{TRUST}/statement.py",), "dsse evidence_reader identity statement", "statement_formats"),
+    Suite((f"{TRUST}/statements.py",), "claims derived published vouched", "statement_formats"),
+    Suite((f"{TRUST}/identity.py", f"{TRUST}/keys.py"), "identity keys own_vectors", "statement_formats"),
+    Suite((f"{TRUST}/encoding.py", f"{TRUST}/errors.py"), "encoding fields names spelling"),
+    Suite((f"{TRUST}/evidence.py",), "evidence_reader kept_proofs safety_row verdict verify"),
+    Suite((f"{TRUST}/upstream.py",), "claims upstream_choosing upstream_rows", "upstream"),
+    Suite(
+        tuple(f"{TRUST}/offers/{name}.py" for name in ("amounts", "fault_proof", "offer")),
+        "offer_chain_state offer_chain_views offer_deadlines offer_fault_proofs offer_fit",
+        "offer_accounts offer_formats",
+    ),
+    Suite((f"{TRUST}/attestations",), "attestations", "attestation_formats"),
+    Suite(
+        (f"{TRUST}/model_signing",),
+        "keyless model_sig_certificates model_sig_rows model_signing own_vectors",
+        "model_signing",
+    ),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.encoding import Digest, format_id, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.names import Abbreviation, find_id, parse_id
+from comity.trust.names import MIN_DIGITS, SHOWN, Abbreviation, abbreviated, find_id, is_meant, parse_id
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,7 +42,8 @@ def test_what_has_not_all_digits_is_no_id(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [ID[:12], f"sha256:{ID[:11]}", short(ID), ID[:11].upper(), f"{ID[:5]}...{ID[-4:]}", ID]
+    "text",
+    [ID[:12], f"sha256:{ID[:11]}", short(ID), ID[:11].upper(), f"{ID[:5]}...{ID[-4:]}", f"{ID[:30]}…{ID[-33:]}", ID],
 )
 def test_enough_digits_find_the_only_id(text: str) -> None:
     assert find_id(text, KNOWN, "publisher", "comity search") == ID
@@ -84,3 +85,77 @@ def test_any_text_is_an_abbreviation_or_is_none(text: str) -> None:
         assert error.code == "BAD-ID"
     else:
         assert found is None or len(found.head + found.tail) >= 8
+
+
+def test_the_fewest_digits_may_be_at_either_end() -> None:
+    head, tail = ID[: MIN_DIGITS - 3], ID[-3:]
+    assert Abbreviation.parse(ID[:MIN_DIGITS]) == Abbreviation(ID[:MIN_DIGITS])
+    assert Abbreviation.parse(f"{head}…{tail}") == Abbreviation(head, tail)
+    for text in (ID[: MIN_DIGITS - 1], f"{head[:-1]}…{tail}"):
+        with pytest.raises(Malformed, match=f"{MIN_DIGITS - 1} digits"):
+            Abbreviation.parse(text)
+
+
+@pytest.mark.parametrize("count", [2, SHOWN, SHOWN + 1, SHOWN + 3])
+def test_an_ambiguous_abbreviation_lists_its_first_candidates_in_order_and_counts_the_others(count: int) -> None:
+    ids = [Digest(f"{ID[:10]}{number:054x}") for number in range(count)]
+    with pytest.raises(Malformed) as caught:
+        find_id(ID[:10], dict.fromkeys(reversed(ids), "x"), "publisher", "")
+    more = f"; and {count - SHOWN} more" if count > SHOWN else ""
+    assert caught.value.why == f"{count} publisher ids match: " + "; ".join(f"{each} x" for each in ids[:SHOWN]) + more
+
+
+@pytest.mark.parametrize(
+    "text", [ID, f"sha256:{ID}", format_id(ID), ID[:8], short(ID), f"{ID[:-1]}…", f" {ID[:9].upper()} "]
+)
+def test_a_text_means_the_id_that_it_gives_or_abbreviates_and_no_other(text: str) -> None:
+    assert is_meant(text, ID)
+    assert not is_meant(text, OTHER)
+
+
+@pytest.mark.parametrize("text", ["", "swiss-ai", ID[:7], f"{ID}0"])
+def test_a_text_that_is_no_id_means_none(text: str) -> None:
+    assert not is_meant(text, ID)
+
+
+@pytest.mark.parametrize("before", ["", "comity://"])
+@pytest.mark.parametrize(
+    ("text", "repository", "found"),
+    [
+        ("9f2c41d0", None, Abbreviation("9f2c41d0")),
+        ("9f2c4…e01a", None, Abbreviation("9f2c4", "e01a")),
+        ("sha256:9f2c41d0", None, Abbreviation("9f2c41d0")),
+        ("a/b@sha256:9f2c41d0", "a/b", Abbreviation("9f2c41d0")),
+        ("hf:a/b@sha256:9f2c4...e01a", "hf:a/b", Abbreviation("9f2c4", "e01a")),
+    ],
+)
+def test_an_abbreviated_digest_is_found_in_a_reference(
+    before: str, text: str, repository: str | None, found: Abbreviation
+) -> None:
+    assert abbreviated(before + text) == (repository, found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a/b",
+        "a/b@v1",
+        "a/b@9f2c41d0",
+        "9f2c41d0/b",
+        "9f2c41d",
+        "sha256:word",
+        ID,
+        f"sha256:{ID}",
+        f"a/b@sha256:{ID}",
+    ],
+)
+def test_a_reference_without_an_abbreviated_digest_has_none(text: str) -> None:
+    """A version may look like a digest: only `sha256:` behind a name says that it is one."""
+    assert abbreviated(text) is None
+
+
+@pytest.mark.parametrize("text", ["sha256:9f2c41d", "a/b@sha256:9f2c", "9f2c…", "b@sha256:9f2c41d0"])
+def test_an_abbreviation_with_too_few_digits_or_behind_a_bad_name_is_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        abbreviated(text)

@@ -9,7 +9,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.node_records import Addresses, parse_addresses, sign_addresses, signed_by_node
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import ADVISORIES, Advisory, parse_advisory, sign_advisory
+from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, Advisory, Compromise, parse_advisory, sign_advisory
 from support.case import nodes
 from support.world import identity
 
@@ -80,6 +80,46 @@ def test_a_node_may_advise_too() -> None:
 def test_a_malformed_advisory_is_not_signed(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         sign_advisory(replace(WARNING, **change), CRITIC.signer)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4000])
+def test_an_advisory_may_have_a_text_of_any_length_up_to_the_limit(length: int) -> None:
+    warning = replace(WARNING, text="x" * length)
+    assert parse_advisory(sign_advisory(warning, CRITIC.signer).statement) == warning
+
+
+COMPROMISE = Compromise(sha256(b"a key"), "node.example/log", 7)
+SINCE = {"origin": COMPROMISE.origin, "index": COMPROMISE.index}
+STOLEN = {"kind": KEY_COMPROMISE, "severity": "high", "text": "", "key": COMPROMISE.key, "since": SINCE}
+
+
+def advised(change: dict[str, Any]) -> Statement:
+    return Statement("advisory", (Subject("", CRITIC.id),), CRITIC.inception.author, {**STOLEN, **change})
+
+
+@pytest.mark.parametrize("origin", [COMPROMISE.origin, "x" * 255])
+def test_an_advisory_about_a_key_says_from_which_entry_on(origin: str) -> None:
+    said = Advisory(CRITIC.inception.author, CRITIC.id, KEY_COMPROMISE, "high", "", replace(COMPROMISE, origin=origin))
+    assert parse_advisory(sign_advisory(said, CRITIC.signer).statement) == said
+    assert parse_advisory(advised({"since": {**SINCE, "origin": origin}})) == said
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(replace(advised({}), predicate="warning"), id="another predicate"),
+        pytest.param(replace(advised({}), by=None), id="no author"),
+        pytest.param(advised({"kind": "yank"}), id="a key that another kind of advisory names"),
+        pytest.param(advised({"more": 1}), id="an unknown member"),
+        pytest.param(advised({"since": {**SINCE, "more": 1}}), id="an unknown member of the moment"),
+        pytest.param(advised({"since": {**SINCE, "index": -1}}), id="a negative index"),
+        pytest.param(advised({"since": {**SINCE, "origin": "x" * 256}}), id="a long origin"),
+        pytest.param(advised({"since": {**SINCE, "origin": "two words"}}), id="an origin that no log can have"),
+    ],
+)
+def test_a_malformed_advisory_is_refused(statement: Statement) -> None:
+    with pytest.raises(Malformed):
+        parse_advisory(statement)
 
 
 def test_an_advisory_is_about_one_artifact() -> None:

@@ -33,7 +33,10 @@ SHARE = parse_derived(parse_entry(derived_line(CHILD, exact=False)).statement)
         (replace(SHARE, relation="sibling"), "must be one of"),
         (replace(SHARE, steps={"Copy": 50}), "short names"),
         (replace(SHARE, steps={"copy": 51, "none": -1}), "must be an integer"),
+        (replace(SHARE, steps={"copy": 50, "none": 0}), "must be an integer"),
         (replace(SHARE, steps={f"s{n}": 1 for n in range(17)}), "at most 16"),
+        (replace(SHARE, tools={f"t{n}": "1" for n in range(9)}), "at most 8"),
+        (replace(SHARE, tools={"gguf": "x" * 65}), "1 to 64 characters"),
         (replace(SHARE, tools={"gguf": ""}), "1 to 64 characters"),
         (replace(SHARE, left_out=-1), "must be an integer"),
     ],
@@ -43,11 +46,33 @@ def test_a_claim_that_contradicts_itself_is_not_signed(said: Any, why: str) -> N
         sign_derived(said, identity("Checking lab", "ES").signer)
 
 
-@pytest.mark.parametrize("extra", ["note", "proven"])
-def test_there_is_no_room_for_riders(extra: str) -> None:
+@pytest.mark.parametrize("part", ["", "method", "files", "tensors", "bytes"])
+def test_an_unknown_member_is_refused_in_every_part(part: str) -> None:
     statement = EXACT.statement()
+    body: dict[str, Any] = dict(statement.body)
+    change = {part: {**body[part], "note": 1}} if part else {"note": 1}
     with pytest.raises(Malformed, match="unknown member"):
-        parse_derived(replace(statement, body={**statement.body, extra: 1}))
+        parse_derived(replace(statement, body={**body, **change}))
+
+
+@pytest.mark.parametrize("labels", [[], "", 5, None])
+def test_steps_and_tools_are_objects(labels: Any) -> None:
+    statement = replace(SHARE, tensors=Extent(50, 0), steps={}, tools={}).statement()
+    assert parse_derived(statement).steps == {}
+    method: Any = statement.body["method"]
+    for part in ("steps", "tools"):
+        with pytest.raises(Malformed, match="must be objects"):
+            parse_derived(replace(statement, body={**statement.body, "method": {**method, part: labels}}))
+
+
+def test_the_most_steps_and_tools_read_back() -> None:
+    most = replace(
+        SHARE,
+        tensors=Extent(50, 16),
+        steps={f"s{n}" + "x" * 61: 1 for n in range(10, 26)},
+        tools={f"t{n}": "x" * 64 for n in range(8)},
+    )
+    assert parse_derived(sign_derived(most, identity("Checking lab", "ES").signer).statement) == most
 
 
 def test_it_is_about_one_child_and_of_its_own_type() -> None:

@@ -99,6 +99,30 @@ def test_a_line_padded_with_junk_signatures_is_not_verified(half: int) -> None:
     assert not padded.has_valid_signature(BOB.public)
 
 
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_key_has_a_valid_signature_only_with_both_halves(half: int) -> None:
+    good = SEALED.signatures[half].sig
+    assert SEALED.has_valid_signature(ALICE.public)
+    assert not forged(half, bytes([good[0] ^ 1]) + good[1:]).has_valid_signature(ALICE.public)
+    assert not replace(SEALED, signatures=SEALED.signatures[half : half + 1]).has_valid_signature(ALICE.public)
+
+
+def test_an_envelope_without_signatures_is_verified_by_no_key() -> None:
+    bare = replace(SEALED, signatures=())
+    assert not bare.verified_by(ALICE.public)
+    assert not bare.has_valid_signature(ALICE.public)
+
+
+def test_a_threshold_counts_the_keys_that_signed_with_every_half() -> None:
+    keys = (ALICE.public, BOB.public, signer("carol").public)
+    both = sign_payload(PAYLOAD, ALICE, BOB)
+    assert both.signed_by(keys, 2)
+    assert not both.signed_by(keys, 3)
+    for left_out in range(4):
+        signatures = both.signatures[:left_out] + both.signatures[left_out + 1 :]
+        assert not replace(both, signatures=signatures).signed_by(keys, 1)
+
+
 def test_a_key_signs_once() -> None:
     with pytest.raises(Malformed):
         sign_payload(PAYLOAD, ALICE, ALICE)
@@ -155,5 +179,17 @@ def test_no_more_signatures_are_made_than_are_read() -> None:
 
 
 def test_an_envelope_beyond_a_log_entry_is_not_written() -> None:
+    largest = replace(SEALED, payload=b"x" * 44_000)
+    rest = MAX_LINE - len(largest.encode())
+    largest = replace(largest, payload=largest.payload + b"x" * (rest // 4 * 3), payload_type="x" * 28)
+    largest = replace(largest, payload_type="x" * (28 + MAX_LINE - len(largest.encode())))
+    assert len(largest.encode()) == MAX_LINE
+    assert Envelope.parse(largest.encode()) == largest
     with pytest.raises(Malformed, match="too large"):
-        sign_payload(b"x" * 50_000, ALICE).encode()
+        replace(largest, payload_type=largest.payload_type + "x").encode()
+
+
+def test_the_type_of_a_payload_is_bounded() -> None:
+    assert Envelope.parse(document(payloadType="x" * 100)).payload_type == "x" * 100
+    with pytest.raises(Malformed, match="1 to 100 characters"):
+        Envelope.parse(document(payloadType="x" * 101))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from comity.trust import encoding
 from comity.trust.encoding import (
     LAST_TIME,
     MAX_DEPTH,
@@ -35,6 +36,13 @@ def nested(depth: int) -> Json:
     value: Json = []
     for _ in range(depth):
         value = [value]
+    return value
+
+
+def spread(depth: int) -> Json:
+    value: Json = 1
+    for _ in range(depth):
+        value = {"a": value, "b": []}
     return value
 
 
@@ -98,6 +106,77 @@ def test_what_the_subset_leaves_out_is_not_written(value: Json) -> None:
 
 def test_the_deepest_document_reads_back() -> None:
     assert parse_canonical(canonical(nested(MAX_DEPTH)), limit=1000) == nested(MAX_DEPTH)
+
+
+@pytest.mark.parametrize("leaf", [1, "x", None, [], {}])
+@pytest.mark.parametrize("name", ["", "a", "\U0001f600"], ids=["lists", "objects", "objects that are sorted here"])
+def test_every_value_counts_for_the_depth(name: str, leaf: Json) -> None:
+    """One document is not refused by one reader and accepted by another."""
+    value = leaf
+    for _ in range(MAX_DEPTH):
+        value = {name: value} if name else [value]
+    written = json.dumps(value)
+    assert parse_canonical(canonical(value), limit=1000) == value
+    for data in (written, written.replace("x", "\\u0078"), json.dumps(value, ensure_ascii=False)):
+        assert parse_json(data.encode(), limit=1000) == value
+        for opened, closed in ("[", "]"), ('{"b":', "}"):
+            with pytest.raises(Malformed, match="nested too deeply"):
+                parse_json((opened + data + closed).encode(), limit=1000)
+    for deeper in ([value], {"b": value}, {"\ufb33": value}):
+        with pytest.raises(Malformed, match="nested too deeply"):
+            canonical(deeper)
+
+
+@pytest.mark.parametrize("name", ["a", "\U0001f600"])
+def test_integers_are_bounded_wherever_they_are(name: str) -> None:
+    most = {name: [MAX_INTEGER, -MAX_INTEGER, 0]}
+    assert parse_canonical(canonical(most), limit=1000) == most
+    for number in (MAX_INTEGER + 1, -MAX_INTEGER - 1):
+        with pytest.raises(Malformed, match="out of range"):
+            canonical({name: [number]})
+        with pytest.raises(Malformed, match="out of range"):
+            parse_json(json.dumps({name: [number]}).encode(), limit=1000)
+
+
+def test_what_the_standard_library_writes_canonically_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest takes less than half the time there."""
+    monkeypatch.setattr(encoding, "_encode", None)
+    every: Json = {"": [0, MAX_INTEGER, -MAX_INTEGER, True, None, "\U0001f600", (), {"\u00e9\ud7ff": {}}]}
+    for deepest in (nested(MAX_DEPTH), spread(MAX_DEPTH), every):
+        assert canonical(deepest).decode() == spelled(deepest)
+
+
+def test_names_with_a_common_start_are_sorted_by_utf16_code_units() -> None:
+    names = ["a\ufb33", "a\U0001f600", "a"]
+    assert canonical(dict.fromkeys(names, 0)).decode() == '{"a":0,"a\U0001f600":0,"a\ufb33":0}'
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "whole", "as_text"),
+    [
+        ("12", 12, 12, 12),
+        ("12.0", None, 12, "12.0"),
+        ("-0.00", None, 0, "-0.00"),
+        ("12.5", None, None, "12.5"),
+        ("12.50", None, None, "12.50"),
+        ("1e2", None, None, "1e2"),
+        ("1.0e2", None, None, "1.0e2"),
+        ("9007199254740992.0", None, None, "9007199254740992.0"),
+        ("9007199254740992", None, None, None),
+        ("NaN", None, None, None),
+        ("-Infinity", None, None, None),
+    ],
+)
+def test_fractions_are_read_as_the_caller_says(
+    text: str, strict: int | None, whole: int | None, as_text: str | int | None
+) -> None:
+    readers = (({}, strict), ({"whole_fractions": True}, whole), ({"text_fractions": True}, as_text))
+    for options, expected in readers:
+        if expected is not None:
+            assert parse_json(text.encode(), limit=100, **options) == expected
+            continue
+        with pytest.raises(Malformed):
+            parse_json(text.encode(), limit=100, **options)
 
 
 @pytest.mark.parametrize(

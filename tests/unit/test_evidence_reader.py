@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from comity.trust import evidence as evidence_module
@@ -12,10 +15,13 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.keys import PublicKey
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.tlog.note import NoteSignature, verify_cosignature, verify_note
+from comity.trust.tlog.note import NoteSignature, SignedNote, verify_cosignature, verify_note
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.case import case, nodes
+from support.examples import examples
 from support.world import identity
 
 GOOD = case()
@@ -79,6 +85,66 @@ def test_a_line_a_proof_and_a_note_are_the_same_object_again() -> None:
     proof = reader.proof(PROOF)
     assert reader.proof(PROOF) is proof
     assert reader.note(proof.checkpoint.encode()) is proof.checkpoint
+
+
+def test_proofs_notes_and_signatures_are_parsed_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: Counter[str] = Counter()
+
+    def counting(kind: Any) -> Any:
+        def parse(*given: Any, **named: Any) -> Any:
+            found[kind.__name__] += 1
+            return kind.parse(*given, **named)
+
+        return SimpleNamespace(parse=parse)
+
+    for kind in (TlogProof, SignedNote, NoteSignature):
+        monkeypatch.setattr(evidence_module, kind.__name__, counting(kind))
+    reader = EvidenceReader()
+    note = reader.proof(PROOF).checkpoint
+    for _ in range(2):
+        reader.proof(PROOF)
+        reader.note(note.encode())
+    assert found == {"TlogProof": 1, "SignedNote": 1, "NoteSignature": len(note.signatures)}
+    fewer = replace(note, signatures=note.signatures[:-1])
+    assert reader.note(fewer.encode()) == fewer
+    assert found == {"TlogProof": 1, "SignedNote": 2, "NoteSignature": len(note.signatures)}
+
+
+class Parsed:
+    """What a line is parsed to, here. It lives for as long as somebody remembers it."""
+
+
+LINES = [bytes([letter]) * length for letter, length in enumerate((1, 1, 2, 2, 3, 4), start=97)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(LINES), st.booleans()), max_size=24), st.integers(2, 16))
+@settings(max_examples=examples(150))
+def test_lines_that_were_used_last_are_remembered_and_never_more_than_the_limit(
+    used: list[tuple[bytes, bool]], limit: int
+) -> None:
+    """`at_once`: another thread parses the same line at the same time, and is faster."""
+    reader, alive, parsed, last = EvidenceReader(limit), WeakKeyDictionary[Parsed, int](), Counter[bytes](), {}
+    faster: list[bytes] = []
+
+    def parse(line: bytes) -> Parsed:
+        parsed[line] += 1
+        if faster:
+            reader.entry(faster.pop())
+        made = Parsed()
+        alive[made] = len(line)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence_module, "parse_entry", parse)
+        for at, (line, at_once) in enumerate(used):
+            since = {other for other, _ in used[last[line] + 1 : at]} - {line} if line in last else None
+            before = parsed[line]
+            faster[:] = [line] if at_once else []
+            assert reader.entry(line) is reader.entry(line) or 2 * len(line) > limit
+            if since is not None and sum(map(len, since)) + len(line) <= limit // 2:
+                assert parsed[line] == before
+            assert sum(alive.values()) <= limit
+            last[line] = at
 
 
 def test_what_is_malformed_is_refused_each_time() -> None:

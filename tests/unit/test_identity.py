@@ -96,6 +96,28 @@ def test_a_malformed_record_is_refused(value: Any) -> None:
         Inception.from_json(value)
 
 
+@pytest.mark.parametrize(
+    "change", [{"kind": "king"}, {"recovery": tuple(sha256(b"%d" % at) for at in range(MAX_KEYS + 1))}]
+)
+def test_a_record_that_nobody_could_read_back_cannot_be_built(change: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        replace(RECORD, **change)
+
+
+@pytest.mark.parametrize(("member", "most"), [("home", 255), ("jurisdiction", 31), ("label", 200)])
+def test_the_texts_of_a_record_are_bounded(member: str, most: int) -> None:
+    assert Inception.from_json(record(**{member: "x" * most})).to_json()[member] == "x" * most
+    with pytest.raises(Malformed):
+        Inception.from_json(record(**{member: "x" * (most + 1)}))
+
+
+def test_a_key_set_is_post_quantum_if_every_key_is() -> None:
+    classical = signer("classical", ("ed25519",)).public
+    assert KeySet((A.public, B.public), 2).post_quantum
+    assert not KeySet((A.public, classical), 2).post_quantum
+    assert not KeySet((classical,), 1).post_quantum
+
+
 def test_two_spellings_of_a_record_are_one_identity() -> None:
     shuffled = {name: RECORD.to_json()[name] for name in sorted(RECORD.to_json(), reverse=True)}
     assert Inception.from_json(shuffled).id == RECORD.id

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 from comity.trust.encoding import b64encode, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.keys import RAW_SIZES, SIGNATURE_SIZES, HybridSigner, PrivateKey, PublicKey, VerifyingKey, ecdsa_der
+from comity.trust.keys import (
+    RAW_SIZES,
+    SIGNATURE_SIZES,
+    HybridSigner,
+    PrivateKey,
+    PublicKey,
+    VerifyingKey,
+    ecdsa_der,
+    ecdsa_signature,
+)
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x25519
 from support.world import private_key, signer
@@ -59,6 +68,18 @@ def test_an_ecdsa_signature_has_one_spelling_with_the_lower_s(alg: str, curve: e
             key.public.verify(made[:size] + (order - low).to_bytes(size, "big"), message)
         with pytest.raises(Untrusted):
             key.public.verify(ecdsa_der(alg, made), message)
+        with pytest.raises(Untrusted):  # the same numbers, one of them with a zero before it
+            key.public.verify(made[:size] + b"\0" + made[size:], message)
+
+
+@pytest.mark.parametrize(("alg", "curve"), [("ecdsa-p256", ec.SECP256R1()), ("ecdsa-p384", ec.SECP384R1())])
+def test_the_larger_half_of_the_order_is_no_lower_s(alg: str, curve: ec.EllipticCurve) -> None:
+    size, half = SIGNATURE_SIZES[alg] // 2, curve.group_order // 2
+    for s in (half, half + 1):
+        assert ecdsa_signature(alg, 1, s) == b"\1".rjust(size, b"\0") + half.to_bytes(size, "big")
+    assert ecdsa_der(alg, ecdsa_signature(alg, 1, half))
+    with pytest.raises(ValueError, match="canonical"):
+        ecdsa_der(alg, b"\1".rjust(size, b"\0") + (half + 1).to_bytes(size, "big"))
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
@@ -171,7 +192,7 @@ def test_a_composite_key_has_at_most_two_halves_each_of_its_own_algorithm() -> N
 
 
 def test_a_signer_leaves_one_signature_a_half() -> None:
-    made = HybridSigner.generate()
+    made = HybridSigner.generate(("ml-dsa-65", "ed25519"))
     signatures = made.sign(MESSAGE)
     assert [keyid for keyid, _ in signatures] == [half.id for half in made.public.halves]
     for half, (_, signature) in zip(made.public.halves, signatures, strict=True):

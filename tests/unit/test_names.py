@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.encoding import bare_digest, parse_digest, sha256, short
+from comity.trust.encoding import bare_digest, format_id, parse_digest, sha256, short
 from comity.trust.errors import Malformed
-from comity.trust.names import Name, Reference, check_segment
+from comity.trust.names import Name, Reference, check_segment, is_segment
 
 DIGEST = sha256(b"x")
 
@@ -11,6 +11,7 @@ DIGEST = sha256(b"x")
 @pytest.mark.parametrize("text", ["swiss-ai", "A", "_x_", "a.b-c_d", "v1", "1.0.0", "x" * 96])
 def test_a_segment_of_a_name(text: str) -> None:
     assert check_segment(text, "name") == text
+    assert is_segment(text)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ def test_what_the_hub_would_refuse_is_refused(text: str) -> None:
     with pytest.raises(Malformed) as refusal:
         check_segment(text, "name")
     assert refusal.value.code == "BAD-NAME"
+    assert not is_segment(text)
 
 
 def test_a_full_name_reads_back() -> None:
@@ -58,6 +60,31 @@ def test_what_people_type(text: str, reference: Reference) -> None:
 def test_what_nobody_can_mean_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         Reference.parse(text)
+
+
+def test_a_digest_alone_or_a_spelled_id_is_a_reference_too() -> None:
+    for text in (DIGEST, format_id(DIGEST)):
+        assert Reference.parse(text) == Reference.parse(f"comity://{text}") == Reference(None, None, DIGEST)
+
+
+def test_a_word_alone_is_refused_with_the_forms_that_a_reference_has() -> None:
+    with pytest.raises(Malformed, match="expected namespace/name, namespace/name@version or sha256:"):
+        Reference.parse("apertus")
+
+
+@pytest.mark.parametrize("part", ["namespace", "name", "version"])
+def test_a_name_cannot_be_built_with_a_part_that_is_refused(part: str) -> None:
+    with pytest.raises(Malformed, match=f"{part} 'a b'"):
+        Name(**{"namespace": "swiss-ai", "name": "tiny", "version": "v1", part: "a b"})
+
+
+@pytest.mark.parametrize(
+    ("text", "local", "mirrored"),
+    [("a/b@v1", "a/b", False), ("hf:a/b@c1", "a/b", True), ("hf/b", "hf/b", False), (f"sha256:{DIGEST}", "", False)],
+)
+def test_a_repository_of_an_upstream_is_told_by_its_origin(text: str, local: str, mirrored: bool) -> None:
+    reference = Reference.parse(text)
+    assert (reference.local, reference.mirrored) == (local, mirrored)
 
 
 def test_people_may_write_a_digest_with_its_algorithm_and_documents_may_not() -> None:

@@ -52,6 +52,29 @@ def test_the_least_that_can_be_published_reads_back() -> None:
     assert bare.statement().objects == (MANIFEST, PIECES)
 
 
+def test_the_longest_texts_of_a_publication_read_back() -> None:
+    longest = replace(
+        PUBLISHED,
+        name=Name(*("x" * 96,) * 3),
+        licence=Licence("x" * 200, LICENCE),
+        lineage=(Parent("merge", "x" * 300),),
+    )
+    assert check_published(sign_published(longest, SWISS_AI.signer), SWISS_AI.inception) == longest
+
+
+def test_a_publication_without_an_author_is_refused() -> None:
+    with pytest.raises(Malformed, match="not a published statement of an identity"):
+        Published.parse(replace(said(), by=None))
+
+
+def test_a_publisher_that_rotated_its_keys_publishes_with_the_new_ones() -> None:
+    later = identity("Swiss AI, later")
+    entry = sign_published(PUBLISHED, later.signer)
+    assert check_published(entry, SWISS_AI.inception, later.inception.keys) == PUBLISHED
+    with pytest.raises(Untrusted):
+        check_published(sign_published(PUBLISHED, SWISS_AI.signer), SWISS_AI.inception, later.inception.keys)
+
+
 def test_every_document_is_a_side_object() -> None:
     expected = {MANIFEST, PIECES, LICENCE, *PUBLISHED.documents.values()}
     assert set(PUBLISHED.statement().objects) == expected
@@ -73,6 +96,11 @@ def test_a_parent_may_be_known_by_name_only() -> None:
         pytest.param(replace(said(), objects=(MANIFEST, PIECES)), id="a licence text outside the objects"),
         pytest.param(replace(said(), objects=(MANIFEST, LICENCE)), id="a piece index outside the objects"),
         pytest.param(said(extra=1), id="an unknown member"),
+        pytest.param(said(name="swiss-ai/" + "x" * 97 + "@v1"), id="a long name"),
+        pytest.param(said(licence={"spdx": "MIT", "text": LICENCE.to_json(), "url": ""}), id="more of a licence"),
+        pytest.param(said(licence={"spdx": "x" * 201, "text": LICENCE.to_json()}), id="a long licence expression"),
+        pytest.param(said(lineage=[{**PARENT, "note": ""}]), id="more of a parent"),
+        pytest.param(said(lineage=[{**PARENT, "name": "x" * 301}]), id="a long name of a parent"),
         pytest.param(said(name="tiny"), id="a name without namespace"),
         pytest.param(said(name="swiss-ai/tiny"), id="a name without version"),
         pytest.param(said(name="comity://swiss-ai/tiny@v1"), id="a second spelling of the name"),

@@ -10,15 +10,17 @@ from comity.trust.encoding import SYLLABLE_BITS, Digest, format_id, printable, s
 ID = sha256(b"an identity")
 
 
-def test_the_grouped_form_is_the_id_in_base32_and_a_checksum() -> None:
-    text = format_id(ID)
+@pytest.mark.parametrize("number", range(8))
+def test_the_grouped_form_is_the_id_in_base32_and_a_checksum(number: int) -> None:
+    identifier = sha256(b"%d" % number)
+    text = format_id(identifier)
     assert re.fullmatch(r"[A-Z2-7]{7}(-[A-Z2-7]{7}){7}", text)
     digits = text.replace("-", "")
-    assert base64.b32decode(digits[:52] + "====") == bytes.fromhex(ID)
+    assert base64.b32decode(digits[:52] + "====") == bytes.fromhex(identifier)
     check = 0
     for digit in digits[52:]:
         check = check * 32 + "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".index(digit)
-    assert check == zlib.crc32(bytes.fromhex(ID)) % 2**20
+    assert check == zlib.crc32(bytes.fromhex(identifier)) % 2**20
 
 
 @pytest.mark.parametrize("at", range(0, 64, 7))

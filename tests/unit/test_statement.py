@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import canonical, sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
@@ -62,6 +62,29 @@ def test_a_foreign_predicate_is_kept_under_its_full_type_and_has_no_author() -> 
     assert (statement.predicate, statement.by) == ("https://slsa.dev/provenance/v1", None)
     with pytest.raises(Malformed):
         statement.encode()
+
+
+def test_a_foreign_statement_may_have_no_predicate_and_a_long_type() -> None:
+    """In-toto leaves the predicate to its type."""
+    bare = json.loads(document(predicateType="x" * 255))
+    del bare["predicate"]
+    assert Statement.parse(json.dumps(bare).encode()) == Statement("x" * 255, (ABOUT,), None, {})
+    with pytest.raises(Malformed, match="1 to 255 characters"):
+        Statement.parse(json.dumps({**bare, "predicateType": "x" * 256}).encode())
+
+
+def test_the_subject_of_a_statement_is_its_first_and_its_sole_subject_the_only_one() -> None:
+    other = Subject("", sha256(b"another thing"))
+    assert SIMPLE.subject == SIMPLE.sole_subject() == ABOUT.digest
+    both = replace(SIMPLE, subjects=(ABOUT, other, other))
+    assert both.subject == ABOUT.digest
+    with pytest.raises(Malformed, match="3 subjects instead of one"):
+        both.sole_subject()
+
+
+def test_the_label_of_a_subject_is_bounded() -> None:
+    longest = replace(SIMPLE, subjects=(replace(ABOUT, name="x" * 1024),))
+    assert Statement.parse(longest.encode()) == longest
 
 
 @pytest.mark.parametrize("predicate", ["inception", "rotated", "node-record", "offer", "dreamt"])
@@ -132,6 +155,9 @@ def test_a_subject_without_a_name_is_about_its_digest_alone() -> None:
         pytest.param(predicate(objects="ab"), id="objects that are no list"),
         pytest.param(predicate(objects=[]), id="an empty list of objects"),
         pytest.param(predicate(objects=[{"digest": BY.id, "size": 1}] * (MAX_OBJECTS + 1)), id="objects"),
+        pytest.param(predicate(objects=5), id="objects that are a number"),
+        pytest.param(predicate(objects={"digest": BY.id}), id="objects that are an object"),
+        pytest.param(predicate(objects=[{"digest": BY.id, "size": 1, "name": "x"}]), id="an object with more members"),
         pytest.param(predicate(objects=[{"digest": BY.id, "size": -1}]), id="a negative size"),
         pytest.param(predicate(objects=[{"digest": BY.id, "size": 2**40}]), id="an object beyond 64 MiB"),
         pytest.param(b" " * 60_000 + SIMPLE.encode(), id="too many bytes"),
@@ -170,6 +196,6 @@ def test_what_nobody_could_read_back_is_not_signed(statement: Statement) -> None
 
 
 def test_an_envelope_of_another_payload_type_is_no_entry() -> None:
-    line = sign_payload(canonical({}), signer("a"), payload_type="text/plain").encode()
-    with pytest.raises(Malformed):
+    line = sign_payload(SIMPLE.encode(), signer("a"), payload_type="text/plain").encode()
+    with pytest.raises(Malformed, match="payload type"):
         parse_entry(line)

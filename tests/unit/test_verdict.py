@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from comity.trust.evidence import Cause, Row, RowFact, State, Verdict, exit_status
@@ -118,6 +119,13 @@ def test_nothing_is_accepted_unless_every_required_row_passes(
 
 def test_a_required_row_that_is_not_there_is_not_accepted() -> None:
     assert exit_status(PASSED, (*ORDER, "time")) == 5
+
+
+def test_a_row_with_more_facts_keeps_those_that_it_has_and_its_state() -> None:
+    one, two = RowFact("one", "claimed", "CH"), RowFact("two", "verified here")
+    row_of_one = Row("logs", "pass", "two logs", 3, facts=(one,))
+    assert row_of_one.with_facts(()) == row_of_one
+    assert row_of_one.with_facts((two,)) == replace(row_of_one, facts=(one, two))
 
 
 def test_a_verdict_as_json() -> None:

@@ -22,6 +22,7 @@ GOOD = case()
 LAB = identity("Evaluation lab", "ES")
 RESULTS = SideObject.of(b"scores")
 SAID = Vouched(LAB.inception.author, GOOD.artifact, "evaluated", "on our benchmark", RESULTS)
+BODY = {"statement": "rehashed", "text": "", "document": None}
 
 
 def vouches(what: Case) -> list[RowFact]:
@@ -38,21 +39,34 @@ def test_what_was_said_reads_back(statement: str, document: SideObject | None) -
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "why"),
     [
-        pytest.param({"predicate": "advisory"}, id="another predicate"),
-        pytest.param({"body": {"statement": "liked", "text": "", "document": None}}, id="another statement"),
-        pytest.param({"body": {"statement": "rehashed", "text": ""}}, id="without a word on a document"),
-        pytest.param({"body": {"statement": "rehashed", "text": "", "document": None, "x": 1}}, id="a rider"),
-        pytest.param({"body": {"statement": "rehashed", "text": "x" * 4001, "document": None}}, id="too long"),
-        pytest.param({"objects": ()}, id="its document is not carried"),
-        pytest.param({"objects": (RESULTS, SideObject.of(b"more"))}, id="another object is carried"),
+        pytest.param({"predicate": "advisory"}, "not a vouched", id="another predicate"),
+        pytest.param({"by": None}, "not a vouched", id="no author"),
+        pytest.param({"body": {**BODY, "statement": "liked"}}, "must be one of", id="another statement"),
+        pytest.param({"body": {"statement": "rehashed", "text": ""}}, "is missing", id="nothing about a document"),
+        pytest.param({"body": {**BODY, "x": 1}}, "unknown member", id="an unknown member"),
+        pytest.param({"body": {**BODY, "text": "x" * 4001}}, "0 to 4000 characters", id="a long text"),
+        pytest.param({"body": {**BODY, "text": "\x1b[2J"}}, "control character", id="a control character"),
+        pytest.param({"objects": (RESULTS,)}, "exactly its document", id="an object that is not its document"),
+        pytest.param({"body": {**BODY, "document": RESULTS.to_json()}}, "exactly its document", id="no object"),
     ],
 )
-def test_what_is_no_vouch_is_refused(change: dict[str, Any]) -> None:
-    made = sign_vouched(SAID, LAB.signer).statement
-    with pytest.raises(Malformed):
+def test_what_is_no_vouch_is_refused(change: dict[str, Any], why: str) -> None:
+    made = sign_vouched(replace(SAID, statement="rehashed", text="", document=None), LAB.signer).statement
+    assert made.body == BODY
+    with pytest.raises(Malformed, match=why):
         parse_vouched(replace(made, **change))
+
+
+def test_a_vouch_that_nobody_could_read_is_not_signed() -> None:
+    with pytest.raises(Malformed, match="must be one of"):
+        sign_vouched(replace(SAID, statement="liked"), LAB.signer)
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines", "x" * 4000])
+def test_the_text_of_a_vouch_may_have_lines(text: str) -> None:
+    assert parse_vouched(sign_vouched(replace(SAID, text=text), LAB.signer).statement).text == text
 
 
 def test_a_vouch_is_shown_as_the_claim_of_whoever_signed_it() -> None:

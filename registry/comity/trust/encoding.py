@@ -52,7 +52,7 @@ def b64decode(text: object, *, size: int | None = None) -> bytes:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise Malformed("not base64", why=str(error)) from error
-    last = (len(data) - 1) % 3 + 1 if data else 0  # bytes in the last group, the only one with unused bits
+    last = (len(data) - 1) % 3 + 1  # bytes in the last group, the only one with unused bits
     if len(text) != -(-len(data) // 3) * 4 or text[-4:] != b64encode(data[len(data) - last :]):
         raise Malformed("not base64", why="not the canonical encoding (non-zero trailing bits)")
     if size is not None and len(data) != size:
@@ -139,16 +139,16 @@ def _check(value: Json, depth: int, escapes: bool) -> None:
 def _std_is_canonical(value: Json, depth: int) -> bool:
     """Whether the standard library encodes `value` as RFC 8785 does: built-in types, integers in range, and names
     that sort the same by UTF-16 code units and by characters. `_encode` handles all other values, and the errors."""
+    if depth > MAX_DEPTH:
+        return False
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return True
     if kind is int:
         return -MAX_INTEGER <= value <= MAX_INTEGER  # type: ignore[operator]
-    if depth > MAX_DEPTH:
-        return False
     if kind is dict:
         return all(
-            type(name) is str and (name.isascii() or max(name) < "\ud800") and _std_is_canonical(item, depth + 1)
+            (name.isascii() or max(name) < "\ud800") and _std_is_canonical(item, depth + 1)
             for name, item in value.items()  # type: ignore[union-attr]
         )
     return kind in (list, tuple) and all(_std_is_canonical(item, depth + 1) for item in value)  # type: ignore[union-attr]
@@ -346,7 +346,7 @@ def format_moment(time: float, form: str) -> str:
 
 def read_time(fields: Fields, name: str) -> int:
     """The member `name`, a time as `format_time` writes it, in seconds since 1970. Raises Malformed."""
-    text = fields.text(name, most=20)
+    text = fields.text(name)
     try:
         if _TIME_FORM.match(text):
             return int(datetime.datetime.strptime(text, _TIME).replace(tzinfo=datetime.UTC).timestamp())

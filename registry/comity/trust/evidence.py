@@ -156,11 +156,13 @@ class _Remembered(Generic[Parsed]):
     def put(self, data: bytes, parsed: Parsed) -> Parsed:
         if len(data) > self._half:
             return parsed
+        if (known := self._recent.get(data)) is not None:
+            return known  # another thread parsed the same bytes at the same time
         if self._size + len(data) > self._half:
             self._older, self._recent, self._size = self._recent, {}, 0
-        known = self._recent.setdefault(data, parsed)
-        self._size += len(data) if known is parsed else 0
-        return known
+        self._recent[data] = parsed
+        self._size += len(data)
+        return parsed
 
 
 def proof_name(line: Digest, origin: str) -> str:
@@ -280,7 +282,7 @@ class Row:
 
     def with_facts(self, facts: tuple[RowFact, ...]) -> Row:
         """Return this row with more facts; the state does not change."""
-        return replace(self, facts=self.facts + facts) if facts else self
+        return replace(self, facts=self.facts + facts)
 
     def to_json(self) -> dict[str, Json]:
         return {

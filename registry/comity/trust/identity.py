@@ -55,7 +55,7 @@ class KeySet:
     threshold: int
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.keys) <= MAX_KEYS or not len(self.keys) < 2 * self.threshold <= 2 * len(self.keys):
+        if len(self.keys) > MAX_KEYS or not len(self.keys) < 2 * self.threshold <= 2 * len(self.keys):
             raise Malformed("bad key set", why=f"expected 1 to {MAX_KEYS} keys and a threshold above half of them")
         halves = [half.id for key in self.keys for half in key.halves]
         if len(set(halves)) != len(halves):
@@ -133,8 +133,8 @@ class Inception:
 
 def read_key_set(fields: Fields, name: str = "keys") -> KeySet:
     """Read the list of keys in member `name`, and the member `threshold`."""
-    keys = tuple(VerifyingKey.from_json(item) for item in fields.items(name, least=1, most=MAX_KEYS))
-    return KeySet(keys, fields.integer("threshold", least=1, most=MAX_KEYS))
+    keys = tuple(VerifyingKey.from_json(item) for item in fields.items(name, most=MAX_KEYS))
+    return KeySet(keys, fields.integer("threshold", most=MAX_KEYS))
 
 
 def sign_inception(inception: Inception, *signers: Signer) -> Entry:

@@ -158,8 +158,6 @@ def _signature(item: Json) -> EnvelopeSignature:
 
 
 def _is_valid(key: PublicKey, signature: bytes, message: bytes) -> bool:
-    if len(signature) != SIGNATURE_SIZES[key.alg]:
-        return False
     try:
         key.verify(signature, message)
     except Untrusted:
@@ -266,7 +264,7 @@ class Statement:
             subjects,
             _author(predicate.get("by")) if ours else None,
             body,
-            _objects(predicate["objects"], ours.group(1) if ours else predicate_type) if "objects" in predicate else (),
+            _objects(predicate, ours.group(1) if ours else predicate_type) if "objects" in predicate else (),
         )
 
     def encode(self) -> bytes:
@@ -296,7 +294,7 @@ class Statement:
         """The digest of the only subject. Raises Malformed if there are more subjects."""
         if len(self.subjects) != 1:
             raise Malformed(f"{self.predicate} is malformed", why=f"{len(self.subjects)} subjects instead of one")
-        return self.subjects[0].digest
+        return self.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,12 +343,11 @@ def _subject(item: Json) -> Subject:
     return Subject(name, fields.object("digest").digest("sha256"))
 
 
-def _objects(value: Json, predicate: str) -> tuple[SideObject, ...]:
-    if predicate not in WITH_OBJECTS:
-        raise Malformed("statement is malformed", why=f"{predicate[:60]!r} has no side objects")
-    if isinstance(value, str) or not isinstance(value, Sequence) or not 1 <= len(value) <= MAX_OBJECTS:
-        raise Malformed("statement is malformed", why=f"'objects' must be a list of 1 to {MAX_OBJECTS}")
-    objects = tuple(SideObject.from_json(item) for item in value)
+def _objects(predicate: Mapping[str, Json], kind: str) -> tuple[SideObject, ...]:
+    if kind not in WITH_OBJECTS:
+        raise Malformed("statement is malformed", why=f"{kind[:60]!r} has no side objects")
+    items = Fields(predicate, "statement").items("objects", least=1, most=MAX_OBJECTS)
+    objects = tuple(SideObject.from_json(item) for item in items)
     if len({item.digest for item in objects}) != len(objects):
         raise Malformed("statement is malformed", why="a side object is listed twice")
     if sum(item.size for item in objects) > MAX_OBJECT_BYTES:

@@ -145,7 +145,7 @@ class Published:
         fields = statement.fields()
         published = cls(
             by=statement.by.id,
-            name=Name.parse(fields.text("name", most=300)),
+            name=Name.parse(fields.text("name")),
             artifact=statement.sole_subject(),
             manifest=SideObject.from_json(fields.take("manifest")),
             pieces=SideObject.from_json(fields.take("pieces")),
