@@ -305,7 +305,7 @@ def provenance_of(entry: Entry, published: Published, derived: Iterable[Derived]
         found = computed.get(parent.digest) if parent.digest else None
         relation: dict[str, Json] = {"relation": parent.relation, "parent": parent.name, "basis": "declared"}
         if found is not None:
-            relation |= {"basis": f"derived: {found.result}", "steps": _steps(found.steps)}
+            relation |= {"basis": f"derived: {found.result}", "steps": dict(found.steps)}
         relations.append(relation)
     parameters: Mapping[str, Json] = {"name": str(published.name), "relations": relations}
     return SlsaProvenance(
@@ -320,10 +320,6 @@ def provenance_of(entry: Entry, published: Published, derived: Iterable[Derived]
         builder=f"{IDENTITY_URN}{published.by}",
         invocation=f"{STATEMENT_URN}{entry.digest}",
     )
-
-
-def _steps(steps: Mapping[str, int]) -> dict[str, Json]:
-    return {name: steps[name] for name in sorted(steps)}
 
 
 def subjects_of_files(

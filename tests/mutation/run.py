@@ -109,7 +109,7 @@ SUITES: Final = (
         "offer_chain_state offer_chain_views offer_deadlines offer_fault_proofs offer_fit",
         "offer_accounts offer_formats",
     ),
-    Suite((f"{TRUST}/attestations",), "attestations", "attestation_formats"),
+    Suite((f"{TRUST}/attestations",), "attestation_predicates attestations", "attestation_formats"),
     Suite(
         (f"{TRUST}/model_signing",),
         "keyless model_sig_certificates model_sig_rows model_signing own_vectors",

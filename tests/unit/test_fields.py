@@ -91,10 +91,10 @@ def test_a_list_of_digests_is_bounded_and_holds_digests_only() -> None:
 
 def test_an_object_in_a_document_is_named_after_both() -> None:
     inner = Fields({"m": {"n": 1}}, "document").object("m")
-    with pytest.raises(Malformed, match="document.m is malformed: member 'n' must be true or false"):
+    with pytest.raises(Malformed, match=r"document\.m is malformed: member 'n' must be true or false"):
         inner.boolean("n")
     for value in ([], "x", 1, None):
-        with pytest.raises(Malformed, match="document.m is malformed: expected a JSON object"):
+        with pytest.raises(Malformed, match=r"document\.m is malformed: expected a JSON object"):
             Fields({"m": value}, "document").object("m")
         with pytest.raises(Malformed, match="document is malformed: expected a JSON object"):
             Fields(value, "document")

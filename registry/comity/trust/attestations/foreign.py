@@ -231,7 +231,7 @@ class ArtifactDigests:
         digests = {subject.sha256.lower() for subject in subjects if subject.sha256}
         if self.artifact in digests:
             return "this artifact"
-        if self.root and self.root in digests:
+        if self.root in digests:
             return "the hashes of its files, without their names (OpenSSF root)"
         paths = sorted(self.files[digest] for digest in digests if digest in self.files)
         return f"its {'file' if len(paths) == 1 else f'{len(paths)} files, such as'} {paths[0]}" if paths else ""
