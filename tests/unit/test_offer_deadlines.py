@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.offers.amounts import accepted_in_time
-from comity.trust.offers.records import Acceptance, Grant, read_record
+from comity.trust.offers.records import Acceptance, GivingBack, Grant, read_record
 from comity.trust.statement import Entry
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key
@@ -39,6 +40,28 @@ def test_members_count_whose_cosignature_is_not_later_than_the_deadline() -> Non
     log, entry, grant, acceptance = granted()
     proof = proven(log, len(log.entries) - 1, {"a": START + DAY, "b": START + DAY + 1, "c": 0})
     assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == {"a"}  # type: ignore[arg-type]  # names in place of digests
+
+
+@pytest.mark.parametrize("at", [1, START + DAY])
+def test_one_cosignature_in_time_by_any_key_of_a_member_is_enough(at: int) -> None:
+    log, entry, grant, acceptance = granted()
+    proof = proven(log, len(log.entries) - 1, {"a": at, "b": START + DAY + 1})
+    members = {"one": (*KEYS["c"], *KEYS["a"]), "two": (*KEYS["b"], *KEYS["a"]), "three": KEYS["b"], "four": ()}
+    assert accepted_in_time(entry, grant, acceptance, proof, LOG, members) == {"one", "two"}  # type: ignore[arg-type]  # names in place of digests
+
+
+def test_another_statement_of_the_grantee_is_no_acceptance() -> None:
+    log, entry, grant, _ = granted()
+    given_back = log.say(GivingBack(GRANTEE, grant.link.chain, entry.digest))
+    with pytest.raises(Untrusted, match="not an acceptance of this grant"):
+        accepted_in_time(entry, grant, given_back, proven(log, len(log.entries) - 1, {}), LOG, {})
+
+
+def test_an_acceptance_by_another_than_the_grantee_is_refused() -> None:
+    log, entry, grant, _ = granted()
+    other = log.say(Acceptance(sha256(b"another"), grant.link.chain, entry.digest))
+    with pytest.raises(Untrusted, match="not an acceptance of this grant"):
+        accepted_in_time(entry, grant, other, proven(log, len(log.entries) - 1, {}), LOG, {})
 
 
 def test_nobody_counts_who_did_not_cosign() -> None:

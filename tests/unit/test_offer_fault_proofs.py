@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from comity.trust.errors import ComityError, Untrusted
+from comity.trust.encoding import b64encode, canonical, sha256
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.offers.fault_proof import FaultProof, ProvenRecord, verify_fault_proof
-from comity.trust.offers.records import Grant, record_statement
-from comity.trust.statement import Entry
+from comity.trust.offers.amounts import Usage, usage_statement
+from comity.trust.offers.fault_proof import (
+    MAX_NOTES,
+    FaultProof,
+    OfferFault,
+    ProvenRecord,
+    offer_fault_statement,
+    read_offer_fault,
+    verify_fault_proof,
+)
+from comity.trust.offers.offer import Window
+from comity.trust.offers.records import Grant, Withdrawn, record_statement
+from comity.trust.statement import Entry, SideObject, Subject
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.trust.tlog.proof import TlogProof
-from support.offers import GRANTEE, HOLDER, LOG, LOG_KEY, NODE, ONLINE, START, Written, hours, to
+from support.offers import GRANTEE, HOLDER, LOG, LOG_KEY, NODE, ONLINE, START, Written, an_offer, hours, to
 
 DAY = 86_400
 
@@ -81,11 +94,111 @@ def test_an_honest_chain_convicts_nobody_however_it_is_cut() -> None:
                         verify_fault_proof(shown(log.entries, kept), LOG, ONLINE.public)
 
 
+def refused(log: Written, kept: list[int], why: str) -> None:
+    with pytest.raises(Untrusted, match=why) as caught:
+        verify_fault_proof(shown(log.entries, kept), LOG, ONLINE.public)
+    assert caught.value.code == "NO-MISBEHAVIOUR"
+
+
 def test_a_chain_cut_short_does_not_convict() -> None:
     log = overbooked()
-    for kept in (by_node(log)[1:], by_node(log)[:-1], by_node(log)[::2]):
-        with pytest.raises(Untrusted):
-            verify_fault_proof(shown(log.entries, kept), LOG, ONLINE.public)
+    refused(log, by_node(log)[1:2], "records before the last one are missing")
+    refused(log, by_node(log)[::2], "records before the last one are missing")
+    refused(log, by_node(log)[:-1], "the rules allow each record")
+    refused(log, by_node(log)[:1], "the rules allow each record")
+    with pytest.raises(Untrusted):
+        verify_fault_proof(shown(log.entries, by_node(log)[1:]), LOG, ONLINE.public)
+
+
+def test_two_honest_chains_do_not_convict_their_provider() -> None:
+    log = Written()
+    for title in ("one", "two"):
+        log.post(an_offer(title=title))
+    refused(log, by_node(log), "several chains")
+
+
+@pytest.mark.parametrize("change", [{"seq": 2}, {"seq": 5}, {"prev": sha256(b"another record")}, {"prev": None}])
+def test_a_last_record_that_does_not_follow_those_that_are_shown_does_not_convict(change: dict[str, Any]) -> None:
+    log = Written()
+    chain = log.post()
+    link = replace(to(chain), seq=1, prev=log.chain(chain).state.last, at=START, remaining=(1,))
+    log.add(record_statement(Withdrawn(link), NODE), ONLINE)
+    assert verify_fault_proof(shown(log.entries, by_node(log)), LOG, ONLINE.public) == "broken"
+    log.add(record_statement(Withdrawn(replace(link, **change)), NODE), ONLINE)
+    refused(log, [0, 2], "records before the last one are missing")
+
+
+def test_another_statement_of_the_node_does_not_convict() -> None:
+    log = Written()
+    used = Usage(log.post(), sha256(b"a grant"), Window(START, START + 1), (1,))
+    log.add(usage_statement(used, NODE), ONLINE)
+    refused(log, [1], "not a record signed by this node")
+
+
+NOTE = shown(overbooked().entries, [0]).notes[0]
+
+
+def changed(**change: Any) -> bytes:
+    document = json.loads(shown(overbooked().entries, [0]).encode())
+    return canonical({**document, **change})
+
+
+def exhibits(count: int = 1, **change: Any) -> dict[str, Any]:
+    (item,) = json.loads(changed())["exhibits"]
+    return {"exhibits": [{**item, **change}] * count}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(changed(schema="comity/offer-dossier/v2"), id="another schema"),
+        pytest.param(changed(notes=[]), id="no note"),
+        pytest.param(changed(notes=[b64encode(NOTE.encode())] * (MAX_NOTES + 1)), id="many notes"),
+        pytest.param(changed(more=1), id="an unknown member"),
+        pytest.param(changed(exhibits=[]), id="no record"),
+        pytest.param(changed(**exhibits(more=1)), id="an unknown member of a record"),
+        pytest.param(changed(**exhibits(note=1)), id="a note that is not there"),
+        pytest.param(changed(**exhibits(note=-1)), id="a negative number of a note"),
+        pytest.param(changed(**exhibits(hashes=[b64encode(bytes(31))])), id="a short hash"),
+        pytest.param(changed() + b"\n", id="another form"),
+    ],
+)
+def test_a_malformed_proof_is_refused(data: bytes) -> None:
+    assert FaultProof.parse(changed()).records
+    assert len(FaultProof.parse(changed(notes=[b64encode(NOTE.encode())] * MAX_NOTES)).notes) == MAX_NOTES
+    with pytest.raises(Malformed):
+        FaultProof.parse(data)
+
+
+FAULT = OfferFault(sha256(b"a chain"), str(LOG), 7, sha256(b"a line"), "broken")
+STATEMENT = offer_fault_statement(FAULT, NODE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"predicate": "offer"}, id="another predicate"),
+        pytest.param({"by": None}, id="no author"),
+        pytest.param({"by": replace(NODE, kind="identity")}, id="by an identity"),
+        pytest.param({"subjects": (Subject("an offer", FAULT.chain),)}, id="another name of its subject"),
+        pytest.param({"subjects": STATEMENT.subjects * 2}, id="two subjects"),
+        pytest.param({"objects": (SideObject.of(b"x"),)}, id="a side object"),
+        pytest.param({"body": {**STATEMENT.body, "more": 1}}, id="an unknown member"),
+        pytest.param({"body": {**STATEMENT.body, "kind": "late"}}, id="an unknown kind"),
+        pytest.param({"body": {**STATEMENT.body, "index": -1}}, id="a negative index"),
+        pytest.param({"body": {**STATEMENT.body, "log": "node-ch/log"}}, id="a log without its key"),
+    ],
+)
+def test_a_malformed_fault_statement_is_refused(change: dict[str, Any]) -> None:
+    assert read_offer_fault(STATEMENT) == FAULT
+    with pytest.raises(Malformed):
+        read_offer_fault(replace(STATEMENT, **change))
+
+
+def test_a_fault_that_nobody_could_read_is_not_stated() -> None:
+    for change in ({"kind": "late"}, {"index": -1}, {"log": "node-ch/log"}):
+        with pytest.raises(Malformed):
+            offer_fault_statement(replace(FAULT, **change), NODE)
 
 
 def test_a_record_that_does_not_stand_in_the_log_convicts_nobody() -> None:
