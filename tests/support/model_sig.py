@@ -134,7 +134,7 @@ class Authority:
 
     def leaf(
         self,
-        name: str = "Model Lab",
+        name: str | x509.Name = "Model Lab",
         years: tuple[int, int] = (2024, 2030),
         *,
         usage: bool | None = True,
@@ -181,7 +181,7 @@ def certificate_der(certificate: x509.Certificate) -> bytes:
 
 
 def _issue(
-    subject: str,
+    subject: str | x509.Name,
     key: ec.EllipticCurvePublicKey,
     issuer: str,
     signer: ec.EllipticCurvePrivateKey,
@@ -193,8 +193,8 @@ def _issue(
 ) -> x509.Certificate:
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .subject_name(_named(subject) if isinstance(subject, str) else subject)
+        .issuer_name(_named(issuer))
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(datetime.datetime(years[0], 1, 1))
@@ -206,6 +206,10 @@ def _issue(
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return builder.sign(signer, hashes.SHA256())
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _usage(*, signs: bool, issues: bool) -> x509.KeyUsage:

@@ -116,6 +116,7 @@ def test_swapped_and_missing_pieces_are_wrong(engine: ContinueFrom) -> None:
     assert first_wrong([pieces[0], pieces[2], pieces[1], pieces[3]], records, engine) == 1
     assert first_wrong(pieces[:-1], records, engine) == 3
     assert first_wrong([*pieces[:-1], pieces[-1][:-1]], records, engine) == 3
+    assert first_wrong([pieces[0], pieces[1][:-1], *pieces[2:]], records, engine) == 1
 
 
 def test_states_from_which_wrong_bytes_follow_break_the_chain_elsewhere(engine: ContinueFrom) -> None:
@@ -145,12 +146,20 @@ def test_records_of_another_file_are_refused_before_a_byte_is_read(engine: Conti
 
 
 def test_records_with_other_cuts_are_refused() -> None:
-    lengths = [PIECE_SIZE - 64, PIECE_SIZE, 64 + 1001, PIECE_SIZE]
-    encoded = encode_records(PieceRecord(length, bytes(32)) for length in lengths)
-    with pytest.raises(Untrusted, match="not cut every"):
-        check_chained(encoded, size=SIZE, digest=Digest("00" * 32))
+    shorter = PIECE_SIZE - 64
+    for lengths in ([shorter, PIECE_SIZE, 64 + 1001, PIECE_SIZE], [PIECE_SIZE, PIECE_SIZE, shorter, 64 + 1001]):
+        encoded = encode_records(PieceRecord(length, bytes(32)) for length in lengths)
+        with pytest.raises(Untrusted, match="not cut every"):
+            check_chained(encoded, size=SIZE, digest=Digest("00" * 32))
     with pytest.raises(Malformed):
         check_chained(struct.pack(">I", 0) + bytes(32), size=1, digest=Digest("00" * 32))
+
+
+def test_a_file_has_one_state_for_each_piece_but_the_last() -> None:
+    assert chained_records(SIZE, [bytes(32)] * 3, DIGEST)[-1] == PieceRecord(1001, bytes.fromhex(DIGEST))
+    for states in (2, 4):
+        with pytest.raises(ValueError, match="zip"):
+            chained_records(SIZE, [bytes(32)] * states, DIGEST)
 
 
 def test_the_engine_agrees_with_the_standard_inside_a_file(engine: ContinueFrom) -> None:

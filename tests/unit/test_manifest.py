@@ -73,8 +73,24 @@ def test_what_encode_would_not_write_is_refused(data: bytes) -> None:
 
 
 def test_sizes_beyond_exact_integers_are_refused() -> None:
-    with pytest.raises(Malformed):
-        Manifest.of([FileEntry("a", MAX_INTEGER, DIGEST), FileEntry("b", 1, DIGEST)]).encode()
+    assert Manifest.of([FileEntry("a", MAX_INTEGER, DIGEST), FileEntry("b", 0, DIGEST)]).size == MAX_INTEGER
+    beyond = Manifest.of([FileEntry("a", MAX_INTEGER, DIGEST), FileEntry("b", 1, DIGEST)])
+    for read in (lambda: beyond.size, beyond.encode):
+        with pytest.raises(Malformed):
+            read()
+
+
+def test_as_many_files_as_the_bound_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "MAX_FILES", 3)
+    assert len(Manifest.of(listing("a", "b", "c")).files) == 3
+    with pytest.raises(Malformed, match="4 files, at most 3"):
+        Manifest.of(listing("a", "b", "c", "d"))
+
+
+def test_the_start_of_a_long_path_is_shown() -> None:
+    with pytest.raises(Malformed) as refusal:
+        check_path("x" * 119 + "yz/" + "x" * MAX_PATH_BYTES)
+    assert refusal.value.what == f"path '{'x' * 119}y' cannot be published"
 
 
 def test_the_number_of_files_is_bounded() -> None:
@@ -86,6 +102,7 @@ def test_the_number_of_files_is_bounded() -> None:
     "path",
     [
         "a",
+        "a" * MAX_PATH_BYTES,
         "a/b/c",
         "é/ü",
         ".gitattributes",

@@ -15,6 +15,7 @@ from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.bundle import Bundle, KeyMaterial
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule, judge
+from support.attesting import private_key, public_pem
 from support.model_sig import (
     FILES,
     KEY,
@@ -54,6 +55,14 @@ def test_p384_signs_too_and_the_same_bytes_each_time() -> None:
 def test_other_keys_than_ecdsa_do_not_sign_models() -> None:
     with pytest.raises(Malformed, match="models are signed with ECDSA on P-256 or P-384, and this key is ed25519"):
         signed(key=PrivateKey.generate("ed25519"))
+    with pytest.raises(Malformed, match="models are signed with keys on P-256, P-384 or P-521") as caught:
+        ModelKey.parse(public_pem(private_key()))
+    assert caught.value.code == "MODEL-KEY"
+
+
+def test_files_that_differ_add_nothing_to_a_signature_that_does_not_verify() -> None:
+    assert outcome(flipped(GOOD), found({})) == outcome(flipped(GOOD))
+    assert outcome(GOOD, found({})).startswith("fail/false: model.sig by key")
 
 
 @pytest.mark.parametrize("rule", [ModelSigningRule(), ModelSigningRule(keys=(STRANGER,))])

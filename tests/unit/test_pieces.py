@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from comity.trust import artifact
 from comity.trust.artifact import (
     FIXED_LAYOUT,
     PIECE_SIZE,
@@ -23,6 +24,7 @@ from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT
 
+HALF = SMALL_TENSOR // 2
 RECORDS = [PieceRecord(length, bytes.fromhex(sha256(b"%d" % length))) for length in (PIECE_SIZE, PIECE_SIZE, 5)]
 SIZE = 2 * PIECE_SIZE + 5
 LAYOUT = PieceLayout(FIXED_LAYOUT, 3, records_root(RECORDS))
@@ -78,6 +80,8 @@ def test_joined_tensors_stay_within_a_piece() -> None:
         pytest.param(8, 8, [], [8], id="only a header"),
         pytest.param(PIECE_SIZE + 8, PIECE_SIZE + 4, [], [PIECE_SIZE, 4, 4], id="a large header, unnamed data"),
         pytest.param(50, 10, [20], [10, 40], id="a gap before the first tensor"),
+        pytest.param(60, 10, [10, 20], [10, 50], id="no gap before the first tensor"),
+        pytest.param(32 * HALF + 9, 9, [9 + at * HALF for at in range(32)], [9, PIECE_SIZE], id="one whole piece"),
         pytest.param(SMALL_TENSOR * 3, 0, [0, SMALL_TENSOR], [SMALL_TENSOR, SMALL_TENSOR * 2], id="no header"),
     ],
 )
@@ -86,7 +90,8 @@ def test_the_edges_of_the_tensor_layout(size: int, header_end: int, starts: list
 
 
 @pytest.mark.parametrize(
-    ("header_end", "starts"), [(-1, []), (101, []), (10, [5]), (10, [100]), (10, [50, 20]), (10, [20, 20])]
+    ("header_end", "starts"),
+    [(-1, []), (101, []), (10, [5]), (10, [5, 20]), (10, [100]), (10, [20, 100]), (10, [50, 20]), (10, [20, 20])],
 )
 def test_offsets_that_do_not_fit_the_file_are_refused(header_end: int, starts: list[int]) -> None:
     with pytest.raises(Malformed):
@@ -112,6 +117,13 @@ def test_a_record_is_its_length_and_its_hash() -> None:
 def test_records_that_do_not_tile_the_file_are_refused(data: bytes, size: int) -> None:
     with pytest.raises(Malformed):
         parse_records(data, size=size)
+
+
+def test_the_number_of_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "MAX_PIECES", 3)
+    assert parse_records(encode_records(RECORDS), size=SIZE) == RECORDS
+    with pytest.raises(Malformed, match="too many"):
+        parse_records(encode_records([RECORDS[0], *RECORDS]), size=SIZE + PIECE_SIZE)
 
 
 def test_records_of_strangers_count_by_their_root() -> None:
@@ -155,3 +167,10 @@ def test_a_piece_index_reads_back() -> None:
 def test_what_encode_would_not_write_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         PieceIndex.parse(data)
+
+
+@pytest.mark.parametrize("paths", ["bac", "acb", "bab", "abb"])
+def test_the_paths_of_an_index_are_in_order_each_once(paths: str) -> None:
+    assert PieceIndex.parse(PieceIndex(tuple((path, LAYOUT) for path in "abc")).encode())
+    with pytest.raises(Malformed, match="not in strict UTF-8 byte order"):
+        PieceIndex.parse(PieceIndex(tuple((path, LAYOUT) for path in paths)).encode())

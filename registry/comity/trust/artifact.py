@@ -75,8 +75,8 @@ def check_path(path: str) -> str:
     that are too long, and folders that are never published (`.git/`, `.comity/`, the Hub's cache).
     """
     encoded = path.encode("utf-8", "surrogatepass")
-    if not 1 <= len(encoded) <= MAX_PATH_BYTES:
-        raise _bad_path(path, f"a path has 1 to {MAX_PATH_BYTES} bytes")
+    if len(encoded) > MAX_PATH_BYTES:
+        raise _bad_path(path, f"a path has at most {MAX_PATH_BYTES} bytes")
     if any(segment in ("", ".", "..") for segment in path.split("/")):
         raise _bad_path(path, "it has an empty, '.' or '..' segment")
     if "\\" in path or any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
@@ -228,7 +228,7 @@ def tensor_pieces(size: int, header_end: int, starts: Sequence[int]) -> list[int
     if starts and not (header_end <= starts[0] and starts[-1] < size):
         raise Malformed("tensor offsets are malformed", why="outside the data region")
     lengths = fixed_pieces(header_end)
-    bounds = [header_end, *(start for start in starts if start > header_end), size]
+    bounds = [header_end, *starts, size]
     joined = 0
     for start, end in itertools.pairwise(bounds):
         length = end - start
@@ -386,8 +386,11 @@ def _close_folders(open_folders: list[_OpenFolder], depth: int, ids: dict[str, s
 
 
 def _tree_hash(rows: _TreeRows) -> bytes:
-    """Raw id of a git tree object. Git sorts a folder as if its name ended with a slash."""
-    lines = (mode + b" " + name.removesuffix(b"/") + b"\0" + oid for name, mode, oid in sorted(rows))
+    """Raw id of a git tree object.
+
+    Git sorts a folder as if its name ended with a slash: that is the order of a manifest, by the bytes of whole paths.
+    """
+    lines = (mode + b" " + name.removesuffix(b"/") + b"\0" + oid for name, mode, oid in rows)
     return _object_id("tree", b"".join(lines))
 
 

@@ -115,7 +115,7 @@ class ModelSignatureResult:
     def _outcome(self) -> tuple[State, Cause, str]:
         """State, cause and text: those of the signer, unless the files give a worse result."""
         signer, coverage = self.signer, self.coverage
-        if signer.state == "fail" or self.statement is None:
+        if signer.state == "fail":
             return signer.state, signer.cause, signer.text
         if coverage is not None and coverage.false:
             return "fail", "false", f"{signer.text}: {coverage.false[0]} ({len(coverage.false)} in all)"
@@ -182,7 +182,7 @@ def _signer(
 
 def _by_key(bundle: Bundle, material: KeyMaterial, rule: ModelSigningRule) -> ModelSigner:
     hint = ModelKey.parse(material.pem).hint if material.pem else material.hint
-    if material.pem and material.hint not in ("", hint):
+    if material.hint not in ("", hint):
         raise Untrusted("the hint does not match the included key", code="MODEL-SIG")
     key = rule.key(hint) if hint else next((key for key in rule.keys if _verifies(bundle, key)), None)
     if key is None:
