@@ -103,7 +103,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/identity.py", f"{TRUST}/keys.py"), "identity keys own_vectors", "statement_formats"),
     Suite((f"{TRUST}/encoding.py", f"{TRUST}/errors.py"), "encoding fields names spelling"),
     Suite((f"{TRUST}/evidence.py",), "evidence_reader kept_proofs safety_row verdict verify"),
-    Suite((f"{TRUST}/upstream.py",), "claims upstream_choosing upstream_rows", "upstream"),
+    Suite((f"{TRUST}/upstream.py",), "upstream_choosing upstream_rows upstream_statements", "upstream"),
     Suite(
         tuple(f"{TRUST}/offers/{name}.py" for name in ("amounts", "fault_proof", "offer")),
         "offer_amounts offer_chain_state offer_deadlines offer_fault_proofs offer_fit offer_texts",

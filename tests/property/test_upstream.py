@@ -187,6 +187,19 @@ def test_only_the_listed_bytes_match_whatever_a_hub_lists_them_by(data: bytes, o
         assert compare(plain, wrong, _git_blob(other)) is None
 
 
+@pytest.mark.parametrize("other", [b"abd", b"", b"abcd"])
+def test_other_bytes_do_not_match_what_is_listed(other: bytes) -> None:
+    listed = FileEntry("x", 3, sha256(b"abc"))
+    wrong = FileEntry("x", len(other), sha256(other))
+    for listing in (
+        ListedFile("x", 3, blob_id(listed), listed.sha256),
+        ListedFile("x", 3, "", listed.sha256),
+        ListedFile("x", 3, _git_blob(b"abc")),
+    ):
+        assert compare(listing, listed, _git_blob(b"abc")) is not None
+        assert compare(listing, wrong, _git_blob(other)) is None
+
+
 def test_a_listed_size_alone_never_makes_a_match() -> None:
     entry, bare = FileEntry("x", 3, sha256(b"abc")), ListedFile("x", 3)
     assert compare(bare, entry, _git_blob(b"abc")) == Observation(entry, bare, "none", False)
@@ -214,8 +227,9 @@ def test_folders_match_where_their_listed_blobs_make_their_listed_trees() -> Non
     listed = {path: tree for path, tree in tree_ids(Manifest.of(entries)).items() if path}
     assert matching_folders(seen, listed) == len(listed) == 2
     assert matching_folders(seen, {**listed, "a/b": "0" * 40}) == 1
-    unlisted = [replace(seen[0], listed=replace(seen[0].listed, blob="")), *seen[1:]]
-    assert matching_folders(unlisted, listed) == 0
+    for at, matches in enumerate((0, 1, 2)):  # a/b/c is in both folders, a/d in one, e in none
+        unlisted = [replace(item, listed=replace(item.listed, blob="")) if item is seen[at] else item for item in seen]
+        assert matching_folders(unlisted, listed) == matches
 
 
 def test_git_itself_gives_the_same_ids(tmp_path: Path) -> None:

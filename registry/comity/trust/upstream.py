@@ -35,7 +35,6 @@ from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, SideObject, 
 
 HUB: Final = "huggingface-hub"
 MAX_ENDPOINT: Final = 300
-MAX_REVISION: Final = 255
 
 _ENDPOINT: Final = re.compile(
     r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~%+-]+)*\Z"
@@ -137,10 +136,10 @@ class Upstream:
     def from_json(cls, fields: Fields) -> Upstream:
         fields.constant("kind", HUB)
         parsed = cls(
-            fields.text("endpoint", least=0, most=MAX_ENDPOINT),
-            fields.text("repository", most=200),
-            fields.text("commit", most=40),
-            fields.text("requested", most=MAX_REVISION),
+            fields.text("endpoint", least=0),
+            fields.text("repository"),
+            fields.text("commit"),
+            fields.text("requested"),
         )
         fields.done()
         return parsed
@@ -355,7 +354,7 @@ def _conditions(fields: Fields) -> Conditions:
         fields.text("licence", least=0, most=200),
         _object(fields, "licence_text"),
         _object(fields, "card"),
-        fields.text("gated", least=0, most=20),
+        fields.text("gated", least=0),
         _object(fields, "terms"),
     )
     fields.done()
@@ -428,11 +427,10 @@ def compare(listed: ListedFile, entry: FileEntry, blob: str) -> Observation | No
 def matching_folders(observations: Iterable[Observation], listed: Mapping[str, str]) -> int:
     """Return how many of the `listed` git tree ids (folder path to id) match the tree of the listed blob ids.
 
-    A folder with a file of another mode than 100644 (an executable, a link) does not match: a Hub lists no modes.
+    A folder with a file of another mode than 100644 (an executable, a link) does not match: a Hub lists no modes. A
+    folder with a file that has no listed blob id does not match either.
     """
     blobs = {observation.entry.path: observation.listed.blob for observation in observations}
-    if not all(blobs.values()):
-        return 0
     manifest = Manifest.of(observation.entry for observation in observations)
     computed = git_tree_ids(manifest, lambda entry: blobs[entry.path])
     return sum(1 for path, tree in listed.items() if computed.get(path) == tree)
@@ -476,10 +474,8 @@ def _observation(fields: Fields) -> Observation:
         None if lfs is None else bare_digest(lfs),
         fields.text("xet", least=0, most=128),
     )
-    match, pointer = fields.choice("match", MATCHES), fields.take("pointer")
+    match, pointer = fields.choice("match", MATCHES), fields.boolean("pointer")
     fields.done()
-    if not isinstance(pointer, bool):
-        raise fields.error("member 'pointer' must be true or false")
     return Observation(entry, listed, match, pointer)
 
 
@@ -526,9 +522,7 @@ def parse_changed(statement: Statement) -> Changed:
     """Raises Malformed."""
     by, fields = author(statement, CHANGED), statement.fields()
     upstream = Upstream.from_json(fields.object("upstream"))
-    parsed = Changed(
-        by, upstream, statement.sole_subject(), check_commit(fields.text("now", most=40)), fields.integer("at")
-    )
+    parsed = Changed(by, upstream, statement.sole_subject(), check_commit(fields.text("now")), fields.integer("at"))
     fields.done()
     _require_name(statement, upstream)
     if parsed.successor == upstream.commit:
