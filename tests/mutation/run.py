@@ -106,7 +106,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/upstream.py",), "upstream_choosing upstream_rows upstream_statements", "upstream"),
     Suite(
         tuple(f"{TRUST}/offers/{name}.py" for name in ("amounts", "fault_proof", "offer")),
-        "offer_amounts offer_chain_state offer_deadlines offer_fault_proofs offer_fit offer_texts",
+        "offer_amounts offer_chain_state offer_deadlines offer_documents offer_fault_proofs offer_fit offer_texts",
         "offer_accounts offer_formats",
     ),
     Suite((f"{TRUST}/attestations",), "attestation_predicates attestations", "attestation_formats"),

@@ -127,7 +127,7 @@ class Slice:
     def read(cls, value: Json) -> Slice:
         fields = Fields(value, "slice")
         made = cls(
-            name=fields.text("name", most=32),
+            name=fields.text("name"),
             vendor=fields.text("vendor", least=0, most=64),
             accelerator=fields.text("accelerator", least=0, most=64),
             count=fields.integer("count", most=1024),
@@ -220,8 +220,8 @@ def read_allocations(fields: Fields, name: str = "allocations") -> tuple[SliceAl
 
 
 def _attributes(value: Json) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, Mapping) or len(value) > MAX_ATTRIBUTES:
-        raise Malformed("slice is malformed", why=f"attributes are an object of at most {MAX_ATTRIBUTES} members")
+    if not isinstance(value, Mapping):
+        raise Malformed("slice is malformed", why="attributes are an object")
     fields = Fields(value, "slice attributes")
     if any(not 1 <= len(name) <= 64 or not name.isprintable() for name in value):
         raise Malformed("slice is malformed", why="an attribute's name has 1 to 64 printable characters")
@@ -352,7 +352,8 @@ class Terms:
 
     def __post_init__(self) -> None:
         priced = self.kind == "price"
-        if self.kind not in TERMS or priced != bool(_CURRENCY.match(self.currency)) or (not priced and self.price):
+        right = _CURRENCY.match(self.currency) if priced else not (self.currency or self.price)
+        if self.kind not in TERMS or not right:
             raise Malformed("terms are malformed", why="only a price has a currency, of three letters")
 
     @classmethod
@@ -360,7 +361,7 @@ class Terms:
         made = cls(
             fields.choice("kind", TERMS),
             fields.integer("price", most=MAX_AMOUNT),
-            fields.text("currency", least=0, most=3),
+            fields.text("currency", least=0),
             fields.text("text", least=0, most=4000, lines=True),
         )
         fields.done()
@@ -444,7 +445,7 @@ class Offer:
         if not 1 <= len(names) <= MAX_SLICES or len(set(names)) != len(names):
             raise _malformed(f"it needs 1 to {MAX_SLICES} slices with different names")
         length, unit = self.window.end - self.window.start, self.granularity.seconds
-        if length % unit or not 1 <= length // unit <= MAX_GRANULES:
+        if length % unit or length // unit > MAX_GRANULES:
             raise _malformed(f"its window is not 1 to {MAX_GRANULES} whole granules long")
         for part in self.slices:
             if part.nodes % self.granularity.nodes or part.amount % self.granularity.amount:
