@@ -112,7 +112,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/attestations",), "attestation_predicates attestations", "attestation_formats"),
     Suite(
         (f"{TRUST}/model_signing",),
-        "keyless model_sig_certificates model_sig_rows model_signing own_vectors",
+        "keyless model_sig_certificates model_sig_format model_sig_rows model_signing",
         "model_signing",
     ),
     Suite(("registry/comity/transfer/scheduler.py",), "transfer_schedule", "transfer_schedule"),
