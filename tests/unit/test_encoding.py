@@ -127,6 +127,13 @@ def test_every_value_counts_for_the_depth(name: str, leaf: Json) -> None:
             canonical(deeper)
 
 
+def test_lists_below_a_name_that_is_sorted_here_count_for_the_depth_too() -> None:
+    deepest: Json = {"\U0001f600": nested(MAX_DEPTH - 1)}
+    assert parse_canonical(canonical(deepest), limit=1000) == deepest
+    with pytest.raises(Malformed, match="nested too deeply"):
+        canonical({"\U0001f600": nested(MAX_DEPTH)})
+
+
 @pytest.mark.parametrize("name", ["a", "\U0001f600"])
 def test_integers_are_bounded_wherever_they_are(name: str) -> None:
     most = {name: [MAX_INTEGER, -MAX_INTEGER, 0]}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import pytest
 from comity.trust import evidence as evidence_module
@@ -145,6 +145,22 @@ def test_lines_that_were_used_last_are_remembered_and_never_more_than_the_limit(
                 assert parsed[line] == before
             assert sum(alive.values()) <= limit
             last[line] = at
+
+
+def test_lines_are_remembered_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = WeakSet[Parsed]()
+
+    def parse(line: bytes) -> Parsed:
+        made = Parsed()
+        alive.add(made)
+        return made
+
+    monkeypatch.setattr(evidence_module, "parse_entry", parse)
+    reader, remembered = EvidenceReader(8), []
+    for number in range(14):
+        reader.entry(bytes([number]))
+        remembered.append(len(alive))
+    assert remembered == [1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8, 5, 6]
 
 
 def test_what_is_malformed_is_refused_each_time() -> None:

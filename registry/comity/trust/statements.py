@@ -77,7 +77,7 @@ def parse_advisory(statement: Statement) -> Advisory:
 
 def _compromise(fields: Fields) -> Compromise:
     key, since = fields.digest("key"), fields.object("since")
-    compromise = Compromise(key, since.text("origin", most=255), since.integer("index"))
+    compromise = Compromise(key, since.text("origin"), since.integer("index"))
     since.done()
     check_name(compromise.origin)
     return compromise

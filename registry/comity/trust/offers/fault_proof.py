@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.encoding import (
-    MAX_INTEGER,
     Digest,
     Fields,
     Json,
@@ -66,11 +65,12 @@ def read_offer_fault(statement: Statement) -> OfferFault:
     if statement.predicate != OFFER_FAULT or statement.by is None or statement.by.kind != "node":
         raise Malformed("offer-fault statement is malformed", why="not an offer-fault statement of a node")
     fields, chain = statement.fields(), statement.sole_subject()
-    log, index, line = fields.text("log"), fields.integer("index", most=MAX_INTEGER), fields.digest("line")
-    fault = OfferFault(chain, str(VerifierKey.parse(log)), index, line, fields.choice("kind", FAULTS))
+    log, index, line = fields.text("log"), fields.integer("index"), fields.digest("line")
+    VerifierKey.parse(log)
+    fault = OfferFault(chain, log, index, line, fields.choice("kind", FAULTS))
     fields.done()
-    if fault.log != log or statement.subjects != (Subject("offer", chain),) or statement.objects:
-        raise Malformed("offer-fault statement is malformed", why="its offer or log is not in canonical form")
+    if statement.subjects != (Subject("offer", chain),) or statement.objects:
+        raise Malformed("offer-fault statement is malformed", why="its subject is not named 'offer'")
     return fault
 
 
@@ -112,7 +112,7 @@ class FaultProof:
         """Inverse of `encode`. Raises Malformed."""
         fields = Fields(parse_canonical(data, limit=MAX_OBJECT_BYTES, what="fault proof"), "fault proof")
         fields.constant("schema", SCHEMA)
-        notes = tuple(SignedNote.parse(b64decode(item)) for item in fields.items("notes", least=1, most=MAX_NOTES))
+        notes = tuple(SignedNote.parse(b64decode(item)) for item in fields.items("notes", most=MAX_NOTES))
         items = fields.items("exhibits", least=1, most=MAX_PROOF_RECORDS)
         records = tuple(_read_record(item, len(notes)) for item in items)
         fields.done()
