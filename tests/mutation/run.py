@@ -101,7 +101,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/statement.py",), "dsse evidence_reader identity statement", "statement_formats"),
     Suite((f"{TRUST}/statements.py",), "claims derived published vouched", "statement_formats"),
     Suite((f"{TRUST}/identity.py", f"{TRUST}/keys.py"), "identity keys own_vectors", "statement_formats"),
-    Suite((f"{TRUST}/encoding.py", f"{TRUST}/errors.py"), "encoding fields names spelling"),
+    Suite((f"{TRUST}/encoding.py", f"{TRUST}/errors.py"), "encoding fields kept_errors names spelling"),
     Suite((f"{TRUST}/evidence.py",), "evidence_reader kept_proofs safety_row verdict verify"),
     Suite((f"{TRUST}/upstream.py",), "upstream_choosing upstream_rows upstream_statements", "upstream"),
     Suite(

@@ -26,7 +26,10 @@ from comity.trust.attestations.predicates import (
     VerificationSummary,
     encode_statement,
 )
-from comity.trust.attestations.projection import artifact_subject, provenance_of, subjects_of_files, summary_of
+from comity.trust.attestations.projection import artifact_subject
+from comity.trust.attestations.projection import provenance_of
+from comity.trust.attestations.projection import subjects_of_files
+from comity.trust.attestations.projection import summary_of
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import Row, State, Verdict

@@ -14,9 +14,10 @@ from comity.content import durable
 from comity.federation_file import StoredCertificate, load_federation, read_federation
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import draft
-from comity.trust.charter.federation import Federation, in_chunks, prove_epochs
+from comity.trust.charter.federation import Federation, FederationReader, in_chunks, prove_epochs
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable, Untrusted
 from comity.trust.policy_file import parse_policy
+from comity.trust.statement import parse_entry
 from comity_client.home import Home
 from comity_client.trust_store import TrustStore
 from support.case import nodes
@@ -216,3 +217,23 @@ def test_memory_is_that_of_one_epoch() -> None:
             tracemalloc.stop()
 
     assert peak_bytes(1, 2, 3, 4) < 1.5 * peak_bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["inceptions and rotations", "nodes"])
+def test_what_is_kept_may_reach_its_limit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = json.loads(replace(FOUNDED, nodes=()).encode())
+    certificate, nodes = document["epochs"][0]["certificate"], [json.loads(FOUNDED.encode())["nodes"][0]] * 200
+    if kind == "nodes":
+        document["nodes"], size = nodes, sum(len(json.dumps(node)) for node in nodes)
+    else:
+        certificate += [NODES[0].seat.entry.line.decode()] * 200
+        entries = [parse_entry(line.encode()) for line in certificate]
+        size = sum(len(entry.line) for entry in entries if entry.statement.predicate == "inception")
+    for limit in (size, size - 1):
+        monkeypatch.setattr("comity.trust.charter.federation.MAX_KEPT", limit)
+        reader = FederationReader(lambda at, item, lines: ())
+        if limit == size:
+            reader.document([json.dumps(document).encode()])
+            continue
+        with pytest.raises(Malformed, match=f"its {kind} have more than {limit} bytes together"):
+            reader.document([json.dumps(document).encode()])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import Fields, b64encode, canonical, sha256
+from comity.trust.encoding import Fields, b64decode, b64encode, canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise
 from comity.trust.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES
@@ -131,11 +131,22 @@ def listed(change: Callable[[dict[str, Any]], None]) -> bytes:
     return json.dumps(items).encode()
 
 
+LONGEST = MAX_CERTIFICATES * MAX_CERTIFICATE * 2 // 4 * 3
+"""Bytes of a PEM text whose base64 is as long as is read."""
+
+
+def padded(item: dict[str, Any], size: int) -> str:
+    return b64encode(b64decode(item["certificate"]).ljust(size, b"\n"))
+
+
 def test_the_list_that_tools_write_is_read() -> None:
     assert read_gpu_list(gpu_list(GPU, GPU)) == HardwareEvidence((GPU, GPU))
     assert read_gpu_list(listed(lambda item: item.update(more=1))) == HardwareEvidence((GPU,))
     many = json.dumps(json.loads(gpu_list(GPU)) * MAX_DEVICES).encode()
     assert len(read_gpu_list(many).devices) == MAX_DEVICES
+    largest = replace(GPU, report=GPU.report.ljust(MAX_REPORT, b"\0"))
+    assert read_gpu_list(gpu_list(largest)) == HardwareEvidence((largest,))
+    assert read_gpu_list(listed(lambda item: item.update(certificate=padded(item, LONGEST)))).devices == (GPU,)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +160,21 @@ def test_the_list_that_tools_write_is_read() -> None:
         pytest.param(listed(lambda item: item.update(nonce=item["nonce"][:-2])), id="a part of the nonce"),
         pytest.param(listed(lambda item: item.update(nonce=item["nonce"].upper())), id="another form of the nonce"),
         pytest.param(listed(lambda item: item.update(nonce="no hex")), id="no nonce"),
-        pytest.param(listed(lambda item: item.update(evidence=base64_of(MAX_REPORT + 2))), id="a large report"),
+        pytest.param(gpu_list(replace(GPU, report=GPU.report.ljust(MAX_REPORT + 2, b"\0"))), id="a large report"),
+        pytest.param(listed(lambda item: item.update(certificate=padded(item, LONGEST + 1))), id="a long text"),
         pytest.param(listed(lambda item: item.update(certificate=base64_of(9))), id="no certificate"),
     ],
 )
 def test_a_list_of_another_form_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         read_gpu_list(data)
+
+
+@pytest.mark.parametrize("data", [b"[]", b'"x"', b"5", b"{}"])
+def test_what_is_no_list_of_gpus_is_refused_as_evidence(data: bytes) -> None:
+    with pytest.raises(Malformed, match="1 to 64 GPUs") as caught:
+        read_gpu_list(data)
+    assert caught.value.code == "HARDWARE-EVIDENCE"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,11 @@ ERRORS = (
 )
 
 
+def test_an_error_says_what_happened_and_why_if_it_is_known() -> None:
+    assert str(Malformed("what")) == "what"
+    assert str(NotFound("what", why="why", hint="hint")) == "what: why"
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_without_its_traceback_says_the_same(error: ComityError) -> None:
     error.by_node = True

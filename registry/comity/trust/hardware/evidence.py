@@ -78,7 +78,7 @@ class Challenge:
         """Raises Malformed."""
         challenge = cls(
             subject=subject,
-            origin=fields.text("log", most=255),
+            origin=fields.text("log"),
             size=fields.integer("size", least=1),
             root=fields.digest("root"),
             key=fields.digest("key"),
@@ -152,7 +152,7 @@ def _gpu(item: Json) -> Device:
     fields = Fields(item, "evidence list")
     report = b64decode(fields.text("evidence", most=-(-MAX_REPORT // 3) * 4))
     chain = VendorChain(load_pem(b64decode(fields.text("certificate", most=MAX_CERTIFICATES * MAX_CERTIFICATE * 2))))
-    nonce = fields.text("nonce", most=64)
+    nonce = fields.text("nonce")
     if not _PAIRS.match(nonce) or report[4:36] != bytes.fromhex(nonce):
         raise Malformed(
             "evidence list is malformed", why="a report has another nonce than its item", code="HARDWARE-EVIDENCE"
