@@ -183,6 +183,7 @@ def revocation_list(
     *,
     made: datetime.datetime = NOW - DAY,
     due: datetime.datetime = NOW + 30 * DAY,
+    revoked_at: datetime.datetime | None = None,
     reason: x509.ReasonFlags | None = x509.ReasonFlags.certificate_hold,
     signer: Issuer | None = None,
     extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
@@ -191,7 +192,8 @@ def revocation_list(
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
     builder = builder.last_update(made).next_update(due)
     for certificate in revoked:
-        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(made)
+        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+        entry = entry.revocation_date(revoked_at or made)
         if reason is not None:
             entry = entry.add_extension(x509.CRLReason(reason), critical=False)
         builder = builder.add_revoked_certificate(entry.build())
@@ -206,7 +208,8 @@ def ocsp_response(
     status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
     *,
     made: datetime.datetime = NOW - DAY,
-    due: datetime.datetime = NOW + DAY,
+    due: datetime.datetime | None = NOW + DAY,
+    reason: x509.ReasonFlags | None = x509.ReasonFlags.certificate_hold,
     responder: Issuer | None = None,
 ) -> bytes:
     """A response (DER) about `certificate`, signed by its issuer or by a responder."""
@@ -219,7 +222,7 @@ def ocsp_response(
         this_update=made,
         next_update=due,
         revocation_time=made if revoked else None,
-        revocation_reason=x509.ReasonFlags.certificate_hold if revoked else None,
+        revocation_reason=reason if revoked else None,
     )
     signer = responder or issuer
     builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, signer.certificate)
