@@ -88,7 +88,11 @@ SUITES: Final = (
     Suite(("clients/comity_client/party_drill.py",), "drill_command party_drill"),
     Suite((f"{TRUST}/places.py",), "cosigner_places places"),
     Suite((f"{TRUST}/artifact.py",), "chained hub manifest pieces"),
-    Suite((f"{TRUST}/hardware",), "hardware_appraisal hardware_certificates hardware_evidence hardware_pins hardware_tampers"),
+    Suite(
+        (f"{TRUST}/hardware",),
+        """hardware_appraisal hardware_certificates hardware_evidence hardware_pins hardware_reports
+        hardware_tampers""",
+    ),
     Suite((f"{TRUST}/lineage.py",), "drawing licences lineage"),
     Suite((f"{TRUST}/evaluation.py",), "evaluation_announced evaluation_forms"),
     Suite(
