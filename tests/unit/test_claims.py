@@ -89,8 +89,8 @@ def test_an_advisory_may_have_a_text_of_any_length_up_to_the_limit(length: int) 
 
 
 COMPROMISE = Compromise(sha256(b"a key"), "node.example/log", 7)
-SINCE = {"origin": COMPROMISE.origin, "index": COMPROMISE.index}
-STOLEN = {"kind": KEY_COMPROMISE, "severity": "high", "text": "", "key": COMPROMISE.key, "since": SINCE}
+SINCE: dict[str, Any] = {"origin": COMPROMISE.origin, "index": COMPROMISE.index}
+STOLEN: dict[str, Any] = {"kind": KEY_COMPROMISE, "severity": "high", "text": "", "key": COMPROMISE.key, "since": SINCE}
 
 
 def advised(change: dict[str, Any]) -> Statement:

@@ -123,7 +123,8 @@ def test_lines_that_were_used_last_are_remembered_and_never_more_than_the_limit(
     used: list[tuple[bytes, bool]], limit: int
 ) -> None:
     """`at_once`: another thread parses the same line at the same time, and is faster."""
-    reader, alive, parsed, last = EvidenceReader(limit), WeakKeyDictionary[Parsed, int](), Counter[bytes](), {}
+    reader, alive, parsed = EvidenceReader(limit), WeakKeyDictionary[Parsed, int](), Counter[bytes]()
+    last: dict[bytes, int] = {}
     faster: list[bytes] = []
 
     def parse(line: bytes) -> Parsed:

@@ -93,7 +93,8 @@ def test_an_object_in_a_document_is_named_after_both() -> None:
     inner = Fields({"m": {"n": 1}}, "document").object("m")
     with pytest.raises(Malformed, match=r"document\.m is malformed: member 'n' must be true or false"):
         inner.boolean("n")
-    for value in ([], "x", 1, None):
+    others: list[Any] = [[], "x", 1, None]
+    for value in others:
         with pytest.raises(Malformed, match=r"document\.m is malformed: expected a JSON object"):
             Fields({"m": value}, "document").object("m")
         with pytest.raises(Malformed, match="document is malformed: expected a JSON object"):

@@ -36,7 +36,7 @@ RAW = {"rawBytes": b64encode(b"x")}
 
 def material(**members: Any) -> bytes:
     def change(document: Any) -> None:
-        kept = {"tlogEntries": []} if "tlogEntries" not in members else {}
+        kept: dict[str, Any] = {"tlogEntries": []} if "tlogEntries" not in members else {}
         document["verificationMaterial"] = {**kept, **{name: m for name, m in members.items() if m is not None}}
 
     return changed(GOOD, change)

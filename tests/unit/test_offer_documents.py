@@ -295,6 +295,7 @@ def test_lists_of_allocations_name_each_slice_once() -> None:
     items: list[Any] = [each.to_json() for each in made]
     assert read(items[:-1]) == tuple(made[:-1])
     assert read([{**items[0], "slice": "x" * 32}])[0].slice == "x" * 32
-    for bad in ([], items, items[:1] * 2, [{**items[0], "more": 1}], [{**items[0], "slice": "x" * 33}]):
+    refused: list[list[Any]] = [[], items, items[:1] * 2, [{**items[0], "more": 1}], [{**items[0], "slice": "x" * 33}]]
+    for bad in refused:
         with pytest.raises(Malformed):
             read(bad)
