@@ -177,7 +177,7 @@ def test_names_with_a_common_start_are_sorted_by_utf16_code_units() -> None:
 def test_fractions_are_read_as_the_caller_says(
     text: str, strict: int | None, whole: int | None, as_text: str | int | None
 ) -> None:
-    readers: tuple[tuple[dict[str, bool], Json], ...] = (
+    readers: tuple[tuple[dict[str, Any], Json], ...] = (
         ({}, strict),
         ({"whole_fractions": True}, whole),
         ({"text_fractions": True}, as_text),

@@ -204,6 +204,20 @@ def test_a_list_of_files_is_bounded_in_every_part(good: Callable[[Any], None], b
         stated(bad)
 
 
+def test_a_part_of_a_file_is_listed_with_the_size_of_its_part() -> None:
+    predicate = json.loads(stated(shards("a:0:4", "a:4:6")).encode())["predicate"]
+    assert (predicate["serialization"]["method"], predicate["serialization"]["shard_size"]) == ("shards", 4)
+    assert [each["algorithm"] for each in predicate["resources"]] == ["sha256-sharded-4"] * 2
+    assert [each["algorithm"] for each in json.loads(listed().encode())["predicate"]["resources"]] == ["sha256"] * 4
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_list_is_about_one_folder(count: int) -> None:
+    document = json.loads(listed().encode())
+    with pytest.raises(Malformed, match="1 to 1 items"):
+        ModelStatement.parse(json.dumps({**document, "subject": document["subject"] * count}).encode())
+
+
 def test_members_that_the_signer_left_out_have_a_default() -> None:
     read = stated(serialization(allow_symlinks=None, ignore_paths=None))
     assert (read.allow_symlinks, read.ignored) == (False, ())

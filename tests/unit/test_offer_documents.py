@@ -48,10 +48,10 @@ SLICE = a_slice(amount=10).to_json()
 def changed(place: str, value: Any) -> Offer:
     """The offer as it is read with `value` at the place `a.b.c`."""
     document = json.loads(OFFER.encode())
-    *outer, name = place.split(".")
+    *outer, name = (int(each) if each.isdigit() else each for each in place.split("."))
     member = document
     for each in outer:
-        member = member[int(each) if each.isdigit() else each]
+        member = member[each]
     member[name] = value
     return Offer.parse(canonical(document))
 
@@ -71,6 +71,7 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("artifacts", [[], DIGESTS[:-1]], [DIGESTS, DIGESTS[:2][::-1], DIGESTS[:1] * 2]),
     ("slices", [several(1), several(MAX_SLICES)], [[], several(MAX_SLICES + 1), [SLICE, SLICE]]),
     ("slices.0.name", ["a", "0-a", "a" * 32], ["", "A", "-a", "a" * 33, "a_b"]),
+    ("slices.0", [{**SLICE, "accelerator": "", "vendor": "", "count": 0}], [{**SLICE, "more": 1}, "a"]),
     ("slices.0.vendor", ["", "x" * 64], ["x" * 65]),
     ("slices.0.accelerator", ["x" * 64], ["x" * 65, ""]),
     ("slices.0.count", [1, 1024], [0, 1025]),
@@ -89,7 +90,11 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
         [ATTRIBUTES, [], {"": ""}, {"x" * 65: ""}, {"x\n": ""}, {"x": "y" * 201}, {"x": 1}],
     ),
     ("slices.0.more", [], [1]),
-    ("window", [{"start": 0, "end": HOUR * 10}], [{"start": START}, {"start": START, "end": START + HOUR, "more": 1}]),
+    (
+        "window",
+        [{"start": 0, "end": HOUR * 10}],
+        [{"start": START}, {"start": START, "end": START + 240 * HOUR, "more": 1}],
+    ),
     ("window.start", [START + HOUR], [-1, START + 240 * HOUR, START + 241 * HOUR, START + 1]),
     ("window.end", [START + 10 * HOUR], [START + 10 * HOUR + 1, START, MAX_TIME + 1]),
     ("granularity", [{"nodes": 2, "seconds": 2 * HOUR, "amount": 5}], [{"nodes": 1, "seconds": HOUR}]),
@@ -210,6 +215,7 @@ def test_what_cannot_be_read_cannot_be_built(make: Callable[[], object]) -> None
 def test_the_largest_values_can_be_built() -> None:
     assert Granularity(MAX_NODES, MAX_TIME, MAX_AMOUNT).nodes == MAX_NODES
     assert SliceAllocation("a", MAX_NODES, 0, MAX_TIME, MAX_AMOUNT).amount == MAX_AMOUNT
+    assert SliceAllocation("a", 1, 0, 1, 1).amount == 1
     assert a_slice(accelerator="", vendor="", count=0).count == 0
     assert len(a_slice(attributes=tuple(ATTRIBUTES.items())[:-1]).attributes) == MAX_ATTRIBUTES
 

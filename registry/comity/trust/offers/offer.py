@@ -133,7 +133,7 @@ class Slice:
             count=fields.integer("count", most=1024),
             memory_gib=fields.integer("memory_gib", most=10**6),
             interconnect=fields.text("interconnect", least=0, most=100),
-            nodes=fields.integer("nodes", least=1, most=MAX_NODES),
+            nodes=fields.integer("nodes", most=MAX_NODES),
             cpus=fields.integer("cpus", most=10**6),
             ram_gib=fields.integer("ram_gib", most=10**9),
             disk_gib=fields.integer("disk_gib", most=10**9),
