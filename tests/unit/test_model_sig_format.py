@@ -255,6 +255,23 @@ def test_files_are_counted_by_what_comes_of_them() -> None:
     assert coverage.wrong == ("config.json: a link out of the folder", "empty.txt: not a regular file")
 
 
+@pytest.mark.parametrize(
+    ("allowed", "tolerated"),
+    [
+        ("logs", True),
+        ("logs/", True),
+        ("logs/1", True),
+        ("logs/1/a.txt", True),
+        ("", False),
+        ("/", False),
+        ("log", False),
+    ],
+)
+def test_a_file_may_be_unsigned_by_its_path_or_by_one_of_its_folders(allowed: str, tolerated: bool) -> None:
+    coverage = compare_files(listed({"a": b""}), [FoundFile("logs/1/a.txt", 0, sha256(b""))], [allowed])
+    assert (bool(coverage.tolerated), bool(coverage.unsigned)) == (tolerated, not tolerated)
+
+
 def test_what_is_not_listed_of_a_folder_and_in_which_order_the_rest_is() -> None:
     entries = [
         FileEntry(path, 0, sha256(b""))

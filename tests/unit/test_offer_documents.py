@@ -25,6 +25,7 @@ from comity.trust.offers.offer import (
     Granularity,
     Offer,
     OfferLocation,
+    Slice,
     SliceAllocation,
     Terms,
     Window,
@@ -146,6 +147,7 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
         ],
     ),
     ("engine", [{"kind": "ssh", "target": "x" * 200}], [{"kind": "ssh", "target": "x" * 201}, {"kind": "ssh"}]),
+    ("engine.target", ["", "x"], [None]),
     ("engine.kind", ["slurm", "kubernetes", "skypilot"], ["cron"]),
     ("engine.more", [], [1]),
     ("more", [], [1]),
@@ -210,6 +212,10 @@ def test_a_member_beyond_its_bounds_is_refused(place: str, value: Any) -> None:
 def test_what_cannot_be_read_cannot_be_built(make: Callable[[], object]) -> None:
     with pytest.raises(Malformed):
         make()
+
+
+def test_attributes_are_sorted_when_they_are_read() -> None:
+    assert Slice.read({**SLICE, "attributes": {"b": "2", "a": "1"}}).attributes == (("a", "1"), ("b", "2"))
 
 
 def test_the_largest_values_can_be_built() -> None:

@@ -230,7 +230,7 @@ def _attributes(value: Json) -> tuple[tuple[str, str], ...]:
 
 def read_amounts(fields: Fields, name: str = "amounts") -> tuple[int, ...]:
     """1 to 8 amounts in the order of a grant's allocations, not all 0. Raises Malformed."""
-    found = tuple(_amount(item) for item in fields.items(name, least=1, most=MAX_SLICES))
+    found = tuple(_amount(item) for item in fields.items(name, most=MAX_SLICES))
     if not any(found):
         raise fields.error("all amounts are 0")
     return found
@@ -279,10 +279,10 @@ class OfferLocation:
     @classmethod
     def read(cls, fields: Fields) -> OfferLocation:
         made = cls(
-            fields.text("jurisdiction", most=31),
+            fields.text("jurisdiction"),
             fields.text("operator", most=200),
             fields.text("cloud_parent", least=0, most=200),
-            _texts(fields, "legal_reach", 31),
+            _texts(fields, "legal_reach"),
         )
         fields.done()
         return made
@@ -323,7 +323,7 @@ class Eligibility:
         made = cls(
             fields.choice("who", ELIGIBLE),
             fields.digests("identities", most=MAX_LISTED),
-            _texts(fields, "jurisdictions", 31),
+            _texts(fields, "jurisdictions"),
         )
         fields.done()
         return made
@@ -392,10 +392,10 @@ class Engine:
         return {"kind": self.kind, "target": self.target}
 
 
-def _texts(fields: Fields, name: str, most: int) -> tuple[str, ...]:
+def _texts(fields: Fields, name: str) -> tuple[str, ...]:
     items = fields.items(name, most=MAX_LISTED)
     each = Fields({str(at): item for at, item in enumerate(items)}, name)
-    return tuple(each.text(str(at), most=most) for at in range(len(items)))
+    return tuple(each.text(str(at)) for at in range(len(items)))
 
 
 SCHEMA: Final = "comity/offer/v1"
