@@ -237,6 +237,7 @@ def test_parts_of_a_file_cover_it_exactly_once_in_any_order() -> None:
         return (*coverage.wrong, *coverage.unchecked)[0]
 
     assert compared("a:0:4", "a:4:8") == compared("a:4:8", "a:0:4")
+    assert compare_files(stated(shards("a:0:4", "a:4:8")), [FoundFile("a", 8, sha256(b"x"))]).right == 0
     assert compared("a:0:4", "a:4:8") == "a: signed in 2 parts, which are not computed here"
     for torn in (("a:0:4", "a:5:8"), ("a:0:5", "a:4:8"), ("a:1:8",), ("a:4:8",)):
         assert compared(*torn) == "a: its signed parts do not cover the file exactly once"
