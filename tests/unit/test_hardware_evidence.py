@@ -28,7 +28,7 @@ from comity.trust.hardware.evidence import (
 )
 from comity.trust.statement import SideObject, Subject
 from support.case import nodes
-from support.hardware import AT, gpu, gpu_list, snp, tdx, vendor
+from support.hardware import AT, gpu, gpu_list, revocation_list, snp, tdx, vendor
 
 NONCE = bytes(range(32))
 CA = vendor()
@@ -199,6 +199,25 @@ def test_a_part_of_what_was_signed_is_another_challenge(made: Device) -> None:
     for nonce, failed in ((NONCE, []), (NONCE[:31], ["challenge"]), (b"", ["challenge"])):
         (result,) = appraise(HardwareEvidence((made,)), nonce, PINS, AT)
         assert [row.name for row in result.findings if row.state == "fail"] == failed
+
+
+def test_a_chain_names_its_root_and_its_length() -> None:
+    (result,) = appraise(HardwareEvidence((GPU,)), NONCE, PINS, AT)
+    rows = {row.name: row for row in result.findings}
+    assert rows["chain"] == AppraisalRow("chain", "pass", "3 certificates, up to the pinned CN=Vendor root")
+
+
+def test_revocation_data_pass_grow_stale_or_are_absent() -> None:
+    of_root, at_due = revocation_list(CA.above[0]), AT + 30 * 86_400
+    data = (revocation_list(CA), of_root)
+    for revocations, at, state, text in (
+        (data, AT, "pass", "no certificate is revoked"),
+        (data, at_due + 1, "unknown", "; newer data are due"),
+        ((of_root,), AT, "unknown", "no revocation data at hand for CN=GPU"),
+    ):
+        (result,) = appraise(HardwareEvidence((GPU,)), NONCE, replace(PINS, revocations=revocations), at)
+        (row,) = (row for row in result.findings if row.name == "revocation")
+        assert row.state == state and text in row.text
 
 
 def test_devices_that_cannot_be_read_are_not_the_same_device() -> None:

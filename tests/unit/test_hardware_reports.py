@@ -116,6 +116,13 @@ def test_the_facts_of_each_kind_are_those_of_its_report() -> None:
     assert facts(QUOTE) == {"MRTD": "74" * 48, **registers, **enclave}
 
 
+def test_the_digest_of_measurements_does_not_depend_on_their_order() -> None:
+    certificates = GPU.certificates
+    one, other = (facts(replace(GPU, report=report(*blocks), certificates=certificates))["measurements"]
+                  for blocks in ((block(1), block(2)), (block(2), block(1))))  # fmt: skip
+    assert one == other == sha256(b"\1v\2v")
+
+
 def changed(device: Device, offset: int, value: bytes) -> bytes:
     return device.report[:offset] + value + device.report[offset + len(value) :]
 

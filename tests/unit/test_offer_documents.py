@@ -281,11 +281,11 @@ def test_an_offer_says_why_it_never_grants_an_allocation(wanted: tuple[SliceAllo
 
 
 def test_granules_begin_with_the_window() -> None:
-    window = Window(START + HOUR, START + 241 * HOUR)
-    offer = an_offer(granularity=Granularity(1, 2 * HOUR, 1), window=window)
-    assert offer.allocation_error([hours(1, 3)]) == ""
-    for wanted in (hours(2, 5), hours(1, 4)):
-        assert offer.allocation_error([wanted]).endswith("not at multiples of 7200 seconds")
+    window = Window(START + 2 * HOUR, START + 242 * HOUR)
+    offer = an_offer(granularity=Granularity(1, 3 * HOUR, 1), window=window)
+    assert offer.allocation_error([hours(2, 5)]) == ""
+    for wanted in (hours(3, 5), hours(2, 6)):
+        assert offer.allocation_error([wanted]).endswith("not at multiples of 10800 seconds")
 
 
 @pytest.mark.parametrize(
