@@ -164,6 +164,20 @@ def test_lines_are_remembered_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -
     assert remembered == [1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8, 5, 6]
 
 
+def test_a_line_that_two_threads_parse_at_once_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, faster = EvidenceReader(), list[object]()
+
+    def parse(line: bytes) -> Parsed:
+        if not faster:
+            faster.append(object())  # the other thread parses too
+            faster.append(reader.entry(line))
+        return Parsed()
+
+    monkeypatch.setattr(evidence_module, "parse_entry", parse)
+    assert reader.entry(b"line") is faster[1]
+    assert reader.entry(b"line") is faster[1]
+
+
 def test_what_is_malformed_is_refused_each_time() -> None:
     reader = EvidenceReader()
     for _ in range(2):
