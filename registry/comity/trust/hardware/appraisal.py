@@ -183,7 +183,7 @@ def _mark_repeated(results: tuple[DeviceResult, ...]) -> tuple[DeviceResult, ...
     seen: set[Digest] = set()
     marked = []
     for result in results:
-        if result.device is not None and result.device in seen:
+        if result.device in seen:
             twice = AppraisalRow("device", "fail", "the same device is stated twice")
             result = DeviceResult(result.kind, result.device, result.facts, (*result.findings, twice))
         elif result.device is not None:
