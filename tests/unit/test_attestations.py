@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.artifact import Manifest, result_of
+from comity.trust.artifact import Manifest
 from comity.trust.attestations.foreign import (
     BUNDLE,
     MAX_KEY,
@@ -26,19 +26,21 @@ from comity.trust.attestations.predicates import (
     VerificationSummary,
     encode_statement,
 )
-from comity.trust.attestations.projection import artifact_subject
-from comity.trust.attestations.projection import provenance_of
-from comity.trust.attestations.projection import subjects_of_files
-from comity.trust.attestations.projection import summary_of
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import Row, State, Verdict
 from comity.trust.keys import PublicKey
 from comity.trust.model_signing.bundle import statement_of_files
-from comity.trust.report import MAX_INPUTS
 from comity.trust.statement import Author, pae
 from comity.trust.statements import Derived, Extent, Parent, Published
-from comity_client.attestations import artifact_subject, provenance_of, result_of, subjects_of_files, summary_of
+from comity_client.attestations import (
+    MAX_INPUTS,
+    artifact_subject,
+    provenance_of,
+    result_of,
+    subjects_of_files,
+    summary_of,
+)
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
