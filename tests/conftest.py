@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 import structlog
@@ -17,7 +20,7 @@ from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
 from support.examples import ALL, THIRD
 from support.made_ledgers import cache_sql_statements, remember_migrations
-from support.memory_folder import FAST, memory_folder
+from support.memory_folder import FAST, folder_of_the_run, memory_folder
 from support.postgres import Postgres, start_postgres
 
 # No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a third.
@@ -34,6 +37,8 @@ sys.dont_write_bytecode = False
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
+SLOW_MODULE: Final = re.compile(r"^pytestmark = .*\bmark\.(slow|long)\b", re.MULTILINE)
+
 watch_documents()
 remember_migrations()
 cache_sql_statements()
@@ -41,10 +46,25 @@ forget_signatures = check_signatures_once()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The files of the fast tests go to a folder in memory. Workers inherit `TMPDIR`."""
-    folder = memory_folder(os.environ) if config.option.markexpr == FAST else None
-    if folder is not None:
-        os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+    """The files of the fast tests go to a folder in memory. What tests leave in the temporary folder goes with the run:
+    the sockets of nodes that were killed, a token. The files of tests that failed stay. Workers inherit the folders."""
+    if not hasattr(config, "workerinput"):
+        chosen = memory_folder(os.environ) if config.option.markexpr == FAST else None
+        above = chosen or Path(tempfile.gettempdir())
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(above))  # the files of tests, which pytest removes itself
+        os.environ["TMPDIR"] = tempfile.tempdir = folder_of_the_run(above)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Modules that have slow tests alone are not imported for the fast ones, unless the command names the module."""
+    if config.option.markexpr != FAST or collection_path.suffix != ".py" or collection_path.name in _named(config):
+        return None
+    return True if SLOW_MODULE.search(collection_path.read_text("utf-8")) else None
+
+
+def _named(config: pytest.Config) -> set[str]:
+    """Names of the files in the arguments of the command."""
+    return {Path(argument.partition("::")[0]).name for argument in config.args}
 
 
 def pytest_runtest_setup() -> None:

@@ -17,16 +17,16 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
-from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
 from typing import Any, Final
 
 from comity_cli import commands
 
 FORKS = multiprocessing.get_context("forkserver")
-set_forkserver_preload(
+forkserver.set_forkserver_preload(
     [
         "pytest",
         "alembic.command",
@@ -41,6 +41,7 @@ set_forkserver_preload(
 )
 NETWORKS: Final = Path("/run/netns")
 CLONE_NEWNET: Final = 0x40000000
+PR_SET_PDEATHSIG: Final = 1
 _PROCESSES = threading.Lock()
 """Held while processes are started or asked for their status: `multiprocessing` asks all of them, and each once."""
 
@@ -141,6 +142,17 @@ def _run_program(program: str, arguments: tuple[str, ...]) -> None:
     exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
 
 
+def _end_with_the_tests() -> None:
+    """Have the kernel kill this process when its parent, the server of forks, ends. The server ends with the test
+    process, also when that was killed and could end nothing itself, once no forked process holds the server's lifeline
+    as `multiprocessing` has it."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "no signal at the death of the parent")
+    if (lifeline := forkserver._forkserver._forkserver_alive_fd) is not None:  # type: ignore[attr-defined]
+        os.close(lifeline)
+        forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
+
+
 def _enter_network(name: str) -> None:
     """As `ip netns exec NAME`, for the threads of this process that begin from now on."""
     space = os.open(NETWORKS / name, os.O_RDONLY | os.O_CLOEXEC)
@@ -159,6 +171,7 @@ def _work(
 ) -> None:
     from comity.content import fault
 
+    _end_with_the_tests()
     gc.freeze()  # what the server has loaded is no garbage, and a search through it would copy its memory
     if network:
         _enter_network(network)

@@ -1,11 +1,14 @@
-"""Whether the files of the fast tests go to a folder in memory, where they are made, synced and removed at once.
+"""Where tests have their files: the fast ones in memory, where files are made, synced and removed at once.
 
 On a disk, the tests wait for it: a ledger syncs each commit, and hundreds of tests make one.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -34,3 +37,12 @@ def memory_folder(environ: Mapping[str, str], folder: Path = SHARED, memory: Pat
         return None
     usable = os.access(folder, os.W_OK | os.X_OK) and not found.f_flag & os.ST_NOEXEC
     return folder if usable and found.f_bavail * found.f_frsize >= ROOM and available >= AVAILABLE else None
+
+
+def folder_of_the_run(above: Path) -> str:
+    """A new folder in `above` that is removed with all that is in it when this process ends. Other users can enter it,
+    as the server of PostgreSQL has to; its path is short, because sockets lie there."""
+    folder = tempfile.mkdtemp(prefix="comity-run-", dir=above)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Path(folder).chmod(0o755)
+    return folder
