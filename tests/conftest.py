@@ -18,15 +18,15 @@ from hypothesis import settings
 from support.case import read_policy
 from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
-from support.examples import ALL, THIRD
+from support.examples import ALL, FIFTH
 from support.made_ledgers import cache_sql_statements, remember_migrations
 from support.memory_folder import FAST, folder_of_the_run, memory_folder
 from support.postgres import Postgres, start_postgres
 
-# No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a third.
+# No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a fifth.
 settings.register_profile("whole", deadline=None, max_examples=ALL)
-settings.register_profile("third", deadline=None, max_examples=THIRD)
-settings.load_profile("third")
+settings.register_profile("fifth", deadline=None, max_examples=FIFTH)
+settings.load_profile("fifth")
 
 # Tests start hundreds of nodes and commands. Where the environment forbids bytecode files, as in many containers, each
 # of them would compile three hundred modules anew.
