@@ -17,9 +17,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import pytest_asyncio
 from support.gateway import Shop, shop
 from support.publisher import Release
 from support.waiting import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 REPOSITORY = "tests/tiny-GGUF"
 PART = 1_000_000
@@ -34,16 +37,17 @@ def gguf(path: Path, size: int) -> None:
     path.write_bytes(head + path.name.encode() + bytes(size))
 
 
-@pytest.fixture(params=("inline", "files"))
-async def node(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with shop(tmp_path, files="127.0.0.1:0" if request.param == "files" else "") as running:
+@pytest_asyncio.fixture(params=("inline", "files"), scope="module", loop_scope="module")
+async def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """What it has is `ready`, and no test changes it."""
+    files = "127.0.0.1:0" if request.param == "files" else ""
+    async with shop(tmp_path_factory.mktemp("node"), files=files) as running:
         yield running
 
 
-@pytest.fixture
-async def ready(node: Shop, tmp_path: Path) -> Release:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    folder = tmp_path_factory.mktemp("tiny")
     for name, size in (("tiny-Q8_0.gguf", 3_000_000), ("tiny-Q4_K_M.gguf", 2_500_000), ("mmproj-F16.gguf", 1000)):
         gguf(folder / name, size)
     gguf(folder / "big-Q6_K-00001-of-00002.gguf", 100)
