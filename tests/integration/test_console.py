@@ -278,16 +278,17 @@ async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
 
 
 async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
-    """Cards, labels, file names and advisories; every page that could show them."""
+    """Labels, cards, file names and advisories; every page that could show them. Each stranger has one of the labels,
+    and its card is several of the cards, which `tests/unit/test_console.py` tries one by one."""
     async with shop(tmp_path) as node:
         labels = [text[:100] for text in HOSTILE if text.isprintable()]
         names = []
         async with node.home.client() as client:
-            for number, card in enumerate(HOSTILE_CARDS):
-                stranger = Publisher.generate(label=labels[number % len(labels)])
+            for number, label in enumerate(labels):
+                stranger = Publisher.generate(label=label)
                 folder = tmp_path / f"model-{number}"
                 folder.mkdir()
-                (folder / "README.md").write_bytes(card)
+                (folder / "README.md").write_bytes(b"\n\n".join(HOSTILE_CARDS[number :: len(labels)]))
                 (folder / "<img src=x onerror=alert(1)>.bin").write_bytes(b"%d" % number)
                 made = release(stranger, folder, f"strangers/m{number}@v1")
                 await send(client, made)

@@ -438,7 +438,7 @@ async def test_no_flipped_bit_is_served_and_each_is_repaired_while_readers_go_on
 
             await until(there, what="the copy")
             readers = [asyncio.create_task(go_on_reading()) for _ in range(3)]
-            for turn in range(1, 6):
+            for turn in range(1, 4):
                 flip(FolderStore(second.config().storage.blobs).path(BLOB), rng.randrange(BYTES))
                 await until(partial(found_are, turn), what="the flip to be found")
                 await until(there, what="the repair")

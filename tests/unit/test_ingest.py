@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
@@ -25,16 +26,22 @@ def take_in(folder: Path) -> Ingested:
     return ingest(folder, workers=2, on_progress=lambda _count: None)
 
 
+@functools.cache
+def large_files() -> dict[str, bytes]:
+    rng = random.Random(1)
+    return {
+        "model.safetensors": weights.safetensors({"a": rng.randbytes(9 * MIB + 5), "b": rng.randbytes(700)}),
+        "data.bin": rng.randbytes(30 * MIB + 1),
+        "exact.bin": rng.randbytes(2 * PIECE_SIZE),
+    }
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rng = random.Random(1)
     folder = tmp_path / "model"
     (folder / "1_Pooling").mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(
-        weights.safetensors({"a": rng.randbytes(9 * MIB + 5), "b": rng.randbytes(700)})
-    )
-    (folder / "data.bin").write_bytes(rng.randbytes(30 * MIB + 1))
-    (folder / "exact.bin").write_bytes(rng.randbytes(2 * PIECE_SIZE))
+    for name, data in large_files().items():
+        (folder / name).write_bytes(data)
     (folder / "config.json").write_text("{}")
     (folder / "1_Pooling" / "config.json").write_text("{}\n")
     (folder / "empty").touch()

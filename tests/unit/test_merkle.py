@@ -25,6 +25,8 @@ from comity.trust.tlog.merkle import (
 )
 
 N = 64
+TRIED_WHOLE = 40
+"""Sizes up to which each proof is tried with each other index or size: beyond one that is a power of two."""
 LEAVES = [leaf_hash(b"leaf %d" % i) for i in range(N)]
 TREE = MemoryTree(LEAVES)
 OTHER = leaf_hash(b"something else")
@@ -63,7 +65,7 @@ def refuses(check: Callable[..., None], *claim: object) -> bool:
 
 
 def test_every_inclusion_proof_holds_and_no_mutation_of_it_does() -> None:
-    for size in range(1, N + 1):
+    for size in range(1, TRIED_WHOLE + 1):
         top = TREE.root(size)
         for index in range(size):
             proof = inclusion_proof(index, size, TREE.node)
@@ -82,10 +84,10 @@ def test_every_inclusion_proof_holds_and_no_mutation_of_it_does() -> None:
 
 
 def test_an_inclusion_proof_for_another_size_holds_only_where_the_path_is_the_same() -> None:
-    for size in range(1, N + 1):
+    for size in range(1, TRIED_WHOLE + 1):
         for index in range(size):
             proof = inclusion_proof(index, size, TREE.node)
-            for wrong in (*range(N + 1), size * 2, size + 1000):
+            for wrong in (*range(TRIED_WHOLE + 1), N, size * 2, size + 1000):
                 same_path = wrong > index and sides(index, wrong) == sides(index, size)
                 refused = refuses(verify_inclusion, LEAVES[index], index, wrong, proof, TREE.root(size))
                 assert refused is not same_path
@@ -119,7 +121,7 @@ def test_every_consistency_proof_holds_and_no_mutation_of_it_does() -> None:
 
 
 def test_a_consistency_proof_does_not_hold_for_another_old_size() -> None:
-    for new in range(2, N + 1):
+    for new in range(2, TRIED_WHOLE + 1):
         for old in range(1, new):
             proof = consistency_proof(old, new, TREE.node)
             for wrong in range(new + 1):

@@ -58,8 +58,8 @@ def test_of_each_log_only_a_few_lines_are_looked_at(bench: Bench) -> None:
     liar, honest = bench.assembly.seats[2:]
     line = rotation(WHO).line
     recovery = RawKey.of_seed(f"{WHO.inception.label} recovery ed25519")
-    bench.mirror(honest, [WHO.entry.line, line, *copies(line, 100)])
-    bench.mirror(liar, [*branches(WHO.id, KeyState.of_inception(WHO.inception).digest, recovery, 500)])
+    bench.mirror(honest, [WHO.entry.line, line, *copies(line, 2 * MAX_LOGGED)])
+    bench.mirror(liar, [*branches(WHO.id, KeyState.of_inception(WHO.inception).digest, recovery, 2 * MAX_LOGGED)])
     assert 1 < len(logged_statements(bench.ledger, WHO.id, "rotated")) <= MAX_LOGGED
     chain = logged_rotations(bench.ledger, KeyState.of_inception(WHO.inception), SignatureCache())
     assert line in {step.entry.line for step in chain.steps}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from comity.node.config import MAX_STATEMENT_LINES, NodeConfig, setting_lines
+from comity.node import config
+from comity.node.config import NodeConfig, setting_lines
 from comity.node.maintenance.settings_shown import redacted, setting_problems, shown_settings
 from comity.trust.errors import Malformed
 from comity_cli.main import command
@@ -58,8 +59,9 @@ def test_lines_are_those_that_the_parser_reads(text: str, lines: dict[str, int])
     assert setting_lines(text) == lines
 
 
-def test_a_statement_without_an_end_in_sight_costs_no_more_than_its_bound() -> None:
-    text = "[a]\nx = [\n" + "1,\n" * (2 * MAX_STATEMENT_LINES) + "]\ny = 1\n"
+def test_a_statement_without_an_end_in_sight_costs_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "MAX_STATEMENT_LINES", 50)
+    text = "[a]\nx = [\n" + "1,\n" * (2 * 50) + "]\ny = 1\n"
     assert setting_lines(text) == {"a": 1}
 
 
