@@ -5,11 +5,11 @@ On a disk, the tests wait for it: a ledger syncs each commit, and hundreds of te
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,8 @@ ROOM: Final = 2 << 30
 """Bytes that have to be free in the folder. The fast tests have at most a quarter of that there at a time."""
 AVAILABLE: Final = 8 << 30
 """Bytes of memory that have to be available, for the files and the tests themselves."""
+AFTER_ALL: Final = -1000
+"""When `multiprocessing` has ended its processes and removed its own temporary folder, which it does at -100."""
 
 
 def memory_folder(environ: Mapping[str, str], folder: Path = SHARED, memory: Path = MEMORY) -> Path | None:
@@ -43,6 +45,6 @@ def folder_of_the_run(above: Path) -> str:
     """A new folder in `above` that is removed with all that is in it when this process ends. Other users can enter it,
     as the server of PostgreSQL has to; its path is short, because sockets lie there."""
     folder = tempfile.mkdtemp(prefix="comity-run-", dir=above)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=AFTER_ALL)
     Path(folder).chmod(0o755)
     return folder

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,3 +57,16 @@ def test_where_memory_is_not_told_the_disk_is_used(tmp_path: Path) -> None:
 
 def test_the_fast_tests_are_those_that_are_chosen_by_default() -> None:
     assert f"-m '{FAST}'\"" in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+def test_the_folder_of_a_run_goes_with_it_and_whatever_is_in_it(tmp_path: Path) -> None:
+    program = (
+        "import os, tempfile; from multiprocessing.util import get_temp_dir; from pathlib import Path\n"
+        "from support.memory_folder import folder_of_the_run\n"
+        f"made = Path(folder_of_the_run(Path({str(tmp_path)!r}))); tempfile.tempdir = str(made)\n"
+        "get_temp_dir(); (made / 'left').touch(); print(oct(made.stat().st_mode & 0o777))"
+    )
+    paths = os.pathsep.join([str(ROOT / "tests"), *sys.path])
+    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": paths}, capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"0o755\n", b"")
+    assert list(tmp_path.iterdir()) == []
