@@ -1,4 +1,4 @@
-"""The library of attackers: see README.md. Importing this package fills `ATTACKERS`."""
+"""The library of attackers (README.md). Importing this package registers all of them in `ATTACKERS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One member's node lies in its answers to those who ask it about artifacts and blobs."""
+"""Attacks by one member's node that answers questions about artifacts and blobs with false data."""
 
 from __future__ import annotations
 

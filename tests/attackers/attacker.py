@@ -1,4 +1,4 @@
-"""What an attacker is, and what it is told: where the others are, what everybody can know of them, and its own keys."""
+"""What an attacker is, and its input: the addresses of the victims, public knowledge, and the attacker's own keys."""
 
 from __future__ import annotations
 

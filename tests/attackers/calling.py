@@ -1,4 +1,4 @@
-"""Calls made by hand: gRPC as a transport for bytes of protobuf that are written here, and bare HTTP/1.1."""
+"""Calls without Comity's client: gRPC that carries protobuf bytes built here, and bare HTTP/1.1."""
 
 from __future__ import annotations
 

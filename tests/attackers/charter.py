@@ -1,7 +1,7 @@
-"""What a stranger, or one member with all its keys, writes about the charter: raw lines, made by hand.
+"""Raw charter lines of a stranger, or of one member with all its keys; built without Comity's encoders.
 
-They go into a log of the attacker's own, or to anybody's open port. Signatures that hold are those of the keys given;
-everything else is as an attacker likes it.
+The lines go into a log of the attacker's own, or to any open port. The attacker makes valid signatures with the given
+keys only; all other fields are arbitrary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Strangers' connections, byte by byte: closed in passing, held without a word, or stalled within HTTP/2.
+"""Connections of strangers, byte by byte: closed at once, held silent, or stalled within HTTP/2.
 
 Functions of a host, a port and counts, on sockets of their own and without gRPC.
 """

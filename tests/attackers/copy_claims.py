@@ -1,4 +1,6 @@
-"""One member writes into its own log what is not true of copies: who has them, who lost them, who should make them."""
+"""Attacks by one member that writes false statements about copies into its own log: holds, audits, and what
+is wanted.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Statements made by hand: JSON, DSSE and keys of `cryptography`. Nothing of Comity is used, so that an attacker says
-what the formats let anybody say, and not what our own encoders would write.
+"""Statements built from JSON, DSSE and keys of `cryptography`. Nothing of Comity is used, so that an attacker can say
+all that the formats allow, and not only what our own encoders write.
 
 Sources: RFC 8785, DSSE v1, in-toto Statement v1; the names of fields are those of `docs/protocol.md`.
 """

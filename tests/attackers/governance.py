@@ -1,4 +1,4 @@
-"""Who would freeze, split or steer what the members decide. The lines are those of `charter`."""
+"""Attacks that try to stop, split or steer the decisions of the members. The lines are those of `charter`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The node of a hostile member: it answers with bytes made by hand, from a log that it writes as it likes.
+"""The node of a hostile member: it answers with bytes built here, from a log that it writes as it likes.
 
-Built on `support.lying_node`, which speaks gRPC as a transport only. It has the member's keys, all of them.
+Based on `support.lying_node`, which uses gRPC as a transport only. The hostile node has all keys of its member.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One member writes what it likes into its own log, and every other member's node mirrors it."""
+"""Attacks by one member that writes junk into its own log, which every other member's node mirrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One member's node lies about its log: heads, entries, proofs, and what it says of other logs."""
+"""Attacks by one member's node that gives false answers about its log: heads, entries, proofs, and data of
+other logs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whoever asks too much: floods of calls at the ports, and requests at the gateway that nobody means."""
+"""Attacks by too many requests: floods of calls at the ports, and requests at the gateway whose answers
+nobody needs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Node-records, certificates and rotations by hand."""
+"""Node records, certificates and rotations, built without Comity's encoders."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whoever holds or wastes connections: bare sockets, TLS that is not finished, HTTP/2 whose window stays shut.
+"""Attacks that hold or waste connections: bare sockets, unfinished TLS handshakes, HTTP/2 with a window of 0.
 
-Those of `connections` come through a relay, so that they count as another address than that of the others.
+Attacks that use `connections` go through a relay, so that they come from another address than the honest parties.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Strangers, and identities that some operator lets publish: what they hand in at open ports and ask for there."""
+"""Attacks by strangers, and by identities that an operator allows to publish: statements and requests at open ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that dies and comes back while it is attacked: it holds and signs then what it would have, undisturbed."""
+"""A node that is killed and restarted under attack holds and signs the same as without the attack."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A backup or a restore that is killed at any point, or runs out of disk at any byte, leaves nothing that looks
-complete, and the same command works afterwards."""
+"""A backup or a restore that is killed at any point, or finds the disk full at any byte, leaves nothing that looks
+complete, and the same command works afterwards.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that is killed while it fetches what a client reads."""
+"""A node that is killed while it fetches a blob that a client reads."""
 
 from __future__ import annotations
 

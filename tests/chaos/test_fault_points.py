@@ -1,8 +1,8 @@
-"""Every fsync, rename and link of the write path stands behind a fault point: the system calls themselves are watched.
+"""Each fsync, rename and link of the write path follows a fault point: the test watches the system calls themselves.
 
-Two nodes and a client run under strace with the fault log on, so that points and calls come in one order, thread by
-thread. A call on a file of ours must directly follow the point that is named after it. SQLite makes its own calls: they
-belong between a point `….before-commit` and `….after-commit`, or to the opening and closing of a database.
+Two nodes and a client run under strace with the fault log on, so that points and calls of each thread are in one order.
+A call on a file of ours must directly follow the point that is named after it. SQLite makes its own calls: they must be
+between a point `….before-commit` and `….after-commit`, or belong to the opening and closing of a database.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A node that may open 256 files, and strangers who hold a thousand connections to each of its gRPC ports.
+"""A node that may open 256 files, while strangers hold a thousand connections to each of its gRPC ports.
 
-The long form makes 100,000 connections in passing besides, and holds the thousand for five minutes:
-python -m pytest -m long tests/chaos/test_few_descriptors.py
+The long form also opens and closes 100,000 connections, and holds the thousand for five minutes:
+    python -m pytest -m long tests/chaos/test_few_descriptors.py
 """
 
 from __future__ import annotations

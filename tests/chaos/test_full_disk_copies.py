@@ -1,5 +1,6 @@
-"""A disk that becomes full while a node copies, loads a bundle or audits by file: what it has acknowledged stays, what
-was not stored is not reported as done, and the node goes on when there is room."""
+"""A disk that becomes full while a node copies, loads a bundle or audits by file: acknowledged data stays, nothing
+unstored is reported as done, and the node continues when there is space.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway and its blob servers live on while strangers connect and go, or connect and stay.
+"""The gateway and its blob servers keep answering while strangers open and close connections, or hold them open.
 
 The long form is 100,000 connections at each address: python -m pytest -m long tests/chaos/test_gateway_connections.py
 """

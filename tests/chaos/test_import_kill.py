@@ -1,4 +1,6 @@
-"""A node killed in the middle of an import, again and again: the import goes on, and what is logged at last is true."""
+"""A node that is killed repeatedly during an import: the import continues, and the observation that is logged is
+correct.
+"""
 
 from __future__ import annotations
 

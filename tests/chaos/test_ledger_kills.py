@@ -1,8 +1,8 @@
-"""A ledger's process is killed at every point that matters and at random instants; what it promised still holds.
+"""The process of a ledger is killed at every fault point and at random instants; what it promised still holds.
 
-After each death the ledger is opened again and looked at as a stranger would: every entry bundle and tile is read, the
-roots are derived from the entries, and compared with the checkpoints that were signed. The short form takes each point
-once; `-m long` goes on for minutes.
+After each kill the ledger is opened again and read as an outsider would: every entry bundle and tile is read, the roots
+are computed from the entries, and compared with the signed checkpoints. The short form takes each point once; `-m long`
+runs for minutes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One member's node lies, in bytes made by hand, to two honest nodes and to whoever pulls from all three.
+"""One member's node sends false answers to two honest nodes and to a client that pulls from all three.
 
-Each lie is refused with its reason, under the liar's name; the pull succeeds all the same and only true bytes are
-placed; the honest nodes go on to copy and cosign each other's logs; and once the liar tells the truth again, where that
-is still possible, its log is followed as if nothing had been.
+Each false answer is refused with its reason and the name of the lying node. The pull succeeds nevertheless, and only
+correct bytes are placed. The honest nodes continue to copy and cosign each other's logs. Once the lying node answers
+truthfully again, its log is followed as before, except where it has signed two histories.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A mutual port lives on while strangers connect and go, and its pins change.
+"""A mutual port keeps answering while strangers open and close connections, and its pins change.
 
 The long form is 100,000 connections and 1,000 changes: python -m pytest -m long tests/chaos/test_mutual_port.py
 Another grpcio is tried with COMITY_TEST_PYTHON=DIR/bin/python, an environment of its own:

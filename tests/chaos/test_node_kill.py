@@ -1,4 +1,4 @@
-"""A node that is killed at the worst moments: what it acknowledged stands, and what it cosigned it holds."""
+"""A node that is killed at fault points still holds what it acknowledged and what it cosigned."""
 
 from __future__ import annotations
 

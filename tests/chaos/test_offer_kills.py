@@ -1,4 +1,4 @@
-"""A provider's node is killed while it grants, at each point of the commit: what it reserved is logged once."""
+"""A provider's node is killed while it grants, at each point of the commit: each reservation is logged once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that is killed while its gateway keeps the records of a blob that it had to hash as a whole."""
+"""A node that is killed while its gateway stores the piece records of a blob that it hashed as a whole."""
 
 from __future__ import annotations
 

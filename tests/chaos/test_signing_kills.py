@@ -1,4 +1,4 @@
-"""SIGKILL at each step of remembering a reading: whatever happens, a machine signs one body a round, or none."""
+"""SIGKILL at each step of recording a vote: a machine signs one body a round, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transfer that is killed, at any point and more than once, loses what was in flight and nothing else."""
+"""A transfer that is killed, at any point and more than once, loses only the pieces that were in flight."""
 
 from __future__ import annotations
 

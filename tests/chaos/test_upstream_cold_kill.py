@@ -1,4 +1,4 @@
-"""A node that is killed while it mirrors from a Hub what a client reads."""
+"""A node that is killed while it mirrors, from an upstream Hub, a repository that a client reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A witness and mirror that is killed at the worst moments: from no size does it ever sign two things."""
+"""A witness and mirror that is killed at fault points never signs two roots of one size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """SIGKILL at every step of the write path: publish (client and node), mirror (node), pull (client).
 
-A process dies at a point, is started again, and does the same once more. Nothing that was acknowledged is lost, no log
-forks, cosigners converge, blobs verify, nothing that was verified is fetched again. A point that is not hit fails.
+A process is killed at a point, started again, and repeats the operation. Nothing that was acknowledged is lost, no log
+forks, cosigners converge, blobs verify, nothing that was verified is fetched again. A point that is not hit fails the
+test.
 """
 
 from __future__ import annotations

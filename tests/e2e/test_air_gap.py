@@ -1,4 +1,6 @@
-"""An air gap, end to end: two networks without a link, the real commands, a folder that is carried, a stock client."""
+"""An air gap, end to end: two networks without a link, the real commands, a carried folder, and an unmodified
+client.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job as a newcomer runs it, on a small made model (the continuous build runs it on the real weights)."""
+"""The demo of the README on a small generated model (the continuous build runs it on real weights)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block of commands in the README and the guides runs as it stands, beside a lab of four nodes."""
+"""Every block of commands in the README and the guides runs unchanged, beside a lab of four nodes."""
 
 from __future__ import annotations
 

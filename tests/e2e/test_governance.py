@@ -1,8 +1,8 @@
-"""A federation governs itself: real nodes, the real command, one process a step, over several epochs of one lab.
+"""Members change their charter over several epochs: real nodes, the real command, one process a step.
 
-The tests stand in the order of a story, and each also runs alone: it begins from whatever charter is current. Those
-marked `long` go with processes the way that `test_governance_by_files.py` goes with files, and `integration` with
-nodes.
+The tests are in the order of the events, and each also runs alone: it begins from the charter that is current then.
+Tests marked `long` repeat with processes what `test_governance_by_files.py` does with files, and tests marked
+`integration` with nodes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The same without any network: every command a process of its own, `--offline`, and a stick that goes round.
+"""The members of a federation change its charter by carried files only: each command is a process of its own,
+`--offline`.
 
-Nothing listens here, and no two machines share a folder: each reads its copy of the stick, and writes into a folder of
-its own that is copied onto the stick afterwards.
+No process listens here, and no two machines share a folder: each reads its copy of a USB stick, and writes into a
+folder of its own that is copied onto the stick afterwards.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Partners lend each other machines: real nodes, the real command, one process a step.
+"""Members lend each other machines: real nodes, the real command, one process a step.
 
-Zurich lends, Barcelona borrows, and somebody with no seat looks on. There is one offer, of four nodes.
+Zurich lends, Barcelona borrows, and a reader without a seat observes. There is one offer, of four nodes.
 """
 
 from __future__ import annotations

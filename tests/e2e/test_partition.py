@@ -1,4 +1,6 @@
-"""A federation whose network falls apart: neither side decides anything, both go on, and what was begun is finished."""
+"""A federation whose network is partitioned: neither side certifies an epoch, both sides continue to serve, and the
+pending vote is completed after the partition ends.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Seven people walk through what the README and the guides say, at 80 columns, and each makes a mistake on the way.
+"""Seven users follow the README and the guides on a terminal of 80 columns, and each makes a mistake.
 
-They see no traceback, no line of a table that is wider than their terminal, and no dead end: the command that an error
-names is typed next, and is one that the program takes. `test_documented_commands` runs the blocks of the guides whole.
+The terminal shows no traceback and no line of a table that is wider than 80 columns. The command that an error names is
+typed next, and the program accepts it. `test_documented_commands` runs all blocks of the guides.
 """
 
 from __future__ import annotations

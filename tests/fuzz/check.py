@@ -1,4 +1,4 @@
-"""What must hold for any input."""
+"""The properties that hold for every input of every parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One parser under atheris (libFuzzer); started by `run.py`, which says how."""
+"""One parser under atheris (libFuzzer), started by `run.py`."""
 
 from __future__ import annotations
 

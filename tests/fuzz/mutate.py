@@ -1,4 +1,4 @@
-"""Mutated inputs: valid samples with a few things done to them, the same for the same seed."""
+"""Mutated inputs: valid samples with a few changes; the same seed gives the same inputs."""
 
 from __future__ import annotations
 

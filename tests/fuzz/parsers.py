@@ -1,4 +1,4 @@
-"""Every parser of hostile bytes, each with valid samples to start from. A new format is one line here."""
+"""Every parser of hostile bytes, each with valid samples. A new format needs one line here."""
 
 from __future__ import annotations
 

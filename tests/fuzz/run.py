@@ -1,9 +1,9 @@
 """Fuzz the parsers: `python tests/fuzz/run.py [--parser NAME]... [--seconds N] [--seed N]`.
 
-Where atheris is installed, coverage guides it; else the seeded mutator of the tests goes on for as long as it is told.
-Each parser has its share of the time. Inputs start from its samples, and from what the attackers of `tests/attackers`
-emit. An input that raises anything but ComityError, or that prints back as other bytes, ends the run: it is shown on
-standard error (in hex, or as libFuzzer shows it), and the status is 1.
+Where atheris is installed, coverage guides it; else the seeded mutator of the tests runs for the given time. Each
+parser has an equal share of the time. Inputs start from its samples, and from the bytes that the attackers of
+`tests/attackers` emit. An input that raises anything but ComityError, or that prints back as other bytes, ends the run:
+it is shown on standard error (in hex, or as libFuzzer shows it), and the status is 1.
 """
 
 from __future__ import annotations

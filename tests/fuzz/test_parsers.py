@@ -1,4 +1,5 @@
-"""Two thousand mutated inputs a parser, in the fast suite the first third of them, the same in every run.
+"""Two thousand mutated inputs for each parser; the fast suite takes the first third of them. Each run has the same
+inputs.
 
 For longer: `python tests/fuzz/run.py --seconds 600`.
 """

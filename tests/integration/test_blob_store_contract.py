@@ -1,4 +1,4 @@
-"""What `content/store.py` promises, asked of every store that claims to keep it."""
+"""The promises of `content/store.py`, tested with every blob store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles between nodes that never reach each other: exported by one, carried as a folder, loaded by another."""
+"""Bundles between nodes that have no network: one exports, a folder is carried, another loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`comity env --node`: what a node tells of its gateway, from its settings to a shell; and what is made of a lie."""
+"""`comity env --node`: the gateway URL that a node claims, from its settings to a shell; and false claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes keep against logs, judged again by whoever asks."""
+"""Accusations that nodes keep against logs, verified again by the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Officers approve a model at two nodes of a federation: a pull by a policy that names them, and what is listed."""
+"""Officers approve a model at two nodes of a federation: a pull by a policy that names them, and the lists of
+approvals.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pulls by chained records, which nobody signs: true, false, and from whom."""
+"""Pulls by chained records, which are not signed: correct records, false records, and from which nodes."""
 
 from __future__ import annotations
 

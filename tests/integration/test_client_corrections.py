@@ -1,4 +1,6 @@
-"""What a publisher states again about the same bytes: licences are spelled, and the newest statement counts."""
+"""A publisher states something again about the same bytes: the spelling of licences, and the newest statement
+counts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`comity derive check` by the public API and by its command: small weights, fake nodes behind the real wire."""
+"""`comity derive check` by the public API and by the command: small weights, fake nodes behind the real wire."""
 
 from __future__ import annotations
 

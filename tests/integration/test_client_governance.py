@@ -1,4 +1,4 @@
-"""Governance over the wire: lines come from nodes and go to them; what they amount to is computed here."""
+"""The charter over the wire: the client takes lines from nodes, computes the tally itself, and submits lines."""
 
 from __future__ import annotations
 

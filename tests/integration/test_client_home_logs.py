@@ -1,7 +1,8 @@
-"""A member that binds a log of its own to the origin of another member's log. Over the real wire.
+"""A member binds a log of its own to the origin of another member's log; over the real wire.
 
-Its node has the name of that origin, all nodes mirror its log before all others, and it has the statements of others in
-another order. What others publish, resolve, show, search, rotate and check stays as it was.
+The member's node has the name of that origin, all nodes mirror its log before all others, and it has the statements of
+others in another order. This changes nothing for the publications, resolutions, searches, rotations and checks of
+others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`comity lineage`: what nodes say, what a pack carries, what is made again here. Fake nodes behind the real wire."""
+"""`comity lineage`: claims of nodes, claims of a pack, and derivations that are checked here. Fake nodes behind the
+real wire.
+"""
 
 from __future__ import annotations
 

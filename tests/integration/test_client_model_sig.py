@@ -1,4 +1,4 @@
-"""Publishing with a `model.sig`, and what everybody else can do with it: by the public API and the command line."""
+"""Artifacts published with a `model.sig`, and how others verify them: by the public API and the command line."""
 
 from __future__ import annotations
 

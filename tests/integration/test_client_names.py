@@ -1,4 +1,4 @@
-"""Names under attack, by the public API: what somebody claims later, and what one node sends, changes nothing."""
+"""Names under attack, by the public API: neither later claims nor the answers of one node change a resolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pull while no node can be reached: what was pulled before is the answer, and it says so."""
+"""A pull while no node can be reached: the answer is what was pulled before, and the output says so."""
 
 from __future__ import annotations
 

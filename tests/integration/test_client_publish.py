@@ -1,4 +1,4 @@
-"""Publishing, warning, names and logs by the public API, with fake nodes behind the real wire."""
+"""Publications, warnings, names and logs by the public API, with fake nodes behind the real wire."""
 
 from __future__ import annotations
 

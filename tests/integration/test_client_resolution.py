@@ -1,4 +1,4 @@
-"""What a bare name stands for, from nodes that lie about where lines are. Over the real wire."""
+"""The resolution of a bare name, with nodes that give false positions of lines. Over the real wire."""
 
 from __future__ import annotations
 

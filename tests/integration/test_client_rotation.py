@@ -1,4 +1,4 @@
-"""A publisher that rotated its keys, as those see it who pull: from reachable nodes, and offline from the pack."""
+"""A publisher that rotated its keys, for users who pull: from reachable nodes, and offline from the pack."""
 
 from __future__ import annotations
 

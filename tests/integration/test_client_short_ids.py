@@ -1,4 +1,4 @@
-"""Digests and ids that a user pastes in the form in which commands print them."""
+"""Abbreviated digests and ids, in the form in which commands print them, as arguments of commands."""
 
 from __future__ import annotations
 

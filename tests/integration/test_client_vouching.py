@@ -1,4 +1,6 @@
-"""Vouching, lost keys, rival names and active files by the public API, with fake nodes behind the real wire."""
+"""Advisories, holds, compromised keys, rival names and active files by the public API, with fake nodes behind the real
+wire.
+"""
 
 from __future__ import annotations
 

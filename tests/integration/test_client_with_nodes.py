@@ -1,4 +1,4 @@
-"""The client's journeys against real nodes, each a process of its own."""
+"""The client's paths (publish, pull, verify) with real nodes, each a process of its own."""
 
 from __future__ import annotations
 

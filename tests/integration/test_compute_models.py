@@ -1,4 +1,4 @@
-"""How much memory a model takes is read from headers: of a folder, and of nodes, without fetching weights."""
+"""The memory that a model needs is read from file headers: of a folder, and of nodes, without fetching weights."""
 
 from __future__ import annotations
 

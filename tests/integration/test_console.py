@@ -1,4 +1,4 @@
-"""The console of a running node: every page, its headers, who may read it, what Hub clients see, and hostile texts."""
+"""The console of a running node: every page, its headers, access, Hub clients, and hostile texts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The console in Chromium: every page, also those after sign-in, at two widths and in two colour schemes, axe-core, and
-the questions of an official, who reads the answers from the pages alone and without JavaScript; and a sign-in through
-a real provider of OpenID Connect.
+"""The console in Chromium: every page, also those after sign-in, at two widths and in two colour schemes, with
+axe-core; four questions whose answers an official finds on the pages alone, without JavaScript; and a sign-in at a real
+provider of OpenID Connect.
 
 Screenshots go to `$COMITY_TESTS_SCREENSHOTS`, else to the folder of the test. Playwright and axe-core come from their
-package indexes, once, as other people's clients do.
+package indexes, once, as other outside clients do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A node beside floods: what it does for them is done once, in steps, and ends with whoever asked."""
+"""A node during floods: its work for them is done once, in steps, and ends when the caller goes."""
 
 from __future__ import annotations
 

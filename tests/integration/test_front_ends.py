@@ -1,5 +1,6 @@
-"""Front ends of one node: processes that read its PostgreSQL database with a role that may only SELECT, and serve what
-the node has while it runs, and after it was killed."""
+"""Front ends of one node: processes that read its PostgreSQL database with a role that may only SELECT, and serve the
+node's data while it runs and after it was killed.
+"""
 
 from __future__ import annotations
 

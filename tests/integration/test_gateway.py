@@ -1,4 +1,4 @@
-"""The gateway as a part of its node: it comes up, bounds what it is asked, and ends with the node."""
+"""The gateway as a part of its node: it starts and ends with the node, and bounds requests."""
 
 from __future__ import annotations
 

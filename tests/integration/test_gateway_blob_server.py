@@ -1,4 +1,4 @@
-"""The blob server at a real socket: what it serves, whom it refuses, and what the slow and the many cost."""
+"""The blob server on a real socket: what it serves and refuses, and the cost of slow and of many clients."""
 
 from __future__ import annotations
 

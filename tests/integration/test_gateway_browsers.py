@@ -1,5 +1,6 @@
-"""Pages in browsers: none may read the gateway unless its origin is in the settings, exactly. And Git, which is told
-what this is."""
+"""Web pages that read the gateway: refused unless the settings name their exact origin. And `git` clients, which get an
+explanation.
+"""
 
 from __future__ import annotations
 

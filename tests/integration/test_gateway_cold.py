@@ -1,4 +1,6 @@
-"""Files that are fetched while a client of the gateway reads them: one fetch, verified bytes, and what is left."""
+"""Files that the node fetches while a client of the gateway reads them: one fetch, verified bytes, and what remains on
+disk.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Hub's routes of a node: what they serve, what they refuse, and in which words."""
+"""The Hub's routes of a node: what they serve, what they refuse, and their error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Repositories that a node mirrored, read through its gateway: their own names, their upstream's commit ids."""
+"""Repositories that a node mirrored, read through its gateway: under their own names, with the commit ids of the
+upstream.
+"""
 
 from __future__ import annotations
 

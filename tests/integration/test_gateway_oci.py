@@ -1,4 +1,4 @@
-"""A node as an OCI registry: what a client of the distribution protocol asks, and what it must never get."""
+"""A node as an OCI registry: the requests of distribution clients, and what they are refused."""
 
 from __future__ import annotations
 

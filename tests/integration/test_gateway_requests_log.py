@@ -1,4 +1,4 @@
-"""What a node's log says of a request: enough to see why it was refused, and no secret."""
+"""The log event of a request: it shows why the request was refused, and contains no secret."""
 
 from __future__ import annotations
 

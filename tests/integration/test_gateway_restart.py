@@ -1,4 +1,4 @@
-"""A node is started again: its first reader waits for one piece, and what changed on the disk meanwhile is caught."""
+"""A restarted node: its first reader waits for one piece, and a change of the file since then is detected."""
 
 from __future__ import annotations
 

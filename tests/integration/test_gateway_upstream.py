@@ -1,4 +1,6 @@
-"""Repositories that nobody here has, read through the gateway: mirrored from their Hub meanwhile, where allowed."""
+"""Repositories that this node does not have, read through the gateway while they are mirrored from their upstream,
+where the settings allow it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Governance by carried files alone: no node, no network; homes, folders of lines, and ceremony files."""
+"""Charter votes by carried files alone: no node, no network; homes, folders of lines, and ceremony files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The commands about the charter, one machine and no network: nothing is signed that was not shown and agreed to, every
-refusal says what to do next, and a machine gets one document with a schema."""
+"""The commands about the charter, on one machine without a network: nothing is signed that was not shown and confirmed,
+every refusal says what to do next, and `--json` prints one document with a schema.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journey of a fifth member over the wire: ask, draft, consent, read twice, serve. Real nodes, real keys."""
+"""A fifth member joins over the wire: request, draft, consent, two votes, serve. Real nodes, real keys."""
 
 from __future__ import annotations
 

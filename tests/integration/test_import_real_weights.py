@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2, as two unrelated packages carry it, imported by two nodes: the same weights, and what differs."""
+"""all-MiniLM-L6-v2 from two unrelated packages, imported by two nodes: the same weights, and the differences."""
 
 from __future__ import annotations
 

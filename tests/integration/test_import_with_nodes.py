@@ -1,4 +1,6 @@
-"""Importing through running nodes: what they log, who corroborates whom, who contradicts, and what users make of it."""
+"""Imports through running nodes: what they log, which observations corroborate or contradict others, and what users
+see.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The memory that an ingest uses."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Audits between running nodes: copies are tested, losses are caught and told, and strangers get nothing."""
+"""Audits between running nodes: copies are tested, losses are detected and logged, and strangers get nothing."""
 
 from __future__ import annotations
 

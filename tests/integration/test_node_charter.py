@@ -1,4 +1,4 @@
-"""Nodes that follow their charter: members come, change keys and go, and nobody's node is asked what was decided."""
+"""Nodes that follow their charter: members join, change keys and leave; each node computes the decisions itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members that change their keys or leave: what their nodes may go on doing, and what stops counting."""
+"""Members that change their keys or leave: what their nodes may still do, and which statements no longer count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes among members who lie, fork and fall silent: what is caught, what stops, and what goes on all the same."""
+"""Nodes among members that equivocate, fork or stay silent: what is detected, what stops, and what continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Governance under flood: what strangers pour in at the open ports, and what one member signs, freezes nobody."""
+"""Charter votes during floods: neither strangers at the open ports nor the signatures of one member stop a vote."""
 
 from __future__ import annotations
 

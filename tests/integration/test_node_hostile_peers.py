@@ -1,4 +1,6 @@
-"""Peers that lie, withhold or are slow: they keep nobody waiting, and nothing of what they say is believed."""
+"""Peers that send false data, withhold data or are slow: they delay no other peer, and nothing unverified is
+accepted.
+"""
 
 from __future__ import annotations
 

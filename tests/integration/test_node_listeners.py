@@ -1,4 +1,4 @@
-"""A node as a stranger, a peer and an operator meet it at its doors."""
+"""The ports of a node: what a stranger, a peer and an operator may call on them."""
 
 from __future__ import annotations
 

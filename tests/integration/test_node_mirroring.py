@@ -1,4 +1,4 @@
-"""Nodes that follow one another's logs: what they copy, what they sign, what they refuse."""
+"""Nodes that mirror one another's logs: what they copy, what they sign, what they refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes that tell one another what has changed, beside nodes of an older version and nodes that lie about it."""
+"""Nodes that tell one another what has changed, with nodes of an older version and with nodes that send false news."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A node whose ledger is in a real PostgreSQL, its blobs in a folder: it publishes, is mirrored, and goes on alone."""
+"""A node whose ledger is in a real PostgreSQL, and its blobs in a folder: it publishes, is mirrored, and works without
+peers.
+"""
 
 from __future__ import annotations
 

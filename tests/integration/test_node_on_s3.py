@@ -1,4 +1,4 @@
-"""A node whose blobs are in a bucket of a real Ceph: it publishes, is mirrored and mirrors, and is pulled from."""
+"""A node whose blobs are in a bucket of a real Ceph: it publishes, mirrors and is mirrored, and serves pulls."""
 
 from __future__ import annotations
 

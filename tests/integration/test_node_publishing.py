@@ -1,4 +1,4 @@
-"""Publishing through a node: what has to hold before a line is logged."""
+"""Publications through a node: the conditions for logging a line."""
 
 from __future__ import annotations
 

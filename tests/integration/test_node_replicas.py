@@ -1,4 +1,4 @@
-"""Copies of artifacts between nodes: fetched from whoever has them, verified, and only then said to be held."""
+"""Copies of artifacts between nodes: fetched from any peer that has them, verified, and only then claimed as held."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that change, as a node logs and tells them: of publishers, and of the members whose nodes it knows."""
+"""Rotated keys, as a node logs and serves them: of publishers, and of the members whose nodes it knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A node with a webhook tells of a publication; the receiver fails first, and the node stops without waiting for it."""
+"""A node with a webhook announces a publication; the receiver fails at first, and the node stops without waiting for
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider's node records by itself: of statements that hold, and of no others."""
+"""The records that a provider's node writes by itself: about statements that hold, and no others."""
 
 from __future__ import annotations
 

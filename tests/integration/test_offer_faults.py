@@ -1,4 +1,6 @@
-"""Providers that break their word in their own logs: every mirror computes it, says so, and goes on with the rest."""
+"""Providers that break the rules in their own logs: every mirror detects it, reports it, and continues with other
+offers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of what somebody asked for: a grantee is heard all the same."""
+"""Floods of copied requests: the statements of a grantee are logged all the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compute offers between real nodes: posted, mirrored, asked for, granted, used, and given back."""
+"""Compute offers between real nodes: posted, mirrored, requested, granted, used, and released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An officer's laptop: no network at all, a copy of the folder, a federation file that they compared, and a policy."""
+"""An officer verifies without a network: a copy of the folder, a federation file that the officer compared, and a
+policy.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node's own log before outside witnesses: their cosignatures are kept and shown, their failures cost nothing."""
+"""A node's own log and outside witnesses: their cosignatures are kept and shown, and their failures delay nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Five nodes, ten artifacts, each pinned by another three of the nodes, which alone hold it: two are killed at once.
+"""Five nodes and ten artifacts, each pinned by three nodes other than its holders: two nodes are killed at the same
+time.
 
-No node answers what others ask for before that, so that every copy that is counted afterwards was made to repair.
+No node copies for others before the kill, so that every copy that is counted afterwards was made for the repair.
 """
 
 from __future__ import annotations

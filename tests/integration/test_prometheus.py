@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a node, evaluates the alert rules, and finds each metric of the dashboard fresh."""
+"""A real Prometheus scrapes a node, evaluates the alert rules, and has fresh data for each metric of the dashboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second data plane: ranges over HTTPS under the node's own certificate, which gRPC can always replace."""
+"""Transfers by HTTPS ranges under the node's own certificate; gRPC replaces them whenever they fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Derivations of real weights: all-MiniLM-L6-v2 cast, dealt out anew, quantised by the gguf package's writer."""
+"""Derivations of real weights: all-MiniLM-L6-v2 cast, sharded differently, and quantised by the writer of the gguf
+package.
+"""
 
 from __future__ import annotations
 

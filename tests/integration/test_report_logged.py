@@ -1,4 +1,4 @@
-"""An officer checks a copy, signs what came out and logs it; others see it as the officer's claim. Real nodes."""
+"""An officer verifies a copy, signs the report and logs it; others see it as the officer's claim. Real nodes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What is particular to blobs in S3, asked of a real Ceph: services that lie, crashes between two requests, quotas.
+"""Properties of blobs in S3 only, tested with a real Ceph: false answers of a service, crashes between two requests,
+quotas.
 
-One lie is real: a gateway that garbles multipart uploads. The others are told by a proxy of our own in front of a sound
-service; the store, its client and all else on the wire are the ones of production.
+One faulty service is real: a gateway that corrupts multipart uploads. All other faults come from a proxy in front of a
+correct service; the store and its client are those of production.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`comity status` about the nodes of a federation: what each lacks is shown; the exit status says if all is well."""
+"""`comity status` about the nodes of a federation: it shows what each lacks; the exit status says if all is well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C2SP faces before clients that make no sense: a refusal each time, never a fault, never a hang."""
+"""The C2SP routes with invalid requests: each is refused, without a server error or a hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A node as a mirror of logs that are pushed to it (C2SP tlog-mirror): it signs what it holds, and what is proven."""
+"""A node as a mirror of logs that are pushed to it (C2SP tlog-mirror): it signs only what it holds and what
+is proven.
+"""
 
 from __future__ import annotations
 

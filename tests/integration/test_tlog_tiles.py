@@ -1,4 +1,4 @@
-"""A node's logs as tlog-tiles: an outsider reads them, re-derives every hash, and checks what the cosigners say."""
+"""A node's logs as tlog-tiles: an outsider reads them, computes every hash again, and checks the cosignatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node as a plain witness for outside logs (C2SP tlog-witness): every status, one state a log, no race won twice."""
+"""A node as a plain witness for outside logs (C2SP tlog-witness): every status, one state a log, one winner a race."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real transfer against sources in memory: what one honest source and a partial file are enough for."""
+"""The real transfer with sources in memory: one honest source and a partial file are enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well links are used, and what faults cost, in seconds of a virtual clock and with the limits of real life."""
+"""How well links are used, and the cost of faults, in seconds of a virtual clock and with the limits of production."""
 
 from __future__ import annotations
 

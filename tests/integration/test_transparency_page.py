@@ -1,4 +1,4 @@
-"""The commands of docs/transparency.md, run by a shell against a running node as a stranger would run them."""
+"""The commands of docs/transparency.md, run by a shell against a running node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Mirroring a commit from a Hub that unmodified clients take for one, and one that lies, stalls or leads away."""
+"""Mirroring a commit from a Hub that unmodified clients accept, and from one that sends false data, stalls or redirects
+to other hosts.
+"""
 
 from __future__ import annotations
 

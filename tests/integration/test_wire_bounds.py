@@ -1,4 +1,4 @@
-"""Hostile servers against the real client, and hostile clients against the real server."""
+"""Hostile servers with the real client, and hostile clients with the real server."""
 
 from __future__ import annotations
 

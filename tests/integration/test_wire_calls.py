@@ -1,4 +1,4 @@
-"""Every call of comity.v1, over real channels, from client value to thinking half and back."""
+"""Every call of comity.v1, over real channels, from the client's value to the service's implementation and back."""
 
 from __future__ import annotations
 

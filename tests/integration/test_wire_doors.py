@@ -1,4 +1,4 @@
-"""Who gets in, over real handshakes: pins, and what gRPC would have let in without our care."""
+"""Access control in real handshakes: pins, and certificates that gRPC alone would accept."""
 
 from __future__ import annotations
 

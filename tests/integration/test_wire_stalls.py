@@ -1,4 +1,4 @@
-"""Strangers who hold connections and calls without ever ending them: what they hold is taken from themselves."""
+"""Strangers that never end their connections and calls: these take slots from their own address block only."""
 
 from __future__ import annotations
 

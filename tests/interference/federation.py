@@ -1,6 +1,7 @@
-"""A federation that is attacked: three honest members' nodes, a fourth member that is hostile, publishers, a lender.
+"""The federation under attack: nodes of three honest members, a fourth member that is hostile, publishers, and a
+provider.
 
-It is prepared once. Each run begins with a copy of what was prepared, so that the same keys, logs and names are there
+It is prepared once. Each run begins with a copy of the prepared homes, so that the same keys, logs and names are there
 with an attacker and without. Nodes and the hostile party are processes of their own, forked from a server that has
 imported everything already.
 """

@@ -1,9 +1,9 @@
-"""The honest script, and what came of it: the same, whoever attacks.
+"""The honest script, and its outcome: the same with every attacker.
 
-Before an attack the members and publishers have done everything once (`prepared`): published, mirrored, drafted, asked
-for compute. What follows (`Script`) goes on from there: they publish, mirror, cosign, resolve, pull, verify, vote,
-accept a grant and browse. Everything that came of it is in `Outcome.facts`, by what was asked: plain values that are
-equal in two runs unless somebody interfered.
+Before an attack the members and publishers have done everything once (`prepared`): published, mirrored, drafted,
+requested compute. The script continues from there (`Script`): they publish, mirror, cosign, resolve, pull, verify,
+vote, accept a grant and browse. The results are in `Outcome.facts`, by question: plain values that are equal in two
+runs unless an attacker changed a result.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""I12: what strangers, or one member with all its keys and its node, say, send, sign, withhold or delay changes nothing
-between the others. The same honest script runs without and with each attacker; what comes of it has to be equal.
+"""I12: strangers, or one member with all its keys and its node, may say, send, sign, withhold or delay anything; this
+changes no result of the others. The same honest script runs without and with each attacker; the outcomes have to be
+equal.
 
     python -m pytest tests/interference                     the fast form: attackers in groups
     python -m pytest tests/interference -m 'long or not long'   every group, and every attacker alone

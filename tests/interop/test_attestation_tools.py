@@ -1,4 +1,6 @@
-"""Attestations both ways with other programs: in-toto's own messages, securesystemslib, sigstore and cosign."""
+"""Attestations exchanged with other programs in both directions: in-toto's own messages, securesystemslib, sigstore and
+cosign.
+"""
 
 from __future__ import annotations
 

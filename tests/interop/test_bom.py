@@ -1,4 +1,4 @@
-"""The ML-BOM against CycloneDX's own schema, as the reference library brings it, in an environment of its own."""
+"""The ML-BOM validated by CycloneDX's own schema, as the reference library brings it, in an environment of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three generations of an unmodified huggingface_hub, from the package index, against one node: all that each can do.
+"""Three generations of an unmodified huggingface_hub, from the package index, with one node: all operations of each.
 
 They read with requests (0.36), httpx (1.x) and httpx2 (2.x), and find in their environment what `comity env` prints.
 """

@@ -1,4 +1,4 @@
-"""The pages for users of other people's clients: every block of commands is run, as it stands, beside a real node."""
+"""The documentation pages for users of other clients: every block of commands runs unchanged, beside a real node."""
 
 from __future__ import annotations
 

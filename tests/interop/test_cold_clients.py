@@ -1,4 +1,4 @@
-"""A room full of people who load models that their node does not hold yet."""
+"""Many clients on one site load models that their node does not hold yet."""
 
 from __future__ import annotations
 

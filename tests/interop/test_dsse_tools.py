@@ -1,4 +1,6 @@
-"""What other tools make of our envelopes: cosign verifies a half, libraries do not, as docs/clients/dsse.md says."""
+"""How other tools read our envelopes: cosign verifies the classical half of a signature, libraries do not, as
+docs/clients/dsse.md says.
+"""
 
 from __future__ import annotations
 

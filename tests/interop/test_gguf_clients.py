@@ -1,4 +1,4 @@
-"""The requests that llama.cpp and Ollama make, in their order, with what each of them insists on.
+"""The requests of llama.cpp and Ollama, in their order, with the headers that each requires.
 
 Neither program is run here; llama.cpp's downloader is, in test_llama_cpp.py. Sources: llama.cpp common/hf-cache.cpp and
 download.cpp, and Ollama server/download.go and images.go, as read for the hub protocol notes of the design;

@@ -1,4 +1,4 @@
-"""A provider of OpenID Connect that is not ours: people of its groups sign in to the console."""
+"""Glewlwyd as the provider of OpenID Connect: people of its groups sign in to the console."""
 
 from __future__ import annotations
 

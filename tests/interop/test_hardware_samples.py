@@ -1,7 +1,7 @@
-"""Real evidence of AMD, Intel and NVIDIA hardware, and what each tampering turns it into.
+"""Real evidence of AMD, Intel and NVIDIA hardware, and the finding for each tampering.
 
-The samples are those of google/go-sev-guest, google/go-tdx-guest and NVIDIA's nvtrust and attestation-sdk; they lie
-beside the repository and are not part of it.
+The samples are those of google/go-sev-guest, google/go-tdx-guest and NVIDIA's nvtrust and attestation-sdk; they are
+beside the repository and not part of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The Hub that the importer is tested against counts as one: three generations of unmodified clients work with it.
+"""The Hub of the tests works with three generations of unmodified clients, so tests may use it as an upstream.
 
-What they do there is what they do against a node (`test_client_matrix`): the same script, the same steps.
+The clients run the same script, with the same steps, as with a node (`test_client_matrix`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The importer on each generation of huggingface-hub: those that it can hold to bounds, and its refusal of the others.
+"""The importer on each generation of huggingface-hub: those whose downloads it can bound, and its refusal of the
+others.
 
-And over TLS, as the real Hub is asked.
+Also over TLS, as the real Hub requires.
 """
 
 from __future__ import annotations

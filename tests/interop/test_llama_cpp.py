@@ -1,4 +1,6 @@
-"""llama.cpp's own code fetches a model by `-hf`: by name and quantisation, with a token, over a line that breaks."""
+"""llama.cpp's own code fetches a model by `-hf`: by name and quantisation, with a token, over a connection
+that breaks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A room full of people who load models at the same moment, as the first minute of a course is."""
+"""Many clients on one site load models at the same moment, as at the start of a course."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenSSF model signing against its reference tool, both ways; and the table of what each of the two finds."""
+"""OpenSSF model signing with its reference tool, in both directions; and the table of the findings of both."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Real registry clients against a node: skopeo and oras pull a model, list its tags and what refers to it, and refuse
-bytes that are not those of the digest."""
+"""Real registry clients with a node: skopeo and oras pull a model, list its tags and its referrers, and refuse bytes
+that do not match the digest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our ML-DSA-44 cosignatures verified by the machine's own `openssl`, over a message that is written out here."""
+"""Our ML-DSA-44 cosignatures verified by the `openssl` of this machine, over a message that this test builds itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Programs that were not written for Comity read models from a node's gateway: the table in docs/clients/README.md.
 
-Each gets files by its own way, and what it wrote or computed is compared with what was published. A row of the table is
-what this test found; `COMITY_TESTS_WRITE=1` writes the rows anew.
+Each program gets files in its own way, and the files or results that it wrote are compared with what was published. A
+row of the table is what this test found; `COMITY_TESTS_WRITE=1` writes the rows again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The readers of docs/examples, in Go and JavaScript, beside real nodes: what they verify, and what they refuse."""
+"""The readers of docs/examples, in Go and JavaScript, with real nodes: what they verify, and what they refuse."""
 
 from __future__ import annotations
 

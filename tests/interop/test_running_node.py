@@ -1,4 +1,4 @@
-"""A running node before unmodified Go programs of the transparency-log world: a witness, and a verifier of proofs."""
+"""A running node with unmodified Go programs for transparency logs: a witness, and a verifier of proofs."""
 
 from __future__ import annotations
 

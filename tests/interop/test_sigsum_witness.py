@@ -1,4 +1,4 @@
-"""A log of ours before `sigsum-witness` (Go) as Debian ships it: it cosigns growth and refuses contradictions."""
+"""One of our logs with Debian's `sigsum-witness` (Go): it cosigns consistent growth and refuses contradictions."""
 
 from __future__ import annotations
 

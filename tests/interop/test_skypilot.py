@@ -1,4 +1,6 @@
-"""SkyPilot's own parser reads what we render for it. It lives in an environment of its own, with 94 packages."""
+"""SkyPilot's own parser reads the files that Comity writes for it. It is installed in an environment of its own, with
+94 packages.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Slurm controller takes what we render for it."""
+"""A real Slurm controller accepts the reservation that Comity writes for it."""
 
 from __future__ import annotations
 

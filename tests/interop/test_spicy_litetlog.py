@@ -1,6 +1,6 @@
 """Proofs against `spicy-litetlog` (Go, C2SP world) as Debian ships it, in both directions.
 
-It reads and writes the older form of a tlog-proof: the same without the header line. Its leaf is the file.
+It reads and writes the older form of a tlog-proof, without the header line. Its leaf is the file.
 """
 
 from __future__ import annotations

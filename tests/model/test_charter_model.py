@@ -1,4 +1,6 @@
-"""The charter's readings before Spin: the rules never fork in any order; rules with a clause taken out do."""
+"""The voting rules of the charter in the model checker Spin: the rules never fork in any order; rules without one
+clause do.
+"""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 What is changed: comparisons (`>=` to `>`, `>= threshold` to `>= 1`, `==` to `!=`, `in` to `not in`), operands of `and`
 and `or` (each left out), `not` (left out), conditions (made always true or never true), whole numbers (plus and minus
-1), truth values, bounds of slices, `+` and `-` and their like, `any` and `all`, `min` and `max`, `sorted` (left out),
-filters of comprehensions (left out), `return` of a truth value (inverted), `raise` and calls for their effect (left
-out), `break` and `continue`.
+1), truth values, bounds of slices, `+` and `-` and similar operators, `any` and `all`, `min` and `max`, `sorted` (left
+out), filters of comprehensions (left out), `return` of a truth value (inverted), `raise` and calls for their effect
+(left out), `break` and `continue`.
 
-What is not: docstrings, texts, errors that are raised, annotations, decorators, defaults of arguments, log calls, and
-what stands outside functions.
+What is not changed: docstrings, texts, errors that are raised, annotations, decorators, defaults of arguments, log
+calls, and code outside functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The runner of mutants, on a module of a few lines with a strong and a weak test."""
+"""The mutation runner, on a module of a few lines with a strong and a weak test."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Honest votes among whatever strangers and one member with all its keys pour into the logs: the same epoch comes out
-at every honest node, in whatever order the logs grow.
+"""Honest votes while strangers and one member with all its keys flood the logs: every honest node computes the same
+epoch, in whatever order the logs grow.
 
-The honest votes are such that a flood could hurt: one of them rests on a reading of the hostile member, which says it
-only after it has used its share up many times over.
+The honest votes are such that a flood could harm them: one of them depends on a vote of the hostile member, which it
+publishes only after it has exceeded its share many times.
 """
 
 from __future__ import annotations

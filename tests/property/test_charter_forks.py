@@ -1,4 +1,6 @@
-"""Invariant I2: two certificates for one epoch prove by themselves who lied, before a judge that shares no code."""
+"""Invariant I2: two certificates for one epoch prove which members equivocated, as checked by code that shares nothing
+with Comity.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Invariants I1, I2 and I4 of the charter: what members decide while some of them lie and the network fails them.
+"""Invariants I1, I2 and I4 of the charter: decisions of the members while some of them lie and the network loses
+messages.
 
 The default form is a few seconds; `-m slow` and `-m long` search further.
 """

@@ -1,4 +1,4 @@
-"""Invariants I3, I5 and I10: what a charter, or a quarrel about one, does not touch."""
+"""Invariants I3, I5 and I10: what neither a charter nor a fork of one changes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Each clause of sections 7.1 to 7.4 earns its place: without it, and only without it, an attack gets through.
+"""Each clause of sections 7.1 to 7.4 is necessary: without it, and only without it, an attack succeeds.
 
-A clause is one function of `comity.trust.charter`. Some clauses back one another, so that no fork follows from the loss
-of one alone (`tests/model`); their attack is that a void reading counts, that an honest member stands accused, or that
-two certificates name too few liars.
+A clause is one function of `comity.trust.charter`. Some clauses protect the same property, so that no fork follows from
+the loss of one alone (`tests/model`); their attack is that an invalid vote counts, that an honest member is accused, or
+that two certificates name too few of the members that equivocated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Rules of the charter over arbitrary readings: what counts, in whatever order, and what honest members come to.
+"""Rules of the charter over arbitrary votes: which votes count, in any order, and what honest members decide.
 
-Attackers, who sign what they like against honest members, have suites of their own.
+Attackers, who sign anything against honest members, have suites of their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Three of four holders withdraw at once, messages are lost or late, nodes restart: never too few copies are left."""
+"""Three of four holders withdraw at the same time, messages are lost or late, nodes restart: enough copies always
+remain.
+"""
 
 from __future__ import annotations
 

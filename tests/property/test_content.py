@@ -1,4 +1,4 @@
-"""Whatever the bytes of a weight file are: readers refuse in our words, and pieces tile the file."""
+"""Arbitrary bytes of a weight file: readers raise only ComityError, and pieces cover the file exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Casts against arithmetic on single numbers; comparisons that do not depend on how tensors are dealt out."""
+"""Casts compared with arithmetic on single numbers; comparisons that do not depend on how tensors are sharded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fair queue against whoever fills it: nobody waits for more than a turn of each of the others."""
+"""The fair queue when some parties fill it: an item waits for at most one turn of each other party."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places that are shared fairly: what one address block does takes nothing from the others."""
+"""Slots that are shared fairly: one address block takes nothing from the others."""
 
 from __future__ import annotations
 

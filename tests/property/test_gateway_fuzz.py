@@ -1,7 +1,8 @@
-"""Requests that nobody would send, to every route of the gateway: no fault of ours, no hang, no byte from elsewhere.
+"""Invalid requests to every route of the gateway: no server error, no hang, no byte of another file.
 
-There is no OpenAPI document from which a fuzzer could read the routes, so the targets are put together here, from the
-words that the routes know and from those that break others. The node is a process of its own, as operators run it.
+There is no OpenAPI document from which a fuzzer could read the routes, so this module builds the targets from path
+segments that the routes know, and from segments that have broken other servers. The node is a process of its own, as
+operators run it.
 """
 
 from __future__ import annotations

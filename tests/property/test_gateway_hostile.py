@@ -1,4 +1,4 @@
-"""Whatever a stranger sends to the blob server: an answer or a closed connection, never a fault, never a wrong byte."""
+"""Arbitrary bytes sent to the blob server: an answer or a closed connection, never a server error or a wrong byte."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """I12: no member changes which statement of a publisher is the newest, whatever logs it binds and what it puts there.
 
-The driver lies in what one member can: records under any origin, signed by its seat and by keys of its own; logs under
-them that have any statements of others at any index, cosigned by others; and records of the home's own member.
+The strategies generate what one member can do: records under any origin, signed by its seat and by keys of its own;
+logs under them that have any statements of others at any index, cosigned by others; and records of the home's own
+member.
 """
 
 from __future__ import annotations

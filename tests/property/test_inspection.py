@@ -1,4 +1,6 @@
-"""Whatever a file is: a look at it raises nothing, reads no more than agreed, and finds every pickle that calls."""
+"""Arbitrary files: an inspection raises nothing, reads no more than its limit, and finds every pickle that calls a
+function.
+"""
 
 from __future__ import annotations
 

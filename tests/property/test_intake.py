@@ -1,5 +1,6 @@
-"""Any lines of any authors, in any logs, that arrive in any order: nodes end with equal tables, and these hold exactly
-what can be proven from all of it."""
+"""Arbitrary lines of any authors, in any logs and in any order: all nodes end with equal tables, which hold exactly
+what the lines prove.
+"""
 
 from __future__ import annotations
 

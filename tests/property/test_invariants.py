@@ -1,4 +1,6 @@
-"""Invariants I4 and I5, and who counts: properties of `verify` over evidence that anybody may have touched."""
+"""Invariants I4 and I5, and the rules of who counts: properties of `verify` over evidence that anyone may
+have changed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ledger behaves like a tree in memory, whatever is done to it in whatever order."""
+"""A ledger behaves like a Merkle tree in memory, for any operations in any order."""
 
 from __future__ import annotations
 

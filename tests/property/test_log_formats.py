@@ -1,4 +1,4 @@
-"""Whatever can be made prints and parses back; whatever bytes come, parsers raise nothing but ComityError."""
+"""Valid values of the log formats print and parse back; arbitrary bytes raise nothing but ComityError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whatever begins, fails, completes, waits and restarts: what rules have copied never passes their quotas."""
+"""Copies that begin, fail, complete, wait and restart in any order: what rules have copied never exceeds
+their quotas.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`model.sig` files that anybody may have written, and evidence around one that anybody may have added to."""
+"""`model.sig` files with arbitrary content, and evidence beside one to which anyone may have added."""
 
 from __future__ import annotations
 

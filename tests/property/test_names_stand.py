@@ -1,4 +1,6 @@
-"""I12, I4: what was resolved stays so, whatever others say later, as long as nobody's order of first sight changes."""
+"""I12, I4: later statements of others change no resolution, as long as the order in which members saw the claims stays
+the same.
+"""
 
 from __future__ import annotations
 

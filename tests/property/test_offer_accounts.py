@@ -1,4 +1,4 @@
-"""What two members owe one another: it adds up, whoever counts."""
+"""The accounts between two members: all nodes compute the same balances, which add up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains of offers: whatever happens, no instant is given out twice; and whatever is changed, somebody sees it."""
+"""Chains of offers: no instant is granted twice, whatever happens; and every change of a chain is detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codecs of OfferService are inverses within the bounds, and turn whatever may be sent into a value or Malformed."""
+"""Codecs of OfferService are inverses within the bounds; arbitrary messages become a value or Malformed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of compute offers: whatever can be made reads back, and whatever is changed raises only ComityError."""
+"""Statements about compute offers: every valid one reads back, and changed bytes raise only ComityError."""
 
 from __future__ import annotations
 

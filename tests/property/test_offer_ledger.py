@@ -1,4 +1,4 @@
-"""Grants over a real ledger: many at once, lapsing, released, and interrupted; no instant is ever given out twice."""
+"""Grants over a real ledger: concurrent, lapsing, released, and interrupted; no instant is granted twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One signed statement is one statement: of each payload and set of signatures exactly one line is read (5a)."""
+"""One signed statement is one line: for each payload and set of signatures exactly one spelling is accepted (5a)."""
 
 from __future__ import annotations
 

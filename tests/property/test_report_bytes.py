@@ -1,4 +1,4 @@
-"""One report for one body of evidence: of every kind of statement, in any order, in any process."""
+"""The same evidence gives the same report: for every kind of statement, in any order, in any process."""
 
 from __future__ import annotations
 

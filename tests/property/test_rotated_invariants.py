@@ -1,4 +1,6 @@
-"""Invariants I4 and I5, and who counts, where publishers and members rotate keys and thieves have the old ones."""
+"""Invariants I4 and I5, and the rules of who counts, where publishers and members rotate keys and thieves have the old
+ones.
+"""
 
 from __future__ import annotations
 

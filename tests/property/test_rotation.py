@@ -1,4 +1,4 @@
-"""Rotations as anybody might mix them: order, duplicates, forgeries and forks decide nothing but what they say."""
+"""Rotations mixed in any way: order, duplicates, forgeries and forks change only what their signed content says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements and documents: whatever can be made reads back; whatever is changed raises nothing but ComityError."""
+"""Statements and documents: every valid one reads back; changed bytes raise nothing but ComityError."""
 
 from __future__ import annotations
 

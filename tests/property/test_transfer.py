@@ -1,4 +1,4 @@
-"""Whatever the pieces, the messages and the other sources are: with one honest source the file is the file."""
+"""Arbitrary pieces, messages and other sources: with one honest source the file is complete and correct."""
 
 from __future__ import annotations
 

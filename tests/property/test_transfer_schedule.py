@@ -1,4 +1,6 @@
-"""The schedule against worlds of any make: whoever lies, stalls or drips, one honest source is enough."""
+"""The schedule with simulated sources of any kind: one honest source is enough, though others lie, stall or send
+slowly.
+"""
 
 from __future__ import annotations
 

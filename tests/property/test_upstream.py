@@ -1,4 +1,6 @@
-"""What nodes say of upstreams: whatever can be made reads back, and no lie of a Hub about a file passes for a match."""
+"""Observations of upstreams: every valid one reads back, and no false statement of a Hub about a file passes for a
+match.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Imports on the wire: codecs are inverses, and whatever a node or an operator may send is a value or Malformed.
+"""Imports on the wire: codecs are inverses; arbitrary messages of a node or an operator become a value or Malformed.
 
-And what a Hub may say of a repository: a listing, or a refusal with its reason.
+Also what a Hub may answer about a repository: a listing, or a refusal with its reason.
 """
 
 from __future__ import annotations

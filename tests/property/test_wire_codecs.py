@@ -1,4 +1,4 @@
-"""Codecs are inverses within the bounds, and turn whatever a peer may send into a value or into Malformed."""
+"""Codecs are inverses within the bounds; arbitrary messages of a peer become a value or Malformed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Members who vote, in memory: they draft, sign readings and pass lines round. Keys are classical unless asked."""
+"""Members who vote, in memory: they draft, sign votes and exchange lines. Keys are classical unless a test asks for
+others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies in memory, audits of them, and lines about audits."""
+"""Copies in memory, audits of them, and statements about audits."""
 
 from __future__ import annotations
 

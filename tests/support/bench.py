@@ -1,4 +1,4 @@
-"""Governance at one node: a chamber over a real ledger, with logs that tests write."""
+"""The charter at one node: a charter follower over a real ledger, with logs that tests write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two honest nodes as processes, a liar between them that each knows under an address of its own, and a publisher."""
+"""Two honest nodes as processes, a lying node that each of them knows under its own address, and a publisher."""
 
 from __future__ import annotations
 

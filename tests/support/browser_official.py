@@ -4,7 +4,7 @@
 
 Run by an interpreter that has Playwright, as a process of its own. Each question begins at the overview, without
 JavaScript, and follows links, fields and buttons by their text: no address is typed but the first. The third question
-is asked in French. Prints JSON: the answers as they stand on the pages, and `clicks`, the number of steps of each.
+is asked in French. Prints JSON: the answers as the pages show them, and `clicks`, the number of steps of each.
 """
 
 from __future__ import annotations

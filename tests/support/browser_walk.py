@@ -3,7 +3,7 @@
     python browser_walk.py URL AXE.JS CHROMIUM SHOTS < pages.json
 
 Prints JSON: `violations` of axe-core, `overflow` (pages wider than the window), `errors` of the page itself, and
-`answers`, what an official reads who begins at the overview and uses only the pages.
+`answers`: what an official reads who begins at the overview and uses only the pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Hub that checks nothing: it serves a folder as it lies there, whatever happened to it, as plain mirrors do."""
+"""A Hub that checks nothing: it serves the files of a folder as they are on disk, as plain mirrors do."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An artifact to verify: published, logged, cosigned and held in a federation of `support.world`, with a policy.
 
-A test breaks one thing with `dataclasses.replace` (or on the disk, after `write`) and looks at what the verdict says.
+A test changes one thing with `dataclasses.replace` (or on the disk, after `write`) and reads the verdict.
 """
 
 from __future__ import annotations

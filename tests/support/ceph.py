@@ -1,7 +1,7 @@
 """Real Ceph S3 gateways while a block lasts: over a one-node cluster in memory, or over SQLite.
 
-The second corrupts multipart uploads and answers OK to all of them: a service that lies, as found in the wild.
-Everything listens on the loopback interface, on ports that were free, and ends with the block.
+The second corrupts multipart uploads and answers OK to all of them, as some real services do. Everything listens on
+free ports of the loopback interface, and ends with the block.
 """
 
 from __future__ import annotations

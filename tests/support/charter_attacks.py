@@ -1,6 +1,7 @@
 """Attacks on the charter, one for each clause that prevents it; each says whether it succeeds.
 
-Of four members Dan lies. Ann, Ben and Clo sign what they are told to, as far as the guard at their machine lets them.
+Of four members Dan lies. Ann, Ben and Clo sign what they are asked to sign, as far as the vote file on their machine
+allows it.
 """
 
 from __future__ import annotations

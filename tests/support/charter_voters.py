@@ -1,6 +1,6 @@
-"""Members that decide an epoch over a network that loses, repeats and reorders, some of them liars.
+"""Members that decide an epoch over a network that loses, repeats and reorders messages; some of the members lie.
 
-Honest members sign what `voting` advises to people who want anything at all; liars sign whatever they are told to.
+Honest members sign what `voting` advises for arbitrary wishes of their people; lying members sign anything.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Charters by the thousand: seats whose signatures cost nothing, bodies of a few words, readings ready to be signed.
+"""Thousands of charters at low cost: seats with cheap signatures, short bodies, and votes ready to be signed.
 
-A cheap signature is a hash over the *public* key and the message. Anybody could make it, and nobody here does for
-another: what is tested is what members may say, not whether ML-DSA holds.
+A cheap signature is a hash over the *public* key and the message. Anyone could forge it, but no test does: these tests
+are about what members may sign, not about ML-DSA.
 """
 
 from __future__ import annotations

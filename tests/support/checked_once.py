@@ -1,4 +1,4 @@
-"""Signatures that come up again and again in the tests of one process, each checked once."""
+"""Signatures that occur repeatedly in the tests of one process: each is verified once."""
 
 from __future__ import annotations
 

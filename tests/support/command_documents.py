@@ -1,7 +1,7 @@
-"""What commands print with --json, compared with docs/schemas/commands: in every test that prints such a document.
+"""The JSON documents that commands print, compared with docs/schemas/commands in every test that prints one.
 
-The published schemas let members be added. Here nothing is let through that a schema does not name, so that a new
-member of a document is described when it is written.
+The published schemas allow additional members. Here every member must be in the schema, so that a new member of a
+document is described when it is added.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `comity` command lines that documentation shows, and whether the real command would take them."""
+"""The `comity` command lines that documentation shows, and whether the real command accepts them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`comity` as a tiny program that has its work done by a process forked from a server, which has imported everything.
+"""`comity` as a small program; a process forked from a server that has imported everything does its work.
 
-A shell, or a command that starts others, finds a program `comity` whose start takes a few milliseconds. It hands its
-arguments, environment, folder and three streams to the server, passes signals on, and ends as the forked process does.
+A shell, or a command that starts others, finds a program `comity` whose start takes a few milliseconds. It passes its
+arguments, environment, folder and three streams to the server, forwards signals, and ends as the forked process does.
 If the program is killed, so is that process. In other namespaces than the server's it becomes the real program.
 """
 

@@ -1,4 +1,4 @@
-"""Pages of the console, read as a browser would: their elements and text, what they may not contain, hostile texts."""
+"""Pages of the console, read as a browser would: their elements and text, forbidden content, hostile texts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Weights made from other weights, as real tools make them: cast and cut into shards, or written as GGUF.
 
-The bytes are made here by other means than the product's where there are any: rounding by integer arithmetic in plain
-Python for small tensors, files by the gguf package's own writer.
+Where possible the bytes are made by other code than the product's: rounding by integer arithmetic in plain Python for
+small tensors, files by the gguf package's own writer.
 """
 
 from __future__ import annotations

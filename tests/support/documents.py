@@ -1,4 +1,4 @@
-"""One real document of each kind that leaves the product, made by the code, and the function that reads it."""
+"""One real document of each kind that the product writes, made by the code, and the function that reads it."""
 
 from __future__ import annotations
 

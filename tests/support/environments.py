@@ -1,6 +1,6 @@
-"""Other people's software, fetched with pip and kept for the next run.
+"""Outside software, installed with pip and kept for the next run.
 
-It lies in `$COMITY_TESTS_ENVIRONMENTS`, else in `.cache/environments` of this repository, a folder for each.
+It is installed in `$COMITY_TESTS_ENVIRONMENTS`, else in `.cache/environments` of this repository, a folder for each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The governance half of a fake node: it hands out what stands in its logs, and judges nothing."""
+"""The charter service of a fake node: it serves the lines of its logs, and judges nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A federation of fake nodes behind the real wire: servers on 127.0.0.1 in a thread of their own, real keys and logs.
 
-A test can make a node silent, lying or forgetful. How a real node behaves is tested with real nodes.
+A test can make a node silent, or make it give false or incomplete answers. How a real node behaves is tested with real
+nodes.
 """
 
 from __future__ import annotations

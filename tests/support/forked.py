@@ -1,7 +1,7 @@
 """Processes forked from a server that has imported the product already, so that hundreds of them cost seconds.
 
-Each is a process of its own all the same: it is killed, limited and traced like any other. What is measured of a fresh
-process, its memory or its imports, must not be measured of these.
+Each is nevertheless a process of its own: it is killed, limited and traced like any other. Tests that measure a fresh
+process, its memory or its imports, must not use these.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Front ends to test with: homes with the public files of a node and no signing key, which read its PostgreSQL database
-with a role that may only SELECT; and processes that run them."""
+"""Front ends for tests: homes with the public files of a node and no signing key, which read its PostgreSQL database
+with a role that may only SELECT; and processes that run them.
+"""
 
 from __future__ import annotations
 

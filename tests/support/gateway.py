@@ -1,4 +1,4 @@
-"""A node with a gateway and something published on it."""
+"""A node with a gateway and one published artifact."""
 
 from __future__ import annotations
 

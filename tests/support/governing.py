@@ -1,5 +1,6 @@
-"""Members of a federation of real nodes, who draft, vote and rotate as their people would: keys in hand, lines to their
-own nodes, and nobody's word believed but what the lines say."""
+"""Members of a federation of real nodes, who draft, vote and rotate: each has its keys, submits lines to its own node,
+and believes signed lines only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redemptions to render, and strangers' words to render them with."""
+"""Redemptions for hand-off files, and hostile texts to fill into them."""
 
 from __future__ import annotations
 

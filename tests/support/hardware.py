@@ -1,4 +1,4 @@
-"""Evidence of made-up devices under a made-up vendor, for tests of formats and appraisal without samples of others."""
+"""Evidence of invented devices under an invented vendor, for tests of formats and appraisal without real samples."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A Hub on loopback, made of nothing but the protocol: repositories with git ids, LFS and a content server of its own.
+"""A Hub on loopback, written from the protocol alone: repositories with git ids, LFS and a content server of its own.
 
-It counts as a Hub because three generations of unmodified clients work with it (tests/interop/test_hub_like.py). Tests
-then make it lie, stall, break off or send its clients away: `interfere` sees each request before it is answered.
+It is a valid Hub because three generations of unmodified clients work with it (tests/interop/test_hub_like.py). Tests
+then make it give false answers, stall, break off or redirect its clients: `interfere` sees each request before it is
+answered.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nodes that import from a Hub of the tests: homes, running processes, a user who pinned them."""
+"""Nodes that import from the Hub of the tests: homes, running processes, and a user who pinned them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that misbehaves: it has a founder's keys and ports, and answers whatever a test has it answer."""
+"""A node with a founder's keys and ports whose answers the test chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A smaller installation than this one: a Python process that can import only what given requirements bring along."""
+"""A smaller installation than this one: a Python process that can import only what given requirements need."""
 
 from __future__ import annotations
 

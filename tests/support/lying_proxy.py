@@ -1,4 +1,4 @@
-"""A proxy on the loopback interface that passes requests on to a real service and lies about the answers."""
+"""A proxy on the loopback interface that forwards requests to a real service and changes the answers."""
 
 from __future__ import annotations
 

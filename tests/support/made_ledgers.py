@@ -2,7 +2,7 @@
 statement is compiled once a process.
 
 Alembic needs a tenth of a second for the tables of one ledger, and hundreds of tests make one. Tests of migrations call
-`comity.ledger.database.migrate`, which is as it was; nodes in processes of their own run every migration.
+`comity.ledger.database.migrate`, which is unchanged; nodes in processes of their own run every migration.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where tests have their files: the fast ones in memory, where files are made, synced and removed at once.
 
-On a disk, the tests wait for it: a ledger syncs each commit, and hundreds of tests make one.
+With files on a disk, the tests wait for the disk: a ledger syncs each commit, and hundreds of tests make one.
 """
 
 from __future__ import annotations

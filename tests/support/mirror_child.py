@@ -1,8 +1,8 @@
-"""Mirrors a commit with whatever huggingface-hub this interpreter has. Run as a program:
+"""Mirrors a commit with the huggingface-hub of this interpreter. Run as a program:
 
     python mirror_child.py ENDPOINT HOST NAME FOLDER
 
-prints one JSON object: what came, or the code of the refusal.
+prints one JSON object: the mirrored files, or the code of the refusal.
 """
 
 from __future__ import annotations

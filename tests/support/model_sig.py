@@ -1,4 +1,4 @@
-"""Folders signed as OpenSSF Model Signing has it, authorities that issue certificates for it, ways to damage both."""
+"""Folders signed by OpenSSF Model Signing, authorities that issue certificates for it, and ways to damage both."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What each tool finds in the same tampered folders, as the table in `docs/model-signing.md`.
+"""The findings of each tool in the same tampered folders: the table in `docs/model-signing.md`.
 
-`PYTHONPATH=tests python -m support.model_sig_table` writes it there anew; a test fails where it differs.
+`PYTHONPATH=tests python -m support.model_sig_table` writes the table again; a test fails where it differs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Folders that were signed and then changed, one change at a time, for whoever wants to know which tool notices.
+"""Folders that were signed and then changed, one change at a time, to test which tool notices.
 
-Every folder is signed by the reference tool itself, with its own settings, unless what is wrong is the signature.
+Every folder is signed by the reference tool itself, with its default settings, unless the signature itself is tampered
+with.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A mutual port as a process of its own, whose pins change as often as it is told: `mutual_child.py CHANGES SECONDS`.
+"""A mutual port in a process of its own, whose pins change a given number of times: `mutual_child.py CHANGES SECONDS`.
 
 It prints its port, makes CHANGES changes with SECONDS between them, calls itself as a peer now and then, and prints
-`survived` and how many of these calls were answered. It needs comity.wire and grpcio alone, of whatever version.
+`survived` and how many of these calls were answered. It needs only comity.wire and grpcio, of any version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What nodes of `support.world` say to have mirrored."""
+"""Observations of upstream commits by nodes of `support.world`."""
 
 from __future__ import annotations
 

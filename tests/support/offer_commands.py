@@ -1,4 +1,6 @@
-"""A provider's node and a grantee with a key, acting as their tools would: by calls, or by lines that are submitted."""
+"""A provider's node, and a grantee with a key that acts as its tools would: by calls, or by lines that are
+submitted.
+"""
 
 from __future__ import annotations
 

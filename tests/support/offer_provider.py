@@ -1,4 +1,4 @@
-"""The part of a node that grants, over a real ledger and without a network; and somebody who borrows. It can die."""
+"""The part of a node that grants, over a real ledger and without a network, and a borrower. The node can be killed."""
 
 from __future__ import annotations
 

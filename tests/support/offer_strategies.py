@@ -1,4 +1,4 @@
-"""Anything that may be said of a compute offer, for Hypothesis."""
+"""Arbitrary statements about compute offers, for Hypothesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offers to test with: a provider, a grantee, and a log of lines that both have signed."""
+"""Offers for tests: a provider, a grantee, and a log of lines that both have signed."""
 
 from __future__ import annotations
 

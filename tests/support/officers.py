@@ -1,7 +1,7 @@
 """Members' people at their machines: the real `comity`, each call a process of its own, with pins of its own.
 
-Everybody here uses what `--json` prints, as another program would. Nodes are `comity serve`, started and ended here.
-Waits ask a node for its state again and again: this process asks it, and gets what `comity status` would print.
+All officers read what `--json` prints, as another program would. Nodes are `comity serve`, started and ended here.
+Waits ask a node for its state repeatedly: this process asks it, and gets the document that `comity status` would print.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider in this process, whose answers a test can spoil. The real one is glewlwyd."""
+"""A small OpenID Connect provider in this process, whose answers a test can change. The real one is glewlwyd."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Programs of other people that read from a gateway: how each is had, run and asked for its version.
+"""Outside programs that read from a gateway: how each is installed, run and asked for its version.
 
-A client is given a `Place`, reads what was published there by its own way, and returns what came of it, in the words of
-the table in docs/clients/README.md. It asserts that this is what was published. A program that is not here skips.
+A client is given a `Place`, reads what was published there in its own way, and returns the result in the words of the
+table in docs/clients/README.md. It asserts that this is what was published. If a program is not installed, its test
+skips.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A log of the C2SP world that knows nothing of Comity: its entries, checkpoints, proofs, and what it asks by HTTP."""
+"""A log of the C2SP formats outside of any federation: its entries, checkpoints, proofs, and its HTTP requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log as a stranger sees it who has its public bytes and its key, and nothing else."""
+"""A log as a stranger sees it, who has its public bytes and its key only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two network namespaces with a router between them that can stop forwarding: packets vanish, and nobody is told."""
+"""Two network namespaces with a router between them that can stop forwarding: packets are dropped without an error."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A real PostgreSQL server while a block lasts, on a Unix socket alone, with a database for whoever asks.
+"""A real PostgreSQL server while a block lasts, on a Unix socket only, with a database for each caller.
 
-It runs as a user without privileges, as it insists on, and keeps its promises about the disk: nothing is turned off.
+It runs as a user without privileges, as PostgreSQL requires, and with all of its settings for durability.
 """
 
 from __future__ import annotations

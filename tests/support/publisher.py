@@ -1,4 +1,4 @@
-"""A publisher with a folder of files, and the calls by which it publishes: what a client does, step by step."""
+"""A publisher with a folder of files, and the calls by which it publishes: those of a client, one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that a node may point to as its HTTPS ranges: honest about nothing but the certificate they show."""
+"""Servers that a node may name for its HTTPS ranges: they show the right certificate, and misbehave otherwise."""
 
 from __future__ import annotations
 

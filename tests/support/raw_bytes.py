@@ -1,5 +1,5 @@
-"""Wire and log bytes made by hand: protobuf, RFC 6962 trees, signed notes, statements. Nothing of Comity is used here,
-so that what a test sends is what the formats say, and not what our own encoders happen to write.
+"""Wire and log bytes built from the formats: protobuf, RFC 6962 trees, signed notes, statements. Nothing of Comity is
+used here, so that a test sends what the formats allow, and not only what our own encoders write.
 
 Sources: protobuf's encoding guide; RFC 6962, section 2.1; C2SP signed-note and tlog-checkpoint; DSSE v1.
 """

@@ -1,4 +1,6 @@
-"""A node that fetches what it is asked for, those that have it, and the road between, closed or forged at will."""
+"""A node that fetches missing blobs for its readers, the nodes that have them, and a link between that tests can block
+or make to forge data.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A node whose readers may have repositories of a Hub mirrored, and the way from its content server, closed at will."""
+"""A node whose readers may have repositories of a Hub mirrored, and a block on the link from the Hub's
+content server.
+"""
 
 from __future__ import annotations
 

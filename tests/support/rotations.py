@@ -1,4 +1,4 @@
-"""Identities that change their keys: what their owner holds from one state to the next."""
+"""Identities that rotate their keys: the keys that their owner holds in each state."""
 
 from __future__ import annotations
 

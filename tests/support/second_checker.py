@@ -1,7 +1,7 @@
-"""A second judge of charters that contradict one another, written from the protocol's text alone.
+"""A second checker of charters that contradict one another, written from the text of the protocol alone.
 
-It knows nothing of Comity's own code. Of two certificates for one epoch it names the members that lied, and shows the
-two readings that prove it (7.3).
+It uses none of Comity's code. Of two certificates for one epoch it names the members that equivocated, and shows the
+two votes that prove it (7.3).
 """
 
 from __future__ import annotations

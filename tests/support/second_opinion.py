@@ -1,4 +1,4 @@
-"""A second judge of misbehaviour proofs, written from the formats alone: it knows nothing of Comity's own code."""
+"""A second checker of misbehaviour proofs, written from the formats alone, without Comity's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SHA-256 in Python, written from FIPS 180-4: a second opinion on states, which hashlib does not show."""
+"""SHA-256 in Python, written from FIPS 180-4: a second implementation that shows its states, which hashlib does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference material that lies beside the repository on some machines, and is not part of it."""
+"""Reference material that is beside the repository on some machines, and is not part of it."""
 
 from __future__ import annotations
 

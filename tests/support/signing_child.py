@@ -1,4 +1,4 @@
-"""A signer as a process of its own, which a test may kill: signs readings, and writes down what left its hands.
+"""A signer in a process of its own, which a test may kill: it signs votes and records the signatures that it released.
 
 For each body it asks the vote file for an INTENT of that round, signs it, and only then appends `round body` to the
 file `signed`.

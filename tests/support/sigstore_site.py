@@ -1,5 +1,5 @@
-"""A Sigstore of one's own, made of keys: an authority, its certificate log and its transparency log, and a trusted root
-that names them. It issues a certificate to whoever is asked for and signs keyless bundles, as the real one does.
+"""A private Sigstore: an authority, its certificate log and its transparency log, and a trusted root that names them.
+It issues a certificate for any identity and signs keyless bundles, as the real one does.
 """
 
 from __future__ import annotations

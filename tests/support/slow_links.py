@@ -1,4 +1,4 @@
-"""A TCP relay that can be made slow, or to break, so that something happens during a transfer."""
+"""A TCP relay that can be slowed down or cut, so that a test can act during a transfer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A real Slurm controller on loopback, with nodes that are only names: enough to make reservations and plan jobs.
 
-It authenticates by a key of its own (auth/slurm), keeps all but its socket in one folder, and is ended by its id.
+It authenticates by a key of its own (auth/slurm), keeps all files but its socket in one folder, and is ended by its
+process id.
 """
 
 from __future__ import annotations

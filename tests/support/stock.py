@@ -1,6 +1,6 @@
-"""Runs the unmodified Hub client of some environment against an endpoint, in a process of its own.
+"""Runs an unmodified Hub client of an environment against an endpoint, in a process of its own.
 
-It finds in its environment what `comity env` prints, and nothing of the person who runs the tests.
+The client's environment has what `comity env` prints, and nothing of the person who runs the tests.
 """
 
 from __future__ import annotations

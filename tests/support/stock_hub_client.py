@@ -1,9 +1,10 @@
-"""An unmodified huggingface_hub at work. A program, for the interpreter of any environment that has some version of it:
+"""An unmodified huggingface_hub as a program, for the interpreter of any environment that has some version of it:
 
     python stock_hub_client.py < request.json        {"repository": "ns/name", "revision": "v1", "steps": ["info", …]}
 
-prints one JSON object: what each step gave, or `{"raised": CLASS, "said": TEXT}`. The environment names the endpoint,
-the cache and the token, as for any user. Imports nothing of this repository, and nothing that only one version has.
+prints one JSON object: the result of each step, or `{"raised": CLASS, "said": TEXT}`. The environment names the
+endpoint, the cache and the token, as for any user. Imports nothing of this repository, and nothing that only one
+version has.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""An unmodified transformers at work. A program, for the interpreter of an environment that has it:
+"""An unmodified transformers as a program, for the interpreter of an environment that has it:
 
     python stock_transformers.py REPOSITORY REVISION [--forward]
 
-prints one JSON object of what was loaded by name alone; with --forward also what the model (PyTorch) made of a text.
+prints one JSON object of what was loaded by name alone; with --forward also what the model (PyTorch) computed for a
+text.
 """
 
 from __future__ import annotations

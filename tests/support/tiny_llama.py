@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights, and how its relatives compare with it."""
+"""A tiny Llama with random weights, and the comparison with models derived from it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An ONNX file written by hand: one table of vectors, and the lookup of token ids in it.
 
-It is what an inference engine needs to load a file and compute with it. The table is given: tests use the word
-embeddings of a real model. Source: onnx.proto of ONNX 1.16 (field numbers), operator set 13.
+It is the minimum that an inference engine needs to load a file and compute with it. The table is given: tests use the
+word embeddings of a real model. Source: onnx.proto of ONNX 1.16 (field numbers), operator set 13.
 """
 
 from __future__ import annotations

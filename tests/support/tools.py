@@ -1,4 +1,4 @@
-"""Outside programs that a test needs: found, or the test skips and says what would unlock it."""
+"""Outside programs that a test needs: found, or the test skips and says how to install them."""
 
 from __future__ import annotations
 

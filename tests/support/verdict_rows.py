@@ -1,7 +1,7 @@
 """Every row of many verdicts, word for word, as `verdict_rows.json` beside this script has them.
 
-`PYTHONPATH=tests python -m support.verdict_rows` writes the file anew; a test fails where it differs. Digests differ
-from run to run where a signature is randomised, so each stands as `#`, and those of the row *lineage* are sorted.
+`PYTHONPATH=tests python -m support.verdict_rows` writes the file again; a test fails where it differs. Digests differ
+from run to run where a signature is randomised, so each is written as `#`, and those of the row *lineage* are sorted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""An event loop whose clock jumps to the next timer: minutes of links and stalls in a moment, the same in every run."""
+"""An event loop whose clock jumps to the next timer: minutes of simulated time pass in milliseconds, the same in every
+run.
+"""
 
 from __future__ import annotations
 

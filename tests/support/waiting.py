@@ -1,4 +1,4 @@
-"""Waiting for what reaches another node later."""
+"""Waiting for a change that reaches another node later."""
 
 from __future__ import annotations
 

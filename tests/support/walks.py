@@ -1,9 +1,10 @@
-"""A person at a shell, with `comity` and what else a page needs on the PATH, in a folder beside a running lab.
+"""A user at a shell, with `comity` and the other programs that a page needs on the PATH, in a folder beside a running
+lab.
 
-`comity` is done by forked processes (`support.command_server`), unless the installed program is asked for.
-Programs that cannot run here (servers of models, container engines) are stood in for by one that ends well. `comity
-serve` is started in the background, `comity import hf:…` asks the Hub of the tests, and every question is answered with
-yes: everything else is the program.
+Forked processes do the work of `comity` (`support.command_server`), unless the installed program is asked for. Programs
+that cannot run here (servers of models, container engines) are replaced by one that exits with 0. `comity serve` is
+started in the background, `comity import hf:…` asks the Hub of the tests, and every question is answered with yes. All
+other commands are the real programs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this machine, which answers as a test says and keeps what it got."""
+"""A receiver of webhooks on this machine, which answers as a test chooses and keeps what it received."""
 
 from __future__ import annotations
 

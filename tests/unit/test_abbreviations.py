@@ -1,4 +1,4 @@
-"""Ids as people type them."""
+"""Abbreviated ids, as users type them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which address of a peer is called."""
+"""Which address of a peer a node calls next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which address of a node answers a question, where some are down and some are front ends."""
+"""Which address of a node a client asks, where some are down and some are front ends."""
 
 from __future__ import annotations
 

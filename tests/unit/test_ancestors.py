@@ -1,4 +1,4 @@
-"""What is said of ancestors goes beside what is said of the artifact, and never instead of it."""
+"""Statements about ancestors are shown beside those about the artifact, and never replace them."""
 
 from __future__ import annotations
 

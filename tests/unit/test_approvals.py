@@ -1,4 +1,4 @@
-"""What officers sign about an artifact: read strictly, and found by its officer; who fills which place."""
+"""Approvals by officers: strict reading, the search by officer, and which officer fills which place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the row *approvals* says: who is one person, until when it holds, and every approval, those that count first."""
+"""The row *approvals*: which keys are one person, until when it holds, and the list of all approvals, those that count
+first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pins: what is counted as verified here, what is asked of others, and in which order they answer."""
+"""Pins: which copies count as verified here, what is asked of other nodes, and the order in which these copy."""
 
 from __future__ import annotations
 

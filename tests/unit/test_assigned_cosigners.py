@@ -1,4 +1,4 @@
-"""Which members tell their cosignatures of a log to everybody, and who replaces those that do not."""
+"""Which members tell their cosignatures of a log to all nodes, and who replaces those that do not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What the library of attackers writes by hand is what the formats say, so that it is refused for what it claims, and
-not for a slip in the writing."""
+"""Bytes that the library of attackers builds are valid by the formats, so that a node refuses them for their content
+and not for an encoding error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an institution files about the machines of an offer: every row with its basis and digest, and no more."""
+"""The page about the machines of an offer that an institution files: every row with its basis and digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard predicates and foreign envelopes: what is written is read back, and what others write is judged apart."""
+"""Standard predicates and foreign envelopes: written ones read back, and those of other tools are judged apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audits: who lost pieces is caught as often as computed, and no stale, swapped or replayed answer ever passes."""
+"""Audits: lost pieces are detected with the computed probability, and no stale, swapped or replayed answer passes."""
 
 from __future__ import annotations
 

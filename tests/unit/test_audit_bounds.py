@@ -1,4 +1,4 @@
-"""Audits at their bounds: what may be asked, what an answer and a statement may say, and that nothing else is read."""
+"""Bounds of audits: the values that a challenge, an answer and a statement may have; everything else is refused."""
 
 from __future__ import annotations
 

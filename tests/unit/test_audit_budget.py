@@ -1,4 +1,4 @@
-"""What members may make a node read with challenges: no member uses what is reserved for another."""
+"""How much members may make a node read with challenges: no member uses what is reserved for another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The audit log of operator acts: every change of it is found, and a writer that dies leaves a log that goes on."""
+"""The audit log of operator actions: every change of it is detected, and after a crash of the writer the log
+continues.
+"""
 
 from __future__ import annotations
 

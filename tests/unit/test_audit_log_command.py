@@ -1,4 +1,4 @@
-"""`comity audit-log`, commands that write to the log, and the other places of its lines."""
+"""`comity audit-log`, the commands that write to the log, and the other places to which its lines are written."""
 
 from __future__ import annotations
 

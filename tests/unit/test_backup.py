@@ -1,4 +1,4 @@
-"""A backup has what it says, is refused when it does not, and a home restored from one signs nothing by itself."""
+"""A backup has what its index lists, is refused otherwise, and a home restored from one signs nothing by itself."""
 
 from __future__ import annotations
 

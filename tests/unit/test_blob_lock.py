@@ -1,3 +1,5 @@
+"""Locks of blobs between processes."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,4 +1,4 @@
-"""The ML-BOM: one spelling for one artifact, claims under whose name they are, nothing that was not at hand."""
+"""The ML-BOM: one spelling for one artifact, claims with their authors, and nothing that was not available."""
 
 from __future__ import annotations
 

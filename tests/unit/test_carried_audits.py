@@ -1,4 +1,6 @@
-"""Audits by file between two nodes without a network: what counts, and what a carrier can do with the files."""
+"""Audits by file between two nodes without a network: what counts, and what somebody who carries the files
+can change.
+"""
 
 from __future__ import annotations
 

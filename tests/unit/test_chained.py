@@ -1,4 +1,4 @@
-"""The chained piece layout: its format, what its records prove, and the engine behind it."""
+"""The chained piece layout: its format, what its records prove, and the hash engine that makes it."""
 
 from __future__ import annotations
 

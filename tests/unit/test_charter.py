@@ -1,3 +1,5 @@
+"""The charter document: its fields, their bounds, the quorum, and the genesis."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-"""Attacks on the charter, each by somebody who signs whatever helps them. Keys are Ed25519 alone, for speed."""
+"""Attacks on the charter, each by members who sign anything that helps them. Keys are Ed25519 only, for speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/security.md says of the bounds of governance and grants is what the code has."""
+"""The bounds of charter votes and grants in docs/security.md are those of the code."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What people type after `comity proposal new`: each kind means one change of the charter, and words that fit none are
-refused instead of half understood."""
+"""Arguments of `comity proposal new`: each kind makes one change of the charter, and unknown arguments are refused."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Which pairs of votes are an equivocation, and the proof of it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

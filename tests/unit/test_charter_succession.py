@@ -1,3 +1,5 @@
+"""Drafts: how a charter may follow its predecessor, and which changes are refused."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What any set of lines amounts to: epochs, drafts, duties, forks. Four members, q = 3."""
+"""The tally of any set of lines: epochs, drafts, duties, forks. Four members, q = 3."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Votes and consents as signed statements."""
+
 from __future__ import annotations
 
 from dataclasses import replace

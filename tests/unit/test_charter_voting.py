@@ -1,4 +1,4 @@
-"""What a key may sign, and what an honest member signs next. Four members, q = 3, n - q + 1 = 2."""
+"""Which votes a key may sign, and which vote an honest member signs next. Four members, q = 3, n - q + 1 = 2."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Checkpoints of logs (C2SP tlog-checkpoint)."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,6 @@
-"""Whose a name is: what was decided, then what is remembered, then whom most members saw first."""
+"""Whose a name is: first by the owner's decision, then by earlier pulls, then by the claimant that most members saw
+first.
+"""
 
 from __future__ import annotations
 

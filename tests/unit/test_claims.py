@@ -1,3 +1,5 @@
+"""Holds and addresses, as signed statements of a node."""
+
 from __future__ import annotations
 
 from dataclasses import replace

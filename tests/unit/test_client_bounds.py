@@ -1,4 +1,6 @@
-"""What a node answers without an end is given up, with a reason. Each fake ends the test itself where it is not."""
+"""Answers of a node that do not end: the client gives up, with a reason. Each fake node ends the test itself if the
+client does not give up.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The checkpoints that a client remembers for each log, and checks new ones against."""
+
 from __future__ import annotations
 
 import stat

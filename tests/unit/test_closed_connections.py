@@ -1,4 +1,4 @@
-"""A call whose connection is closed on this side fails by name; it cancels nobody who waits for it."""
+"""A call whose connection is closed on this side raises an error of its own; no task that waits for it is cancelled."""
 
 from __future__ import annotations
 

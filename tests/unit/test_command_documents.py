@@ -1,4 +1,4 @@
-"""The JSON documents of commands are those that docs/schemas/commands describes: nothing more, nothing less."""
+"""The JSON documents of commands have exactly the members that docs/schemas/commands describes."""
 
 from __future__ import annotations
 

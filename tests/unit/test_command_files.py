@@ -1,5 +1,6 @@
-"""Files that commands are given and told to write: none is read without a bound, none that cannot be written is a
-crash."""
+"""Files that commands read and write: every read is bounded, and a file that cannot be written is an error message, not
+a crash.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line's own promises: one table, quick help, examples, errors that say what to do, exit statuses."""
+"""The command line: one table of commands, quick help, examples, errors that say what to do, exit statuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that their owner lost: who may say so, from which entry on, and which rows that turns."""
+"""Compromised keys: who may declare it, from which entry on it counts, and which rows change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sockets a scan looks at: it runs five times a second, also on a node with hundreds of connections at rest."""
+"""Which sockets a scan reads: it runs five times a second, also on a node with hundreds of idle connections."""
 
 from __future__ import annotations
 

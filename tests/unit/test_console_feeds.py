@@ -1,4 +1,4 @@
-"""Atom feeds of the console: what is in an entry, bounds that one log cannot use up, what is remembered."""
+"""Atom feeds of the console: the content of an entry, a bound for each log, and the state that is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every form of the console, given anything: it is refused with a page, or does what it is for."""
+"""Every form of the console with arbitrary input: it is refused with a page, or accepted."""
 
 from __future__ import annotations
 

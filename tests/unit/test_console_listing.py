@@ -1,4 +1,6 @@
-"""The list of the console: what it shows of names and copies, that a restart goes on, and that any search ends well."""
+"""The list of the console: what it shows of names and copies, how it continues after a restart, and that every search
+ends.
+"""
 
 from __future__ import annotations
 

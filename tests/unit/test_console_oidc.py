@@ -1,4 +1,4 @@
-"""Signing in to the console through an OpenID Connect provider: what counts, what is refused, and what it may cost."""
+"""Signing in to the console through an OpenID Connect provider: what is accepted, what is refused, and its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Copies as others see them: what is claimed, what was tested and by whom, and what is left without a party."""
+"""Copies in the view of a client: which are claimed, which were tested and by whom, and which remain without
+a party.
+"""
 
 from __future__ import annotations
 

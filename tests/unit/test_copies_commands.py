@@ -1,4 +1,4 @@
-"""`comity copies`, `impact`, `audit ls` and `whereis`: what they say about copies, and whose word it is."""
+"""`comity copies`, `impact`, `audit ls` and `whereis`: what they print about copies, and which member claims it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The index of copies: what logs say, in any order, once; what to audit next; what this node did."""
+"""The index of copies: statements of logs, in any order, each once; which copy is audited next; this node's own
+results.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a node counts the copies of artifacts at the members, against what the charter asks for."""
+"""How a node counts the copies of artifacts at the members, and compares them with the charter's minimum."""
 
 from __future__ import annotations
 

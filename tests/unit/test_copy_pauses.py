@@ -1,4 +1,4 @@
-"""When copies pause: two marks of free space, hours of the day, and a pace that all copies share."""
+"""When copies pause: two thresholds of free space, hours of the day, and a rate that all copies share."""
 
 from __future__ import annotations
 

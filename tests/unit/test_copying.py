@@ -1,4 +1,4 @@
-"""Which artifact is copied next: no member's and no publisher's artifacts, however many or slow, hold the others up."""
+"""Which artifact is copied next: many or slow artifacts of one member or publisher do not delay the others."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Cosignatures of checkpoints (C2SP tlog-cosignature)."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,6 @@
-"""By when cosigners prove that an artifact existed: as many of them as the policy asks for, never one alone."""
+"""The time at which cosigners prove that an artifact existed: by as many cosigners as the policy asks for, never by one
+alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo makes of the exit statuses of the commands that it runs."""
+"""How the demo handles the exit statuses of the commands that it runs."""
 
 from __future__ import annotations
 

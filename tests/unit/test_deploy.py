@@ -1,4 +1,4 @@
-"""What is in deploy/, read by the tools that will read it. Images are not built here, and no service manager runs."""
+"""The files in deploy/, read by the tools that use them. No image is built here, and no service manager runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights made from one another in every way that is known here: exact, or with the bit named that is not."""
+"""Weights derived from others in every known way: exact, or with the first bit that differs."""
 
 from __future__ import annotations
 

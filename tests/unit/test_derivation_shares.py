@@ -1,4 +1,4 @@
-"""Weights made from one another in part, or in other ways: how much is the same, and what is not there."""
+"""Weights derived in part, or in unknown ways: how much is the same, and what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`derived` statements: what may not be said, because it contradicts itself."""
+"""`derived` statements: those that contradict themselves are refused."""
 
 from __future__ import annotations
 

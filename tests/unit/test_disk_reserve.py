@@ -1,5 +1,6 @@
-"""What a node leaves free on its disk, and what it says when there is no room: how much stays free, and which setting
-decides it."""
+"""The space that a node keeps free on its disk: how much it is, which setting decides it, and the error when there is
+none.
+"""
 
 from __future__ import annotations
 

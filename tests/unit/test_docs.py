@@ -1,4 +1,4 @@
-"""What the documentation shows is what the program does: command lines, formats, links, generated parts."""
+"""The documentation agrees with the program: command lines, formats, links, generated parts."""
 
 from __future__ import annotations
 

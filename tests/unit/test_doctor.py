@@ -1,4 +1,4 @@
-"""`comity doctor` names each fault that is planted in a healthy home, with what repairs it."""
+"""`comity doctor` names each fault that a test adds to a healthy home, and the command that repairs it."""
 
 from __future__ import annotations
 

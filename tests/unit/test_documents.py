@@ -1,5 +1,6 @@
-"""Documents that list a dataclass as it is: programs read every field of it, so none comes, goes or changes its name
-without being written here."""
+"""Documents that print a dataclass as it is: programs read every field of it, so this test lists the fields, and fails
+when one is added, removed or renamed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that people put forward: one change each, and a losing draft put upon a new charter."""
+"""Drafts of charters: one change each, and a draft that lost, made again on a new charter."""
 
 from __future__ import annotations
 

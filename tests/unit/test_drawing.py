@@ -1,4 +1,4 @@
-"""Lineage graphs drawn: well-formed, self-contained, harmless whatever the names, and in words beside the strokes."""
+"""Lineage graphs as drawings: well-formed, self-contained, harmless with any names, with a text beside each drawing."""
 
 from __future__ import annotations
 

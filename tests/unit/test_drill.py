@@ -1,4 +1,4 @@
-"""A cut-off, rehearsed on a quiet day: what would fail is found, and nothing is logged."""
+"""The drill of a cut-off: it finds what would fail, and logs nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`comity drill`: what it prints, writes and returns for what nodes answered."""
+"""`comity drill`: what it prints, writes and returns for given answers of the nodes."""
 
 from __future__ import annotations
 

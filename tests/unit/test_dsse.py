@@ -1,3 +1,5 @@
+"""Envelopes (DSSE): one spelling, hybrid signatures, and the bounds of each field."""
+
 from __future__ import annotations
 
 import json

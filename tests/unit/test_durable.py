@@ -1,3 +1,5 @@
+"""Files that survive a crash: the order of writes, syncs and renames."""
+
 from __future__ import annotations
 
 import errno

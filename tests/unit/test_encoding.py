@@ -1,3 +1,5 @@
+"""Canonical JSON (RFC 8785), base64, digests and times."""
+
 from __future__ import annotations
 
 import base64

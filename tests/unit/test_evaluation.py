@@ -1,4 +1,4 @@
-"""Several publications of the same bytes: whose is judged and shown."""
+"""Several publications of the same bytes: which one is judged and shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Evaluations that were announced first: what a verdict says of them, and of those that were not."""
+"""Evaluations that were announced before they were done: how a verdict shows them, and those that were not
+announced.
+"""
 
 from __future__ import annotations
 

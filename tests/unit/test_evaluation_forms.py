@@ -1,4 +1,4 @@
-"""Documents of evaluations and announcements: what is read at each bound, and which lines are about one evaluation."""
+"""Documents of evaluations and announcements: the bounds of each field, and which lines are about one evaluation."""
 
 from __future__ import annotations
 

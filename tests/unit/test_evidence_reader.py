@@ -1,4 +1,4 @@
-"""What a session read, it reads and checks no second time, and it confuses no two things."""
+"""A session parses and checks each line, proof and note once, and does not confuse two of them."""
 
 from __future__ import annotations
 

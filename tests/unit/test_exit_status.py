@@ -1,4 +1,4 @@
-"""Exit statuses that a gate reads: what the user got wrong is never mistaken for a verification that failed."""
+"""Exit statuses for scripts: an error of the user is never mistaken for a failed verification."""
 
 from __future__ import annotations
 

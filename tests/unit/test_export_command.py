@@ -1,4 +1,4 @@
-"""`comity export`: what a script can tell from its exit status."""
+"""`comity export`: its exit statuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots that are shared fairly: one key that never gives its slots back keeps no other key waiting."""
+"""Slots that are shared fairly: one key that never releases its slots makes no other key wait."""
 
 from __future__ import annotations
 

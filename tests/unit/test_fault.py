@@ -1,3 +1,5 @@
+"""Fault points, at which a test kills a process."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""Federation files: charters, certificates and node records in one document."""
+
 from __future__ import annotations
 
 import json

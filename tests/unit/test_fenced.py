@@ -1,4 +1,4 @@
-"""The reader of command blocks: what is a command, what only an output or another language."""
+"""The reader of command blocks: which lines are commands, and which are output or another language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proofs of misbehaviour that peers show: each is stored for the log that it is about, as soon as that log is known."""
+"""Misbehaviour proofs from peers: each is stored for the log that it is about, as soon as that log is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Readers of a file that is on its way: `comity.node.replication.files`, and what is left of downloads that ended."""
+"""Readers of a file that is being downloaded: `comity.node.replication.files`, and the remains of downloads
+that ended.
+"""
 
 from __future__ import annotations
 

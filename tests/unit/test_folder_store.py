@@ -1,4 +1,4 @@
-"""What is particular to blobs in a folder: modes, crash points, in-place damage, full disks, other file systems."""
+"""Properties of blobs in a folder only: modes, crash points, in-place damage, full disks, other file systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weight-file headers: what a real writer makes is understood, what breaks a bound is refused before it costs."""
+"""Weight-file headers: those of real writers are read, and what exceeds a bound is refused before memory is used."""
 
 from __future__ import annotations
 

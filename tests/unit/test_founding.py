@@ -1,3 +1,5 @@
+"""Founding a federation: node homes, cards, the first charter, and the sealed federation file."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""`comity init` and `comity found`, typed as the guide for operators says, in a shell that expands the patterns."""
+"""`comity init` and `comity found` as the guide for operators shows them, in a shell that expands the patterns."""
 
 from __future__ import annotations
 

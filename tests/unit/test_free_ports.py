@@ -1,4 +1,4 @@
-"""Ports that the tests hand out."""
+"""Ports that the tests choose for servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a front end follows of its node, what it says about the age of what it shows, and what it refuses."""
+"""What a front end follows of its node, how it states the age of its data, and what it refuses."""
 
 from __future__ import annotations
 

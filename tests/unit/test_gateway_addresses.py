@@ -1,4 +1,4 @@
-"""What the Hub's paths ask for, read raw; and what a tag means among GGUF files."""
+"""Raw paths of the Hub's routes: what each asks for, and how a tag chooses among GGUF files."""
 
 from __future__ import annotations
 

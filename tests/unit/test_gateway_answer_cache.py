@@ -1,4 +1,4 @@
-"""Answers that are worked out once for many, and that give way before they cost too much memory."""
+"""Answers that are computed once for many requests, and are dropped before they use too much memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places of the gateway for requests that hold memory: who waits, who is cut, and what is given back."""
+"""Slots of the gateway for requests that hold memory: who waits, who is cut off, and what is released."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Connections and requests of the gateway: what a client may send ahead, what ends when it goes, and who is served when
-everything is in use."""
+"""Connections and requests of the gateway: what a client may send early, what ends when it disconnects, and who is
+served when all slots are used.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node's gateway serves, by its own policy, and what it warns of."""
+"""What a node's gateway serves by its own policy, and its warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests as the blob server reads them, and the ranges they ask for."""
+"""How the blob server parses requests, and the ranges that they ask for."""
 
 from __future__ import annotations
 

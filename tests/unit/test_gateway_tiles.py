@@ -1,4 +1,4 @@
-"""Tiles over HTTP: what many requests for them make the node compute."""
+"""Tiles over HTTP: how much many requests for them make the node compute."""
 
 from __future__ import annotations
 

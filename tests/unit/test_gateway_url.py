@@ -1,4 +1,4 @@
-"""The URL of a gateway: what is one, and in how few characters it is written."""
+"""The URL of a gateway: which are valid, and their shortest spelling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed URLs: one blob, a short while, this process only."""
+"""Signed URLs: each is valid for one blob, for a short time, in this process only."""
 
 from __future__ import annotations
 

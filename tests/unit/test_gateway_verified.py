@@ -1,4 +1,4 @@
-"""A byte that changed on the disk is caught before it leaves."""
+"""A byte that changed on the disk is detected before it is sent."""
 
 from __future__ import annotations
 

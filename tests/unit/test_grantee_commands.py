@@ -1,4 +1,6 @@
-"""What a grantee says of a grant, with no node at all: shown, signed and carried. What is another's, nobody signs."""
+"""Statements of a grantee about a grant, without a node: shown, signed and carried. A command signs nothing about the
+grant of another.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Growth proofs: a larger checkpoint of a log, proven to continue a smaller one."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""Hand-offs for engines: what they say, and that strangers' words in them stay words."""
+"""Hand-off files for engines: their content, and that texts of strangers in them stay plain text."""
 
 from __future__ import annotations
 

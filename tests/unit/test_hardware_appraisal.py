@@ -1,4 +1,4 @@
-"""Hardware evidence of made-up devices: what is verified, what is claimed, and what each tampering turns it into."""
+"""Hardware evidence of invented devices: what is verified, what is claimed, and the finding for each tampering."""
 
 from __future__ import annotations
 

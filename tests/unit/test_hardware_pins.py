@@ -1,4 +1,4 @@
-"""The owner's pins for hardware evidence, and the files and words of the commands about it."""
+"""The owner's pins for hardware evidence, and the files and output of the commands about it."""
 
 from __future__ import annotations
 

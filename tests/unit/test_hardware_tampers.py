@@ -1,7 +1,7 @@
-"""Of each sample of hardware evidence: it verifies, and each tampering is refused by the finding that is named here.
+"""Each sample of hardware evidence verifies, and each tampering of it is refused with the finding that the table names.
 
-The tables name every field of a format with its place, as the specifications have them, and the findings that a bit
-changed in it turns to `fail`. A field that is signed and that no table names would be a gap: the tables have none.
+The tables name every field of a format with its position, as the specifications have them, and the findings that become
+`fail` if a bit of it changes. Every signed field is in a table.
 """
 
 from __future__ import annotations

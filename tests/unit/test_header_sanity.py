@@ -1,4 +1,4 @@
-"""Headers of weight files: what a loader could stumble over is stated in words; sound ones have no findings."""
+"""Headers of weight files: findings name what would break a loader; correct headers have none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error or a command says to try next is a command that exists, with arguments and options that it takes."""
+"""Hints of errors and commands: each names a command that exists, with arguments and options that it accepts."""
 
 from __future__ import annotations
 

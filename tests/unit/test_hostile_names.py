@@ -1,4 +1,4 @@
-"""Names that a terminal, an encoder or a shell would choke on: of files, through `comity verify`, and of models."""
+"""Names that would break a terminal, an encoder or a shell: of files, through `comity verify`, and of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commit id of an artifact against the real git, which makes the same objects from the same pointer files."""
+"""The commit id of an artifact compared with the real git, which makes the same objects from the same pointer files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front matter of a README.md: what is plain is read, anything else is skipped, and nothing costs much."""
+"""The front matter of a README.md: plain values are read, everything else is skipped, at a bounded cost."""
 
 from __future__ import annotations
 

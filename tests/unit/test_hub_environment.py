@@ -1,4 +1,4 @@
-"""`comity env` and `comity run-with`: which endpoint, which variables, and no secret in any of them."""
+"""`comity env` and `comity run-with`: which endpoint and which variables they print, without any secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items of the Hub's list: made once, kept in a file, and made again when a statement is about them, and only then."""
+"""Items of the Hub's list: made once, kept in a file, and made again only when a statement is about them."""
 
 from __future__ import annotations
 

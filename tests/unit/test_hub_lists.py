@@ -1,4 +1,4 @@
-"""Lists of the Hub: what one request makes the node read, hold and compare."""
+"""Lists of the Hub: how much one request makes the node read, hold and compare."""
 
 from __future__ import annotations
 

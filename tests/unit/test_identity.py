@@ -1,3 +1,5 @@
+"""Identities: inceptions, key sets, and the id that follows from the inception."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Who speaks when machines are asked for: a member by m of k keys, each of which sees what it signs."""
+"""Who signs when machines are requested: a member by m of k keys, each of whose holders sees what it signs."""
 
 from __future__ import annotations
 

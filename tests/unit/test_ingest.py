@@ -1,3 +1,5 @@
+"""Ingest: a folder read once, hashed by file and by piece."""
+
 from __future__ import annotations
 
 import functools

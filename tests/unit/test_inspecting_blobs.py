@@ -1,4 +1,4 @@
-"""Blobs of a store are looked into like files, whatever their size; an empty file needs no blob."""
+"""Blobs of a store are inspected like files, whatever their size; an empty file needs no blob."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found in a file by looking at it: its format, what would run, what is wrong; and that nothing runs."""
+"""Findings of the inspection of a file: its format, the code that it would run, its faults; and that nothing runs."""
 
 from __future__ import annotations
 

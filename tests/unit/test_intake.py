@@ -1,4 +1,4 @@
-"""What the intake proves, what it parks, and what costs it nothing."""
+"""The intake: which lines it proves, which it parks, and which cost it nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The verifier alone: what it loads, and that no clock and no network has a say (I4, I9). Real processes throughout."""
+"""The verifier alone: which modules it loads, and that neither a clock nor a network changes its verdict (I4, I9). Real
+processes throughout.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""JSON documents that are read in chunks."""
+
 from __future__ import annotations
 
 import json

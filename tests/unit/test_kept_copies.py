@@ -1,4 +1,4 @@
-"""What copying keeps in the ledger: a restart goes on from it, and finds what a reading from the beginning finds."""
+"""What copying keeps in the ledger: a restart continues from it, and finds what a reading from the beginning finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that are kept, such as those in a cache, say the same and hold nothing in memory."""
+"""Errors that are kept, such as those in a cache: they have the same message, and hold no other object in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keys are worth that were rotated away: to whoever pins a rotation, and to everybody else."""
+"""The validity of keys that were rotated away: for readers that pin the rotation, and for all others."""
 
 from __future__ import annotations
 

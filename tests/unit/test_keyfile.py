@@ -1,3 +1,5 @@
+"""Key files: their modes, and their bounds."""
+
 from __future__ import annotations
 
 import errno

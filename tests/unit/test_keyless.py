@@ -1,4 +1,4 @@
-"""Keyless `model.sig` files, by the real Sigstore package and a Sigstore of the test's own; no network, no clock."""
+"""Keyless `model.sig` files, by the real Sigstore package and a private Sigstore of the test; no network, no clock."""
 
 from __future__ import annotations
 

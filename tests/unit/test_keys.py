@@ -1,3 +1,5 @@
+"""Public and private keys, and their signatures."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

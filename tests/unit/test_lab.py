@@ -1,4 +1,4 @@
-"""A lab's processes: none that it started is given up before it listens, or forgotten before it is gone."""
+"""The processes of a lab: it waits until each one listens, and until each one has ended."""
 
 from __future__ import annotations
 

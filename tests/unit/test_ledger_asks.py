@@ -1,4 +1,4 @@
-"""Who asks to join: one list for everybody, that nobody fills."""
+"""Requests to join: one list for all, which no caller can fill."""
 
 from __future__ import annotations
 

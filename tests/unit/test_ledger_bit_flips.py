@@ -1,4 +1,4 @@
-"""A bit that changed on the disk is found in every page of a ledger, and opening such a ledger is no crash."""
+"""A bit that changed on the disk is detected in every page of a ledger, and opening such a ledger does not crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that was changed behind the ledger's back is found out, and not written to."""
+"""A log that was changed without the ledger is detected, and not written to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has cosigned what, and which note is handed out for an entry."""
+"""Who has cosigned which checkpoint, and which note is served for an entry."""
 
 from __future__ import annotations
 

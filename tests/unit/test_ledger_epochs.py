@@ -1,4 +1,4 @@
-"""What a ledger keeps of charters."""
+"""Charters in a ledger."""
 
 from __future__ import annotations
 

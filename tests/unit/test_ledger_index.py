@@ -1,4 +1,4 @@
-"""Finding proven statements in the logs of a ledger, and places where lines stand."""
+"""The search for proven statements in the logs of a ledger, and the positions of lines."""
 
 from __future__ import annotations
 

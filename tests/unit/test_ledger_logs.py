@@ -1,4 +1,4 @@
-"""How logs grow in a ledger, and how they do not."""
+"""How logs grow in a ledger, and which changes are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small rooms of a ledger: piece records, and proofs of misbehaviour."""
+"""Small tables of a ledger: piece records, and misbehaviour proofs."""
 
 from __future__ import annotations
 

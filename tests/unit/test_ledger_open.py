@@ -1,4 +1,4 @@
-"""Opening a ledger: one writer, tables brought up to date, and what a failing database means."""
+"""Opening a ledger: one writer, migrations of the tables, and the errors of a failing database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ledger in PostgreSQL: how it is reached, who may write, and what is demanded of the server."""
+"""A ledger in PostgreSQL: how it is reached, who may write, and what the server must support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged entries and hashes of a log are found part by part, and written again only with bytes that the log signed."""
+"""Damaged entries and hashes of a log are found part by part, and replaced only with bytes that the log signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scrub of a ledger finds damage, repairs what a peer can prove, and says what is left."""
+"""The scrub of a ledger finds damage, repairs what a peer can prove, and reports the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a log costs to keep, counted as stored and once; and what outsiders may add to the own one."""
+"""The size that a log counts, as stored and once; and how much outsiders may add to the own log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a witness remembers of logs: one state for each pair of origin and key, moved by compare-and-swap."""
+"""The state that a witness keeps of logs: one for each pair of origin and key, updated by compare-and-swap."""
 
 from __future__ import annotations
 

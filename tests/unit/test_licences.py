@@ -1,4 +1,4 @@
-"""Licences along a lineage: what conflicts by the table, and what the table does not know."""
+"""Licences along a lineage: conflicts by the table, and licences that the table does not have."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the commands that people run all day load: a look at a name, at copies or at nodes needs no more than this.
+"""Which modules the most frequent commands load: a look at a name, at copies or at nodes needs no more than these.
 
-Loading code is most of what such a command costs. Each runs in a process of its own, beside nodes of this process.
+Loading code is most of the cost of such a command. Each runs in a process of its own, beside nodes of this process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a limit leaves out of an answer is logged and counted."""
+"""Statements that a limit leaves out of an answer are logged and counted."""
 
 from __future__ import annotations
 

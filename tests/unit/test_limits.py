@@ -1,4 +1,4 @@
-"""Every limit of a node is in its status with its use, warns from 80 % on, and never is silent at the end."""
+"""Every limit of a node is in its status with its use, warns from 80 % on, and is reported when it is reached."""
 
 from __future__ import annotations
 

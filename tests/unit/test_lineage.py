@@ -1,4 +1,4 @@
-"""The lineage graph: edges by whose word, missing parents, circles, bounds, licences. And the rows about it."""
+"""The lineage graph: which claims make an edge, missing parents, cycles, bounds, licences. And the rows about it."""
 
 from __future__ import annotations
 

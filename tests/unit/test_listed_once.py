@@ -1,4 +1,4 @@
-"""What was published again is listed once: in a search, and among the statements about an artifact."""
+"""An artifact that was published again is listed once: in a search, and among the statements about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The hash-pinned locks: each is what pyproject.toml asks for, pinned to one release whose files have known hashes."""
+"""The hash-pinned lock files: each has what pyproject.toml asks for, pinned to one release whose files have known
+hashes.
+"""
 
 from __future__ import annotations
 

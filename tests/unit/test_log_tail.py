@@ -1,4 +1,4 @@
-"""`comity log tail` shows each entry once, in order, those that come as well, and goes on when no node answers."""
+"""`comity log tail` shows each entry once, in order, also new ones, and continues when no node answers."""
 
 from __future__ import annotations
 

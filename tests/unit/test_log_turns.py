@@ -1,4 +1,4 @@
-"""Turns with a log: one member at a time, and nobody holds a log up, however slowly or often it brings something."""
+"""Turns with a log: one member at a time, and no member delays the others, however slowly or often it sends."""
 
 from __future__ import annotations
 

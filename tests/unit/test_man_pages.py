@@ -1,4 +1,4 @@
-"""Manual pages: one for each command, from its help, in which the formatter finds nothing wrong."""
+"""Manual pages: one for each command, from its help, without a warning of the formatter."""
 
 from __future__ import annotations
 

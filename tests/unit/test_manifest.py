@@ -1,3 +1,5 @@
+"""Manifests: their bytes, the order of files, and the paths that are allowed."""
+
 from __future__ import annotations
 
 import json

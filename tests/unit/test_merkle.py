@@ -1,3 +1,5 @@
+"""Merkle trees (RFC 6962): roots, inclusion proofs and consistency proofs."""
+
 from __future__ import annotations
 
 import functools

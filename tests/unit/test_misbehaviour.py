@@ -1,4 +1,4 @@
-"""What convicts a log of having shown two histories, and what does not."""
+"""What proves that a log has shown two histories, and what does not."""
 
 from __future__ import annotations
 

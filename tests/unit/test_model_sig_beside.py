@@ -1,4 +1,4 @@
-"""A `model.sig` that was put beside an artifact afterwards is no byte of it, and no excuse for anything else."""
+"""A `model.sig` that was added to an artifact later is no file of it, and hides no other change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Certificates and keyless signatures of a `model.sig`: when, by whose authority, and by whom they are believed."""
+"""Certificates and keyless signatures of a `model.sig`: at which time, from which authority and for whom they are
+accepted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders with a `model.sig` on the disk, by `comity.verifier`; and the policy files that say whom to believe."""
+"""Folders with a `model.sig` on the disk, by `comity.verifier`; and the policy files that name accepted signers."""
 
 from __future__ import annotations
 

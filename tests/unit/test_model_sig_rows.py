@@ -1,4 +1,4 @@
-"""What a `model.sig` does to a verdict: alone in a folder, beside a publication, and against one."""
+"""The effect of a `model.sig` on a verdict: alone in a folder, beside a publication, and in conflict with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenSSF `model.sig`: what is believed of one, what is found in one, and what only its owner's policy may allow."""
+"""OpenSSF `model.sig`: which signatures are accepted, the findings, and what only the owner's policy may allow."""
 
 from __future__ import annotations
 

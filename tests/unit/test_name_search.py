@@ -1,4 +1,4 @@
-"""Search by parts of names: it finds what a reading of all names finds, in pages, in both databases."""
+"""Search by parts of names: it finds the same as a scan of all names, in pages, in both databases."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Names and references of artifacts."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""A node tells each change once to whoever asks from a position, and everything to whoever asks from no known one."""
+"""A node tells each change once to a caller that names a known position, and everything to any other caller."""
 
 from __future__ import annotations
 

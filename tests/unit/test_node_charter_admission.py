@@ -1,4 +1,4 @@
-"""Who is heard about the charter without an operator's leave, and what copies and floods take from whom."""
+"""Which charter statements are logged without an operator's approval, and whose quota copies and floods use."""
 
 from __future__ import annotations
 

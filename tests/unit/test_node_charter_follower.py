@@ -1,4 +1,4 @@
-"""Governance as one node sees it: over real logs and a real ledger, with members that vote in memory."""
+"""The charter at one node: over real logs and a real ledger, with members that vote in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator writes, and what a node makes of it."""
+"""The settings that an operator writes, and the values that a node reads from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer about the ledger is read once, and again when something was written."""
+"""An answer about the ledger is read once, and again after a write."""
 
 from __future__ import annotations
 

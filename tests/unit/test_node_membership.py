@@ -1,4 +1,4 @@
-"""Which members and nodes count, how that changes with epochs and rotations, and where nodes are thought to be."""
+"""Which members and nodes count, how epochs and rotations change that, and at which addresses nodes are expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What identities without a seat have said, found among what others write in their name."""
+"""Statements of identities without a seat, found among those that others write in their name."""
 
 from __future__ import annotations
 

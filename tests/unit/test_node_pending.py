@@ -1,4 +1,4 @@
-"""Submissions that wait, bounded; and who may make them."""
+"""Submissions that wait for their files: their bounds, and who may make them."""
 
 from __future__ import annotations
 

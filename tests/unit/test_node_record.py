@@ -1,3 +1,5 @@
+"""Node records: what they bind, and who must sign them."""
+
 from __future__ import annotations
 
 import datetime

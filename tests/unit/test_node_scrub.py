@@ -1,4 +1,4 @@
-"""The store is read again, slowly, in rounds; what rots is put aside."""
+"""The scrub reads the store again, slowly, in rounds; damaged blobs are moved aside."""
 
 from __future__ import annotations
 

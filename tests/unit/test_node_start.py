@@ -1,4 +1,4 @@
-"""When a starting node may sign."""
+"""When a node may sign after its start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops that go on after failures and end with the node; names that one at a time works on."""
+"""Loops that continue after failures and end with the node; names that are processed one at a time."""
 
 from __future__ import annotations
 

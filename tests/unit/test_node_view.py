@@ -1,4 +1,4 @@
-"""What an operator reads of a node: states are words, and never mixed."""
+"""What an operator reads of a node: each state is one word, and states are never mixed."""
 
 from __future__ import annotations
 

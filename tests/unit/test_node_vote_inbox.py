@@ -1,4 +1,4 @@
-"""How much is kept of what is said about the next epoch, and from whom: a share of each log, never of an author."""
+"""How many statements about the next epoch are kept: a quota for each log, never for an author."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Signed notes (C2SP signed-note)."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who is heard about an offer without an operator's leave, and what copies and crowds take from whom."""
+"""Which statements about an offer are logged without an operator's approval, and whose quota copies and floods use."""
 
 from __future__ import annotations
 

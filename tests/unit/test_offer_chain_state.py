@@ -1,4 +1,4 @@
-"""The chain of an offer: what it may say, what it adds up to, and what convicts its provider."""
+"""The chain of an offer: which records are valid, their sums, and which records prove a fault of the provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a client believes of a chain, whoever gave it: proven, claimed or convicted. And what parcels carry."""
+"""The view that a client computes of an offer chain, from any node: proven, claimed or at fault. And the content of
+offer bundles.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a grant was accepted in time, by the times of those who saw it."""
+"""Whether a grant was accepted in time, by the times of its cosigners."""
 
 from __future__ import annotations
 

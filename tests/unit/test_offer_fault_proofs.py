@@ -1,4 +1,4 @@
-"""The proof against a provider: it convicts by itself, and nobody else."""
+"""The fault proof against a provider: it is complete by itself, and proves nothing against others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An offer as its provider writes it becomes a document, or is refused with what is wrong."""
+"""An offer file that a provider writes becomes a document, or is refused with its faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model fits, held against cases that were computed by hand."""
+"""Whether a model fits, compared with cases that were calculated without the program."""
 
 from __future__ import annotations
 

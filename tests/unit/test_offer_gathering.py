@@ -1,4 +1,6 @@
-"""Chains from several nodes: one that lies spoils no other's answer, and two books are found out."""
+"""Chains from several nodes: false answers of one node change no other's answer, and two conflicting chains are
+detected.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured figures of machines: the benchmark, the figures in an offer, and what `fit` makes of them."""
+"""Measured figures of machines: the benchmark, the figures in an offer, and how `fit` uses them."""
 
 from __future__ import annotations
 

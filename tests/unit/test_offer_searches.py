@@ -1,4 +1,4 @@
-"""Searches of the offers: their order, and that none keeps the event loop, or the others, from their work."""
+"""Searches of the offers: their order, and that none blocks the event loop or other searches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type about offers, and the words in which offers are shown to them."""
+"""Texts that people type about offers, and the texts in which offers are shown to them."""
 
 from __future__ import annotations
 

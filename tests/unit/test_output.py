@@ -1,4 +1,4 @@
-"""Progress and results never mix: a bar on the terminal takes nothing from standard output."""
+"""Progress and results are separate: a progress bar on the terminal changes nothing on standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a node claims its copies: one alone at once, many together, and each withdrawn alone."""
+"""When a node claims its copies: a single one immediately, many together, and each withdrawn by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vectors that the project publishes are what the code makes, and the code accepts and refuses as they say."""
+"""The code makes the published vectors, and accepts and refuses them as they say."""
 
 from __future__ import annotations
 

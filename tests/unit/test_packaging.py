@@ -1,4 +1,4 @@
-"""What an installation brings: each package runs with what its extra installs, and the wheel holds what it should."""
+"""Installations: each package runs with what its extra installs, and the wheel has the right files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How parts of a log are shared out between connections to one peer, and what becomes of a connection that fails."""
+"""How parts of a log are distributed over connections to one peer, and what happens when a connection fails."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The removal of imports and partial files that were not continued."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""A drill by reasoning: what is left without each single party, and what is unknown."""
+"""The drill by computation: what remains without each single party, and what is unknown."""
 
 from __future__ import annotations
 

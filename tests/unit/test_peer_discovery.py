@@ -1,4 +1,4 @@
-"""New nodes and addresses in the logs: none is lost when the ledger does not answer in between."""
+"""New nodes and addresses in the logs: none is lost when the ledger does not answer for some time."""
 
 from __future__ import annotations
 

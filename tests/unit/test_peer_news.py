@@ -1,4 +1,4 @@
-"""What a peer tells is kept until it is processed: bounded, the newest of each log, whatever order it comes in."""
+"""News of a peer is kept until it is processed: bounded, the newest of each log, in whatever order it arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which piece index an artifact is copied by: anybody may publish an artifact of another with an index of its own."""
+"""Which piece index an artifact is copied by: anyone may publish another's artifact with a different index."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Piece layouts and piece indexes."""
+
 from __future__ import annotations
 
 import json

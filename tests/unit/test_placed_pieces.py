@@ -1,3 +1,5 @@
+"""The record of files that earlier pulls placed, whose pieces later pulls reuse."""
+
 from __future__ import annotations
 
 from pathlib import Path

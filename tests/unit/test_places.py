@@ -1,4 +1,4 @@
-"""Where copies lie, as members declare it: the record that says so, and how many jurisdictions reach all copies."""
+"""Where copies are, as members declare it: the record that says so, and how many jurisdictions reach all copies."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Policies: their fields, pins and defaults, and the errors of a wrong one."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Policies for people: explained word for word, checked for what could never pass, and one to start from."""
+"""Policy files: explained row by row, checked for rules that can never pass, and one to start from."""
 
 from __future__ import annotations
 

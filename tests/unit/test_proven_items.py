@@ -1,4 +1,4 @@
-"""Items of the Hub's list that need no judge are those that the judge would make."""
+"""Items of the Hub's list that are made without the judge are equal to those that the judge makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The newest version of a name: by the index that a node claims, and by the proven ones where that is not proven."""
+"""The newest version of a name: by the index that a node claims, and by the proven indexes where it does not prove its
+own.
+"""
 
 from __future__ import annotations
 

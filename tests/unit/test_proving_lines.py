@@ -1,4 +1,6 @@
-"""Lines that prove themselves are kept; what one node sends besides costs its own answer, and displaces nothing."""
+"""Lines that prove themselves are kept; additional lines of one node cost that node's own answer, and
+displace nothing.
+"""
 
 from __future__ import annotations
 

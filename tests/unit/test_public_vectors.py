@@ -1,4 +1,4 @@
-"""What others published about these formats, read from the material beside the repository."""
+"""Published test vectors of others for these formats, read from the material beside the repository."""
 
 from __future__ import annotations
 

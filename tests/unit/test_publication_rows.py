@@ -1,4 +1,6 @@
-"""What the rows about a publication, its logs and its keys name first, and which statement or proof shows it."""
+"""The rows about a publication, its logs and its keys: what they name first, and which statement or proof
+they rest on.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""`published` statements."""
+
 from __future__ import annotations
 
 from dataclasses import replace

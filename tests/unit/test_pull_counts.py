@@ -1,4 +1,4 @@
-"""Counts of pulls by week: bounded, written at once and again later, and about no person."""
+"""Counts of pulls by week: bounded, written immediately and again later, and without data about persons."""
 
 from __future__ import annotations
 

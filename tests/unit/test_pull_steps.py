@@ -1,4 +1,4 @@
-"""Single steps of a pull, while something else happens: another pull into the same folder, or an interruption."""
+"""Single steps of a pull during another event: another pull into the same folder, or an interruption."""
 
 from __future__ import annotations
 

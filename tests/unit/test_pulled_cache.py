@@ -1,4 +1,4 @@
-"""`comity cache`: what was pulled is listed and removed; what other programs placed, and what is shared, stays."""
+"""`comity cache`: pulled artifacts are listed and removed; files of other programs, and shared files, stay."""
 
 from __future__ import annotations
 

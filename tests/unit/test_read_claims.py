@@ -1,4 +1,4 @@
-"""Lines about one artifact: which publications, advisories, checks, holds and observations are somebody's."""
+"""Lines about one artifact: which publications, advisories, checks, holds and observations have a proven author."""
 
 from __future__ import annotations
 

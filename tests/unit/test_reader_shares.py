@@ -1,4 +1,4 @@
-"""Readers whose requests make a node fetch: those of one address block leave their share to the others."""
+"""Readers whose requests make a node fetch: those of one address block do not use the share of the others."""
 
 from __future__ import annotations
 

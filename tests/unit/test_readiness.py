@@ -1,4 +1,4 @@
-"""`/readyz`: ready only if ledger and store answer now, asked at most once a second; and ages that grow."""
+"""`/readyz`: ready only if ledger and store answer now, asked at most once a second; and ages that increase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: one spelling, nothing in it that another run would spell otherwise, and whose signature it bears."""
+"""The report: one spelling, the same in every run, and who signed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports on disk: written by `verify`, signed beside, checked offline, and by whom they count."""
+"""Report files: written by `verify`, signed, checked offline, and for which signers they count."""
 
 from __future__ import annotations
 

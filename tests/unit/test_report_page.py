@@ -1,4 +1,4 @@
-"""The page: it stands alone, says states as words, and obeys nobody whose words it shows."""
+"""The page of a report: it needs no other file, names each state in words, and treats texts of others as plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node would remove by its retention rules, why everything else stays, and what the plan costs."""
+"""Which copies a node would remove by its retention rules, why all others stay, and the cost of the plan."""
 
 from __future__ import annotations
 

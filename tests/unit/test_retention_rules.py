@@ -1,4 +1,4 @@
-"""Retention rules: what may go, and why everything else stays."""
+"""Retention rules: which copies may be removed, and why all others stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several claimants of one name: told where the owner decided whose it is, a dispute where nobody did."""
+"""Several claimants of one name: a note where the owner decided whose it is, a dispute otherwise."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Rotations: chains of states, thresholds, disputes."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,4 @@
-"""Files of named rules: what is read at each bound, and what is refused beyond it."""
+"""Files of named rules: the bounds of each field, and the refusal beyond each bound."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The S3 client and its secrets, without a service."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,6 @@
-"""`comity scan`: the census of a folder, what the policy refuses, what picklescan adds; none of it runs anything."""
+"""`comity scan`: the list of a folder's files, the refusals by the policy, the findings of picklescan; nothing is
+executed.
+"""
 
 from __future__ import annotations
 

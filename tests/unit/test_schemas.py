@@ -1,4 +1,4 @@
-"""The JSON Schemas of docs/schemas describe what the code writes, and what it reads: nothing more, nothing less."""
+"""The JSON Schemas of docs/schemas describe exactly what the code writes and reads."""
 
 from __future__ import annotations
 

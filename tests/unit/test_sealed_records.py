@@ -1,4 +1,4 @@
-"""Piece records that rotted in the ledger, or are somebody else's, count for nothing."""
+"""Piece records that were damaged in the ledger, or belong to another blob, are not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`search`: where nodes name more than is listed, none of them decides alone what is."""
+"""`search`: where nodes name more results than are listed, no single node decides which are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many writers and one log: what they are told, and when."""
+"""Many writers and one log: what each writer is told, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`config check` and `config show --origin`: every problem with its place, every value with its source, no secret."""
+"""`config check` and `config show --origin`: every problem with its line, every value with its source, no secret."""
 
 from __future__ import annotations
 

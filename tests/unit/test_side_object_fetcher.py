@@ -1,4 +1,4 @@
-"""How side objects are fetched: small ones many at a time, and one by one from nodes of older versions."""
+"""How side objects are fetched: many small ones in one call, and one by one from nodes of older versions."""
 
 from __future__ import annotations
 

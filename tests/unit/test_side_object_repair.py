@@ -1,4 +1,4 @@
-"""How far side objects were looked after is kept: a start looks at what is new."""
+"""The position up to which side objects were checked is kept: a start reads only what is new."""
 
 from __future__ import annotations
 

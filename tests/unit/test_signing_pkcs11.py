@@ -1,4 +1,4 @@
-"""Governance keys in a token: SoftHSM signs with the classical half."""
+"""Governance keys in a token: SoftHSM makes the classical half of a signature."""
 
 from __future__ import annotations
 

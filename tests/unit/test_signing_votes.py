@@ -1,4 +1,4 @@
-"""The vote file: what one key signed stands on the disk before the signature exists, and nothing is signed twice."""
+"""The vote file: each vote of a key is on the disk before the signature exists, and no conflicting vote is signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Licences as publishers type them, and as SPDX spells them."""
+"""Licences as publishers type them, and their SPDX spelling."""
 
 from __future__ import annotations
 

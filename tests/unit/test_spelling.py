@@ -1,3 +1,5 @@
+"""Ids as people read them: groups, checksums, syllables, printable text."""
+
 from __future__ import annotations
 
 import base64

@@ -1,4 +1,4 @@
-"""Times that members and nodes state: a command shows any, also one that no calendar has."""
+"""Times that members and nodes state: commands show every value, also those outside of the calendar."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Statements: in-toto payloads with a predicate of Comity or of other tools."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-"""How far a step of mirroring goes: to a close checkpoint at first, and farther while steps are quick."""
+"""The size of a mirroring step: up to a near checkpoint at first, and farther while steps are quick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of logs are stored packed, and come back as they were."""
+"""Lines of logs are stored compressed, and read back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node does with statements that somebody logs at it, beside logging them."""
+"""What a node does with submitted statements, besides logging them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A support bundle has what helps, and none of the secrets that were planted everywhere in the home and its log."""
+"""A support bundle has what helps, and none of the secrets that the test put into the home and its log."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One thing wrong in an artifact's folder at a time: the exit status, and the printed step that says so.
+"""One change in an artifact's folder at a time: the exit status, and the printed step that reports it.
 
-Everything goes through `comity.verifier.main` on a real directory.
+Every case runs `comity.verifier.main` on a real directory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Traces: spans of calls and transfers reach an exporter, name nobody, and cost nothing without one."""
+"""Traces: spans of calls and transfers reach an exporter, name no person, and cost nothing without an exporter."""
 
 from __future__ import annotations
 

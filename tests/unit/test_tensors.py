@@ -1,4 +1,4 @@
-"""The tensors of weight files: what is read, what is refused. Headers are strangers'."""
+"""The tensors of weight files: what is read, what is refused. Headers are hostile input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that reads whole files delays no short work of a node."""
+"""Work that reads whole files does not delay short work of a node."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Tiles of logs (C2SP tlog-tiles): their paths and contents."""
+
 from __future__ import annotations
 
 import functools

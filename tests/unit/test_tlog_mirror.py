@@ -1,4 +1,4 @@
-"""The parts of an upload, as tlog-mirror cuts them, and what a mirror says of itself."""
+"""The parts of an upload, as tlog-mirror defines them, and the mirror's own answers."""
 
 from __future__ import annotations
 

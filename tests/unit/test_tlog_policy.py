@@ -1,3 +1,5 @@
+"""Witness policies (C2SP tlog-policy)."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Inclusion proofs as text (C2SP tlog-proof)."""
+
 from __future__ import annotations
 
 import pytest

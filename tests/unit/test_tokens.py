@@ -1,4 +1,4 @@
-"""Tokens of a gateway: what is kept of them, what they open, and that a broken file opens nothing."""
+"""Tokens of a gateway: what is stored of them, what they allow, and that a damaged file allows nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a transfer below its schedule: what is wanted, an answer, the partial file, the trailing hash."""
+"""The parts of a transfer below its scheduler: wanted pieces, an answer, the partial file, the trailing hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of comity.transfer.scheduler, one by one, with a clock that stands where the test puts it."""
+"""The rules of comity.transfer.scheduler, one by one, with a clock that the test sets."""
 
 from __future__ import annotations
 

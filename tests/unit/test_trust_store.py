@@ -1,3 +1,5 @@
+"""The pins of a user, in files."""
+
 from __future__ import annotations
 
 import stat

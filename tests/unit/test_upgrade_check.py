@@ -1,4 +1,6 @@
-"""`comity upgrade check`: an older ledger is migrated as a copy, a bad one is told, and the home is only read."""
+"""`comity upgrade check`: an older ledger is migrated as a copy, a damaged one is reported, and the home is
+only read.
+"""
 
 from __future__ import annotations
 

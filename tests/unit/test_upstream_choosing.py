@@ -1,4 +1,4 @@
-"""Which bytes a commit stands for where members' nodes observed different ones."""
+"""Which bytes a commit names where members' nodes observed different ones."""
 
 from __future__ import annotations
 

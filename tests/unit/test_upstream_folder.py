@@ -1,6 +1,6 @@
-"""Folders that came by other ways: what their layout tells, and what is refused.
+"""Folders that were downloaded by other programs: what their layout says, and what is refused.
 
-Layouts are made here by hand; those of real clients are taken in by tests/integration/test_import_with_nodes.py.
+The layouts are generated here; tests/integration/test_import_with_nodes.py imports those of real clients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Where an artifact is from, in its verdict: who corroborates whom, who contradicts, and what a policy asks of it."""
+"""The origin of an artifact in its verdict: which observations corroborate or contradict, and what a policy
+requires.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Verdicts: how rows decide, and the exit status."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,4 @@
-"""Each row of many verdicts says what it said before, word for word."""
+"""Each row of many verdicts is the same as before, word for word."""
 
 from __future__ import annotations
 

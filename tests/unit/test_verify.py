@@ -1,4 +1,4 @@
-"""What turns which row of a verdict; advisories and holds; evidence that is hostile."""
+"""Which evidence changes which row of a verdict; advisories and holds; hostile evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What others say of an artifact: read strictly, proven to be somebody's, counted by members, shown as their claim."""
+"""Statements of others about an artifact: read strictly, with a proven author, counted by members, shown as their
+claim.
+"""
 
 from __future__ import annotations
 

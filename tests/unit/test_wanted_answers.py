@@ -1,4 +1,6 @@
-"""What others ask for: only members that a rule names are heard, each node in its turn, and an end ends it."""
+"""Artifacts that other nodes want: only members that a rule names are answered, each node in its turn, and a withdrawal
+ends it.
+"""
 
 from __future__ import annotations
 

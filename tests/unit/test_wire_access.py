@@ -1,3 +1,5 @@
+"""Who a caller is at each port, and what is counted for it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

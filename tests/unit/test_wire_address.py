@@ -1,3 +1,5 @@
+"""Addresses of nodes: host and port."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Certificates of nodes, made from their keys."""
+
 from __future__ import annotations
 
 import pytest

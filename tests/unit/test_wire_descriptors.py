@@ -1,4 +1,4 @@
-"""What the wire contract can express at all: read from the descriptors, so that a new call cannot slip past."""
+"""What the wire contract can express: read from the descriptors, so that a new call cannot be added unnoticed."""
 
 from __future__ import annotations
 

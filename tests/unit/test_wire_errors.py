@@ -1,3 +1,5 @@
+"""Errors on the wire: the status of each class, and what arrives."""
+
 from __future__ import annotations
 
 from typing import Any

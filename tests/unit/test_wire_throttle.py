@@ -1,3 +1,5 @@
+"""The rates and numbers of calls that the wire allows."""
+
 from __future__ import annotations
 
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""What a withdrawal does to the files of this node, and what it does when the disk or the log fails half-way."""
+"""The effect of a withdrawal on the files of this node, also when the disk or the log fails in the middle."""
 
 from __future__ import annotations
 

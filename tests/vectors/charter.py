@@ -1,4 +1,4 @@
-"""Vectors of charter changes: readings, what is void, certificates, lies. Of four members three are a quorum."""
+"""Vectors of charter changes: votes, invalid votes, certificates, equivocations. Three of four members are a quorum."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Writes the test vectors that the project publishes: `python tests/vectors/make.py`.
 
 Each is one JSON file beside this script, made from keys with fixed seeds by the functions registered here, so that an
-implementation in another language can check itself. Bytes are in hex under names that end in `_hex`. What each file
-holds is said in its own `about`. ML-DSA signatures are randomised: they stand under names that begin with
-`randomised_`, verify, and differ each time the script runs.
+implementation in another language can check itself. Bytes are in hex under names that end in `_hex`. `about` describes
+the content of each file. ML-DSA signatures are randomised: they are under names that begin with `randomised_`, verify,
+and differ each time the script runs.
 """
 
 from __future__ import annotations

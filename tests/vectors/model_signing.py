@@ -1,4 +1,6 @@
-"""Vectors of OpenSSF model signing: keys of fixed secrets, signatures by RFC 6979, and ways in which none may pass."""
+"""Vectors of OpenSSF model signing: keys with fixed secrets, signatures by RFC 6979, and changes that must be
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of key rotation: an identity from its inception on, rotations that count and some that do not, growth."""
+"""Vectors of key rotation: an identity from its inception on, valid and invalid rotations, growth."""
 
 from __future__ import annotations
 
