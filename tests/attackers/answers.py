@@ -23,7 +23,7 @@ def located(origin: str, index: int, line: bytes) -> bytes:
 
 
 def having(target: Target) -> None:
-    """Claim every blob, of any size: what is asked for is held, it says."""
+    """Claim to hold every blob, of any size that is asked for."""
 
     def stat(node: HostileNode, question: Question) -> Iterable[bytes]:
         digests = [digest for digest in question.fields.get(1, []) if isinstance(digest, bytes)]
@@ -50,7 +50,7 @@ def junk_claims(target: Target) -> None:
 
 @attacker("claims of ten thousand authors for each artifact", "C4", by="member")
 def crowd_of_claims(target: Target) -> None:
-    """Each of them valid: warnings of identities whose inceptions are there too."""
+    """Valid claims: warnings of identities, together with their inceptions."""
     people = [Identity.made(f"crowd {number}") for number in range(100)]
 
     def lie(node: HostileNode, question: Question) -> Iterator[bytes]:
@@ -86,7 +86,7 @@ def stalled_claims(target: Target) -> None:
 
 @attacker("rivals in answer to every name", "N1", by="member")
 def rivals_in_answers(target: Target) -> None:
-    """Three hundred valid claimants, whatever name is asked for, and their inceptions in the own log."""
+    """Three hundred valid claimants of any name that is asked for, with their inceptions in the own log."""
     people = [Identity.made(f"rival {number}") for number in range(300)]
     target.member.say(*(who.inception for who in people))
 
@@ -202,7 +202,7 @@ def junk_answers(target: Target) -> None:
 
 @attacker("another node's face", "own", by="member")
 def other_face(target: Target) -> None:
-    """It says that it is the first victim: with that node's record, origin, and a gateway address of its own choice."""
+    """Claim to be the first victim: its record and origin, and a gateway address of the attacker's choice."""
     victim = target.victims[0]
     with calling(target, victim) as caller:
         (facts,) = caller.ask("GetNode")
@@ -214,7 +214,7 @@ def other_face(target: Target) -> None:
 
 @attacker("lines of charters that nobody decided", "own", by="member")
 def junk_statement_sets(target: Target) -> None:
-    """Sixty thousand lines about the next epoch, and an epoch of nonsense."""
+    """Sixty thousand lines about the next epoch, and an invalid epoch."""
     lines = [WHO.say("draft", ("charter", f"{number:064x}"), {"text": "why not"}) for number in range(60)]
 
     def lie(node: HostileNode, question: Question) -> Iterator[bytes]:

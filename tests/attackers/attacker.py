@@ -13,16 +13,17 @@ from typing import Literal, TypeAlias
 from attackers.hostile_node import HostileNode
 
 By: TypeAlias = Literal["stranger", "identity", "member", "addresses"]
-"""Nobody in particular; a publisher whom an operator lets publish; one member, with all its keys and its node; anybody
-who has several addresses to come from."""
+"""A stranger; a publisher whom an operator allows to publish; one member, with all its keys and its node; a stranger
+with several addresses.
+"""
 
 PATIENCE = 20.0
-"""Seconds that one attack may take to be ready. What is held afterwards is held until the others are done."""
+"""Seconds that one attack may take to be ready. What it holds afterwards, it holds until the others are done."""
 
 
 @dataclass(frozen=True)
 class Victim:
-    """An honest node as anybody sees it: `host:port` of its ports, and the certificate that it shows (PEM)."""
+    """An honest node as a stranger sees it: `host:port` of its ports, and its certificate (PEM)."""
 
     name: str
     node: str
@@ -50,7 +51,7 @@ class Known:
     federation: str = ""
     prev: str = ""
     body: bytes = b""
-    """The body that is drafted, to follow `prev`, and the lines that put it forward."""
+    """The drafted body, which follows `prev`, and the lines that propose it."""
     drafts: tuple[bytes, ...] = ()
     requests: tuple[bytes, ...] = ()
     offer: str = ""
@@ -61,7 +62,8 @@ class Known:
 @dataclass
 class Target:
     """A federation under attack. `member` is the attacker's own node, where it has one; `ended` is set when the others
-    are done, and what is held is to be let go."""
+    are done, and all that is held has to be released.
+    """
 
     victims: tuple[Victim, ...]
     known: Known
@@ -70,17 +72,17 @@ class Target:
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes sent to each victim, by its name."""
     taken: Counter[str] = field(default_factory=Counter)
-    """Lines that each victim logged of what was handed in."""
+    """Submitted lines that each victim logged."""
     ended: threading.Event = field(default_factory=threading.Event)
     ready: threading.Event = field(default_factory=threading.Event)
 
     def hold(self) -> None:
-        """Say that everything is in place, and wait until the others are done."""
+        """Report that the attack is ready, and wait until the others are done."""
         self.ready.set()
         self.ended.wait()
 
     def going_on(self, seconds: float = PATIENCE) -> Iterator[int]:
-        """Count from 0 for as long as an attack may go on."""
+        """Count from 0 for as long as an attack may continue."""
         deadline, number = time.monotonic() + seconds, 0
         while time.monotonic() < deadline and not self.ended.is_set():
             yield number
@@ -89,7 +91,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Attacker:
-    """One way to attack. `attack` returns once it has done what it does, or holds what it holds (`Target.hold`).
+    """One attack. `attack` returns when it is done; an attack that holds resources calls `Target.hold` first. `lines`
+    are the lines of the table of known attacks that it covers (`own` if none); `dear` marks attacks that take more than
+    a few seconds.
 
     `lines` are those of the table of known attacks that it is (`own` where it is in none); `dear` marks what costs more
     than a few seconds.
@@ -101,7 +105,7 @@ class Attacker:
     attack: Callable[[Target], None]
     dear: bool = False
     bytes_sent: Callable[[], Iterable[bytes]] = tuple
-    """Samples of what it emits: for the parsers, which must refuse or take them and do nothing else."""
+    """Samples of the bytes that it emits. Every parser must refuse or accept them without any other effect."""
 
 
 ATTACKERS: dict[str, Attacker] = {}
@@ -114,7 +118,7 @@ def attacker(
     dear: bool = False,
     emits: Callable[[], Iterable[bytes]] = tuple,
 ) -> Callable[[Callable[[Target], None]], Callable[[Target], None]]:
-    """Put a function into the library."""
+    """Register a function in the library."""
 
     def put(attack: Callable[[Target], None]) -> Callable[[Target], None]:
         assert name not in ATTACKERS, name
@@ -125,14 +129,15 @@ def attacker(
 
 
 def emitted() -> tuple[bytes, ...]:
-    """Samples of what all attackers emit, each once, for whoever feeds parsers."""
+    """Samples of what all attackers emit, each once, to test parsers."""
     return tuple(dict.fromkeys(sample for each in ATTACKERS.values() for sample in each.bytes_sent()))
 
 
 @contextmanager
 def attacking(target: Target, *attackers: Attacker) -> Iterator[list[BaseException]]:
-    """Let attackers loose, and wait until each is ready; the block is what the others do meanwhile. Gives what they
-    failed with: to be refused is no failure of an attacker, so that those errors are theirs to catch."""
+    """Start attackers, and wait until each is ready; the others work within the block. Returns the errors of the
+    attackers. A refusal is no error of an attacker: each one catches refusals itself.
+    """
     failed: list[BaseException] = []
     told = [replace(target, ready=threading.Event()) for _ in attackers]
     threads = [

@@ -45,14 +45,14 @@ UNARY = {"GetNode", "GetCheckpoint", "GetInclusion", "Search", "Stat", "Ask", "S
 
 @dataclass
 class Caller:
-    """Somebody at one victim's open port. What it sends is counted in `target.sent`."""
+    """A caller at one victim's open port. The bytes that it sends are counted in `target.sent`."""
 
     target: Target
     victim: Victim
     channel: grpc.Channel
 
     def start(self, call: str, request: bytes, patience: float = 10) -> Iterator[bytes]:
-        """Begin a call and read nothing yet."""
+        """Begin a call without reading its answer."""
         path = f"/comity.v1.{SERVICES[call]}/{call}"
         self.target.sent[self.victim.name] += len(request)
         if call in UNARY:
@@ -62,14 +62,14 @@ class Caller:
         return iter(many(request, timeout=patience))
 
     def ask(self, call: str, *fields: tuple[int, int | bytes | str], patience: float = 10) -> list[Fields]:
-        """The messages of an answer; none where it is refused."""
+        """The messages of an answer; none if it is refused."""
         try:
             return [parsed(answer) for answer in self.start(call, message(*fields), patience)]
         except grpc.RpcError:
             return []
 
     def submit(self, lines: Sequence[bytes], objects: Sequence[bytes] = ()) -> Fields | None:
-        """Hand in lines; None where they are refused."""
+        """Submit lines; None if they are refused."""
         inline = [message((1, sha256(data).digest()), (2, data)) for data in objects]
         answers = self.ask("Submit", *((1, line) for line in lines), *((2, data) for data in inline))
         if not answers:
@@ -78,7 +78,7 @@ class Caller:
         return answers[0]
 
     def upload(self, submission: bytes, data: bytes, chunks: Iterable[bytes]) -> bool:
-        """Bring an object of a submission, in chunks as given; whether it was taken."""
+        """Upload an object of a submission, in the given chunks. Returns whether it was accepted."""
         header = message((1, submission), (2, message((1, sha256(data).digest()), (2, len(data)))), (3, 0))
 
         def parts() -> Iterator[bytes]:
@@ -96,7 +96,7 @@ class Caller:
         return True
 
     def lines(self, origin: str, start: int = 0, end: int = 1000) -> list[bytes]:
-        """What a log holds there."""
+        """The lines of a log at this victim."""
         found = []
         for batch in self.ask("GetEntries", (1, origin), (2, start), (3, end)):
             found += [line for line in batch.get(2, []) if isinstance(line, bytes)]
@@ -104,11 +104,11 @@ class Caller:
 
 
 SOURCES = ("127.13.0.1", "127.14.0.1", "127.15.0.1", "127.16.0.1")
-"""Where attackers call from: others are at 127.0.0.1, in another block of addresses."""
+"""The address from which attackers call. The honest parties are at 127.0.0.1, in another block of addresses."""
 
 
 class Relay:
-    """Passes connections on to `address` as coming from `source`: gRPC itself cannot be told where to call from."""
+    """Forwards connections to `address` from the address `source`: gRPC itself cannot choose its source address."""
 
     def __init__(self, address: str, source: str) -> None:
         host, _, port = address.rpartition(":")
@@ -174,7 +174,7 @@ def calling(
 def connected(
     address: str, *, tls: bool = False, patience: float = 10, source: str = SOURCES[0]
 ) -> Iterator[socket.socket]:
-    """A socket, under TLS that checks nothing where asked."""
+    """A socket; with TLS, which verifies nothing, on request."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), patience, (source, 0)) as plain:
         if not tls:
@@ -188,7 +188,7 @@ def connected(
 
 
 def http(target: Target, victim: Victim, request: bytes, patience: float = 10) -> bytes:
-    """What the gateway answers to these bytes, up to its end or to `patience` seconds of silence."""
+    """The gateway's answer to these bytes, until it ends or `patience` seconds pass without a byte."""
     target.sent[victim.name] += len(request)
     answer = b""
     try:

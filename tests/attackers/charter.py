@@ -19,7 +19,7 @@ ROOM = 62_000
 
 
 def padded(line: bytes, number: int, *, signatures: int = 14) -> bytes:
-    """The same statement in another envelope: signatures of keys that nobody has stand beside those that hold."""
+    """The same statement in another envelope, with additional signatures by unknown keys."""
     envelope: dict[str, Any] = json.loads(line)
     left, junk = ROOM - len(line), []
     for at in range(signatures - len(envelope["signatures"])):
@@ -36,7 +36,7 @@ def copies(line: bytes, count: int) -> Iterator[bytes]:
 
 
 def unsigned(line: bytes, number: int) -> bytes:
-    """The same statement under the same key ids, with signatures of the right lengths that do not hold."""
+    """The same statement under the same key ids, with invalid signatures of the right lengths."""
     envelope: dict[str, Any] = json.loads(line)
     for each in envelope["signatures"]:
         sig = bytearray(base64.b64decode(each["sig"]))
@@ -48,7 +48,7 @@ def unsigned(line: bytes, number: int) -> bytes:
 def reading(
     member: Author, prev: str, epoch: int, round_: int, body: str, *, ratified: bool = False, **more: Any
 ) -> bytes:
-    """An `intent` or `ratified` of a member, that says whatever it is told to."""
+    """An `intent` or `ratified` vote of a member, with arbitrary content."""
     said: dict[str, Any] = {"body": body, "epoch": epoch, "prev": prev, "round": round_}
     if not ratified:
         said |= {"last_ratified": None, "unlock": None, **more}
@@ -58,7 +58,7 @@ def reading(
 def contradictions(
     member: Author, prev: str, epoch: int, bodies: Sequence[str], rounds: Iterable[int]
 ) -> Iterator[bytes]:
-    """Readings that exclude one another: for every body in every round, as often as the text allows."""
+    """Conflicting votes: for every body in every round, once for each text."""
     for round_ in rounds:
         for body in bodies:
             yield reading(member, prev, epoch, round_, body)
@@ -69,13 +69,13 @@ def contradictions(
 
 
 def draft(member: Author, federation: str, prev: str, body: bytes, text: str) -> bytes:
-    """A member puts a body forward, once more for each text."""
+    """A member proposes a body, once more for each text."""
     said = {"body": sha256(body), "federation": federation, "prev": prev, "text": text}
     return member.say("draft", ("charter", sha256(body)), said, [named(body)])
 
 
 def rotation(identity: str, prev: str, recovery: Key, new: Key, *, seq: int = 1, home: str = "") -> bytes:
-    """One of many valid rotations of one state, by the one recovery key that it lists: each to a key of its own."""
+    """One of many valid rotations of one state, by its only recovery key: each to a key of its own."""
     body = {
         "cut": [],
         "home": home,
@@ -91,12 +91,12 @@ def rotation(identity: str, prev: str, recovery: Key, new: Key, *, seq: int = 1,
 
 
 def branches(identity: str, prev: str, recovery: Key, count: int) -> Iterator[bytes]:
-    """Rotations of one state that exclude one another."""
+    """Conflicting rotations of one state."""
     return (rotation(identity, prev, recovery, RawKey.of_seed(f"branch {number}")) for number in range(count))
 
 
 def made_up_members(count: int, jurisdiction: str = "CH") -> Iterator[Identity]:
-    """Identities of members that anybody can make."""
+    """Identities of members, as anyone can make them."""
     return (
         Identity.made(f"made up {number}", label=f"made up {number}", kind="member", jurisdiction=jurisdiction)
         for number in range(count)

@@ -34,7 +34,9 @@ def client_hello() -> bytes:
 
 
 def passing(host: str, port: int, count: int, *, threads: int = 8) -> int:
-    """Make `count` connections, send part or all of a ClientHello, or nothing, and close; how many were made."""
+    """Make `count` connections, send all or a part of a ClientHello, or nothing, and close. Returns how many
+    were made.
+    """
     hello = client_hello()
     made = [0] * threads
 
@@ -55,7 +57,8 @@ def passing(host: str, port: int, count: int, *, threads: int = 8) -> int:
 
 @contextlib.contextmanager
 def silent(host: str, port: int, count: int, *, begun: bool = False, source: str = "") -> Iterator[list[socket.socket]]:
-    """Hold `count` connections open that say nothing, or, with `begun`, half of a ClientHello.
+    """Hold `count` open connections that send nothing, or, with `begun`, half of a ClientHello. `source` is the address
+    to connect from: on loopback, each 127.x.y.z can be used.
 
     `source` is the address to connect from: on loopback, every 127.x.y.z is one's own.
     """
@@ -75,7 +78,7 @@ def silent(host: str, port: int, count: int, *, begun: bool = False, source: str
 
 @dataclass
 class Stream:
-    """An HTTP/2 connection of our own, on which calls are begun and nothing is ever done well."""
+    """An HTTP/2 connection of our own for incomplete and invalid calls."""
 
     connection: ssl.SSLSocket
     begun: int = 0
@@ -90,7 +93,7 @@ class Stream:
         return cls(connection)
 
     def call(self, method: str, request: bytes = b"") -> None:
-        """A whole request for `Service/Method`, whose answer nobody reads."""
+        """A complete request for `Service/Method`, whose answer is not read."""
         self._send(method, _message(request), end=True)
 
     def half(self, method: str, sent: int = 0, size: int = 4 << 20) -> None:
@@ -98,7 +101,9 @@ class Stream:
         self._send(method, b"\0" + size.to_bytes(4, "big") + bytes(sent), end=False)
 
     def ended(self, patience: float) -> bool:
-        """Read what the server says; whether it closes the connection before it is silent for `patience` seconds."""
+        """Read the server's bytes. Returns whether it closes the connection before it is silent for
+        `patience` seconds.
+        """
         self.connection.settimeout(patience)
         try:
             while self.connection.recv(65_536):
@@ -110,7 +115,7 @@ class Stream:
         return True
 
     def received(self, patience: float = PATIENCE) -> bytes:
-        """What the server says within `patience` seconds of silence, as it is on the line."""
+        """The server's bytes until it is silent for `patience` seconds, unparsed."""
         self.connection.settimeout(patience)
         said = bytearray()
         with contextlib.suppress(OSError):
@@ -184,7 +189,7 @@ def held_connections(target: Target) -> None:
 
 @attacker("answers of the open port that nobody reads", "H5", by="addresses")
 def untaken_answers(target: Target) -> None:
-    """From four addresses, as many as one may have at once: streams and single answers, with an HTTP/2 window of 0."""
+    """As many streams and single answers as each of four addresses may have, with an HTTP/2 window of 0."""
     claims = message((1, bytes.fromhex(target.known.artifacts[0])))
     with contextlib.ExitStack() as held:
         for victim, source in itertools.product(target.victims, SOURCES):

@@ -28,7 +28,7 @@ def wanted(author: Author, artifact: str, copies: int = 200, label: str = "") ->
 
 
 def holds(author: Author, artifacts: Sequence[str], records: int | None = None) -> bytes:
-    """One claim of many copies; `records` that do not fit to the artifacts make it malformed."""
+    """One claim of many copies; `records` that do not match the artifacts make it malformed."""
     pieces = b"\x00\x00\x01\x00" + bytes(32)
     count = len(artifacts) if records is None else records
     body = {"manifests": [100] * len(artifacts), "pieces": base64.b64encode(pieces * count).decode()}
@@ -36,20 +36,20 @@ def holds(author: Author, artifacts: Sequence[str], records: int | None = None) 
 
 
 def ended(author: Author, artifact: str, index: int) -> bytes:
-    """The end of the claim at `index` of the own log."""
+    """The withdrawal of the claim at `index` of the own log."""
     body = {"basis": "", "forced": False, "hold": index, "kept": False, "reason": "space"}
     return author.say("hold-withdrawn", ("", artifact), body)
 
 
 def failed(author: Author, artifact: str, node: str, day: int, answer: str | None = None) -> bytes:
-    """An audit that failed, with an answer that `node` did not sign, or with none."""
+    """A failed audit, with an answer that `node` did not sign, or with none."""
     found = {"answer": answer, "index": sha256(b"index"), "lease": 0, "node": node, "nonce": sha256(b"%d" % day),
              "numbers": [0], "piece": None, "reason": "digest", "time": day * 86_400}  # fmt: skip
     return author.say("audited", ("", artifact), {"failed": found})
 
 
 def missed(author: Author, artifacts: Sequence[str], nodes: Sequence[str], day: int) -> bytes:
-    """Audits of all copies of a day that nobody answered."""
+    """Unanswered audits of all copies of a day."""
     results = [[artifact, node, 0, 0, 9] for artifact in range(len(artifacts)) for node in range(len(nodes))]
     body = {"answers": 0, "day": day, "nodes": nodes, "results": results, "root": "0" * 64}
     return about(author, "audited", artifacts, body)
@@ -74,7 +74,7 @@ def endless_wishes(target: Target) -> None:
     emits=lambda: [holds(NOBODY, INVENTED[:64]), holds(NOBODY, INVENTED[:2], records=1)],
 )
 def false_claims_of_many(target: Target) -> None:
-    """Claims of the right form, ends of claims that are not its own, and claims of a wrong form."""
+    """Well-formed claims, withdrawals of others' claims, and malformed claims."""
     node, artifacts = target.member.node, sorted(target.known.artifacts)
     if len(artifacts) > 1:
         target.member.say(holds(node, artifacts), holds(node, artifacts[::-1]), holds(node, artifacts, records=0))

@@ -38,7 +38,7 @@ def sha256(data: bytes) -> str:
 
 
 class Key(Protocol):
-    """One half of a key: its name in a record, its public bytes, and what it signs."""
+    """One half of a hybrid key: its name in a record, its public bytes, and its signatures."""
 
     @property
     def alg(self) -> str: ...
@@ -106,13 +106,13 @@ def signed(payload: bytes, keys: Sequence[Key]) -> bytes:
 
 
 def opened(line: bytes) -> dict[str, Any]:
-    """The statement of a line."""
+    """The statement in a line."""
     said: dict[str, Any] = json.loads(base64.b64decode(json.loads(line)["payload"]))
     return said
 
 
 def named(data: bytes) -> dict[str, object]:
-    """How a statement names a side object."""
+    """The name of a side object in a statement."""
     return {"digest": sha256(data), "size": len(data)}
 
 
@@ -136,7 +136,7 @@ def statement(
 
 
 class Author:
-    """Whoever signs statements with `keys`, as `by` names them."""
+    """An author that signs statements with `keys`; `by` is the author field of its statements."""
 
     by: dict[str, str]
     keys: tuple[Key, ...]
@@ -151,7 +151,7 @@ class Author:
         return signed(statement(predicate, self.by, subject, body, objects), self.keys)
 
     def publish(self, name: str, release: Release, parents: Sequence[str] = ()) -> bytes:
-        """A `published` line for `namespace/name@version`, made of `parents` as it says."""
+        """A `published` line for `namespace/name@version`, with the claimed `parents`."""
         body = {
             "documents": {},
             "licence": {"spdx": "MIT", "text": None},
@@ -176,7 +176,7 @@ class Holder(Author):
 
 @dataclass(frozen=True)
 class Identity(Author):
-    """Somebody with keys: a record, and its inception line."""
+    """An identity with keys: a record, and its inception line."""
 
     keys: tuple[Key, ...]
     label: str = "somebody"

@@ -29,7 +29,7 @@ def unsigned_drafts(target: Target) -> None:
 
 @attacker("copies of every vote, as soon as it is public", "C1", by="stranger")
 def copied_votes(target: Target) -> None:
-    """Padded, and handed in where the voter itself speaks."""
+    """Padded copies, submitted to the voter's own node."""
     seen: set[bytes] = set()
     target.ready.set()
     while not target.ended.wait(0.2):
@@ -77,7 +77,7 @@ def late_rounds(target: Target) -> None:
 
 @attacker("three hundred drafts by one member", "own", by="member")
 def many_drafts(target: Target) -> None:
-    """Each another body: the one that was put forward, with another number in it."""
+    """Each has a different body: the proposed one with a changed number."""
     bodies = []
     for number in range(300):
         body = json.loads(target.known.body)
@@ -100,14 +100,14 @@ def made_up_consents(target: Target) -> None:
 
 @attacker("votes in the names of the others", "own", by="member")
 def forged_votes(target: Target) -> None:
-    """Readings of the honest members for another body, under the hostile member's signature."""
+    """Votes in the names of the honest members for another body, signed by the hostile member."""
     for identity, _ in target.known.members:
         as_other = Impersonated(identity, target)
         target.member.say(*charter.contradictions(as_other, target.known.prev, _epoch(target), BODIES[:1], (1, 2, 3)))
 
 
 class Impersonated(Author):
-    """Another member by name, the hostile one by signature."""
+    """The name of another member, with the signatures of the hostile one."""
 
     def __init__(self, identity: str, target: Target) -> None:
         self.by = {"identity": identity}

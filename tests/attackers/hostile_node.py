@@ -22,7 +22,7 @@ from attackers.forging import sha256 as hex_sha256
 
 @dataclass
 class LongLog(RawLog):
-    """A log that may be long: what was hashed once is not hashed again. Lines are only ever added to it."""
+    """A log that may be long: hashes are kept, so that none is computed twice. Lines are only ever appended."""
 
     _leaves: list[bytes] = field(default_factory=list)
     _notes: dict[int, bytes] = field(default_factory=dict)
@@ -43,7 +43,9 @@ class LongLog(RawLog):
 
 
 class HostileNode(Liar):
-    """See the module. `answered` counts the bytes of its answers by call; `errors` are slips of its own."""
+    """See the module. `answered` counts the bytes of its answers by call; `errors` are programming errors of
+    its own.
+    """
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -63,7 +65,7 @@ class HostileNode(Liar):
         return self._identity
 
     def say(self, *lines: bytes, objects: Sequence[bytes] = ()) -> None:
-        """Write lines into its own log, and have these objects for whoever asks."""
+        """Write lines into its own log, and serve these objects to all callers."""
         self.have(*objects)
         self.log.lines += lines
 
@@ -99,7 +101,7 @@ class HostileNode(Liar):
 
 
 def batches(log: RawLog, start: int, end: int) -> Iterator[bytes]:
-    """Entries as an honest node sends them: messages of at most 1 MiB."""
+    """Entries in messages of at most 1 MiB, as an honest node sends them."""
     lines = log.lines[start:end]
     while lines:
         total = 0

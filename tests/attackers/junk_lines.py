@@ -62,7 +62,7 @@ def copied_node_records(target: Target) -> None:
 
 @attacker("a thousand unproven lines of one name and version", "C3", by="member")
 def one_version(target: Target) -> None:
-    """Of an identity whose inception nobody has."""
+    """A line of an identity whose inception is in no log."""
     who = Identity.made("nobody")
     for name in (target.known.unbound, target.known.bound):
         lines = [who.publish(name, RELEASE, [f"junk/parent-{number}@v1"]) for number in range(1_000)]
@@ -70,7 +70,7 @@ def one_version(target: Target) -> None:
 
 
 def wide_publication(number: int) -> bytes:
-    """A `published` line of nearly the size that a line may have, by an identity that nobody knows."""
+    """A `published` line of nearly the maximum size, by an unknown identity."""
     who = Identity.made(f"unknown {number}")
     subjects = [{"digest": {"sha256": sha256(b"%d" % at)}, "name": "x" * 900} for at in range(45)]
     said = json.loads(statement("published", who.by, ("", "0" * 64), {"name": f"junk/wide-{number}@v1"}))
@@ -99,7 +99,7 @@ def small_publications(target: Target) -> None:
 
 @attacker("another account of what a mirrored repository held", "H3", by="member")
 def other_observation(target: Target) -> None:
-    """The node's own `observed`, of the same commit and of others, with other bytes."""
+    """The node's own `observed` statement, about the same commit and about others, with other bytes."""
     release = Release(b"this is what I saw there\n")
     commits = (target.known.commit, "2e" * 20)
     lines = [
@@ -128,7 +128,7 @@ def member_rivals(target: Target) -> None:
 
 @attacker("a second node with the name of another member's", "A1", by="member")
 def name_of_another(target: Target) -> None:
-    """The member binds nodes on paper that are called like the honest ones, and says where they listen."""
+    """The member binds nodes that do not run, with the names of honest nodes, and addresses for them."""
     for victim in target.victims:
         node = RawNode(f"paper-{victim.name}", victim.name)
         target.member.say(node.record(target.member.member), node.addresses(["127.0.0.1:9"], ["127.0.0.1:9"]))
@@ -158,7 +158,7 @@ def objects_again(target: Target) -> None:
 
 @attacker("objects that nobody ever shows", "own", by="member")
 def withheld_objects(target: Target) -> None:
-    """Lines of the own log that name objects which its node does not give."""
+    """Lines of the own log that name objects which its node does not serve."""
     lines = [
         target.member.member.say("noted", ("", sha256(b"%d" % n)), {}, [{"digest": sha256(b"gone %d" % n), "size": 9}])
         for n in range(50)
@@ -195,7 +195,7 @@ NO_STATEMENTS: tuple[bytes, ...] = tuple(_no_statements())
 
 @attacker("holds of what its node does not have", "own", by="member")
 def false_holds(target: Target) -> None:
-    """The node says that it holds every artifact, and answers that it has every file."""
+    """The node claims to hold every artifact, and answers that it has every file."""
     for artifact in target.known.artifacts:
         manifest = {"digest": artifact, "size": 100}
         body = {"manifest": manifest, "pieces": manifest}
@@ -204,7 +204,7 @@ def false_holds(target: Target) -> None:
 
 @attacker("four hundred offers, and grants that contradict one another", "own", by="member")
 def junk_offers(target: Target) -> None:
-    """Chains without a beginning, each record at odds with the one before."""
+    """Chains without a beginning, whose records contradict one another."""
     lines = []
     for number in range(400):
         link = {"at": number, "chain": sha256(b"%d" % (number // 40)), "prev": None, "remaining": [1], "seq": number}
@@ -232,7 +232,7 @@ def lost_keys(target: Target) -> None:
 
 @attacker("rotations of other identities", "own", by="member")
 def false_rotations(target: Target) -> None:
-    """Signed by keys that are nobody's recovery keys."""
+    """Rotations signed by keys that are no recovery keys."""
     thief = RawKey.of_seed("thief")
     key = {"ed25519": b64(thief.public)}
     body = {"cut": [], "home": "", "keys": [key], "prev": "0" * 64, "recovery": [], "seq": 1, "threshold": 1,

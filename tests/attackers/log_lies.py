@@ -50,7 +50,7 @@ def invented_logs(target: Target) -> None:
 
 @attacker("heads of others' logs, larger than they are", "own", by="member")
 def wrong_heads(target: Target) -> None:
-    """Notes over a million entries, under the others' names and its own key."""
+    """Notes over a million entries, under the others' origins and its own key."""
     forged = []
     for victim in target.victims:
         log = RawLog(victim.origin, target.member.log.key, [])
@@ -68,7 +68,7 @@ def wrong_heads(target: Target) -> None:
 
 @attacker("two histories, turn by turn", "own", by="member")
 def split_view(target: Target) -> None:
-    """Whoever asks gets one history at one time and another the next."""
+    """Show one history to one call and another history to the next."""
     node = target.member
     sides = [node.log.forked(2, lines(5, side)) for side in ("left", "right")]
     turn = itertools.count()
@@ -186,7 +186,7 @@ def junk_accusations(target: Target) -> None:
 
 @attacker("one line logged twice, and two valid proofs by turns", "A2", by="member")
 def alternate_proofs(target: Target) -> None:
-    """The node copies what the others' logs hold into its own, twice each, and shows now one proof, now the other."""
+    """The node copies all entries of the others' logs into its own, twice each, and shows the two proofs in turn."""
     node = target.member
     with calling(target, target.victims[0]) as caller:
         copied = [line for victim in target.victims for line in caller.lines(victim.origin)]

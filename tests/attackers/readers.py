@@ -19,7 +19,7 @@ from attackers.strangers import ONE, RELEASE, hand_in, publish
 
 
 def everywhere(target: Target, work: Callable[[Target, Victim, int], None], each: int = 2) -> None:
-    """Have `work` done `each` times over at every victim, all at once, until the others are done."""
+    """Do `work` `each` times at every victim, concurrently, until the others are done."""
     with ThreadPoolExecutor(each * len(target.victims)) as pool:
         for victim, number in itertools.product(target.victims, range(each)):
             pool.submit(work, target, victim, number)
@@ -28,7 +28,7 @@ def everywhere(target: Target, work: Callable[[Target, Victim, int], None], each
 
 @attacker("a flood of names, and reads of it that are given up", "M2", by="identity")
 def flooded_names(target: Target) -> None:
-    """Three hundred versions of one name by one identity; then lookups, each cancelled at once."""
+    """Three hundred versions of one name by one identity; then lookups, each cancelled immediately."""
     publish(target, ONE, [ONE.publish("flood/name@v0", RELEASE)])
     lines = [ONE.publish(f"flood/name@v{number}", RELEASE) for number in range(1, 300)]
     hand_in(target, [ONE.inception, *lines], RELEASE.objects, each=30, at=target.victims[:1])
@@ -88,7 +88,7 @@ def _ask_as_member(target: Target, victim: Victim, number: int) -> None:
 
 @attacker("streams that are opened and not read", "own", by="addresses")
 def unread_streams(target: Target) -> None:
-    """Fifty answers begun at each victim, of which nobody takes a message."""
+    """Fifty answers begun at each victim, of which no message is read."""
     begun: list[Iterator[bytes]] = []
     with ExitStack() as stack:
         for victim, number in itertools.product(target.victims, range(4)):
@@ -144,7 +144,7 @@ def many_ranges(target: Target) -> None:
 
 @attacker("answers of the gateway that nobody reads", "H5", by="addresses")
 def unread_answers(target: Target) -> None:
-    """Forty sockets at each gateway ask for a file, again and again, and take nothing."""
+    """Forty sockets at each gateway ask for a file repeatedly, and read nothing."""
     name = target.known.bound.partition("@")[0]
     request = f"GET /{name}/resolve/main/weights.bin HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 20
     with Sockets() as held:
@@ -185,7 +185,7 @@ class Sockets:
     def open(
         self, target: Target, victim: Victim, address: str, request: bytes, source: str, *, tls: bool = False
     ) -> None:
-        """Connect, and send `request`; where that is refused there is one less."""
+        """Connect, and send `request`; a refused connection is skipped."""
         try:
             held = self._stack.enter_context(connected(address, source=source, patience=2, tls=tls))
             held.sendall(request)

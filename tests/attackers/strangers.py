@@ -33,7 +33,9 @@ RELEASE = Release(b"nobody asked for this\n" * 100)
 
 
 def padded(line: bytes, number: int, *, wide: bool = False) -> bytes:
-    """The same statement in another envelope: with signatures of keys that do not exist.
+    """The same statement in another envelope, with signatures of keys that do not exist: in turn as many as an earlier
+    version read (32), and as many as are read now (14), each as long as an Ed25519 signature; `wide` ones fill the
+    line.
 
     By turns as many as were once read (32), and as many as are read now (14), each as long as an Ed25519 signature is;
     `wide` ones fill the line.
@@ -60,7 +62,7 @@ def hand_in(
     each: int = 16,
     at: Sequence[Victim] = (),
 ) -> None:
-    """Hand lines in at the open ports of `at`, by default of every victim, `each` of them in one call."""
+    """Submit lines at the open ports of `at`, by default of every victim, `each` of them in one call."""
     victims = at or target.victims
     made = list(lines)
     batches = [made[at : at + each] for at in range(0, len(made), each)]
@@ -89,7 +91,7 @@ def padded_drafts(target: Target) -> None:
 
 @attacker("copies of the members' public inceptions", "H1", by="stranger", emits=lambda: copies(ONE.inception, 3))
 def padded_inceptions(target: Target) -> None:
-    """Each member's at its own node, where they use up what it may say there."""
+    """Those of each member at its own node, where they use up the member's quota."""
     for victim, (_, inception) in zip(target.victims, target.known.members, strict=True):
         hand_in(target, copies(inception, 256), each=32, at=[victim])
 
@@ -123,7 +125,7 @@ def repeated_objects(target: Target) -> None:
 
 @attacker("a rival under an unbound name", "N1", by="identity", emits=lambda: [ONE.publish("acme/tiny@v9", RELEASE)])
 def rival_name(target: Target) -> None:
-    """Valid claims under the name that nobody bound: the version that is there, and a newer one."""
+    """Valid claims of the name that is bound to no publisher: the existing version, and a newer one."""
     repository = target.known.unbound.partition("@")[0]
     claims = [ONE.publish(f"{repository}@{version}", RELEASE) for version in ("v1", "v2", "v99")]
     publish(target, ONE, claims)
@@ -141,7 +143,7 @@ def bound_name(target: Target) -> None:
 
 
 def publish(target: Target, who: Identity, claims: Sequence[bytes]) -> None:
-    """Do what a publisher does, at every victim: lines, objects, and the file."""
+    """The steps of a publisher, at every victim: lines, objects, and the file."""
     for victim in target.victims:
         with calling(target, victim) as caller:
             for claim in claims:
@@ -159,7 +161,7 @@ def _publish(caller: Caller, lines: list[bytes]) -> None:
 
 @attacker("submissions that are never completed", "own", by="identity")
 def pending_submissions(target: Target) -> None:
-    """Sixty releases whose files never come."""
+    """Sixty releases whose files are never uploaded."""
     for victim in target.victims:
         with calling(target, victim) as caller:
             for number in range(60):
@@ -209,7 +211,7 @@ ROTATING = Identity.made("rotating", recovery=(sha256(canonical({"ed25519": b64(
 
 @attacker("copies of a rotation", "M4", by="identity", emits=lambda: [rotation(ROTATING, RECOVERY, ONE.keys[0])])
 def padded_rotations(target: Target) -> None:
-    """One identity warns of every artifact, changes its keys once, and says so five hundred times."""
+    """One identity warns of every artifact, changes its keys once, and submits the rotation five hundred times."""
     line = rotation(ROTATING, RECOVERY, RawKey.of_seed("new key of a stranger"))
     warnings = [ROTATING.advise(artifact, "beware") for artifact in target.known.artifacts]
     hand_in(target, [ROTATING.inception, *warnings])
@@ -223,11 +225,11 @@ def conflicting_rotations(target: Target) -> None:
 
 
 ACCEPTED = (ONE, ROTATING)
-"""Whom operators let publish: who is an `identity` in this library speaks as one of these."""
+"""Operators allow these identities to publish: an attacker by an `identity` signs as one of them."""
 
 
 def card(number: int) -> list[bytes]:
-    """What asks to join: a member's inception, its node's record, and the addresses."""
+    """A request to join: a member's inception, its node's record, and the addresses."""
     who = Identity.made(f"newcomer {number}", kind="member", label=f"Newcomer {number}")
     node = RawNode(f"newcomer-{number}", f"node-{number}.example")
     return [who.inception, node.record(who), node.addresses(["127.0.0.1:9"], ["127.0.0.1:9"])]
@@ -244,7 +246,7 @@ def join_requests(target: Target) -> None:
 
 @attacker("public lines of others, handed in again elsewhere", "own", by="stranger")
 def replayed_lines(target: Target) -> None:
-    """Everything that one victim's log holds goes to the others, in reverse."""
+    """All lines of one victim's log are sent to the others, in reverse order."""
     for victim in target.victims:
         with calling(target, victim) as caller:
             lines = caller.lines(victim.origin)
@@ -260,7 +262,7 @@ def unknown_predicates(target: Target) -> None:
 
 @attacker("warnings in a publisher's name", "own", by="stranger")
 def forged_warnings(target: Target) -> None:
-    """Withdrawals signed by somebody else, and a signature taken from another statement."""
+    """Withdrawals signed by another key, and a signature copied from another statement."""
     lines = []
     for (publisher, inception), artifact in itertools.product(target.known.publishers, target.known.artifacts):
         body = {"kind": "yank", "severity": "critical", "text": "withdrawn"}

@@ -32,7 +32,7 @@ from support.waiting import PATIENCE
 HONEST = 3
 QUOTA_ENTRIES = 20_000
 QUOTA_BYTES = 64 << 20
-"""What a node takes of one log: little, so that floods of a test reach it."""
+"""The limits of a node for one log: small, so that floods of a test reach them."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Members:
 
 
 def founded(folder: Path, namespaces: Mapping[str, Digest], accepted: Sequence[str]) -> Members:
-    """Found a federation of `HONEST` members and a hostile one below `folder`. Their operators let the identities
-    `accepted` publish, and no others."""
+    """Found a federation of `HONEST` members and a hostile one below `folder`. Operators allow the identities
+    `accepted` to publish, and no others.
+    """
     homes = [make_home(folder / f"n{number}", number, interval=0.2) for number in range(HONEST + 1)]
     *honest, hostile = homes
     address = f"127.0.0.1:{free_port()}"
@@ -96,7 +97,7 @@ class Process:
         return self.process.is_alive()
 
     def memory(self) -> dict[str, int]:
-        """Bytes of memory that it has now, and that it had at most."""
+        """Bytes of memory: current, and maximum."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return {key: int(text.split()[0]) << 10 for key, _, text in (line.partition(":") for line in lines)
                 if key in ("VmRSS", "VmHWM")}  # fmt: skip
@@ -133,7 +134,7 @@ class Process:
 
 
 def run_node(home: str) -> None:
-    """A node with its gateway. All that it says is in `node.log`."""
+    """A node with its gateway. Its log is `node.log`."""
     output = os.open(Path(home) / "node.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(output, stream)
@@ -164,20 +165,21 @@ def running(*homes: NodeHome) -> Iterator[tuple[Process, ...]]:
 
 @dataclass
 class Report:
-    """What the hostile party did: bytes sent to each victim, lines that it logged of that, bytes that its
-    node answered, lines of its own log, and errors of its own."""
+    """What the hostile party did: bytes sent to each victim, how many of these lines each victim logged, bytes that its
+    node answered, lines of its own log, and programming errors of its own.
+    """
 
     sent: dict[str, int] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
     answered: int = 0
     lines: int = 0
     mirrored: tuple[int, ...] = ()
-    """How much of its log each victim had when the honest script began, and last how long it was."""
+    """How much of its log each victim had when the honest script began, and last its size then."""
     failed: tuple[str, ...] = ()
 
 
 class Hostile:
-    """The hostile party's process: its node runs from the start, and tells the truth until it attacks."""
+    """The hostile party's process: its node runs from the start, and answers truthfully until it attacks."""
 
     def __init__(self, members: Members) -> None:
         self._near, far = FORKS.Pipe()
@@ -188,7 +190,7 @@ class Hostile:
         assert self._told(60) == "up"
 
     def attack(self, names: Sequence[str], known: Known) -> None:
-        """Begin; returns when everything is in place."""
+        """Begin; returns when every attacker is ready."""
         self._near.send((list(names), known))
         assert self._told(120) == "ready"
 
@@ -199,7 +201,9 @@ class Hostile:
         return report
 
     def rounds(self) -> tuple[int, int]:
-        """How often its node was asked for its logs, once in each round of each honest node; the size of its log."""
+        """How often its node was asked for its logs, which is once in each round of each honest node; and the size of
+        its log.
+        """
         self._near.send("rounds")
         asked = self._told(PATIENCE)
         assert isinstance(asked, tuple)

@@ -20,7 +20,9 @@ APART = frozenset(
         "one object named in many lines of the own log",
     }
 )
-"""What runs alone: nobody mirrors a log beyond it, so that what else is in that log would reach nobody."""
+"""Attackers that run alone: no node mirrors the log beyond them, so other attacks in the same log would reach
+nobody.
+"""
 
 LIES: tuple[tuple[str, ...], ...] = (
     (
@@ -45,11 +47,11 @@ LIES: tuple[tuple[str, ...], ...] = (
     ("a note of half a megabyte of junk cosignatures", "one line logged twice, and two valid proofs by turns"),
     ("entries out of order, twice, and others than were signed", "locations that lead nowhere"),
 )
-"""Lies of the hostile node that can be told together: no two in answer to one call."""
+"""False answers of the hostile node that can run together: no two answer the same call."""
 
 
 def together() -> dict[str, tuple[str, ...]]:
-    """Groups of attackers that do not get into one another's way."""
+    """Groups of attackers that do not disturb one another."""
     groups = {
         "strangers and identities at the ports": _by("strangers"),
         "junk in one member's log": (*_by("junk_lines"), *_by("copy_claims")),

@@ -55,7 +55,7 @@ FILES = {"README.md": b"---\nlicense: mit\n---\n# Tiny\n", "weights.bin": bytes(
 
 @dataclass
 class Prepared:
-    """What is there before anybody attacks."""
+    """The state before any attack."""
 
     folder: Path
     members: Members
@@ -69,7 +69,7 @@ class Prepared:
 
 @dataclass
 class Outcome:
-    """What came of the script. `seconds` says how long each step took; `processes` how much its nodes used."""
+    """The results of the script. `seconds` is the time of each step; `processes` the resources that its nodes used."""
 
     facts: dict[str, object] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def client_at(folder: Path, name: str, federation: bytes) -> Client:
 
 
 def prepared(folder: Path, hub: HubLike) -> Prepared:
-    """A federation in which everything has been done once."""
+    """A federation in which every action has been done once."""
     homes = folder / "prepared"
     user = Client(Home(homes / "user"), limits=TransferLimits(patience=PATIENCE))
     bound = user.new_publisher("tests", "CH", "node-ch.example/log")
@@ -124,7 +124,7 @@ def _present(members: Members) -> Iterator[Hostile]:
 
 
 async def _begun(members: Members, borrower: Borrower) -> tuple[Body, Entry]:
-    """A draft is put forward at the first node, and compute is asked for at the second."""
+    """A draft is proposed at the first node, and compute is requested at the second."""
     people = [Person(home) for home in members.honest]
     async with people[0].home.operator() as own:
         body = changed(Body.parse((await own.charter()).body), 3)
@@ -180,7 +180,7 @@ def _payload(line: bytes) -> bytes:
 
 
 def within(condition: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], patience: float = PATIENCE) -> T:
-    """What `condition` gives once it is `wanted`, or at the end of `patience`."""
+    """The value of `condition` once it equals `wanted`, or when `patience` has passed."""
 
     async def wait() -> T:
         deadline = time.monotonic() + patience
@@ -220,7 +220,7 @@ async def _holds(client: NodeClient, artifact: Digest) -> bool:
 
 
 class Script:
-    """The honest parties of one run. Each step writes what came of it into the outcome; none raises."""
+    """The honest parties of one run. Each step writes its results into the outcome; none raises."""
 
     def __init__(self, prepared: Prepared, folder: Path, patience: float = PATIENCE) -> None:
         copied(prepared.folder, folder)
@@ -296,14 +296,14 @@ class Script:
         return within(look, lambda found: all(len(each) == len(homes) - 1 for each in found.values()), self.patience)
 
     def resolve(self) -> object:
-        """By somebody who resolved them before, and by a newcomer."""
+        """By a user who resolved them before, and by a newcomer."""
         newcomer = client_at(self.folder, "newcomer", self.members.federation)
         asked = [(self.user, name) for name in (BOUND, f"{UNBOUND}@v1", f"hf:{MIRRORED}")]
         asked += [(newcomer, name) for name in (f"{BOUND}@v1", f"{UNBOUND}@v1", f"hf:{SECOND}")]
         return {f"{client.home.root.name} {name}": _or_code(partial(_resolved, client, name)) for client, name in asked}
 
     def pull(self) -> object:
-        """A newcomer pulls each kind, and judges what came."""
+        """A newcomer pulls an artifact of each kind, and verifies it."""
         puller = client_at(self.folder, "puller", self.members.federation)
         found = {}
         for number, name in enumerate((f"{BOUND}@v2", f"{UNBOUND}@v1", f"hf:{MIRRORED}")):
@@ -322,11 +322,11 @@ class Script:
         }
 
     def _policy_of(self, puller: Client, name: str) -> Policy | None:
-        """As the puller would judge it: what was mirrored has no signature of a publisher."""
+        """The puller's policy: what was mirrored has no signature of a publisher."""
         return mirrored_policy(puller.policy()) if name.startswith("hf:") else None
 
     def vote(self) -> object:
-        """The honest members vote for the draft that was put forward; the epoch that each node holds."""
+        """The honest members vote for the proposed draft; the epoch that each node holds."""
         people = [Person(home) for home in self.members.honest]
         body = self.prepared.body
 
@@ -340,7 +340,7 @@ class Script:
         return within(voted, lambda found: all(each == certified for each in found.values()), self.patience)
 
     def grant(self) -> object:
-        """What was asked for is granted, and accepted."""
+        """The request is granted, and the grant is accepted."""
         home, borrower, request = self.members.honest[1], self.prepared.borrower, self.prepared.request
         granted = asyncio.run(Lender(home).approve(request.digest))
         asyncio.run(borrower.submit(home, borrower.accept(granted)))
@@ -351,7 +351,7 @@ class Script:
         return within(state, lambda found: found == "accepted", self.patience)
 
     def browse(self) -> object:
-        """What a stock client is told at each gateway."""
+        """The answers that an unmodified client gets at each gateway."""
         commit = self.prepared.known.commit
         paths = (
             f"/api/models/{BOUND}",
@@ -371,7 +371,7 @@ class Script:
         return found
 
     def _read(self, reader: httpx2.Client, path: str, deadline: float) -> object:
-        """Status and body; a node may need a moment until it has judged what it just got."""
+        """Status and body; a node may need a moment to judge a new artifact."""
         while True:
             try:
                 answer = reader.get(path, follow_redirects=True)
@@ -389,7 +389,7 @@ class Script:
 
 
 JUDGED = ("artifact", "bytes", "signatures", "transparency", "cosigners")
-"""The rows that nothing said by others may change (I4)."""
+"""The rows that no statement of others may change (I4)."""
 
 
 def _or_code(work: Callable[[], object]) -> object:
@@ -412,7 +412,7 @@ async def _epoch(person: Person) -> object:
 
 
 def _essence(answer: httpx2.Response) -> object:
-    """What of an answer is the same in two runs."""
+    """The part of an answer that is the same in two runs."""
     if answer.status_code != 200:
         return answer.headers.get("X-Error-Code", "")
     if answer.headers.get("content-type", "").startswith("application/json") and "/api/" in str(answer.url):
@@ -422,7 +422,7 @@ def _essence(answer: httpx2.Response) -> object:
 
 
 def play(prepared: Prepared, folder: Path, attackers: Sequence[str] = (), patience: float = PATIENCE) -> Outcome:
-    """Run the script on a copy of what was prepared, with these attackers at work from its beginning to its end."""
+    """Run the script on a copy of the prepared federation, with these attackers from its beginning to its end."""
     script = Script(prepared, folder, patience)
     with running(*script.members.honest) as nodes, _present(script.members) as hostile:
         hostile.attack(attackers, prepared.known)
@@ -441,8 +441,9 @@ def play(prepared: Prepared, folder: Path, attackers: Sequence[str] = (), patien
 
 
 def come_by(hostile: Hostile, members: Members, patience: float) -> tuple[int, ...]:
-    """Let every honest node come by at the hostile one's twice more, and take what it takes of that log; until
-    `patience` seconds have brought nothing more. How much each has, and how long the log is."""
+    """Let every honest node finish two more rounds with the hostile node, and mirror its log as far as it does, until
+    it has not grown for `patience` seconds. Returns the size of each mirror, and of the log.
+    """
     begin, (_, size) = hostile.rounds()[0], hostile.rounds()
     enough, taken = begin + 2 * len(members.honest), asyncio.run(_taken(members))
     deadline = time.monotonic() + patience

@@ -35,7 +35,7 @@ def undisturbed(before: Prepared, tmp_path_factory: pytest.TempPathFactory) -> O
 
 
 def changed(outcome: Outcome, undisturbed: Outcome) -> dict[str, object]:
-    """What came out otherwise, and how."""
+    """The results that differ, and how."""
     return {step: found for step, found in outcome.facts.items() if found != undisturbed.facts[step]}
 
 
