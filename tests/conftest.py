@@ -68,7 +68,9 @@ def _named(config: pytest.Config) -> set[str]:
 
 
 def pytest_runtest_setup() -> None:
-    """A mutant of a check is looked for by every test that reaches it, so each begins with nothing checked or read."""
+    """Each test that reaches a check looks for its mutants, so each begins with empty caches of checks and
+    documents.
+    """
     if "COMITY_TESTS_CHECK_ANEW" in os.environ:
         forget_signatures()
         read_policy.cache_clear()
@@ -76,8 +78,10 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collecting makes some millions of objects that stay: they are made and kept without the garbage collector. After
-    that it runs more seldom: at its usual pace it takes an eighth of the time of tests that make many objects."""
+    """Collecting makes some millions of objects that stay: they are made without the garbage collector, and excluded
+    from it. After that it runs more seldom: at its usual rate it takes an eighth of the time of tests that make many
+    objects.
+    """
     gc.disable()
     try:
         return (yield)
@@ -95,7 +99,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def backing(request: pytest.FixtureRequest) -> Backing | None:
-    """Where a ledger has its tables: what holds of one database holds of the other."""
+    """The database of a ledger: each property of one holds for the other."""
     if request.param == "sqlite":
         return None
     server: Postgres = request.getfixturevalue("postgres")

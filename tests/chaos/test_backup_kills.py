@@ -109,14 +109,14 @@ def test_a_restore_killed_at_any_point_is_no_home_and_goes_on_when_repeated(tmp_
 
 
 def contents(home: Path) -> dict[str, bytes]:
-    """Every file of a home but the note that a restore was begun, which means nothing beside node.toml."""
+    """Every file of a home but the note of a begun restore, which means nothing beside node.toml."""
     files = {path.relative_to(home).as_posix(): path for path in home.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if name != "restore.incomplete"}
 
 
 @contextlib.contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file may become larger while the block lasts: the system refuses the byte after, as a full disk does."""
+    """No file may grow during the block: the system refuses the next byte, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

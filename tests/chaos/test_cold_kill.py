@@ -57,7 +57,7 @@ async def test_a_killed_node_goes_on_with_the_pieces_that_had_come(tmp_path: Pat
 
 
 def _lead_through(narrow: Narrows, full: NodeHome, cold: NodeHome, body: Body) -> None:
-    """Have the one node know the other by the address of the narrows alone."""
+    """The node knows the other one by the address of the slow link only."""
     consents = [consent_to(body, home.directory) for home in (full, cold)]
     card = replace(full.card, mutual=(), open=(narrow.address,))
     (cold.directory / "federation.json").write_bytes(seal_federation(body, consents, [card, cold.card]).encode())
@@ -69,7 +69,7 @@ def _status(http: str, path: str) -> int:
 
 
 async def _read(http: str) -> bytes:
-    """What a client gets until the end, or until it is cut off."""
+    """The bytes that a client gets until the end, or until it is cut off."""
     got, url = b"", f"http://{http}/tests/model/resolve/main/weights.bin"
     with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
         async with httpx2.AsyncClient(follow_redirects=True, timeout=60) as client, client.stream("GET", url) as answer:

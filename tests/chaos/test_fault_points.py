@@ -40,7 +40,7 @@ NODE = "import pathlib, sys; from comity.node.app import run; run(pathlib.Path(s
 
 
 class Trace:
-    """Programs under strace, and what their threads did: points hit, and calls on files below `folder`."""
+    """Programs under strace, and the trace of their threads: points hit, and calls on files below `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +83,7 @@ class Trace:
 
 
 def unaccounted(calls: list[tuple[str, str]]) -> Iterator[str]:
-    """Calls of one thread that no point stands before, or that SQLite makes outside a commit."""
+    """Calls of one thread that follow no point, and that SQLite does not make within a commit."""
     point, used = "", True
     for call, what in calls:
         if call == "point":

@@ -95,7 +95,7 @@ async def test_a_bundle_is_loaded_and_audits_by_file_go_on_when_a_full_disk_has_
 
 
 async def _loaded(folder: Path, home: NodeHome) -> None:
-    """Raises OutOfSpace also where the node says of a part that it was not taken for that reason."""
+    """Raises OutOfSpace also if the node reports that it did not take a part for that reason."""
     result = await load_bundle([folder], home.socket)
     if any(item.code == OutOfSpace.code for item in result.refused):
         raise OutOfSpace("a part was not taken", why=str(result.refused))

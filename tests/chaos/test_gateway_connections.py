@@ -23,7 +23,7 @@ from support.waiting import PATIENCE
 
 @pytest.fixture(autouse=True)
 def few_open_files() -> Iterator[None]:
-    """What the process has open, and 256 more."""
+    """Limits this process to its open files, and 256 more."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/proc/self/fd").iterdir()))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 256, before[1]))

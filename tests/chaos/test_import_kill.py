@@ -29,7 +29,7 @@ PATIENCE = 120
 
 
 class Arriving:
-    """What the importing node reports, and a wait for more of it."""
+    """The progress that the importing node reports, and a wait for more of it."""
 
     def __init__(self) -> None:
         self._came = 0
@@ -42,7 +42,7 @@ class Arriving:
                 self._more.notify_all()
 
     def wait_for(self, count: int) -> None:
-        """Return once so many more bytes came."""
+        """Return once so many more bytes have arrived."""
         with self._more:
             wanted = self._came + count
             assert self._more.wait_for(lambda: self._came >= wanted, PATIENCE), "nothing comes any more"

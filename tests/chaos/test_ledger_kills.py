@@ -46,7 +46,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 class Victim:
-    """A ledger folder, the processes that died on it, and what they had promised."""
+    """A ledger folder, the processes that were killed on it, and what they had promised."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,7 +96,7 @@ class Victim:
         self.check()
 
     def fails_at(self, call: str, fate: str, nth: int) -> bool:
-        """Whether a thread of the process made the system call `nth` times, and so met `fate`."""
+        """Whether a thread of the process made the system call `nth` times, and so got `fate`."""
         strace = needs("strace", unlock="apt-get install strace")
         command = [strace, "-f", "--seccomp-bpf", "-qq"]  # only the traced calls stop the program, which is quicker
         command += ["-e", f"trace={call}", "-e", f"inject={call}:{fate}:when={nth}"]

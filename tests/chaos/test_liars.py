@@ -316,8 +316,9 @@ def test_a_fork_is_found_in_one_round_and_proven_to_everybody(
 
 
 def _rounds_to_detection(scene: Scene) -> list[int]:
-    """How often each node has come back to the liar from when both held a history until it found out. Its rounds with
-    the other honest node have the same rhythm, give or take a fifth."""
+    """How many rounds with the lying node each node needed, after both had stored a history, until it detected the
+    fork. Its rounds with the other honest node have the same period, within a fifth.
+    """
     both = tuple(zip(scene.nodes, scene.faces, strict=True))
     held = max(_when(node, "mirrored", origin=f.log.origin, size=str(len(f.log.lines))) for node, f in both)
     found = [_when(node, "log has shown two histories", origin=f.log.origin) for node, f in both]

@@ -42,8 +42,9 @@ async def died(node: NodeProcess) -> None:
 
 
 def everything_cosigned_is_held(home: NodeHome) -> None:
-    """Open what the dead node left, as nobody's process: each cosignature of its own is over entries that are here,
-    and every side object that they name is here too."""
+    """Read the ledger of the killed node: for each of its cosignatures, the entries and all side objects that they name
+    are there.
+    """
     node = OpenedHome.open(home.config(), lambda: 0)
     try:
         for log in node.ledger.tables.logs.all():

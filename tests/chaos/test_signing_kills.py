@@ -38,7 +38,7 @@ class SigningMachine:
         return process.exitcode
 
     def left(self) -> Iterator[tuple[str, str]]:
-        """(round, body) of the signatures that left."""
+        """(round, body) of the signatures that the process released."""
         for line in self.signed.read_text().splitlines() if self.signed.exists() else ():
             round_, body = line.split()
             yield round_, body

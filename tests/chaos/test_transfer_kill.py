@@ -15,7 +15,9 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def killed_after(verified: int, into: Path) -> int:
-    """Run the transfer in a child, kill it once it has told of that many bytes; returns the bytes it told of."""
+    """Run the transfer in a child process, kill it once it has reported that many bytes. Returns the bytes that it
+    reported.
+    """
     command = [sys.executable, str(TESTS / "support" / "transfer_child.py"), str(into), str(PIECES)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(TESTS)}) as child:
         assert child.stdout is not None

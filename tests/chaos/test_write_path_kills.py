@@ -50,14 +50,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    """In the long form there are more pieces, between which there are more instants to die at."""
+    """The long form has more pieces, and so more instants between them at which to kill."""
     weights = WEIGHTS if request.node.get_closest_marker("long") else TWO_PIECES
     with made(tmp_path, weights) as world:
         yield world
 
 
 def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = False, patience: float = PATIENCE) -> None:
-    """Publish until the victim dies; what fails for its death is tried again by the caller, with its successor.
+    """Publish until the process is killed; the caller repeats a publication that failed, with the next process.
 
     Args:
         patience: seconds for which it may live after the fourth publication.
@@ -75,7 +75,7 @@ def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = Fal
 
 
 def kill_while_publishing(world: World, points: Iterable[str], *, link: bool = False, sure: bool = True) -> None:
-    """The first node dies at each point in turn; the same publication is tried with each successor.
+    """The first node is killed at each point in turn; the same publication is repeated with each next process.
 
     Args:
         sure: a point that is not reached is a failure; else the node lives on.
@@ -95,7 +95,7 @@ def kill_while_publishing(world: World, points: Iterable[str], *, link: bool = F
 
 
 def kill_while_mirroring(world: World, points: Iterable[str], *, sure: bool = True) -> None:
-    """The second node dies at each point in turn, while the first is published to."""
+    """The second node is killed at each point in turn, during publications at the first one."""
     second = world.homes[1]
     for point in points:
         victim = world.start(second, point)
@@ -169,7 +169,7 @@ def test_nodes_that_were_stopped_and_just_started_again_have_lost_nothing(world:
 
 
 async def fatten(home: NodeHome) -> None:
-    """Log more than is mirrored in one step, and wait for the checkpoint over it."""
+    """Log more than one step mirrors, and wait for the checkpoint over it."""
     somebody = Somebody.generate()
     async with home.client() as client:
         await client.submit([somebody.announcement])

@@ -36,7 +36,7 @@ print(huggingface_hub.snapshot_download(sys.argv[1], revision=sys.argv[2]))
 
 @dataclass(frozen=True)
 class Gap:
-    """The link was cut before a node ran. The node of KR is alone on its side."""
+    """Two networks: the link was cut before a node ran. The node of KR is alone on its side."""
 
     divide: Divide
     outside: Officer
@@ -131,12 +131,12 @@ def killed_load(officer: Officer, bundle: Path, event: str) -> None:
 
 
 def pulled(officer: Officer, name: str, folder: Path) -> bool:
-    """Whether the policy of the pins is met, with the evidence that was carried."""
+    """Whether the policy of the pins is met by the carried evidence."""
     return officer.run("pull", name, "--out", folder).returncode == 0
 
 
 def pulled_by_a_stock_client(officer: Officer, cache: Path, repository: str, revision: str) -> Path:
-    """The folder of the model whose files an unmodified Hub client got from the gateway inside."""
+    """The folder of the model whose files an unmodified Hub client got from the gateway behind the air gap."""
     environ = {**os.environ, "HF_ENDPOINT": f"http://{GATEWAY}", "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
     command = ["ip", "netns", "exec", officer.network, sys.executable, "-c", STOCK, repository, revision]
     ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE)

@@ -22,7 +22,7 @@ COMITY = [sys.executable, "-m", "comity_cli.main"]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder shaped like a model: safetensors with a sane header and random tensors, a card, a configuration."""
+    """A folder like that of a model: safetensors with a valid header and random tensors, a card, a configuration."""
     folder = tmp_path_factory.mktemp("model")
     tensors, at = {}, 0
     for number, length in enumerate((6_000_000, 300_000, 1_000)):
@@ -90,7 +90,7 @@ def _comity(home: Path, *arguments: str, expected: int = 0) -> Any:
 
 @pytest.fixture(params=["installed", "forked"])
 def comity(request: pytest.FixtureRequest) -> list[str]:
-    """The program as people have it, and the one of the tests, to which signals must mean the same."""
+    """The installed program, and that of the tests: signals must have the same effect on both."""
     return COMITY if request.param == "installed" else [str(command_server().comity)]
 
 

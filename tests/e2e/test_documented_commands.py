@@ -34,7 +34,9 @@ NOT_RUN = {
     ("README.md", 3): "installs the package and runs all tests: `.ci/run` does",
     ("docs/guide/operator.md", 1): "installs from a package index into /opt, as root",
 }
-"""Blocks that no test here runs, and why. The test below fails for one that is not needed, and for one more."""
+"""Blocks that no test here runs, and why. The test below fails for an entry that is not needed, and for one that is
+missing.
+"""
 COMMIT = "6c1277e6c1277e6c1277e6c1277e6c1277e6c127"
 
 
@@ -57,7 +59,7 @@ class Scene:
     root: Path
 
     def person(self, name: str, **instead: str) -> Person:
-        """Somebody whose folder is the lab's; what they keep is their own."""
+        """A user whose current folder is the lab's; the user's own state is in another folder."""
         return Person(self.lab.directory, self.root / name, self.hub, {COMMIT: self.commit, **instead})
 
 
@@ -72,7 +74,7 @@ def _scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def furnish(scene: Scene) -> None:
-    """Put into the lab's folder, and publish, what the pages name."""
+    """Put into the lab's folder, and publish, the files that the pages name."""
     folder = scene.lab.directory
     (folder / "train.py").write_text(
         "import huggingface_hub as h\nprint(h.snapshot_download('demo/all-MiniLM-L6-v2', revision='v1'))\n"
@@ -101,7 +103,7 @@ def furnish(scene: Scene) -> None:
 
 
 def provider_grants(scene: Scene, request: str) -> str:
-    """The provider answers what was asked for. Returns the id of the grant."""
+    """The provider answers the request. Returns the id of the grant."""
     provider = scene.person("provider")
     provider.does("comity trust pin federation.json")
     return str(json.loads(provider.does_at_last(f"comity grant approve {request} --dir node-ch --yes --json"))["line"])
@@ -109,7 +111,7 @@ def provider_grants(scene: Scene, request: str) -> str:
 
 @pytest.mark.parametrize("block", of("README.md"), ids=lambda block: str(block.number))
 def test_the_readme(scene: Scene, block: Block) -> None:
-    """With the installed program, as whoever reads it has it."""
+    """With the installed program, as a reader of the README has it."""
     person = replace(scene.person(f"readme-{block.number}"), installed=True)
     person.does("\n".join(block.commands))
 
@@ -218,7 +220,9 @@ def test_the_guide_for_operators_founds_a_federation_runs_a_node_and_joins_anoth
 
 
 def named_network(folder: Path) -> tuple[str, ...]:
-    """What runs a command in an empty network where `node-ch.example.org` is this machine, and no other is reached."""
+    """The prefix of a command that runs it in an empty network, where `node-ch.example.org` is this machine and no
+    other machine is reached.
+    """
     unshare, ip = needs("unshare", unlock="apt-get install util-linux"), needs("ip", unlock="apt-get install iproute2")
     hosts = folder / "hosts"
     others = " ".join(f"node-{code}.example.org" for code in (*FOUNDERS[1:], "es"))

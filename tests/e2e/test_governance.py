@@ -32,7 +32,7 @@ NAMES = tuple(name for _, _, name in SEATS)
 
 @dataclass
 class Commons:
-    """Four founders, their running nodes, and whoever joined since."""
+    """Four founders, their running nodes, and the members that joined since."""
 
     folder: Path
     founders: tuple[Officer, ...]
@@ -43,7 +43,7 @@ class Commons:
         return self.folder / "lab" / "federation.json"
 
     def reader(self, name: str) -> Officer:
-        """Somebody with no node and no seat, and with pins of their own."""
+        """A user without a node or a seat, and with pins of their own."""
         return Officer(self.folder, self.folder / name)
 
     @property
@@ -51,7 +51,7 @@ class Commons:
         return self.founders[0].comity("proposal", "ls")
 
     def voters(self) -> list[Officer]:
-        """As many founders as decide."""
+        """As many founders as a quorum needs."""
         return list(self.founders[: quorum(len(self.founders[0].comity("member", "ls")["members"]))])
 
     def taken_up(self, epoch: int) -> None:
@@ -76,7 +76,7 @@ def commons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commons]:
 
 @pytest.fixture(scope="module")
 def fifth(commons: Commons) -> Officer:
-    """A newcomer with keys, a node that mirrors, and a request; it took `commands` after the installation."""
+    """A newcomer with keys, a mirroring node, and a request; that took `commands` after the installation."""
     home = commons.folder / "node-br"
     newcomer = Officer(home, commons.folder / "at-node-br")
     ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
@@ -107,7 +107,7 @@ def admitted(commons: Commons, fifth: Officer) -> Officer:
 
 
 def test_a_fifth_member_joins_a_federation_of_four(commons: Commons, admitted: Officer) -> None:
-    """Two commands from the installation to the request (`init`, `join`), one for a reading: see the fixtures."""
+    """Two commands from the installation to the request (`init`, `join`), one for a vote: see the fixtures."""
     joined = admitted.comity("join", "--dir", admitted.home)
     assert (joined["state"], joined["epoch"]) == ("member", 1)
     listed = commons.founders[2].comity("member", "ls")["members"]
@@ -257,7 +257,7 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None
     shown: list[Document] = []
 
     def settled() -> bool:
-        """Whether nothing that its node has not heard of yet is shown."""
+        """Whether the node shows all that it has received."""
         shown[:] = [first.comity("member", "ls") for _ in range(2)]
         level = all(peer["lag"] == 0 for peer in first.state["peers"])
         return level and shown[0] == shown[1] and len(own_log(first)["cosigners"]) >= 3
@@ -314,7 +314,7 @@ def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_
 
 
 def drafted(officer: Officer, *change: str) -> str:
-    """The body of a draft, made once the officer hears of what makes it a change."""
+    """The body of a draft, made once the officer's node knows the statements that it depends on."""
     ran = [officer.run("proposal", "new", *change, "--dir", officer.home, "--yes", "--json")]
 
     def made() -> bool:
@@ -367,5 +367,5 @@ def publish(officer: Officer, folder: Path, name: str, node: str) -> None:
 
 
 def pulled(officer: Officer, name: str, to: Path) -> bool:
-    """Whether it could be fetched, and satisfied the pins."""
+    """Whether the artifact could be fetched, and satisfied the pins."""
     return officer.run("pull", name, "--to", to).returncode == 0

@@ -23,7 +23,7 @@ CODES = ("CH", "ES", "KR", "SG")
 
 @dataclass(frozen=True)
 class Clerk(Officer):
-    """An officer with a stick, and a folder for what goes onto it."""
+    """An officer with a stick, and a folder for the files that go onto it."""
 
     stick: Path = Path()
 
@@ -32,7 +32,7 @@ class Clerk(Officer):
         return f"Institute {self.home.name}"
 
     def sign(self, *arguments: str | Path) -> Document:
-        """A command that signs, with whatever the stick has brought."""
+        """A command that signs, with the files of the stick."""
         return self.act(*arguments, *self._carried(), "--out", self.pins / "out")
 
     def look(self, *arguments: str | Path) -> Document:
@@ -45,7 +45,7 @@ class Clerk(Officer):
 
 @dataclass(frozen=True)
 class Circle:
-    """Members that meet only by what is carried."""
+    """Members that exchange carried files only."""
 
     root: Path
     clerks: tuple[Clerk, ...]
@@ -55,7 +55,7 @@ class Circle:
         return self.root / "federation.json"
 
     def carry(self, *more: Clerk) -> None:
-        """The stick goes round, twice."""
+        """Carry the stick to every member, twice."""
         everybody = (*self.clerks, *more)
         for source in everybody:
             for target in everybody:
@@ -94,7 +94,7 @@ def _founded(tmp_path_factory: pytest.TempPathFactory) -> Circle:
 
 
 def found(clerks: Sequence[Clerk], genesis: Path, federation: Path, *draft: str | Path) -> Document:
-    """Draft, or what stands in `draft` in its place; consent; seal."""
+    """Draft, or the body in `draft` instead; consent; seal."""
     cards = [one.card for one in clerks]
     drafted = clerks[0].comity(*(draft or ("found", "draft")), *cards, "--out", genesis)
     lines = [one.pins / f"{genesis.stem}.line" for one in clerks]
@@ -107,7 +107,7 @@ def found(clerks: Sequence[Clerk], genesis: Path, federation: Path, *draft: str 
 
 @pytest.fixture(name="circle")
 def _circle(tmp_path: Path, founded: Circle) -> Circle:
-    """The founders, each test with copies of its own."""
+    """The founders; each test has copies of its own."""
     root = tmp_path / "circle"
     shutil.copytree(founded.root, root)
     clerks = (Clerk(root / c, root / f"at-{c}", stick=root / f"at-{c}" / "stick") for c in CODES)
@@ -210,7 +210,7 @@ def test_who_votes_twice_is_convicted_by_two_carried_lines(circle: Circle, tmp_p
 
 
 def forget(copied: Clerk) -> None:
-    """Make a vote file that says that this key never signed anything: a lie that no tool of ours tells."""
+    """Make a vote file that says that this key never signed anything: no command of Comity does this."""
     (key,) = copied.look("keys", "show", "--dir", copied.home)["keys"]
     votes = Path(key["path"]).with_suffix(".votes")
     votes.write_text(json.dumps({"key": key["id"], "schema": "comity/votes/v1"}, separators=(",", ":")) + "\n")

@@ -52,7 +52,7 @@ def peak_in(status: str) -> int:
 
 
 def write_big(path: Path, size: int) -> None:
-    """Bytes of which no two pieces are alike, written quickly: a random block, counted."""
+    """Bytes of which no two pieces are alike, written fast: one random block, with a counter."""
     block = bytearray(os.urandom(4 * 1024**2 - 8))
     with path.open("wb") as file:
         for number in range(size // (4 * 1024**2)):

@@ -75,7 +75,7 @@ class Fair:
 
     @property
     def seen(self) -> Document:
-        """The offer, as somebody with no seat sees it."""
+        """The offer, as a reader without a seat sees it."""
         return self.reader.comity("offer", "show", self.chain[:12])
 
     def held(self, grant: str) -> Document:
@@ -85,7 +85,7 @@ class Fair:
         return found
 
     def ask(self, home: Path, question: Callable[[NodeClient], Awaitable[T]]) -> T:
-        """What a node says to its operators."""
+        """What a node reports to its operators."""
 
         async def work() -> T:
             async with NodeClient.operator(operator_socket(home)) as client:
@@ -94,7 +94,7 @@ class Fair:
         return asyncio.run(work())
 
     def hears(self, line: str, by: Path) -> None:
-        """Until the node of a home has a line about the offer."""
+        """Wait until the node of a home has a line about the offer."""
 
         def there() -> bool:
             try:
@@ -106,7 +106,7 @@ class Fair:
         wait_for(there, f"{by.name} to hear of {line[:12]}")
 
     def shows(self, found: Callable[[], T], wanted: T) -> None:
-        """Until what somebody is shown, who asks every node, is this."""
+        """Wait until this is what a user is shown who asks every node."""
         seen: list[T] = []
 
         def there() -> bool:
@@ -119,7 +119,7 @@ class Fair:
             raise AssertionError(f"shown in place of {wanted}: {seen}") from error
 
     def reaches(self, grant: str, state: str) -> None:
-        """Until a third node says that a grant is in `state`."""
+        """Wait until a third node reports that a grant is in `state`."""
 
         def there() -> bool:
             found = self.ask(self.third, lambda node: node.offers.grants(GrantQuery(state=state)))
@@ -133,7 +133,7 @@ class Fair:
         return self.lab.nodes[2].home
 
     def request(self, want: str, *kind: str) -> str:
-        """A request by Barcelona, once Zurich has heard of it."""
+        """A request by Barcelona, once Zurich's node has it."""
         asked = self.borrower.act(*(kind or ("offer", "request")), self.chain[:12], "--want", want)
         self.hears(asked["line"], self.lender.home)
         return str(asked["line"])
@@ -219,7 +219,7 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
 
 
 def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) -> None:
-    """Barcelona's officer asks no node, and its own is not asked either."""
+    """Barcelona's officer asks no node, and Barcelona's node is not asked either."""
     lender, borrower, stick = fair.lender, fair.borrower, fair.folder / "stick"
     stick.mkdir()
     lender.comity("offer", "show", fair.chain[:12], "--out", stick / "offer")

@@ -27,7 +27,7 @@ SIDE = dict(zip(CODES, (0, 0, 0, 1, 1), strict=True))
 
 @dataclass(frozen=True)
 class Parted:
-    """Five members, three on one side and two on the other, and all their nodes."""
+    """Five members with their nodes, three on one side of the partition and two on the other."""
 
     divide: Divide
     officers: tuple[Officer, ...]
@@ -97,7 +97,7 @@ def publish(officer: Officer, folder: Path) -> None:
 
 
 def pulled(officer: Officer, publisher: Officer, folder: Path) -> bool:
-    """Whether it could be fetched, and satisfied the pins."""
+    """Whether the artifact could be fetched, and satisfied the pins."""
     name = publisher.home.name.lower()
     return officer.run("pull", f"{name}/model@v1", "--to", folder / f"{officer.home.name}-{name}").returncode == 0
 

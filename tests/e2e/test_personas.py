@@ -56,7 +56,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 
 def mistaken(person: Person, line: str, *, said: str) -> Ran:
-    """They type a line that fails, and then the commands that the error names. Returns the failure."""
+    """Type a line that fails, and then the commands that the error names. Returns the failure."""
     failed = person.types(line)
     assert failed.status != 0, failed
     assert "Traceback" not in failed.said, failed.said

@@ -251,7 +251,7 @@ _ROOTS: Final = parse_roots(_ROOT.pem)
 
 
 def _follow(data: bytes) -> Any:
-    """A leaf that anybody may have made, under certificates that hold."""
+    """A leaf with arbitrary content, under valid certificates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # a serial number that is not positive
         chain = CertificateChain.parse((data, certificate_der(_ABOVE.certificate)))
@@ -272,7 +272,7 @@ def _of_file(read: Callable[[BinaryIO, int], Any]) -> Callable[[bytes], Any]:
 
 
 def _judge(claim: bytes) -> Any:
-    """Whatever one of the claims is, `verify` raises nothing at all."""
+    """`verify` raises nothing, whatever the content of one of the claims."""
     try:
         verify(Evidence(_GOOD.manifest, None, (*_GOOD.claims[:1], claim), _GOOD.proofs[-1:]), _ARTIFACT_POLICY)
     except ComityError as error:
@@ -320,7 +320,7 @@ _GROWTHS: Final = _encoded(*(case["data"] for case in _vectors("growth.json")["a
 
 
 def _rotate(data: bytes) -> Any:
-    """Whatever a line is, it makes no chain fail."""
+    """No line makes a chain fail."""
     entry = parse_entry(data)
     assert len(follow(_INCEPTED, [entry, entry]).steps) <= 1
     return parse_rotation(entry)
@@ -335,7 +335,7 @@ _REQUEST: Final = b"GET /blobs/a?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nCo
 
 
 def _lend() -> tuple[bytes, ...]:
-    """The payload of one statement of each kind that makes a grant."""
+    """The payload of one statement of each kind that leads to a grant."""
     log = lending.Written()
     log.grant(log.post(), lending.hours(0, 10))
     return tuple(entry.envelope.payload for entry in log.entries)
@@ -384,7 +384,7 @@ _REVOCATIONS: Final = (
 
 
 def _appraise(data: bytes) -> Any:
-    """Whatever evidence is, an appraisal raises nothing at all."""
+    """An appraisal raises nothing, whatever the evidence."""
     evidence = HardwareEvidence.parse(data)
     try:
         appraise(evidence, bytes(32), _PINS, hardware.AT)
@@ -394,12 +394,12 @@ def _appraise(data: bytes) -> Any:
 
 
 def _vendor_chain(data: bytes) -> Any:
-    """A leaf that anybody may have made, under certificates that hold."""
+    """A leaf with arbitrary content, under valid certificates."""
     return VendorChain.parse_der((data, _VENDOR.der)).check([_VENDOR.above[0].der], hardware.AT)
 
 
 def _revocation(data: bytes) -> Any:
-    """Revocation data may be of anybody: they revoke nothing that their issuer did not."""
+    """Revocation data of any issuer: they revoke nothing that their issuer did not issue."""
     parsed = RevocationData.parse(data)
     results = appraise(_HARDWARE, bytes(32), replace(_PINS, revocations=(data,)), hardware.AT)
     assert all(row.state != "fail" for result in results for row in result.findings if row.name == "revocation")
@@ -407,7 +407,7 @@ def _revocation(data: bytes) -> Any:
 
 
 def _id_token(data: bytes) -> Any:
-    """The claims of a token, and the person; claims are also read where the signature does not hold."""
+    """The claims of a token, and the person; claims are also read if the signature is invalid."""
     keys, text = parse_keys(_PROVIDER_KEYS), data.decode("utf-8", "replace")
     issuer = str(_ID_CLAIMS["iss"])
     claims = check_id_token(text, keys, issuer=issuer, client="c", nonce="n", access_token="", now=1_800_000_000)
@@ -415,7 +415,7 @@ def _id_token(data: bytes) -> Any:
 
 
 def _inspect(data: bytes) -> Any:
-    """Whatever a file is, a look at it raises nothing at all; what is wrong with it counts as refused here."""
+    """An inspection raises nothing, whatever the file; a file with faults counts as refused here."""
     try:
         found = inspect(io.BytesIO(data), "config.json", len(data))
     except ComityError as error:
@@ -477,7 +477,7 @@ def _contents(data: bytes) -> tuple[CarriedFile, ...]:
 
 
 def _read_in_pieces(data: bytes) -> Federation:
-    """A federation file in small pieces: nearly every value ends in another piece than it begins."""
+    """A federation file in small pieces: nearly every value crosses the end of a piece."""
     return Federation.read(data[at : at + 61] for at in range(0, len(data), 61))
 
 

@@ -28,7 +28,7 @@ FORKS = [
 
 
 def forks(folder: Path, **defines: int) -> bool:
-    """Whether some order of readings certifies two drafts; every order was tried if the answer is no."""
+    """Whether some order of votes certifies two drafts; if the answer is no, every order was tried."""
     spin = needs("spin", unlock="apt-get install spin")
     gcc = needs("gcc", unlock="apt-get install gcc libc6-dev")
     chosen = [f"-D{name}={value}" for name, value in defines.items()]

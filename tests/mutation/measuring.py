@@ -28,7 +28,7 @@ from _pytest.runner import runtestprotocol
 from mutation.mutants import Mutant, Source
 
 MEMORY: Final = 2 << 30
-"""Bytes that a mutant may use beyond what its process starts with."""
+"""Bytes of memory that a mutant may use beyond those at the start of its process."""
 MOST_CALLS: Final = 1000
 """Calls of one function that are traced in one test."""
 EXAMPLES: Final = 34
@@ -39,7 +39,7 @@ BROKEN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a mutant: `killer` is the test that failed, or ran out of time; empty if the mutant survived."""
+    """The result of a mutant: `killer` is the test that failed, or ran out of time; empty if the mutant survived."""
 
     mutant: Mutant
     tests: int
@@ -48,7 +48,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What the tests do without a change: the lines that each reaches, its seconds of CPU time, and who failed."""
+    """The tests without a change: the lines that each reaches, its seconds of CPU time, and which failed."""
 
     lines: Mapping[str, Mapping[str, frozenset[int]]]
     seconds: Mapping[str, float]

@@ -69,7 +69,7 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What stays the same when lines move: module, function, and the changed text."""
+        """The part that stays the same when lines move: module, function, and the changed text."""
         return self.source.name, self.function, self.before, self.after
 
     def __str__(self) -> str:
@@ -179,7 +179,7 @@ def _head(statement: _Statement) -> str:
 
 
 def _around_difference(before: str, after: str) -> tuple[str, str]:
-    """Both texts without what they share, but for a little of it."""
+    """Both texts without their common beginning and end, except a little of each."""
     start = _common(before, after)
     end = _common(before[start:][::-1], after[start:][::-1])
     left, right = max(0, start - SHARED), max(0, end - SHARED)
@@ -239,7 +239,7 @@ def _changes(statement: _Statement, function: Function) -> Iterator[Change]:
 
 
 def _guarded(statement: _Statement) -> bool:
-    """Whether the statement is all that an `if` does: leaving it out is the same as a condition that is never true."""
+    """Whether the statement is the whole body of an `if`: leaving it out equals a condition that is never true."""
     block = statement.block
     return isinstance(block, ast.If) and len(block.body) == 1 and statement.field == "body"
 
