@@ -17,11 +17,11 @@ STRANGER = identity("Stranger", "SG")
 SCOPE = "hospital-bern"
 DAY = 86_400
 AS_OF = 1_795_478_400
-"""2026-11-24T00:00:00Z, as the policy of the case has it."""
+"""2026-11-24T00:00:00Z, the time of the case's policy."""
 
 
 def table(at_least: int = 2, **changed: str) -> str:
-    """The table of a policy that asks for approvals of Anna, Ben and Carla."""
+    """The table of a policy that requires approvals of Anna, Ben and Carla."""
     ids = "".join(f'{each.inception.label} = "{each.id}"\n' for each in (ANNA, BEN, CARLA))
     lines = {"scope": f'"{SCOPE}"', "at_least": str(at_least), **changed}
     keys = "".join(f"{key} = {value}\n" for key, value in lines.items() if key != "roles")

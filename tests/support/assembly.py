@@ -25,7 +25,7 @@ def code(number: int) -> str:
 
 
 def members(count: int, algs: tuple[str, ...] = CLASSICAL) -> tuple[Identity, ...]:
-    """`count` members, sorted as a charter lists them."""
+    """`count` members, sorted as in a charter."""
     return tuple(sorted((seat(code(number), algs) for number in range(count)), key=lambda who: who.id))
 
 
@@ -36,21 +36,21 @@ def found(seats: Iterable[Identity], *, quorum_change: int | None = None, **name
 
 
 def change(body: Body, number: int = 1) -> Body:
-    """A body to follow `body`, that changes something different for each number."""
+    """A body that follows `body`, with another change for each number."""
     old = body.policy
     policy = CharterPolicy(old.quorum_change, old.min_copies, old.min_jurisdictions, old.cosigner_quorum, 1 + number)
     return draft(body, policy=policy)
 
 
 def reseated(body: Body, members_: Sequence[Member]) -> Body:
-    """A body to follow `body`, with these members and the smallest lawful quorum."""
+    """A body that follows `body`, with these members and the smallest valid quorum."""
     active = sum(member.active for member in members_)
     return draft(body, members=members_, policy=CharterPolicy(quorum(active), 1, 1, 0))
 
 
 @dataclass
 class Assembly:
-    """A federation that decides about the successor of `body`, and every line that it has seen."""
+    """A federation that decides on the successor of `body`, and every line that it has seen."""
 
     seats: Sequence[Identity]
     body: Body = field(init=False)
@@ -70,7 +70,7 @@ class Assembly:
         return compute_tally(self.body, self.lines, self.bodies)
 
     def put(self, body: Body, by: Identity | None = None, text: str = "because") -> Body:
-        """Let a member put `body` forward."""
+        """Let a member propose `body`."""
         who = by or self.seats[0]
         self.bodies[body.digest] = body.data
         self.lines.append(sign_statement(draft_statement(body, who.id, text), who.signer))
@@ -79,13 +79,13 @@ class Assembly:
     def intent(
         self, who: Identity, body: Body, at: int = 1, last: tuple[int, Body] | None = None, unlock: int | None = None
     ) -> Entry:
-        """Sign an INTENT, whatever it says."""
+        """Sign an INTENT with any content."""
         locked = RoundBody(last[0], last[1].digest) if last else None
         assert body.prev is not None
         return self.say(who, Intent(who.id, body.prev, body.epoch, at, body.digest, locked, unlock))
 
     def ratify(self, who: Identity, body: Body, at: int = 1) -> Entry:
-        """Sign a RATIFY, whatever it says."""
+        """Sign a RATIFY with any content."""
         assert body.prev is not None
         return self.say(who, Ratify(who.id, body.prev, body.epoch, at, body.digest))
 
@@ -99,7 +99,7 @@ class Assembly:
         self.lines += [who.entry, consent(body, who.id, who.signer)]
 
     def vote(self, who: Identity, body: Body, *, stalled: bool = False) -> Vote | NothingToVote:
-        """Let an honest member, who sees all lines and wants `body`, sign what it should sign next."""
+        """Let an honest member, who sees all lines and prefers `body`, sign its next vote."""
         tally = self.tally
         state = self.states.get(who.id)
         if state is None or state.prev != tally.current.digest:
@@ -112,7 +112,7 @@ class Assembly:
         return reading
 
     def decide(self, body: Body, voters: Sequence[Identity] | None = None) -> Certificate:
-        """Let everybody (or `voters`) vote for `body` until it is certified."""
+        """Let all members (or `voters`) vote for `body` until it is certified."""
         self.put(body)
         for _ in range(2):
             for who in voters or self.seats:

@@ -100,7 +100,7 @@ def signature(key: Private, message: bytes, *, pss: bool = True) -> bytes:
 
 
 def envelope(key: Private, said: bytes, keyid: str | None = "", kind: str = PAYLOAD_TYPE) -> dict[str, Any]:
-    """A DSSE envelope, as a tool writes it."""
+    """A DSSE envelope, as another tool writes it."""
     signed: dict[str, Any] = {"sig": b64encode(signature(key, pae(kind, said)))}
     return {
         "payloadType": kind,

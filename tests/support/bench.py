@@ -31,7 +31,7 @@ def at(who: Identity) -> Node:
 
 
 class Bench:
-    """A chamber over logs that tests write. The node is the first member's, if none is named.
+    """A charter follower over logs that tests write. The node is the first member's, if none is named.
 
     `nodes`: the records of all members' nodes are known, as a federation file brings them.
     """
@@ -77,7 +77,7 @@ class Bench:
         self.changes += 1
 
     async def append(self, line: bytes) -> int:
-        """As the own log does."""
+        """As the own log's sequencer does."""
         (index,) = self.ledger.logs.append(str(self.me.record.log), [line])
         self._prover.finish_all()
         return index
@@ -95,7 +95,7 @@ class Bench:
             self._prover.finish_all()
 
     def mirror(self, who: Identity, lines: Sequence[bytes]) -> None:
-        """Let the log of another member's node grow here, whatever its lines say."""
+        """Let the mirrored log of another member's node grow by any lines."""
         held, vkey = at(who), str(at(who).record.log)
         state = self.ledger.logs.create(held.origin, vkey, own=False)
         if lines:
@@ -105,7 +105,7 @@ class Bench:
             self._prover.finish_all()
 
     def said(self, predicate: str) -> list[Entry]:
-        """What the node has logged itself."""
+        """The statements that the node has logged itself."""
         mine = EntryQuery(predicate=predicate, origin=str(self.me.record.log), by=self.me.record.node.id)
         return [parse_entry(found.line) for found in self.ledger.index.find(mine)]
 

@@ -26,16 +26,16 @@ from support.slow_links import Narrows
 from support.waiting import PATIENCE
 
 WEIGHTS = 13_000_000
-"""Bytes: four pieces, so that each of three sources is asked for one at once."""
+"""Bytes: four pieces, so that each of three sources is asked for one at the same time."""
 ENTRIES = 1_000
 BYTES = 32 * 1024 * 1024
-"""What the honest nodes take of one log."""
+"""The limits of the honest nodes for one log."""
 HASTY = TransferLimits(read_timeout=1.0, patience=PATIENCE)
 
 
 @dataclass
 class Scene:
-    """Two honest nodes, each of which knows the liar under another address, and a publisher."""
+    """Two honest nodes, each of which knows the lying node under another address, and a publisher."""
 
     folder: Path
     homes: tuple[NodeHome, NodeHome]
@@ -51,7 +51,9 @@ class Scene:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def publish(self) -> None:
-        """A new artifact at the first node, known by `known` and `files`. The liar has the same bytes."""
+        """A new artifact at the first node, with its statement `known` and its `files`. The lying node has the same
+        bytes.
+        """
         number = next(self.numbers)
         source = model(self.folder / f"source-{number}", weights=WEIGHTS, seed=number)
         self.known = f"tests/model-{number}@v1"
@@ -60,13 +62,13 @@ class Scene:
         self.client.publish(source, self.known, publisher=self.publisher, licence="MIT", nodes=[self.homes[0].name])
 
     def newcomer(self) -> Client:
-        """A client that has seen nothing yet."""
+        """A client without remembered checkpoints."""
         client = Client(Home(self.folder / f"user-{next(self.numbers)}"), limits=HASTY)
         client.pin(self.federation)
         return client
 
     def comity(self, client: Client, *arguments: str, status: int = 0) -> str:
-        """What a command says that ends with `status`, as that client's user."""
+        """The output of a command that exits with `status`, run as that client's user."""
         environ = {**os.environ, "COMITY_HOME": str(client.home.root)}
         ran = run_comity(*arguments, environ=environ, patience=60)
         assert ran.returncode == status, ran.stderr
@@ -79,7 +81,9 @@ class Scene:
 
     @contextmanager
     def slowly(self, what: str) -> Iterator[None]:
-        """Slow the honest nodes down: else they may have sent all pieces, also the liar's, before its lie has come."""
+        """Slow the honest nodes down: else they may have sent all pieces, also those of the lying node, before its
+        false answer arrives.
+        """
         for narrow in self.narrows:
             narrow.rate = {"silence": 3e6, "a byte too many": 8e6, "no end": 8e6, "drops": 8e6}.get(what, 30e6)
         yield
@@ -87,7 +91,7 @@ class Scene:
             narrow.rate = None
 
     def go_on(self) -> None:
-        """The honest nodes still copy and cosign what is new in each other's logs."""
+        """The honest nodes still copy and cosign each other's new entries."""
         first, second = self.homes
         receipt = self.client.advise(
             self.known,
@@ -101,7 +105,7 @@ class Scene:
         asyncio.run(converged(self.homes, second, least=2))
 
     def followed(self) -> None:
-        """Wait until both honest nodes hold and cosign all of the liar's log."""
+        """Wait until both honest nodes hold and cosign the whole log of the lying node."""
         for node, face in zip(self.nodes, self.faces, strict=True):
             self.noticed("cosigned", at=[node], origin=face.log.origin, size=str(len(face.log.lines)))
 

@@ -41,7 +41,7 @@ def content(size: int) -> tuple[bytes, Digest, bytes]:
 
 @dataclass
 class Kept(PieceRecords):
-    """Piece records that outlive a `Checked`, and what they were asked for."""
+    """Piece records that outlive a `Checked`, with the lookups."""
 
     known: dict[Digest, bytes] = field(default_factory=dict)
     asked: list[Digest] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Kept(PieceRecords):
 
 @dataclass
 class BlobSite:
-    """A store, and what was asked and told about it. `hashed` are bytes, by why they were."""
+    """A blob store, with the lookups and messages about it. `hashed` counts bytes, by the reason for hashing them."""
 
     store: FolderStore
     records: Kept = field(default_factory=Kept)
@@ -85,7 +85,7 @@ class BlobSite:
         return digest, data
 
     def flip(self, digest: Digest, at: int) -> None:
-        """Change a byte on the disk, as a careless program or a worn disk would."""
+        """Change a byte on the disk, as a faulty program or disk may."""
         path = self.store.path(digest)
         path.chmod(0o644)
         with path.open("r+b") as file:
@@ -96,7 +96,7 @@ class BlobSite:
         path.chmod(0o444)
 
     def flip_unseen(self, digest: Digest, at: int) -> None:
-        """The same with modification times put back. Only the time of the change itself betrays it."""
+        """The same, with the modification time restored. Only the change time shows it."""
         before = self.store.path(digest).stat()
         self.flip(digest, at)
         os.utime(self.store.path(digest), ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -137,7 +137,7 @@ def get(port: int, target: str, method: str = "GET", **fields: str) -> tuple[int
 
 
 def exchange(port: int, sent: bytes) -> bytes:
-    """Everything that the server says to these bytes until it closes the connection."""
+    """All bytes that the server answers to these, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)
@@ -149,5 +149,5 @@ def exchange(port: int, sent: bytes) -> bytes:
 
 
 def _much_later() -> float:
-    """A clock by which every file's times are old: tests of fresh files bring their own."""
+    """A clock for which all files are old: tests of fresh files bring their own."""
     return time.time() + YEAR

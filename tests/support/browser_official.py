@@ -20,7 +20,7 @@ WIDTHS = (320, 768, 1280)
 
 
 class Official:
-    """Somebody who reads pages; `clicks` counts what the person pressed."""
+    """A reader of pages; `clicks` counts what the person pressed."""
 
     def __init__(self, page: Any, url: str, model: str) -> None:
         self.page, self.model, self.clicks = page, model, 0
@@ -35,7 +35,7 @@ class Official:
         self.page.get_by_role("button", name=text, exact=True).click()
 
     def find(self, catalogue: str, field: str, search: str) -> None:
-        """Go to the page of the model, from any page."""
+        """Go from any page to the page of the model."""
         self.follow(catalogue)
         self.page.get_by_label(field).fill(self.model.rpartition("/")[2])
         self.press(search)
@@ -53,7 +53,7 @@ def who_holds_it(official: Official) -> Any:
 
 
 def is_it_safe_without(official: Official, jurisdiction: str) -> Any:
-    """The answer for the whole federation, and by the row of each member on the page of the model."""
+    """The answer for the whole federation, and for each member by its row on the page of the model."""
     official.page.get_by_label("Suppose that this member").select_option(jurisdiction)
     official.press("Show what would be lost")
     answer = official.page.locator("#answer").inner_text()
@@ -64,7 +64,7 @@ def is_it_safe_without(official: Official, jurisdiction: str) -> Any:
 
 
 def who_says_so(official: Official) -> Any:
-    """In French: each statement with its signer, and the entry behind the first claim of a copy, with its proof."""
+    """In French: each statement with its signer, and the entry of the first claim of a copy, with its proof."""
     official.follow("Français")
     official.find("Catalogue", "Mots du nom", "Chercher")
     official.follow("Qui dit quoi")
@@ -88,7 +88,7 @@ def how_do_i_check(official: Official) -> Any:
 
 
 def sign_in_at_provider(browser: Any, url: str, person: dict[str, str], shots: Path) -> Any:
-    """Through the pages of the provider, which is another site, to the pages of the node; and out again."""
+    """Through the pages of the provider, which is another site, to the pages of the node; and sign out again."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(url)

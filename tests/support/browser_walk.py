@@ -22,7 +22,7 @@ AXE = """rules => axe.run(document, {runOnly: rules}).then(found => found.violat
 
 
 def look(page: Any, axe: str, shot: Path) -> dict[str, Any]:
-    """What axe-core finds on the page, and by how many pixels it is wider than the window."""
+    """The findings of axe-core on the page, and by how many pixels it is wider than the window."""
     page.screenshot(path=shot, full_page=True)
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     page.evaluate(axe)
@@ -30,7 +30,9 @@ def look(page: Any, axe: str, shot: Path) -> dict[str, Any]:
 
 
 def answers(page: Any, url: str, model: str, jurisdiction: str) -> dict[str, Any]:
-    """Who holds the model, is it safe against the loss of a jurisdiction, who says so, how do I check."""
+    """Which members hold the model, whether it survives the loss of a jurisdiction, who states this, and how to check
+    it.
+    """
     page.goto(url)
     page.get_by_role("link", name="Catalogue", exact=True).first.click()
     page.get_by_label("Words in the name").fill(model.rpartition("/")[2])
@@ -53,7 +55,7 @@ def answers(page: Any, url: str, model: str, jurisdiction: str) -> dict[str, Any
 
 
 def by_keyboard(page: Any, url: str) -> list[str]:
-    """What has the focus after each of some tabulator keys, and where the first link leads."""
+    """The focused element after each of some presses of the tabulator key, and the target of the first link."""
     page.goto(url)
     seen = []
     for _ in range(4):
@@ -72,7 +74,7 @@ def sign_in(page: Any, link: str) -> None:
 
 
 def sign_out(page: Any, url: str) -> dict[str, Any]:
-    """What is left after signing out: cookies, and the status of a page of the node."""
+    """The cookies that remain after signing out, and the status of a page of the node."""
     page.get_by_role("button", name="Sign out").click()
     return {"cookies": page.context.cookies(), "status": page.goto(f"{url}/-/node").status}
 

@@ -15,7 +15,7 @@ COMMIT = "1234567890abcdef1234567890abcdef12345678"
 
 @contextlib.contextmanager
 def careless_hub(repository: str, folder: Path) -> Iterator[str]:
-    """The endpoint. Hashes are those of the folder at the beginning, bytes those of the disk when they are asked."""
+    """The endpoint. Hashes are those of the folder at the start, bytes those of the disk at each request."""
     hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
     sizes = {p.name: p.stat().st_size for p in folder.iterdir()}
     tree = [

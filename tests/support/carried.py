@@ -29,7 +29,7 @@ class Stopped(Exception):
 
 @dataclass
 class MemoryNode:
-    """What a node has. `budget` is how many bytes of files it sends before the reader is interrupted."""
+    """The data of a node. `budget` is how many bytes of files it sends before the reader is interrupted."""
 
     keys: LogKeys = field(default_factory=lambda: LogKeys.generate(ORIGIN))
     lines: list[bytes] = field(default_factory=list)
@@ -38,12 +38,12 @@ class MemoryNode:
     budget: float = float("inf")
     asked: list[str] = field(default_factory=list)
     refusals: int = 0
-    """How many calls for objects are refused, because there were too many."""
+    """How many calls for objects are refused because there are too many."""
     misbehaving: list[ShownMisbehaviour] = field(default_factory=list)
     limited: set[str] = field(default_factory=set)
-    """Calls of which the next one is refused, because there were too many."""
+    """Calls of which the next one is refused because there are too many."""
     lacks: str = ""
-    """The layout of which it has no piece records."""
+    """The piece layout for which it has no records."""
     on_read: Callable[[], None] = lambda: None
     """Called before each answer with bytes of a file."""
 

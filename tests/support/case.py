@@ -48,7 +48,7 @@ FILES: Mapping[str, bytes] = {
 
 @dataclass(frozen=True)
 class Case:
-    """Everything about one artifact. `publication` is the statement that its publisher signed."""
+    """All data about one artifact. `publication` is the statement that its publisher signed."""
 
     files: Mapping[str, bytes]
     manifest: bytes
@@ -78,19 +78,19 @@ class Case:
         return verify(self.evidence, self.policy)
 
     def demanding(self, old: str, new: str) -> Case:
-        """This case under a policy in which `old` is written `new`."""
+        """This case with `old` replaced by `new` in the policy."""
         assert self.policy_text.count(old) == 1, old
         return replace(self, policy_text=self.policy_text.replace(old, new))
 
     def saying(self, *lines: bytes) -> Case:
-        """This case with more claims."""
+        """This case with additional claims."""
         return replace(self, claims=(*self.claims, *lines))
 
     def proofs_of(self, line: bytes) -> tuple[InclusionEvidence, ...]:
         return tuple(proof for proof in self.proofs if proof.line == sha256(line))
 
     def write(self, root: Path) -> Path:
-        """Lay it out below `root`: `model/` with its evidence pack, policy.toml, federation.json. Returns `model/`."""
+        """Write it below `root`: `model/` with its evidence pack, policy.toml, federation.json. Returns `model/`."""
         folder, pack = root / "model", root / "model" / PACK
         named = {f"proofs/{_proof_name(proof)}": proof.data for proof in self.proofs}
         named |= {f"objects/{digest}": data for digest, data in self.objects.items()}
@@ -108,7 +108,7 @@ class Case:
 
 @functools.lru_cache(1_000)
 def read_policy(text: str, federation: bytes) -> Policy:
-    """A policy whose pins all name `federation`. The same one stands in hundreds of tests, and is read once."""
+    """A policy whose pins all name `federation`. Hundreds of tests have the same one, which is read once."""
     return parse_policy(text.encode(), lambda _: federation)
 
 
@@ -117,7 +117,7 @@ def looked_at(path: str, data: bytes) -> FoundFile:
 
 
 def nodes(count: int = 4) -> tuple[Node, ...]:
-    """The nodes of `count` members in as many jurisdictions; the first of them is Swiss."""
+    """The nodes of `count` members in as many jurisdictions; the first is in CH."""
     return tuple(node(seat(code)) for code in JURISDICTIONS[:count])
 
 
@@ -129,7 +129,7 @@ def release(
     spdx: str = "Apache-2.0",
     lineage: tuple[Parent, ...] = (),
 ) -> tuple[Published, Entry, bytes, bytes]:
-    """The claim that `by` published `files`, signed; the manifest; the piece index."""
+    """The publication of `files` by `by`, signed; the manifest; the piece index."""
     by = by or identity("Swiss AI", "CH")
     manifest = Manifest.of(FileEntry(path, len(data), sha256(data)) for path, data in files.items())
     index = PieceIndex(tuple((entry.path, _layout(files[entry.path])) for entry in manifest.files))
@@ -156,7 +156,7 @@ def case(
     files: Mapping[str, bytes] = FILES,
     lineage: tuple[Parent, ...] = (),
 ) -> Case:
-    """A case in which all is well. It is made and signed once a session: the same arguments give the same value.
+    """A valid case. It is made and signed once a session: the same arguments give the same value.
 
     Args:
         members: nodes; the first one's log holds the publication. `nodes()` where not given.
@@ -239,7 +239,7 @@ require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 
 
 def filled(owner: Node, entries: int = 5) -> Log:
-    """The log of a node, with other people's statements in it."""
+    """The log of a node, with statements of others in it."""
     log = Log(owner.origin, owner.log)
     for number in range(entries):
         log.append(_of_somebody_else(number))
@@ -254,7 +254,7 @@ def _of_somebody_else(number: int) -> bytes:
 
 
 def advisory(case: Case, *, by: Identity | None = None, kind: str = "malware") -> tuple[bytes, bytes]:
-    """Somebody's warning about the artifact: their inception and the advisory."""
+    """A warning of another identity about the artifact: its inception and the advisory."""
     by = by or identity("Security desk", "ES")
     said = Advisory(by.inception.author, case.artifact, kind, "critical", "do not load it")
     return by.entry.line, sign_advisory(said, by.signer).line

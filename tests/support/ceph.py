@@ -80,7 +80,7 @@ class User:
 class Ceph:
     endpoint: str
     settings: tuple[str, ...]
-    """How a Ceph program finds this one."""
+    """The options by which a Ceph program finds this cluster."""
 
     def user(self, name: str, *, quota: int | None = None) -> User:
         """A new user with S3 keys, who may store at most `quota` bytes."""
@@ -94,7 +94,7 @@ class Ceph:
         return made
 
     def _admin(self, *words: str) -> None:
-        """Over SQLite the tool was seen to hang beside the gateway: ask it again."""
+        """Over SQLite the tool sometimes hangs beside the gateway: it is started again then."""
         for patience in (20, 40, 120):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run("radosgw-admin", *self.settings, *words, patience=patience)

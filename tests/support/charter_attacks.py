@@ -51,7 +51,7 @@ def signed(said: Iterable[Vote]) -> list[Entry]:
 
 
 def allowed(said: Iterable[Vote]) -> bool:
-    """Whether the machines of all but Dan let them sign all this, in this order."""
+    """Whether the vote files of all but Dan allow all these signatures, in this order."""
     states = {who.id: VoteState(FIRST.digest) for who in (ANN, BEN, CLO)}
     for reading in said:
         if reading.member in states:
@@ -79,14 +79,14 @@ def forks(*said: list[Vote]) -> bool:
 
 
 def accused(*said: list[Vote]) -> bool:
-    """Whether the members, who signed what their machines allow, stand accused."""
+    """Whether the members, who signed only what their vote files allow, are accused."""
     everything = list(chain(*said))
     votes_read = dict(zip(everything, signed(everything), strict=True))
     return allowed(everything) and bool(find_equivocations(votes_read))
 
 
 def unproven(*said: list[Vote]) -> bool:
-    """Whether two certificates stand, and too few of those who lied to make them are named by Comity."""
+    """Whether there are two certificates, and Comity names too few of the members that equivocated for them."""
     everything = list(chain(*said))
     entries = signed(everything)
     assert certified(A, entries) and certified(B, entries)
@@ -189,7 +189,7 @@ def ratifies_twice() -> bool:
 
 
 def intends_one_and_ratifies_another() -> bool:
-    """Which honest members do where their draft has lost (7.3)."""
+    """Honest members do this when their draft has lost (7.3)."""
     return accused(all_of(intends, 1, A, ANN), all_of(ratifies, 1, B, ANN))
 
 
@@ -217,7 +217,7 @@ def two_liars_in_two_rounds() -> bool:
 
 
 def two_of_four_ratify() -> bool:
-    """Three newcomers would make a majority of the new set; those who are there already decide."""
+    """Three newcomers would make a majority of the new set; the present members decide all the same."""
     newcomers = [seated(f"Institute {number}") for number in range(3)]
     body = enlarged(*newcomers)
     intents, ratified = votes([ANN, BEN, DAN], FIRST, body)[::2], votes([ANN, BEN], FIRST, body)[1::2]
@@ -238,7 +238,7 @@ def a_reading_of_another_epoch_counts() -> bool:
 
 
 def one_key_of_two_votes() -> bool:
-    """A reading is m signatures over identical bytes (7.2)."""
+    """A vote is m signatures over identical bytes (7.2)."""
     keys = CheapSigner.named("Dan first"), CheapSigner.named("Dan second")
     many = Seated(replace(DAN.inception, keys=KeySet(tuple(key.public for key in keys), 2)), keys[0], DAN.recovery)
     previous = founded([ANN, BEN, CLO, many])
@@ -257,7 +257,7 @@ def raises_a_quorum_that_the_new_set_cannot_muster() -> bool:
 
 
 def enlarged(*newcomers: Seated) -> Body:
-    """A body with newcomers, and the least quorum for so many."""
+    """A body with newcomers, and the least quorum for that number of members."""
     seats = [*FIRST.members, *(who.seat for who in newcomers)]
     return draft(FIRST, members=seats, policy=replace(FIRST.policy, quorum_change=quorum(len(seats))))
 
@@ -277,7 +277,7 @@ def is_seated_by_two_of_its_three_keys() -> bool:
 
 
 def changed(**change: Any) -> bool:
-    """Whether three members make a charter in which the seat of the fourth is another."""
+    """Whether three members certify a charter in which the seat of the fourth is changed."""
     other = replace(DAN.seat, **change)
     body = draft(FIRST, members=[other if seat.id == DAN.id else seat for seat in FIRST.members])
     return certified(body, votes([ANN, BEN, CLO], FIRST, body))

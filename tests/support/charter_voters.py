@@ -19,7 +19,9 @@ from support.charters import Seated, cheaply_signed, drafts, founded, intent, ra
 
 @dataclass
 class Voter:
-    """A member as the others see it: what it holds, what is on its way to it, and what it has signed."""
+    """A member in the view of the others: the lines that it holds, those in transit to it, and those that it has
+    signed.
+    """
 
     who: Seated
     votes: VoteState
@@ -54,11 +56,13 @@ class Parliament:
                 voter.takes([put_forward])
 
     def tally(self, entries: Iterable[Entry] | None = None) -> Tally:
-        """What `entries` amount to; by default everything that anybody said."""
+        """The tally of `entries`; by default of all statements."""
         return compute_tally(self.start, self.said if entries is None else entries, self.bodies, signed=self._signed)
 
     def acts(self, voter: Voter, want: Body | None, *, stalled: bool) -> Vote | NothingToVote:
-        """An honest member's person wants `want`, or whatever leads; the member signs what it may, and tells all."""
+        """An honest member's person prefers `want`, or the leading draft; the member signs what it may, and sends it to
+        all.
+        """
         tally = self.tally(voter.held.values())
         leading = tally.leading(voter.votes.round or tally.round)
         wanted = want or (leading.body if leading else self.drafts[0])
@@ -75,12 +79,14 @@ class Parliament:
         self._send(liar.who.says(reading), to)
 
     def supports(self, liar: Voter, body: Body, round_: int, to: Sequence[Voter]) -> None:
-        """A liar signs both readings for `body`, as if it had never signed anything."""
+        """A lying member signs both votes for `body`, regardless of its earlier votes."""
         self.lies(liar, intent(self.start, liar.id, round_, body), to)
         self.lies(liar, ratify(self.start, liar.id, round_, body), to)
 
     def heals(self, among: Sequence[Voter] = ()) -> None:
-        """Everything that one of `among` (all honest members) holds, or was ever to get, reaches each of them."""
+        """Everything that a member of `among` (all honest members) holds, or that is in transit to it, reaches each of
+        them.
+        """
         voters = among or self.honest
         known = [entry for voter in voters for entry in (*voter.held.values(), *voter.coming)]
         for voter in voters:
@@ -88,7 +94,9 @@ class Parliament:
             voter.coming.clear()
 
     def settles(self) -> bool:
-        """Whether honest members that hear one another decide; liars stay silent.
+        """Whether honest members that receive one another's lines decide; lying members stay silent. People approve the
+        leading draft, and declare that they do not wait for silent members where all wait. Members that were
+        partitioned catch up round by round, with at most two votes in each.
 
         People approve what leads, and say that the silent are not waited for where everybody waits. Who was away
         catches up round by round, with at most two readings in each.

@@ -36,7 +36,7 @@ class CheapSigner:
 
 
 def cheaply_signed(keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
-    """What `KeySet.signed` is for real signatures."""
+    """The replacement of `KeySet.signed` for cheap signatures."""
     message = pae(envelope.payload_type, envelope.payload)
     given = {each.keyid: each.sig for each in envelope.signatures}
     whole = [key for key in keys.keys if all(half.id in given for half in key.halves)]
@@ -47,13 +47,13 @@ def cheaply_signed(keys: KeySet, envelope: Envelope, beside: Collection[PublicKe
 
 
 def cheaply_verifies(alg: str, raw: bytes, signature: bytes, message: bytes) -> bool:
-    """The same for `support.second_checker`."""
+    """The replacement of the same check in `support.second_checker`."""
     return alg == "ed25519" and signature == _signature(raw, message)
 
 
 @dataclass(frozen=True, slots=True)
 class Seated:
-    """A member, with what it signs with, and the one key that may change that."""
+    """A member, with its signing keys, and the one recovery key that may change them."""
 
     inception: Inception
     signer: Signer
@@ -79,7 +79,7 @@ class Seated:
         return consent(body, self.id, self.signer)
 
     def rotated(self, before: Member, signer: Signer, recovery: Signer) -> tuple[Seated, Entry]:
-        """The same member with new keys, and the statement that says so; `before` is its seat until then."""
+        """The same member with new keys, and the rotation to them; `before` is its seat until then."""
         start = before.key_state
         change = Rotation(self.id, 1, start.digest, KeySet((signer.public,), 1), (recovery.public.id,))
         statement = rotation_statement(change, [self.recovery.public])
@@ -87,7 +87,7 @@ class Seated:
 
 
 def seated(label: str, signer: Signer | None = None, recovery: Signer | None = None, *, in_: str = "CH") -> Seated:
-    """Somebody with one governance key and one recovery key; cheap ones if none are given."""
+    """A member with one governance key and one recovery key; cheap ones if none are given."""
     first = signer or CheapSigner.named(f"{label} first")
     rescue = recovery or CheapSigner.named(f"{label} recovery")
     keys = KeySet((first.public,), 1)
@@ -95,14 +95,14 @@ def seated(label: str, signer: Signer | None = None, recovery: Signer | None = N
 
 
 def founded(members: Iterable[Seated], **policy: int) -> Body:
-    """A genesis of `members`; nobody has signed it."""
+    """A genesis of `members`, without consents."""
     seats = [each.seat for each in members]
     rules = {"quorum_change": quorum(len(seats)), "min_copies": 1, "min_jurisdictions": 1, "cosigner_quorum": 0}
     return genesis(seats, CharterPolicy(**{**rules, **policy}))
 
 
 def drafts(previous: Body, count: int = 2) -> tuple[Body, ...]:
-    """Rival bodies to follow `previous`, the same but for one number."""
+    """Rival bodies that follow `previous`, equal except for one number."""
     return tuple(
         draft(previous, policy=replace(previous.policy, min_copies=previous.policy.min_copies + number + 1))
         for number in range(count)

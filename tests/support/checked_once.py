@@ -12,8 +12,9 @@ REMEMBERED: Final = 50_000
 
 
 def check_signatures_once() -> Callable[[], None]:
-    """From now on, `PublicKey.verify` of this process does not check anew what it found valid: the same case stands in
-    hundreds of tests. What is not valid is checked, and refused, each time. Returns what forgets all."""
+    """From now on, `PublicKey.verify` of this process does not verify again what it found valid: hundreds of tests use
+    the same case. Invalid signatures are verified, and refused, each time. Returns a function that forgets all.
+    """
     real = PublicKey.verify
     valid: set[tuple[str, bytes]] = set()
 

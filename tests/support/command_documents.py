@@ -38,7 +38,7 @@ def check(kind: str, document: Mapping[str, Any]) -> None:
 
 
 def faults(kind: str, document: Any) -> list[str]:
-    """Where a document differs from its schema, read strictly."""
+    """The differences of a document from its schema, read strictly."""
     return [
         f"{'/'.join(map(str, error.absolute_path)) or 'the document'}: {error.message[:300]}"
         for error in _validator(kind).iter_errors(document)
@@ -69,7 +69,7 @@ def _registry() -> Any:
 
 
 def _strict(found: Any) -> Any:
-    """A schema in which no object has members beside those that are named."""
+    """The schema without additional members in any object."""
     if isinstance(found, list):
         return [_strict(item) for item in found]
     if not isinstance(found, dict):

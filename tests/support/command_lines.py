@@ -20,7 +20,7 @@ _ENDS = ("|", "||", "&&", ";", ">", ">>", "&", ")")
 
 
 def shown(text: str) -> Iterator[list[str]]:
-    """Arguments of each `comity …` in the code blocks of a Markdown text; a line that goes on is one line."""
+    """Arguments of each `comity …` in the code blocks of a Markdown text; continued lines are joined."""
     for block in _BLOCK.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             yield from _arguments(line.strip().removeprefix("$ "))
@@ -39,7 +39,8 @@ def advised(hint: str) -> Iterator[list[str]]:
 
 
 def parse(arguments: list[str]) -> None:
-    """Have Click read `arguments` as it would, and run nothing. Raises click.UsageError for what it would refuse.
+    """Have Click parse `arguments`, and run nothing. Raises click.UsageError for what it would refuse. Files need not
+    exist: the caller replaces `click.Path`.
 
     Files need not exist: the caller stands in for `click.Path`.
     """

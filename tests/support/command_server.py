@@ -67,7 +67,7 @@ posix._exit(status)
 
 @dataclass(frozen=True)
 class CommandServer:
-    """Programs `comity` and `python` in `folder`: the second is `comity` where it is asked for its module."""
+    """Programs `comity` and `python` in `folder`: the second is `comity` if it is called with `-m` and its module."""
 
     folder: Path
 
@@ -95,7 +95,7 @@ class CommandServer:
 
 @functools.cache
 def command_server() -> CommandServer:
-    """The server of this process. It ends with it, and what it has forked ends too."""
+    """The server of this process. It ends with this process, and the processes that it has forked end too."""
     server = CommandServer(Path(tempfile.mkdtemp(prefix="comity-commands-")))
     server.write_programs()
     here, there = FORKS.Pipe()
@@ -113,8 +113,9 @@ def _stop(lifeline: Connection, process: ForkServerProcess) -> None:
 
 
 class ForkedNode:
-    """`comity serve …` with those methods of `subprocess.Popen` that a lab uses. It outlives the process that asked for
-    it, as a node of a lab does."""
+    """`comity serve …` with the methods of `subprocess.Popen` that a lab uses. It outlives the process that started it,
+    as a node of a lab does.
+    """
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class ForkedNode:
 
 @contextlib.contextmanager
 def lab_nodes_are_forked(server: CommandServer) -> Iterator[None]:
-    """Within, nodes of a lab that this process starts are forked by the server."""
+    """Within the block, the server forks the nodes of labs that this process starts."""
     started = functools.partial(ForkedNode, server=server)
     forked = SimpleNamespace(Popen=started, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
     with patch.object(lab, "subprocess", forked):
@@ -200,7 +201,7 @@ def _serve(folder: str, lifeline: Connection) -> None:
 
 
 class _Listener:
-    """Forks a child for each request, tells its status, and kills it if its asker is gone."""
+    """Forks a child for each request, reports its status, and kills it if its caller is gone."""
 
     def __init__(self, server: CommandServer, lifeline: Connection) -> None:
         self._lifeline = lifeline
@@ -217,7 +218,7 @@ class _Listener:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close in this process what is the server's."""
+        """Close the server's files in this process."""
         self._selector.close()
         self._door.close()
         self._lifeline.close()
@@ -226,7 +227,7 @@ class _Listener:
             child.asker.close()
 
     def listen(self) -> _Request | None:
-        """None in the server, at its end; in a forked child, what it has to do."""
+        """None in the server, at its end; in a forked child, its task."""
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._lifeline:
@@ -274,7 +275,7 @@ class _Listener:
 
 
 def _received(asker: socket.socket) -> _Request | None:
-    """What is asked for; None if the asker died before it had asked."""
+    """The request; None if the caller ended before it was complete."""
     length, streams, *_ = socket.recv_fds(asker, LENGTH, 3)
     with asker.makefile("rb") as sent:
         request = sent.read(int.from_bytes(length, "big"))
@@ -309,7 +310,7 @@ def _run(request: _Request, server: CommandServer) -> None:
 
 
 def _show_as(command: Sequence[str]) -> None:
-    """Make `command` what others see as the command line of this process, as far as there is room."""
+    """Make `command` the visible command line of this process, as far as there is space."""
     begin, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
     shown = b"".join(os.fsencode(word) + b"\0" for word in command)[: end - begin - 1]
     ctypes.memmove(begin, shown.ljust(end - begin, b"\0"), end - begin)

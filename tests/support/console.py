@@ -18,7 +18,7 @@ HOSTILE = (
     "\x1b[31m\x00\x07\r\n\u2028",
     "a" * 4_000,
 )
-"""Names and notes of strangers. Some cannot stand in a name; each test takes those that can."""
+"""Names and notes of strangers. Some are no valid names; each test takes those that it can use."""
 
 HOSTILE_CARDS = tuple(
     text.encode()
@@ -88,7 +88,9 @@ def read_page(text: str) -> ReadPage:
 
 
 def check_page(text: str) -> ReadPage:
-    """Read a page and assert what holds for each: its elements nest, nothing is inline, tables are tables."""
+    """Read a page and assert the rules for all pages: its elements nest, no styles or scripts are inline, tables are
+    tables.
+    """
     page = read_page(text)
     assert page.problems == []
     names = {name for name, _ in page.elements}

@@ -58,7 +58,7 @@ def read_all(path: Path) -> list[Named]:
 
 
 def sharded(folder: Path, tensors: Sequence[Named], count: int) -> Path:
-    """The tensors dealt out over `count` files and an index, as transformers names them."""
+    """The tensors distributed over `count` files and an index, with the names of transformers."""
     weight_map: dict[str, str] = {}
     for number in range(count):
         name = f"model-{number + 1:05}-of-{count:05}.safetensors"
@@ -74,7 +74,7 @@ def each(tensors: Iterable[Named], change: Callable[[Named], Named]) -> list[Nam
 
 
 def to_bf16(tensor: Named) -> Named:
-    """FP32 rounded to BF16, nearest and ties to even, with integers alone; other types stay."""
+    """FP32 rounded to BF16, to nearest and ties to even, with integer arithmetic; other types are unchanged."""
     name, dtype, shape, data = tensor
     if dtype != "F32":
         return tensor
@@ -87,7 +87,7 @@ def to_bf16(tensor: Named) -> Named:
 
 
 def bert_gguf(path: Path, tensors: Iterable[Named], kind: str, layers: int, heads: int) -> Path:
-    """A GGUF file of a BERT, by the gguf package's writer: vectors as FP32, all else as `kind`."""
+    """A GGUF file of a BERT, by the gguf package's writer: vectors as FP32, all other tensors as `kind`."""
     return _gguf(path, "bert", _bert_names(tensors), kind, layers, heads, heads)
 
 
@@ -112,7 +112,7 @@ def _gguf(path: Path, architecture: str, tensors: Mapping[str, Any], kind: str, 
 
 
 def llama_gguf(path: Path, tensors: Iterable[Named], kind: str, layers: int, heads: int, heads_kv: int) -> Path:
-    """A GGUF file of a Llama, its queries and keys turned as llama.cpp's converter turns them."""
+    """A GGUF file of a Llama, its queries and keys permuted as llama.cpp's converter does."""
     named = {}
     for name, array in _arrays(tensors):
         parts = name.split(".")
@@ -149,7 +149,7 @@ def flip(path: Path, tensor: str, element: int, width: int, bit: int = 0) -> Non
 def derived_line(
     child: Digest, parent: Digest | None = None, *, by: Identity | None = None, exact: bool = True
 ) -> bytes:
-    """Somebody's word that they derived one artifact from the other, exactly or in part."""
+    """A claim that its author derived one artifact from the other, exactly or in part."""
     by = by or identity("Checking lab", "ES")
     said = Derived(
         by=by.inception.author,

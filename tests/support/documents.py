@@ -243,7 +243,7 @@ def _about_identities() -> Iterator[bytes]:
 
 
 def statements() -> tuple[bytes, ...]:
-    """Payloads: at least one of every predicate, by every kind of author that it may have."""
+    """Payloads: at least one of every predicate, by every kind of author that is allowed."""
     return (*_about_identities(), *_about_artifacts(), *_votes(), *_records())
 
 
@@ -365,7 +365,7 @@ def _of_json(read: Callable[[Json], object]) -> Callable[[bytes], object]:
 
 
 def broken(document: Document) -> Iterator[tuple[str, Document]]:
-    """Copies of a document, each with one member removed, added, or of another type; and where that is."""
+    """Copies of a document, each with one member removed, added, or of another type; and the position of the change."""
     text = json.dumps(document)
     for place in _places(document):
         for change in ("remove", "add", "type", "value"):
@@ -385,7 +385,7 @@ def broken(document: Document) -> Iterator[tuple[str, Document]]:
 
 
 def _places(value: Document, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Of every member, and of the first item of every list."""
+    """The positions of every member, and of the first item of every list."""
     items: list[tuple[str | int, Document]] = []
     if isinstance(value, dict):
         items = list(value.items())
@@ -403,7 +403,7 @@ def _at(value: Document, place: tuple[str | int, ...]) -> Document:
 
 
 def _out_of_bounds(value: Document) -> Document:
-    """A negative number, an empty list, a text that is in no enumeration and no base64."""
+    """A negative number, an empty list, a text that is in no enumeration and is no base64."""
     return -1 if isinstance(value, int) else [] if isinstance(value, list) else value.upper() + "\u0007"
 
 

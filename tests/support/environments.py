@@ -24,7 +24,7 @@ _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 def python_with(*requirements: str) -> str:
-    """An interpreter that has these requirements and what they require. Skips the test where pip cannot get them."""
+    """An interpreter with these requirements and their dependencies. Skips the test where pip cannot get them."""
     with kept(sys.version, *requirements) as (home, fresh):
         python = home / "bin" / "python"
         if fresh:
@@ -34,7 +34,7 @@ def python_with(*requirements: str) -> str:
 
 
 def pip(*arguments: str) -> None:
-    """Skips the test where pip cannot do it."""
+    """Run pip. Skips the test if it fails."""
     unlock = "unlock: a package index at hand"
     try:
         ran = subprocess.run([*_PIP, *arguments], capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
@@ -46,7 +46,7 @@ def pip(*arguments: str) -> None:
 
 @contextmanager
 def kept(*made_of: str) -> Iterator[tuple[Path, bool]]:
-    """The folder for what is made of this, and whether the block has to fill it. Waits while another run does."""
+    """The folder for these requirements, and whether the block has to fill it. Waits while another run does."""
     home = _folder() / hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
     finished = home / "finished"
     with home.with_suffix(".lock").open("w") as lock:

@@ -18,19 +18,19 @@ CLASSES = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """What the modules say of errors."""
+    """The error codes and hints of the modules."""
 
     raised: Mapping[str, str]
-    """Each code, and one place where it stands."""
+    """Each code, and one position of it."""
     computed: frozenset[str]
-    """Files in which an error gets a code that is not written out there."""
+    """Files in which an error has a code that is not a literal."""
     hints: frozenset[str]
-    """What is said to try next: `hint=…`, `hint = …`, `….hint(…)`; what is put in at run time is an X."""
+    """The hints: `hint=…`, `hint = …`, `….hint(…)`; values of the run time are replaced by X."""
 
 
 @functools.cache
 def source() -> Source:
-    """Read once: a quarter of a million nodes of syntax trees, which nobody keeps."""
+    """Read once: a quarter of a million syntax nodes, which are not kept."""
     raised: dict[str, str] = {getattr(errors, name).code: "registry/comity/trust/errors.py" for name in CLASSES}
     computed, hints = set[str](), set[str]()
     for path, tree in _modules():

@@ -54,7 +54,7 @@ class Stall:
         return found(self.nodes)
 
     def second(self) -> Stall:
-        """Another process on the same keys, with the same log so far."""
+        """Another process with the same keys, with the same log so far."""
         other = Stall(self.nodes)
         for entry in self.entries:
             other._add(entry)
@@ -102,7 +102,7 @@ class Stall:
         return self._add(sign_statement(statement, self.provider.online))
 
     def bundle(self, *, cosigned: bool = True, proven: bool = True, upto: int | None = None) -> OfferBundle:
-        """Everything, with a proof of each line, cosigned by Daejeon and Singapore."""
+        """The whole chain, with a proof of each line, cosigned by Daejeon and Singapore."""
         entries = self.entries[:upto]
         lines = tuple(PlacedLine(entry.line, self.log.origin, index) for index, entry in enumerate(entries))
         cosigners = self.nodes[2:] if cosigned else ()

@@ -47,14 +47,14 @@ from support.world import Identity, Log, Node, found, identity, node, seat
 
 CHUNK = 256 * 1024
 _entry = functools.lru_cache(10_000)(parse_entry)
-"""Each answer goes through all lines of all logs: they are parsed once."""
+"""Parsed lines: each answer reads all lines of all logs."""
 _OTHER_BITS = bytes(reversed(range(256)))
-"""What a node that lies sends instead of each byte."""
+"""The byte that a lying node sends instead of each byte."""
 
 
 @dataclass
 class FakeNode:
-    """All six thinking halves of one member's node. What it holds is in its public attributes."""
+    """All six services of one member's node. Its data are its public attributes."""
 
     node: Node
     logs_held: dict[str, Log] = field(default_factory=dict)
@@ -64,9 +64,9 @@ class FakeNode:
     accepts: bool = True
     silent: bool = False
     junk: tuple[bytes, ...] = ()
-    """Lines that it answers before all others, whatever is asked about an artifact."""
+    """Lines that it answers before all others to each question about an artifact."""
     junk_claims: tuple[tuple[LocatedEntry, Entry], ...] = ()
-    """The same where it is asked about a name."""
+    """The same for questions about a name."""
     lies_about: set[Digest] = field(default_factory=set)
     reads: int = 0
     partial: dict[Digest, bytearray] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class FakeNode:
     gateway: GatewayUrl | None = None
     replicas: ReplicaCounts | None = None
     fail_after: int | None = None
-    """Reads after which the node goes silent: as if it vanished in the middle."""
+    """Reads after which the node becomes silent, as if it failed in the middle."""
 
     @property
     def log(self) -> Log:
@@ -254,7 +254,7 @@ class FakeNode:
         return Services(_NodeReads(self), self, self, self, self, self, governance=self.governance)
 
     def take(self, release: Release) -> None:
-        """Hold a release's bytes, and say so in the own log."""
+        """Store a release's bytes, and log a hold in the own log."""
         self.blobs |= release.blobs
         self.records_held |= release.records
         for digest in {digest for digest, _ in release.records}:
@@ -264,7 +264,7 @@ class FakeNode:
         self._append(hold.line)
 
     def chain(self, digest: Digest) -> None:
-        """Know the chained records of a blob of several pieces."""
+        """Store the chained records of a blob of several pieces."""
         if (made := _chained(digest, self.blobs[digest])) is not None:
             self.records_held[digest, CHAINED_LAYOUT] = made
 
@@ -275,7 +275,7 @@ class FakeNode:
         return self.log.lines.index(line) if line in self.log.lines else self.log.append(line)
 
     def _cut(self, published: Published) -> None:
-        """Know the piece records of what was uploaded here."""
+        """Store the piece records of the uploaded blobs."""
         if published.artifact not in self.blobs:
             return
         manifest = Manifest.parse(self.blobs[published.artifact])
@@ -341,7 +341,7 @@ class FakeNode:
 
 @functools.lru_cache(8)
 def _chained(digest: Digest, data: bytes) -> bytes | None:
-    """The chained records of a blob, which is hashed once for all nodes that hold it; None of one that has none."""
+    """The chained records of a blob, which is hashed once for all nodes that hold it; None if no node does."""
     hashed = FileHash(len(data))
     hashed.update(bytearray(data))
     return encode_records(chained_records(len(data), hashed.states, digest)) if hashed.states else None
@@ -349,7 +349,7 @@ def _chained(digest: Digest, data: bytes) -> bytes | None:
 
 @dataclass
 class _NodeReads:
-    """`FakeNode.node` is who it is; the wire wants a method of that name."""
+    """The wire calls a method `node`, and `FakeNode.node` is the node's record: this class has the method."""
 
     fake: FakeNode
 
@@ -362,7 +362,7 @@ class _NodeReads:
 
 @dataclass(frozen=True)
 class Release:
-    """An artifact as its publisher made it."""
+    """An artifact with its publisher's documents."""
 
     published: Published
     entry: Entry
@@ -398,7 +398,7 @@ def release(
 
 
 def misdescribed(made: Release, by: Identity) -> Release:
-    """The release with a piece index in its `published` statement that fits no file."""
+    """The release with a piece index in its `published` statement that matches no file."""
     index = PieceIndex.parse(made.blobs[made.published.pieces.digest])
     wrong = PieceIndex(
         tuple((path, replace(layout, root=sha256(path.encode()))) for path, layout in index.files)
@@ -447,7 +447,7 @@ class FakeFederation:
                 other.blobs.setdefault(item.digest, made.blobs[item.digest])
 
     def file(self, namespaces: Mapping[str, Digest] | None = None) -> bytes:
-        """The federation file, with the addresses where the nodes really listen."""
+        """The federation file, with the addresses at which the nodes listen."""
         names = {"swiss-ai": self.publisher.id} if namespaces is None else namespaces
         made = found([fake.node for fake in self.nodes], names)
         listed = tuple(replace(entry, mutual=(), open=(self._addresses[entry.record.name],)) for entry in made.nodes)
@@ -455,7 +455,7 @@ class FakeFederation:
 
     @contextmanager
     def running(self, sockets: Path | None = None) -> Iterator[FakeFederation]:
-        """Serve while the block lasts. `sockets` is a folder for operators' sockets, where they are wanted."""
+        """Serve while the block lasts. `sockets` is a folder for operator sockets, if they are wanted."""
         thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         thread.start()
         try:
@@ -470,7 +470,7 @@ class FakeFederation:
             self._loop.close()
 
     def kill(self, name: str) -> None:
-        """End a node's servers, as abruptly as one can."""
+        """End a node's servers abruptly."""
         if name in self._stops:
             self._call(self._stops.pop(name).aclose())
 

@@ -91,7 +91,7 @@ class NodeHome:
         path.write_text("\n".join(lines) + "\n")
 
     def client(self) -> NodeClient:
-        """As anybody: at the open port."""
+        """A client at the open port, as a stranger has it."""
         return NodeClient.connect(Address.parse(self.card.open[0]), CertificatePin.of(self.record.tls))
 
     def operator(self) -> NodeClient:
@@ -110,7 +110,7 @@ class Founded:
 
 
 def make_home(directory: Path, number: int, *, interval: float = 0.3, origin: str = "") -> NodeHome:
-    """A home as `comity init` makes it, on free loopback ports, belonging to no federation yet."""
+    """A home as `comity init` makes it, on free loopback ports, in no federation yet."""
     card = init_node(
         directory,
         jurisdiction=JURISDICTIONS[number],
@@ -135,8 +135,9 @@ def found(
     namespaces: Mapping[str, Digest] | None = None,
     policy: tuple[int, int] | None = None,
 ) -> Founded:
-    """`count` node homes below `folder`, one a member and jurisdiction, founded into a federation. `policy` has the
-    copies and jurisdictions that the charter asks for; by default all."""
+    """`count` node homes below `folder`, one for each member and jurisdiction, founded into a federation. `policy` has
+    the copies and jurisdictions that the charter requires; by default all.
+    """
     homes = tuple(make_home(folder / f"node-{number}", number, interval=interval) for number in range(count))
     copies, jurisdictions = policy or (count, count)
     rules = CharterPolicy(quorum(count), copies, jurisdictions, cosigner_quorum=min(2, count - 1))
@@ -152,7 +153,7 @@ def found(
 async def serving(
     *homes: NodeHome, clock: Callable[[], float] = time.time, companion: Companion = no_companion
 ) -> AsyncIterator[tuple[ListenAddresses, ...]]:
-    """Run nodes on this event loop; when the block ends, each has ended cleanly."""
+    """Run nodes on this event loop; when the block ends, all have been shut down."""
     async with contextlib.AsyncExitStack() as stack:
         yield tuple([await stack.enter_async_context(_serving(home, clock, companion)) for home in homes])
 
@@ -199,7 +200,7 @@ class NodeProcess:
 
     @property
     def events(self) -> list[dict[str, object]]:
-        """What this process has logged. Waits ask for it again and again: each line is parsed once."""
+        """The events that this process has logged. Waits read it repeatedly: each line is parsed once."""
         with self._log.open("rb") as log:
             log.seek(self._parsed)
             whole, newline, _ = log.read().rpartition(b"\n")
@@ -216,7 +217,7 @@ class NodeProcess:
         return self._process.poll() is None
 
     async def ready(self, patience: float = PATIENCE) -> None:
-        """Return once its doors are open."""
+        """Return once its listeners are open."""
         await until(self._listening, patience=patience, what=f"{self.home.name} to listen")
 
     def stop(self) -> int:
@@ -239,7 +240,7 @@ class NodeProcess:
 
     @property
     def words(self) -> str:
-        """All that this process has written."""
+        """The whole output of this process."""
         return self._log.read_bytes()[self._begin :].decode()
 
     def _listening(self) -> bool:
@@ -265,7 +266,7 @@ def processes(*homes: NodeHome) -> Iterator[tuple[NodeProcess, ...]]:
 
 
 async def introduced(home: NodeHome) -> None:
-    """Wait until the node has logged who it is, under a signed checkpoint."""
+    """Wait until the node has logged its node record, under a signed checkpoint."""
     async with home.client() as client:
 
         async def covered() -> bool:
@@ -294,7 +295,9 @@ def cosigners(home: NodeHome, note: SignedNote, others: Iterable[NodeHome]) -> s
 
 
 async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0) -> SignedNote:
-    """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them.
+    """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them. A
+    node that was just started may not listen yet; this is waited for, too. A connection is kept while it works, since a
+    new one costs more than the question.
 
     A node that was just started may not listen yet, which is waited for like a checkpoint. A connection is kept while
     it works: a new one costs more than what is asked on it.
@@ -343,7 +346,7 @@ async def until(condition: Callable[[], object], *, patience: float = PATIENCE, 
 
 
 async def holds(asked: NodeHome, artifact: Digest, holder: NodeHome) -> bool:
-    """Whether a node shows another's claim of a copy, from the holder's own log."""
+    """Whether a node shows another's hold, from the holder's own log."""
     async with asked.client() as client:
         try:
             claims = await client.claims(artifact)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELL = ("", "sh")
-"""What a block of commands is marked with; other marks are for settings, code and formats."""
+"""The marks of a block of commands; other marks are for settings, code and formats."""
 _BLOCK = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Block:
-    """The `number`-th block of commands of a page, from 1.
+    """The `number`-th block of commands of a page, from 1. In a transcript, commands begin with `$ ` and the other
+    lines are their output. Otherwise every line is a command.
 
     In a transcript, commands begin with `$ ` and the other lines are what they print. Else every line is a command.
     """
@@ -30,7 +31,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """A command that goes on after a backslash is one."""
+        """The commands; a line that ends with a backslash continues on the next one."""
         lines = self.text.replace("\\\n", " ").splitlines()
         shown = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
         return shown or [line for line in lines if line.strip()]

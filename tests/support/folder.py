@@ -68,7 +68,7 @@ class Folder:
 
 
 def damaged(line: str) -> str:
-    """A base64 line, or the base64 at the end of one, with one bit of its bytes turned."""
+    """A base64 line, or the base64 at the end of one, with one bit of its bytes flipped."""
     head, space, blob = line.rpartition(" ")
     data = bytearray(b64decode(blob))
     data[-1] ^= 1
@@ -76,12 +76,12 @@ def damaged(line: str) -> str:
 
 
 def cosigned(line: str, *who: Node) -> bool:
-    """Whether a signature line is in the name of one of these cosigners."""
+    """Whether a signature line has the name of one of these cosigners."""
     return line.split(" ")[1] in {each.record.cosigners[0].name for each in who}
 
 
 def resealed(entry: Entry, half: int, sig: bytes | None) -> bytes:
-    """The entry's line with one of its signatures damaged, or without it."""
+    """The entry's line with one of its signatures damaged, or removed."""
     signatures = list(entry.envelope.signatures)
     if sig is None:
         del signatures[half]
@@ -91,7 +91,7 @@ def resealed(entry: Entry, half: int, sig: bytes | None) -> bytes:
 
 
 def with_payload(entry: Entry, change: Callable[[Any], None]) -> bytes:
-    """The entry's line saying something else under the same signatures."""
+    """The entry's line with another payload under the same signatures."""
     document = json.loads(entry.envelope.payload)
     change(document)
     return replace(entry.envelope, payload=canonical(document)).encode()

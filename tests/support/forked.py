@@ -55,8 +55,8 @@ def start_forked(
     given: Path = Path(os.devnull),
     network: str = "",
 ) -> ForkServerProcess:
-    """Have `work(*arguments)` done in a process with this environment and the working folder of this one, whose input
-    is `given`, and whose output is added to `log`; what it writes to its standard error to `errors` if there is one.
+    """Run `work(*arguments)` in a process with this environment and the working folder of this one, with `given` as its
+    input. Its output is appended to `log`; its standard error to `errors` if there is one.
 
     Args:
         network: the name of the network namespace in which it runs, as `ip netns` names it; by default this one.
@@ -70,7 +70,7 @@ def start_forked(
 
 
 class ForkedProgram:
-    """A forked process, with the methods of `subprocess.Popen` that are used here."""
+    """A forked process, with the methods of `subprocess.Popen` that tests use."""
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process

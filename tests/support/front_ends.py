@@ -22,8 +22,9 @@ MAIN = "import pathlib, sys; from comity.gateway.front_end import run; run(pathl
 
 
 def behind_an_address(writer: NodeHome) -> NodeHome:
-    """Have the writer listen at another open port than the advertised one, where a front end listens instead. Returns
-    the writer's home as its publishers see it."""
+    """Have the writer listen at another open port than the advertised one, at which a front end listens instead.
+    Returns the writer's home as its publishers see it.
+    """
     address = f"127.0.0.1:{free_port()}"
     writer.set("listen", open=address)
     writer.set("node", writer=address)
@@ -57,7 +58,7 @@ class FrontEndProcess(NodeProcess):
         return next(str(event["url"]) for event in self.events if event.get("event") == "gateway")
 
     def get(self, path: str, *, body: bytes | None = None) -> Answer:
-        """What its gateway answers; with a body, to a POST."""
+        """An answer of its gateway; with a body, to a POST."""
         request = urllib.request.Request(f"{self.url}{path}", data=body)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:

@@ -14,7 +14,7 @@ from support.publisher import Publisher, Release, release, send
 
 @dataclass(frozen=True)
 class Shop:
-    """A running node: `url` is its gateway's."""
+    """A running node; `url` is that of its gateway."""
 
     url: str
     home: NodeHome
@@ -28,7 +28,7 @@ class Shop:
         return ready
 
     def blob(self, digest: str) -> Path:
-        """Where a blob lies on the node's disk."""
+        """The path of a blob on the node's disk."""
         return self.home.config().storage.blobs / "blobs" / digest[:2] / digest
 
     def damage(self, digest: str, at: int) -> None:

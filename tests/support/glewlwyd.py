@@ -57,7 +57,7 @@ class Stay(urllib.request.HTTPRedirectHandler):
 
 @dataclass(eq=False)
 class Glewlwyd:
-    """A running provider. It is at `localhost`, which is another site for a browser than 127.0.0.1."""
+    """A running provider. It is at `localhost`, which for a browser is another site than 127.0.0.1."""
 
     port: int
 
@@ -66,7 +66,7 @@ class Glewlwyd:
         return f"http://localhost:{self.port}/api/oidc"
 
     def set_up(self, callback: str) -> None:
-        """A client whose browsers come back to `callback`."""
+        """A client with the redirect URL `callback`."""
         admin = Visitor(self, "admin", "password")
         users = json.loads(admin.call("GET", "/mod/user/database"))
         shown = {"multiple": True, "read": True, "write": True, "profile-read": False, "profile-write": False}
@@ -80,7 +80,7 @@ class Glewlwyd:
         admin.call("POST", "/client", {**client, "token_endpoint_auth_method": ["client_secret_basic"]})
 
     def add(self, name: str, shown: str, *groups: str) -> Visitor:
-        """A person, who has agreed to being known to the client."""
+        """A person, who has agreed that the client may know their name."""
         person = {"username": name, "name": shown, "password": PASSWORD, "enabled": True, "scope": ["openid"]}
         Visitor(self, "admin", "password").call("POST", "/user", {**person, "groups": list(groups)})
         visitor = Visitor(self, name, PASSWORD)
@@ -123,7 +123,7 @@ class Glewlwyd:
 
 
 class Visitor:
-    """A browser in which somebody is signed in at the provider."""
+    """A browser in which a person is signed in at the provider."""
 
     def __init__(self, provider: Glewlwyd, name: str, password: str) -> None:
         self._base = f"http://localhost:{provider.port}/api"
@@ -139,7 +139,7 @@ class Visitor:
             return bytes(answer.read())
 
     def visit(self, url: str) -> dict[str, str]:
-        """What the provider sends the browser back with that came to `url`."""
+        """The provider's redirect for a browser that opens `url`."""
         try:
             self._opener.open(f"{url}&g_continue=", timeout=10)
         except urllib.error.HTTPError as error:
@@ -167,7 +167,7 @@ def glewlwyd(folder: Path) -> Iterator[Glewlwyd]:
 
 
 def _pages(folder: Path) -> Path:
-    """Its pages in one folder: the server follows no link to libraries of other packages."""
+    """Its pages in one folder: the server follows no links to libraries of other packages."""
     shutil.copytree(PAGES, folder, ignore=shutil.ignore_patterns("config.json", "*.map", "admin*", "profile*"))
     shutil.copyfile(PAGE_SETTINGS, folder / "config.json")
     return folder

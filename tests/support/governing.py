@@ -24,7 +24,7 @@ from support.federation import NodeHome, until
 
 @dataclass
 class Person:
-    """Who holds a member's governance key, and asks the member's own node."""
+    """The holder of a member's governance key, who asks the member's own node."""
 
     home: NodeHome
     states: dict[Digest, VoteState] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Person:
 
     @property
     def card(self) -> tuple[bytes, ...]:
-        """What asks to join."""
+        """A request to join."""
         shown = self.home.card
         addresses = sign_addresses(shown.record, shown.mutual, shown.open, self.online)
         return shown.inception_line, shown.record_line, addresses.line
@@ -61,11 +61,11 @@ class Person:
         return consent(body, self.id, self.signer)
 
     def signing(self, reading: Vote) -> Entry:
-        """Sign anything at all."""
+        """Sign any statement."""
         return sign_statement(reading.statement(), self.signer)
 
     async def say(self, *entries: Entry, bodies: Iterable[Body] = (), at: NodeClient | None = None) -> None:
-        """Log lines at the own node, or where `at` leads."""
+        """Log lines at the own node, or at the address `at`."""
         lines = [entry.line for entry in entries]
         objects = [InlineObject(body.digest, body.data) for body in bodies]
         if at is not None:
@@ -75,7 +75,7 @@ class Person:
             assert (await own.submit(lines, objects)).receipts
 
     async def tally(self) -> Tally:
-        """What the lines at the own node amount to."""
+        """The tally of the lines at the own node."""
         async with self.home.operator() as own:
             newest = Body.parse((await own.charter()).body)
             lines = await own.next_epoch_entries()
@@ -83,7 +83,7 @@ class Person:
             return compute_tally(newest, entries, await _bodies(own, entries))
 
     async def vote(self, body: Body, *, stalled: bool = False) -> Vote | NothingToVote:
-        """Sign what an honest member that wants `body` signs next, and log it."""
+        """Sign and log the next vote of an honest member that prefers `body`."""
         tally = await self.tally()
         prev = tally.current.digest
         state = self.states.setdefault(prev, VoteState(prev))
@@ -115,14 +115,14 @@ async def _bodies(client: NodeClient, entries: Iterable[Entry]) -> Mapping[Diges
 
 
 def reseated(body: Body, seats: Sequence[Member]) -> Body:
-    """A body with these members and the smallest lawful quorum."""
+    """A body with these members and the smallest valid quorum."""
     active = sum(seat.active for seat in seats)
     old = body.policy
     return draft(body, members=seats, policy=CharterPolicy(quorum(active), old.min_copies, old.min_jurisdictions, 1))
 
 
 async def decide(body: Body, voters: Sequence[Person], *, everywhere: Sequence[Person] = ()) -> None:
-    """Let `voters` vote until `body` is taken up by the nodes of all of them and of `everywhere`."""
+    """Let `voters` vote until the nodes of all of them, and of `everywhere`, follow `body`."""
 
     async def taken_up() -> bool:
         for person in voters:
@@ -139,6 +139,6 @@ async def digest_of(person: Person, epoch: int) -> Digest:
 
 
 def changed(body: Body, number: int) -> Body:
-    """A body that changes something harmless, another thing for each number."""
+    """A body with a harmless change; another one for each number."""
     old = body.policy
     return draft(body, policy=CharterPolicy(old.quorum_change, old.min_copies, number, old.cosigner_quorum))

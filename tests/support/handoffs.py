@@ -50,7 +50,7 @@ words = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(codec="utf-8")
 
 
 def hostile_with(word: str, **changes: Any) -> HandOff:
-    """Every word in it that a stranger chooses is `word`."""
+    """A redemption in which `word` is every text that a stranger chooses."""
     attributes = (("label/zone", "a"), (word or "x", word))
     part = replace(H100, attributes=tuple(sorted(attributes)))
     named = dict.fromkeys(("title", "provider", "grantee", "target", "endpoint", "model", "note"), word)

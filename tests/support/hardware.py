@@ -37,7 +37,7 @@ _SNP_EXTENSIONS: Final = {"4": CHIP_ID} | {
 
 @contextmanager
 def certificates_checked_once() -> Iterator[None]:
-    """While the block lasts, the same certificate is parsed, and found to be issued by another one, once."""
+    """While the block lasts, each certificate is parsed, and checked against its issuer, once."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_load", "load_pem", "_check_issued"):
             patch.setattr(certificates, name, functools.cache(getattr(certificates, name)))
@@ -72,7 +72,7 @@ def issue(
     valid: tuple[datetime.datetime, datetime.datetime] = (NOW - 1000 * DAY, NOW + 1000 * DAY),
     extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> Issuer:
-    """A certificate with a new key; a root if nobody is above it."""
+    """A certificate with a new key; a root if no issuer is given."""
     key = ec.generate_private_key(curve or ec.SECP384R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
@@ -241,7 +241,7 @@ def leaf_of(device: Device) -> x509.Certificate:
 
 
 def flipped(device: Device, offset: int, bit: int = 0) -> Device:
-    """The device with one bit of its report changed."""
+    """The device with one bit of its report flipped."""
     report = bytearray(device.report)
     report[offset] ^= 1 << bit
     return replace(device, report=bytes(report))

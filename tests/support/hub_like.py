@@ -84,7 +84,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: `cdn` says that it came to the content server."""
+    """A request: `cdn` says that it was sent to the content server."""
 
     method: str
     path: str
@@ -100,7 +100,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to send. `cut` ends the connection after so many bytes of the body, `stall` falls silent there instead."""
+    """An answer. `cut` ends the connection after so many bytes of the body, `stall` becomes silent there instead."""
 
     status: int
     body: bytes = b""
@@ -114,7 +114,7 @@ Interference = Callable[[Asked], Answer | None]
 
 @dataclass
 class HubLike:
-    """What it has, what it was asked, and how it errs."""
+    """Its repositories, the requests that it received, and its faults."""
 
     url: str = ""
     cdn: str = ""
@@ -247,8 +247,9 @@ class HubLike:
 
 @contextlib.contextmanager
 def hub_like(tls: ssl.SSLContext | None = None) -> Iterator[HubLike]:
-    """A Hub and its content server, under two names of loopback: two hosts to any client. With `tls` both are
-    `localhost`, at two ports, and have one certificate."""
+    """A Hub and its content server, under two names of loopback: two hosts for any client. With `tls` both are
+    `localhost`, at two ports, and have one certificate.
+    """
     hub = HubLike()
     with _serving(hub, tls, cdn=False) as hub.url, _serving(hub, tls, cdn=True) as hub.cdn:
         try:
@@ -318,7 +319,7 @@ def _info(repository: Repository, commit: Commit, *, blobs: bool) -> dict[str, A
 
 
 def _front_matter(commit: Commit) -> dict[str, Any]:
-    """What the card says of itself; the licence is enough here."""
+    """The metadata of the card; the licence is enough here."""
     card = commit.files["README.md"].data.decode("utf-8", "replace") if "README.md" in commit.files else ""
     found = re.match(r"---\n(?:.*\n)*?license: *(\S+)\n", card)
     return {"license": found[1]} if found else {}
@@ -398,7 +399,7 @@ def _serving(hub: HubLike, tls: ssl.SSLContext | None, *, cdn: bool) -> Iterator
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Clients go away in the middle of things here."""
+            """Clients of these tests disconnect in the middle."""
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls is not None:

@@ -24,14 +24,14 @@ from support.federation import Founded, NodeHome
 
 @dataclass
 class Shown:
-    """A log as the impostor shows it; with the founder's own key it is signed."""
+    """A log as the impostor shows it; it is signed with the founder's own key."""
 
     keys: NodeKeys
     lines: list[bytes] = field(default_factory=list)
     extra: list[LogHead] = field(default_factory=list)
     objects: dict[Digest, bytes] = field(default_factory=dict)
     claimed: dict[Digest, int] = field(default_factory=dict)
-    """Blobs that it says it has, by size."""
+    """Blobs that it claims to have, by size."""
     pause: float = 0.0
     """Seconds before each answer."""
 
@@ -89,7 +89,8 @@ class Shown:
 
 @contextlib.asynccontextmanager
 async def impostor(founded: Founded, home: NodeHome, news: NewsReads | None = None) -> AsyncIterator[Shown]:
-    """Serve at the mutual port of `home`, one of `founded`, whatever the `Shown` that is given says, and `news`.
+    """Serve the given `Shown` and `news` at the mutual port of `home`, one of `founded`. Without news it is a node of
+    an older version.
 
     Without news it is a node of an older version.
     """

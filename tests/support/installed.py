@@ -30,7 +30,7 @@ def requirements(distribution: str, extras: Iterable[str] = ()) -> list[Requirem
 
 
 def closure(wanted: Iterable[Requirement]) -> set[str]:
-    """Canonical names of the distributions that an installer would bring for `wanted`."""
+    """Canonical names of the distributions that an installer would install for `wanted`."""
     found: set[tuple[str, frozenset[str]]] = set()
     waiting = list(wanted)
     while waiting:
@@ -43,7 +43,7 @@ def closure(wanted: Iterable[Requirement]) -> set[str]:
 
 
 def run_with_only(wanted: Iterable[Requirement], code: str) -> subprocess.CompletedProcess[str]:
-    """Run `code` where every installed distribution but Comity and the closure of `wanted` is missing."""
+    """Run `code` without any installed distribution except Comity and the closure of `wanted`."""
     present = closure(wanted) | {"comity"}
     absent = [
         module

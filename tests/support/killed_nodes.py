@@ -30,12 +30,12 @@ from support.write_path import ALL
 
 WEIGHTS = 3 * PIECE_SIZE + 12_345
 TWO_PIECES = PIECE_SIZE + 12_345
-"""The least with which a file comes piece by piece."""
+"""The least size of a file that is fetched piece by piece."""
 
 
 @dataclass
 class World:
-    """Two nodes, a publisher and a user; and what the nodes have promised so far.
+    """Two nodes, a publisher and a user; and the promises of the nodes so far.
 
     Attributes:
         weights: bytes of the large file of each publication.
@@ -67,7 +67,7 @@ class World:
         assert process.exitcode == 0, f"{home.name} ended with {process.exitcode}"
 
     def up(self, home: NodeHome, process: ForkServerProcess) -> bool:
-        """Wait until the node's process listens, or has ended. Returns whether it lives."""
+        """Wait until the node's process listens, or has ended. Returns whether it runs."""
         deadline = time.monotonic() + PATIENCE
         while process.is_alive() and not is_listening(home.listener_port):
             assert time.monotonic() < deadline, f"{home.name} did not listen"
@@ -87,7 +87,7 @@ class World:
         return self.folder / f"source-{self.number}", f"tests/model-{self.number}@v1"
 
     def publish(self, *, link: bool = False) -> None:
-        """Publish the newest source; note what was promised. Raises what the client raises."""
+        """Publish the newest source; record the promises. Raises what the client raises."""
         folder, name = self.source(fresh=False)
         first = self.homes[0]
         nodes = [f"unix:{first.socket}" if link else first.name]
@@ -97,7 +97,7 @@ class World:
         assert self.promised.setdefault(logged.index, logged.line) == logged.line, "one index for two entries"
 
     def look(self) -> None:
-        """As an outsider: each log continues what was seen of it, and holds what was promised at its index."""
+        """As an outsider: each log continues its earlier state, and holds the promised entries at their indexes."""
         asyncio.run(self._look())
 
     async def _look(self) -> None:
@@ -116,7 +116,9 @@ class World:
                 self.seen[home.origin] = note
 
     def settled(self) -> None:
-        """All is well in the end: nothing lost, nothing forked, everything cosigned, every blob what its name says."""
+        """The state at the end is correct: nothing lost, nothing forked, everything cosigned, every blob matches its
+        digest.
+        """
         first, _ = self.homes
         for home in self.homes:
             if home.name not in self.running or not self.running[home.name].is_alive():

@@ -37,7 +37,7 @@ STEP = 90
 
 
 def far_lines(start: int, end: int) -> list[bytes]:
-    """What the far log says, always."""
+    """The lines of the far log, always the same."""
     return [b"entry %d of the far log" % index for index in range(start, end)]
 
 
@@ -62,7 +62,7 @@ async def write(sequencer: Sequencer, rounds: int) -> None:
 
 
 def mirror(ledger: Ledger, far: LogKeys, cosigner: PrivateKey, rounds: int) -> None:
-    """What a mirror does: stage, advance, keep an earlier checkpoint, cosign; and what else a node remembers."""
+    """The steps of a mirror: stage, advance, keep an earlier checkpoint, cosign; and the other tables of a node."""
     truth = Frontier.empty().extend(map(leaf_hash, far_lines(0, ledger.logs.get(FAR).size)))
     for _ in range(rounds):
         start, middle, end = (truth.size + steps * STEP for steps in range(3))

@@ -23,7 +23,7 @@ SOURCES = (*PARTS, "vendor/cpp-httplib/httplib.cpp")
 OURS = Path(__file__).with_name("llama_fetch.cpp")
 FLAGS = ("-std=c++17", "-O0", "-ffunction-sections", "-fdata-sections", "-Icommon", "-Ivendor", "-Iinclude")
 LINKING = ("-Wl,--gc-sections", "-lpthread")
-"""What nothing calls is left out, and with it what it would need of the rest of llama.cpp."""
+"""The linker leaves out functions that are never called, and so the rest of llama.cpp that these would need."""
 
 
 def llama_fetch() -> Path:

@@ -18,7 +18,7 @@ AUTHOR = Author("identity", sha256(b"a publisher"))
 
 @dataclass(frozen=True)
 class LogKeys:
-    """A log as its owner knows it."""
+    """A log with its private keys."""
 
     origin: str
     key: PrivateKey
@@ -51,7 +51,7 @@ def statement_line(
     subject: Digest | None = None,
     by: Author = AUTHOR,
 ) -> bytes:
-    """A statement, signed, as a log holds it; another one for each `number`."""
+    """A signed statement as a line of a log; another one for each `number`."""
     about = Subject(name or f"tests/model-{number}@v1", subject or sha256(b"subject %d" % number))
     return sign_statement(Statement(predicate, (about,), by, {"number": number}), PUBLISHER).line
 

@@ -33,7 +33,7 @@ Fields: TypeAlias = "dict[int, list[int | bytes]]"
 
 @dataclass(frozen=True)
 class Question:
-    """One call: which face was asked, and the fields of the request."""
+    """One call: the address that was asked, and the fields of the request."""
 
     face: Face
     fields: Fields
@@ -51,21 +51,22 @@ class Question:
 
 
 Lie: TypeAlias = Callable[[Any, Question], Iterable[bytes]]
-"""The answer of a node (a Liar, or what a test makes of one) to a question."""
+"""The answer of a node (a Liar, or one that a test makes) to a question."""
 
 
 class NotHere(Exception):
-    """Becomes a bare NOT_FOUND."""
+    """Answered as a bare NOT_FOUND."""
 
 
 class NoSuchCall(Exception):
-    """Becomes a bare UNIMPLEMENTED, as from a node of an older version."""
+    """Answered as a bare UNIMPLEMENTED, as by a node of an older version."""
 
 
 @dataclass
 class Face:
-    """An address, the log shown there, and how often each call was made there; `rounds` says when its logs were asked
-    for, in POSIX seconds."""
+    """An address, the log that is shown there, and how often each call was made there; `rounds` has the times at which
+    its logs were asked for, in POSIX seconds.
+    """
 
     log: RawLog
     address: str = ""
@@ -74,7 +75,7 @@ class Face:
 
 
 class Liar:
-    """See the module. `lies` replaces the answer of a call, by its name; `blobs` is what it has, by SHA-256."""
+    """See the module. `lies` replaces the answer of a call, by its name; `blobs` are its blobs, by SHA-256."""
 
     def __init__(self, home: Path) -> None:
         self._lines = [(home / name).read_bytes().rstrip() for name in ("inception.line", "node-record.line")]
@@ -94,7 +95,7 @@ class Liar:
         self.blobs |= {sha256(item).digest(): item for item in data}
 
     def listen(self, address: str) -> Face:
-        """Show at `address` the log that all faces share, until one is given another."""
+        """Show at `address` the log that all addresses share, until it is given another."""
         face = Face(self.log, address)
         server = grpc.server(ThreadPoolExecutor(64))
         server.add_generic_rpc_handlers([_Handler(self, face)])
@@ -117,7 +118,7 @@ class Liar:
             server.stop(0).wait()
 
     def silent(self, question: Question) -> Iterator[bytes]:
-        """Say nothing for as long as anybody waits."""
+        """Never answer."""
         while question.alive() and not self._ended.wait(0.05):
             pass
         yield from ()

@@ -22,7 +22,7 @@ class Answer:
     headers: dict[str, str]
     length: int
     body: bytes
-    """Shorter than `length` where the answer has no body (HEAD), or where the lie is to break off."""
+    """Shorter than `length` if the answer has no body (HEAD), or if it breaks off."""
 
 
 Lie: TypeAlias = Callable[[Answer], Answer]
@@ -30,7 +30,7 @@ Lie: TypeAlias = Callable[[Answer], Answer]
 
 @contextmanager
 def lying_proxy(endpoint: str, lie: Lie) -> Iterator[str]:
-    """The address of a proxy for `endpoint` that answers with what `lie` makes of each true answer."""
+    """The address of a proxy for `endpoint` that changes each answer by `lie`."""
     upstream = urlsplit(endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):

@@ -22,7 +22,7 @@ from comity.ledger.sqlite import SqliteFile
 from sqlalchemy import Engine, create_engine
 
 COMPILED: Final = 2_000
-"""Statements of SQLAlchemy that are kept compiled: more than all ledgers of tests have."""
+"""How many compiled statements of SQLAlchemy are kept: more than all ledgers of tests have."""
 Statement = tuple[str, tuple[object, ...]]
 
 
@@ -32,8 +32,9 @@ def remember_migrations() -> None:
 
 
 def cache_sql_statements() -> None:
-    """From now on, a statement that one SQLite ledger of this process had compiled is so for all. Each engine has a
-    dialect and compiled statements of its own; compiling took a third of what a new ledger and some lines cost."""
+    """From now on, all SQLite ledgers of this process share compiled statements. Each engine has a dialect and compiled
+    statements of its own; compiling took a third of the time of a new ledger with some lines.
+    """
     real = SqliteFile.engine
 
     def engine(self: SqliteFile) -> Engine:
@@ -54,7 +55,7 @@ def _first_engine() -> Engine:
 
 
 def repeat(database: Database, revision: str = "head") -> None:
-    """As `migrate`; up to `revision` by migrations, as is all that is not new."""
+    """As `migrate`; migrations run up to `revision`, and for ledgers that are not new."""
     with database.reading() as connection:
         new = (
             connection.dialect.name == "sqlite"
@@ -82,7 +83,7 @@ def _statements() -> tuple[Statement, ...]:
 
 
 def _dumped(made: sqlite3.Connection) -> Iterator[Statement]:
-    """What makes the tables, indices and rows of a new ledger. A virtual table makes its own shadow tables."""
+    """The SQL that makes the tables, indices and rows of a new ledger. A virtual table makes its own shadow tables."""
     found = made.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
     for kind, name, sql in found:
         if name.startswith(("sqlite_", f"{name_search.TABLE}_")):

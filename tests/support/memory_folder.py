@@ -28,7 +28,8 @@ AFTER_ALL: Final = -1000
 
 def memory_folder(environ: Mapping[str, str], folder: Path = SHARED, memory: Path = MEMORY) -> Path | None:
     """`folder`, if files of tests should go there: `environ` names no other (`TMPDIR`), programs may run there, and it
-    and `memory` (as /proc/meminfo) have room. Else None."""
+    and `memory` (as /proc/meminfo) have space. Else None.
+    """
     if "TMPDIR" in environ:
         return None
     try:

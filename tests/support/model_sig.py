@@ -56,7 +56,7 @@ def signed(files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
 
 
 def outcome(data: bytes, files: tuple[FoundFile, ...] | None = None, rule: ModelSigningRule = RULE, **more: Any) -> str:
-    """What comes of a `model.sig`, in one line; over the files that `signed` signs where none are given."""
+    """The outcome for a `model.sig`, in one line; over the files of `signed` if none are given."""
     judged = judge(data, found() if files is None else files, rule, **more)
     return f"{judged.state}/{judged.cause}: {judged.text}"
 
@@ -78,7 +78,7 @@ def changed(data: bytes, change: Callable[[Any], None]) -> bytes:
 
 
 def resigned(change: Callable[[Any], None], files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
-    """A `model.sig` whose signer signed something else than `statement_of_files` would."""
+    """A `model.sig` whose signer signed a statement other than that of `statement_of_files`."""
     document = json.loads(listed(files).encode())
     change(document)
     return sealed(json.dumps(document).encode(), key)
@@ -90,7 +90,7 @@ def sealed(payload: bytes, key: PrivateKey = KEY) -> bytes:
 
 
 def sealed_as_before_v1(payload: bytes, key: PrivateKey = KEY) -> bytes:
-    """Signed over the faulty encoding of model_signing 0.2, which its later versions still accept."""
+    """Signed over the wrong encoding of model_signing 0.2, which its later versions still accept."""
     faulty = f"DSSEV1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(payload)} {payload!r}".encode()
     signature = ecdsa_der(key.alg, key.sign(faulty))
     return Bundle(KeyMaterial(ModelKey.of_raw(key.public).hint), payload, signature).encode()
@@ -104,7 +104,7 @@ def with_second_signature(data: bytes) -> bytes:
 
 
 def flipped(data: bytes) -> bytes:
-    """The bundle with one bit of its signature turned."""
+    """The bundle with one bit of its signature flipped."""
 
     def flip(document: Any) -> None:
         signature = document["dsseEnvelope"]["signatures"][0]
@@ -117,7 +117,7 @@ def flipped(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Authority:
-    """Somebody who issues certificates."""
+    """An authority that issues certificates."""
 
     name: str
     key: ec.EllipticCurvePrivateKey
@@ -152,7 +152,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Leaf:
-    """Whose certificate it is, and what leads from it upwards."""
+    """A certificate with its key, and the certificates above it."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate

@@ -29,7 +29,7 @@ NAME: Final = "model_signing 1.1.1"
 
 @dataclass(frozen=True)
 class Said:
-    """What came of one folder at each tool."""
+    """The result for one folder by each tool."""
 
     what: Tamper | Untouched
     reference: bool
@@ -39,7 +39,7 @@ class Said:
 
 
 def reference(jobs: Sequence[Sequence[str]]) -> list[tuple[bool, str]]:
-    """Whether the reference tool succeeded at each job, and what it said. Skips the test where pip cannot get it."""
+    """Whether the reference tool succeeded at each job, and its output. Skips the test where pip cannot get it."""
     python = python_with(*REFERENCE)
     done = subprocess.run([python, str(DRIVER)], input=json.dumps(jobs), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def comity(root: Path, folder: Path) -> tuple[int, str]:
 
 
 def table(found: Sequence[Said]) -> str:
-    """Two tables: what was done after signing, and folders as they were signed."""
+    """Two tables: changes after signing, and folders that were not changed."""
     return "\n".join(
         f"| {title} | {NAME} | Comity |\n|---|---|---|\n"
         + "".join(_row(said) for said in found if isinstance(said.what, kind))
@@ -110,7 +110,7 @@ def _comity(said: Said) -> str:
 
 
 def document(text: str, found: Sequence[Said]) -> str:
-    """The page with the tables as they should be."""
+    """The page with the current tables."""
     marked = r"(<!-- generated: what each tool finds -->\n).*?(<!-- end -->)"
     page, count = re.subn(marked, lambda match: match[1] + table(found) + match[2], text, flags=re.DOTALL)
     assert count == 1

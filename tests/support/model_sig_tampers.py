@@ -36,7 +36,7 @@ OTHER: Final = PrivateKey.generate("ecdsa-p256")
 
 @dataclass(frozen=True)
 class Signing:
-    """The words by which the reference tool signs and verifies; `{}` is the folder of the keys."""
+    """The arguments by which the reference tool signs and verifies; `{}` is the folder of the keys."""
 
     sign: tuple[str, ...]
     verify: tuple[str, ...]
@@ -66,8 +66,9 @@ def by_certificate(name: str) -> Signing:
 
 @dataclass(frozen=True)
 class Tamper:
-    """`done` completes "after signing, …". `finding` is what Comity has to say of it; empty where nobody can notice,
-    since the format does not record it."""
+    """`done` completes "after signing, …". `finding` is the expected finding of Comity; empty if no tool can notice the
+    change, since the format does not record it.
+    """
 
     done: str
     change: Callable[[Path], None]
@@ -118,7 +119,7 @@ def link_out(folder: Path) -> None:
 
 
 def before_v1(_: bytes) -> bytes:
-    """As model_signing 0.2 wrote it: the files are subjects, and nothing says how they were listed."""
+    """As model_signing 0.2 wrote it: the files are subjects, and the serialisation of the list is not named."""
     subjects = [{"name": r.name, "digest": {"sha256": r.digest}} for r in listed().resources]
     statement = {
         "_type": "https://in-toto.io/Statement/v1",
@@ -190,7 +191,7 @@ TAMPERS: Final = (
 
 @dataclass(frozen=True)
 class Untouched:
-    """A folder as it was signed. `finding` is why Comity does not accept it all the same."""
+    """A folder as it was signed. `finding` is the reason why Comity does not accept it."""
 
     signed: str
     signing: Signing
@@ -199,7 +200,7 @@ class Untouched:
 
 
 def by_api(method: str, algorithm: str) -> Signing:
-    """Signed by the API, which alone can, and verified by it, as it makes out from the signature."""
+    """Signed by the API, which is the only way for this, and verified by it with the parameters from the signature."""
     verify = ("api", "verify", "as signed", "", "{}/lab.pub")
     return Signing(("api", "sign", method, algorithm, "{}/lab.pem"), verify)
 
@@ -228,7 +229,7 @@ def into_cache(folder: Path) -> Path:
 
 
 def write_keys(home: Path) -> None:
-    """Every key and certificate that the signings name, and a policy that believes them."""
+    """Every key and certificate of the signings, and a policy that accepts them."""
     (home / "lab.pem").write_bytes(KEY.to_pem())
     (home / "lab.pub").write_bytes(PUBLIC.pem)
     (home / "root.pem").write_bytes(ROOT.pem)

@@ -29,7 +29,7 @@ def identity() -> TlsIdentity:
 
 
 class Facts:
-    """Answers GetNode, the only call that is made here."""
+    """Answers GetNode, the only call of this program."""
 
     async def node(self) -> NodeFacts:
         return NodeFacts("comity/test", "example.org/log", b"{}", (b"{}",), None, ())

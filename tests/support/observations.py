@@ -14,7 +14,7 @@ NAME = f"hf:org/tiny@{COMMIT}"
 def observation(
     by: Node, artifact: Digest, *, commit: str = COMMIT, how: str = "fetched", at: str = "https://hub.example"
 ) -> Entry:
-    """That `by` has `artifact` from a commit of org/tiny."""
+    """An observation of `by` that `artifact` is a commit of org/tiny."""
     fetched = how == "fetched"
     said = Observed(
         by=by.record.node.id,

@@ -52,13 +52,13 @@ class Lender:
         return offer.id
 
     async def approve(self, request: Digest, *allocations: SliceAllocation) -> Entry:
-        """The line that grants."""
+        """The line of the grant."""
         return parse_entry((await self.act(Approve(request, allocations)))[-1].line)
 
 
 @dataclass
 class Borrower:
-    """Who asks, by a publisher's key, with no seat and no node."""
+    """A grantee with a publisher's key, without a seat and a node."""
 
     publisher: Publisher = field(default_factory=Publisher.generate)
     asked: int = 0
@@ -69,7 +69,7 @@ class Borrower:
 
     @classmethod
     def member(cls, home: NodeHome) -> Borrower:
-        """The member whose node this is, with its governance key in hand."""
+        """The member of this node, with its governance key."""
         signer = read_signer(home.directory / "offline" / "governance.pem")
         line = (home.directory / "inception.line").read_bytes().removesuffix(b"\n")
         return cls(Publisher(signer, home.card.inception, line))
@@ -114,7 +114,7 @@ async def state_of(home: NodeHome, request: Entry) -> GrantStatus:
 
 
 async def reaches(home: NodeHome, request: Entry, state: str) -> GrantStatus:
-    """Wait until a node says that a request is in `state`."""
+    """Wait until a node reports that a request is in `state`."""
     seen: list[GrantStatus] = []
     async with home.client() as client:
 
@@ -127,13 +127,13 @@ async def reaches(home: NodeHome, request: Entry, state: str) -> GrantStatus:
 
 
 async def holding(home: NodeHome, condition: Callable[[NodeClient], Any], what: str) -> None:
-    """Wait until something holds at a node."""
+    """Wait until a condition holds at a node."""
     async with home.client() as client:
         await until(lambda: condition(client), what=what)
 
 
 async def read_chain(home: NodeHome, log: str, offer: Digest) -> OfferLogReader:
-    """What a client makes of the lines that a node hands out about an offer: signatures are not looked at."""
+    """The chain that a client computes from the lines of a node about an offer, without signature checks."""
     read = OfferLogReader(log)
     origin = log.split("+")[0]
     async with home.client() as client:

@@ -36,11 +36,11 @@ HOLDER, OTHER = identity("Borrower"), identity("Somebody else")
 
 
 class DiedError(Exception):
-    """What a power cut looks like from inside."""
+    """A simulated power cut."""
 
 
 class GrantingNode:
-    """A provider of offers and what its clock does. `now` is their time."""
+    """A provider of offers with its clock. `now` is the time of both."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
@@ -75,7 +75,7 @@ class GrantingNode:
         self.async_ledger.close()
 
     def reopen(self) -> None:
-        """Everything that was in memory is lost."""
+        """Everything in memory is lost."""
         self.close()
         self.open()
 
@@ -85,7 +85,7 @@ class GrantingNode:
         shutil.rmtree(self.folder)
 
     async def compose(self, make: Any) -> list[tuple[int, bytes]]:
-        """In place of the node's sequencer."""
+        """As the node's sequencer would."""
         first, lines = await asyncio.to_thread(self.ledger.logs.compose, self.log, make)
         return list(enumerate(lines, first))
 
@@ -93,7 +93,7 @@ class GrantingNode:
         return an_offer(provider=NODE.seat.id, log=self.log, **more)
 
     def say(self, said: PartyStatement, by: Identity = HOLDER) -> Entry:
-        """Log a statement of the borrower, or of somebody else."""
+        """Log a statement of the borrower, or of another author."""
         entry = sign_statement(party_statement(said), by.signer)
         self.ledger.logs.append(self.log, [entry.line])
         return entry
@@ -108,7 +108,7 @@ class GrantingNode:
         return entry
 
     def together(self, acts: Sequence[Any]) -> list[Any]:
-        """Do all at once; the results and the errors, in order."""
+        """Do all concurrently; the results and the errors, in order."""
 
         async def all_of_them() -> list[Any]:
             self._prove()
@@ -118,7 +118,7 @@ class GrantingNode:
         return asyncio.run(all_of_them())
 
     def tick(self) -> None:
-        """What happens by itself at this time."""
+        """The automatic steps at this time."""
 
         async def turn() -> None:
             self._prove()
@@ -129,12 +129,12 @@ class GrantingNode:
         asyncio.run(turn())
 
     def _prove(self) -> None:
-        """What the intake of a node does when its log has grown."""
+        """As the intake of a node when its log has grown."""
         seats = self.membership.chains
         LineProver(self.ledger, lambda who: [chain.start for chain in seats(who)]).finish_all()
 
     def read(self) -> OfferLogReader:
-        """What a stranger makes of the log."""
+        """The chain that a stranger computes from the log."""
         log = OfferLogReader(self.log)
         size = self.ledger.logs.get(self.log).size
         for index, line in enumerate(self.ledger.history.entries(self.log, 0, size)):

@@ -73,7 +73,9 @@ def hours(first: int, last: int, *, nodes: int = 1, amount: int = 8, slice: str 
 
 
 class Written:
-    """A log of offers, written as its node would: every record is linked by the book that readers keep."""
+    """A log of offers, as its node would write it: every record is linked by the same chain state that
+    readers compute.
+    """
 
     def __init__(self, *, node: HybridSigner = ONLINE) -> None:
         self.node = node
@@ -95,7 +97,7 @@ class Written:
         return self.say(GrantRequest(by, offer, wanted, self.number, pact))
 
     def record(self, record: Record, *, at: int = START) -> Entry:
-        """Append a record, linked here. Raises Refused where its chain does not allow it."""
+        """Append a record, with its link. Raises Refused if its chain does not allow it."""
         return self.add(record_statement(self.chain(record.link.chain).state.link(record, at), NODE), self.node)
 
     def grant(self, chain: Digest, *wanted: SliceAllocation, at: int = START, pact: bool = False) -> Entry:
@@ -116,7 +118,7 @@ class Written:
 
 
 def to(chain: Digest) -> ChainLink:
-    """A link for a record that its book will link."""
+    """A placeholder for the link of a record, which `record` fills in."""
     return ChainLink(chain, 0, None, 0, ())
 
 

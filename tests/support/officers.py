@@ -29,7 +29,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Officer:
-    """Somebody who acts for the member whose node lives in `home`.
+    """A person who acts for the member whose node has the home `home`.
 
     Attributes:
         pins: their COMITY_HOME, where they keep what they decided to believe.
@@ -51,7 +51,9 @@ class Officer:
         return {**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "200", "NO_COLOR": "1"}
 
     def comity(self, *arguments: str | Path, exits: int = 0) -> Document:
-        """The one document of `comity ARGUMENTS --json`, which must end with `exits` and print nothing beside."""
+        """The document that `comity ARGUMENTS --json` prints; the command must exit with `exits` and print nothing
+        else.
+        """
         ran = self.run(*arguments, "--json")
         words = f"comity {' '.join(map(str, arguments))}: exit {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
         assert ran.returncode == exits, words
@@ -63,7 +65,7 @@ class Officer:
         return self.comity(*arguments, "--dir", self.home, "--yes", exits=exits)
 
     def refused(self, *arguments: str | Path) -> Document:
-        """What a command that signs nothing says instead: its code, why, and what to try."""
+        """The refusal of a command that signs nothing: its code, the reason, and the hint."""
         ran = self.run(*arguments, "--dir", self.home, "--yes", "--json")
         assert ran.returncode not in (0, 2), ran.stdout + ran.stderr
         error: Document = json.loads(ran.stdout)["error"]
@@ -77,8 +79,9 @@ class Officer:
 
     @property
     def state(self) -> Document:
-        """The state of the member's own node, whatever is down or missing: what `comity status --node HOME --json`
-        shows, asked without a command."""
+        """The state of the member's own node, also if other nodes are down: the document of `comity status --node HOME
+        --json`, asked without a command.
+        """
         status = operator_status(operator_socket(self.home))
         document: Document = json.loads(json.dumps(node_view.document(status)))
         return document
@@ -89,14 +92,15 @@ class Officer:
 
 
 def together(work: Callable[[SomeOfficer], T], officers: Sequence[SomeOfficer]) -> list[T]:
-    """Everybody does it at once, each at their own machine."""
+    """All officers do it concurrently, each on their own machine."""
     with ThreadPoolExecutor(len(officers)) as machines:
         return list(machines.map(work, officers))
 
 
 def decide(voters: Sequence[Officer], draft: str, *, options: Sequence[str] = ()) -> int:
-    """Exactly a quorum reads `draft` twice, one command a reading, each time once the nodes of all know what was signed
-    before. Returns the epoch that this makes."""
+    """Exactly a quorum signs both votes for `draft`, one command a vote; before each, the nodes of all know the earlier
+    votes. Returns the resulting epoch.
+    """
     known_by(voters, draft)
     made = int(voters[0].comity("proposal", "show", draft[:12])["epoch"])
     for intents in (0, len(voters)):
@@ -108,8 +112,9 @@ def decide(voters: Sequence[Officer], draft: str, *, options: Sequence[str] = ()
 
 
 def known_by(officers: Sequence[Officer], *drafts: str, intents: int | None = None) -> None:
-    """Wait until the node of each officer knows the drafts; with `intents`, also that nobody's consent is missing, and
-    at least so many INTENT votes for each."""
+    """Wait until the node of each officer knows the drafts; with `intents`, also that no consent is missing, and at
+    least so many INTENT votes for each.
+    """
 
     def known(one: Officer) -> bool:
         seen = {draft["body"]: draft for draft in one.governance["drafts"]}
@@ -132,7 +137,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 @contextmanager
 def serving(*homes: Path, network: str = "") -> Iterator[None]:
-    """`comity serve` for each home, until the block ends. Returns once each has opened its doors."""
+    """`comity serve` for each home, until the block ends. Returns once each has opened its listeners."""
     nodes = [Node.start(home, network) for home in homes]
     try:
         for node in nodes:
@@ -147,7 +152,7 @@ def serving(*homes: Path, network: str = "") -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Node:
-    """A running `comity serve`; its words begin at `begin` in node.log."""
+    """A running `comity serve`; its output begins at `begin` in node.log."""
 
     home: Path
     process: ForkedProgram
@@ -167,7 +172,7 @@ class Node:
         return b'"event": "listening"' in words
 
     def end(self) -> int:
-        """Wait until it is gone; its exit status."""
+        """Wait until it has ended; its exit status."""
         try:
             return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

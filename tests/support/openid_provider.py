@@ -24,7 +24,7 @@ CODE = "code-of-ada"
 
 @dataclass(eq=False)
 class SmallProvider:
-    """`claims` go into the next token, over the right ones; `documents` replace whole answers, as (status, body)."""
+    """`claims` replace claims of the next token; `documents` replace whole answers, as (status, body)."""
 
     key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "one", "use": "sig"}))
     claims: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class SmallProvider:
         return {"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in endpoints.items()}}
 
     def visit(self, url: str) -> dict[str, str]:
-        """What the provider sends a browser back with that came to `url`."""
+        """The provider's redirect for a browser that opens `url`."""
         query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
         assert query["code_challenge_method"] == "S256" and query["response_type"] == "code"
         self.challenge, self.nonce = query["code_challenge"], query["nonce"]

@@ -41,7 +41,9 @@ JAVASCRIPT = ("@huggingface/hub@2.17.5", "@huggingface/gguf@0.4.6", "@huggingfac
 
 @dataclass(frozen=True)
 class Place:
-    """Where a program reads, an empty folder in which it runs, and the folder that was published as each repository."""
+    """The address from which a program reads, an empty folder in which it runs, and the folder that was published as
+    each repository.
+    """
 
     url: str
     folder: Path
@@ -65,20 +67,22 @@ class Place:
         return ran.stdout
 
     def python(self, requirements: tuple[str, ...], script: str, **environ: str) -> Any:
-        """What a script in an environment of its own printed last, as JSON."""
+        """The last output of a script in an environment of its own, as JSON."""
         settings = {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         out = self.run(python_with(*requirements), "-c", script, **settings, **environ)
         return json.loads(out.strip().splitlines()[-1])
 
     def node(self, script: str, *arguments: str) -> Any:
-        """What an ES module printed last, as JSON. It finds the packages of `JAVASCRIPT`."""
+        """The last output of an ES module, as JSON. It finds the packages of `JAVASCRIPT`."""
         file = self.folder / "read.mjs"
         (self.folder / "node_modules").symlink_to(_javascript() / "node_modules")
         file.write_text(script)
         return json.loads(self.run(_NODE(), str(file), self.url, *arguments).strip().splitlines()[-1])
 
     def same(self, repository: str, *paths: str) -> str:
-        """Asserts that each of these files, by default all of the repository, was written here with its own bytes."""
+        """Asserts that each of these files, by default all of the repository, was written here with its published
+        bytes.
+        """
         source = self.sources[repository]
         named = paths or [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
         wanted = {path: sha256((source / path).read_bytes()) for path in named}
@@ -91,7 +95,9 @@ class Place:
 
 @dataclass(frozen=True)
 class OtherClient:
-    """A program: what it does in the test, and how. `distribution`: the operating system chooses its version."""
+    """A program: its action in the test, and how to run it. `distribution`: the operating system chooses its
+    version.
+    """
 
     does: str
     read: Callable[[Place], str]
@@ -100,7 +106,7 @@ class OtherClient:
 
 
 def add_lookup(folder: Path) -> None:
-    """Add onnx/model.onnx to a folder with MiniLM: its own word embeddings, and nothing after them."""
+    """Add onnx/model.onnx to a folder with MiniLM: its own word embeddings, without further layers."""
     (folder / "onnx").mkdir()
     (folder / "onnx" / "model.onnx").write_bytes(embedding_lookup(_embeddings(folder), VOCABULARY, WIDTH))
 
@@ -139,7 +145,7 @@ def _embedded(place: Place, vector: list[float]) -> str:
 
 
 def _pinned(requirements: tuple[str, ...], name: str) -> Callable[[], str]:
-    """The version that is installed, which is the one that is pinned."""
+    """The installed version, which is the pinned one."""
     script = f"from importlib.metadata import version; print(version({name!r}))"
 
     def version() -> str:
@@ -158,7 +164,7 @@ def _packed(name: str) -> Callable[[], str]:
 
 
 def _program(name: str, package: str, option: str = "--version") -> Callable[[], str]:
-    """The version of a program of the operating system, without the part that changes with each mended fault."""
+    """The version of a program of the operating system, without the part that changes with each bug fix."""
 
     def version() -> str:
         ran = subprocess.run((_found(name, package), option), capture_output=True, text=True, check=True)
@@ -425,4 +431,4 @@ OTHER_CLIENTS: Mapping[str, OtherClient] = {
     ),
     "oras": OtherClient("`oras pull` of a version", _oras, _program("oras", "oras", "version"), True),
 }
-"""By its name in the table, in the order of the table."""
+"""The clients by their names in the table, in the order of the table."""

@@ -24,7 +24,7 @@ from comity.trust.tlog.witness import AddCheckpoint, MirrorUpload, Package
 
 @dataclass
 class OutsideLog:
-    """A log with `entries`, and what it would send."""
+    """A log with `entries`, and the requests that it would send."""
 
     origin: str
     key: PrivateKey = field(default_factory=lambda: PrivateKey.generate("ed25519"))
@@ -70,7 +70,7 @@ class OutsideLog:
 
 @dataclass(frozen=True)
 class Faces:
-    """The C2SP faces of one node."""
+    """The C2SP routes of one node."""
 
     http: httpx2.AsyncClient
 
@@ -94,7 +94,7 @@ def vkeys(logs: Iterable[OutsideLog]) -> Sequence[str]:
 
 
 async def read_log(faces: Faces, prefix: str, key: VerifierKey) -> tuple[Checkpoint, list[bytes]]:
-    """Every entry, by tiles alone; their hashes give the signed root."""
+    """Every entry, by tiles alone; the hashes of the entries give the signed root."""
     note = SignedNote.parse((await faces.get(f"{prefix}/checkpoint")).content)
     checkpoint = open_checkpoint(note, key)
     entries: list[bytes] = []

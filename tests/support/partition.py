@@ -19,7 +19,7 @@ class Divide:
 
     @staticmethod
     def address(side: int) -> str:
-        """Where everybody on that side listens."""
+        """The address at which all nodes of that side listen."""
         return f"10.77.{side}.2"
 
     def network(self, side: int) -> str:
@@ -39,7 +39,7 @@ class Divide:
 
 @contextmanager
 def divide() -> Iterator[Divide]:
-    """Make the namespaces, connected; they are gone when the block ends. Skips where that is not allowed."""
+    """Make the namespaces, connected; they are removed when the block ends. Skips where that is not permitted."""
     needs("ip", unlock="apt-get install iproute2")
     if os.geteuid() != 0:
         missing("named network namespaces are root's; unlock: run the tests as root")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 OURS: Final = range(15_000, 32_000)
-"""Below the ports that Linux gives to connections as they are made: nobody takes one in passing."""
+"""Below the ports that Linux gives to new connections, so that no connection takes one."""
 BLOCK: Final = 1_700
 CLAIMS: Final = Path("/tmp/comity-test-ports")
 """Not in `TMPDIR`: runs with other temporary folders take ports of the same machine."""
@@ -23,8 +23,9 @@ CLAIMS: Final = Path("/tmp/comity-test-ports")
 
 def _block() -> range:
     """Ports that no other test run on this machine gives out while this one lasts: a node that is down for a moment
-    finds its own still free. A node takes the port after its open one for ranges, where nobody says otherwise, so that
-    no two neighbours are given."""
+    finds its own still free. By default a node takes the port after its open one for ranges, so no two neighbouring
+    ports are given.
+    """
     CLAIMS.mkdir(exist_ok=True)
     for start in range(OURS.start, OURS.stop, BLOCK):
         claim = (CLAIMS / str(start)).open("wb")
@@ -45,7 +46,8 @@ def _in_turn() -> Iterator[int]:
 
 def free_port() -> int:
     """A TCP port on the loopback interface that was free a moment ago, as was the one after it (which a node takes for
-    ranges), and that is not given to anybody else here."""
+    ranges), and that is given to no other caller here.
+    """
     for port in _in_turn():
         with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as next_probe:
             probe.bind(("127.0.0.1", port))

@@ -34,10 +34,10 @@ ADMIN: Final = "postgres"
 OWNER: Final = "ledger"
 SHARED: Final = "shared"
 KEYED: Final = "keyed"
-"""A role that has to show `PASSWORD`; the owner need not."""
+"""A role that has to present `PASSWORD`; the owner need not."""
 PASSWORD: Final = "not a secret"
 READER: Final = "front_end"
-"""A role that may read what the owner's tables hold, and nothing else: see `Postgres.allow_reading`."""
+"""A role that may read the owner's tables, and nothing else: see `Postgres.allow_reading`."""
 
 HBA: Final = f"""\
 local all {ADMIN} trust
@@ -58,7 +58,7 @@ _DELETE_ALL: Final = "; ".join(f"DELETE FROM {table}" for table in _TABLES).enco
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server. `folder` has its socket."""
+    """A running server; `folder` has its socket."""
 
     folder: Path
 
@@ -72,7 +72,7 @@ class Postgres:
         return name
 
     def admin(self, command: str, database: str = ADMIN) -> list[tuple[object, ...]]:
-        """What the server answers its administrator."""
+        """The server's answer to its administrator."""
         import psycopg
 
         with psycopg.connect(self.url(database, ADMIN), autocommit=True) as connection:
@@ -87,7 +87,9 @@ class Postgres:
         )
 
     def emptied(self) -> PostgresDatabase:
-        """One database that all ask for in turn, with all tables and nothing in them, once the first has made them."""
+        """One database that all tests use in turn, with all tables and nothing in them, once the first has
+        made them.
+        """
         from comity.ledger.postgres import PostgresDatabase
 
         if self._cleaner.execute("SELECT to_regclass('writer')").fetchone() != (None,):
@@ -107,14 +109,16 @@ class Postgres:
             self._cleaner.close()
 
     def configure(self, setting: str, value: str) -> None:
-        """Set what the whole server goes by."""
+        """Set a setting of the whole server."""
         self.admin(f"ALTER SYSTEM SET {setting} = {value}")
         self.admin("SELECT pg_reload_conf()")
         while self.admin(f"SHOW {setting}") != [(value,)]:
             time.sleep(0.02)
 
     def end(self, database: str, query: str) -> int:
-        """End the connections to `database` whose last query holds `query`; how many there were. They are gone then."""
+        """End the connections to `database` whose last query contains `query`. Returns their number, once they are
+        closed.
+        """
         ended = self.admin(
             "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity"
             f" WHERE datname = '{database}' AND query LIKE '%{query}%' AND pid <> pg_backend_pid()"
@@ -143,7 +147,7 @@ def start_postgres() -> Iterator[Postgres]:
 
 
 def _programs() -> Path:
-    """Where Debian puts the server's programs, of the newest version."""
+    """The folder of the server's programs in Debian, of the newest version."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if not found:
         missing(f"PostgreSQL is not installed; unlock: {UNLOCK}")
@@ -151,7 +155,7 @@ def _programs() -> Path:
 
 
 def _as_nobody_special(folder: Path) -> tuple[str, ...]:
-    """What to put before a command; `folder` is its user's then."""
+    """The prefix of a command that runs it without privileges; `folder` belongs to its user then."""
     if os.geteuid():
         return ()
     needs("setpriv", unlock="apt-get install util-linux")

@@ -27,7 +27,7 @@ class Publisher:
     signer: HybridSigner
     inception: Inception
     announcement: bytes
-    """One line, kept: signing again gives another one."""
+    """The inception line, kept: another signature would make another line."""
 
     @classmethod
     def generate(cls, label: str = "tests", jurisdiction: str = "CH") -> Publisher:
@@ -95,7 +95,7 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 
 
 def model(folder: Path, *, weights: int = 5_000_000, seed: int = 1) -> Path:
-    """A folder with a configuration, an empty file, and `weights` bytes that look like nothing else."""
+    """A folder with a configuration, an empty file, and `weights` incompressible bytes."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(f'{{"seed": {seed}}}\n')
     (folder / "empty.txt").write_bytes(b"")

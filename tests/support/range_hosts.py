@@ -14,11 +14,11 @@ from typing import TypeAlias
 from comity.wire.tls import TlsIdentity, server_context
 
 Behaviour: TypeAlias = Callable[[ssl.SSLSocket, int, int], None]
-"""What to do with a connection that has asked for (offset, length)."""
+"""The handler of a connection that has asked for (offset, length)."""
 
 
 def answer(offset: int, data: bytes, total: int = 1 << 40) -> bytes:
-    """A right head, and `data` as the range from `offset` on."""
+    """A correct header, and `data` as the range from `offset` on."""
     head = f"HTTP/1.1 206 Partial Content\r\nContent-Length: {len(data)}\r\n"
     return f"{head}Content-Range: bytes {offset}-{offset + len(data) - 1}/{total}\r\n\r\n".encode() + data
 

@@ -25,7 +25,7 @@ def varint(number: int) -> bytes:
 
 
 def message(*fields: tuple[int, int | bytes | str]) -> bytes:
-    """A protobuf message of (number, value) in the order given: integers as varints, all else length-delimited."""
+    """A protobuf message of (number, value) in the order given: integers as varints, all others length-delimited."""
     encoded = b""
     for number, value in fields:
         if isinstance(value, int):
@@ -100,7 +100,7 @@ def _split(count: int) -> int:
 
 @dataclass
 class RawLog:
-    """A log that says whatever its owner likes: lines, and notes over any beginning of them."""
+    """A log with arbitrary lines, and notes over any prefix of them."""
 
     origin: str
     key: Ed25519PrivateKey
@@ -135,7 +135,8 @@ class RawLog:
 
 
 def statement(key: Ed25519PrivateKey, about: bytes, *, objects: Mapping[bytes, int] | None = None) -> bytes:
-    """A DSSE line that reads like a statement of a node, over `about`, naming side objects as (digest, size).
+    """A DSSE line like a statement of a node, about `about`, which names side objects as (digest, size). It is of an
+    unknown type or, since those have no side objects, of the type `vouched`.
 
     It is of a type that nobody knows, or, since those have no side objects, one that reads as `vouched`.
     """

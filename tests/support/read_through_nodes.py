@@ -25,7 +25,7 @@ from support.waiting import PATIENCE
 
 
 class Road:
-    """The way from the peers to the node that fetches: it may be closed, forge what passes, and counts it.
+    """The link from the peers to the node that fetches: it may be blocked, may forge the bytes, and counts them.
 
     Attributes:
         open_until: offsets from which on nothing passes until `opened`.
@@ -61,7 +61,7 @@ class Road:
 
 @dataclass(frozen=True)
 class Shops:
-    """Nodes that have everything and one that fetches what it is asked for; `url` is the gateway of the latter."""
+    """Nodes that have all artifacts and one that fetches what it is asked for; `url` is the gateway of the latter."""
 
     full: tuple[NodeHome, ...]
     cold: NodeHome
@@ -102,7 +102,7 @@ async def shops(folder: Path, full: int = 1, mirror: str = "none", **gateway: ob
 
 
 async def taken(url: str, most: int = 1 << 60) -> bytes:
-    """What a client gets that leaves after `most` bytes, or when it is cut off."""
+    """The bytes that a client gets that disconnects after `most` bytes, or when it is cut off."""
     got = b""
     with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
         async with (
@@ -122,7 +122,7 @@ def weights_of(ready: Release) -> tuple[str, bytes]:
 
 
 async def stalling(url: str, path: str) -> socket.socket:
-    """A client that asks for a file and takes nothing of it."""
+    """A client that asks for a file and reads nothing of it."""
     at = urlsplit(url)
     client = socket.socket()
     client.setblocking(False)

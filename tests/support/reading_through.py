@@ -25,8 +25,9 @@ async def reading_through(
 
 @contextlib.contextmanager
 def sluice(hub: HubLike, until: int, forge: Callable[[bytes], bytes] = lambda data: data) -> Iterator[threading.Event]:
-    """The first `until` bytes of each file of the content server pass, the rest once the event is set. What passes is
-    what `forge` makes of the file, of the same length."""
+    """The first `until` bytes of each file of the content server pass, the rest once the event is set. `forge` changes
+    the file before it passes, and keeps its length.
+    """
     opened = threading.Event()
 
     def interfere(asked: Asked) -> Answer | None:
@@ -57,5 +58,5 @@ def content(hub: HubLike, asked: Asked) -> bytes | None:
 
 
 def fetched(hub: HubLike) -> list[str]:
-    """What its bytes were asked for, each as often as it was."""
+    """The ranges that were asked for, each as often as it was."""
     return [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]

@@ -18,7 +18,7 @@ CLASSICAL = ("ed25519",)
 
 @dataclass(frozen=True, eq=False)
 class Owned:
-    """An identity's state with the keys behind it."""
+    """A state of an identity with its private keys."""
 
     state: KeyState
     keys: tuple[HybridSigner, ...]
@@ -35,7 +35,7 @@ class Owned:
         seq: int | None = None,
         used: int | None = None,
     ) -> tuple[Owned, Entry]:
-        """Rotate to new keys that are made from `name`; the statement says so. `used` recovery keys sign it."""
+        """Rotate to new keys that are made from `name`, which the statement names. `used` recovery keys sign it."""
         algs = tuple(half.alg for half in self.keys[0].public.halves)
         after = owned(self.state.identity, name, keys=keys, recovery=recovery, algs=algs)
         rotation = Rotation(
@@ -54,7 +54,7 @@ class Owned:
 
 
 def owned(identity: Digest, name: str, *, keys: int, recovery: int, algs: tuple[str, ...] = HYBRID_ALGS) -> Owned:
-    """A state made of nothing but names, that nothing leads to yet."""
+    """A state with keys made from names, which follows no other state."""
     current = tuple(signer(f"{name} key {at}", algs) for at in range(keys))
     spare = tuple(signer(f"{name} recovery {at}", algs) for at in range(recovery))
     key_set = KeySet(tuple(key.public for key in current), keys // 2 + 1)
@@ -69,11 +69,11 @@ def begun(name: str = "owner", *, keys: int = 1, recovery: int = 1, algs: tuple[
 
 
 def of(identity: Identity) -> Owned:
-    """What the owner of a `support.world` identity holds."""
+    """The keys of a `support.world` identity."""
     recovery = signer(f"{identity.inception.label} recovery", tuple(h.alg for h in identity.signer.public.halves))
     return Owned(KeyState.of_inception(identity.inception), (identity.signer,), (recovery,))
 
 
 def seated(seat: Member, who: Owned) -> Owned:
-    """The same keys, as a charter lists them."""
+    """The same keys, as a seat of a charter."""
     return Owned(seat.key_state, who.keys, who.recovery)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class S3Account:
-    """One user's keys, in a file as a node keeps them, and a bucket that exists."""
+    """One user's keys, in a file as a node keeps them, and an existing bucket."""
 
     endpoint: str
     credentials: Path
@@ -40,7 +40,7 @@ class S3Account:
 
 
 def keep_in_bucket(home: NodeHome, account: S3Account) -> S3Store:
-    """Have a node keep its blobs in the account's bucket, below a prefix of its own; the store it will have."""
+    """Have a node keep its blobs in the account's bucket, below a prefix of its own. Returns its store."""
     prefix = f"{uuid.uuid4()}/"
     settings = {
         "endpoint": account.endpoint,

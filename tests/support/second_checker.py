@@ -34,7 +34,7 @@ P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 def liars(
     previous: bytes, first: Iterable[bytes], second: Iterable[bytes], verify: Verify | None = None
 ) -> dict[str, Proof]:
-    """Members of the charter body `previous` that lied, by id, each with two lines out of the certificates."""
+    """Members of the charter body `previous` that equivocated, by id, each with two lines of the certificates."""
     lines = [*dict.fromkeys((*first, *second))]
     told = _Told(previous, lines, verify or verifies)
     found: dict[str, Proof] = {}
@@ -45,7 +45,7 @@ def liars(
 
 
 def fewest(previous: bytes) -> int:
-    """2q - n: how many members at least must have lied where two certificates for one epoch exist (I2)."""
+    """2q - n: the least number of members that must have equivocated if two certificates for one epoch exist (I2)."""
     body = json.loads(previous)
     active = [seat for seat in body["members"] if seat["status"] == "active"]
     return 2 * int(body["policy"]["quorum_change"]) - len(active)
@@ -64,14 +64,14 @@ class Said:
 
 
 def contradict(one: Said, other: Said) -> bool:
-    """Whether no honest member signs both; for readings of different kinds `one` is the INTENT."""
+    """Whether no honest member signs both; for votes of different kinds `one` is the INTENT."""
     if one.kind == other.kind:
         return one.round == other.round and one.content != other.content
     return (one.kind, other.kind) == ("intent", "ratified") and one.locked < other.round < one.round
 
 
 class _Told:
-    """What the lines say about the successor of one body."""
+    """The content of the lines about the successor of one body."""
 
     def __init__(self, previous: bytes, lines: list[bytes], verify: Verify) -> None:
         self._prev = hashlib.sha256(previous).hexdigest()
@@ -113,13 +113,13 @@ class _Told:
         return [(keys, threshold) for keys, threshold, _ in ahead]
 
     def _changed_by(self, line: bytes, rotated: Mapping[str, Any], recovery: list[str]) -> bool:
-        """Whether most of the recovery keys signed, and all the new ones, and nobody else."""
+        """Whether most of the recovery keys signed, and all the new ones, and no other key."""
         used, new = rotated["used"], rotated["keys"]
         majority = 2 * len(used) > len(recovery) and {_key_id(key) for key in used} <= set(recovery)
         return majority and self._signed(line, [*used, *new], len(used) + len(new))
 
     def _signed(self, line: bytes, keys: list[dict[str, str]], threshold: int) -> bool:
-        """5a: every half of enough of the keys signed, every signature holds, and none is of anybody else."""
+        """5a: every half of enough of the keys signed, every signature is valid, and none is by another key."""
         envelope = _opened(line)
         kind, payload = envelope["payloadType"].encode(), envelope["payload"]
         message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
@@ -138,7 +138,7 @@ class _Told:
 
 
 def _opened(line: bytes) -> dict[str, Any]:
-    """5a: the one form of an envelope. Raises ValueError, KeyError or TypeError for any other."""
+    """5a: the only valid form of an envelope. Raises ValueError, KeyError or TypeError for any other."""
     envelope = json.loads(line)
     spelled = json.dumps(envelope, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     if spelled != line or not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:

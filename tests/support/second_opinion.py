@@ -95,7 +95,7 @@ def _root_by_inclusion(leaf: bytes, index: int, size: int, hashes: Sequence[byte
 
 
 def _roots_by_consistency(old: int, new: int, hashes: Sequence[bytes], old_root: bytes) -> tuple[bytes, bytes]:
-    """RFC 9162, section 2.1.4.2: the roots of both trees, as the proof gives them."""
+    """RFC 9162, section 2.1.4.2: the roots of both trees that follow from the proof."""
     path = list(hashes)
     if old & (old - 1) == 0:
         path.insert(0, old_root)

@@ -27,5 +27,5 @@ def seeded_key(alg: str, name: str) -> PrivateKey:
 
 
 def seeded_bytes(size: int, name: str) -> bytes:
-    """`size` bytes that look like nothing else: AES-256 in counter mode under `seed(name)`, which is quick."""
+    """`size` incompressible bytes: AES-256 in counter mode under `seed(name)`, which is fast."""
     return Cipher(algorithms.AES(seed(name)), modes.CTR(bytes(16))).encryptor().update(bytes(size))

@@ -36,7 +36,7 @@ def state_after(data: bytes, state: bytes = INITIAL) -> bytes:
 
 
 def digest_from(data: bytes, state: bytes = INITIAL, offset: int = 0) -> bytes:
-    """The hash of a file whose first `offset` bytes led to `state` and which ends with `data`."""
+    """The hash of a file whose first `offset` bytes gave `state` and which ends with `data`."""
     zeros = -(len(data) + 9) % 64
     return state_after(data + b"\x80" + bytes(zeros) + struct.pack(">Q", (offset + len(data)) * 8), state)
 

@@ -33,7 +33,7 @@ class NoState:
 
 
 class SignInScene:
-    """The pages for signing in, a page for people who signed in, and clocks that the test moves."""
+    """The pages for signing in, a page for signed-in people, and clocks that the test sets."""
 
     def __init__(self, issuer: str, folder: Path, pools: Pools, url: str = "", **settings: Any) -> None:
         secret = folder / "secret"

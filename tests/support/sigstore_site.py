@@ -80,7 +80,7 @@ class Site:
         issuer: str = "https://accounts.example",
         files: Mapping[str, bytes] = FILES,
     ) -> bytes:
-        """A `model.sig` that `identity` signed without a key that anybody keeps."""
+        """A keyless `model.sig` by `identity`."""
         private = key()
         leaf = self._leaf(private, identity, issuer)
         payload = listed(files).encode()
@@ -104,7 +104,7 @@ class Site:
         return builder.add_extension(own, critical=False).sign(self.authority, hashes.SHA256())
 
     def _leaf(self, private: ec.EllipticCurvePrivateKey, identity: str, issuer: str) -> x509.Certificate:
-        """Valid for ten minutes, and logged: the signed promise of the certificate log is in it."""
+        """Valid for ten minutes, and logged: it contains the signed promise of the certificate log."""
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.authority.public_key())
         builder = _certificate("", private, datetime.timedelta(minutes=10), datetime.timedelta())
         for extension, critical in (
@@ -129,7 +129,9 @@ class Site:
         return _octets(_sized(_sized(timestamp)))
 
     def _logged(self, leaf: x509.Certificate, envelope: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        """The entry as the transparency log proves it: included, under a signed checkpoint, and promised at a time."""
+        """The entry with the proof of the transparency log: included, under a signed checkpoint, and promised at a
+        time.
+        """
         pem = leaf.public_bytes(serialization.Encoding.PEM)
         signatures = [{"signature": envelope["signatures"][0]["sig"], "verifier": b64encode(pem)}]
         spec: dict[str, Json] = {

@@ -21,7 +21,7 @@ ORIGIN = "sigsum.org/v1/tree/{key}"
 
 @contextmanager
 def sigsum_witness(folder: Path, log: PublicKey) -> Iterator[tuple[int, VerifierKey]]:
-    """Run one for the log that `log` signs; its port and its key. Skips where it is not installed."""
+    """Run a witness for the log that `log` signs; its port and its key. Skips where it is not installed."""
     program = needs("sigsum-witness", unlock="apt-get install sigsum-go")
     keygen = needs("sigsum-key", unlock="apt-get install sigsum-go")
     subprocess.run([keygen, "generate", "-o", str(folder / "witness")], check=True)

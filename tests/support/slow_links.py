@@ -9,8 +9,9 @@ from contextlib import suppress
 
 
 class Narrows:
-    """Passes bytes on between whoever connects to `address` and `target`; back at `rate` bytes a second, if set. The
-    first connection that has given `cut_after` bytes back, if set, is cut; the number of cuts is in `cuts`."""
+    """Forwards bytes between each client at `address` and `target`; back at `rate` bytes a second, if set. The first
+    connection that has received `cut_after` bytes, if set, is cut; `cuts` counts the cuts.
+    """
 
     def __init__(self, target: str) -> None:
         self.rate: float | None = None

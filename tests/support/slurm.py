@@ -23,7 +23,7 @@ UNLOCK = "apt-get install --no-install-recommends slurmctld slurm-client"
 
 @dataclass(frozen=True)
 class Slurm:
-    """A controller that runs; `nodes` is how many machines it believes to have."""
+    """A running controller; `nodes` is the number of machines in its configuration."""
 
     conf: Path
     nodes: int

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 PIECE_SIZE = 64 * 1024
 QUICK = TransferLimits(read_timeout=0.1, patience=2.0, first_delay=0.01, max_delay=0.05)
-"""Three seconds of silence take too long in a test."""
+"""The timeout of a silent source: the default of three seconds is too long for a test."""
 
 
 def weights(pieces: int, *, seed: int = 0) -> bytes:
@@ -41,12 +41,12 @@ def source_key(name: str) -> SourceKey:
 
 
 def named(found: Mapping[SourceKey, T]) -> dict[str, T]:
-    """What was found about sources in memory, by their names."""
+    """The findings about sources in memory, by their names."""
     return {key.value: value for key, value in found.items()}
 
 
 class MemorySource:
-    """Answers from memory, message by message, giving way to others after each.
+    """Answers from memory, message by message, and yields to other tasks after each.
 
     Attributes:
         asked: (offset, length) of every request.
@@ -106,7 +106,7 @@ class Short(MemorySource):
 
 
 class Endless(MemorySource):
-    """Sends what was asked, and goes on."""
+    """Sends the requested bytes, and does not stop."""
 
     async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         yield self.data[offset : offset + length]
@@ -115,7 +115,7 @@ class Endless(MemorySource):
 
 
 class Empty(MemorySource):
-    """Sends messages without bytes, as fast as they are taken."""
+    """Sends messages without bytes, as fast as they are read."""
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         while True:
@@ -123,7 +123,7 @@ class Empty(MemorySource):
 
 
 class Silent(MemorySource):
-    """Serves `budget` bytes in all, then keeps every stream open and says nothing."""
+    """Serves `budget` bytes in all, then keeps every stream open and sends nothing."""
 
     def __init__(self, name: str, data: bytes, *, budget: int = 0) -> None:
         super().__init__(name, data)

@@ -22,7 +22,8 @@ SCRIPT = Path(__file__).with_name("stock_hub_client.py")
 
 @dataclass(frozen=True)
 class Stock:
-    """A user of a stock client: where its endpoint is and what it has on its disk (below `folder`).
+    """A user of an unmodified client: its endpoint and its files on the disk (below `folder`). `ca` is a certificate
+    file that its HTTP client trusts. Without an endpoint it reads its cache only.
 
     `ca` is a certificate file that its HTTP client shall trust. Without an endpoint it reads its cache and asks nobody.
     """
@@ -38,14 +39,14 @@ class Stock:
         return self.folder / "hub"
 
     async def run(self, steps: Iterable[str], *, patience: float = PATIENCE, **request: Any) -> dict[str, Any]:
-        """What each step gave. Fails with what the program printed where it did not end well."""
+        """The result of each step. Fails with the program's output if it did not succeed."""
         given = json.dumps({"steps": list(steps), **request})
         out, err = await self._execute((str(SCRIPT),), given, patience)
         found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
         return found | {"stderr": err}
 
     async def execute(self, *arguments: str, patience: float = 300) -> str:
-        """What another Python program of that environment printed. Fails as `run` does."""
+        """The output of another Python program of that environment. Fails as `run` does."""
         out, _ = await self._execute(arguments, "", patience)
         return out
 

@@ -112,8 +112,9 @@ class Client:
         return {"commit": folder.name, "files": _hashes(folder)}
 
     def crowd(self) -> Any:
-        """As many clients as `caches` names, at once, each of the next repository of `repositories`; what each got.
-        The caches are not kept. With `comes_back`, each asks again when it is told to, as its user would."""
+        """As many concurrent clients as `caches` names, each for the next repository of `repositories`; the results of
+        each. The caches are not kept. With `comes_back`, each retries when it is told to, as its user would.
+        """
         repositories = self.request["repositories"]
 
         def load(repository: str, cache: str) -> Path:

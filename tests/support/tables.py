@@ -11,7 +11,7 @@ Row = tuple[object, ...]
 PORTABLE = {
     "include_name": lambda name, kind, parents: kind != "table" or not str(name).startswith(name_search.TABLE),
 }
-"""For a comparison with `schema`: without the index of names, which each database has in its own way."""
+"""The tables to compare with `schema`: without the index of names, which each database has in its own form."""
 
 COMPARED: dict[str, tuple[str, ...]] = {
     "statements": ("statement", "predicate", "by"),
@@ -22,12 +22,13 @@ COMPARED: dict[str, tuple[str, ...]] = {
     "publications": ("predicate", "name", "publisher", "version", "repository", "artifact"),
     "claimants": ("name", "publisher"),
 }
-"""Columns that do not tell in which order a node proved things."""
+"""Columns that do not depend on the order in which a node proved things."""
 
 
 def tables(ledger: Ledger) -> dict[str, set[Row]]:
-    """What is proven, with the log of each place by its key: `number` and `turn`, which count the order, are left out,
-    and so is which of several places is named where any will do."""
+    """The proven rows, with the log of each position by its key. `number` and `turn`, which count the order, are left
+    out; so is the choice of a position where any of several is correct.
+    """
     with ledger._database.reading() as connection:
         logs = {row.id: row.vkey for row in connection.execute(select(schema.logs))}
         found: dict[str, set[Row]] = {}
@@ -43,7 +44,7 @@ def tables(ledger: Ledger) -> dict[str, set[Row]]:
 
 
 def parked(ledger: Ledger) -> set[tuple[str, int]]:
-    """Where the lines stand that wait for keys."""
+    """The positions of the lines that wait for keys."""
     with ledger._database.reading() as connection:
         logs = {row.id: row.vkey for row in connection.execute(select(schema.logs))}
         return {(logs[row.log_id], row._mapping["index"]) for row in connection.execute(select(schema.parked))}

@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 REQUIRE_ALL = "COMITY_TESTS_REQUIRE_ALL"
-"""Set to 1, a missing program fails its tests: for the machine that must run every one of them."""
+"""Set to 1, a missing program fails its tests: for the machine that must run all of them."""
 
 
 def needs(program: str, *, unlock: str) -> str:

@@ -57,7 +57,7 @@ def fewer_files(count: int, partial: bool = False) -> Verdict:
 
 
 def inspected(*inspections: Inspection | None, policy: str = "") -> Verdict:
-    """The files as if an inspection had found this in the first ones."""
+    """The files with these findings of an inspection on the first ones."""
     files = list(GOOD.evidence.files or ())
     for place, seen in enumerate(inspections):
         files[place] = replace(files[place], inspection=seen)
@@ -389,7 +389,7 @@ def _elsewhere() -> Any:
 
 
 def _aged(seconds: int) -> Case:
-    """Cosigned so long before the moment of the policy, by all but the newest cosigner."""
+    """Cosigned so long before the time of the policy, by all but the newest cosigner."""
     freshness = GOOD.policy.freshness
     assert freshness is not None
     return case(time=freshness.as_of - seconds)
@@ -414,7 +414,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def differing(verdict: dict[str, Any], good: dict[str, Any]) -> dict[str, Any]:
-    """The verdict with those rows only that are not those of `good`."""
+    """The verdict with only those rows that differ from those of `good`."""
     return {**verdict, "rows": {name: row for name, row in verdict["rows"].items() if row != good["rows"][name]}}
 
 

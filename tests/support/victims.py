@@ -14,19 +14,19 @@ from support.forked import start_forked
 
 
 class Victims:
-    """Starts processes that die at chosen points, and keeps count of the points hit and of the deaths."""
+    """Starts processes that are killed at chosen points, and counts the points hit and the kills."""
 
     def __init__(self, folder: Path) -> None:
         self.hits_file = folder / "hits.txt"
         self.killed: Counter[str] = Counter()
 
     def start(self, point: str, log: Path, work: Callable[..., Any], *arguments: object) -> ForkServerProcess:
-        """Have `work(*arguments)` done in a process that dies at `point` (`name:nth`; lives where it is empty)."""
+        """Run `work(*arguments)` in a process that is killed at `point` (`name:nth`; never if it is empty)."""
         environ = {**os.environ, "COMITY_FAULT": point, "COMITY_FAULT_LOG": str(self.hits_file)}
         return start_forked(work, *arguments, environ=environ, log=log)
 
     def died(self, process: ForkServerProcess, point: str) -> bool:
-        """Whether an ended process was killed at its point; anything but that and a clean end is a failure."""
+        """Whether an ended process was killed at its point; anything but that and exit status 0 is a failure."""
         if process.exitcode == -signal.SIGKILL:
             self.killed[point.partition(":")[0]] += 1
             return True

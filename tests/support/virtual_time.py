@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Inline(Executor):
-    """Work is done at once, in no time: threads would run on another clock."""
+    """Work is done immediately, in no time: threads would run on another clock."""
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()

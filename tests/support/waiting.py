@@ -15,13 +15,14 @@ PATIENCE: Final = 240.0
 
 
 def pause_after(asked: float, *, least: float) -> float:
-    """Seconds until a question that was asked at `asked`, in monotonic seconds, and has been answered by now is asked
-    again: as many as it took, so that those who are waited for have half of the machine at least."""
+    """Seconds until a question is asked again that was asked at `asked`, in monotonic seconds, and has been answered
+    now: as many as the answer took, so that the processes that are waited for have at least half of the machine.
+    """
     return max(least, time.monotonic() - asked)
 
 
 def eventually(step: Callable[[], T], holds: Callable[[T], object] = lambda found: True) -> T:
-    """What `step` returns once it `holds`, and the nodes answer with what the policy asks for."""
+    """The result of `step` once it `holds`, and the nodes answer with the evidence that the policy requires."""
     deadline = time.monotonic() + PATIENCE
     while True:
         asked = time.monotonic()

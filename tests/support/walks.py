@@ -43,7 +43,7 @@ esac
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended, and all that it printed."""
+    """The exit status of a command, and its whole output."""
 
     command: str
     status: int
@@ -52,7 +52,7 @@ class Ran:
 
 @dataclass
 class Person:
-    """`folder` is where they type, `state` where their programs keep what they keep.
+    """`folder` is the current folder, `state` the folder of the user's programs.
 
     Attributes:
         instead: what they type for a word of a page that stands for something, such as an id.
@@ -89,7 +89,7 @@ class Person:
         }
 
     def types(self, script: str) -> Ran:
-        """Run lines in one shell that ends at the first that fails."""
+        """Run lines in one shell that ends at the first failure."""
         for word, other in self.instead.items():
             script = script.replace(word, other)
         process = subprocess.Popen(
@@ -112,14 +112,14 @@ class Person:
         return Ran(script, process.returncode, said)
 
     def does(self, script: str) -> str:
-        """As `types`; fails where it fails."""
+        """As `types`; fails if a line fails."""
         ran = self.types(script)
         assert ran.status == 0, f"{ran.command}\nexit {ran.status}\n{ran.said}"
         assert "Traceback" not in ran.said, ran.said
         return ran.said
 
     def does_at_last(self, script: str) -> str:
-        """As `does`, of a line that fails until a node hears of what another one was told."""
+        """As `does`, for a line that fails until a node has received what another node was told."""
         ran = [self.types(script)]
 
         def done() -> bool:

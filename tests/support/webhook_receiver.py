@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Receiver:
-    """An HTTP receiver that answers as `answers` say, the last one from then on."""
+    """An HTTP receiver that answers with `answers` in turn, and then with the last one."""
 
     answers: list[int] = field(default_factory=lambda: [204])
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)

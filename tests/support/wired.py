@@ -42,7 +42,7 @@ def pin(of: TlsIdentity) -> CertificatePin:
 
 
 class MemoryNode:
-    """All seven thinking halves over lists and dictionaries."""
+    """All seven services over lists and dictionaries."""
 
     def __init__(self) -> None:
         self.facts = NodeFacts("comity/test", ORIGIN, b'{"node":1}', (b'{"inception":1}',), None, ("publish",))
@@ -205,7 +205,7 @@ class MemoryNode:
 async def listening(
     door: Access, services: Services, *, allowance: Allowance = GENEROUS, at: str = "127.0.0.1:0"
 ) -> AsyncIterator[Address]:
-    """A server at `door` while the block lasts, and where it listens."""
+    """A server with `door` as its access rule while the block lasts, and its address."""
     server = make_server(door, services, Throttle(allowance))
     port = server.add_secure_port(at, door.credentials())
     await server.start()
@@ -217,7 +217,7 @@ async def listening(
 
 @asynccontextmanager
 async def met(node: MemoryNode) -> AsyncIterator[NodeClient]:
-    """A client that met the node at its mutual door, and is an operator there."""
+    """A client at the node's mutual port, which is an operator there."""
     server, client = identity(), identity()
     door = MutualAccess(server, tuple, lambda: [pin(client)])
     async with AsyncExitStack() as stack:
@@ -227,7 +227,7 @@ async def met(node: MemoryNode) -> AsyncIterator[NodeClient]:
 
 @asynccontextmanager
 async def visited(services: Services, *, allowance: Allowance = GENEROUS) -> AsyncIterator[NodeClient]:
-    """A client at the open door of whoever has these thinking halves."""
+    """A client at the open port of a server with these services."""
     server = identity()
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(listening(OpenAccess(server), services, allowance=allowance))

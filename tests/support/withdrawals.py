@@ -187,7 +187,7 @@ class WithdrawingNode:
         return AuditedCopy(peer, self.outcome)
 
     async def _nothing(self) -> None:
-        """Facts are added when they are logged."""
+        """The callback of a withdrawal: the test adds facts when they are logged."""
 
     async def _claim_waiting(self) -> None:
         if self.refuse_claims is not None:

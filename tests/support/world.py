@@ -29,7 +29,7 @@ from comity.wire.tls import make_certificate
 from support.seeded import seeded_key
 
 NOW = 1_795_000_000
-"""When everything here happens, in POSIX seconds: 2026-11-18."""
+"""The time of all events here, in POSIX seconds: 2026-11-18."""
 
 HYBRID_ALGS = ("ed25519", "ml-dsa-65")
 COSIGNERS = ("ed25519", "ml-dsa-44")
@@ -60,7 +60,7 @@ class Identity:
 
     @property
     def member(self) -> Member:
-        """The seat that it has, where it is a member."""
+        """Its seat, if it is a member."""
         who = self.inception
         return Member(who.id, who.label, who.jurisdiction, who.keys, who.recovery)
 
@@ -82,7 +82,7 @@ def seat(jurisdiction: str, algs: tuple[str, ...] = HYBRID_ALGS) -> Identity:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A member's node: what it holds, and the record that binds it."""
+    """A member's node: its keys, and the record that binds it."""
 
     seat: Identity
     record: NodeRecord
@@ -136,7 +136,7 @@ class Log:
     key: PrivateKey
     lines: list[bytes] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    """For each line, a number that grows with every line that is logged anywhere."""
+    """For each line, a number that grows with every line in any log."""
     tree: MemoryTree = field(default_factory=MemoryTree)
 
     def append(self, line: bytes) -> int:
@@ -149,7 +149,7 @@ class Log:
         return Checkpoint(self.origin, self.tree.size, self.tree.root())
 
     def proof(self, line: bytes, cosigners: Iterable[Node] = (), time: int = NOW) -> InclusionEvidence:
-        """That `line` is in this log as it stands now, with the cosignatures of `cosigners`."""
+        """The proof that `line` is in this log at its current size, with the cosignatures of `cosigners`."""
         index, checkpoint = self.lines.index(line), self.checkpoint()
         cosigned = [signature for cosigner in cosigners for signature in cosigner.cosign(checkpoint, time)]
         hashes = inclusion_proof(index, self.tree.size, self.tree.node)
@@ -163,7 +163,7 @@ def as_proof(line: bytes, proof: TlogProof) -> InclusionEvidence:
 def found(
     nodes: Sequence[Node], namespaces: Mapping[str, Digest] | None = None, members: Sequence[Member] = ()
 ) -> Federation:
-    """The federation of the nodes' members, consented to by all of them.
+    """The federation of the nodes' members, with the consents of all of them.
 
     Args:
         members: seats as the charter shall list them, where not as their owners announced them.
@@ -186,7 +186,7 @@ def draft(members: Sequence[Member], namespaces: Mapping[str, Digest] | None = N
 
 
 def succeeded(body: Body, **heirs: Identity) -> Body:
-    """The epoch after `body`, in which the seats of these jurisdictions went to successors. Nobody certified it."""
+    """The epoch after `body`, in which the seats of these jurisdictions went to successors; without a certificate."""
     members = []
     for member in body.members:
         heir = heirs.get(member.jurisdiction)

@@ -7,7 +7,7 @@ from __future__ import annotations
 COMMIT = ("before-commit", "after-commit")
 FILE = ("fsync", "rename", "folder", "done")
 MOVED = ("rename", "folder", "source", "done")
-"""Steps of a file that comes from another folder."""
+"""Steps of a file that is moved from another folder."""
 BLOB = [f"blob.{step}" for step in ("fsync", *MOVED)]
 
 
@@ -30,14 +30,14 @@ AT_START = [
     *files("continuity"),
 ]
 AT_STOP = ["ledger.sums.fsync", "ledger.sums.end"]
-"""A ledger is killed at them in `test_ledger_kills`."""
+"""Points at which `test_ledger_kills` kills a ledger."""
 NODE_SCRUBS = files("scrub")
-"""At the end of a round, which a node that begins anew has at once."""
+"""At the end of a round, which a restarted node reaches again without new work."""
 NODE_PUBLISHES = [*BLOB, "blob.again", *commits("share", "pieces", "append", "note", "cosign"), "ledger.append.grown"]
 AUDIT_LOG = ["audit.fsync", "audit.folder", *files("audit.head")]
-"""Before an act of an operator. The log is killed at them in `test_audit_log`."""
+"""Before an operator's action. `test_audit_log` kills the log at them."""
 NODE_STAGES = commits("stage")
-"""A log that is too long for one step."""
+"""Of a log that is too long for one step."""
 NODE_ADOPTS = ["blob.link"]
 NODE_MIRRORS = [
     *BLOB,

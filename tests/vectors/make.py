@@ -36,7 +36,7 @@ VECTORS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
 
 
 def stable(value: Any) -> Any:
-    """`value` without what differs from run to run."""
+    """`value` without the parts that differ from run to run."""
     if isinstance(value, dict):
         return {key: stable(item) for key, item in value.items() if not key.startswith("randomised_")}
     return [stable(item) for item in value] if isinstance(value, list) else value
