@@ -28,12 +28,12 @@ pytestmark = pytest.mark.slow
 
 
 def _swap_bytes(folder: Path) -> None:
-    """As a bad disk does."""
+    """Swap two bytes, as a damaged disk may."""
     rewritten(folder, entries_of(folder), lambda data: data.replace(b"a", b"b", 1))
 
 
 def _forge_entries(folder: Path) -> None:
-    """As somebody does who makes bundles: the list and the index fit."""
+    """Change entries as the maker of a bundle can: the list and the index match."""
     old = sha256((folder / entries_of(folder)).read_bytes())
     _swap_bytes(folder)
     new = sha256((folder / entries_of(folder)).read_bytes())
@@ -162,7 +162,7 @@ async def test_what_is_copied_while_the_logs_are_taken_is_told_too(
     fetch = MisbehaviourProofs.fetch
 
     async def fetch_late(self: MisbehaviourProofs, client: NodeClient) -> None:
-        """Between the logs and the files, nodes copy what the logs name."""
+        """Between the logs and the files, nodes copy the files that the logs name."""
         await until(lambda: holds(inside, one.artifact, inside), what="a copy from the bundle")
         await fetch(self, client)
 
@@ -173,7 +173,7 @@ async def test_what_is_copied_while_the_logs_are_taken_is_told_too(
 
 
 def forget(home: NodeHome) -> None:
-    """The machine is lost; a new one has the keys, and nothing else."""
+    """Simulate the loss of the machine: a new one has the keys, and nothing else."""
     storage = home.config().storage
     shutil.rmtree(storage.blobs)
     for path in storage.ledger.parent.glob("ledger*"):
@@ -193,7 +193,7 @@ KILLS = (
     "blob.rename:1",
     "blob.done:1",
 )
-"""In the order in which a load that is continued reaches them: side objects, the log, files."""
+"""In the order in which a continued load reads them: side objects, the log, files."""
 
 
 async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ TOLD = "https://models.example.org/hub"
 
 @pytest.fixture(autouse=True)
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's home of its own, and a current folder that is no node's."""
+    """A user's home of its own, and a current folder that is no home of a node."""
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "user"))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

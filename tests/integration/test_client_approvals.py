@@ -37,7 +37,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederat
 
 @pytest.fixture
 def client(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """Of the owner of the policy, with something published as NAME."""
+    """The client of the policy's owner; an artifact is published as NAME."""
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
     client = Client(Home(tmp_path / "home"))
     client.pin(federation.file({}))

@@ -56,7 +56,7 @@ def client(tmp_path: Path, federation: FakeFederation, made: Release) -> Client:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each transfer of the weights was by chained records."""
+    """Whether each transfer of the weights used chained records."""
     found: list[bool] = []
 
     async def noted(want: WantedFile, sources: list[BlobSource], into: Path, **more: Any) -> FetchResult:
@@ -77,7 +77,7 @@ def pulled(client: Client, into: Path) -> set[str]:
 
 
 def forge(node: FakeNode, piece: int) -> None:
-    """Another state after `piece`."""
+    """Replace the state after `piece`."""
     records = bytearray(node.records_held[BLOB, CHAINED_LAYOUT])
     records[piece * RECORD_BYTES + 4] ^= 1
     node.records_held[BLOB, CHAINED_LAYOUT] = bytes(records)
@@ -95,7 +95,7 @@ def test_a_chain_proves_the_file_in_one_transfer(tmp_path: Path, client: Client,
 def test_the_same_false_chain_from_everybody_costs_a_second_transfer_and_accuses_nobody(
     tmp_path: Path, client: Client, federation: FakeFederation, tried: list[bool], piece: int
 ) -> None:
-    """So it is if the publisher made it, and all nodes believe him."""
+    """The publisher may have made it, so no node is at fault."""
     for node in federation.nodes:
         forge(node, piece)
     assert pulled(client, tmp_path / "model") == set()

@@ -48,7 +48,7 @@ class LyingFederation(FakeFederation):
         return self.nodes[1]
 
     def lie(self) -> None:
-        """Log what others published in the opposite order, below everything."""
+        """Log the statements of others in the opposite order, below all other lines."""
         lines = [line for line in self.home.log.lines if line not in self.lying.lines]
         for line in reversed(lines):
             self.lying.append(line)

@@ -47,7 +47,7 @@ def lab(client: Client) -> Publisher:
 
 @pytest.fixture
 def chain(tmp_path: Path, client: Client, lab: Publisher) -> dict[str, Digest]:
-    """base <- tiny <- tiny-bf16, each by the digest of its parent; the base is under a licence that forbids."""
+    """base <- tiny <- tiny-bf16, each by the digest of its parent; the licence of the base forbids derivatives."""
     made: dict[str, Digest] = {}
     half = each(WEIGHTS, to_bf16)
     for name, tensors, licence, relation, above in (

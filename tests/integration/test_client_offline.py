@@ -72,7 +72,7 @@ def test_a_version_in_the_cache_is_the_answer_without_nodes(pulled: Pulled) -> N
 
 
 def test_a_stranger_who_publishes_the_same_bytes_changes_no_answer(pulled: Pulled, tmp_path: Path) -> None:
-    """Anybody may make identities until one has an id that comes before that of the publisher."""
+    """A stranger can make identities until one has an id that sorts before that of the publisher."""
     stranger = min((identity(f"Stranger {number}", "CH") for number in range(24)), key=lambda who: who.id)
     assert stranger.id < OWNER.id
     made = release(tmp_path / "source", FILES, by=stranger, name="elsewhere/tiny@v1", spdx="CC-BY-NC-4.0")

@@ -86,7 +86,7 @@ def test_what_was_published_is_pulled_by_its_name(
 def test_what_is_counted_of_a_publication_or_a_pull_is_what_was_announced(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation, nodes: list[str]
 ) -> None:
-    """Each byte once for each node: also of files that a node had before, as all of them have in the second run."""
+    """Each byte once for each node: also of files that a node had before, which are all of them in the second run."""
     source, size = write(tmp_path / "source"), sum(map(len, FILES.values()))
     for _ in range(2):
         events: list[Event] = []
@@ -103,7 +103,7 @@ def test_what_is_counted_of_a_publication_or_a_pull_is_what_was_announced(
 
 
 def counted(events: list[Event]) -> tuple[int, int]:
-    """The bytes that were announced, and those that were counted since."""
+    """The bytes that were announced, and the bytes that were counted since."""
     (start,) = [number for number, event in enumerate(events) if isinstance(event, Started)]
     begun = events[start]
     assert isinstance(begun, Started)

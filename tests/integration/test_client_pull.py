@@ -173,7 +173,7 @@ def test_pieces_of_a_placed_file_are_not_fetched_for_another_folder(
 def test_no_piece_is_looked_for_here_if_none_can_be(
     tmp_path: Path, client: Client, made: Release, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database is opened for each look, and a large file has tens of thousands of pieces."""
+    """Each look opens a database, and a large file has tens of thousands of pieces."""
     for fake in federation.nodes:
         fake.records_held = {key: data for key, data in fake.records_held.items() if key[1] != CHAINED_LAYOUT}
     looked: list[PieceRecord] = []

@@ -16,11 +16,11 @@ from comity_client.home import Home
 from support.fakes import FakeFederation, FakeNode, Release, release
 
 MANY = 40
-"""Questions to one node, beyond which a resolution is taken for one that does not end."""
+"""Questions to one node, after which the test takes the resolution for one that does not end."""
 
 
 class TwoPlaces(FakeNode):
-    """A home node whose log holds a line twice. It proves now the one, now the other place, all of them truly."""
+    """A home node whose log holds a line twice. It proves one of the two positions in turn; both proofs are valid."""
 
     asked: int = 0
 
@@ -38,7 +38,7 @@ class TwoPlaces(FakeNode):
 
 
 class MadeUp(FakeNode):
-    """A node that says a line stands far up in its publisher's home log, and proves nothing."""
+    """A node that claims a low index in its publisher's home log for a line, and proves nothing."""
 
     favourite: bytes = b""
 

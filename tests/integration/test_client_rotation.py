@@ -39,7 +39,9 @@ def client(tmp_path: Path, federation: FakeFederation) -> Client:
 
 
 def rotate(federation: FakeFederation) -> tuple[Owned, str]:
-    """The publisher rotates, with a cut of its home log as it is, which then grows on. Returns its new keys."""
+    """The publisher rotates, with a cut of its home log at the current size; the log grows afterwards. Returns its new
+    keys.
+    """
     log = federation.nodes[0].log
     checkpoint = log.checkpoint()
     after, entry = of(federation.publisher).to(

@@ -22,7 +22,7 @@ OWNER = identity("Swiss AI", "CH")
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    """No test changes it."""
+    """Tests must not change it."""
     with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
         yield running
 

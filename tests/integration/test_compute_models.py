@@ -99,7 +99,7 @@ def test_nodes_say_the_same_and_no_weights_are_fetched(
 
 
 def keep(monkeypatch: pytest.MonkeyPatch, read: list[tuple[int, int]]) -> None:
-    """Note which ranges of blobs are asked for."""
+    """Record which ranges of blobs are asked for."""
     from comity.wire.client import NodeClient
 
     real = NodeClient.read

@@ -48,7 +48,7 @@ async def page(http: httpx2.AsyncClient, path: str, status: int = 200) -> ReadPa
 
 
 async def listed(http: httpx2.AsyncClient, name: str) -> None:
-    """Until the index has read a name."""
+    """Wait until the index has a name."""
 
     async def there() -> bool:
         return name in (await http.get(f"/-/catalogue?q={name.replace('/', ' ')}")).text
@@ -58,7 +58,7 @@ async def listed(http: httpx2.AsyncClient, name: str) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    """What it has is `ready`, and no test changes it."""
+    """Publishes the artifacts of `ready`; tests must not change it."""
     async with shop(tmp_path_factory.mktemp("node")) as running:
         yield running
 
@@ -70,7 +70,7 @@ async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def without_console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    """As `node` and `ready`, and its operator has turned the console off."""
+    """As `node` and `ready`, with the console turned off in the settings."""
     folder = tmp_path_factory.mktemp("without-console")
     async with shop(folder, console=False) as running:
         await published(running, folder)
@@ -380,7 +380,7 @@ async def test_no_page_shows_a_secret_or_a_path_of_the_node(own: Shop, tmp_path:
 
 
 async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
-    """Of two members with a rule of two copies, the loss of either leaves too few."""
+    """With two members and a rule of two copies, the loss of either leaves too few."""
     publisher = Publisher.generate()
     first, second = found(tmp_path, 2, namespaces={"tests": publisher.id})
     async with serving(second), serving(first, companion=serve_gateway) as (listening,):
@@ -407,7 +407,7 @@ async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
 
 
 async def sign_in(node: Shop, http: httpx2.AsyncClient) -> None:
-    """Sign in with a link that comes over the operator socket."""
+    """Sign in with a link from the operator socket."""
     async with node.home.operator() as operator:
         link = (await operator.sign_in_link()).link
     assert link.startswith(f"{node.url}/-/sign-in?key=")

@@ -36,7 +36,7 @@ from support.tools import missing, needs
 PLAYWRIGHT = "playwright==1.65.2"
 AXE = "axe-core@4.14.1"
 WINDOWS = 4
-"""Those of the walk: two widths, two colour schemes."""
+"""The variants of each page: two widths, two colour schemes."""
 OFFICIAL = Path(__file__).resolve().parents[1] / "support" / "browser_official.py"
 WALK = Path(__file__).resolve().parents[1] / "support" / "browser_walk.py"
 CARD = "# Apertus\n\nOpen *weights*.\n\n| task | score |\n|---|---|\n| a | 1 |\n\n[more](https://example.org/)\n"
@@ -56,7 +56,7 @@ def axe_library() -> Path:
 
 @asynccontextmanager
 async def lab(folder: Path, issuer: str) -> AsyncIterator[Shop]:
-    """Five members, of which one does not run; a rule of five copies, so that something is short."""
+    """Five members, of which one does not run; a rule of five copies, so that some artifacts have too few."""
     publisher = Publisher.generate(label="Swiss AI Initiative")
     homes = found(folder, 5, namespaces={"swiss-ai": publisher.id}).homes
     secret = homes[0].directory / "oidc-secret"
@@ -108,7 +108,7 @@ async def run(command: list[str], order: dict[str, object]) -> Any:
 
 
 async def type_in(home: Path, *commands: str) -> list[subprocess.CompletedProcess[str]]:
-    """Run commands of the page as they stand there, on the machine of somebody who pinned the federation."""
+    """Run commands of the page unchanged, on the machine of a user who pinned the federation."""
     environment = {**os.environ, "COMITY_HOME": str(home / "user"), "HF_HOME": str(home / "hf")}
     done = []
     for command in commands:
@@ -179,7 +179,7 @@ async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_p
 
 
 def check_official(found: Any) -> None:
-    """What each of the four questions, asked of the pages alone, is answered with."""
+    """The expected answers to the four questions, from the pages alone."""
     holders = {row[1]: row for row in found["who holds it"]}
     assert {place: row[2] for place, row in holders.items()} == {
         **dict.fromkeys(("CH", "ES", "KR", "SG"), "yes"),

@@ -29,7 +29,7 @@ FLOOD, NOBODY, JUNK = Identity.made("a flood"), Identity.made("nobody"), RawRele
 
 
 def write(home: NodeHome, lines: list[bytes]) -> None:
-    """Let a node's own log begin with these lines, whatever they are, and let it have the objects of `JUNK`."""
+    """Let a node's own log begin with these lines, valid or not, and let it have the objects of `JUNK`."""
     opened = OpenedHome.open(home.config(), time.time)
     for part in JUNK.objects:
         opened.store.put(sha256(part), part)

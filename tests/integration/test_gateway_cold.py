@@ -176,7 +176,7 @@ async def test_where_all_lie_no_wrong_byte_leaves_and_none_is_kept(tmp_path: Pat
 async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
     tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A publisher's piece index may belong to other bytes than its manifest does: the whole hash decides."""
+    """The hash of the whole file decides: a publisher's piece index may belong to other bytes than its manifest."""
 
     async def others(*_: object) -> list[PieceRecord]:
         return cut(bytes(SIZE), PIECE_SIZE)

@@ -53,7 +53,7 @@ def said(answer: httpx2.Response) -> tuple[int, str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    """What it has is `ready`, and no test changes it."""
+    """Publishes the artifacts of `ready`; tests must not change it."""
     async with shop(tmp_path_factory.mktemp("node")) as running:
         yield running
 
@@ -71,7 +71,7 @@ async def own(tmp_path: Path) -> AsyncIterator[Shop]:
 
 
 def small(folder: Path, *, seed: int = 1) -> Path:
-    """A model where no test asks for its weights."""
+    """A model, for tests that do not ask for its weights."""
     return model(folder, weights=1_000, seed=seed)
 
 
@@ -432,7 +432,9 @@ async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop,
 
 
 async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not where it is sent as it should be, nor where a user puts it by mistake, nor when a route breaks."""
+    """Neither a token in its header, nor one that a user puts into the wrong place, nor one of a request whose route
+    fails.
+    """
     lines, before = io.StringIO(), structlog.get_config()
     configure_logging(level=logging.DEBUG)
     (handler,) = logging.getLogger().handlers

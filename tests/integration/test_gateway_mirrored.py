@@ -163,7 +163,7 @@ async def test_a_node_goes_on_serving_what_it_fetched_where_another_observed_oth
 
 
 def seen(done: ImportDone, members: set[str], *, here: bool) -> ObservedArtifact:
-    """What a node mirrored, as it stands in its log; fetched by `members`."""
+    """The observation in the log of a node that mirrored; fetched by `members`."""
     entry = parse_entry(done.line)
     observed = Observed.parse(entry.statement)
     return ObservedArtifact(entry, observed, frozenset(sha256(each.encode()) for each in members), here)

@@ -37,7 +37,7 @@ SIGSTORE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    """What it has is `ready`, and no test changes it."""
+    """Publishes the artifacts of `ready`; tests must not change it."""
     async with shop(tmp_path_factory.mktemp("node")) as running:
         yield running
 

@@ -22,12 +22,12 @@ from support.publisher import Publisher, model, release, send
 pytestmark = pytest.mark.slow
 
 SIZE = 6 * PIECE_SIZE + 12_345
-"""Of a file that is hashed piece by piece, or as a whole: the one is told from the other by what was hashed."""
+"""Sizes of a file that is hashed piece by piece, or as a whole; the number of hashed bytes shows which."""
 
 
 @dataclass
 class Reader:
-    """A client of a running node, and what the node has hashed for it."""
+    """A client of a running node, and the number of bytes that the node has hashed for it."""
 
     node: OpenedHome
     url: str
@@ -50,7 +50,7 @@ class Reader:
 
 @dataclass
 class Shop:
-    """A node at rest, to which `tests/model` was published."""
+    """A stopped node, to which `tests/model` was published."""
 
     home: NodeHome
     weights: Digest

@@ -49,7 +49,7 @@ def reader(node: Shop) -> httpx2.AsyncClient:
 
 
 async def whole(node: Shop, path: str = FILE) -> httpx2.Response:
-    """What a reader gets at last who comes back when asked to."""
+    """The final answer for a reader that retries when it is told to."""
     async with reader(node) as http:
         while True:
             answer = await http.get(path)
@@ -59,13 +59,13 @@ async def whole(node: Shop, path: str = FILE) -> httpx2.Response:
 
 
 async def logged(node: Shop) -> bool:
-    """Whether the node says that it mirrored anything."""
+    """Whether the node's log has an observation."""
     async with node.home.client() as client:
         return bool((await client.search(NAME)).found)
 
 
 def left(node: Shop) -> list[Path]:
-    """What imports left on the disk that is not in the store."""
+    """Files of imports on the disk that are not in the store."""
     return [path for path in (node.home.config().storage.blobs / "partial" / "imports").glob("*/*") if path.is_file()]
 
 

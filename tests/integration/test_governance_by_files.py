@@ -75,7 +75,9 @@ CODES = ("CH", "ES", "KR", "SG", "BR")
 
 @dataclass
 class Office:
-    """A member's people: a home, the federation file that they pinned, and a folder of lines that others carry to."""
+    """A member's people: a home, the federation file that they pinned, and a folder for the lines that others carry to
+    them.
+    """
 
     home: Path
     card: NodeCard
@@ -113,7 +115,7 @@ class Office:
         self.put(propose_plan(self.charter_state(), self.keys[0].public, body, text))
 
     def read(self, body: Digest, *, stalled: bool = False) -> str:
-        """Sign the next reading, and say which: `intent 1`; or why there is none."""
+        """Sign the next vote, and return which: `intent 1`; or why there is none."""
         draft = self.charter_state().draft(body).body
         made = vote_plan(self.charter_state(), self.keys[0], draft, stalled=stalled)
         if isinstance(made, NothingToSign):
@@ -139,7 +141,7 @@ def office(root: Path, code: str, shape: SeatShape | None = None) -> Office:
 
 
 def carry(offices: Iterable[Office]) -> None:
-    """Everybody gets everybody's lines, as on a stick that goes round twice."""
+    """Every member gets the lines of all others, as on a stick that is carried to each twice."""
     offices = list(offices)
     for source in offices:
         for target in offices:
@@ -148,7 +150,7 @@ def carry(offices: Iterable[Office]) -> None:
 
 
 def decide(offices: Sequence[Office], body: Body) -> None:
-    """All of `offices` take both readings, carrying lines in between."""
+    """All of `offices` sign both votes, and carry lines in between."""
     carry(offices)
     assert {each.read(body.digest) for each in offices} == {"intent 1"}
     carry(offices)
@@ -170,7 +172,7 @@ def _founders(tmp_path_factory: pytest.TempPathFactory) -> list[Office]:
 
 @pytest.fixture(name="four")
 def _four(tmp_path: Path, founders: list[Office]) -> list[Office]:
-    """The founders, with homes of this test's own."""
+    """The founders, with homes of this test only."""
     for each in founders:
         shutil.copytree(each.home, tmp_path / each.home.name)
     return [dataclasses.replace(each, home=tmp_path / each.home.name) for each in founders]

@@ -74,7 +74,7 @@ Comity = Callable[..., Ran]
 
 @dataclass(frozen=True)
 class SigningMachine:
-    """One member's home, what it pins, and a folder for what it carries away."""
+    """One member's home, its pins, and a folder for the files that it carries away."""
 
     root: Path
     home: Path
@@ -85,7 +85,7 @@ class SigningMachine:
         return "--offline", "--dir", self.home, "--out", self.stick
 
     def files(self) -> dict[str, bytes]:
-        """Everything there is, but for locks: what a command that did nothing leaves as it was."""
+        """All files except locks: a command that did nothing leaves them unchanged."""
         paths = (path for path in self.root.rglob("*") if path.is_file() and path.suffix != ".lock")
         return {str(path.relative_to(self.root)): path.read_bytes() for path in paths}
 
@@ -129,12 +129,12 @@ def _comity(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def drafted(comity: Comity, machine: SigningMachine) -> str:
-    """A draft on the stick; its first digits."""
+    """A draft on the stick; the first digits of its id."""
     return str(comity(*NEW, *machine.offline, "--yes", "--json").document["subject"])[:12]
 
 
 def deciding(comity: Comity, machine: SigningMachine) -> dict[str, tuple[str | Path, ...]]:
-    """Every command that signs, as it would be typed at a machine without a network."""
+    """Every command that signs, as it is typed on a machine without a network."""
     draft, offline = drafted(comity, machine), (*machine.offline, "--from", machine.stick)
     return {
         "proposal new": (*NEW, *machine.offline),
@@ -368,7 +368,7 @@ def test_a_withdrawn_draft_is_shown_as_withdrawn_and_asks_nobody(comity: Comity,
 
 
 class FollowedFederation:
-    """What `join` and `keys rotate` learn from the nodes: the newest charter, and that a request waits somewhere."""
+    """What `join` and `keys rotate` read from the nodes: the newest charter, and that a request is waiting."""
 
     def __init__(self, machine: SigningMachine, current: Body, state: CharterState | None = None) -> None:
         self.federation = Federation.parse((machine.root / "federation.json").read_bytes())

@@ -48,7 +48,7 @@ class SigningMachine:
         assert [str(each.refusal) for each in delivered if each.refusal] == []
 
     def read(self, body: Digest) -> bool:
-        """Sign what is due; whether anything was."""
+        """Sign the vote that is due; whether there was one."""
         charter_state = self.governance.charter_state()
         if charter_state.current.digest == body:
             return False

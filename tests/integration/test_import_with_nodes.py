@@ -55,7 +55,7 @@ def hub() -> Iterator[HubLike]:
 
 
 def furnish(hub: HubLike, name: str, files: dict[str, bytes] = FILES, licence: str = "mit") -> str:
-    """A repository of its own for each test; its commit."""
+    """Make a repository for this test only; returns its commit."""
     hub.repository(name).card = {"license": licence}
     return hub.repository(name).commit({**files, "name.txt": name.encode()}).sha
 

@@ -52,7 +52,7 @@ def federation(folder: Path, *, budget: int = 0) -> tuple[Founded, Release]:
 
 
 async def states(asked: NodeHome, artifact: Digest) -> dict[str, AssessedCopy]:
-    """The copies by the name of the node, as one node sees them."""
+    """The copies by the name of the node, as one node reports them."""
     async with asked.client() as client:
         page = await client.audits.copies(artifact)
     return {page.names[copy.copy.node]: copy for listed in page.artifacts for copy in listed.copies}
@@ -133,7 +133,7 @@ async def test_the_scheduler_tests_every_copy_of_others_within_its_budget(tmp_pa
 
 
 async def test_a_node_that_overwrote_its_copy_says_that_it_has_none_and_repairs_it(tmp_path: Path) -> None:
-    """An honest node finds the damage when it reads the piece: it signs nothing wrong, and fetches the file again."""
+    """An honest node finds the damage when it reads the piece: it signs no wrong answer, and fetches the file again."""
     founded, what = federation(tmp_path)
     first, second, _ = founded.homes
     async with serving(*founded.homes), first.client() as client:
@@ -244,7 +244,7 @@ async def test_a_prover_that_signs_a_wrong_answer_convicts_itself(
 
 
 def without_start_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes of a test have just started; let them withdraw at once."""
+    """Nodes of this test may withdraw right after their start."""
     from comity.node.copies import leases
 
     monkeypatch.setattr(leases, "MAX_LEASE", 0)

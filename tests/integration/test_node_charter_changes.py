@@ -54,7 +54,7 @@ async def _counts_no_more(person: Person, removed: Person) -> bool:
 
 
 def rotated(person: Person) -> tuple[HybridSigner, KeyState, Entry]:
-    """A member's new keys, and the statement by which its recovery key makes them its own."""
+    """A member's new keys, and the rotation to them, signed by its recovery key."""
     state = KeyState.of_inception(person.home.card.inception)
     recovery = read_signer(person.home.directory / "offline" / "recovery.pem")
     new, spare = HybridSigner.generate(), HybridSigner.generate()
@@ -105,7 +105,7 @@ async def _follows(person: Person, home: NodeHome, size: int) -> bool:
 
 
 def use(home: NodeHome, key: PrivateKey, rotation: Entry, record: Entry) -> None:
-    """Have the node of `home` start with another TLS key."""
+    """Restart the node of `home` with another TLS key."""
     (home.directory / "keys" / "tls.pem").unlink()
     write_keys(home.directory / "keys" / "tls.pem", [key])
     (home.directory / "rotations.lines").write_bytes(rotation.line + b"\n")

@@ -59,7 +59,7 @@ async def _tells_of(person: Person, liars: set[str]) -> bool:
 
 
 async def _convicts(founded: Founded, person: Person, liar: Person) -> bool:
-    """Whether the person's own node has logged an accusation of `liar` that proves itself."""
+    """Whether the person's own node has logged an accusation of `liar` with a valid proof."""
     async with person.home.client() as client:
         for located in await client.next_epoch_entries():
             entry = parse_entry(located.line)
@@ -71,15 +71,16 @@ async def _convicts(founded: Founded, person: Person, liar: Person) -> bool:
 
 
 def certificate(voters: Sequence[Person], previous: Body, body: Body) -> list[Entry]:
-    """What certifies `body`, whatever else the voters have signed."""
+    """The certificate of `body`, from voters that may have signed conflicting votes."""
     said: list[Entry] = [voters[0].drafting(body)]
     said += [who.signing(Intent(who.id, previous.digest, body.epoch, 1, body.digest)) for who in voters]
     return said + [who.signing(Ratify(who.id, previous.digest, body.epoch, 1, body.digest)) for who in voters]
 
 
 async def fork(founded: Founded) -> tuple[Body, Body]:
-    """Two of four members certify one body with the third and another with the fourth, while the halves do not see
-    each other. Each half takes up its own."""
+    """Two of four members certify one body with the third and another with the fourth, while the two halves are
+    partitioned. Each half follows its own.
+    """
     first, second, third, fourth = people(founded)
     genesis = founded.federation.body
     one, other = (changed(genesis, number) for number in (1, 2))
@@ -101,7 +102,7 @@ async def _forked(person: Person) -> bool:
 
 
 async def publish(home: NodeHome, tmp_path: Path, number: int = 0) -> SubmitReceipt:
-    """Publish something at a node, something else for each number."""
+    """Publish at a node; another artifact for each number."""
     what = release(Publisher.generate(), model(tmp_path / f"model-{number}", weights=1000 + number), "tests/model@v1")
     async with home.client() as client:
         return (await send(client, what)).receipts[-1]

@@ -26,7 +26,7 @@ def people(founded: Founded) -> list[Person]:
 
 
 async def pour(client: NodeClient, lines: Iterable[bytes], *, each: int = 20) -> None:
-    """Hand lines in, whatever becomes of them."""
+    """Submit lines, whether they are accepted or refused."""
     made = list(lines)
     for start in range(0, len(made), each):
         with contextlib.suppress(ComityError):

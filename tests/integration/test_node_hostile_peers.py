@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 async def size_of(asked: NodeHome, origin: str) -> int:
-    """How much of a log a node vouches for."""
+    """The size of a log up to which a node has cosigned it."""
     async with asked.client() as client:
         try:
             return Checkpoint.parse(SignedNote.parse(await client.checkpoint(origin)).text).size
@@ -30,7 +30,7 @@ async def size_of(asked: NodeHome, origin: str) -> int:
 
 
 async def told(asked: NodeHome, words: str) -> None:
-    """Wait until a node tells its operators of a peer's fault."""
+    """Wait until a node reports a peer's fault to its operators."""
     async with asked.operator() as operator:
 
         async def tells() -> bool:

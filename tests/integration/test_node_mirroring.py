@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow
 
 
 def say(publisher: Publisher, number: int) -> bytes:
-    """A small statement, another one for each number."""
+    """A small statement; another one for each number."""
     said = Statement("noted", (Subject("", sha256(b"%d" % number)),), publisher.inception.author, {"number": number})
     return sign_statement(said, publisher.signer).line
 
@@ -122,7 +122,7 @@ async def test_a_late_node_gets_a_dead_ones_log_from_the_others_and_repairs_its_
 
 
 def flip_bit_of(home: NodeHome, line: bytes, *, beside: bytes) -> None:
-    """Damage a stored line, on the disk of a node that does not run, where it differs from another one."""
+    """Damage a stored line on the disk of a stopped node, at a position where it differs from another line."""
     stored, other_stored = pack_line(line), pack_line(beside)
     start = next(at for at, (one, other) in enumerate(zip(stored, other_stored, strict=False)) if one != other)
     file = home.config().storage.ledger
@@ -195,8 +195,9 @@ async def test_at_the_quota_a_node_stops_and_says_so(tmp_path: Path) -> None:
 
 
 async def fork(founded: Founded, tmp_path: Path, *, before: int, after: int) -> NodeHome:
-    """Have the first node show the others a history, and run a copy of it that was made before and then went another
-    way, where the first was. Gives the copy's home; it knows no peers, so that nobody tells it."""
+    """The first node shows the others one history; then a copy of it, made before, runs at its address with another
+    history. Returns the home of the copy, which knows no peers, so that none can tell it the first history.
+    """
     first, *_ = founded.homes
     publisher = Publisher.generate()
     copy = NodeHome(tmp_path / "copy", first.card)

@@ -87,18 +87,18 @@ async def test_cosignatures_that_their_node_does_not_tell_are_asked_for(
 
 @dataclass
 class LyingNews:
-    """Tells what a test makes of the liar's own log."""
+    """News about the lying node's own log, as a test writes them."""
 
     tell: Callable[[LyingNews], AsyncGenerator[News, None]]
     shown: Shown | None = None
     asked: list[bytes] = field(default_factory=list)
-    """The positions from which it was asked."""
+    """The positions that the callers named."""
 
     def news(self, *logs: LogNews, position: bytes = b"here", more: bool = False) -> News:
         return News(position, more, logs, 0, None)
 
     def own(self, size: int | None = None) -> LogNews:
-        """The liar's own log, of the first `size` entries."""
+        """The lying node's own log, cut to its first `size` entries."""
         assert self.shown is not None
         lines = self.shown.lines if size is None else self.shown.lines[:size]
         head = replace(self.shown, lines=lines).head()
@@ -142,7 +142,7 @@ async def invented(liar: LyingNews) -> AsyncGenerator[News, None]:
 
 
 async def forged(liar: LyingNews) -> AsyncGenerator[News, None]:
-    """Cosignatures that nobody made, another each time, and a charter and proofs that nobody has."""
+    """Invalid cosignatures, a new one each time, and a charter and proofs that do not exist."""
     own, count = liar.own(), 0
     yield liar.news(own)
     while True:
@@ -153,13 +153,13 @@ async def forged(liar: LyingNews) -> AsyncGenerator[News, None]:
 
 
 async def silent(liar: LyingNews) -> AsyncGenerator[News, None]:
-    """Nothing of any log, for as long as anybody waits."""
+    """Never any news of any log."""
     yield liar.news()
     await asyncio.sleep(3600)
 
 
 async def ended(liar: LyingNews) -> AsyncGenerator[News, None]:
-    """One message, and the end of the call, with a position too large to send back."""
+    """One message, and the end of the call, with a position that is too large to send back."""
     yield liar.news(liar.own(), position=bytes(4096))
 
 

@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def peak(node: NodeProcess) -> int:
-    """Resident bytes at most."""
+    """The most resident bytes so far."""
     status = Path(f"/proc/{node.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]  # Linux writes it
 

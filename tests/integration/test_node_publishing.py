@@ -281,7 +281,7 @@ async def test_a_full_log_takes_nothing_more_from_strangers(home: NodeHome, read
 
 
 def said(publisher: Publisher, number: int) -> bytes:
-    """A small statement, another one for each number."""
+    """A small statement; another one for each number."""
     statement = Statement("noted", (Subject("", sha256(b"%d" % number)),), publisher.inception.author, {"at": number})
     return sign_statement(statement, publisher.signer).line
 

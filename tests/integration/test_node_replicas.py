@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 async def holders(client: NodeClient, artifact: Digest, homes: tuple[NodeHome, ...]) -> set[str]:
-    """Names of the nodes whose claim of a copy a node shows in the holder's own log."""
+    """Names of the nodes whose holds a node shows in the holder's own log."""
     found: set[str] = set()
     try:
         claims = await client.claims(artifact)

@@ -34,7 +34,7 @@ def granting() -> Iterator[GrantingNode]:
 
 
 def granted(granting: GrantingNode, *, pact: bool = False) -> tuple[Digest, Digest]:
-    """A chain, and a grant in it."""
+    """A chain with one grant."""
     offer = granting.offer()
     granting.together([granting.provider.post(offer)])
     asked = granting.say(GrantRequest(BORROWER, offer.id, (hours(0, 10, amount=10),), 1, pact))

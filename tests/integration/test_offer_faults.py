@@ -37,7 +37,7 @@ def some_hours(window: Window, first: int, last: int, nodes: int) -> SliceAlloca
 
 
 def overbook(lender: Lender, borrower: Borrower, window: Window) -> tuple[Entry, ...]:
-    """Lines in the node's own hand that grant four nodes twice, each linked rightly to the one before."""
+    """Lines signed by the node that grant four nodes twice, each linked correctly to the one before."""
     online = read_signer(lender.home.directory / "keys" / "online.pem")
     offer, node = lender.offer(window=window), lender.home.record.node
     link, lines = replace(to(offer.id), at=window.start, remaining=(1000,)), []
@@ -57,7 +57,7 @@ def overbook(lender: Lender, borrower: Borrower, window: Window) -> tuple[Entry,
 
 
 def write(home: NodeHome, lines: list[bytes]) -> None:
-    """Put lines into a log as whoever has its disk may, while its node is down."""
+    """Put lines into a log while its node is down, as anyone with its disk can."""
     ledger = Ledger.open(home.config().storage.ledger.parent, time.time)
     try:
         ledger.logs.append(home.origin, lines)
@@ -66,7 +66,7 @@ def write(home: NodeHome, lines: list[bytes]) -> None:
 
 
 async def accusations(home: NodeHome) -> list[tuple[str, str]]:
-    """Who says which kind of fault, in the logs that a node holds."""
+    """The accuser and kind of each accusation in the logs that a node holds."""
     found = []
     async with home.client() as client:
         for head in await client.logs():
@@ -110,7 +110,7 @@ async def told(home: NodeHome) -> bool:
 
 
 async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLogReader) -> str:
-    """What the proof that anybody can make from a mirror's answers proves."""
+    """The fault proven by the proof that a client can make from a mirror's answers."""
     (chain,) = read.chains.values()
     assert chain.fault is not None
     async with mirror.client() as client:
@@ -150,7 +150,7 @@ async def test_i11_two_provider_processes_on_one_key_leave_a_proof_at_every_mirr
 
 
 def copied(home: NodeHome, directory: Path) -> NodeHome:
-    """A second node on the same keys: a copy of a home whose operator vouches for the ledger."""
+    """A second node with the same keys: a copy of a home whose operator confirmed that the ledger is current."""
     shutil.copytree(home.directory, directory)
     twin = NodeHome(directory, home.card)
     database = twin.config().storage.ledger

@@ -26,7 +26,7 @@ LABEL: Final = "Security desk"
 
 @pytest.fixture(scope="module")
 def alone() -> tuple[str, ...]:
-    """What runs a command in an empty network namespace: not even a loopback is up there."""
+    """The prefix of a command that runs it in an empty network namespace: even loopback is down there."""
     unshare, ip = needs("unshare", unlock="apt-get install util-linux"), needs("ip", unlock="apt-get install iproute2")
     prefix = (unshare, "--map-root-user", "--net")
     links = subprocess.run([*prefix, ip, "-oneline", "link", "show", "up"], capture_output=True, text=True, check=False)
@@ -37,7 +37,7 @@ def alone() -> tuple[str, ...]:
 
 
 class Laptop:
-    """A folder with the copy, the policy and the federation file that it pins; nothing is pinned in the home."""
+    """A folder with the copy, the policy and the federation file that it pins; the home has no pins."""
 
     def __init__(self, folder: Path, alone: tuple[str, ...]) -> None:
         self.copy, self._alone = GOOD.write(folder), alone

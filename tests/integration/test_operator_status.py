@@ -28,7 +28,7 @@ def peer(*arguments: str) -> Result:
 
 
 async def counted_once(home: NodeHome) -> bool:
-    """Whether the one artifact is held or lacking; while it is copied, it may be counted as both."""
+    """Whether the only artifact is held or lacking; while it is copied, it may be counted as both."""
     shown = json.loads((await asyncio.to_thread(status, "--socket", str(home.socket), "--json")).stdout)
     counts = shown["replication"]["counts"]
     return bool(counts["held"] + counts["lacking"] == 1)

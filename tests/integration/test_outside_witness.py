@@ -28,7 +28,7 @@ VKEY = cosigner_key(NAME, KEY.public)
 
 @dataclass
 class FakeWitness:
-    """Answers as it is told; keeps what it was shown."""
+    """A witness whose answers the test chooses; it keeps the requests."""
 
     key: VerifierKey
     answer: Callable[[AddCheckpoint], tuple[int, bytes]]

@@ -48,7 +48,7 @@ async def all_met(homes: list[NodeHome]) -> bool:
 
 
 async def met_without(left: list[NodeHome], lost: tuple[NodeHome, ...]) -> bool:
-    """Whether every pin of the nodes that are left is met by copies of these alone."""
+    """Whether every pin of the remaining nodes is met by copies of these nodes alone."""
     for home in left:
         for pin in await pins(home):
             counted = {copy.node for copy in pin.copies if copy.state in (HERE, VERIFIED)}
@@ -125,7 +125,7 @@ async def pin(home: NodeHome, made: Release) -> None:
 
 
 def pull_all(founded: Founded, folder: Path, what: list[Release]) -> list[str]:
-    """Pull and verify every artifact into empty folders; returns what was accepted."""
+    """Pull and verify every artifact into empty folders; returns the accepted ones."""
     client = Client(Home(folder / "home"))
     client.pin(founded.homes[0].directory / "federation.json")
     artifacts: list[str] = []

@@ -23,7 +23,7 @@ WITHOUT_EVENTS = {
     *("comity_misbehaviour_proofs", "comity_verify_failures_total", "comity_pull_bytes_total"),
     *("comity_served_bytes_total",),
 }
-"""Series that begin with the first event of their kind, of which this federation has none."""
+"""Series that appear with the first event of their kind; this federation has no such event."""
 
 
 def ask(port: int, path: str, **query: str) -> Any:

@@ -83,7 +83,7 @@ def logged() -> Iterator[list[MutableMapping[str, Any]]]:
 
 @asynccontextmanager
 async def scene(folder: Path, serve_gateway: Companion) -> AsyncIterator[Scene]:
-    """Two founded nodes, the first of them up with an artifact and what runs `beside` it, and a client."""
+    """Two founded nodes, the first of them running with an artifact and the host `beside` it, and a client."""
     founded = found(folder / "nodes", 2)
     for home in founded:
         home.set("gateway", http="", ranges=f"127.0.0.1:{free_port()}")
@@ -103,7 +103,7 @@ def nodes_identity(home: NodeHome) -> TlsIdentity:
 
 
 def served(logged: list[dict[str, object]], door: str = "ranges") -> int:
-    """Bytes that left by ranges."""
+    """Bytes that were sent by ranges."""
     return sum(int(str(line["sent"])) for line in logged if line["event"] == "blob served" and line["listener"] == door)
 
 
@@ -227,7 +227,7 @@ def right(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
 
 
 async def fetch(folder: Path, *second: RangeSource) -> FetchResult:
-    """What a transfer does that has the node's streams and a second way to it."""
+    """A transfer that has the node's streams and a second way to it."""
     for source in second:
         assert await source.find(BLOB)
     streams = MemorySource("node", WEIGHTS, message=ranges.CHUNK)

@@ -84,7 +84,7 @@ def test_a_gguf_is_proven_with_the_pooler_named_as_left_out(
 
 
 def test_memory_stays_bounded_by_chunks(tmp_path: Path, model: Path, tensors: list[Named]) -> None:
-    """The largest tensor is 47 MB in FP32; what is held of it and made from it at once is far less."""
+    """The largest tensor is 47 MB in FP32; far less of it is in memory at any time."""
     bert_gguf(tmp_path / "minilm.gguf", tensors, "Q8_0", LAYERS, HEADS)
     ran = subprocess.run(
         [sys.executable, "-c", CHILD_MEMORY, str(tmp_path), str(model)], capture_output=True, text=True, check=True

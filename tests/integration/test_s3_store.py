@@ -47,7 +47,7 @@ S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local)
 
 
 def blob_bytes(change: Callable[[Answer], Answer]) -> Lie:
-    """A lie about the bytes of blobs only: lookups, listings and uploads are answered truthfully."""
+    """False answers about the bytes of blobs only: lookups, listings and uploads are answered truthfully."""
 
     def lie(answer: Answer) -> Answer:
         return change(answer) if answer.method == "GET" and "/blobs/" in answer.path else answer

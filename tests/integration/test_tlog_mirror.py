@@ -257,7 +257,7 @@ async def test_anybody_may_carry_a_members_log_to_a_node_that_cannot_reach_it(tm
 
 
 async def signed(faces: Faces, body: bytes) -> httpx2.Response:
-    """The answer to an upload, once the node has waited long enough for peers to sign."""
+    """The answer to an upload, once peers have signed."""
     answers: list[httpx2.Response] = []
 
     async def done() -> bool:

@@ -414,7 +414,7 @@ async def test_two_sources_of_one_name_are_two_sources_and_told_apart_where_they
 
 
 def chained(data: bytes = DATA) -> WantedFile:
-    """The same pieces by states in the place of hashes."""
+    """The same pieces with chained states instead of hashes."""
     if hashing.ENGINE is None:
         pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")
     hashed, values = hashing.ENGINE(INITIAL_STATE, 0), []
@@ -462,7 +462,7 @@ async def test_a_piece_that_does_not_match_a_chain_ends_it_and_accuses_no_source
 
 
 async def test_wrong_bytes_that_a_false_chain_allows_do_not_survive_the_signed_records(into: Path) -> None:
-    """The liar also made the states after its own bytes, up to where they must meet the hash of the file."""
+    """The lying source also made the states after its own bytes, up to where they must meet the hash of the file."""
     liar = Liar("liar", DATA, pieces=[5])
     false = chained(liar.data)
     records = [*false.records[:-1], chained().records[-1]]

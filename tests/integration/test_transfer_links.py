@@ -34,7 +34,7 @@ def links() -> list[MemorySource]:
 
 
 def fetch(sources: list[MemorySource], folder: Path, want: WantedFile | None = None) -> tuple[FetchResult, float]:
-    """The transfer, and the Mbit/s at which it came."""
+    """The transfer, and its rate in Mbit/s."""
     want = want or wanted()
     work = fetch_file(want, sources, folder / "partial", executor=virtual_time.Inline(), jitter=lambda: 0.5)
     fetched, seconds = virtual_time.run(work)

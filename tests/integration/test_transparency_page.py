@@ -21,7 +21,7 @@ NAME = "node-ch.example/witness"
 
 
 def script(url: str, origin: str) -> str:
-    """The page's shell blocks, one after the other, about this node and log; what the last two print goes to files."""
+    """The page's shell blocks, one after the other, for this node and log; the output of the last two goes to files."""
     watch, submit, push = re.findall(r"```sh\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     watch = re.sub(r"^NODE=.*$", f"NODE={url}", watch, count=1, flags=re.MULTILINE)
     watch = re.sub(r"^ORIGIN=.*$", f"ORIGIN={origin}", watch, count=1, flags=re.MULTILINE)

@@ -35,7 +35,7 @@ TOKEN = f"hf_{'b' * 37}"
 
 @dataclass
 class Waits:
-    """Whoever waits for the downloads: for no time at all, and remembers how long it should have."""
+    """A replacement of the downloads' waits: it does not wait, and records for how long it should have."""
 
     waited: list[tuple[float, str]] = field(default_factory=list)
     received: int = 0
@@ -75,7 +75,7 @@ def contents(mirrored: MirrorResult) -> dict[str, bytes]:
 
 
 def only(path: str, answer: Callable[[Asked], Answer | None], times: int = 1) -> Interference:
-    """Interfere with the first requests whose path ends so."""
+    """Change the first answers to requests whose path ends with this."""
     left = [times]
 
     def interfere(asked: Asked) -> Answer | None:
@@ -118,7 +118,7 @@ def test_what_somebody_waits_for_comes_first_and_then_what_has_no_listed_sha256(
 
 
 class Reader(NoImportObserver):
-    """Waits for one file, and remembers which became whole."""
+    """Waits for one file, and records which files became complete."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -42,7 +42,7 @@ Answer = Callable[[bytes, Any], AsyncIterator[bytes]]
 
 @asynccontextmanager
 async def lying(method: str, answer: Answer) -> AsyncIterator[NodeClient]:
-    """A client of a server that answers one call with whatever bytes it likes, and no guard in front."""
+    """A client of a server that answers one call with arbitrary bytes, without a guard in front of it."""
     own = identity()
     server = grpc.aio.server(options=[("grpc.max_send_message_length", -1)])
     service, name = method.split("/")
@@ -346,7 +346,7 @@ async def test_a_call_that_is_not_offered_is_said_to_be() -> None:
 
 @asynccontextmanager
 async def raw(node: MemoryNode, allowance: Allowance = GENEROUS) -> AsyncIterator[grpc.aio.Channel]:
-    """A bare channel to a real server, for clients that keep no rules."""
+    """A bare channel to a real server, for clients that break the protocol."""
     own = identity()
     options = [("grpc.ssl_target_name_override", pin(own).server_name), ("grpc.max_send_message_length", -1)]
     async with listening(OpenAccess(own), node.services(), allowance=allowance) as address:
@@ -421,7 +421,7 @@ async def test_an_upload_without_a_header_is_malformed() -> None:
 
 
 class Waiting(MemoryNode):
-    """Holds every range open, and counts those that it holds."""
+    """Holds every range open, and counts them."""
 
     def __init__(self) -> None:
         super().__init__()

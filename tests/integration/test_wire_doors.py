@@ -199,7 +199,7 @@ async def test_another_certificate_of_the_same_key_is_refused() -> None:
 
 @pytest.mark.parametrize(("ca", "may_sign"), [(True, True), (True, None), (False, None)])
 async def test_grpc_alone_would_trust_what_such_certificates_issue(ca: bool, may_sign: bool | None) -> None:
-    """Why `Pin.of` refuses them. The guard holds on the server's side; the client has nothing but the pin."""
+    """The reason why `Pin.of` refuses them. The server has a guard against this; the client has only the pin."""
     issuing_peer = crafted("peer.invalid", ca=ca, may_sign=may_sign)
     issuing_server = crafted("server.invalid", ca=ca, may_sign=may_sign)
     peer = crafted("mallory.invalid", issuer=issuing_peer)
@@ -213,7 +213,7 @@ async def test_grpc_alone_would_trust_what_such_certificates_issue(ca: bool, may
 
 
 async def test_grpc_alone_would_lock_out_the_pins_after_an_unreadable_one() -> None:
-    """The other reason why `Pin.of` takes one form only: this certificate parses, but not for BoringSSL."""
+    """The second reason why `Pin.of` accepts one form only: this certificate parses, but not in BoringSSL."""
     odd = PEER.certificate.replace(b"n-", b"\xff-")
     assert certificate_key(odd) == PEER.key.public
     async with serving(MutualAccess(SERVER, lambda: [pin(PEER), CertificatePin(odd, "n-"), pin(STRANGER)])) as address:

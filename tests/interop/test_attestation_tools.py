@@ -91,7 +91,7 @@ def run(python: str, program: str, given: Any) -> Any:
 
 
 def own_statements() -> list[bytes]:
-    """Of each kind that is made from what is here."""
+    """A statement of each kind that Comity writes."""
     published, entry, _, _ = release(lineage=(Parent("quantized", "inst/base@v1", Digest("e" * 64)),))
     verdict = GOOD.verdict()
     subject = [artifact_subject(GOOD.artifact, verdict.name)]
@@ -104,8 +104,9 @@ def signed(key: Private, said: bytes, keyid: str = "") -> bytes:
 
 
 def test_in_totos_own_messages_take_what_is_written_and_give_what_is_read() -> None:
-    """Strictly: a member that in-toto's definitions do not have would be refused. They have one text where SLSA's
-    specification has the list of verified levels, so that list is left out."""
+    """The messages are strict: they refuse a member that in-toto's definitions do not have. They have one text where
+    SLSA's specification has the list of verified levels, so the test leaves that list out.
+    """
     said = [*own_statements(), *(payload(predicate, GOOD.artifact) for predicate in PREDICATES)]
     back = run(python_with("in-toto-attestation==0.9.3"), IN_TOTO, [each.decode() for each in said])
     for before, after in zip(said, back, strict=True):
@@ -176,7 +177,7 @@ def test_what_cosign_attests_is_verified_here(tmp_path: Path) -> None:
 
 
 def test_a_verification_summary_has_the_members_that_slsas_specification_requires() -> None:
-    """As SLSA v1.0 lists them under "Verification Summary Attestation", written down as a JSON schema."""
+    """As SLSA v1.0 lists them under "Verification Summary Attestation", written as a JSON schema."""
     descriptor = {
         "type": "object",
         "properties": {"uri": {"type": "string"}, "digest": {"type": "object"}},

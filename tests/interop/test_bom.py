@@ -33,7 +33,7 @@ OWNER = identity("Swiss AI", "CH")
 
 
 def described(spdx: str) -> BomContent:
-    """Everything that a publisher can say, said."""
+    """An artifact of which a publisher has said all that it can say."""
     plain = Published.parse(GOOD.publication.statement)
     said = replace(
         plain,

@@ -50,7 +50,7 @@ def full(requirement: str, tls: bool) -> object:
 
 @dataclass(frozen=True)
 class Scene:
-    """A node that asks for a token, behind a relay that cuts the first large download in its middle."""
+    """A node that requires a token, behind a relay that cuts the first large download in its middle."""
 
     node: Shop
     ready: Release
@@ -89,7 +89,7 @@ async def staged(tmp_path: Path, *, tls: bool, public: bool = False) -> AsyncIte
 
 
 def certified(tmp_path: Path, settings: dict[str, Any]) -> Path:
-    """A certificate of nobody's but the node's own making, named in its settings; what clients have to trust."""
+    """A self-signed certificate, named in the node's settings; clients have to trust it."""
     key, certificate = crafted("localhost", ca=True).pem()
     (tmp_path / "gateway.key").write_bytes(key)
     (tmp_path / "gateway.crt").write_bytes(certificate)
@@ -199,7 +199,7 @@ async def test_a_cache_filled_by_comity_pull_and_one_filled_by_the_gateway_are_o
 
 
 def placed(cache: Path) -> dict[str, str]:
-    """What lies in a Hub cache and what it is, but for what each program keeps there for itself."""
+    """The files in a Hub cache, without those that each program keeps there for itself."""
     repository = cache / "models--tests--model"
     found = {}
     for path in sorted(repository.rglob("*")):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def person(where: Path, url: str) -> Person:
-    """A user with the files that the pages name. Their servers of models and of containers are stood in for."""
+    """A user with the files that the pages name. Their servers of models and of containers are replaced by stubs."""
     where.mkdir()
     _, certificate = crafted("localhost", ca=True).pem()
     (where / "site-ca.pem").write_bytes(certificate)

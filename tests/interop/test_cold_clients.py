@@ -94,7 +94,7 @@ def known(http: str, name: str) -> bool:
 
 
 async def crowd(endpoint: str, folder: Path, expected: dict[str, dict[str, str]], number: int) -> object:
-    """What one process gave, in which several clients were at work, each with a cache of its own."""
+    """The results of one process, in which several clients ran, each with a cache of its own."""
     caches = [str(folder / f"cache-{number}-{each}") for each in range(CLIENTS // PROCESSES)]
     request = {"repository": "", "repositories": sorted(expected), "caches": caches, "comes_back": True}
     found_there = await Stock(endpoint, folder / f"user-{number}").run(["crowd"], patience=400, **request)

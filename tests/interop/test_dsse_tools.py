@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cosign(folder: Path, *changed: str, envelope: str = "published.dsse") -> tuple[int, str]:
-    """The command of the page, with `changed` options that come later and win."""
+    """The command of the page, with `changed` options that override its own."""
     cosign = needs("cosign", unlock="apt-get install cosign")
     (command,) = re.findall(r"```console\ncosign (.*?)```", PAGE.read_text(), re.S)
     arguments = command.replace("\\\n", " ").split()

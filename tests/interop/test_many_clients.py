@@ -35,7 +35,9 @@ PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 async def test_stock_clients_at_once_are_served_in_bounded_memory_whoever_stalls(
     tmp_path: Path, files: bool, each: int, bound: int
 ) -> None:
-    """24 MB a client are sent; what the node holds for it goes with the number of clients, not with what they fetch."""
+    """24 MB a client are sent; the node's memory depends on the number of clients, not on the size of their
+    downloads.
+    """
     (home,) = found(tmp_path, 1).homes
     http = f"127.0.0.1:{free_port()}"
     home.set("gateway", http=http, files=f"127.0.0.1:{free_port()}" if files else "")
@@ -68,7 +70,7 @@ async def published(home: NodeHome, folder: Path) -> dict[str, dict[str, str]]:
 
 
 async def crowd(endpoint: str, folder: Path, expected: dict[str, dict[str, str]], number: int, each: int) -> object:
-    """What one process gave, in which several clients were at work, each with a cache of its own."""
+    """The results of one process, in which several clients ran, each with a cache of its own."""
     caches = [str(folder / f"cache-{number}-{reader}") for reader in range(each)]
     request = {"repository": "", "repositories": sorted(expected), "caches": caches}
     found_there = await Stock(endpoint, folder / f"user-{number}").run(["crowd"], patience=400, **request)
@@ -77,7 +79,7 @@ async def crowd(endpoint: str, folder: Path, expected: dict[str, dict[str, str]]
 
 @contextlib.contextmanager
 def stalled(http: str, repository: str) -> Iterator[None]:
-    """Some who ask for a whole model, and then take nothing of it."""
+    """Clients that ask for a whole model, and then read nothing of it."""
     url = urlsplit(f"http://{http}/{repository}/resolve/v1/weights.bin")
     with contextlib.ExitStack() as stack:
         for _ in range(8):

@@ -84,7 +84,7 @@ def test_both_take_a_keyless_signature_by_the_same_trusted_root_for_the_same_per
 
 
 def client_trust(site: Site) -> bytes:
-    """The trusted root as the reference tool wants it: with services to sign at, which are never asked."""
+    """The trusted root in the reference tool's form: with signing services, which are never asked."""
     services = {"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json"}
     document = {
         "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",

@@ -47,7 +47,7 @@ def _reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @dataclass(frozen=True)
 class Scene:
-    """Three nodes; `gateway` is that of one which only mirrored what was published at another."""
+    """Three nodes; `gateway` is that of a node that only mirrored artifacts which were published at another."""
 
     federation: Path
     body: str
@@ -96,7 +96,7 @@ async def _warns(home: NodeHome, artifact: Digest) -> bool:
 
 @contextlib.contextmanager
 def proxied(gateway: str, rewrite: Rewrite) -> Iterator[str]:
-    """A gateway between: what it passes on is what `rewrite` makes of it."""
+    """A proxy of the gateway, which changes each answer by `rewrite`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -39,7 +39,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 def read(texts: list[str], home: Path) -> list[dict[str, Any]]:
-    """What SkyPilot makes of each text, with a home of its own, and a proxy that answers nobody for a network."""
+    """SkyPilot's result for each text, with a home of its own, and a proxy without an answer for a network."""
     python = python_with(SKYPILOT)
     ran = subprocess.run(
         [python, "-c", READER],
